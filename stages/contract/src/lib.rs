@@ -1,1 +1,45 @@
-//! Placeholder.
+//! Floor 0: what the engine and a stage kind know of each other, and nothing else.
+//!
+//! A stage kind implements [`Stage`]: two types of settings ([`Stage::Spec`] is hashed into the key, [`Stage::Exec`] is
+//! not), typed ports, and a `run` that reads [`Inputs`], writes [`Outputs`] and reports [`Progress`]. The engine sees it
+//! as a [`Kind`], the same thing with its types erased. The engine knows no stage; a stage knows no engine.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`digest`] | `Digest`, a blake3 hash; `HashingWriter` |
+//! | [`tree`] | `Tree`, an output: the list of its files |
+//! | [`port`] | what flows along an edge of the graph |
+//! | [`stage`] | `Stage`, the trait of a stage kind, and what it declares |
+//! | [`kind`] | `Kind` and `AnyStage`, type-erased |
+//! | [`context`] | what a running stage is handed |
+//! | [`outputs`] | where a running stage writes |
+//! | [`progress`] | rows, bytes or steps done, notes, metrics |
+//! | [`draw`] | random choices from hash(seed, identity of the item) |
+//! | [`error`] | what went wrong, where, and a hint |
+
+pub mod cancel;
+pub mod context;
+pub mod device;
+pub mod digest;
+pub mod draw;
+pub mod error;
+pub mod harness;
+pub mod kind;
+pub mod outputs;
+pub mod port;
+pub mod progress;
+pub mod stage;
+pub mod tree;
+
+pub use cancel::Cancel;
+pub use context::{Context, InputFile, InputTree, Inputs, Resources, SourceFile};
+pub use device::Device;
+pub use digest::{Digest, HashingWriter};
+pub use draw::Draw;
+pub use error::{Problem, Result, StageError};
+pub use kind::{AnyStage, Kind};
+pub use outputs::{OutputFile, OutputTree, Outputs};
+pub use port::{InputPort, OutputPort, PortType, Ports};
+pub use progress::{Note, Progress, Unit};
+pub use stage::{Class, Needs, SourcePattern, Stage};
+pub use tree::{Tree, TreeEntry, TreePath};

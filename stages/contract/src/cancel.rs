@@ -1,0 +1,30 @@
+//! A flag that asks a running stage to stop soon.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Result, StageError};
+
+/// Shared by the engine, which sets it, and the stage, which looks at it between units of work of at most a second or so.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For `?` between units of work.
+    ///
+    /// # Errors
+    /// [`StageError::Interrupted`] when it was asked to stop.
+    pub fn check(&self) -> Result<()> {
+        if self.is_set() { Err(StageError::Interrupted) } else { Ok(()) }
+    }
+}

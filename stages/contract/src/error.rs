@@ -1,0 +1,113 @@
+//! What went wrong, where, and a hint. Messages are lowercase fragments fit for "failed to {error}" or "stage: {error}".
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of stage code.
+pub type Result<T, E = StageError> = std::result::Result<T, E>;
+
+/// Why a stage stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// It was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// It failed.
+    #[error("{0}")]
+    Failed(Box<Failure>),
+}
+
+/// A failure with its place and a hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong, without the place.
+    pub message: String,
+    /// The file outside the store where it is wrong.
+    pub file: Option<PathBuf>,
+    /// The line in that file, from 1.
+    pub line: Option<u64>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{}:{line}: {}", file.display(), self.message),
+            (Some(file), None) => write!(f, "{}: {}", file.display(), self.message),
+            _ => f.write_str(&self.message),
+        }
+    }
+}
+
+impl StageError {
+    /// A failure with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self::Failed(Box::new(Failure { message: message.into(), file: None, line: None, hint: None }))
+    }
+
+    /// An operating system's error, with what was attempted ("read shard.json.gz").
+    pub fn io(attempt: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(format!("cannot {attempt}: {error}"))
+    }
+
+    /// Adds the file.
+    #[must_use]
+    pub fn in_file(mut self, file: &Path) -> Self {
+        if let Self::Failed(failure) = &mut self {
+            failure.file = Some(file.to_owned());
+        }
+        self
+    }
+
+    /// Adds the file and line (from 1).
+    #[must_use]
+    pub fn at(mut self, file: &Path, line: u64) -> Self {
+        if let Self::Failed(failure) = &mut self {
+            (failure.file, failure.line) = (Some(file.to_owned()), Some(line));
+        }
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Self::Failed(failure) = &mut self {
+            failure.hint = Some(hint.into());
+        }
+        self
+    }
+}
+
+/// For `?` on reads and writes inside the store and the scratch folder, where no path says more.
+impl From<io::Error> for StageError {
+    fn from(error: io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Something wrong with a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `allow[3]`, `rules.line_max.threshold`; empty for the stage as a whole.
+    pub setting: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a hint.
+    pub fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { setting: setting.into(), message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,124 @@
+//! Runs one stage without the engine, for the tests and benches of a stage crate.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::context::{Context, InputFile, InputTree, Inputs, Resources, SourceFile};
+use crate::device::Device;
+use crate::digest::Digest;
+use crate::error::{Result, StageError};
+use crate::kind::Kind;
+use crate::outputs::Outputs;
+use crate::progress::Progress;
+use crate::stage::Stage;
+use crate::{Cancel, SourcePattern};
+
+/// A folder in which stages run, one after another.
+#[derive(Debug)]
+pub struct Harness {
+    folder: PathBuf,
+    runs: usize,
+    /// What the next run is given.
+    pub inputs: BTreeMap<String, InputTree>,
+    /// Its share of the machine.
+    pub resources: Resources,
+    /// The run's seed.
+    pub seed: u64,
+    /// Kept between runs, so that a test can look at notes and set the cancel flag.
+    pub progress: Progress,
+    /// Asks the running stage to stop.
+    pub cancel: Cancel,
+    /// The scratch folder; a fresh one a run where `None`.
+    pub scratch: Option<PathBuf>,
+}
+
+impl Harness {
+    /// Works below `folder`, with 2 threads, 512 MiB, the CPU and seed 1.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            runs: 0,
+            inputs: BTreeMap::new(),
+            resources: Resources { threads: 2, memory: 512 << 20, device: Device::Cpu },
+            seed: 1,
+            progress: Progress::default(),
+            cancel: Cancel::default(),
+            scratch: None,
+        }
+    }
+
+    /// Connects an input port for the runs that follow.
+    pub fn connect(&mut self, port: &str, tree: &InputTree) -> &mut Self {
+        self.inputs.insert(port.to_owned(), tree.clone());
+        self
+    }
+
+    /// Runs a stage with these settings (those of `Spec` and `Exec` together); its output trees by port.
+    ///
+    /// # Errors
+    /// Problems with the settings, joined; or what the stage returns.
+    pub fn run<S: Stage>(&mut self, settings: Value) -> Result<BTreeMap<String, InputTree>> {
+        self.runs += 1;
+        let folder = self.folder.join(self.runs.to_string());
+        let scratch = self.scratch.clone().unwrap_or_else(|| folder.join("scratch"));
+        fs::create_dir_all(&scratch)?;
+        let Value::Object(settings) = settings else { return Err(StageError::new("settings are an object")) };
+        let stage = Kind::of::<S>().parse(&settings).map_err(|problems| {
+            let line = |problem: &crate::Problem| format!("{}: {}", problem.setting, problem.message);
+            StageError::new(problems.iter().map(line).collect::<Vec<_>>().join("; "))
+        })?;
+        let ports = stage.ports().outputs.into_iter().map(|port| port.name.into_owned());
+        let context = Context {
+            inputs: Inputs::new(self.inputs.clone()),
+            sources: sources(&stage.sources())?,
+            outputs: Outputs::stage(&folder.join("staging"), ports)?,
+            scratch,
+            resources: self.resources,
+            seed: self.seed,
+            progress: self.progress.clone(),
+            cancel: self.cancel.clone(),
+        };
+        stage.run(&context)?;
+        let trees = context.outputs.finish()?;
+        Ok(trees
+            .into_iter()
+            .map(|(port, (tree, files))| {
+                let mut files: Vec<_> = files
+                    .into_iter()
+                    .map(|(entry, location)| InputFile {
+                        path: entry.path,
+                        location,
+                        digest: entry.digest,
+                        size: entry.size,
+                    })
+                    .collect();
+                files.sort_by(|a, b| a.path.cmp(&b.path));
+                (port, InputTree { digest: tree.digest(), files })
+            })
+            .collect())
+    }
+}
+
+/// The files that match; a pattern here is a plain path, or a folder followed by `/*`.
+fn sources(patterns: &[SourcePattern]) -> Result<Vec<SourceFile>> {
+    let mut paths = Vec::new();
+    for SourcePattern(pattern) in patterns {
+        match pattern.strip_suffix("/*") {
+            Some(folder) => paths.extend(
+                fs::read_dir(folder)?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<std::io::Result<Vec<_>>>()?,
+            ),
+            None => paths.push(PathBuf::from(pattern)),
+        }
+    }
+    let mut files = paths
+        .into_iter()
+        .map(|path| Ok(SourceFile { digest: Digest::of_file(&path)?, size: fs::metadata(&path)?.len(), path }))
+        .collect::<Result<Vec<_>>>()?;
+    files.sort_by_key(|file| file.digest);
+    Ok(files)
+}

@@ -1,0 +1,180 @@
+//! A stage kind with its types erased: what the engine sees.
+//!
+//! The canonical form of settings is made here, once: the typed `Spec` is serialised to JSON and every setting equal to
+//! its default is left out, at any depth. So number spelling, key order and settings written out at their default make
+//! no difference, and a new setting with a default changes no key.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::context::Context;
+use crate::error::{Problem, Result};
+use crate::port::Ports;
+use crate::stage::{Class, Needs, SourcePattern, Stage};
+
+/// A stage kind, as the table of kinds lists it.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// The value of `kind` in a manifest.
+    pub name: &'static str,
+    /// See [`Stage::REVISION`].
+    pub revision: u32,
+    /// See [`Stage::CLASS`].
+    pub class: Class,
+    /// See [`Stage::SEEDED`].
+    pub seeded: bool,
+    /// The ports of the kind, whatever its settings.
+    pub ports: Ports,
+    /// JSON schema (an object) of the settings that are hashed.
+    pub spec_schema: Value,
+    /// JSON schema (an object) of the settings that are not.
+    pub exec_schema: Value,
+    parse: fn(&Kind, &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Problem>>,
+}
+
+/// One stage of a manifest: a kind with its settings.
+pub trait AnyStage: Send + Sync {
+    /// The hashed settings in canonical form: sorted keys, defaults left out.
+    fn spec(&self) -> &Map<String, Value>;
+    /// The ports of this stage.
+    fn ports(&self) -> Ports;
+    /// Files outside the store that it reads.
+    fn sources(&self) -> Vec<SourcePattern>;
+    /// What it takes from the machine.
+    fn needs(&self) -> Needs;
+    /// Runs it.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn run(&self, context: &Context) -> Result<()>;
+}
+
+struct Typed<S: Stage> {
+    spec: S::Spec,
+    exec: S::Exec,
+    canonical: Map<String, Value>,
+    stage: PhantomData<fn() -> S>,
+}
+
+impl Kind {
+    /// Erases the types of `S`.
+    pub fn of<S: Stage>() -> Self {
+        Self {
+            name: S::KIND,
+            revision: S::REVISION,
+            class: S::CLASS,
+            seeded: S::SEEDED,
+            ports: S::ports(),
+            spec_schema: schemars::schema_for!(S::Spec).to_value(),
+            exec_schema: schemars::schema_for!(S::Exec).to_value(),
+            parse: parse::<S>,
+        }
+    }
+
+    /// The kind's docs: those of its `Spec`.
+    pub fn about(&self) -> &str {
+        self.spec_schema.get("description").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Makes a stage of settings that the manifest has checked against the schemas (unknown keys are ignored here).
+    ///
+    /// # Errors
+    /// Every problem that the types or [`Stage::check`] find, each with the path of its setting.
+    pub fn parse(&self, settings: &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Problem>> {
+        (self.parse)(self, settings)
+    }
+
+    /// The canonical form of a serialised `Spec`.
+    fn canonical(&self, spec: Value) -> Map<String, Value> {
+        let Value::Object(settings) = spec else { return Map::new() };
+        let default = |name: &str| {
+            let property = self.spec_schema.get("properties")?.get(name)?;
+            property.get("default").cloned()
+        };
+        settings
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let value = match default(&name) {
+                    Some(default) => without_defaults(value, &default)?,
+                    None => value,
+                };
+                Some((name, value))
+            })
+            .collect()
+    }
+}
+
+/// `value` less what equals `default`; `None` when nothing is left.
+fn without_defaults(value: Value, default: &Value) -> Option<Value> {
+    if value == *default {
+        return None;
+    }
+    match (value, default) {
+        (Value::Object(fields), Value::Object(defaults)) => Some(Value::Object(
+            fields
+                .into_iter()
+                .filter_map(|(name, value)| {
+                    let value = match defaults.get(&name) {
+                        Some(default) => without_defaults(value, default)?,
+                        None => value,
+                    };
+                    Some((name, value))
+                })
+                .collect(),
+        )),
+        (value, _) => Some(value),
+    }
+}
+
+fn parse<S: Stage>(kind: &Kind, settings: &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Problem>> {
+    let (spec, exec) = (typed::<S::Spec>(settings, &kind.spec_schema), typed::<S::Exec>(settings, &kind.exec_schema));
+    let (spec, exec) = match (spec, exec) {
+        (Ok(spec), Ok(exec)) => (spec, exec),
+        (spec, exec) => return Err(spec.err().into_iter().chain(exec.err()).collect()),
+    };
+    let problems = S::check(&spec, &exec);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let value = serde_json::to_value(&spec).map_err(|error| vec![Problem::new("", error.to_string())])?;
+    Ok(Box::new(Typed::<S> { spec, exec, canonical: kind.canonical(value), stage: PhantomData }))
+}
+
+/// The settings that `schema` lists, as `T`.
+fn typed<T: DeserializeOwned>(settings: &Map<String, Value>, schema: &Value) -> Result<T, Problem> {
+    let listed = |name: &String| schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
+    let settings: Map<_, _> =
+        settings.iter().filter(|(name, _)| listed(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    serde_path_to_error::deserialize(Value::Object(settings)).map_err(|error| {
+        let path = error.path().to_string();
+        Problem::new(if path == "." { "" } else { &path }, error.into_inner().to_string())
+    })
+}
+
+impl<S: Stage> AnyStage for Typed<S>
+where
+    S::Spec: Serialize,
+{
+    fn spec(&self) -> &Map<String, Value> {
+        &self.canonical
+    }
+
+    fn ports(&self) -> Ports {
+        S::ports_of(&self.spec)
+    }
+
+    fn sources(&self) -> Vec<SourcePattern> {
+        S::sources(&self.spec, &self.exec)
+    }
+
+    fn needs(&self) -> Needs {
+        S::needs(&self.spec, &self.exec)
+    }
+
+    fn run(&self, context: &Context) -> Result<()> {
+        S::run(&self.spec, &self.exec, context)
+    }
+}

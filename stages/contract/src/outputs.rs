@@ -1,0 +1,172 @@
+//! Where a running stage writes.
+//!
+//! Files are hashed while they are written, into a staging folder that the engine empties before each run; the engine
+//! then moves them into the store. All methods take `&self` and may be called from any thread: the order of calls makes
+//! no difference to the tree.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::context::InputFile;
+use crate::digest::{Digest, HashingWriter};
+use crate::error::{Result, StageError};
+use crate::tree::{Tree, TreeEntry, TreePath};
+
+/// The output ports of a running stage.
+#[derive(Debug)]
+pub struct Outputs(BTreeMap<String, OutputTree>);
+
+/// One output port of a running stage.
+#[derive(Debug)]
+pub struct OutputTree {
+    folder: PathBuf,
+    next: AtomicU64,
+    files: Mutex<Vec<(TreeEntry, PathBuf)>>,
+}
+
+/// A file being written to an output port. It is part of the tree once [`OutputFile::finish`] returns.
+#[derive(Debug)]
+pub struct OutputFile<'a> {
+    tree: &'a OutputTree,
+    path: TreePath,
+    location: PathBuf,
+    writer: BufWriter<HashingWriter<File>>,
+}
+
+impl Outputs {
+    /// Staging folders for these ports below `staging`, which must be empty or absent.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn stage(staging: &Path, ports: impl IntoIterator<Item = String>) -> io::Result<Self> {
+        let tree = |port: String| {
+            let folder = staging.join(&port);
+            fs::create_dir_all(&folder)?;
+            Ok((port, OutputTree { folder, next: AtomicU64::new(0), files: Mutex::default() }))
+        };
+        ports.into_iter().map(tree).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The output port of that name.
+    ///
+    /// # Errors
+    /// When the kind declares no such port.
+    pub fn tree(&self, port: &str) -> Result<&OutputTree> {
+        self.0.get(port).ok_or_else(|| StageError::new(format!("the stage kind declares no output '{port}'")))
+    }
+
+    /// Ends the writing: for each port the tree, and where the bytes of each of its files lie now (a file that is
+    /// already in the store, [`OutputTree::link`], among them).
+    ///
+    /// # Errors
+    /// When two files of one port share a path.
+    pub fn finish(self) -> Result<BTreeMap<String, (Tree, Vec<(TreeEntry, PathBuf)>)>> {
+        let finish = |(port, tree): (String, OutputTree)| {
+            let files = tree.files.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let entries = files.iter().map(|(entry, _)| entry.clone()).collect();
+            let tree = Tree::new(entries).map_err(|error| StageError::new(format!("output '{port}': {error}")))?;
+            Ok((port, (tree, files)))
+        };
+        self.0.into_iter().map(finish).collect()
+    }
+}
+
+impl OutputTree {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// When the path is not a safe relative one or the file cannot be made.
+    pub fn create(&self, path: &str) -> Result<OutputFile<'_>> {
+        let path: TreePath = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
+        let location = self.fresh();
+        let file = File::create_new(&location).map_err(|error| StageError::io(format!("create {path}"), &error))?;
+        Ok(OutputFile {
+            tree: self,
+            path,
+            location,
+            writer: BufWriter::with_capacity(1 << 16, HashingWriter::new(file)),
+        })
+    }
+
+    /// Writes a whole file.
+    ///
+    /// # Errors
+    /// As [`OutputTree::create`], and when the bytes cannot be written.
+    pub fn write(&self, path: &str, content: &[u8]) -> Result<()> {
+        let mut file = self.create(path)?;
+        file.write_all(content)?;
+        file.finish().map(drop)
+    }
+
+    /// Writes a value as indented JSON with a last newline. Maps must be sorted (`BTreeMap`) for equal bytes.
+    ///
+    /// # Errors
+    /// As [`OutputTree::write`].
+    pub fn write_json(&self, path: &str, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(value).map_err(|error| StageError::new(error.to_string()))?;
+        text.push('\n');
+        self.write(path, text.as_bytes())
+    }
+
+    /// Hands on a file of an input tree as it is: no byte is copied.
+    ///
+    /// # Errors
+    /// When the path is not a safe relative one.
+    pub fn link(&self, path: &str, file: &InputFile) -> Result<()> {
+        let path = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
+        self.add(TreeEntry { path, digest: file.digest, size: file.size }, file.location.clone());
+        Ok(())
+    }
+
+    /// Takes a finished file out of the scratch folder (it is hashed, then moved).
+    ///
+    /// # Errors
+    /// When the path is not a safe relative one, or the file cannot be read or moved.
+    pub fn adopt(&self, path: &str, file: &Path) -> Result<()> {
+        let path: TreePath = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
+        let digest = Digest::of_file(file)?;
+        let size = fs::metadata(file)?.len();
+        let location = self.fresh();
+        fs::rename(file, &location)?;
+        self.add(TreeEntry { path, digest, size }, location);
+        Ok(())
+    }
+
+    fn fresh(&self) -> PathBuf {
+        self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn add(&self, entry: TreeEntry, location: PathBuf) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).push((entry, location));
+    }
+}
+
+impl OutputFile<'_> {
+    /// Ends the file: its digest and size in bytes.
+    ///
+    /// # Errors
+    /// When the last bytes cannot be written or synced to disk.
+    pub fn finish(self) -> Result<(Digest, u64)> {
+        let writer = self.writer.into_inner().map_err(|error| error.into_error())?;
+        let (file, digest, size) = writer.finish();
+        file.sync_all()?;
+        self.tree.add(TreeEntry { path: self.path, digest, size }, self.location);
+        Ok((digest, size))
+    }
+}
+
+impl Write for OutputFile<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.writer.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

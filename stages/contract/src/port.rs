@@ -1,0 +1,115 @@
+//! What flows along an edge of the graph. An edge joins an output to an input of the same type.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The type of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortType {
+    /// A table of documents: `text/` and `rows/` Parquet parts.
+    Documents,
+    /// A table of rows without text: what was dropped or rejected, and why.
+    Rows,
+    /// A folder with `tokenizer.json`.
+    Tokenizer,
+    /// Packed token sequences.
+    Tokens,
+    /// A folder in Hugging Face form: `config.json` and `model.safetensors`.
+    Model,
+    /// JSON and text for people: counts, metrics, completions.
+    Report,
+    /// Any files: what a `command` stage reads and writes.
+    Files,
+}
+
+impl fmt::Display for PortType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Documents => "documents",
+            Self::Rows => "rows",
+            Self::Tokenizer => "tokenizer",
+            Self::Tokens => "tokens",
+            Self::Model => "model",
+            Self::Report => "report",
+            Self::Files => "files",
+        })
+    }
+}
+
+impl PortType {
+    /// Whether an output of type `self` may feed an input of type `input`: the same type, or one side takes any files.
+    pub fn feeds(self, input: Self) -> bool {
+        self == input || input == Self::Files
+    }
+}
+
+/// An input port of a stage kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InputPort {
+    /// Its name in `inputs = { NAME = "stage.output" }`.
+    pub name: Cow<'static, str>,
+    /// What it takes.
+    #[serde(rename = "type")]
+    pub ty: PortType,
+    /// Whether the stage can run without it.
+    pub required: bool,
+    /// What it is for, in one line.
+    pub about: Cow<'static, str>,
+}
+
+/// An output port of a stage kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutputPort {
+    /// Its name in `"stage.NAME"`.
+    pub name: Cow<'static, str>,
+    /// What it gives.
+    #[serde(rename = "type")]
+    pub ty: PortType,
+    /// What it holds, in one line.
+    pub about: Cow<'static, str>,
+}
+
+/// All ports of a stage.
+///
+/// An edge that names no port is unambiguous by two rules: `input = "stage"` fills the stage's first input port, and
+/// `"stage"` without `.output` is the first output port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Ports {
+    /// In the order in which they are documented; the first is what `input` fills.
+    pub inputs: Vec<InputPort>,
+    /// The first is what a bare stage name means.
+    pub outputs: Vec<OutputPort>,
+    /// Whether the manifest may name further input ports, each of type [`PortType::Files`].
+    pub open: bool,
+}
+
+impl Ports {
+    /// No ports yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a required input.
+    #[must_use]
+    pub fn input(mut self, name: &'static str, ty: PortType, about: &'static str) -> Self {
+        self.inputs.push(InputPort { name: name.into(), ty, required: true, about: about.into() });
+        self
+    }
+
+    /// Adds an input that may be left out.
+    #[must_use]
+    pub fn optional_input(mut self, name: &'static str, ty: PortType, about: &'static str) -> Self {
+        self.inputs.push(InputPort { name: name.into(), ty, required: false, about: about.into() });
+        self
+    }
+
+    /// Adds an output.
+    #[must_use]
+    pub fn output(mut self, name: impl Into<Cow<'static, str>>, ty: PortType, about: &'static str) -> Self {
+        self.outputs.push(OutputPort { name: name.into(), ty, about: about.into() });
+        self
+    }
+}

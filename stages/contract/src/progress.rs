@@ -1,0 +1,130 @@
+//! How far a stage is: counters that the engine samples, and notes that it drains.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Bytes read or written.
+    Bytes,
+    /// Rows of a table.
+    #[default]
+    Rows,
+    /// Optimiser steps.
+    Steps,
+    /// Tokens.
+    Tokens,
+    /// Merges of a tokenizer.
+    Merges,
+    /// Completions of a prompt.
+    Completions,
+}
+
+/// Something that a stage says while it runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "note", rename_all = "kebab-case")]
+pub enum Note {
+    /// A line for people.
+    Info {
+        /// What it says.
+        text: String,
+    },
+    /// A line that people should see.
+    Warning {
+        /// What it says.
+        text: String,
+    },
+    /// One value of a series: the loss at a step.
+    Metric {
+        /// Position in the series.
+        step: u64,
+        /// `loss/train`.
+        name: String,
+        /// The value.
+        value: f64,
+    },
+}
+
+/// Shared by the stage, which counts, and the engine, which shows. Cheap to clone and to call from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    done: AtomicU64,
+    total: AtomicU64,
+    phase: Mutex<(String, Unit)>,
+    notes: Mutex<VecDeque<Note>>,
+}
+
+/// A sample of the counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// What the stage is doing ("read shards"); empty when it has one phase only.
+    pub phase: String,
+    /// What is counted.
+    pub unit: Unit,
+    /// How many are done.
+    pub done: u64,
+    /// How many there are in all, where that is known.
+    pub total: Option<u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Progress {
+    /// Starts a phase: the count begins at 0.
+    pub fn start(&self, phase: &str, unit: Unit, total: Option<u64>) {
+        *lock(&self.0.phase) = (phase.to_owned(), unit);
+        self.0.done.store(0, Ordering::Relaxed);
+        self.0.total.store(total.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Counts `more`.
+    pub fn add(&self, more: u64) {
+        self.0.done.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Sets the count, after a resume.
+    pub fn set(&self, done: u64) {
+        self.0.done.store(done, Ordering::Relaxed);
+    }
+
+    /// Says something to people.
+    pub fn info(&self, text: impl Into<String>) {
+        self.note(Note::Info { text: text.into() });
+    }
+
+    /// Says something that people should see.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.note(Note::Warning { text: text.into() });
+    }
+
+    /// Gives one value of a series.
+    pub fn metric(&self, step: u64, name: &str, value: f64) {
+        self.note(Note::Metric { step, name: name.to_owned(), value });
+    }
+
+    fn note(&self, note: Note) {
+        lock(&self.0.notes).push_back(note);
+    }
+
+    /// The counters now.
+    pub fn sample(&self) -> Sample {
+        let (phase, unit) = lock(&self.0.phase).clone();
+        let total = self.0.total.load(Ordering::Relaxed);
+        Sample { phase, unit, done: self.0.done.load(Ordering::Relaxed), total: (total > 0).then_some(total) }
+    }
+
+    /// The notes since the last call.
+    pub fn drain(&self) -> Vec<Note> {
+        lock(&self.0.notes).drain(..).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! The trait of a stage kind.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Problem, Result};
+use crate::port::Ports;
+
+/// How a kind's output depends on the parts of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Makes its output from nothing or from files outside the store.
+    Source,
+    /// Each part of the table alone.
+    RowWise,
+    /// Needs all parts of the table.
+    Global,
+    /// Its own code over tokens or models.
+    Compute,
+}
+
+/// What a stage takes from the machine while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// Threads that it can use at most; it is given between 1 and this many.
+    pub threads: usize,
+    /// Bytes of memory that it wants to keep to.
+    pub memory: u64,
+    /// Whether it computes on the device (the `gpu` pool has depth one).
+    pub gpu: bool,
+}
+
+impl Default for Needs {
+    /// All threads, 512 MiB, no device.
+    fn default() -> Self {
+        Self { threads: usize::MAX, memory: 512 << 20, gpu: false }
+    }
+}
+
+/// A glob over files outside the store, as a setting. A relative pattern starts at the folder of the manifest that holds
+/// it; on the command line, at the working directory. It names a place, not content, so it belongs in [`Stage::Exec`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SourcePattern(pub String);
+
+impl SourcePattern {
+    /// The value of the JSON schema's `format` that marks such a setting.
+    pub const FORMAT: &'static str = "path-pattern";
+}
+
+impl fmt::Display for SourcePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for SourcePattern {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SourcePattern".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": Self::FORMAT })
+    }
+}
+
+/// A stage kind: what it is called, what it takes and gives, and how it runs.
+///
+/// The docs of `Spec` are the kind's docs; the docs of each field are the setting's; both are printed by
+/// `pipeline stages`. Fields with `#[serde(default)]` are optional, and a setting at its default is left out of the key.
+pub trait Stage: Send + Sync + 'static {
+    /// Settings that change the output: hashed into the key.
+    type Spec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
+    /// Settings that do not change the output (places, cadence of logs): not hashed.
+    type Exec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
+    /// The value of `kind` in a manifest.
+    const KIND: &'static str;
+    /// Bumped whenever the output changes for equal input and settings, or a default changes.
+    const REVISION: u32;
+    /// How the output depends on the input's parts.
+    const CLASS: Class;
+    /// Whether it draws random choices, so that the run's seed is part of its key.
+    const SEEDED: bool = false;
+
+    /// The ports of the kind, whatever its settings.
+    fn ports() -> Ports;
+
+    /// The ports of one stage, where its settings declare some.
+    fn ports_of(_spec: &Self::Spec) -> Ports {
+        Self::ports()
+    }
+
+    /// What is wrong with the settings beyond their types: each with the path of the setting.
+    fn check(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// The files outside the store that the stage reads. Their digests, not their names, enter the key.
+    fn sources(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<SourcePattern> {
+        Vec::new()
+    }
+
+    /// What it takes from the machine.
+    fn needs(_spec: &Self::Spec, _exec: &Self::Exec) -> Needs {
+        Needs::default()
+    }
+
+    /// Reads `context.inputs` and writes every output port.
+    ///
+    /// # Errors
+    /// [`crate::StageError::Interrupted`] when `context.cancel` was set, else what went wrong, where, and a hint.
+    fn run(spec: &Self::Spec, exec: &Self::Exec, context: &Context) -> Result<()>;
+}
