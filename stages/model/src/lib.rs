@@ -1,1 +1,25 @@
-//! Placeholder.
+//! GPT-2 on Burn: the model, its folder in Hugging Face form, training and generation.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`config`] | `Gpt2Config`: sizes, presets, the list of tensors |
+//! | [`gpt2`] | `Gpt2`: the modules and their forward pass |
+//! | [`initial`] | the first values of a model, drawn from a seed |
+//! | [`parameters`] | a model's tensors as a flat list, and back |
+//! | [`folder`] | `config.json` and `model.safetensors`, read and written |
+//! | [`device`] | the Burn device of a `contract::Device` |
+//! | [`tensor_file`] | files of the safetensors format |
+//! | [`train`] | the stage kind `train` |
+//! | [`generate`] | text from a model |
+
+pub mod config;
+pub mod device;
+pub mod folder;
+pub mod generate;
+pub mod gpt2;
+pub mod initial;
+pub mod parameters;
+pub mod tensor_file;
+
+pub use config::{Gpt2Config, Preset};
+pub use gpt2::Gpt2;

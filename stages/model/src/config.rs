@@ -1,0 +1,112 @@
+//! The sizes of a GPT-2, and the list of its tensors.
+//!
+//! One list, [`Gpt2Config::tensors`], names every tensor once with its shape. Initialisation, loading, saving, checkpoints
+//! and the parameter count all walk it, so that they cannot disagree. Names are those of Hugging Face's
+//! `GPT2Model` (`wte.weight`, `h.0.attn.c_attn.weight`, …), matrices lie as there, `[inputs, outputs]`, and the output
+//! head is the token embedding (tied), so it is no tensor of its own.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The sizes of a GPT-2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpt2Config {
+    /// Token ids: `0..vocabulary`.
+    pub vocabulary: usize,
+    /// The longest sequence in tokens.
+    pub positions: usize,
+    /// Features of a token; a multiple of `heads`.
+    pub width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads a block.
+    pub heads: usize,
+    /// The id that joins documents, where it is known.
+    pub end_of_text: Option<u32>,
+}
+
+/// A GPT-2 of the paper ("Language Models are Unsupervised Multitask Learners", table 2) by its published name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Preset {
+    /// 12 layers, width 768, 12 heads: 111.0M parameters at a vocabulary of 32,768.
+    #[serde(rename = "gpt2")]
+    Gpt2,
+    /// 48 layers, width 1600, 25 heads: 1529.6M parameters at a vocabulary of 32,768.
+    #[serde(rename = "gpt2-xl")]
+    Gpt2Xl,
+}
+
+impl Preset {
+    /// Layers, width and heads.
+    pub const fn sizes(self) -> (usize, usize, usize) {
+        match self {
+            Self::Gpt2 => (12, 768, 12),
+            Self::Gpt2Xl => (48, 1600, 25),
+        }
+    }
+}
+
+/// One tensor of a model: its name and shape (one or two dimensions).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorShape {
+    /// The name without the prefix `transformer.`.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl TensorShape {
+    /// The number of its values.
+    pub fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether weight decay applies: to matrices and embeddings, not to biases and layer norms.
+    pub fn decays(&self) -> bool {
+        self.shape.len() == 2
+    }
+}
+
+impl Gpt2Config {
+    /// A preset's sizes with a vocabulary and a longest sequence.
+    pub fn preset(preset: Preset, vocabulary: usize, positions: usize) -> Self {
+        let (layers, width, heads) = preset.sizes();
+        Self { vocabulary, positions, width, layers, heads, end_of_text: None }
+    }
+
+    /// Features of one head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Every tensor, in the order of the module's fields.
+    pub fn tensors(&self) -> Vec<TensorShape> {
+        let tensor = |name: String, shape: &[usize]| TensorShape { name, shape: shape.to_vec() };
+        let width = self.width;
+        let mut tensors = vec![
+            tensor("wte.weight".into(), &[self.vocabulary, width]),
+            tensor("wpe.weight".into(), &[self.positions, width]),
+        ];
+        for layer in 0..self.layers {
+            let mut pair = |part: &str, weight: &[usize]| {
+                let outputs = weight[weight.len() - 1];
+                tensors.push(tensor(format!("h.{layer}.{part}.weight"), weight));
+                tensors.push(tensor(format!("h.{layer}.{part}.bias"), &[outputs]));
+            };
+            pair("ln_1", &[width]);
+            pair("attn.c_attn", &[width, 3 * width]);
+            pair("attn.c_proj", &[width, width]);
+            pair("ln_2", &[width]);
+            pair("mlp.c_fc", &[width, 4 * width]);
+            pair("mlp.c_proj", &[4 * width, width]);
+        }
+        tensors.push(tensor("ln_f.weight".into(), &[width]));
+        tensors.push(tensor("ln_f.bias".into(), &[width]));
+        tensors
+    }
+
+    /// The number of trainable values.
+    pub fn parameters(&self) -> usize {
+        self.tensors().iter().map(TensorShape::size).sum()
+    }
+}

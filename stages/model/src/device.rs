@@ -1,0 +1,75 @@
+//! The Burn device of a [`contract::Device`].
+//!
+//! | asked for | given |
+//! |---|---|
+//! | `cpu` | Flex, Burn's CPU backend |
+//! | `cuda:N` | that GPU, or an error that says what is missing |
+//! | `auto` | GPU 0 where the program has CUDA and the machine a driver and a GPU, else the CPU |
+//!
+//! Burn's first use of a CUDA device without a driver panics in a worker thread, so the driver is asked here before.
+
+use burn::tensor::Device;
+use contract::{Result, StageError};
+
+/// The device to compute on, without gradients (`.autodiff()` adds them).
+///
+/// # Errors
+/// When a GPU is asked for by number and cannot be used.
+pub fn resolve(device: contract::Device) -> Result<Device> {
+    match device {
+        contract::Device::Cpu => Ok(Device::flex()),
+        contract::Device::Auto => Ok(cuda(0).unwrap_or_else(|_| Device::flex())),
+        contract::Device::Cuda(number) => cuda(number).map_err(|why| {
+            StageError::new(format!("cuda:{number} cannot be used: {why}")).hint("run with --device cpu")
+        }),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device, String> {
+    Err("this program was built without CUDA (cargo build --release --features cuda)".into())
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device, String> {
+    match driver::devices()? {
+        0 => Err("the NVIDIA driver finds no GPU".into()),
+        count if number >= count => Err(format!("the machine has {count} GPU(s), numbered from 0")),
+        _ => Ok(Device::cuda(number)),
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod driver {
+    //! The two calls of the CUDA driver that tell how many GPUs there are.
+
+    use std::ffi::c_int;
+
+    use libloading::{Library, Symbol};
+
+    const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+
+    /// The number of GPUs that the driver finds.
+    pub fn devices() -> Result<usize, String> {
+        // SAFETY: loading the driver's library runs its initialisers, which NVIDIA ships to be loaded by any program; the
+        // symbols have the types of cuda.h: `CUresult cuInit(unsigned)`, `CUresult cuDeviceGetCount(int *)`, and
+        // CUresult is a C int. `count` outlives the call.
+        unsafe {
+            let library = Library::new(LIBRARY).map_err(|_| format!("no NVIDIA driver ({LIBRARY} is not found)"))?;
+            let symbol = |error: libloading::Error| format!("the NVIDIA driver is too old ({error})");
+            let init: Symbol<'_, unsafe extern "system" fn(u32) -> c_int> = library.get(b"cuInit\0").map_err(symbol)?;
+            let count: Symbol<'_, unsafe extern "system" fn(*mut c_int) -> c_int> =
+                library.get(b"cuDeviceGetCount\0").map_err(symbol)?;
+            match init(0) {
+                0 => {}
+                100 => return Ok(0),
+                code => return Err(format!("the NVIDIA driver does not start (error {code})")),
+            }
+            let mut devices = 0;
+            match count(&raw mut devices) {
+                0 => Ok(usize::try_from(devices).unwrap_or(0)),
+                code => Err(format!("the NVIDIA driver does not count its GPUs (error {code})")),
+            }
+        }
+    }
+}

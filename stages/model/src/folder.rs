@@ -1,0 +1,208 @@
+//! A model as a folder in Hugging Face form: `config.json`, `generation_config.json` and `model.safetensors`.
+//!
+//! Written: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
+//! left out, as transformers' `save_pretrained` does. Read: that, and what else is found in the wild: names without the prefix (`GPT2Model`), `f16` and
+//! `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored.
+//! A `config.json` that asks for another computation than ours is refused.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use contract::context::InputTree;
+use contract::{OutputTree, Result, StageError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::{Gpt2Config, TensorShape};
+use crate::gpt2::{Gpt2, LAYER_NORM_EPSILON};
+use crate::initial::DEVIATION;
+use crate::parameters::{host_values, parameters};
+use crate::tensor_file::{TensorFile, write_tensors};
+
+/// The sizes and computation.
+pub const CONFIG: &str = "config.json";
+/// The tensors.
+pub const WEIGHTS: &str = "model.safetensors";
+const GENERATION: &str = "generation_config.json";
+const PREFIX: &str = "transformer.";
+/// The version of transformers whose `config.json` this one follows.
+const TRANSFORMERS: &str = "5.0.0";
+
+/// Where the files of a model lie.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    config: PathBuf,
+    weights: PathBuf,
+}
+
+impl ModelFolder {
+    /// The model of an input tree.
+    ///
+    /// # Errors
+    /// When the tree lacks one of the two files.
+    pub fn of(tree: &InputTree) -> Result<Self> {
+        let location = |name: &str| tree.required(name).map(|file| file.location.clone());
+        Ok(Self { config: location(CONFIG)?, weights: location(WEIGHTS)? })
+    }
+
+    /// The model in a plain folder.
+    pub fn at(folder: &Path) -> Self {
+        Self { config: folder.join(CONFIG), weights: folder.join(WEIGHTS) }
+    }
+
+    /// Reads the sizes.
+    ///
+    /// # Errors
+    /// When `config.json` cannot be read or asks for another computation than GPT-2's.
+    pub fn config(&self) -> Result<Gpt2Config> {
+        let text = fs::read_to_string(&self.config).map_err(|e| StageError::io("read it", &e).in_file(&self.config))?;
+        read_config(&text).map_err(|error| error.in_file(&self.config))
+    }
+
+    /// Reads the model onto `device`; on an autodiff device its parameters require gradients.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::config`], and when a tensor is missing or has another shape or type.
+    pub fn load(&self, device: &Device) -> Result<(Gpt2Config, Gpt2)> {
+        let config = self.config()?;
+        let mut file = TensorFile::open(&self.weights)?;
+        let prefix = if file.contains("transformer.wte.weight") { PREFIX } else { "" };
+        let model = Gpt2::new(&config, device, |tensor| file.read(&format!("{prefix}{}", tensor.name), &tensor.shape))?;
+        Ok((config, model))
+    }
+}
+
+/// Writes the model's three files to an output port.
+///
+/// # Errors
+/// When the device cannot give a tensor or a file cannot be written.
+pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()> {
+    output.write_json(CONFIG, &config_json(config))?;
+    output.write_json(GENERATION, &generation_json(config))?;
+    let mut file = output.create(WEIGHTS)?;
+    write_weights(config, model, &mut file)?;
+    file.finish().map(drop)
+}
+
+/// Writes `model.safetensors`.
+///
+/// # Errors
+/// As [`save`].
+pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write) -> Result<()> {
+    let tensors: Vec<_> = config
+        .tensors()
+        .into_iter()
+        .map(|tensor| TensorShape { name: format!("{PREFIX}{}", tensor.name), ..tensor })
+        .collect();
+    let mut values = parameters(model).into_iter();
+    write_tensors(writer, &[("format", "pt")], &tensors, |_| {
+        host_values(values.next().ok_or_else(|| StageError::new("the model has fewer tensors than its sizes say"))?)
+    })
+}
+
+/// `config.json` of a model.
+pub fn config_json(config: &Gpt2Config) -> Value {
+    json!({
+        "activation_function": "gelu_new",
+        "add_cross_attention": false,
+        "architectures": ["GPT2LMHeadModel"],
+        "attn_pdrop": 0.0,
+        "bos_token_id": config.end_of_text,
+        "dtype": "float32",
+        "embd_pdrop": 0.0,
+        "eos_token_id": config.end_of_text,
+        "initializer_range": DEVIATION,
+        "layer_norm_epsilon": LAYER_NORM_EPSILON,
+        "model_type": "gpt2",
+        "n_embd": config.width,
+        "n_head": config.heads,
+        "n_inner": null,
+        "n_layer": config.layers,
+        "n_positions": config.positions,
+        "pad_token_id": null,
+        "reorder_and_upcast_attn": false,
+        "resid_pdrop": 0.0,
+        "scale_attn_by_inverse_layer_idx": false,
+        "scale_attn_weights": true,
+        "tie_word_embeddings": true,
+        "transformers_version": TRANSFORMERS,
+        "use_cache": true,
+        "vocab_size": config.vocabulary,
+    })
+}
+
+fn generation_json(config: &Gpt2Config) -> Value {
+    json!({
+        "_from_model_config": true,
+        "bos_token_id": config.end_of_text,
+        "eos_token_id": config.end_of_text,
+        "transformers_version": TRANSFORMERS,
+    })
+}
+
+/// What is read of `config.json`, with transformers' defaults.
+#[derive(Deserialize)]
+struct ConfigJson {
+    model_type: String,
+    vocab_size: usize,
+    #[serde(alias = "n_ctx")]
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_inner: Option<usize>,
+    activation_function: Option<String>,
+    layer_norm_epsilon: Option<f64>,
+    eos_token_id: Option<Value>,
+    tie_word_embeddings: Option<bool>,
+    scale_attn_weights: Option<bool>,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+}
+
+fn read_config(text: &str) -> Result<Gpt2Config> {
+    let json: ConfigJson = serde_json::from_str(text).map_err(|error| StageError::new(error.to_string()))?;
+    let refused = |setting: &str, found: &str, expected: &str| {
+        StageError::new(format!("{setting} is {found}, expected {expected}"))
+            .hint("only the computation of the original GPT-2 is implemented")
+    };
+    let expect = |holds: bool, setting: &str, found: &dyn std::fmt::Display, expected: &str| {
+        if holds { Ok(()) } else { Err(refused(setting, &found.to_string(), expected)) }
+    };
+    let activation = json.activation_function.as_deref().unwrap_or("gelu_new");
+    let same_gelu = matches!(activation, "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast");
+    let epsilon = json.layer_norm_epsilon.unwrap_or(LAYER_NORM_EPSILON);
+    let inner = json.n_inner.unwrap_or(4 * json.n_embd);
+    let scaled = json.scale_attn_weights.unwrap_or(true);
+    let tied = json.tie_word_embeddings.unwrap_or(true);
+    let inverse = json.scale_attn_by_inverse_layer_idx;
+    expect(json.model_type == "gpt2", "model_type", &json.model_type, "gpt2")?;
+    expect(same_gelu, "activation_function", &activation, "gelu_new")?;
+    expect((epsilon - LAYER_NORM_EPSILON).abs() < 1e-12, "layer_norm_epsilon", &epsilon, "1e-5")?;
+    expect(inner == 4 * json.n_embd, "n_inner", &inner, "4 * n_embd")?;
+    expect(tied, "tie_word_embeddings", &tied, "true")?;
+    expect(scaled, "scale_attn_weights", &scaled, "true")?;
+    expect(!inverse, "scale_attn_by_inverse_layer_idx", &inverse, "false")?;
+    expect(!json.add_cross_attention, "add_cross_attention", &json.add_cross_attention, "false")?;
+    let sizes = [json.vocab_size, json.n_positions, json.n_embd, json.n_layer, json.n_head];
+    if sizes.contains(&0) || json.n_embd % json.n_head != 0 {
+        return Err(refused("n_embd", &json.n_embd.to_string(), "a multiple of n_head, and no size 0"));
+    }
+    let end_of_text = match json.eos_token_id {
+        Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
+        Some(id) => id.as_u64(),
+        None => None,
+    };
+    Ok(Gpt2Config {
+        vocabulary: json.vocab_size,
+        positions: json.n_positions,
+        width: json.n_embd,
+        layers: json.n_layer,
+        heads: json.n_head,
+        end_of_text: end_of_text.and_then(|id| u32::try_from(id).ok()),
+    })
+}

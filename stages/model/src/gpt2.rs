@@ -1,0 +1,201 @@
+//! GPT-2: a decoder of pre-norm blocks with learned positions, `gelu_new` and a tied output head, as in Hugging Face's
+//! `GPT2LMHeadModel` (without dropout).
+//!
+//! ```text
+//! x = wte[ids] + wpe[0..sequence]
+//! x = x + attn(ln_1(x));  x = x + mlp(ln_2(x))        in each block
+//! logits = ln_f(x) · wteᵀ
+//! ```
+//!
+//! The fields carry Hugging Face's names, so a tensor's path in the module is its name in a folder. All values are `f32`.
+
+use burn::module::{Module, Param};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::{Embedding, Linear};
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
+
+use crate::config::{Gpt2Config, TensorShape};
+
+/// Added to the variance of a layer norm.
+pub const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+/// The whole model.
+#[derive(Module, Debug)]
+pub struct Gpt2 {
+    /// Token embedding `[vocabulary, width]`, which is the output head too.
+    pub wte: Embedding,
+    /// Position embedding `[positions, width]`.
+    pub wpe: Embedding,
+    /// The blocks.
+    pub h: Vec<Block>,
+    /// The last layer norm.
+    pub ln_f: LayerNorm,
+}
+
+/// One block.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before the attention.
+    pub ln_1: LayerNorm,
+    /// Causal self-attention.
+    pub attn: Attention,
+    /// Before the feed-forward part.
+    pub ln_2: LayerNorm,
+    /// The feed-forward part.
+    pub mlp: Mlp,
+}
+
+/// Causal self-attention with several heads.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// Query, key and value side by side: `[width, 3 · width]`.
+    pub c_attn: Linear,
+    /// `[width, width]`.
+    pub c_proj: Linear,
+    /// Heads.
+    pub heads: usize,
+}
+
+/// Two linear maps with `gelu_new` between.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[width, 4 · width]`.
+    pub c_fc: Linear,
+    /// `[4 · width, width]`.
+    pub c_proj: Linear,
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// Scale `[width]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift `[width]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Gpt2 {
+    /// A model whose tensors come from `values`, asked once for each of [`Gpt2Config::tensors`], in that order. The
+    /// parameters require gradients where `device` is an autodiff device.
+    ///
+    /// # Errors
+    /// What `values` returns.
+    pub fn new<E>(
+        config: &Gpt2Config,
+        device: &Device,
+        mut values: impl FnMut(&TensorShape) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let mut tensors = config.tensors().into_iter().map(|tensor| {
+            let values = values(&tensor)?;
+            Ok(TensorData::new(values, tensor.shape))
+        });
+        let mut next = || tensors.next().unwrap_or_else(|| unreachable!("the list names every tensor of the module"));
+        let embedding = |data| Embedding { weight: Param::from_data(data, device) };
+        let norm = |weight, bias| LayerNorm {
+            weight: Param::from_data(weight, device),
+            bias: Param::from_data(bias, device),
+        };
+        let linear = |weight, bias| Linear {
+            weight: Param::from_data(weight, device),
+            bias: Some(Param::from_data(bias, device)),
+        };
+        let (wte, wpe) = (embedding(next()?), embedding(next()?));
+        let mut h = Vec::with_capacity(config.layers);
+        for _ in 0..config.layers {
+            let ln_1 = norm(next()?, next()?);
+            let attn =
+                Attention { c_attn: linear(next()?, next()?), c_proj: linear(next()?, next()?), heads: config.heads };
+            let ln_2 = norm(next()?, next()?);
+            let mlp = Mlp { c_fc: linear(next()?, next()?), c_proj: linear(next()?, next()?) };
+            h.push(Block { ln_1, attn, ln_2, mlp });
+        }
+        let ln_f = norm(next()?, next()?);
+        Ok(Self { wte, wpe, h, ln_f })
+    }
+
+    /// Features before the output head: ids `[batch, sequence]` to `[batch, sequence, width]`, after the last layer norm.
+    ///
+    /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
+    pub fn features(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let [_, sequence] = ids.dims();
+        let positions = self.wpe.weight.val().slice([0..sequence]).unsqueeze::<3>();
+        let embedded = self.wte.forward(ids) + positions;
+        let x = self.h.iter().fold(embedded, |x, block| block.forward(x));
+        self.ln_f.forward(x)
+    }
+
+    /// The output head: features `[rows, width]` to logits `[rows, vocabulary]`.
+    pub fn head(&self, features: Tensor<2>) -> Tensor<2> {
+        features.matmul(self.wte.weight.val().transpose())
+    }
+
+    /// Ids `[batch, sequence]` to logits `[batch, sequence, vocabulary]`.
+    pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let features = self.features(ids);
+        let [batch, sequence, width] = features.dims();
+        self.head(features.reshape([batch * sequence, width])).reshape([batch as isize, sequence as isize, -1])
+    }
+
+    /// The mean negative log-likelihood in nats of each token given those before it in its sequence: `[1]`. The labels
+    /// are the ids themselves, shifted by one, so a sequence of `n` ids gives `n - 1` predictions.
+    pub fn loss(&self, ids: Tensor<2, Int>) -> Tensor<1> {
+        let [batch, sequence] = ids.dims();
+        let features = self.features(ids.clone());
+        let [_, _, width] = features.dims();
+        let rows = batch * (sequence - 1);
+        let logits = self.head(features.slice([0..batch, 0..sequence - 1]).reshape([rows, width]));
+        let labels = ids.slice([0..batch, 1..sequence]).reshape([rows]);
+        CrossEntropyLossConfig::new().init(&logits.device()).forward(logits, labels)
+    }
+}
+
+impl Block {
+    /// `[batch, sequence, width]` to the same.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x));
+        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    }
+}
+
+impl Attention {
+    /// `[batch, sequence, width]` to the same.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [query, key, value] = self.split(x);
+        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+        self.merge(module::attention(query, key, value, None, None, options))
+    }
+
+    /// Query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`.
+    pub fn split(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
+        let [batch, sequence, width] = x.dims();
+        let joined = self.c_attn.forward(x);
+        [0, 1, 2].map(|part| {
+            joined
+                .clone()
+                .slice([0..batch, 0..sequence, part * width..(part + 1) * width])
+                .reshape([batch, sequence, self.heads, width / self.heads])
+                .swap_dims(1, 2)
+        })
+    }
+
+    /// What the heads attended to, `[batch, heads, sequence, head width]`, joined and projected: `[batch, sequence, width]`.
+    pub fn merge(&self, attended: Tensor<4>) -> Tensor<3> {
+        let [batch, heads, sequence, head_width] = attended.dims();
+        self.c_proj.forward(attended.swap_dims(1, 2).reshape([batch, sequence, heads * head_width]))
+    }
+}
+
+impl Mlp {
+    /// `[batch, sequence, width]` to the same.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.c_proj.forward(activation::gelu_approximate(self.c_fc.forward(x)))
+    }
+}
+
+impl LayerNorm {
+    /// `[.., width]` to the same.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), LAYER_NORM_EPSILON)
+    }
+}

@@ -1,0 +1,74 @@
+//! A model's tensors as a flat list, in the order of [`crate::Gpt2Config::tensors`], and back.
+//!
+//! Each tensor is seen as a vector `[size]` without gradients, so that the optimiser, the checkpoint and the folder need
+//! no code for ranks.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
+use contract::{Result, StageError};
+
+use crate::gpt2::Gpt2;
+
+/// The values of every tensor.
+pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
+    struct Collect(Vec<Tensor<1>>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(flat(param.val().inner()));
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    model.visit(&mut collect);
+    collect.0
+}
+
+/// The gradient of every tensor, taken out of `gradients`.
+///
+/// # Errors
+/// When a tensor has none: every one takes part in every forward pass of a model.
+pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
+    struct Collect<'a>(&'a mut Gradients, Vec<Option<Tensor<1>>>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.push(param.val().grad_remove(self.0).map(flat));
+        }
+    }
+    let mut collect = Collect(gradients, Vec::new());
+    model.visit(&mut collect);
+    let missing = || StageError::new("a parameter has no gradient");
+    collect.1.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
+}
+
+/// The model with every tensor's values replaced.
+pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
+    struct Replace(std::vec::IntoIter<Tensor<1>>);
+    impl ModuleMapper for Replace {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, old, mapper) = param.consume();
+            let shape = old.shape();
+            let value = match self.0.next() {
+                Some(value) if old.is_autodiff() => Tensor::from_inner(value.reshape(shape)).require_grad(),
+                Some(value) => value.reshape(shape),
+                None => old,
+            };
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+    model.map(&mut Replace(values.into_iter()))
+}
+
+/// A tensor's values on the host, row by row.
+///
+/// # Errors
+/// When the device cannot give them.
+pub fn host_values(tensor: Tensor<1>) -> Result<Vec<f32>> {
+    tensor.try_into_vec_as::<f32>().map_err(|error| {
+        StageError::new(format!("cannot read a tensor from the device: {error}"))
+            .hint("the device may be out of memory or gone; look at its driver's messages")
+    })
+}
+
+fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let size = tensor.shape().num_elements();
+    tensor.reshape([size])
+}
