@@ -1,0 +1,258 @@
+//! Packed tokens: fixed sequences of ids in one file that is read through a memory map.
+//!
+//! `tokens.bin` is a header of [`HEADER_SIZE`] bytes, then the ids, sequence after sequence, with nothing after them.
+//! All numbers are little-endian:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic, [`MAGIC`] |
+//! | 8 | 4 | version of the format, [`VERSION`] |
+//! | 12 | 4 | bytes an id: 2 where the vocabulary is at most 65,536, else 4 |
+//! | 16 | 4 | vocabulary: every id is below it |
+//! | 20 | 4 | id of the end-of-text token, which follows every document |
+//! | 24 | 8 | sequence length, in tokens |
+//! | 32 | 8 | sequences |
+//! | 40 | 8 | documents that were packed, the cut ones among them |
+//! | 48 | 8 | text bytes: what the ids decode to, end-of-text tokens not counted |
+//! | 56 | 8 | zero |
+//!
+//! The header fixes the size of the file to the byte, so a truncated or extended file does not open. An id outside the
+//! vocabulary is an error of the read that meets it, because a check of all of them on opening would read the whole file.
+
+use std::fs::File;
+use std::io::Write;
+
+use contract::{InputTree, Result, StageError};
+use memmap2::Mmap;
+
+/// The file's first bytes.
+pub const MAGIC: [u8; 8] = *b"plTokens";
+/// The version of the format.
+pub const VERSION: u32 = 1;
+/// Bytes before the first id; a multiple of 64, so that the ids are aligned.
+pub const HEADER_SIZE: usize = 64;
+/// The file's path in a tree of type `tokens`.
+pub const FILE: &str = "tokens.bin";
+
+/// The counts of a packed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Every id is below it.
+    pub vocabulary: u32,
+    /// The id that follows every document.
+    pub end_of_text: u32,
+    /// Tokens a sequence.
+    pub sequence_length: u64,
+    /// Sequences.
+    pub sequences: u64,
+    /// Documents that were packed.
+    pub documents: u64,
+    /// Bytes of text that the ids decode to, end-of-text tokens not counted.
+    pub text_bytes: u64,
+}
+
+impl Header {
+    /// Bytes an id.
+    pub fn width(&self) -> usize {
+        if self.vocabulary <= 1 << 16 { 2 } else { 4 }
+    }
+
+    /// The size of the whole file in bytes; `None` where it does not fit 64 bits.
+    pub fn file_size(&self) -> Option<u64> {
+        let tokens = self.sequences.checked_mul(self.sequence_length)?;
+        tokens.checked_mul(self.width() as u64)?.checked_add(HEADER_SIZE as u64)
+    }
+
+    fn encode(&self) -> [u8; HEADER_SIZE] {
+        let mut bytes = [0; HEADER_SIZE];
+        bytes[..8].copy_from_slice(&MAGIC);
+        let narrow = [VERSION, self.width() as u32, self.vocabulary, self.end_of_text];
+        for (place, value) in bytes[8..24].chunks_exact_mut(4).zip(narrow) {
+            place.copy_from_slice(&value.to_le_bytes());
+        }
+        let wide = [self.sequence_length, self.sequences, self.documents, self.text_bytes];
+        for (place, value) in bytes[24..56].chunks_exact_mut(8).zip(wide) {
+            place.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let Some(bytes) = bytes.first_chunk::<HEADER_SIZE>() else {
+            return Err(malformed("it ends inside its header"));
+        };
+        if bytes[..8] != MAGIC {
+            return Err(malformed("it does not begin with the magic bytes"));
+        }
+        let narrow = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let wide = |at: usize| u64::from(narrow(at)) | u64::from(narrow(at + 4)) << 32;
+        if narrow(8) != VERSION {
+            return Err(malformed(&format!("its version is {}, this program reads {VERSION}", narrow(8))));
+        }
+        let header = Self {
+            vocabulary: narrow(16),
+            end_of_text: narrow(20),
+            sequence_length: wide(24),
+            sequences: wide(32),
+            documents: wide(40),
+            text_bytes: wide(48),
+        };
+        header.check()?;
+        if header.encode() != *bytes {
+            return Err(malformed("its header is not one that this version writes"));
+        }
+        Ok(header)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.end_of_text >= self.vocabulary {
+            return Err(malformed("its end-of-text token is outside the vocabulary"));
+        }
+        if self.sequence_length == 0 {
+            return Err(malformed("its sequences have no length"));
+        }
+        Ok(())
+    }
+}
+
+fn malformed(problem: &str) -> StageError {
+    StageError::new(format!("{FILE} is not a file of packed tokens: {problem}"))
+}
+
+/// Packed tokens of an input tree, read through a memory map. Cheap to share between threads.
+#[derive(Debug)]
+pub struct PackedTokens {
+    map: Mmap,
+    header: Header,
+}
+
+impl PackedTokens {
+    /// Opens the `tokens.bin` of a tree of type `tokens`.
+    ///
+    /// # Errors
+    /// When the tree has none, it cannot be mapped, or its header and size do not agree.
+    pub fn open(tree: &InputTree) -> Result<Self> {
+        let input = tree.required(FILE)?;
+        let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;
+        // SAFETY: a file of an input tree is immutable: the store makes it read-only once it is written and never
+        // changes or truncates it, so the map's bytes stay as they are for as long as the map lives.
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| StageError::io(format!("map {FILE}"), &error))?;
+        let header = Header::decode(&map)?;
+        match header.file_size() {
+            Some(size) if size == map.len() as u64 => Ok(Self { map, header }),
+            Some(size) => Err(malformed(&format!("it has {} bytes, its header says {size}", map.len()))),
+            None => Err(malformed("its header says more bytes than any file has")),
+        }
+    }
+
+    /// All counts of the header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How many sequences there are.
+    pub fn sequences(&self) -> usize {
+        self.header.sequences as usize
+    }
+
+    /// Tokens a sequence.
+    pub fn sequence_length(&self) -> usize {
+        self.header.sequence_length as usize
+    }
+
+    /// Every id is below it.
+    pub fn vocabulary(&self) -> u32 {
+        self.header.vocabulary
+    }
+
+    /// The id that follows every document.
+    pub fn end_of_text(&self) -> u32 {
+        self.header.end_of_text
+    }
+
+    /// Bytes of text that all sequences decode to, end-of-text tokens not counted: the denominator of bits per byte.
+    pub fn text_bytes(&self) -> u64 {
+        self.header.text_bytes
+    }
+
+    /// Appends the `sequence_length` ids of a sequence (from 0) to `into`.
+    ///
+    /// # Errors
+    /// When there is no such sequence, or an id is outside the vocabulary (`into` is then as it was).
+    pub fn read(&self, sequence: usize, into: &mut Vec<u32>) -> Result<()> {
+        if sequence >= self.sequences() {
+            return Err(StageError::new(format!("there is no sequence {sequence}: {FILE} has {}", self.sequences())));
+        }
+        // No overflow: open() compared the product of all these with the size of the map.
+        let size = self.sequence_length() * self.header.width();
+        let bytes = &self.map[HEADER_SIZE + sequence * size..][..size];
+        let before = into.len();
+        if self.header.width() == 2 {
+            into.extend(bytes.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]]))));
+        } else {
+            into.extend(bytes.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])));
+        }
+        let highest = into[before..].iter().copied().max().unwrap_or(0);
+        if highest >= self.header.vocabulary {
+            into.truncate(before);
+            return Err(malformed(&format!(
+                "sequence {sequence} holds id {highest}, outside the vocabulary of {}",
+                self.header.vocabulary
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a packed file whose counts are known before its first id.
+#[derive(Debug)]
+pub struct PackedWriter<W> {
+    inner: W,
+    header: Header,
+    left: u64,
+    bytes: Vec<u8>,
+}
+
+impl<W: Write> PackedWriter<W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// When the counts are not possible or `inner` cannot be written.
+    pub fn new(mut inner: W, header: Header) -> Result<Self> {
+        header.check()?;
+        header.file_size().ok_or_else(|| malformed("its header says more bytes than any file has"))?;
+        inner.write_all(&header.encode())?;
+        Ok(Self { inner, header, left: header.sequences * header.sequence_length, bytes: Vec::new() })
+    }
+
+    /// Writes the ids that follow; sequences may be split over calls anywhere.
+    ///
+    /// # Errors
+    /// When an id is outside the vocabulary, there are more ids than the header says, or `inner` cannot be written.
+    pub fn push(&mut self, ids: &[u32]) -> Result<()> {
+        if let Some(id) = ids.iter().find(|id| **id >= self.header.vocabulary) {
+            return Err(malformed(&format!("id {id} is outside the vocabulary of {}", self.header.vocabulary)));
+        }
+        let more = || malformed("more ids were written than its header says");
+        self.left = self.left.checked_sub(ids.len() as u64).ok_or_else(more)?;
+        self.bytes.clear();
+        match self.header.width() {
+            2 => self.bytes.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
+            _ => self.bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+        }
+        self.inner.write_all(&self.bytes)?;
+        Ok(())
+    }
+
+    /// Ends the file and hands `inner` back.
+    ///
+    /// # Errors
+    /// When fewer ids were written than the header says, or `inner` cannot be flushed.
+    pub fn finish(mut self) -> Result<W> {
+        if self.left > 0 {
+            return Err(malformed(&format!("{} ids of those that its header says are missing", self.left)));
+        }
+        self.inner.flush()?;
+        Ok(self.inner)
+    }
+}
