@@ -1,1 +1,69 @@
-//! Placeholder.
+//! Tables: where documents lie between stages, and how a data stage's plan runs over them.
+//!
+//! # The format
+//! A table of documents is a tree of two folders of Parquet parts of the same names:
+//!
+//! | file | columns |
+//! |---|---|
+//! | `rows/<part>.parquet` | `id, repo_name, path, copies, size, license`, columns that stages add, `row` |
+//! | `text/<part>.parquet` | `content` |
+//!
+//! | column | type | what |
+//! |---|---|---|
+//! | `id` | string | 64 hexadecimal digits: [`document_id`] of repository, path and content |
+//! | `repo_name`, `path` | string | where the file lay |
+//! | `copies` | int64 | how many files of the export's source have this content, as the export says |
+//! | `size` | int64 | bytes of content, as the export says |
+//! | `license` | string, may be null | the repository's license key |
+//! | `row` | uint32 | position of the document in the text part of the same name |
+//! | `content` | string | the file |
+//!
+//! `rows/` opens as it is in DuckDB, pandas and polars. Within a part `row` ascends, but not all rows of the text need
+//! be there: a stage that drops or annotates rows writes a new `rows/` and hands on the same `text/` files
+//! ([`contract::OutputTree::link`]). Equal rows of an export have equal ids, so an id need not be unique.
+//!
+//! A part holds rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more
+//! where it does not fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The
+//! order of a table is the order of its part names, then `row`. A part with no row left is not in the tree, in neither
+//! folder; a table with no rows is the empty tree.
+//!
+//! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the folder `rows/` alone,
+//! with columns of its own.
+//!
+//! Bytes are determined by the rows: the writer's name is fixed, text is zstd level 1 in row groups of
+//! [`TEXT_GROUP_BYTES`], so that a reader holds one group at a time. No statistics or dictionary for text.
+//!
+//! # Plans
+//! A row-wise stage hands [`filter()`] a DataFusion plan that adds a nullable `rule`; the rows with a rule are dropped.
+//! A global stage takes a [`Session`], or reads [`Part::read`] in [`each_part`], and writes with [`sift`] or [`RowsPart`].
+
+mod batch;
+mod describe;
+mod documents;
+mod error;
+mod export;
+mod filter;
+mod format;
+mod parallel;
+mod provider;
+mod rows;
+mod session;
+mod table;
+mod writer;
+
+pub use batch::DocumentBatch;
+pub use describe::{Column, Description, describe};
+pub use documents::Documents;
+pub use error::{TableError, plan_error};
+pub use export::{Format, export};
+pub use filter::{Attrition, Dropped, filter, sift};
+pub use format::{
+    CONTENT, COPIES, DETAIL, ID, LICENSE, PART_ROWS, PART_TEXT_BYTES, PATH, REPO_NAME, ROW, RULE, SIZE,
+    TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, document_id, dropped_schema, part_name, rows_schema,
+};
+pub use parallel::each_part;
+pub use provider::DocumentsProvider;
+pub use rows::{RowsFile, RowsPart, read_rows};
+pub use session::Session;
+pub use table::{Part, Table};
+pub use writer::{Document, ShardWriter};

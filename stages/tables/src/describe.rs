@@ -1,0 +1,88 @@
+//! What `pipeline show` says of a table.
+
+use contract::{InputTree, Result};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::json::LineDelimitedWriter;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::TableError;
+use crate::format::CONTENT;
+use crate::rows::read_rows;
+use crate::table::{Table, footer};
+
+/// Rows of the sample.
+const SAMPLE_ROWS: usize = 5;
+/// Characters of a text in the sample.
+const SAMPLE_TEXT: usize = 200;
+
+/// A table in figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Description {
+    /// Files of its tree.
+    pub files: usize,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Columns, `content` among them.
+    pub columns: Vec<Column>,
+    /// Its first rows; long texts are cut.
+    pub sample: Vec<Map<String, Value>>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type, in Arrow's words.
+    #[serde(rename = "type")]
+    pub ty: String,
+}
+
+/// Describes a table of documents or of rows.
+///
+/// # Errors
+/// When the tree is neither, or its files cannot be read.
+pub fn describe(tree: &InputTree) -> Result<Description> {
+    let of_rows = tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) && !tree.files.is_empty();
+    let (rows, schema, batch) = if of_rows {
+        let mut rows = 0;
+        for file in &tree.files {
+            rows += u64::try_from(footer(file)?.metadata().file_metadata().num_rows()).unwrap_or_default();
+        }
+        (rows, footer(&tree.files[0])?.schema().clone(), read_rows(tree)?.next().transpose()?)
+    } else {
+        let table = Table::open(tree)?;
+        let first = table.parts().first().map(|part| part.documents()?.next().transpose()).transpose()?.flatten();
+        (table.rows(), table.schema(), first)
+    };
+    let column = |field: &std::sync::Arc<datafusion::arrow::datatypes::Field>| Column {
+        name: field.name().clone(),
+        ty: field.data_type().to_string(),
+    };
+    Ok(Description {
+        files: tree.files.len(),
+        bytes: tree.files.iter().map(|file| file.size).sum(),
+        rows,
+        columns: schema.fields().iter().map(column).collect(),
+        sample: batch
+            .map_or_else(|| Ok(Vec::new()), |batch| sample(&batch.slice(0, batch.num_rows().min(SAMPLE_ROWS))))?,
+    })
+}
+
+fn sample(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>, TableError> {
+    let mut lines = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut lines);
+    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| TableError::parquet("sample")(error.into()))?;
+    drop(writer);
+    let rows = serde_json::Deserializer::from_slice(&lines).into_iter::<Map<String, Value>>();
+    let mut rows: Vec<_> = rows.filter_map(Result::ok).collect();
+    for text in rows.iter_mut().filter_map(|row| row.get_mut(CONTENT)) {
+        if let Some((end, _)) = text.as_str().and_then(|text| text.char_indices().nth(SAMPLE_TEXT)) {
+            *text = Value::String(format!("{}…", &text.as_str().unwrap_or_default()[..end]));
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,85 @@
+//! Why a tree is no table, or its bytes cannot be read.
+
+use contract::StageError;
+use datafusion::error::DataFusionError;
+use parquet::errors::ParquetError;
+
+/// An error of reading a table.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// A file that a table does not have.
+    #[error("the input is no table of documents: it has a file '{path}'")]
+    Foreign {
+        /// Its place in the tree.
+        path: String,
+    },
+    /// A part without its other half.
+    #[error("the table's part '{part}' has no '{missing}'")]
+    Half {
+        /// The part.
+        part: String,
+        /// The file that is missing.
+        missing: String,
+    },
+    /// A column that is missing, or not of the type that the format says.
+    #[error("the table's file '{file}' has no column '{column}' of type {expected}")]
+    Column {
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        expected: String,
+    },
+    /// Parts with other columns than the first.
+    #[error("the table's part '{part}' has other columns than its first part")]
+    Columns {
+        /// The part.
+        part: String,
+    },
+    /// `row` does not ascend, or points past the text.
+    #[error("the table's part '{part}' does not fit its text: {why}")]
+    Rows {
+        /// The part.
+        part: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The bytes are no Parquet file, or a damaged one.
+    #[error("cannot read '{file}' of the table: {error}")]
+    Parquet {
+        /// The file.
+        file: String,
+        /// What the reader says.
+        error: ParquetError,
+    },
+}
+
+impl TableError {
+    /// For `map_err` on a reader of `file`.
+    pub(crate) fn parquet(file: impl ToString) -> impl FnOnce(ParquetError) -> Self {
+        move |error| Self::Parquet { file: file.to_string(), error }
+    }
+}
+
+impl From<TableError> for StageError {
+    fn from(error: TableError) -> Self {
+        let hint = match &error {
+            TableError::Parquet { .. } | TableError::Rows { .. } => {
+                "the file may be damaged: rebuild the stage that wrote it"
+            }
+            _ => "connect the port to an output of type documents",
+        };
+        Self::new(error.to_string()).hint(hint)
+    }
+}
+
+/// A plan's error as the stage's: the stage's own error where a plan carries one.
+pub fn plan_error(error: DataFusionError) -> StageError {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(message) => {
+            StageError::new(format!("out of the stage's memory: {message}")).hint("give the run more with --memory")
+        }
+        root => StageError::new(root.strip_backtrace()),
+    }
+}

@@ -1,0 +1,231 @@
+//! Row-wise stages: each part alone, kept rows to one output and dropped rows to another, every row in one of them.
+
+use std::collections::BTreeMap;
+
+use contract::{Context, OutputTree, Result, StageError, Unit};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null, is_null};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use serde::Serialize;
+
+use crate::error::plan_error;
+use crate::format::{CONTENT, DETAIL, ROW, RULE, SIZE, dropped_schema};
+use crate::parallel::each_part;
+use crate::rows::{RowsFile, RowsPart};
+use crate::session::{Session, memory};
+use crate::table::{Part, Table};
+
+/// What became of a stage's rows: `rows = kept + the sum of dropped`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Attrition {
+    /// Rows that came in.
+    pub rows: u64,
+    /// Rows that were kept.
+    pub kept: u64,
+    /// Bytes of the kept rows, by their `size`.
+    pub kept_bytes: u64,
+    /// Rows that were dropped, by rule.
+    pub dropped: BTreeMap<String, Dropped>,
+}
+
+/// The rows that one rule dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// How many.
+    pub rows: u64,
+    /// Their bytes, by `size`.
+    pub bytes: u64,
+}
+
+impl Attrition {
+    /// Adds another part's.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.kept += other.kept;
+        self.kept_bytes += other.kept_bytes;
+        for (rule, dropped) in &other.dropped {
+            self.drop_rows(rule, dropped.rows, dropped.bytes);
+        }
+    }
+
+    /// Counts rows that a rule dropped (not in [`Attrition::rows`] yet).
+    pub fn drop_rows(&mut self, rule: &str, rows: u64, bytes: u64) {
+        let dropped = self.dropped.entry(rule.to_owned()).or_default();
+        dropped.rows += rows;
+        dropped.bytes += bytes;
+    }
+
+    /// Whether every row is accounted for.
+    pub fn conserves(&self) -> bool {
+        self.rows == self.kept + self.dropped.values().map(|dropped| dropped.rows).sum::<u64>()
+    }
+}
+
+/// Runs a row-wise plan over the input table and writes outputs `documents` and `dropped`.
+///
+/// `plan` is given the documents of one part (all columns, `row` and `content` among them) and adds a nullable string
+/// column `rule`, and `detail` if it likes; it must keep the order, hand on `row`, and return every row once. Rows
+/// with a rule are dropped. Columns that the plan adds become columns of the table, except those whose name begins with
+/// `_`: they are there for `observe`, which is called with each batch the plan gives (without `content`), on any thread.
+///
+/// # Errors
+/// The plan's, those of writing, a plan that loses rows, or that the stage was asked to stop.
+pub fn filter(
+    context: &Context,
+    table: &Table,
+    plan: impl Fn(DataFrame) -> Result<DataFrame, DataFusionError> + Sync,
+    observe: impl Fn(&RecordBatch) -> Result<()> + Sync,
+) -> Result<Attrition> {
+    let runtime = memory(context)?;
+    run(context, table, |part, sink| {
+        let session = Session::sequential(context, runtime.clone())?;
+        let frame = plan(session.part(part)?).map_err(plan_error)?;
+        let frame = if frame.schema().has_column_with_unqualified_name(CONTENT) {
+            frame.drop_columns(&[CONTENT]).map_err(plan_error)?
+        } else {
+            frame
+        };
+        session.stream(frame, |batch| {
+            observe(&batch)?;
+            sink.write(&batch)
+        })
+    })
+}
+
+/// Like [`filter()`], for a stage that has its verdicts in memory: `judge` is given the rows of a part in batches, in
+/// order, with all columns but `content`, and returns them with `rule`, `detail` and further columns added.
+///
+/// # Errors
+/// What `judge` returns, those of reading and writing, or that the stage was asked to stop.
+pub fn sift(
+    context: &Context,
+    table: &Table,
+    judge: impl Fn(&Part, RecordBatch) -> Result<RecordBatch> + Sync,
+) -> Result<Attrition> {
+    run(context, table, |part, sink| {
+        let names: Vec<_> = part.rows_schema().fields().iter().map(|field| field.name().as_str()).collect();
+        for batch in part.read(&names)? {
+            context.cancel.check()?;
+            sink.write(&judge(part, batch?)?)?;
+        }
+        Ok(())
+    })
+}
+
+fn run(
+    context: &Context,
+    table: &Table,
+    work: impl Fn(&Part, &mut Sink<'_>) -> Result<()> + Sync,
+) -> Result<Attrition> {
+    let (documents, dropped) = (context.outputs.tree("documents")?, context.outputs.tree("dropped")?);
+    context.progress.start("", Unit::Rows, Some(table.rows()));
+    let parts = each_part(context, table.parts(), |part| {
+        let mut sink = Sink {
+            context,
+            part,
+            documents,
+            kept: None,
+            dropped: RowsFile::new(dropped, &part.name, dropped_schema()),
+            counts: Attrition::default(),
+        };
+        work(part, &mut sink)?;
+        let counts = sink.finish()?;
+        if counts.rows != part.row_count || !counts.conserves() {
+            let (rows, came) = (part.row_count, counts.rows);
+            return Err(StageError::new(format!("the plan made {came} rows of the {rows} of part '{}'", part.name)));
+        }
+        Ok(counts)
+    })?;
+    let mut counts = Attrition::default();
+    parts.iter().for_each(|part| counts.add(part));
+    Ok(counts)
+}
+
+/// Writes the two halves of one part.
+struct Sink<'a> {
+    context: &'a Context,
+    part: &'a Part,
+    documents: &'a OutputTree,
+    kept: Option<RowsPart<'a>>,
+    dropped: RowsFile<'a>,
+    counts: Attrition,
+}
+
+impl Sink<'_> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.context.progress.add(batch.num_rows() as u64);
+        let batch = &plain(batch)?;
+        let arrow = |error| StageError::new(format!("the plan's rows: {error}"));
+        let rule = batch
+            .column_by_name(RULE)
+            .and_then(|rule| rule.as_string_opt::<i32>().cloned())
+            .ok_or_else(|| StageError::new(format!("the plan adds no string column '{RULE}'")))?;
+        let sizes = batch.column_by_name(SIZE).and_then(|size| size.as_primitive_opt::<Int64Type>());
+        for index in 0..batch.num_rows() {
+            let bytes = sizes.map_or(0, |sizes| sizes.value(index).max(0) as u64);
+            self.counts.rows += 1;
+            if rule.is_null(index) {
+                self.counts.kept += 1;
+                self.counts.kept_bytes += bytes;
+            } else {
+                self.counts.drop_rows(rule.value(index), 1, bytes);
+            }
+        }
+        let part = match &mut self.kept {
+            Some(part) => part,
+            none => none.insert(RowsPart::new(self.documents, self.part, kept_schema(self.part, batch))),
+        };
+        part.write(&filter_record_batch(batch, &is_null(&rule).map_err(arrow)?).map_err(arrow)?)?;
+        let gone: BooleanArray = is_not_null(&rule).map_err(arrow)?;
+        self.dropped.write(&with_detail(filter_record_batch(batch, &gone).map_err(arrow)?)?)
+    }
+
+    fn finish(self) -> Result<Attrition> {
+        if let Some(part) = self.kept {
+            part.finish()?;
+        }
+        self.dropped.finish()?;
+        Ok(self.counts)
+    }
+}
+
+/// Strings as the format has them, whatever kind of string the plan computes with.
+fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
+    let error = |error| StageError::new(format!("the plan's rows: {error}"));
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let string = matches!(column.data_type(), DataType::Utf8View | DataType::LargeUtf8 | DataType::Null);
+        columns.push(if string { cast(column, &DataType::Utf8).map_err(error)? } else { column.clone() });
+        fields.push(Field::new(field.name(), columns[columns.len() - 1].data_type().clone(), true));
+    }
+    RecordBatch::try_new(Schema::new(fields).into(), columns).map_err(error)
+}
+
+/// The columns of the kept rows: the part's, then those that the plan added, `row` last.
+fn kept_schema(part: &Part, batch: &RecordBatch) -> SchemaRef {
+    let old = part.rows_schema();
+    let is_new = |name: &str| {
+        !matches!(name, RULE | DETAIL | CONTENT) && !name.starts_with('_') && old.column_with_name(name).is_none()
+    };
+    let mut fields: Vec<Field> =
+        old.fields().iter().filter(|field| field.name() != ROW).map(|field| field.as_ref().clone()).collect();
+    fields.extend(
+        batch.schema().fields().iter().filter(|field| is_new(field.name())).map(|field| field.as_ref().clone()),
+    );
+    fields.extend(old.field_with_name(ROW).ok().cloned());
+    Schema::new(fields).into()
+}
+
+fn with_detail(batch: RecordBatch) -> Result<RecordBatch> {
+    if batch.column_by_name(DETAIL).is_some() {
+        return Ok(batch);
+    }
+    let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new(DETAIL, DataType::Utf8, true));
+    let mut columns = batch.columns().to_vec();
+    columns.push(new_null_array(&DataType::Utf8, batch.num_rows()));
+    RecordBatch::try_new(Schema::new(fields).into(), columns).map_err(|error| StageError::new(error.to_string()))
+}

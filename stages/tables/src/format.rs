@@ -1,0 +1,120 @@
+//! Names, sizes and writer properties of the format (crate docs).
+
+use std::sync::Arc;
+
+use contract::{Digest, Result, StageError};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+
+/// Column of document ids.
+pub const ID: &str = "id";
+/// Column of repositories.
+pub const REPO_NAME: &str = "repo_name";
+/// Column of paths in the repository.
+pub const PATH: &str = "path";
+/// Column of numbers of copies.
+pub const COPIES: &str = "copies";
+/// Column of sizes in bytes.
+pub const SIZE: &str = "size";
+/// Column of license keys.
+pub const LICENSE: &str = "license";
+/// Column of positions in the text part.
+pub const ROW: &str = "row";
+/// Column of texts.
+pub const CONTENT: &str = "content";
+/// Column that says why a row is dropped; null where it is kept.
+pub const RULE: &str = "rule";
+/// Column that says more about the rule's verdict, or null.
+pub const DETAIL: &str = "detail";
+
+/// Bytes of text after which a shard starts a new part.
+pub const PART_TEXT_BYTES: usize = 128 << 20;
+/// Rows after which a shard starts a new part.
+pub const PART_ROWS: usize = 1 << 17;
+/// Bytes of text in a row group: what a reader holds at a time (one document more where it does not fit).
+pub const TEXT_GROUP_BYTES: usize = 8 << 20;
+/// Rows in a row group of text at most.
+pub const TEXT_GROUP_ROWS: usize = 8192;
+/// Rows in a row group of `rows/`.
+const ROWS_GROUP_ROWS: usize = 1 << 16;
+
+const WRITER: &str = "pipeline table 1";
+const ID_DOMAIN: &str = "pipeline 2026 document v1";
+
+/// The identity of a document: blake3 of repository, path and content, each framed by its length (u64, little-endian).
+pub fn document_id(repo_name: &str, path: &str, content: &str) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key(ID_DOMAIN);
+    for field in [repo_name, path, content] {
+        hasher.update(&(field.len() as u64).to_le_bytes());
+        hasher.update(field.as_bytes());
+    }
+    Digest::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// The name of the `number`-th part of a shard.
+pub fn part_name(shard: Digest, number: usize) -> String {
+    format!("{}-{number:05}", &shard.to_string()[..16])
+}
+
+/// The columns of `rows/` as `import` writes them.
+pub fn rows_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new(ID, DataType::Utf8, false),
+        Field::new(REPO_NAME, DataType::Utf8, false),
+        Field::new(PATH, DataType::Utf8, false),
+        Field::new(COPIES, DataType::Int64, false),
+        Field::new(SIZE, DataType::Int64, false),
+        Field::new(LICENSE, DataType::Utf8, true),
+        Field::new(ROW, DataType::UInt32, false),
+    ]))
+}
+
+/// The columns of a `dropped` table.
+pub fn dropped_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new(ID, DataType::Utf8, false),
+        Field::new(REPO_NAME, DataType::Utf8, false),
+        Field::new(PATH, DataType::Utf8, false),
+        Field::new(RULE, DataType::Utf8, false),
+        Field::new(DETAIL, DataType::Utf8, true),
+    ]))
+}
+
+pub(crate) fn content_field() -> Field {
+    Field::new(CONTENT, DataType::Utf8, false)
+}
+
+fn properties() -> Result<WriterPropertiesBuilder> {
+    let level = ZstdLevel::try_new(1).map_err(write_error)?;
+    Ok(WriterProperties::builder().set_created_by(WRITER.to_owned()).set_compression(Compression::ZSTD(level)))
+}
+
+/// How a text part is written: the caller ends each row group.
+pub(crate) fn text_options() -> Result<ArrowWriterOptions> {
+    let properties = properties()?
+        .set_max_row_group_row_count(Some(TEXT_GROUP_ROWS))
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        // The size of a page is looked at once a write batch: short ones keep pages near their limit.
+        .set_write_batch_size(16)
+        .set_data_page_size_limit(1 << 20)
+        .build();
+    Ok(ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true))
+}
+
+/// How a part of rows is written.
+pub(crate) fn rows_options() -> Result<ArrowWriterOptions> {
+    let properties = properties()?
+        .set_max_row_group_row_count(Some(ROWS_GROUP_ROWS))
+        .set_column_dictionary_enabled(ID.into(), false)
+        .set_column_dictionary_enabled(ROW.into(), false)
+        .build();
+    Ok(ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true))
+}
+
+pub(crate) fn write_error(error: ParquetError) -> StageError {
+    StageError::new(format!("cannot write a part: {error}"))
+}

@@ -1,0 +1,117 @@
+//! DataFusion within a stage's share of the machine.
+
+use std::fs;
+use std::sync::Arc;
+
+use contract::{Cancel, Context, Result, StageError};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::plan_error;
+use crate::provider::DocumentsProvider;
+use crate::table::{Part, Table};
+
+/// A session whose plans keep to the stage's threads and memory and spill into its scratch folder.
+pub struct Session {
+    context: SessionContext,
+    runtime: Runtime,
+    cancel: Cancel,
+}
+
+impl Session {
+    /// For plans over all parts: as many partitions at a time as the stage has threads. The order of rows of a plan
+    /// over several partitions is fixed only by a sort.
+    ///
+    /// # Errors
+    /// When the spill folder or the threads cannot be made.
+    pub fn new(context: &Context) -> Result<Self> {
+        let threads = context.resources.threads.max(1);
+        let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+        Self::with(context, threads, memory(context)?, runtime)
+    }
+
+    /// For plans over one part on the caller's thread: one partition, so that rows stay in order.
+    pub(crate) fn sequential(context: &Context, memory: Arc<RuntimeEnv>) -> Result<Self> {
+        Self::with(context, 1, memory, Builder::new_current_thread().enable_all().build()?)
+    }
+
+    fn with(context: &Context, partitions: usize, memory: Arc<RuntimeEnv>, runtime: Runtime) -> Result<Self> {
+        // Batches of several megabytes of text are cut by the reader; DataFusion is not to glue them together.
+        let config = SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_coalesce_batches(false)
+            .with_information_schema(false);
+        let state =
+            SessionStateBuilder::new().with_config(config).with_runtime_env(memory).with_default_features().build();
+        Ok(Self { context: SessionContext::new_with_state(state), runtime, cancel: context.cancel.clone() })
+    }
+
+    /// DataFusion's own session, to register functions and tables and to plan SQL.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// All documents of a table.
+    ///
+    /// # Errors
+    /// When DataFusion refuses the table.
+    pub fn documents(&self, table: &Table) -> Result<DataFrame> {
+        self.context.read_table(Arc::new(DocumentsProvider::new(table))).map_err(plan_error)
+    }
+
+    /// The documents of one part.
+    ///
+    /// # Errors
+    /// When DataFusion refuses the table.
+    pub fn part(&self, part: &Part) -> Result<DataFrame> {
+        self.context.read_table(Arc::new(DocumentsProvider::part(part))).map_err(plan_error)
+    }
+
+    /// Runs a plan and calls `each` with its batches as they come.
+    ///
+    /// # Errors
+    /// The plan's, what `each` returns, or that the stage was asked to stop.
+    pub fn stream(&self, plan: DataFrame, mut each: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        self.runtime.block_on(async {
+            let mut batches = plan.execute_stream().await.map_err(plan_error)?;
+            while let Some(batch) = batches.next().await {
+                self.cancel.check()?;
+                each(batch.map_err(plan_error)?)?;
+            }
+            self.cancel.check()
+        })
+    }
+
+    /// Runs a plan whose result is small.
+    ///
+    /// # Errors
+    /// As [`Session::stream`].
+    pub fn collect(&self, plan: DataFrame) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        self.stream(plan, |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
+    }
+}
+
+/// The stage's memory pool and spill folder, shared by its sessions.
+pub(crate) fn memory(context: &Context) -> Result<Arc<RuntimeEnv>> {
+    let spill = context.scratch.join("spill");
+    fs::create_dir_all(&spill)?;
+    let bytes = usize::try_from(context.resources.memory).unwrap_or(usize::MAX);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(bytes)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill])))
+        .build_arc()
+        .map_err(|error| StageError::new(error.to_string()))
+}

@@ -1,0 +1,170 @@
+//! Writes new tables: what `import`, and a stage that changes text, does.
+
+use std::sync::Arc;
+
+use contract::{Digest, OutputFile, OutputTree, Result};
+use datafusion::arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, UInt32Builder};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+
+use crate::format::{
+    PART_ROWS, PART_TEXT_BYTES, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, content_field, document_id, part_name, rows_schema,
+    text_options, write_error,
+};
+use crate::rows::RowsFile;
+
+/// A document to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Document<'a> {
+    /// The repository.
+    pub repo_name: &'a str,
+    /// The path in the repository.
+    pub path: &'a str,
+    /// Copies, as the export says.
+    pub copies: i64,
+    /// Bytes of content, as the export says.
+    pub size: i64,
+    /// The repository's license key.
+    pub license: Option<&'a str>,
+    /// The file.
+    pub content: &'a str,
+}
+
+/// Writes the documents of one source shard, in the order in which they are given, as the parts of the shard.
+pub struct ShardWriter<'a> {
+    output: &'a OutputTree,
+    shard: Digest,
+    number: usize,
+    part: Option<OpenPart<'a>>,
+}
+
+struct OpenPart<'a> {
+    text: ArrowWriter<OutputFile<'a>>,
+    rows: RowsFile<'a>,
+    text_schema: SchemaRef,
+    /// Documents and bytes of text in the part so far, those of `group` among them.
+    documents: usize,
+    bytes: usize,
+    group: Group,
+}
+
+/// The documents of the row group that is being filled.
+#[derive(Default)]
+struct Group {
+    id: StringBuilder,
+    repo_name: StringBuilder,
+    path: StringBuilder,
+    copies: Int64Builder,
+    size: Int64Builder,
+    license: StringBuilder,
+    row: UInt32Builder,
+    content: StringBuilder,
+    documents: usize,
+    bytes: usize,
+}
+
+impl<'a> ShardWriter<'a> {
+    /// The shard with this digest; without a document nothing is written.
+    pub fn new(output: &'a OutputTree, shard: Digest) -> Self {
+        Self { output, shard, number: 0, part: None }
+    }
+
+    /// Adds a document.
+    ///
+    /// # Errors
+    /// When the bytes cannot be written.
+    pub fn push(&mut self, document: &Document<'_>) -> Result<()> {
+        let full =
+            |part: &OpenPart<'_>| part.documents >= PART_ROWS || part.bytes + document.content.len() > PART_TEXT_BYTES;
+        if let Some(part) = self.part.take_if(|part| full(part)) {
+            part.finish()?;
+            self.number += 1;
+        }
+        let part = match &mut self.part {
+            Some(part) => part,
+            none => none.insert(OpenPart::new(self.output, &part_name(self.shard, self.number))?),
+        };
+        part.push(document)
+    }
+
+    /// Ends the shard's last part.
+    ///
+    /// # Errors
+    /// When the last bytes cannot be written.
+    pub fn finish(self) -> Result<()> {
+        self.part.map_or(Ok(()), OpenPart::finish)
+    }
+}
+
+impl<'a> OpenPart<'a> {
+    fn new(output: &'a OutputTree, name: &str) -> Result<Self> {
+        let text_schema: SchemaRef = Arc::new(Schema::new(vec![content_field()]));
+        let file = output.create(&format!("text/{name}.parquet"))?;
+        let text =
+            ArrowWriter::try_new_with_options(file, text_schema.clone(), text_options()?).map_err(write_error)?;
+        let rows = RowsFile::new(output, name, rows_schema());
+        Ok(Self { text, rows, text_schema, documents: 0, bytes: 0, group: Group::default() })
+    }
+
+    fn push(&mut self, document: &Document<'_>) -> Result<()> {
+        let next = self.group.bytes + document.content.len();
+        if self.group.documents > 0 && (next > TEXT_GROUP_BYTES || self.group.documents == TEXT_GROUP_ROWS) {
+            self.flush()?;
+        }
+        self.group.push(document, self.documents);
+        self.documents += 1;
+        self.bytes += document.content.len();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.group.documents == 0 {
+            return Ok(());
+        }
+        let group = std::mem::take(&mut self.group);
+        let (rows, text) = group.finish(&self.text_schema)?;
+        self.rows.write(&rows)?;
+        self.text.write(&text).map_err(write_error)?;
+        self.text.flush().map_err(write_error)
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.rows.finish()?;
+        self.text.into_inner().map_err(write_error)?.finish().map(drop)
+    }
+}
+
+impl Group {
+    fn push(&mut self, document: &Document<'_>, row: usize) {
+        let Document { repo_name, path, copies, size, license, content } = *document;
+        self.id.append_value(document_id(repo_name, path, content).to_string());
+        self.repo_name.append_value(repo_name);
+        self.path.append_value(path);
+        self.copies.append_value(copies);
+        self.size.append_value(size);
+        self.license.append_option(license);
+        // A part holds at most PART_ROWS documents.
+        self.row.append_value(row as u32);
+        self.content.append_value(content);
+        self.documents += 1;
+        self.bytes += content.len();
+    }
+
+    /// The batch of rows and the batch of text.
+    fn finish(mut self, text_schema: &SchemaRef) -> Result<(RecordBatch, RecordBatch)> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.id.finish()),
+            Arc::new(self.repo_name.finish()),
+            Arc::new(self.path.finish()),
+            Arc::new(self.copies.finish()),
+            Arc::new(self.size.finish()),
+            Arc::new(self.license.finish()),
+            Arc::new(self.row.finish()),
+        ];
+        let error = |error: datafusion::arrow::error::ArrowError| write_error(error.into());
+        let rows = RecordBatch::try_new(rows_schema(), columns).map_err(error)?;
+        let text = RecordBatch::try_new(text_schema.clone(), vec![Arc::new(self.content.finish())]).map_err(error)?;
+        Ok((rows, text))
+    }
+}
