@@ -1,0 +1,216 @@
+//! Requests in, completions out.
+
+use burn::tensor::Tensor;
+use contract::{Cancel, Draw, Progress, Result, StageError};
+use rayon::prelude::*;
+
+use super::cache::Cache;
+use super::decode;
+use super::sampling::Sampling;
+use super::stops::Stops;
+use crate::config::Gpt2Config;
+use crate::gpt2::Gpt2;
+use crate::parameters::host_values;
+
+/// A prompt to complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Its ids.
+    pub prompt: Vec<u32>,
+    /// The longest sequence in tokens, the prompt among them (Hugging Face's `max_length`).
+    pub maximum: usize,
+}
+
+/// Why a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The model gave the end-of-text token (which is not part of the completion).
+    EndOfText,
+    /// The completion holds a stop text.
+    Stop,
+    /// It has the greatest length that was asked for.
+    Maximum,
+    /// It has the greatest length that the model can read.
+    Positions,
+    /// The prompt itself left no room for a token.
+    NoRoom,
+}
+
+/// What a model made of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The new ids.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub end: End,
+}
+
+/// How prompts are completed.
+pub struct Generation<'a> {
+    /// How a token is chosen.
+    pub sampling: Sampling,
+    /// Completions of each prompt.
+    pub completions: usize,
+    /// Rows that step together at most.
+    pub batch: usize,
+    /// The id that ends a text.
+    pub end_of_text: Option<u32>,
+    /// Texts that end a completion.
+    pub stops: &'a Stops,
+    /// The bytes of an id; looked at only where there are stops.
+    pub bytes: &'a (dyn Fn(u32) -> &'a [u8] + Sync),
+    /// Random numbers; the identity of one is prompt, completion and position, each 8 little-endian bytes.
+    pub draw: &'a Draw,
+    /// Asks to stop.
+    pub cancel: &'a Cancel,
+    /// Counts finished completions.
+    pub progress: &'a Progress,
+}
+
+/// A completion in the making.
+struct Row {
+    prompt: usize,
+    completion: usize,
+    /// Tokens of the prompt.
+    before: usize,
+    /// Tokens that the sequence may have.
+    limit: usize,
+    /// What ends it there.
+    at_limit: End,
+    tokens: Vec<u32>,
+    text: Vec<u8>,
+    end: Option<End>,
+}
+
+/// The completions of each request, in order.
+///
+/// # Errors
+/// When the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
+/// finite numbers.
+pub fn generate(
+    config: &Gpt2Config,
+    model: &Gpt2,
+    requests: &[Request],
+    generation: &Generation<'_>,
+) -> Result<Vec<Vec<Completion>>> {
+    let mut rows = Vec::new();
+    for (prompt, request) in requests.iter().enumerate() {
+        check(config, prompt, request)?;
+        rows.extend((0..generation.completions).map(|completion| Row::new(config, prompt, completion, request)));
+    }
+    for batch in rows.chunks_mut(generation.batch.max(1)) {
+        complete(model, requests, generation, batch)?;
+    }
+    let mut completions: Vec<Vec<Completion>> = requests.iter().map(|_| Vec::new()).collect();
+    for row in rows {
+        let end = row.end.ok_or_else(|| StageError::new("a completion has no end"))?;
+        completions[row.prompt].push(Completion { tokens: row.tokens, end });
+    }
+    Ok(completions)
+}
+
+fn check(config: &Gpt2Config, prompt: usize, request: &Request) -> Result<()> {
+    let number = prompt + 1;
+    if request.prompt.is_empty() {
+        return Err(StageError::new(format!("prompt {number} has no tokens"))
+            .hint("a model needs at least one token to go on from, such as the end-of-text token"));
+    }
+    match request.prompt.iter().find(|&&id| id as usize >= config.vocabulary) {
+        Some(id) => Err(StageError::new(format!(
+            "prompt {number} has the id {id}, but the model's vocabulary has {} ids",
+            config.vocabulary
+        ))
+        .hint("use the tokenizer that the model was trained with")),
+        None => Ok(()),
+    }
+}
+
+impl Row {
+    fn new(config: &Gpt2Config, prompt: usize, completion: usize, request: &Request) -> Self {
+        let limit = request.maximum.min(config.positions);
+        let before = request.prompt.len();
+        let end = (before >= limit).then_some(End::NoRoom);
+        let at_limit = if request.maximum <= config.positions { End::Maximum } else { End::Positions };
+        Self { prompt, completion, before, limit, at_limit, tokens: Vec::new(), text: Vec::new(), end }
+    }
+
+    /// The next token, chosen from its logits.
+    fn grow(&mut self, generation: &Generation<'_>, logits: &[f32]) -> Result<()> {
+        let position = self.before + self.tokens.len();
+        let unit = if generation.sampling.draws() {
+            let identity = [self.prompt, self.completion, position].map(|number| (number as u64).to_le_bytes());
+            generation.draw.unit(identity.as_flattened())
+        } else {
+            0.0
+        };
+        let id = generation.sampling.choose(logits, unit).ok_or_else(|| {
+            StageError::new(format!(
+                "the model's logits at position {position} of prompt {} are not finite",
+                self.prompt + 1
+            ))
+            .hint("its training has diverged: look at its loss, and lower the learning rate")
+        })?;
+        if Some(id) == generation.end_of_text {
+            self.end = Some(End::EndOfText);
+            return Ok(());
+        }
+        self.tokens.push(id);
+        let newest = (generation.bytes)(id);
+        self.text.extend_from_slice(newest);
+        if generation.stops.ends(&self.text, newest.len()) {
+            self.end = Some(End::Stop);
+        } else if position + 1 >= self.limit {
+            self.end = Some(self.at_limit);
+        }
+        Ok(())
+    }
+}
+
+/// Completes the rows of one batch.
+fn complete(model: &Gpt2, requests: &[Request], generation: &Generation<'_>, batch: &mut [Row]) -> Result<()> {
+    let without_room = batch.iter().filter(|row| row.end.is_some()).count();
+    generation.progress.add(without_room as u64);
+    let mut rows: Vec<&mut Row> = batch.iter_mut().filter(|row| row.end.is_none()).collect();
+    let Some(more) = rows.iter().map(|row| row.limit - row.before).max() else { return Ok(()) };
+
+    let (mut cache, mut logits) = read_prompts(model, requests, generation, &rows, more)?;
+    loop {
+        generation.cancel.check()?;
+        let [_, vocabulary] = logits.dims();
+        let values = host_values(logits.flatten::<1>(0, 1))?;
+        rows.par_iter_mut()
+            .zip(values.par_chunks_exact(vocabulary))
+            .try_for_each(|(row, logits)| row.grow(generation, logits))?;
+        let left: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].end.is_none()).collect();
+        generation.progress.add((rows.len() - left.len()) as u64);
+        if left.is_empty() {
+            return Ok(());
+        }
+        if left.len() < rows.len() {
+            cache.keep(&left);
+            rows.retain(|row| row.end.is_none());
+        }
+        let newest: Vec<u32> = rows.iter().filter_map(|row| row.tokens.last().copied()).collect();
+        logits = decode::step(model, &mut cache, &newest);
+    }
+}
+
+/// The cache of these rows, with room for `more` tokens, and the logits `[rows, vocabulary]` of their first new token.
+/// Rows of one prompt lie side by side: it is read once for all of them.
+fn read_prompts(
+    model: &Gpt2,
+    requests: &[Request],
+    generation: &Generation<'_>,
+    rows: &[&mut Row],
+    more: usize,
+) -> Result<(Cache, Tensor<2>)> {
+    let mut prompts = Vec::new();
+    let mut logits = Vec::new();
+    for same in rows.chunk_by(|one, other| one.prompt == other.prompt) {
+        generation.cancel.check()?;
+        let (cache, next) = decode::read_prompt(model, &requests[same[0].prompt].prompt);
+        prompts.push((cache, same.len()));
+        logits.push(next.repeat_dim(0, same.len()));
+    }
+    Ok((Cache::join(&prompts, more), Tensor::cat(logits, 0)))
+}

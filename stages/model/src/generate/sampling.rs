@@ -1,0 +1,97 @@
+//! The choice of the next token.
+//!
+//! With temperature `T` > 0, in this order (that of Hugging Face's `generate`):
+//!
+//! 1. `p ∝ exp(logit / T)`;
+//! 2. `top_k` > 0 keeps the `top_k` most probable tokens;
+//! 3. `top_p` < 1 keeps the smallest set of the most probable tokens whose probability, of what 2 left, is at least
+//!    `top_p`;
+//! 4. a token is drawn from what is left, in proportion to `p`.
+//!
+//! With `T` = 0 it is the token of the greatest logit. Among equals the lower id comes first, always. Sums are in
+//! `f64`, in order of the id (1, 2) or of the probability (3, 4), and `exp` is `libm`'s: the same logits give the same
+//! token on every machine.
+
+use std::cmp::Ordering;
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the most probable token.
+    pub temperature: f64,
+    /// The probability that is kept, in (0, 1]; 1 keeps all.
+    pub top_p: f64,
+    /// The number of tokens that are kept; 0 keeps all.
+    pub top_k: usize,
+}
+
+impl Sampling {
+    /// Always the most probable token.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0 };
+
+    /// Whether choices need a random number.
+    pub fn draws(&self) -> bool {
+        self.temperature > 0.0
+    }
+
+    /// The next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` when a logit
+    /// is not a finite number or there is none.
+    pub fn choose(&self, logits: &[f32], unit: f64) -> Option<u32> {
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return None;
+        }
+        let greatest = most_probable(logits)?;
+        if !self.draws() {
+            return Some(greatest as u32);
+        }
+        let peak = f64::from(logits[greatest]);
+        let weights = logits.iter().map(|&logit| libm::exp((f64::from(logit) - peak) / self.temperature));
+        let mut kept: Vec<(u32, f64)> = (0..).zip(weights).collect();
+        if self.top_k > 0 && self.top_k < kept.len() {
+            kept.select_nth_unstable_by(self.top_k - 1, by_probability);
+            kept.truncate(self.top_k);
+            kept.sort_unstable_by_key(|&(id, _)| id);
+        }
+        if self.top_p < 1.0 {
+            keep_nucleus(&mut kept, self.top_p);
+        }
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let drawn = unit * total;
+        let mut sum = 0.0;
+        let chosen = kept.iter().find(|(_, weight)| {
+            sum += weight;
+            sum > drawn
+        });
+        // Rounding may leave the last sum at `drawn`: then it is the last token that can be drawn.
+        chosen.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|&(id, _)| id)
+    }
+}
+
+/// The index of the greatest logit, the first among equals.
+fn most_probable(logits: &[f32]) -> Option<usize> {
+    let greater = |best: usize, id: usize| if logits[id] > logits[best] { id } else { best };
+    (0..logits.len()).reduce(greater)
+}
+
+/// From the most probable down; among equals the lower id first.
+fn by_probability(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// The smallest set of the most probable whose share of all is at least `top_p`, from the most probable down.
+fn keep_nucleus(kept: &mut Vec<(u32, f64)>, top_p: f64) {
+    let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+    // All tokens with less than this weight together have a share below `1 - top_p`, so none is in the set: what is
+    // sorted is a few tokens, not the vocabulary.
+    let floor = (1.0 - top_p) * total / kept.len() as f64;
+    kept.retain(|(_, weight)| *weight >= floor);
+    kept.sort_unstable_by(by_probability);
+    let mut sum = 0.0;
+    let size = kept.iter().take_while(|(_, weight)| {
+        let inside = sum < top_p * total;
+        sum += weight;
+        inside
+    });
+    let size = size.count().max(1);
+    kept.truncate(size);
+}
