@@ -206,3 +206,16 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
         end_of_text: end_of_text.and_then(|id| u32::try_from(id).ok()),
     })
 }
+
+/// Whether a file of a tokenizer's folder belongs beside a model: what transformers loads, and no report.
+pub fn is_of_a_tokenizer(path: &str) -> bool {
+    const FILES: [&str; 6] = [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+    ];
+    FILES.contains(&path)
+}

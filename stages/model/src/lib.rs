@@ -20,6 +20,7 @@ pub mod gpt2;
 pub mod initial;
 pub mod parameters;
 pub mod tensor_file;
+pub mod train;
 
 pub use config::{Gpt2Config, Preset};
 pub use gpt2::Gpt2;

@@ -1,0 +1,96 @@
+//! AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019), as `torch.optim.AdamW` computes it, after
+//! clipping by the global norm as `torch.nn.utils.clip_grad_norm_` does.
+//!
+//! ```text
+//! c = min(1, clip / (‖g‖ + 1e-6))                        g: all gradients as one vector
+//! m = β₁ m + (1 − β₁) c g;   v = β₂ v + (1 − β₂) (c g)²
+//! p = p (1 − rate · decay) − rate / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
+//! ```
+//!
+//! Decay applies to matrices and embeddings. Norm and clipping stay on the device: one step reads nothing back.
+
+use burn::tensor::Tensor;
+
+/// The settings of AdamW.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWSettings {
+    /// β₁, the decay of the mean.
+    pub beta1: f64,
+    /// β₂, the decay of the mean of squares.
+    pub beta2: f64,
+    /// ε, added to the root.
+    pub epsilon: f64,
+    /// The decay of matrices and embeddings, a step and unit of rate.
+    pub weight_decay: f64,
+    /// The greatest global norm of the gradients.
+    pub clip: f64,
+}
+
+/// The moments of every tensor and the number of updates.
+#[derive(Debug, Clone)]
+pub struct AdamW {
+    settings: AdamWSettings,
+    /// Whether decay applies, by tensor.
+    decays: Vec<bool>,
+    /// The mean and the mean of squares of each tensor's gradients.
+    pub moments: Vec<(Tensor<1>, Tensor<1>)>,
+    /// Updates so far (t).
+    pub updates: u64,
+}
+
+impl AdamW {
+    /// No update yet: all moments are 0.
+    pub fn new(settings: AdamWSettings, decays: Vec<bool>, parameters: &[Tensor<1>]) -> Self {
+        let zeros = |parameter: &Tensor<1>| (parameter.zeros_like(), parameter.zeros_like());
+        Self { settings, decays, moments: parameters.iter().map(zeros).collect(), updates: 0 }
+    }
+
+    /// One update at a rate: the new parameters, and the global norm of `gradients` before clipping, `[1]`.
+    pub fn update(
+        &mut self,
+        rate: f64,
+        parameters: Vec<Tensor<1>>,
+        gradients: Vec<Tensor<1>>,
+    ) -> (Vec<Tensor<1>>, Tensor<1>) {
+        let AdamWSettings { beta1, beta2, epsilon, weight_decay, clip } = self.settings;
+        let norm = global_norm(&gradients);
+        let factor = (norm.clone().add_scalar(1e-6).recip().mul_scalar(clip)).clamp_max(1.0);
+        self.updates += 1;
+        let correction1 = 1.0 - power(beta1, self.updates);
+        let correction2 = (1.0 - power(beta2, self.updates)).sqrt();
+        let updated = parameters
+            .into_iter()
+            .zip(gradients)
+            .zip(self.moments.iter_mut().zip(&self.decays))
+            .map(|((parameter, gradient), ((mean, square), &decays))| {
+                let gradient = gradient * factor.clone();
+                *mean = mean.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
+                *square = square.clone().mul_scalar(beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - beta2);
+                let divisor = square.clone().sqrt().div_scalar(correction2).add_scalar(epsilon);
+                let change = (mean.clone() / divisor).mul_scalar(rate / correction1);
+                let decayed = if decays { parameter.mul_scalar(1.0 - rate * weight_decay) } else { parameter };
+                decayed - change
+            })
+            .collect();
+        (updated, norm)
+    }
+}
+
+/// The 2-norm of all tensors as one vector, `[1]`.
+fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
+    let squares = tensors.iter().map(|tensor| (tensor.clone() * tensor.clone()).sum()).collect();
+    Tensor::cat(squares, 0).sum().sqrt()
+}
+
+/// `base` to the power of an integer by repeated squaring: the same bits on every machine.
+fn power(base: f64, exponent: u64) -> f64 {
+    let (mut result, mut square, mut rest) = (1.0, base, exponent);
+    while rest > 0 {
+        if rest & 1 == 1 {
+            result *= square;
+        }
+        square *= square;
+        rest >>= 1;
+    }
+    result
+}

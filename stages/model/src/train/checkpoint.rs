@@ -1,0 +1,184 @@
+//! Checkpoints: all that training needs to go on as if it had not stopped.
+//!
+//! ```text
+//! checkpoints/00000500/state.safetensors   p.NAME, m.NAME, v.NAME: parameters and both moments, f32
+//! checkpoints/00000500/metrics.bin         what was measured so far
+//! checkpoints/00000500/seal.json           the step and the blake3 digests of the other two
+//! ```
+//!
+//! A checkpoint is written to a temporary folder whose files are synced, then renamed, so a kill at any moment leaves either none or a whole one. What
+//! a disk damages later is seen by the digests; then the one before is taken, which is why the last two are kept. The order
+//! of the sequences and the rate are functions of the step, and nothing else is random, so this is the whole state.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use contract::{Digest, HashingWriter, Progress, Result, StageError};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Gpt2Config, TensorShape};
+use crate::parameters::{host_values, parameters};
+use crate::tensor_file::{TensorFile, write_tensors};
+use crate::train::metrics::{Metric, read_words, write_words};
+use crate::train::trainer::Trainer;
+
+const STATE: &str = "state.safetensors";
+const METRICS: &str = "metrics.bin";
+const SEAL: &str = "seal.json";
+const TEMPORARY: &str = "unfinished";
+const KEPT: usize = 2;
+
+/// The checkpoints of one run, in its scratch folder.
+#[derive(Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+}
+
+/// The last file written of a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seal {
+    step: u64,
+    state: Digest,
+    metrics: Digest,
+}
+
+impl Checkpoints {
+    /// The checkpoints below `scratch`. What an interrupted write left is removed.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or cleaned.
+    pub fn below(scratch: &Path) -> Result<Self> {
+        let folder = scratch.join("checkpoints");
+        fs::create_dir_all(&folder)?;
+        let checkpoints = Self { folder };
+        remove(&checkpoints.folder.join(TEMPORARY))?;
+        Ok(checkpoints)
+    }
+
+    /// Writes the state after `step` updates.
+    ///
+    /// # Errors
+    /// When the device cannot give a tensor or the disk cannot take it.
+    pub fn save(&self, step: u64, config: &Gpt2Config, trainer: &Trainer, metrics: &[Metric]) -> Result<()> {
+        let unfinished = self.folder.join(TEMPORARY);
+        remove(&unfinished)?;
+        fs::create_dir(&unfinished)?;
+        let state = written(&unfinished.join(STATE), |file| write_state(config, trainer, file))?;
+        let metrics = written(&unfinished.join(METRICS), |file| write_words(metrics, file))?;
+        written(&unfinished.join(SEAL), |file| {
+            serde_json::to_writer(file, &Seal { step, state, metrics }).map_err(|e| StageError::new(e.to_string()))
+        })?;
+        sync_folder(&unfinished)?;
+        let finished = self.folder.join(format!("{step:08}"));
+        remove(&finished)?;
+        fs::rename(&unfinished, &finished)?;
+        sync_folder(&self.folder)?;
+        for old in self.steps()?.iter().rev().skip(KEPT) {
+            remove(&self.folder.join(format!("{old:08}")))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the newest whole checkpoint into the trainer: its step and what was measured up to it; `None` where there is
+    /// no whole one. A damaged one is reported and removed.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn restore(
+        &self,
+        config: &Gpt2Config,
+        trainer: &mut Trainer,
+        progress: &Progress,
+    ) -> Result<Option<(u64, Vec<Metric>)>> {
+        for step in self.steps()?.into_iter().rev() {
+            let folder = self.folder.join(format!("{step:08}"));
+            match read(&folder, step, config, trainer) {
+                Ok(metrics) => return Ok(Some((step, metrics))),
+                Err(error) => {
+                    progress.warn(format!("the checkpoint of step {step} is damaged and is left out: {error}"));
+                    remove(&folder)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The steps of the checkpoints, sorted.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            steps.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+}
+
+/// The tensors of a checkpoint: parameters, means, squares.
+fn state_tensors(config: &Gpt2Config) -> Vec<TensorShape> {
+    let tensors = config.tensors();
+    let named = |part: &'static str| {
+        let name = move |tensor: &TensorShape| TensorShape { name: format!("{part}.{}", tensor.name), ..tensor.clone() };
+        tensors.iter().map(name).collect::<Vec<_>>()
+    };
+    [named("p"), named("m"), named("v")].concat()
+}
+
+fn write_state(config: &Gpt2Config, trainer: &Trainer, writer: &mut impl Write) -> Result<()> {
+    let moments = &trainer.optimizer.moments;
+    let mut tensors: Vec<_> = parameters(&trainer.model);
+    tensors.extend(moments.iter().map(|(mean, _)| mean.clone()));
+    tensors.extend(moments.iter().map(|(_, square)| square.clone()));
+    write_tensors(writer, &[], &state_tensors(config), |index| host_values(tensors[index].clone()))
+}
+
+fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) -> Result<Vec<Metric>> {
+    let seal: Seal =
+        serde_json::from_slice(&fs::read(folder.join(SEAL))?).map_err(|error| StageError::new(error.to_string()))?;
+    let (state, metrics) = (folder.join(STATE), folder.join(METRICS));
+    let whole = seal.step == step && Digest::of_file(&state)? == seal.state && Digest::of_file(&metrics)? == seal.metrics;
+    if !whole {
+        return Err(StageError::new("its files are not what was written"));
+    }
+    let mut file = TensorFile::open(&state)?;
+    let mut tensors = Vec::new();
+    for tensor in state_tensors(config) {
+        tensors.push(trainer.on_device(file.read(&tensor.name, &tensor.shape)?));
+    }
+    let metrics = read_words(&fs::read(&metrics)?)?;
+    let count = tensors.len() / 3;
+    let squares = tensors.split_off(2 * count);
+    let means = tensors.split_off(count);
+    trainer.replace(tensors);
+    trainer.optimizer.moments = means.into_iter().zip(squares).collect();
+    trainer.optimizer.updates = step;
+    Ok(metrics)
+}
+
+/// Writes a file and syncs it: the digest of its content.
+fn written(path: &Path, write: impl FnOnce(&mut BufWriter<HashingWriter<File>>) -> Result<()>) -> Result<Digest> {
+    let mut writer = BufWriter::with_capacity(1 << 20, HashingWriter::new(File::create(path)?));
+    write(&mut writer)?;
+    let (file, digest, _) = writer.into_inner().map_err(|error| error.into_error())?.finish();
+    file.sync_all()?;
+    Ok(digest)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<()> {
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// Windows keeps the order of renames itself and opens no folder for it.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

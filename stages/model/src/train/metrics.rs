@@ -1,0 +1,134 @@
+//! What training measured, step by step.
+//!
+//! `metrics.jsonl` holds one JSON object a line, in the order of the steps: an update
+//! (`step`, `tokens` read so far, `loss` before the update, `learning_rate`, `gradient_norm` before clipping) or a validation
+//! (`step`, `validation_loss`, `validation_perplexity`). `step` counts finished updates. There are no times in it, so that
+//! equal runs give equal bytes.
+
+use std::io::Write;
+
+use contract::{Result, StageError};
+use serde::Serialize;
+
+use crate::train::event_file::EventFile;
+
+/// One line.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Metric {
+    /// An update.
+    Update {
+        /// Updates so far, this one included.
+        step: u64,
+        /// Tokens read so far.
+        tokens: u64,
+        /// The mean loss of the step's sequences in nats, before the update.
+        loss: f64,
+        /// The rate used.
+        learning_rate: f64,
+        /// The global norm before clipping.
+        gradient_norm: f64,
+    },
+    /// A validation.
+    Validation {
+        /// Updates so far.
+        step: u64,
+        /// The mean loss of the validation sequences in nats.
+        validation_loss: f64,
+        /// Its exponential.
+        validation_perplexity: f64,
+    },
+}
+
+impl Metric {
+    /// The step and its series by name.
+    pub fn series(&self) -> (u64, Vec<(&'static str, f64)>) {
+        match *self {
+            Self::Update { step, loss, learning_rate, gradient_norm, .. } => (
+                step,
+                vec![("loss/train", loss), ("learning_rate", learning_rate), ("gradient_norm", gradient_norm)],
+            ),
+            Self::Validation { step, validation_loss, validation_perplexity } => {
+                (step, vec![("loss/validation", validation_loss), ("perplexity/validation", validation_perplexity)])
+            }
+        }
+    }
+}
+
+/// Writes `metrics.jsonl`.
+///
+/// # Errors
+/// When `writer` fails.
+pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
+    for metric in metrics {
+        serde_json::to_writer(&mut *writer, metric).map_err(|error| StageError::new(error.to_string()))?;
+        writer.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// Writes metrics to the bit, for a checkpoint: six little-endian words each.
+///
+/// # Errors
+/// When `writer` fails.
+pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
+    for metric in metrics {
+        let words = match *metric {
+            Metric::Update { step, tokens, loss, learning_rate, gradient_norm } => {
+                [0, step, tokens, loss.to_bits(), learning_rate.to_bits(), gradient_norm.to_bits()]
+            }
+            Metric::Validation { step, validation_loss, validation_perplexity } => {
+                [1, step, validation_loss.to_bits(), validation_perplexity.to_bits(), 0, 0]
+            }
+        };
+        for word in words {
+            writer.write_all(&word.to_le_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what [`write_words`] wrote.
+///
+/// # Errors
+/// When the bytes are not such words.
+pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
+    let malformed = || StageError::new("not a list of metrics");
+    let (words, rest) = bytes.as_chunks::<8>();
+    let words: Vec<_> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let (metrics, left) = words.as_chunks::<6>();
+    if !rest.is_empty() || !left.is_empty() {
+        return Err(malformed());
+    }
+    let metric = |words: &[u64; 6]| match *words {
+        [0, step, tokens, loss, rate, norm] => Ok(Metric::Update {
+            step,
+            tokens,
+            loss: f64::from_bits(loss),
+            learning_rate: f64::from_bits(rate),
+            gradient_norm: f64::from_bits(norm),
+        }),
+        [1, step, loss, perplexity, ..] => Ok(Metric::Validation {
+            step,
+            validation_loss: f64::from_bits(loss),
+            validation_perplexity: f64::from_bits(perplexity),
+        }),
+        _ => Err(malformed()),
+    };
+    metrics.iter().map(metric).collect()
+}
+
+/// Writes all series as a TensorBoard event file.
+///
+/// # Errors
+/// When `writer` fails.
+pub fn write_events(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
+    let mut file = EventFile::start(writer)?;
+    for metric in metrics {
+        let (step, series) = metric.series();
+        for (name, value) in series {
+            file.scalar(step, name, value as f32)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! A model with its optimiser: what one update does, and the loss without one.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::{Cancel, Result, StageError};
+
+use crate::config::{Gpt2Config, TensorShape};
+use crate::gpt2::Gpt2;
+use crate::parameters::{gradients, host_values, parameters, replaced};
+use crate::train::adamw::{AdamW, AdamWSettings};
+
+/// A model in training.
+#[derive(Debug)]
+pub struct Trainer {
+    device: Device,
+    /// The model, on an autodiff device.
+    pub model: Gpt2,
+    /// Its optimiser.
+    pub optimizer: AdamW,
+}
+
+/// Sequences of equal length, one after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids, row by row.
+    pub ids: Vec<i32>,
+    /// Sequences.
+    pub sequences: usize,
+}
+
+/// What one update measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// The mean loss over the micro-batches in nats, before the update.
+    pub loss: f64,
+    /// The global 2-norm of the gradients before clipping.
+    pub gradient_norm: f64,
+}
+
+impl Trainer {
+    /// A model that has had no update. It must live on an autodiff device.
+    pub fn new(config: &Gpt2Config, model: Gpt2, settings: AdamWSettings, device: Device) -> Self {
+        let decays = config.tensors().iter().map(TensorShape::decays).collect();
+        let optimizer = AdamW::new(settings, decays, &parameters(&model));
+        Self { device, model, optimizer }
+    }
+
+    /// One update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
+    ///
+    /// # Errors
+    /// [`StageError::Interrupted`] when asked to stop between micro-batches (nothing is changed then), or when the device
+    /// fails.
+    pub fn update(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measured> {
+        let mut sums: Vec<Tensor<1>> = Vec::new();
+        let mut loss: Option<Tensor<1>> = None;
+        for batch in micro_batches {
+            cancel.check()?;
+            let mean = self.model.loss(self.ids(batch)).div_scalar(micro_batches.len() as f64);
+            let value = mean.clone().inner();
+            loss = Some(match loss {
+                Some(sum) => sum + value,
+                None => value,
+            });
+            let more = gradients(&self.model, &mut mean.backward())?;
+            sums = match sums.is_empty() {
+                true => more,
+                false => sums.into_iter().zip(more).map(|(sum, more)| sum + more).collect(),
+            };
+        }
+        let loss = loss.ok_or_else(|| StageError::new("an update needs a micro-batch"))?;
+        let (updated, norm) = self.optimizer.update(rate, parameters(&self.model), sums);
+        self.replace(updated);
+        // The one read of a step: loss and norm together, after all its work is queued.
+        match host_values(Tensor::cat(vec![loss, norm], 0))?[..] {
+            [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
+            _ => Err(StageError::new("the device gave the loss and the norm in another shape")),
+        }
+    }
+
+    /// The mean loss of a batch, without gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn loss(&self, batch: &Batch) -> Result<f64> {
+        let loss = host_values(self.model.valid().loss(self.ids(batch).inner()))?;
+        loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device gave no loss"))
+    }
+
+    /// Puts other values into the model.
+    pub fn replace(&mut self, values: Vec<Tensor<1>>) {
+        self.model = replaced(self.model.clone(), values);
+    }
+
+    /// Values of the host as a vector on the device, without gradients.
+    pub fn on_device(&self, values: Vec<f32>) -> Tensor<1> {
+        let size = values.len();
+        Tensor::from_data(TensorData::new(values, [size]), &self.device.clone().inner())
+    }
+
+    fn ids(&self, batch: &Batch) -> Tensor<2, Int> {
+        let length = batch.ids.len() / batch.sequences.max(1);
+        Tensor::from_data(TensorData::new(batch.ids.clone(), [batch.sequences, length]), &self.device)
+    }
+}
