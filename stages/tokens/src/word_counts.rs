@@ -1,0 +1,283 @@
+//! Counts words exactly, in bounded memory.
+//!
+//! Words are counted in memory; when the counter has grown past its budget it is written to a scratch file as a run,
+//! sorted by word, and begun anew. The end merges the runs, so counts are exact and the order is that of the words'
+//! bytes, whatever the budget, the threads and the order of the texts were.
+//!
+//! A word of more than [`PIECE_BYTES`] bytes is counted in pieces of that size: such words (encoded data, rules of
+//! dashes) teach no merge that matters, and cost a merge step their whole length each time.
+
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::fs::File;
+use std::hash::BuildHasherDefault;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use contract::{Result, StageError};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::splitter::words;
+
+/// Longer words are counted in pieces.
+pub const PIECE_BYTES: usize = 1024;
+/// Memory of a counted word beyond its bytes: the map's slot at its load, and the allocation.
+const ENTRY_BYTES: usize = 64;
+
+/// Hashes words and pairs of ids fast; nothing that is kept depends on it.
+pub type Hasher = BuildHasherDefault<FastHasher>;
+
+/// See [`Hasher`].
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FastHasher(u64);
+
+impl std::hash::Hasher for FastHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing; the upper half of the product is the well-mixed one.
+        let product = u128::from(self.0.rotate_left(23) ^ number) * 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0 ^= number as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Words and how often each was met, in memory.
+#[derive(Debug, Default)]
+pub struct Counter {
+    words: HashMap<Box<[u8]>, u64, Hasher>,
+    bytes: usize,
+}
+
+impl Counter {
+    /// Counts the words of a text.
+    pub fn count(&mut self, text: &str) {
+        for word in words(text) {
+            for piece in word.as_bytes().chunks(PIECE_BYTES) {
+                self.add(piece, 1);
+            }
+        }
+    }
+
+    fn add(&mut self, word: &[u8], count: u64) {
+        match self.words.get_mut(word) {
+            Some(counted) => *counted += count,
+            None => {
+                self.bytes += word.len() + ENTRY_BYTES;
+                self.words.insert(word.into(), count);
+            }
+        }
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub fn memory(&self) -> usize {
+        self.bytes
+    }
+
+    fn sorted(self) -> Vec<(Box<[u8]>, u64)> {
+        let mut words: Vec<_> = self.words.into_iter().collect();
+        words.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        words
+    }
+}
+
+/// Counters merged, in memory and on disk.
+#[derive(Debug)]
+pub struct WordCounts {
+    counter: Counter,
+    budget: usize,
+    folder: PathBuf,
+    runs: Vec<PathBuf>,
+}
+
+impl WordCounts {
+    /// Keeps to about `budget` bytes of memory; runs go to `folder`, which exists.
+    pub fn new(folder: &Path, budget: usize) -> Self {
+        Self { counter: Counter::default(), budget, folder: folder.to_owned(), runs: Vec::new() }
+    }
+
+    /// Takes a counter's words in and leaves it empty.
+    ///
+    /// # Errors
+    /// When a run cannot be written.
+    pub fn absorb(&mut self, counter: &mut Counter) -> Result<()> {
+        for (word, count) in std::mem::take(counter).words {
+            self.counter.add(&word, count);
+        }
+        if self.counter.memory() > self.budget { self.spill() } else { Ok(()) }
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        let path = self.folder.join(format!("words-{}", self.runs.len()));
+        let mut file = BufWriter::new(File::create(&path)?);
+        for (word, count) in std::mem::take(&mut self.counter).sorted() {
+            // Words are at most PIECE_BYTES long.
+            file.write_all(&(word.len() as u32).to_le_bytes())?;
+            file.write_all(&count.to_le_bytes())?;
+            file.write_all(&word)?;
+        }
+        file.flush()?;
+        self.runs.push(path);
+        Ok(())
+    }
+
+    /// The words that training keeps: the most frequent ones, of equally frequent ones the first by their bytes, until
+    /// their bytes together are `limit`.
+    ///
+    /// # Errors
+    /// When a run cannot be read.
+    pub fn finish(mut self, limit: u64) -> Result<CountedWords> {
+        if !self.runs.is_empty() {
+            self.spill()?;
+        }
+        let last = std::mem::take(&mut self.counter).sorted();
+        let (mut by_count, mut all) = (BTreeMap::<u64, u64>::new(), CountedWords::default());
+        self.merge(&last, |word, count| {
+            *by_count.entry(count).or_default() += word.len() as u64;
+            all.distinct += 1;
+            all.total += count;
+        })?;
+        // The count at which the limit is met, and the bytes that are left for words of just that count.
+        let (mut least, mut left) = (0, limit);
+        for (count, bytes) in by_count.iter().rev() {
+            if *bytes > left {
+                least = *count;
+                break;
+            }
+            left -= bytes;
+        }
+        self.merge(&last, |word, count| {
+            if count > least {
+                all.push(word, count);
+            } else if count == least && word.len() as u64 <= left {
+                left -= word.len() as u64;
+                all.push(word, count);
+            } else {
+                left = if count == least { 0 } else { left };
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Gives each word with its count over all runs, sorted by word.
+    fn merge(&self, last: &[(Box<[u8]>, u64)], mut each: impl FnMut(&[u8], u64)) -> Result<()> {
+        if self.runs.is_empty() {
+            last.iter().for_each(|(word, count)| each(word, *count));
+            return Ok(());
+        }
+        let mut runs = self.runs.iter().map(|path| Run::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut heads = BinaryHeap::new();
+        for (number, run) in runs.iter_mut().enumerate() {
+            heads.extend(run.next()?.map(|(word, count)| std::cmp::Reverse((word, number, count))));
+        }
+        let mut current: Option<(Vec<u8>, u64)> = None;
+        while let Some(std::cmp::Reverse((word, number, count))) = heads.pop() {
+            heads.extend(runs[number].next()?.map(|(word, count)| std::cmp::Reverse((word, number, count))));
+            match &mut current {
+                Some((same, total)) if *same == word => *total += count,
+                _ => {
+                    if let Some((word, count)) = current.replace((word, count)) {
+                        each(&word, count);
+                    }
+                }
+            }
+        }
+        if let Some((word, count)) = current {
+            each(&word, count);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WordCounts {
+    fn drop(&mut self) {
+        for run in &self.runs {
+            // A run that stays behind is overwritten by the next one and goes with the scratch folder.
+            let _ = std::fs::remove_file(run);
+        }
+    }
+}
+
+/// A sorted run on disk.
+struct Run(BufReader<File>);
+
+impl Run {
+    fn open(path: &Path) -> Result<Self> {
+        Ok(Self(BufReader::new(File::open(path)?)))
+    }
+
+    fn next(&mut self) -> Result<Option<(Vec<u8>, u64)>> {
+        let mut head = [0; 12];
+        if self.0.get_ref().metadata()?.len() == 0 || self.0.read(&mut head[..1])? == 0 {
+            return Ok(None);
+        }
+        self.0.read_exact(&mut head[1..])?;
+        let [l0, l1, l2, l3, count @ ..] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        if length > PIECE_BYTES {
+            return Err(StageError::new("a run of counted words is damaged"));
+        }
+        let mut word = vec![0; length];
+        self.0.read_exact(&mut word)?;
+        Ok(Some((word, u64::from_le_bytes(count))))
+    }
+}
+
+/// Distinct words with their counts, sorted by bytes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct CountedWords {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    counts: Vec<u64>,
+    /// Distinct words that were met, those that are not kept among them.
+    pub distinct: u64,
+    /// Words that were met, each time counted.
+    pub total: u64,
+}
+
+impl CountedWords {
+    /// Adds a word that sorts after those before it.
+    pub fn push(&mut self, word: &[u8], count: u64) {
+        self.bytes.extend_from_slice(word);
+        self.ends.push(self.bytes.len());
+        self.counts.push(count);
+    }
+
+    /// The number of words that are kept.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether no word is kept.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Bytes of all words that are kept.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How often the word at a position was met.
+    pub fn weight(&self, position: usize) -> u64 {
+        self.counts[position]
+    }
+
+    /// The words with their counts, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).zip(&self.counts).map(|((start, end), count)| (&self.bytes[start..*end], *count))
+    }
+}
