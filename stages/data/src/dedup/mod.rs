@@ -1,0 +1,184 @@
+//! The kind `dedup`: exact and near duplicates, every removal with its witness.
+//!
+//! # What it promises
+//! - A document is removed only because of a document that is *kept*, its witness: rule `exact`, the two have the same
+//!   fingerprint ([`fingerprint`]: the content without white space, or its bytes); rule `near`, the Jaccard similarity
+//!   of their token sets ([`tokens`], [`jaccard`]) is at least `threshold`, computed on the sets and not estimated.
+//!   `dropped` says for each document the rule, the witness and the similarity.
+//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. How many pairs share none although they
+//!   reach it is measured ([`audit`]) and reported beside the theoretical figure.
+//! - The kept copy is what `prefer` says ([`preference`]); documents are decided in that order, each once ([`decide`]).
+//! - A document of fewer than `min_tokens` tokens has exact duplicates only.
+//! - The bytes of all outputs are the same for any number of threads, order of parts, or memory.
+//!
+//! # How
+//! | step | module | memory |
+//! |---|---|---|
+//! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch a thread |
+//! | sort the documents by preference | [`sort`] | external |
+//! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit a document |
+//! | decide each document in order | [`decide`] | [`cells`]: in memory or in a file |
+//! | name clusters, bring verdicts back into the table's order | [`verdict`] | external |
+//! | measure recall | [`audit`] | the sample |
+//! | write rows; text is linked | [`write`] | a batch a thread |
+//!
+//! The text is read once. Everything else works on scratch files of about 3 KiB a document. What grows with the table in memory is one bit a document, and [`links`].
+//!
+//! # Columns
+//! `documents` gains `cluster`: the smallest id of the document's cluster ([`verdict`]), null where the document has no
+//! duplicate. A split must not part a cluster. `dropped` has `id`, `repo_name`, `path`, `rule`, `witness` (the id of the
+//! kept document) and `jaccard`.
+
+pub mod audit;
+pub mod bands;
+pub mod cells;
+pub mod collect;
+pub mod decide;
+pub mod fingerprint;
+pub mod groups;
+pub mod jaccard;
+pub mod license;
+pub mod links;
+pub mod outcome;
+pub mod positioned;
+pub mod preference;
+pub mod ranked;
+mod read;
+pub mod record;
+pub mod report;
+pub mod signature;
+pub mod sort;
+pub mod tokens;
+pub mod verdict;
+pub mod workshop;
+mod write;
+
+use contract::{Class, Context, PortType, Ports, Problem, Result, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tables::Table;
+
+use self::audit::Audit;
+use self::bands::Bands;
+use self::collect::Lens;
+use self::decide::decide;
+use self::fingerprint::Exact;
+use self::groups::Groups;
+use self::preference::Preference;
+use self::report::{Near, Report};
+use self::verdict::Verdicts;
+use self::workshop::Workshop;
+
+/// Removes exact and near duplicates; each removal is verified against a document that is kept, and says which.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DedupSpec {
+    /// Which documents are exact duplicates: those equal without white space, or those with the same bytes.
+    pub exact: Exact,
+    /// Whether near-duplicates are removed as well.
+    pub near: bool,
+    /// The Jaccard similarity of token sets from which documents are near-duplicates, above 0 and at most 1.
+    pub threshold: f64,
+    /// Tokens of a set's element: 1 for single tokens, n for runs of n.
+    pub shingle: usize,
+    /// Documents of fewer tokens, repetitions counted, have no near-duplicates.
+    pub min_tokens: usize,
+    /// Which copy is kept, the first key that differs deciding; the smallest id after them.
+    pub prefer: Vec<Preference>,
+    /// The least probability with which two documents exactly at the threshold are compared. A higher one costs more
+    /// comparisons.
+    pub recall: f64,
+    /// Documents that are compared with all others to measure the recall; 0 measures nothing.
+    pub audit: usize,
+}
+
+impl Default for DedupSpec {
+    fn default() -> Self {
+        Self {
+            exact: Exact::Whitespace,
+            near: true,
+            threshold: 0.85,
+            shingle: 1,
+            min_tokens: 10,
+            prefer: vec![Preference::License, Preference::Copies, Preference::Larger, Preference::Path],
+            recall: 0.999,
+            audit: 200,
+        }
+    }
+}
+
+impl DedupSpec {
+    fn lens(&self) -> Lens {
+        let bands = if self.near { Bands::choose(self.threshold, self.recall) } else { Bands { bands: 0, rows: 1 } };
+        Lens {
+            exact: self.exact,
+            shingle: self.shingle,
+            min_tokens: if self.near { self.min_tokens } else { usize::MAX },
+            bands,
+            prefer: self.prefer.clone(),
+        }
+    }
+}
+
+/// It has no settings that leave the output alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DedupExec {}
+
+/// The kind.
+#[derive(Debug)]
+pub struct Dedup;
+
+impl Stage for Dedup {
+    type Spec = DedupSpec;
+    type Exec = DedupExec;
+
+    const KIND: &'static str = "dedup";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Global;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("documents", PortType::Documents, "the documents")
+            .output("documents", PortType::Documents, "those that are kept, with their cluster")
+            .output("dropped", PortType::Rows, "those that are removed, each with its witness and their similarity")
+            .output("report", PortType::Report, "counts, bands, measured recall, clusters, licenses")
+    }
+
+    fn check(spec: &DedupSpec, _: &DedupExec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, setting: &str, message: &str| {
+            if !holds {
+                problems.push(Problem::new(setting, message));
+            }
+        };
+        require(spec.threshold > 0.0 && spec.threshold <= 1.0, "threshold", "must be above 0 and at most 1");
+        require(spec.recall > 0.0 && spec.recall < 1.0, "recall", "must be above 0 and below 1");
+        require((1..=64).contains(&spec.shingle), "shingle", "must be from 1 to 64");
+        require(spec.min_tokens > 0, "min_tokens", "must be at least 1");
+        require(spec.audit <= 10_000, "audit", "must be at most 10000");
+        for (index, key) in spec.prefer.iter().enumerate() {
+            require(!spec.prefer[..index].contains(key), &format!("prefer[{index}]"), "is twice in the list");
+        }
+        problems
+    }
+
+    fn run(spec: &DedupSpec, _: &DedupExec, context: &Context) -> Result<()> {
+        let table = Table::open(context.inputs.tree("documents")?)?;
+        let workshop = Workshop::open(context)?;
+        let lens = spec.lens();
+        let ranked = read::read(context, &table, &lens, &workshop)?;
+        let mut groups = Groups::find(&ranked, &workshop)?;
+        let decisions = decide(&ranked, &mut groups, spec.threshold, &workshop)?;
+        let audit = match spec.near && spec.audit > 0 {
+            true => Some(Audit::of(spec.audit, &ranked, &groups, &decisions.outcomes, spec.threshold, &workshop)?),
+            false => None,
+        };
+        let (verdicts, clusters, licenses) = Verdicts::find(&ranked, &decisions, &workshop)?;
+        let documents = write::write(context, &table, &verdicts)?;
+        let near = spec.near.then(|| Near::new(spec.threshold, lens.bands, &groups, &decisions));
+        let report = Report { documents, near, audit, clusters, licenses };
+        report.announce(&context.progress);
+        context.outputs.tree("report")?.write_json("report.json", &report)?;
+        Ok(workshop.close()?)
+    }
+}

@@ -1,0 +1,59 @@
+//! Which copy is kept: a total order of documents.
+//!
+//! The `prefer` list is compared key by key, then the id, then the document's place in the table (which decides only
+//! between rows that are equal in repository, path and content). Each key is one number of which the smaller is better.
+//!
+//! | key | better is |
+//! |---|---|
+//! | `license` | the lower [`License::rank`] |
+//! | `copies` | more copies on GitHub (unknown is 0) |
+//! | `larger` | more bytes of content |
+//! | `smaller` | fewer bytes of content |
+//! | `path` | a path of fewer bytes |
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::license::License;
+
+/// One key of the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preference {
+    /// The more permissive license: permissive, then weak copyleft (lgpl, mpl, epl), gpl, agpl, then unknown or none.
+    License,
+    /// More copies on GitHub.
+    Copies,
+    /// More bytes of content.
+    Larger,
+    /// Fewer bytes of content.
+    Smaller,
+    /// The shorter path.
+    Path,
+}
+
+/// What the order looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits<'a> {
+    /// Its license.
+    pub license: License,
+    /// Copies on GitHub.
+    pub copies: u64,
+    /// Bytes of content.
+    pub size: u64,
+    /// Its path in its repository.
+    pub path: &'a str,
+}
+
+impl Preference {
+    /// The document's number for this key; the smaller is preferred.
+    pub fn of(self, document: &Traits) -> u64 {
+        match self {
+            Self::License => u64::from(document.license.rank()),
+            Self::Copies => u64::MAX - document.copies,
+            Self::Larger => u64::MAX - document.size,
+            Self::Smaller => document.size,
+            Self::Path => document.path.len() as u64,
+        }
+    }
+}

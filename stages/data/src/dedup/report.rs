@@ -1,0 +1,100 @@
+//! What `report.json` holds.
+
+use contract::Progress;
+use serde::Serialize;
+use tables::Attrition;
+
+use super::audit::Audit;
+use super::bands::Bands;
+use super::decide::Decisions;
+use super::groups::Groups;
+use super::signature::PERMUTATIONS;
+use super::verdict::{Clusters, Licenses};
+
+/// The report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Rows in, kept, and dropped by rule.
+    pub documents: Attrition,
+    /// How near-duplicates were found; null where they were not looked for.
+    pub near: Option<Near>,
+    /// What was measured of the recall; null where nothing was.
+    pub audit: Option<Audit>,
+    /// Clusters by size.
+    pub clusters: Clusters,
+    /// Licenses of removed documents beside those of their witnesses.
+    pub licenses: Licenses,
+}
+
+/// How near-duplicates were found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Near {
+    /// The setting.
+    pub threshold: f64,
+    /// Values of a signature.
+    pub permutations: usize,
+    /// Bands of a signature.
+    pub bands: usize,
+    /// Values of a band.
+    pub rows: usize,
+    /// The probability that a pair exactly at the threshold is compared.
+    pub recall_at_threshold: f64,
+    /// Buckets of several documents (documents with the same content and token set count as one).
+    pub buckets: u64,
+    /// Documents of the largest bucket.
+    pub largest_bucket: u64,
+    /// Pairs of a document and a kept one that share a bucket.
+    pub candidates: u64,
+    /// Those whose sets were compared; the sizes rule the others out.
+    pub comparisons: u64,
+    /// Those that reach the threshold.
+    pub verified: u64,
+}
+
+impl Near {
+    /// From the settings and what was done.
+    pub fn new(threshold: f64, bands: Bands, groups: &Groups, decisions: &Decisions) -> Self {
+        Self {
+            threshold,
+            permutations: PERMUTATIONS,
+            bands: bands.bands,
+            rows: bands.rows,
+            recall_at_threshold: bands.recall(threshold),
+            buckets: groups.buckets,
+            largest_bucket: groups.largest_bucket,
+            candidates: decisions.candidates,
+            comparisons: decisions.comparisons,
+            verified: decisions.verified,
+        }
+    }
+}
+
+impl Report {
+    /// Says the main figures to people.
+    pub fn announce(&self, progress: &Progress) {
+        let dropped = |rule: &str| self.documents.dropped.get(rule).map_or(0, |dropped| dropped.rows);
+        progress.info(format!(
+            "{} documents: {} kept, {} exact and {} near duplicates removed",
+            self.documents.rows,
+            self.documents.kept,
+            dropped("exact"),
+            dropped("near"),
+        ));
+        if let Some(near) = &self.near {
+            let measured = match self.audit.and_then(|audit| audit.recall.map(|recall| (audit, recall))) {
+                Some((audit, recall)) => format!("; measured {recall:.4} on {} pairs", audit.pairs),
+                None => String::new(),
+            };
+            progress.info(format!(
+                "{} bands of {} rows find a pair at the threshold with probability {:.4}{measured}",
+                near.bands, near.rows, near.recall_at_threshold,
+            ));
+        }
+        if self.licenses.stricter_than_kept > 0 {
+            progress.warn(format!(
+                "{} removed files are under stricter licenses than the permissive copy that is kept (licenses in the report)",
+                self.licenses.stricter_than_kept,
+            ));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Sorts any number of records of one width in bounded memory: runs in the scratch folder, merged on the way out.
+//!
+//! Records are byte strings and sort as such, so numbers in them are big-endian. Equal records are interchangeable, hence
+//! the output depends on the records alone, not on the order in which threads brought them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use contract::Result;
+use rayon::slice::ParallelSliceMut;
+
+use super::workshop::Workshop;
+
+/// Runs that are merged at once; more than that are first merged into one.
+const FAN_IN: usize = 128;
+/// What a record takes while its run is sorted, besides its bytes: a prefix and a place, padded.
+const OVERHEAD: usize = 16;
+
+/// Takes records in any order.
+#[derive(Debug)]
+pub struct Sorter {
+    workshop: Workshop,
+    name: &'static str,
+    width: usize,
+    /// Records of one run.
+    capacity: usize,
+    buffer: Vec<u8>,
+    runs: Vec<PathBuf>,
+    made: usize,
+}
+
+/// Gives records in order.
+#[derive(Debug)]
+pub struct Sorted {
+    width: usize,
+    source: Source,
+    current: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Memory { buffer: Vec<u8>, order: Vec<(u64, u32)>, next: usize },
+    Runs { heads: BinaryHeap<Reverse<(Vec<u8>, usize)>>, readers: Vec<Run> },
+}
+
+/// A sorted run on disk, removed when it has been read.
+#[derive(Debug)]
+struct Run {
+    reader: BufReader<File>,
+    path: PathBuf,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // A run left behind costs disk only; the scratch folder is emptied by the next run of the stage.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Sorter {
+    /// Sorts records of `width` bytes in a `share`-th of the memory; `name` is that of its runs, its alone.
+    pub fn new(workshop: &Workshop, name: &'static str, width: usize, share: u64) -> Self {
+        let capacity = workshop.memory / share / (width + OVERHEAD) as u64;
+        Self {
+            workshop: workshop.clone(),
+            name,
+            width,
+            capacity: capacity.clamp(16, u64::from(u32::MAX)) as usize,
+            buffer: Vec::new(),
+            runs: Vec::new(),
+            made: 0,
+        }
+    }
+
+    /// Adds records, one after another in `records`.
+    ///
+    /// # Errors
+    /// When a run cannot be written, or the stage was asked to stop.
+    pub fn push(&mut self, records: &[u8]) -> Result<()> {
+        debug_assert_eq!(records.len() % self.width, 0);
+        for record in records.chunks_exact(self.width) {
+            if self.buffer.len() == self.capacity * self.width {
+                self.spill()?;
+            }
+            self.buffer.extend_from_slice(record);
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        self.workshop.cancel.check()?;
+        if self.runs.len() == FAN_IN {
+            let mut merged = merge(self.width, std::mem::take(&mut self.runs))?;
+            let path = self.write(|writer| {
+                while let Some(record) = merged.next()? {
+                    writer.write_all(record)?;
+                }
+                Ok(())
+            })?;
+            self.runs.push(path);
+        }
+        let order = self.order();
+        let (buffer, width) = (std::mem::take(&mut self.buffer), self.width);
+        let path = self.write(|writer| {
+            order.iter().try_for_each(|&(_, index)| writer.write_all(&buffer[index as usize * width..][..width]))
+        })?;
+        self.runs.push(path);
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<PathBuf> {
+        let path = self.workshop.folder.join(format!("{}.{}.run", self.name, self.made));
+        self.made += 1;
+        let mut writer = BufWriter::with_capacity(1 << 18, File::create(&path)?);
+        fill(&mut writer)?;
+        writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(path)
+    }
+
+    /// The places of the records in order, each with its first eight bytes, which decide most comparisons.
+    fn order(&self) -> Vec<(u64, u32)> {
+        let width = self.width;
+        let prefix = |record: &[u8]| {
+            let mut prefix = [0; 8];
+            let length = width.min(8);
+            prefix[..length].copy_from_slice(&record[..length]);
+            u64::from_be_bytes(prefix)
+        };
+        let records = self.buffer.chunks_exact(width).zip(0u32..);
+        let mut order: Vec<_> = records.map(|(record, index)| (prefix(record), index)).collect();
+        let record = |index: u32| &self.buffer[index as usize * width..][..width];
+        self.workshop.pool.install(|| {
+            order.par_sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| record(a.1).cmp(record(b.1))));
+        });
+        order
+    }
+
+    /// Ends the input.
+    ///
+    /// # Errors
+    /// When a run cannot be written or read, or the stage was asked to stop.
+    pub fn finish(mut self) -> Result<Sorted> {
+        if self.runs.is_empty() {
+            let order = self.order();
+            let source = Source::Memory { buffer: self.buffer, order, next: 0 };
+            return Ok(Sorted { width: self.width, source, current: Vec::new() });
+        }
+        self.spill()?;
+        drop(std::mem::take(&mut self.buffer));
+        Ok(merge(self.width, self.runs)?)
+    }
+}
+
+impl Sorted {
+    /// The next record.
+    ///
+    /// # Errors
+    /// When a run cannot be read.
+    // Not an `Iterator`: the record is lent until the next call, so that none is allocated.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        match &mut self.source {
+            Source::Memory { buffer, order, next } => {
+                let Some(&(_, index)) = order.get(*next) else { return Ok(None) };
+                *next += 1;
+                Ok(Some(&buffer[index as usize * self.width..][..self.width]))
+            }
+            Source::Runs { heads, readers } => {
+                let Some(mut head) = heads.peek_mut() else { return Ok(None) };
+                self.current.clone_from(&head.0.0);
+                let run = head.0.1;
+                if !fill(&mut readers[run].reader, &mut head.0.0)? {
+                    PeekMut::pop(head);
+                }
+                Ok(Some(&self.current))
+            }
+        }
+    }
+}
+
+fn merge(width: usize, runs: Vec<PathBuf>) -> io::Result<Sorted> {
+    let open = |path: PathBuf| Ok(Run { reader: BufReader::with_capacity(1 << 17, File::open(&path)?), path });
+    let mut readers = runs.into_iter().map(open).collect::<io::Result<Vec<_>>>()?;
+    let mut heads = BinaryHeap::with_capacity(readers.len());
+    for (index, run) in readers.iter_mut().enumerate() {
+        let mut record = vec![0; width];
+        if fill(&mut run.reader, &mut record)? {
+            heads.push(Reverse((record, index)));
+        }
+    }
+    Ok(Sorted { width, source: Source::Runs { heads, readers }, current: Vec::new() })
+}
+
+/// Reads one record; false at the end of the run.
+fn fill(reader: &mut BufReader<File>, record: &mut [u8]) -> io::Result<bool> {
+    if reader.fill_buf()?.is_empty() {
+        return Ok(false);
+    }
+    reader.read_exact(record)?;
+    Ok(true)
+}

@@ -1,0 +1,253 @@
+//! Turns outcomes by rank into verdicts by place in the table, with clusters.
+//!
+//! A cluster is a connected component over the verified pairs: each removed document and its witness, and the kept
+//! documents that are near one removed document. Its name is its smallest id.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+
+use contract::{Result, Unit};
+use serde::Serialize;
+
+use super::decide::Decisions;
+use super::jaccard::Overlap;
+use super::license::License;
+use super::outcome::{Outcome, Rule};
+use super::positioned::read_at;
+use super::ranked::Ranked;
+use super::record::take;
+use super::sort::Sorter;
+use super::workshop::Workshop;
+
+/// What is written of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The smallest id of its cluster, where it is not alone.
+    pub cluster: Option<[u8; 32]>,
+    /// Why it goes, the id of the document that stays, and the overlap with it; `None` where it stays itself.
+    pub removed: Option<(Rule, [u8; 32], Overlap)>,
+}
+
+/// Bytes of a verdict: cluster (1 + 32), rule (1), witness (32), overlap (8).
+const WIDTH: usize = 33 + 1 + 32 + 8;
+
+/// Outcomes that are read at once.
+const CHUNK: u32 = 4096;
+
+/// Verdicts by number, in the scratch folder.
+#[derive(Debug)]
+pub struct Verdicts(File);
+
+/// Clusters by size.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Clusters {
+    /// Clusters of two and more documents.
+    pub clusters: u64,
+    /// Documents in them.
+    pub documents: u64,
+    /// Documents of the largest.
+    pub largest: u64,
+    /// By size, in powers of two.
+    pub sizes: Vec<Sizes>,
+}
+
+/// Clusters of similar size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    /// The smallest size.
+    pub from: u64,
+    /// The largest.
+    pub to: u64,
+    /// How many clusters.
+    pub clusters: u64,
+    /// How many documents are in them.
+    pub documents: u64,
+}
+
+/// Licenses of removed documents beside those of their witnesses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Licenses {
+    /// Removed documents with the license of their witness.
+    pub same: u64,
+    /// Removed documents with another.
+    pub other: u64,
+    /// Those among the latter that are not permissive, or unknown, while the witness is permissive: text that others
+    /// publish under stricter terms than the copy that is kept.
+    pub stricter_than_kept: u64,
+    /// The latter by `removed license -> kept license`.
+    pub pairs: BTreeMap<String, u64>,
+}
+
+impl Verdicts {
+    /// Finds the verdicts of all documents.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be written or read, or the stage was asked to stop.
+    pub fn find(ranked: &Ranked, decisions: &Decisions, workshop: &Workshop) -> Result<(Self, Clusters, Licenses)> {
+        // root, id, number, then the verdict less its cluster: members of a cluster come together, the smallest id first.
+        const HEAD: usize = 4 + 32 + 4;
+        let mut members = Sorter::new(workshop, "members", HEAD + WIDTH - 33, 2);
+        let (mut licenses, mut outcomes, mut first) = (Licenses::default(), Vec::new(), 0);
+        workshop.progress.start("find clusters", Unit::Rows, Some(u64::from(ranked.length())));
+        ranked.each(workshop, |rank, document, _| {
+            if rank as usize == first + outcomes.len() {
+                first = rank as usize;
+                outcomes = decisions.outcomes.read(rank, CHUNK.min(ranked.length() - rank))?;
+            }
+            let (root, removed) = match outcomes[rank as usize - first] {
+                Outcome::Kept => (rank, None),
+                Outcome::Removed { rule, witness, overlap } => {
+                    let kept = ranked.document(witness)?;
+                    licenses.count(document.license, kept.license);
+                    (witness, Some((rule, kept.id, overlap)))
+                }
+            };
+            let mut record = Vec::with_capacity(HEAD + WIDTH);
+            record.extend_from_slice(&decisions.links.root(root).to_be_bytes());
+            record.extend_from_slice(&document.id);
+            record.extend_from_slice(&document.number.to_be_bytes());
+            record.extend_from_slice(&Verdict { cluster: None, removed }.to_bytes()[33..]);
+            members.push(&record)
+        })?;
+
+        let mut members = members.finish()?;
+        let mut verdicts = Sorter::new(workshop, "verdicts", 4 + WIDTH, 2);
+        let mut clusters = BTreeMap::new();
+        let mut cluster = Cluster::default();
+        while let Some(record) = members.next()? {
+            let root = u32::from_be_bytes(take(&mut &record[..]));
+            if cluster.size > 0 && cluster.root != root {
+                cluster.close(&mut verdicts, &mut clusters)?;
+            }
+            cluster.add(root, record, &mut verdicts)?;
+        }
+        cluster.close(&mut verdicts, &mut clusters)?;
+
+        let mut verdicts = verdicts.finish()?;
+        let mut writer = BufWriter::with_capacity(1 << 18, workshop.create("verdicts")?);
+        while let Some(record) = verdicts.next()? {
+            writer.write_all(&record[4..])?;
+        }
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok((Self(file), Clusters::of(clusters), licenses))
+    }
+
+    /// The verdicts of `count` documents from number `first`.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be read.
+    pub fn read(&self, first: u32, count: usize) -> io::Result<Vec<Verdict>> {
+        let mut bytes = vec![0; count * WIDTH];
+        read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;
+        Ok(bytes.chunks_exact(WIDTH).map(Verdict::from_bytes).collect())
+    }
+}
+
+/// The cluster whose members are being read.
+#[derive(Debug, Default)]
+struct Cluster {
+    root: u32,
+    id: [u8; 32],
+    size: u64,
+    /// The first member waits for a second: alone it is in no cluster.
+    first: Vec<u8>,
+}
+
+impl Cluster {
+    fn add(&mut self, root: u32, mut record: &[u8], verdicts: &mut Sorter) -> Result<()> {
+        record = &record[4..];
+        let id = take(&mut record);
+        self.size += 1;
+        if self.size == 1 {
+            (self.root, self.id) = (root, id);
+            self.first = record.to_vec();
+            return Ok(());
+        }
+        if self.size == 2 {
+            verdicts.push(&clustered(&self.first, Some(&self.id)))?;
+        }
+        verdicts.push(&clustered(record, Some(&self.id)))
+    }
+
+    fn close(&mut self, verdicts: &mut Sorter, sizes: &mut BTreeMap<u32, (u64, u64, u64)>) -> Result<()> {
+        if self.size == 1 {
+            verdicts.push(&clustered(&self.first, None))?;
+        }
+        if self.size > 1 {
+            let (clusters, documents, largest) = sizes.entry((self.size - 1).ilog2()).or_default();
+            *clusters += 1;
+            *documents += self.size;
+            *largest = self.size.max(*largest);
+        }
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// A number and a verdict without its cluster, with it.
+fn clustered(record: &[u8], cluster: Option<&[u8; 32]>) -> Vec<u8> {
+    let (number, rest) = record.split_at(4);
+    [number, &[u8::from(cluster.is_some())], cluster.unwrap_or(&[0; 32]), rest].concat()
+}
+
+impl Verdict {
+    fn to_bytes(self) -> [u8; WIDTH] {
+        let mut bytes = [0; WIDTH];
+        if let Some(cluster) = self.cluster {
+            bytes[0] = 1;
+            bytes[1..33].copy_from_slice(&cluster);
+        }
+        if let Some((rule, witness, overlap)) = self.removed {
+            bytes[33] = if rule == Rule::Exact { 1 } else { 2 };
+            bytes[34..66].copy_from_slice(&witness);
+            bytes[66..70].copy_from_slice(&overlap.both.to_be_bytes());
+            bytes[70..].copy_from_slice(&overlap.either.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(mut bytes: &[u8]) -> Self {
+        let clustered = take::<1>(&mut bytes)[0] == 1;
+        let cluster = clustered.then_some(take(&mut bytes));
+        let rule = match take::<1>(&mut bytes)[0] {
+            0 => return Self { cluster, removed: None },
+            1 => Rule::Exact,
+            _ => Rule::Near,
+        };
+        let witness = take(&mut bytes);
+        let overlap =
+            Overlap { both: u32::from_be_bytes(take(&mut bytes)), either: u32::from_be_bytes(take(&mut bytes)) };
+        Self { cluster, removed: Some((rule, witness, overlap)) }
+    }
+}
+
+impl Clusters {
+    /// From clusters, documents and the largest size for each power of two.
+    fn of(sizes: BTreeMap<u32, (u64, u64, u64)>) -> Self {
+        let of = |(power, (clusters, documents, _)): (&u32, &(u64, u64, u64))| Sizes {
+            from: (1 << power) + 1,
+            to: 2 << power,
+            clusters: *clusters,
+            documents: *documents,
+        };
+        Self {
+            clusters: sizes.values().map(|sizes| sizes.0).sum(),
+            documents: sizes.values().map(|sizes| sizes.1).sum(),
+            largest: sizes.values().map(|sizes| sizes.2).max().unwrap_or(0),
+            sizes: sizes.iter().map(of).collect(),
+        }
+    }
+}
+
+impl Licenses {
+    fn count(&mut self, removed: License, kept: License) {
+        if removed == kept {
+            self.same += 1;
+            return;
+        }
+        self.other += 1;
+        self.stricter_than_kept += u64::from(kept.is_permissive() && !removed.is_permissive());
+        *self.pairs.entry(format!("{} -> {}", removed.key(), kept.key())).or_default() += 1;
+    }
+}
