@@ -1,0 +1,208 @@
+//! `import`: a GitHub query export to a table of documents, in one streaming pass.
+//!
+//! A shard is one file of the export. Its form is told by its first bytes, not by its name:
+//!
+//! | first bytes | form |
+//! |---|---|
+//! | `1f 8b` | gzip of JSON lines, of one or more members |
+//! | `PAR1` | Parquet |
+//! | else | JSON lines |
+//!
+//! Every row needs the six columns `repo_name, path, copies, size, content, license`; `copies` and `size` are numbers or,
+//! as BigQuery exports INT64, strings. Only `license` may be null. Other columns are ignored and counted. A byte-order
+//! mark at the start of a shard, `\r` at the end of a line, and blank lines (counted) are tolerated; nothing else is: a
+//! row with bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, or a line longer
+//! than `max_line` is a bad row. A gzip or Parquet file that breaks off or is corrupt is one bad row: the rows before it
+//! are kept, and nothing after it is read. Without `max_bad_rows` the first bad row ends the stage with file, line and
+//! reason; with it, bad rows go to the output `rejected`.
+//!
+//! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
+//! `binary` (content with a NUL). What they drop goes to the output `dropped`.
+//!
+//! Shards are told apart by content alone: two equal files are one shard, read once and reported. File names and
+//! times enter no output, so renaming shards changes nothing. Shards are read in parallel, each holding one line (at
+//! most `max_line`), one row group of text, and decoder buffers.
+
+mod column;
+mod lines;
+mod outcome;
+mod report;
+mod row;
+mod shard;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use contract::{Class, Context, Digest, PortType, Ports, Problem, Result, SourcePattern, Stage, StageError, Unit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::report::Report;
+use self::shard::Source;
+
+/// The domain of the pinned digest: blake3 `derive_key` of the shards' digests, sorted and concatenated.
+const SOURCES_DOMAIN: &str = "pipeline 2026 import sources v1";
+
+/// The stage kind `import`.
+#[derive(Debug)]
+pub struct Import;
+
+/// Reads a GitHub query export (BigQuery's `.json.gz`, JSON lines or Parquet) into a table of documents, and applies the
+/// query's WHERE rules. Give it either a `source` or an input `export`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Spec {
+    /// Keep files whose path ends with this.
+    pub suffix: String,
+    /// Keep files whose `size` is at least this many bytes.
+    pub min_size: u64,
+    /// Keep files whose `size` is at most this many bytes.
+    pub max_size: u64,
+    /// Keep files with NUL bytes in their content.
+    pub allow_binary: bool,
+    /// How many malformed rows, over all shards, go to the output `rejected` before the stage fails.
+    pub max_bad_rows: u64,
+    /// Longest line, and longest content, in bytes; a longer one is a malformed row and is skipped without being held.
+    pub max_line: u64,
+    /// The digest that the sources must have, as a former import's report gives it (`sources`).
+    pub blake3: Option<String>,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            suffix: ".py".to_owned(),
+            min_size: 1024,
+            max_size: 1_048_575,
+            allow_binary: false,
+            max_bad_rows: 0,
+            max_line: 64 << 20,
+            blake3: None,
+        }
+    }
+}
+
+/// Where the shards lie.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Exec {
+    /// A glob over the export's shards, for example `data/file-*.json.gz`.
+    pub source: SourcePattern,
+}
+
+impl Stage for Import {
+    type Spec = Spec;
+    type Exec = Exec;
+
+    const KIND: &'static str = "import";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Source;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .optional_input("export", PortType::Files, "shards that another stage made, in place of `source`")
+            .output("documents", PortType::Documents, "the documents")
+            .output("dropped", PortType::Rows, "what the WHERE rules dropped")
+            .output("rejected", PortType::Rows, "malformed rows, with shard, line, reason and excerpt")
+            .output("report", PortType::Report, "counts")
+    }
+
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if spec.min_size > spec.max_size {
+            let message = format!("{} is more than max_size = {}", spec.min_size, spec.max_size);
+            problems.push(Problem::new("min_size", message));
+        }
+        if !(1..=i32::MAX as u64 / 2).contains(&spec.max_line) {
+            problems.push(Problem::new("max_line", "is not between 1 byte and 1 GiB"));
+        }
+        if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
+            problems.push(Problem::new("blake3", error.to_string()).hint("copy `sources` from a former import's report"));
+        }
+        problems
+    }
+
+    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
+        if exec.source.0.is_empty() { Vec::new() } else { vec![exec.source.clone()] }
+    }
+
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
+        let mut sources = sources(exec, context)?;
+        let digest = sources_digest(&sources);
+        if let Some(pinned) = spec.blake3.as_ref().filter(|pinned| **pinned != digest.to_string()) {
+            return Err(StageError::new(format!("the sources have the digest {digest}, not {pinned}"))
+                .hint("if the new sources are meant, write their digest to the setting 'blake3'"));
+        }
+        let files = sources.len();
+        sources.dedup_by_key(|source| source.digest);
+        let bytes = sources.iter().map(|source| source.size).sum();
+        context.progress.start("", Unit::Bytes, Some(bytes));
+
+        let bad = AtomicU64::new(0);
+        let shards = tables::each_part(context, &sources, |source| {
+            let outcome = shard::import(spec, source, context)?;
+            bad.fetch_add(outcome.rejected_rows(), Ordering::Relaxed);
+            Ok(outcome)
+        })?;
+        if bad.load(Ordering::Relaxed) > spec.max_bad_rows {
+            let total = bad.load(Ordering::Relaxed);
+            let limit = spec.max_bad_rows;
+            return Err(StageError::new(format!("{total} malformed rows in all, more than max_bad_rows = {limit}"))
+                .hint("raise max_bad_rows, or look at the export"));
+        }
+        let report = Report::new(digest, files, &sources, &shards);
+        if report.rows == 0 {
+            context.progress.warn("the export has no rows: the table is empty");
+        }
+        if report.identical_shards > 0 {
+            let equal = report.identical_shards;
+            context.progress.warn(format!("{equal} shards are equal to another byte for byte and were read once"));
+        }
+        context.outputs.tree("report")?.write_json("report.json", &report)
+    }
+}
+
+/// The shards, sorted by digest.
+fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
+    let mut sources: Vec<Source> = match (context.inputs.get("export"), exec.source.0.is_empty()) {
+        (Some(_), false) => {
+            return Err(StageError::new("both a source and an input 'export' are given").hint("give one of the two"));
+        }
+        (None, true) => {
+            return Err(StageError::new("no source is given")
+                .hint("set the source, for example --set stages.NAME.source='data/file-*.json.gz', or connect 'export'"));
+        }
+        (Some(tree), true) => tree
+            .files
+            .iter()
+            .map(|file| Source {
+                name: PathBuf::from(file.path.as_str()),
+                location: file.location.clone(),
+                digest: file.digest,
+                size: file.size,
+            })
+            .collect(),
+        (None, false) => context
+            .sources
+            .iter()
+            .map(|file| Source {
+                name: file.path.clone(),
+                location: file.path.clone(),
+                digest: file.digest,
+                size: file.size,
+            })
+            .collect(),
+    };
+    if sources.is_empty() {
+        let what = if exec.source.0.is_empty() { "the input 'export' has no files".to_owned() } else { format!("no file matches '{}'", exec.source) };
+        return Err(StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's folder"));
+    }
+    sources.sort_by(|a, b| (a.digest, &a.name).cmp(&(b.digest, &b.name)));
+    Ok(sources)
+}
+
+/// What the setting `blake3` pins.
+fn sources_digest(sources: &[Source]) -> Digest {
+    let digests: Vec<u8> = sources.iter().flat_map(|source| *source.digest.as_bytes()).collect();
+    Digest::of_record(SOURCES_DOMAIN, &digests)
+}

@@ -1,0 +1,123 @@
+//! What became of a shard's rows, and the tables of those that were not kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use contract::{Context, Digest, Result, StageError};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tables::{Attrition, Document, RowsFile, document_id, dropped_schema, part_name};
+
+/// Rows that wait for their table are written this many at a time.
+const BATCH: usize = 1024;
+
+/// What became of a shard's rows.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Rows read, kept and dropped; rejected ones are not among its rows.
+    pub attrition: Attrition,
+    /// Rejected rows by the kind of their fault.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Lines without a row.
+    pub blank_lines: u64,
+    /// Rows with columns that the query does not have.
+    pub rows_with_extra_columns: u64,
+    /// Rows whose `size` is not the length of their content.
+    pub size_mismatches: u64,
+}
+
+impl Outcome {
+    /// How many rows were rejected.
+    pub(super) fn rejected_rows(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+}
+
+/// A malformed row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BadRow {
+    /// Its line, or its row in a Parquet file, from 1.
+    pub line: u64,
+    /// What is counted: `json`, `utf-8`, `long line`, `gzip`, `parquet`, `column`.
+    pub kind: &'static str,
+    /// What is wrong.
+    pub reason: String,
+    /// Its beginning.
+    pub excerpt: String,
+}
+
+/// The tables `dropped` and `rejected` of one shard.
+pub(super) struct Tables<'a> {
+    shard: String,
+    dropped: RowsFile<'a>,
+    drops: Vec<[Option<String>; 5]>,
+    rejected: RowsFile<'a>,
+    rejects: Vec<BadRow>,
+}
+
+fn rejected_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("shard", DataType::Utf8, false),
+        Field::new("line", DataType::Int64, false),
+        Field::new("kind", DataType::Utf8, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("excerpt", DataType::Utf8, false),
+    ]))
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn new(context: &'a Context, shard: Digest) -> Result<Self> {
+        let name = part_name(shard, 0);
+        Ok(Self {
+            shard: shard.to_string(),
+            dropped: RowsFile::new(context.outputs.tree("dropped")?, &name, dropped_schema()),
+            drops: Vec::new(),
+            rejected: RowsFile::new(context.outputs.tree("rejected")?, &name, rejected_schema()),
+            rejects: Vec::new(),
+        })
+    }
+
+    pub(super) fn drop_row(&mut self, document: &Document<'_>, rule: &str, detail: String) -> Result<()> {
+        let id = document_id(document.repo_name, document.path, document.content).to_string();
+        let text = |text: &str| Some(text.to_owned());
+        self.drops.push([Some(id), text(document.repo_name), text(document.path), text(rule), Some(detail)]);
+        if self.drops.len() == BATCH { self.write_drops() } else { Ok(()) }
+    }
+
+    pub(super) fn reject(&mut self, row: BadRow) -> Result<()> {
+        self.rejects.push(row);
+        if self.rejects.len() == BATCH { self.write_rejects() } else { Ok(()) }
+    }
+
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.write_drops()?;
+        self.write_rejects()?;
+        self.dropped.finish()?;
+        self.rejected.finish().map(drop)
+    }
+
+    fn write_drops(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.drops);
+        let column = |index: usize| -> ArrayRef {
+            Arc::new(rows.iter().map(|row| row[index].as_deref()).collect::<StringArray>())
+        };
+        let batch = RecordBatch::try_new(dropped_schema(), (0..5).map(column).collect());
+        self.dropped.write(&batch.map_err(|error| StageError::new(error.to_string()))?)
+    }
+
+    fn write_rejects(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rejects);
+        let text = |field: fn(&BadRow) -> &str| -> ArrayRef {
+            Arc::new(rows.iter().map(|row| Some(field(row))).collect::<StringArray>())
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|_| Some(self.shard.as_str())).collect::<StringArray>()),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::try_from(row.line).unwrap_or(i64::MAX)))),
+            text(|row| row.kind),
+            text(|row| &row.reason),
+            text(|row| &row.excerpt),
+        ];
+        let batch = RecordBatch::try_new(rejected_schema(), columns);
+        self.rejected.write(&batch.map_err(|error| StageError::new(error.to_string()))?)
+    }
+}

@@ -1,0 +1,85 @@
+//! The counts of an import. No name and no time, so that renamed shards give the same bytes.
+
+use std::collections::BTreeMap;
+
+use contract::Digest;
+use serde::Serialize;
+use tables::{Attrition, Dropped};
+
+use super::outcome::Outcome;
+use super::shard::Source;
+
+/// What became of every row: `rows = kept + dropped + rejected`.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// The digest that the setting `blake3` pins.
+    pub sources: Digest,
+    /// Rows read; a shard that broke off counts as one.
+    pub rows: u64,
+    pub kept: u64,
+    pub kept_bytes: u64,
+    pub dropped: BTreeMap<String, Dropped>,
+    /// Malformed rows by kind.
+    pub rejected: BTreeMap<&'static str, u64>,
+    pub blank_lines: u64,
+    pub rows_with_extra_columns: u64,
+    /// Rows whose `size` is not the length of their content.
+    pub size_mismatches: u64,
+    /// Files equal to another one, which were not read again.
+    pub identical_shards: usize,
+    /// By digest.
+    pub shards: BTreeMap<String, ShardReport>,
+}
+
+/// A shard's counts.
+#[derive(Debug, Serialize)]
+pub(super) struct ShardReport {
+    bytes: u64,
+    rows: u64,
+    kept: u64,
+    dropped: u64,
+    rejected: u64,
+}
+
+impl Report {
+    /// Of `files` files, those of `sources` that differ, and what became of each.
+    pub(super) fn new(digest: Digest, files: usize, sources: &[Source], outcomes: &[Outcome]) -> Self {
+        let mut report = Self {
+            sources: digest,
+            rows: 0,
+            kept: 0,
+            kept_bytes: 0,
+            dropped: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            blank_lines: 0,
+            rows_with_extra_columns: 0,
+            size_mismatches: 0,
+            identical_shards: files - sources.len(),
+            shards: BTreeMap::new(),
+        };
+        let mut attrition = Attrition::default();
+        for (source, outcome) in sources.iter().zip(outcomes) {
+            attrition.add(&outcome.attrition);
+            let rejected = outcome.rejected_rows();
+            report.rows += outcome.attrition.rows + rejected;
+            for (kind, rows) in &outcome.rejected {
+                *report.rejected.entry(kind).or_default() += rows;
+            }
+            report.blank_lines += outcome.blank_lines;
+            report.rows_with_extra_columns += outcome.rows_with_extra_columns;
+            report.size_mismatches += outcome.size_mismatches;
+            let shard = ShardReport {
+                bytes: source.size,
+                rows: outcome.attrition.rows + rejected,
+                kept: outcome.attrition.kept,
+                dropped: outcome.attrition.rows - outcome.attrition.kept,
+                rejected,
+            };
+            report.shards.insert(source.digest.to_string(), shard);
+        }
+        report.kept = attrition.kept;
+        report.kept_bytes = attrition.kept_bytes;
+        report.dropped = attrition.dropped;
+        report
+    }
+}

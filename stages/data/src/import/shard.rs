@@ -1,0 +1,204 @@
+//! One shard, from its bytes to its parts.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::path::PathBuf;
+
+use contract::{Context, Digest, Progress, Result, StageError};
+use flate2::bufread::MultiGzDecoder;
+use tables::{Document, ShardWriter};
+
+use super::Spec;
+use super::column;
+use super::lines::{Line, Lines};
+use super::outcome::{BadRow, Outcome, Tables};
+use super::row::Row;
+
+/// Bytes read from a file at a time, and decoded at a time.
+const BUFFER: usize = 256 << 10;
+/// Bytes of a bad row that are shown.
+const EXCERPT: usize = 160;
+
+/// A file of the export.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// What people call it.
+    pub name: PathBuf,
+    /// Where its bytes lie.
+    pub location: PathBuf,
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Reads a shard and writes its parts.
+///
+/// # Errors
+/// More bad rows than are allowed, an error of the operating system, or that the stage was asked to stop.
+pub(super) fn import(spec: &Spec, source: &Source, context: &Context) -> Result<Outcome> {
+    let failed = |error: io::Error| StageError::io("read", &error).in_file(&source.name);
+    let file = File::open(&source.location).map_err(failed)?;
+    let mut reader = BufReader::with_capacity(BUFFER, Counted { file, progress: &context.progress });
+    let first = reader.fill_buf().map_err(failed)?;
+    let (gzip, parquet) = (first.starts_with(b"\x1f\x8b"), first.starts_with(b"PAR1"));
+
+    let mut shard = Shard::new(spec, source, context)?;
+    if parquet {
+        let file = File::open(&source.location).map_err(failed)?;
+        column::read(file, spec.max_line, &mut shard)?;
+        context.progress.add(source.size.saturating_sub(BUFFER as u64));
+    } else if gzip {
+        shard.lines(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader)), true)?;
+    } else {
+        shard.lines(reader, false)?;
+    }
+    shard.finish()
+}
+
+/// A shard being read.
+pub(super) struct Shard<'a> {
+    spec: &'a Spec,
+    source: &'a Source,
+    context: &'a Context,
+    documents: ShardWriter<'a>,
+    tables: Tables<'a>,
+    outcome: Outcome,
+}
+
+impl<'a> Shard<'a> {
+    fn new(spec: &'a Spec, source: &'a Source, context: &'a Context) -> Result<Self> {
+        Ok(Self {
+            spec,
+            source,
+            context,
+            documents: ShardWriter::new(context.outputs.tree("documents")?, source.digest),
+            tables: Tables::new(context, source.digest)?,
+            outcome: Outcome::default(),
+        })
+    }
+
+    fn finish(self) -> Result<Outcome> {
+        self.documents.finish()?;
+        self.tables.finish()?;
+        Ok(self.outcome)
+    }
+
+    fn lines(&mut self, reader: impl BufRead, gzip: bool) -> Result<()> {
+        let mut lines = Lines::new(reader, self.spec.max_line);
+        loop {
+            self.context.cancel.check()?;
+            // The line borrows its reader; its number is asked for first.
+            let number = lines.number() + 1;
+            let bad = |kind, reason: String, line: &[u8]| BadRow { line: number, kind, reason, excerpt: excerpt(line) };
+            let line = match lines.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some(line)) => line,
+                Err(error) if gzip && error.kind() == ErrorKind::UnexpectedEof => {
+                    let reason = "the gzip file breaks off here (truncated)".to_owned();
+                    return self.reject(bad("gzip", reason, b""));
+                }
+                Err(error) if gzip && matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
+                    let reason = format!("the gzip file is corrupt from here, or other bytes follow it ({error})");
+                    return self.reject(bad("gzip", reason, b""));
+                }
+                Err(error) => return Err(StageError::io("read", &error).at(&self.source.name, number)),
+            };
+            match line {
+                Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => self.outcome.blank_lines += 1,
+                Line::Whole(line) => match std::str::from_utf8(line) {
+                    Err(error) => {
+                        let at = error.valid_up_to();
+                        self.reject(bad("utf-8", format!("no UTF-8 at byte {at} of the line"), line))?;
+                    }
+                    Ok(text) => match Row::parse(text) {
+                        Ok(row) => self.keep_or_drop(&row)?,
+                        Err(reason) => self.reject(bad("json", format!("not a row: {reason}"), line))?,
+                    },
+                },
+                Line::TooLong(start, length) => {
+                    let limit = self.spec.max_line;
+                    let reason = format!("the line has {length} bytes, more than max_line = {limit}");
+                    self.reject(bad("long line", reason, start))?;
+                }
+            }
+        }
+    }
+
+    /// Counts a bad row, and fails when it is one too many.
+    pub(super) fn reject(&mut self, row: BadRow) -> Result<()> {
+        *self.outcome.rejected.entry(row.kind).or_default() += 1;
+        if self.outcome.rejected_rows() <= self.spec.max_bad_rows {
+            return self.tables.reject(row);
+        }
+        let hint = match self.spec.max_bad_rows {
+            0 => "set max_bad_rows to have such rows put into the output 'rejected'".to_owned(),
+            limit => format!("it is one more than max_bad_rows = {limit}"),
+        };
+        Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
+    }
+
+    /// Applies the query's WHERE to a row.
+    pub(super) fn keep_or_drop(&mut self, row: &Row<'_>) -> Result<()> {
+        let Spec { suffix, min_size, max_size, allow_binary, .. } = self.spec;
+        let document = Document {
+            repo_name: &row.repo_name,
+            path: &row.path,
+            copies: row.copies,
+            size: row.size,
+            license: row.license.as_deref(),
+            content: &row.content,
+        };
+        let outcome = &mut self.outcome;
+        outcome.attrition.rows += 1;
+        outcome.rows_with_extra_columns += u64::from(row.extra_columns > 0);
+        outcome.size_mismatches += u64::from(usize::try_from(row.size) != Ok(row.content.len()));
+        let in_range = u64::try_from(row.size).is_ok_and(|size| (*min_size..=*max_size).contains(&size));
+        let verdict = if !row.path.ends_with(suffix.as_str()) {
+            Some(("suffix", format!("not {suffix}")))
+        } else if !in_range {
+            Some(("size", row.size.to_string()))
+        } else if !allow_binary && row.content.as_bytes().contains(&0) {
+            Some(("binary", "NUL".to_owned()))
+        } else {
+            None
+        };
+        let bytes = row.content.len() as u64;
+        match verdict {
+            Some((rule, detail)) => {
+                outcome.attrition.drop_rows(rule, 1, bytes);
+                self.tables.drop_row(&document, rule, detail)
+            }
+            None => {
+                outcome.attrition.kept += 1;
+                outcome.attrition.kept_bytes += bytes;
+                self.documents.push(&document)
+            }
+        }
+    }
+
+    /// For `?` between batches.
+    pub(super) fn check(&self) -> Result<()> {
+        self.context.cancel.check()
+    }
+}
+
+/// The beginning of a line, for people.
+pub(super) fn excerpt(line: &[u8]) -> String {
+    let cut = &line[..EXCERPT.min(line.len())];
+    String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Tells the progress how much of a file was read.
+struct Counted<'a> {
+    file: File,
+    progress: &'a Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.progress.add(read as u64);
+        Ok(read)
+    }
+}
