@@ -11,3 +11,6 @@
 
 pub mod dedup;
 pub mod import;
+pub mod license;
+pub mod quality;
+pub mod split;

@@ -1,0 +1,164 @@
+//! `license`: keeps documents of repositories under the licenses that are allowed.
+//!
+//! The keys are the 15 that GitHub's BigQuery data set knows ([`KEYS`]). A document's license is compared without regard
+//! to case and surrounding spaces; one that is null, `unknown` or no key at all is allowed by no list, so its document is
+//! dropped. The report counts every license that the input holds, kept or dropped.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::prelude::{Expr, btrim, col, lit, lower, when};
+use datafusion::scalar::ScalarValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use tables::{Attrition, DETAIL, LICENSE, RULE, Table};
+
+/// The license keys of GitHub's BigQuery data set.
+pub const KEYS: [&str; 15] = [
+    "agpl-3.0",
+    "apache-2.0",
+    "artistic-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc0-1.0",
+    "epl-1.0",
+    "gpl-2.0",
+    "gpl-3.0",
+    "isc",
+    "lgpl-2.1",
+    "lgpl-3.0",
+    "mit",
+    "mpl-2.0",
+    "unlicense",
+];
+
+/// The stage kind `license`.
+#[derive(Debug)]
+pub struct License;
+
+/// Keeps documents whose repository has one of the licenses in `allow`; a document without a known license is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Spec {
+    /// License keys that are kept, of: agpl-3.0, apache-2.0, artistic-2.0, bsd-2-clause, bsd-3-clause, cc0-1.0, epl-1.0,
+    /// gpl-2.0, gpl-3.0, isc, lgpl-2.1, lgpl-3.0, mit, mpl-2.0, unlicense. Their order makes no difference.
+    #[serde(serialize_with = "sorted")]
+    pub allow: Vec<String>,
+}
+
+/// No settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Exec {}
+
+/// The same list in another order is the same setting.
+fn sorted<S: Serializer>(allow: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut allow = allow.to_vec();
+    allow.sort_unstable();
+    allow.serialize(serializer)
+}
+
+/// The report of a run.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    attrition: Attrition,
+    /// By license, as the documents have it (`null` where they have none).
+    licenses: BTreeMap<String, Count>,
+}
+
+/// Documents with one license.
+#[derive(Debug, Default, Serialize)]
+struct Count {
+    kept: u64,
+    dropped: u64,
+}
+
+impl Stage for License {
+    type Spec = Spec;
+    type Exec = Exec;
+
+    const KIND: &'static str = "license";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::RowWise;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("documents", PortType::Documents, "documents with their licenses")
+            .output("documents", PortType::Documents, "those under an allowed license")
+            .output("dropped", PortType::Rows, "the others, with their license")
+            .output("report", PortType::Report, "counts by license")
+    }
+
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if spec.allow.is_empty() {
+            let hint = format!("the keys are {}", KEYS.join(", "));
+            problems.push(Problem::new("allow", "allows no license, so that no document would be left").hint(hint));
+        }
+        for (index, key) in spec.allow.iter().enumerate() {
+            let setting = format!("allow[{index}]");
+            if !KEYS.contains(&key.as_str()) {
+                problems.push(Problem::new(setting, format!("unknown license '{key}'")).hint(suggestion(key)));
+            } else if spec.allow[..index].contains(key) {
+                problems.push(Problem::new(setting, format!("'{key}' is there twice")));
+            }
+        }
+        problems
+    }
+
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        let table = Table::open(context.inputs.tree("documents")?)?;
+        let licenses: Mutex<BTreeMap<String, Count>> = Mutex::default();
+        let attrition = tables::filter(
+            context,
+            &table,
+            |documents| documents.with_column(RULE, rule(&spec.allow)?)?.with_column(DETAIL, col(LICENSE)),
+            |batch| count(batch, &mut licenses.lock().unwrap_or_else(PoisonError::into_inner)),
+        )?;
+        if attrition.rows > 0 && attrition.kept == 0 {
+            context.progress.warn("no document has an allowed license: the table is empty");
+        }
+        let licenses = licenses.into_inner().unwrap_or_else(PoisonError::into_inner);
+        context.outputs.tree("report")?.write_json("report.json", &Report { attrition, licenses })
+    }
+}
+
+/// `license` where the license is not allowed, else null.
+fn rule(allow: &[String]) -> Result<Expr, datafusion::error::DataFusionError> {
+    let keys = allow.iter().map(|key| lit(key.as_str())).collect();
+    let allowed = lower(btrim(vec![col(LICENSE)])).in_list(keys, false).is_true();
+    when(allowed, lit(ScalarValue::Utf8(None))).otherwise(lit("license"))
+}
+
+fn count(batch: &RecordBatch, licenses: &mut BTreeMap<String, Count>) -> Result<()> {
+    let column = |name: &str| {
+        let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        column.ok_or_else(|| StageError::new(format!("the plan gives no string column '{name}'")))
+    };
+    let (license, rule) = (column(LICENSE)?, column(RULE)?);
+    for index in 0..batch.num_rows() {
+        let name = if license.is_null(index) { "null" } else { license.value(index) };
+        if !licenses.contains_key(name) {
+            licenses.insert(name.to_owned(), Count::default());
+        }
+        if let Some(count) = licenses.get_mut(name) {
+            if rule.is_null(index) { count.kept += 1 } else { count.dropped += 1 }
+        }
+    }
+    Ok(())
+}
+
+/// What a wrong key was meant to be.
+fn suggestion(key: &str) -> String {
+    let wanted = key.trim().to_lowercase();
+    let near = KEYS
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&wanted, known), *known))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match near {
+        Some((_, known)) => format!("did you mean '{known}'?"),
+        None => format!("the keys are {}", KEYS.join(", ")),
+    }
+}

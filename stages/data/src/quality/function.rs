@@ -1,0 +1,99 @@
+//! The rules as a DataFusion function over `id` and `content`.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, StringBuilder, StructArray, UInt32Builder};
+use datafusion::arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::cast::as_string_array;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+
+use super::measures::Measures;
+use super::rules::{Judge, detail};
+
+/// Field of the result: the bits of the rules that remove the document.
+pub(super) const MATCHED: &str = "matched";
+/// Field of the result: the bits of the rules whose coin spares it.
+pub(super) const SPARED: &str = "spared";
+/// Field of the result: the first rule that matched, or null.
+pub(super) const FIRST: &str = "rule";
+/// Field of the result: what was measured there, or null.
+pub(super) const MEASURED: &str = "detail";
+
+/// `quality(id, content)`: a struct of [`MATCHED`], [`SPARED`], [`FIRST`] and [`MEASURED`].
+#[derive(Debug)]
+pub(super) struct Quality {
+    judge: Judge,
+    identity: String,
+    signature: Signature,
+}
+
+impl Quality {
+    /// The function with these settings and coins.
+    pub(super) fn new(judge: Judge) -> Self {
+        let signature = Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable);
+        Self { identity: format!("{judge:?}"), judge, signature }
+    }
+}
+
+impl PartialEq for Quality {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for Quality {}
+
+impl Hash for Quality {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity.hash(state);
+    }
+}
+
+fn fields() -> Fields {
+    Fields::from(vec![
+        Field::new(MATCHED, DataType::UInt32, false),
+        Field::new(SPARED, DataType::UInt32, false),
+        Field::new(FIRST, DataType::Utf8, true),
+        Field::new(MEASURED, DataType::Utf8, true),
+    ])
+}
+
+impl ScalarUDFImpl for Quality {
+    fn name(&self) -> &str {
+        "quality"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Struct(fields()))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let (id, content) = (as_string_array(&arrays[0])?, as_string_array(&arrays[1])?);
+        let (mut matched, mut spared) = (UInt32Builder::new(), UInt32Builder::new());
+        let (mut first, mut measured) = (StringBuilder::new(), StringBuilder::new());
+        for (id, content) in id.iter().zip(content) {
+            let measures = Measures::of(content.unwrap_or_default());
+            let verdict = self.judge.verdict(id.unwrap_or_default(), &measures);
+            matched.append_value(verdict.matched.0);
+            spared.append_value(verdict.spared.0);
+            let rule = verdict.matched.first();
+            first.append_option(rule.map(|rule| rule.name()));
+            measured.append_option(rule.map(|rule| detail(rule, &measures)));
+        }
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(matched.finish()),
+            Arc::new(spared.finish()),
+            Arc::new(first.finish()),
+            Arc::new(measured.finish()),
+        ];
+        let verdicts: ArrayRef = Arc::new(StructArray::try_new(fields(), columns, None)?);
+        Ok(ColumnarValue::Array(verdicts))
+    }
+}

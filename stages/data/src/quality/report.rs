@@ -1,0 +1,74 @@
+//! Which rule removed how much, and how rules overlap.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tables::Attrition;
+
+use super::rules::{Rule, Rules};
+
+/// How many documents had each combination of rules: all that the report needs.
+#[derive(Debug, Default)]
+pub(super) struct Combinations {
+    matched: BTreeMap<u32, u64>,
+    spared: BTreeMap<u32, u64>,
+}
+
+impl Combinations {
+    pub(super) fn add(&mut self, matched: u32, spared: u32) {
+        *self.matched.entry(matched).or_default() += 1;
+        *self.spared.entry(spared).or_default() += 1;
+    }
+}
+
+/// The report of a run: `rows = kept + dropped`, and the rules.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    attrition: Attrition,
+    /// By rule.
+    rules: BTreeMap<&'static str, RuleReport>,
+}
+
+/// One rule.
+#[derive(Debug, Default, Serialize)]
+struct RuleReport {
+    /// Documents that it removed: it was the first to match.
+    removed: u64,
+    /// Documents that it matches, whatever the others say.
+    matched: u64,
+    /// Documents that no other rule matches.
+    alone: u64,
+    /// Documents that meet its condition but are spared by its coin.
+    spared: u64,
+    /// Documents that another rule matches too, by that rule.
+    also: BTreeMap<&'static str, u64>,
+}
+
+impl Report {
+    pub(super) fn new(attrition: Attrition, combinations: &Combinations) -> Self {
+        let rules = Rule::ALL.into_iter().map(|rule| (rule.name(), rule_report(rule, combinations))).collect();
+        Self { attrition, rules }
+    }
+}
+
+fn rule_report(rule: Rule, combinations: &Combinations) -> RuleReport {
+    let mut report = RuleReport::default();
+    for (rules, rows) in combinations.matched.iter().map(|(bits, rows)| (Rules(*bits), *rows)) {
+        if !rules.has(rule) {
+            continue;
+        }
+        report.matched += rows;
+        report.removed += if rules.first() == Some(rule) { rows } else { 0 };
+        let others = Rule::ALL.into_iter().filter(|other| *other != rule && rules.has(*other));
+        let mut alone = true;
+        for other in others {
+            *report.also.entry(other.name()).or_default() += rows;
+            alone = false;
+        }
+        report.alone += if alone { rows } else { 0 };
+    }
+    let spared = combinations.spared.iter().filter(|(bits, _)| Rules(**bits).has(rule));
+    report.spared = spared.map(|(_, rows)| rows).sum();
+    report
+}

@@ -1,0 +1,246 @@
+//! `split`: training and validation documents.
+//!
+//! **By repository** (the default). A group is the documents that hang together by repository and, where the table has a
+//! column `cluster` (which `dedup` writes), by near-duplicate cluster: no repository and no cluster is on both sides. A
+//! group's identity is the smallest id of its documents, and it goes to validation when the number in `[0, 1)` drawn from
+//! hash(seed, identity) is below `fraction`: groups that come or go move no other, as long as one is drawn. Where none is,
+//! the group with the smallest number goes to validation; where all are, the one with the largest stays in training. A
+//! single group is training data, with a warning: training is empty only where the input is.
+//!
+//! **By shard**, the seed's way. The shard whose digest sorts last, or the one that `valid_shard` names by the beginning of
+//! its digest, is the validation set; the names of files never matter. A single shard is training data, with a warning.
+
+mod groups;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::{filter_record_batch, not};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tables::{Part, REPO_NAME, RowsPart, SIZE, Table, each_part};
+
+use self::groups::Groups;
+
+/// The column that `dedup` writes: equal for near-duplicates.
+const CLUSTER: &str = "cluster";
+
+/// The stage kind `split`.
+#[derive(Debug)]
+pub struct Split;
+
+/// Divides documents into training and validation, so that no repository and no near-duplicate cluster is on both sides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Spec {
+    /// `repository`: whole repositories and clusters by chance; `shard`: one shard of the export.
+    pub by: By,
+    /// By repository: the part of the groups that goes to validation, above 0 and below 1.
+    pub fraction: f64,
+    /// By shard: the first digits of the digest of the validation shard; without it, the shard whose digest sorts last.
+    pub valid_shard: Option<String>,
+}
+
+/// What is kept together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// Repositories, and near-duplicate clusters where they are known.
+    Repository,
+    /// Shards.
+    Shard,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self { by: By::Repository, fraction: 0.05, valid_shard: None }
+    }
+}
+
+/// No settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Exec {}
+
+/// What came to each side.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    rows: u64,
+    train: Side,
+    valid: Side,
+    /// By repository: groups of repositories and clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<u64>,
+    /// By shard: the first digits of the validation shard's digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_shard: Option<String>,
+}
+
+/// One side.
+#[derive(Debug, Default, Serialize)]
+struct Side {
+    rows: u64,
+    bytes: u64,
+    /// By repository: groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<u64>,
+}
+
+impl Stage for Split {
+    type Spec = Spec;
+    type Exec = Exec;
+
+    const KIND: &'static str = "split";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Global;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("documents", PortType::Documents, "documents")
+            .output("train", PortType::Documents, "documents to train on")
+            .output("valid", PortType::Documents, "documents to validate with")
+            .output("report", PortType::Report, "what came to each side")
+    }
+
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if !(spec.fraction > 0.0 && spec.fraction < 1.0) {
+            problems.push(Problem::new("fraction", format!("{} is not above 0 and below 1", spec.fraction)));
+        }
+        if let Some(shard) = &spec.valid_shard {
+            let digits = shard.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            if !digits || shard.is_empty() || shard.len() > 64 {
+                let hint = "copy the first digits of a shard's digest from the import's report";
+                problems.push(Problem::new("valid_shard", format!("'{shard}' is no digest's beginning")).hint(hint));
+            } else if spec.by != By::Shard {
+                problems.push(Problem::new("valid_shard", "is for by = \"shard\"").hint("set by = \"shard\""));
+            }
+        }
+        problems
+    }
+
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        let table = Table::open(context.inputs.tree("documents")?)?;
+        let report = match spec.by {
+            By::Repository => by_repository(spec, &table, context)?,
+            By::Shard => by_shard(spec, &table, context)?,
+        };
+        if report.rows != report.train.rows + report.valid.rows {
+            return Err(StageError::new("the sides do not have all rows"));
+        }
+        if report.valid.rows == 0 {
+            context.progress.warn("nothing to validate with: all documents hang together, and train");
+        }
+        context.outputs.tree("report")?.write_json("report.json", &report)
+    }
+}
+
+fn by_repository(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
+    let groups = Groups::read(table, context)?;
+    let valid = groups.valid(spec.fraction, context.seed);
+    let mut report = divide(table, context, |_, batch| {
+        let repositories = batch.column_by_name(REPO_NAME).and_then(|column| column.as_string_opt::<i32>());
+        let repositories = repositories.ok_or_else(|| StageError::new("the table has no repositories"))?;
+        Ok(repositories.iter().map(|name| Some(valid.contains(&groups.of(name.unwrap_or_default())))).collect())
+    })?;
+    report.groups = Some(groups.len());
+    report.valid.groups = Some(valid.len() as u64);
+    report.train.groups = Some(groups.len() - valid.len() as u64);
+    Ok(report)
+}
+
+fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
+    let shard = |part: &Part| part.name.split('-').next().unwrap_or_default().to_owned();
+    let shards: BTreeSet<String> = table.parts().iter().map(shard).collect();
+    let valid = match &spec.valid_shard {
+        Some(wanted) => {
+            // A part's name has the first 16 digits.
+            let wanted = &wanted[..wanted.len().min(16)];
+            let found: Vec<_> = shards.iter().filter(|shard| shard.starts_with(wanted)).collect();
+            match found.as_slice() {
+                [shard] => Some((*shard).clone()),
+                found => {
+                    let listed = shards.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    let count = found.len();
+                    return Err(StageError::new(format!("valid_shard = '{wanted}' names {count} shards of the input"))
+                        .hint(format!("the shards are {listed}")));
+                }
+            }
+        }
+        None => shards.last().filter(|_| shards.len() > 1).cloned(),
+    };
+    let mut report = divide(table, context, |part, batch| {
+        let is_valid = valid.as_ref().is_some_and(|valid| *valid == shard(part));
+        Ok(BooleanArray::from(vec![is_valid; batch.num_rows()]))
+    })?;
+    if report.train.rows == 0 && report.rows > 0 {
+        return Err(StageError::new("valid_shard is the only shard, so that nothing is left to train on"));
+    }
+    report.valid_shard = valid;
+    Ok(report)
+}
+
+/// Writes each part's rows to the side that `is_valid` says.
+fn divide(
+    table: &Table,
+    context: &Context,
+    is_valid: impl Fn(&Part, &RecordBatch) -> Result<BooleanArray> + Sync,
+) -> Result<Report> {
+    let outputs = BTreeMap::from([(false, context.outputs.tree("train")?), (true, context.outputs.tree("valid")?)]);
+    context.progress.start("write", Unit::Rows, Some(table.rows()));
+    let parts = each_part(context, table.parts(), |part| {
+        let mut report = Report::default();
+        let schema = part.rows_schema();
+        let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let mut train = RowsPart::new(outputs[&false], part, schema.clone());
+        let mut valid = RowsPart::new(outputs[&true], part, schema.clone());
+        for batch in part.read(&names)? {
+            context.cancel.check()?;
+            let batch = batch?;
+            let mask = is_valid(part, &batch)?;
+            let arrow = |error| StageError::new(format!("cannot divide rows: {error}"));
+            let other = not(&mask).map_err(arrow)?;
+            for (mask, side, part) in
+                [(&other, &mut report.train, &mut train), (&mask, &mut report.valid, &mut valid)]
+            {
+                let rows = filter_record_batch(&batch, mask).map_err(arrow)?;
+                side.rows += rows.num_rows() as u64;
+                side.bytes += bytes(&rows);
+                part.write(&rows)?;
+            }
+            report.rows += batch.num_rows() as u64;
+            context.progress.add(batch.num_rows() as u64);
+        }
+        train.finish()?;
+        valid.finish()?;
+        Ok(report)
+    })?;
+    let mut report = Report::default();
+    for part in parts {
+        report.rows += part.rows;
+        for (side, more) in [(&mut report.train, part.train), (&mut report.valid, part.valid)] {
+            side.rows += more.rows;
+            side.bytes += more.bytes;
+        }
+    }
+    Ok(report)
+}
+
+/// Bytes of the documents, by their `size`.
+fn bytes(rows: &RecordBatch) -> u64 {
+    let sizes = rows.column_by_name(SIZE).and_then(|column| {
+        column.as_primitive_opt::<datafusion::arrow::datatypes::Int64Type>()
+    });
+    sizes.map_or(0, |sizes| sizes.iter().flatten().map(|size| size.max(0) as u64).sum())
+}
+
+/// Whether the table says which documents are near-duplicates.
+fn has_clusters(table: &Table) -> bool {
+    table.has_column(CLUSTER)
+}
+
+/// For columns that may be null.
+fn text(column: &datafusion::arrow::array::StringArray, index: usize) -> Option<&str> {
+    (!column.is_null(index)).then(|| column.value(index))
+}
