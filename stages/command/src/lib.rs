@@ -1,0 +1,59 @@
+//! Floor 1: the stage kind `command`, which runs any program over declared inputs and outputs.
+//!
+//! ```toml
+//! [stages.comments]
+//! kind      = "command"
+//! inputs    = { documents = "licensed", words = "wordlist" }
+//! program   = "python3"
+//! arguments = ["{source:comments.py}", "{input:documents}", "{output:report}/comments.json"]
+//! outputs   = { report = "report" }
+//! files     = ["scripts/comments.py"]
+//! ```
+//!
+//! # What the program finds
+//!
+//! | | |
+//! |---|---|
+//! | working directory | a folder of its own, empty but for `in` and `out` |
+//! | `in/PORT/…` | an input's files, as symbolic links to read-only files of the store |
+//! | `out/PORT/` | an empty folder for each output; every regular file that it holds at the end is the output |
+//! | arguments | as declared, with [placeholders](placeholder) replaced; no shell looks at them |
+//! | environment | `environment`, and the variables that `pass` names; nothing else |
+//! | standard input | empty |
+//! | standard output and error | the file `log` in the stage's scratch folder; its last lines are in the error message |
+//! | process group | its own; what the program left running in it is killed when the program exits |
+//!
+//! `{input:…}` and `{output:…}` are relative paths, so that the arguments are the same on every machine.
+//!
+//! # What is in the key
+//!
+//! | in the key | not in the key |
+//! |---|---|
+//! | `program` and `arguments`, as text with placeholders | the program's own file, unless `files` lists it |
+//! | `environment`, names and values | the values of the variables that `pass` names |
+//! | `outputs`: names and types | `timeout_seconds` |
+//! | the contents of `files` | their names and places: two files that swap their contents go unnoticed |
+//! | the contents of the inputs | the time, the host, the network, and all else that the program looks at |
+//!
+//! # What it does not promise
+//!
+//! The program is trusted code with the rights of the user; this is no sandbox. It can read any file, and where it runs
+//! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
+//! same for the same key only if the program is deterministic. Executable bits are not kept. Where the pipeline itself
+//! is killed with -9, the program goes on, but in a folder that the next run has removed.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`stage`] | `Command`, the stage kind |
+//! | [`placeholder`] | `{input:PORT}` and the others |
+//! | [`workspace`] | the working directory: inputs laid out, outputs taken |
+//! | [`process`] | a program in a process group of its own |
+//! | [`log`] | the last lines of what it wrote |
+
+pub mod log;
+pub mod placeholder;
+pub mod process;
+pub mod stage;
+pub mod workspace;
+
+pub use stage::Command;

@@ -1,0 +1,43 @@
+//! The last lines of what a program wrote.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// Lines that a failure shows.
+const LINES: usize = 20;
+/// Characters of a line that it shows.
+const CHARACTERS: usize = 400;
+/// Bytes that are read from the end of the log.
+const BYTES: u64 = 64 << 10;
+
+/// The last lines of a log, each cut to 400 characters, with control characters escaped.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn last_lines(path: &Path) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(LINES)..].iter().map(|line| printable(line)).collect())
+}
+
+/// A line that a terminal shows as it is.
+fn printable(line: &str) -> String {
+    let mut shown = String::new();
+    for character in line.chars().take(CHARACTERS) {
+        match character {
+            '\t' => shown.push('\t'),
+            control if control.is_control() => shown.extend(control.escape_default()),
+            plain => shown.push(plain),
+        }
+    }
+    if line.chars().nth(CHARACTERS).is_some() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,276 @@
+//! The stage kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process;
+use std::time::Duration;
+
+use contract::{Class, Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::log;
+use crate::placeholder::{INPUT, Place, Template};
+use crate::process::{Outcome, describe};
+use crate::workspace::{self, Workspace};
+
+/// The port of a command that declares no outputs.
+const FILES: &str = "files";
+
+/// The stage kind `command`.
+#[derive(Debug)]
+pub struct Command;
+
+/// Runs any program over declared inputs and outputs, without a shell. The program is trusted code, not a sandbox, and its
+/// own file is in the key only where `files` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandSpec {
+    /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
+    pub program: String,
+    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// The output ports and their types. Without any there is one, `files`.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, PortType>,
+    /// Environment variables with their values, which are part of the key. Placeholders as in the arguments.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What does not change the output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandExec {
+    /// Scripts and other files outside the store that the program reads. Their contents are part of the key.
+    #[serde(default)]
+    pub files: Vec<SourcePattern>,
+    /// Environment variables that are passed through. Their values are not part of the key.
+    #[serde(default = "passed")]
+    pub pass: BTreeSet<String>,
+    /// Seconds after which the program is stopped and the stage fails. Without it there is no limit.
+    #[serde(default)]
+    pub timeout_seconds: Option<u64>,
+}
+
+fn passed() -> BTreeSet<String> {
+    ["HOME", "PATH"].map(str::to_owned).into()
+}
+
+impl CommandSpec {
+    /// The output ports with their types.
+    fn ports(&self) -> impl Iterator<Item = (&str, PortType)> {
+        let default = self.outputs.is_empty().then_some((FILES, PortType::Files));
+        self.outputs.iter().map(|(name, ty)| (name.as_str(), *ty)).chain(default)
+    }
+
+    /// The output port that a placeholder names.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    fn output(&self, name: Option<&str>) -> Result<&str, String> {
+        let mut ports = self.ports().map(|(port, _)| port);
+        match name {
+            Some(name) => ports.find(|port| *port == name).ok_or_else(|| format!("there is no output '{name}'")),
+            None => match (ports.next(), ports.next()) {
+                (Some(port), None) => Ok(port),
+                _ => Err("'{output}' is ambiguous: there are several outputs".to_owned()),
+            },
+        }
+    }
+
+    /// Every text with placeholders, by its setting.
+    fn templates(&self) -> impl Iterator<Item = (String, &str)> {
+        let arguments = self.arguments.iter().enumerate();
+        std::iter::once(("program".to_owned(), self.program.as_str()))
+            .chain(arguments.map(|(number, text)| (format!("arguments[{number}]"), text.as_str())))
+            .chain(self.environment.iter().map(|(name, text)| (format!("environment.{name}"), text.as_str())))
+    }
+}
+
+impl Stage for Command {
+    type Spec = CommandSpec;
+    type Exec = CommandExec;
+    const KIND: &'static str = "command";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+
+    fn ports() -> Ports {
+        let ports = Ports::new()
+            .optional_input(INPUT, PortType::Files, "what `input = \"stage\"` connects; others are named freely")
+            .output(FILES, PortType::Files, "what the program writes; `outputs` names other ports");
+        Ports { open: true, ..ports }
+    }
+
+    fn ports_of(spec: &CommandSpec) -> Ports {
+        let declared = Ports { outputs: Vec::new(), ..Self::ports() };
+        spec.ports().fold(declared, |ports, (name, ty)| ports.output(name.to_owned(), ty, "what the program writes"))
+    }
+
+    fn check(spec: &CommandSpec, exec: &CommandExec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let relative = spec.program.contains('/') && !spec.program.starts_with(['/', '{']);
+        if spec.program.is_empty() {
+            problems.push(Problem::new("program", "is empty"));
+        } else if relative {
+            problems.push(
+                Problem::new("program", format!("'{}' is a relative path", spec.program))
+                    .hint("list the file in `files` and name it as \"{source:NAME}\""),
+            );
+        }
+        for (setting, text) in spec.templates() {
+            if let Err(message) = check_template(spec, exec, text) {
+                problems.push(
+                    Problem::new(setting, message)
+                        .hint("placeholders are {input:PORT}, {output:PORT} and {source:NAME}; {{ and }} are braces"),
+                );
+            }
+        }
+        for name in spec.outputs.keys().filter(|name| !is_port(name)) {
+            problems.push(
+                Problem::new(format!("outputs.{name}"), format!("'{name}' is no name of a port"))
+                    .hint("a port's name has lowercase letters, digits, '-' and '_'"),
+            );
+        }
+        for (setting, name) in spec
+            .environment
+            .keys()
+            .map(|name| (format!("environment.{name}"), name))
+            .chain(exec.pass.iter().enumerate().map(|(number, name)| (format!("pass[{number}]"), name)))
+        {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                problems.push(Problem::new(setting, format!("'{}' is no name of a variable", name.escape_debug())));
+            }
+        }
+        if exec.timeout_seconds == Some(0) {
+            problems.push(Problem::new("timeout_seconds", "must be at least 1"));
+        }
+        problems
+    }
+
+    fn sources(_: &CommandSpec, exec: &CommandExec) -> Vec<SourcePattern> {
+        exec.files.clone()
+    }
+
+    fn run(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<()> {
+        context.cancel.check()?;
+        let mut command = command(spec, exec, context)?;
+        let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
+        let workspace = Workspace::lay_out(&context.scratch.join("work"), context, ports.iter().copied())?;
+        let log = context.scratch.join("log");
+        let writer = File::create(&log)?;
+        command
+            .current_dir(workspace.folder())
+            .stdin(process::Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let timeout = exec.timeout_seconds.map(Duration::from_secs);
+        let outcome = crate::process::run(&mut command, &context.cancel, timeout)
+            .map_err(|error| not_started(&command, &error))?;
+        let program = spec.program.as_str();
+        match outcome {
+            Outcome::Cancelled => return Err(StageError::Interrupted),
+            Outcome::TimedOut => {
+                let limit = exec.timeout_seconds.unwrap_or_default();
+                return Err(failed(&format!("'{program}' ran longer than {limit} s and was stopped"), &log)
+                    .hint(format!("raise timeout_seconds; the log is {}", log.display())));
+            }
+            Outcome::Exited(status) if !status.success() => {
+                return Err(failed(&format!("'{program}' {}", describe(status)), &log)
+                    .hint(format!("its whole output is {}", log.display())));
+            }
+            Outcome::Exited(_) => {}
+        }
+        workspace.check_inputs()?;
+        ports.into_iter().try_for_each(|port| workspace.take(port, context.outputs.tree(port)?))
+    }
+}
+
+fn check_template(spec: &CommandSpec, exec: &CommandExec, text: &str) -> Result<(), String> {
+    if text.contains('\0') {
+        return Err("holds a zero byte".to_owned());
+    }
+    let template: Template = text.parse()?;
+    template.places().try_for_each(|place| match place {
+        Place::Output(name) => spec.output(name.as_deref()).map(drop),
+        Place::Source(_) if exec.files.is_empty() => Err("names a file, but `files` lists none".to_owned()),
+        Place::Input(_) | Place::Source(_) => Ok(()),
+    })
+}
+
+fn is_port(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
+/// The program with its arguments and environment.
+fn command(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<process::Command> {
+    let fill = |text: &str| -> Result<String> {
+        let template: Template = text.parse().map_err(StageError::new)?;
+        template.fill(|place| match place {
+            Place::Input(port) => match context.inputs.get(port) {
+                Some(_) => Ok(workspace::input(port)),
+                None => Err(StageError::new(format!("'{text}' names the input '{port}', which is not connected"))
+                    .hint(format!("connect it: inputs = {{ {port} = \"stage.output\" }}"))),
+            },
+            Place::Output(name) => Ok(workspace::output(spec.output(name.as_deref()).map_err(StageError::new)?)),
+            Place::Source(name) => source(&context.sources, name.as_deref()),
+        })
+    };
+    let mut command = process::Command::new(fill(&spec.program)?);
+    command.env_clear();
+    for name in &exec.pass {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    for (name, text) in &spec.environment {
+        command.env(name, fill(text)?);
+    }
+    for text in &spec.arguments {
+        command.arg(fill(text)?);
+    }
+    Ok(command)
+}
+
+/// The path of the file whose path ends in `name`, or of the only file.
+fn source(sources: &[SourceFile], name: Option<&str>) -> Result<String> {
+    let mut named = sources.iter().filter(|file| name.is_none_or(|name| file.path.ends_with(name)));
+    let wanted = name.map_or("{source}".to_owned(), |name| format!("{{source:{name}}}"));
+    let file = match (named.next(), named.next()) {
+        (Some(file), None) => file,
+        (None, _) => {
+            return Err(StageError::new(format!("'{wanted}' is no file of `files`"))
+                .hint("list it: files = [\"scripts/NAME\"]"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(StageError::new(format!("'{wanted}' may be one of several files"))
+                .hint("name it by more of its path, such as {source:folder/NAME}"));
+        }
+    };
+    let path = std::path::absolute(&file.path)?;
+    path.to_str().map(str::to_owned).ok_or_else(|| StageError::new("its path is not UTF-8").in_file(&file.path))
+}
+
+fn not_started(command: &process::Command, error: &io::Error) -> StageError {
+    let program = command.get_program().display();
+    match error.kind() {
+        io::ErrorKind::NotFound => StageError::new(format!("the program '{program}' was not found")).hint(
+            "install it, or give its absolute path; PATH is searched only where `pass` names it, and a script needs \
+             the interpreter of its first line",
+        ),
+        io::ErrorKind::PermissionDenied => {
+            StageError::new(format!("the program '{program}' may not be executed")).hint("chmod +x it")
+        }
+        _ => StageError::io(format!("run '{program}'"), error),
+    }
+}
+
+/// A failure with the last lines of the log.
+fn failed(what: &str, log: &Path) -> StageError {
+    match log::last_lines(log) {
+        Ok(lines) if lines.is_empty() => StageError::new(format!("{what}; it wrote nothing")),
+        Ok(lines) => StageError::new(format!("{what}; it last wrote:\n  {}", lines.join("\n  "))),
+        Err(error) => StageError::new(format!("{what}; its log cannot be read: {error}")),
+    }
+}
