@@ -1,0 +1,181 @@
+//! What happens in a run.
+
+use std::collections::BTreeMap;
+
+use contract::progress::Sample;
+use contract::{Digest, Note};
+use serde::Serialize;
+
+/// An event with its time: what `--json` prints and `events.jsonl` keeps, one object a line:
+/// `{"at":1.25,"event":"stage-started","stage":"train",...}`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stamped {
+    /// Seconds since the run started.
+    pub at: f64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Something that happened. Every field is there in every event of its kind; one without a value is `null`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The first event.
+    RunStarted {
+        /// The run's name.
+        run: String,
+        /// The stages that will be looked at, in order.
+        stages: Vec<String>,
+    },
+    /// What is to be done with a stage, as far as it is known at the start.
+    StagePlanned {
+        /// The stage.
+        stage: String,
+        /// What is to be done.
+        state: PlannedState,
+        /// Why, in one line.
+        reason: Option<String>,
+    },
+    /// A stage began to run.
+    StageStarted {
+        /// The stage.
+        stage: String,
+        /// Its kind.
+        kind: String,
+        /// Its key.
+        key: Digest,
+        /// Threads that it was given.
+        threads: usize,
+        /// Why it runs, in one line.
+        reason: Option<String>,
+    },
+    /// Another process builds the same key.
+    StageWaiting {
+        /// The stage.
+        stage: String,
+        /// Who: `pid 4121, stage train, for 761 s`.
+        holder: String,
+    },
+    /// How far a running stage is.
+    StageProgress {
+        /// The stage.
+        stage: String,
+        /// Its counters.
+        sample: Sample,
+        /// Units a second, where it is known.
+        rate: Option<f64>,
+    },
+    /// A running stage said something.
+    StageNote {
+        /// The stage.
+        stage: String,
+        /// What.
+        #[serde(flatten)]
+        note: Note,
+    },
+    /// A stage ran to its end.
+    StageFinished {
+        /// The stage.
+        stage: String,
+        /// What it gave, by port.
+        outputs: BTreeMap<String, OutputSummary>,
+        /// How long it ran, in seconds.
+        seconds: f64,
+        /// Whether it gave the same bytes as its last build, so that nothing below it is stale for its sake.
+        cutoff: bool,
+    },
+    /// A stage's output is in the store.
+    StageCached {
+        /// The stage.
+        stage: String,
+        /// Its key.
+        key: Digest,
+        /// What it gave, by port.
+        outputs: BTreeMap<String, OutputSummary>,
+    },
+    /// A stage failed.
+    StageFailed {
+        /// The stage.
+        stage: String,
+        /// What is wrong.
+        message: String,
+        /// Where: `data/x.json.gz:17`, `train.toml:41`.
+        place: Option<String>,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A stage cannot run.
+    StageSkipped {
+        /// The stage.
+        stage: String,
+        /// Why: `import failed`.
+        because: String,
+    },
+    /// The last event.
+    RunFinished {
+        /// How it ended.
+        status: RunStatus,
+        /// Stages that ran to their end.
+        ran: usize,
+        /// Stages whose output was in the store.
+        cached: usize,
+        /// Stages that failed.
+        failed: usize,
+        /// Stages that could not run.
+        skipped: usize,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
+}
+
+/// What is to be done with a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlannedState {
+    /// Its output is in the store.
+    Cached,
+    /// It will run.
+    WillRun,
+    /// It will run if a stage above it changes its output.
+    MayRun,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunStatus {
+    /// Everything asked for is done.
+    Done,
+    /// A stage failed.
+    Failed,
+    /// It was asked to stop.
+    Interrupted,
+}
+
+/// What an output port holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutputSummary {
+    /// The digest of its tree.
+    pub digest: Digest,
+    /// Files.
+    pub files: usize,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl OutputSummary {
+    /// Of a tree.
+    pub fn of(tree: &contract::Tree) -> Self {
+        Self { digest: tree.digest(), files: tree.entries().len(), bytes: tree.size() }
+    }
+
+    /// Of a tree as a stage reads it.
+    pub fn of_input(tree: &contract::InputTree) -> Self {
+        Self {
+            digest: tree.digest,
+            files: tree.files.len(),
+            bytes: tree.files.iter().map(|file| file.size).sum(),
+        }
+    }
+}

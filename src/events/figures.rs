@@ -1,0 +1,87 @@
+//! Figures for people: `11,449`, `40 MiB`, `1.4 s`, `2:03`.
+
+use contract::Unit;
+
+/// With thousands separators: `1,234,567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count with its noun, which takes an `s` unless the count is 1: `1 file`, `2,000 files`.
+pub fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
+/// Bytes in powers of 1024 with two or three digits: `812 B`, `1.5 KiB`, `40 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    // From 1023.5 up it would be rounded to 1024.
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    let digits = usize::from(value < 9.95);
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// A length of time: `0.03 s`, `1.4 s`, `12 s`, `2:03`, `1:02:03`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    if seconds < 0.095 {
+        format!("{seconds:.2} s")
+    } else if seconds < 9.95 {
+        format!("{seconds:.1} s")
+    } else if seconds < 59.5 {
+        format!("{seconds:.0} s")
+    } else {
+        clock(seconds)
+    }
+}
+
+/// A length of time in hours, minutes and seconds: `0:07`, `2:03`, `1:02:03`.
+pub fn clock(seconds: f64) -> String {
+    // Saturates at the largest u64, which is a long wait as well.
+    let seconds = seconds.max(0.0).round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// So many of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`.
+pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
+    let number = |number| if unit == Unit::Bytes { size(number) } else { count(number) };
+    let noun = match unit {
+        Unit::Bytes => "",
+        Unit::Rows => " rows",
+        Unit::Steps => " steps",
+        Unit::Tokens => " tokens",
+        Unit::Merges => " merges",
+        Unit::Completions => " completions",
+    };
+    match total {
+        Some(total) => format!("{} of {}{noun}", number(done), number(total)),
+        None => format!("{}{noun}", number(done)),
+    }
+}
+
+/// Units a second: `8,123/s`, `3.1/s`, `12 MiB/s`.
+pub fn rate(rate: f64, unit: Unit) -> String {
+    if unit == Unit::Bytes {
+        format!("{}/s", size(rate.max(0.0) as u64))
+    } else if rate < 9.95 {
+        format!("{rate:.1}/s")
+    } else {
+        format!("{}/s", count(rate.round() as u64))
+    }
+}

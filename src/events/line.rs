@@ -1,0 +1,208 @@
+//! The lines that people read, the same for all console renderers:
+//!
+//! ```text
+//!   cached  export            4 files, 40 MiB
+//!      run  quality           11,449 rows  8,123/s  0:01 left
+//!     done  quality           9,120 of 11,449 rows kept in 1.4 s
+//!   failed  import            data/x.json.gz:17: row is not JSON
+//!                             hint: max_bad_rows sets such rows aside
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+
+use contract::Note;
+use contract::progress::Sample;
+
+use super::event::{Event, OutputSummary, RunStatus, Stamped};
+use super::figures;
+
+/// Makes lines of events; remembers what a later line of the same stage shows.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    width: usize,
+    stages: HashMap<String, Said>,
+}
+
+/// What a running stage said.
+#[derive(Debug, Default)]
+struct Said {
+    info: Option<String>,
+    metrics: BTreeMap<String, f64>,
+}
+
+/// One line for people: what it is about, which stage, and what there is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) verb: Verb,
+    stage: String,
+    /// Columns of the stage's name; 0 in a line about the run.
+    width: usize,
+    pub(super) text: String,
+}
+
+/// What a line is about; its first column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Run,
+    Wait,
+    Done,
+    Cached,
+    Warning,
+    Failed,
+    Skipped,
+    Stopped,
+}
+
+impl Verb {
+    const WIDTH: usize = 8;
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Wait => "wait",
+            Self::Done => "done",
+            Self::Cached => "cached",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// ANSI colour; the word alone says as much.
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Run => "36",
+            Self::Done => "32",
+            Self::Cached => "2",
+            Self::Wait | Self::Warning | Self::Skipped | Self::Stopped => "33",
+            Self::Failed => "31",
+        }
+    }
+}
+
+impl Lines {
+    /// The line of an event, if it has one. Progress has a line too; whoever shows lines decides
+    /// which of them to leave out.
+    pub(super) fn line(&mut self, stamped: &Stamped) -> Option<Line> {
+        match &stamped.event {
+            Event::RunStarted { stages, .. } => {
+                self.width = stages.iter().map(|stage| stage.chars().count()).max().unwrap_or(0).clamp(16, 32);
+                None
+            }
+            Event::StagePlanned { .. } => None,
+            Event::StageStarted { stage, reason, .. } => {
+                self.stages.remove(stage);
+                Some(self.of(Verb::Run, stage, reason.as_deref().unwrap_or("")))
+            }
+            Event::StageWaiting { stage, holder } => Some(self.of(Verb::Wait, stage, &format!("for {holder}"))),
+            Event::StageProgress { stage, sample, rate } => {
+                let text = progress(sample, *rate, self.stages.get(stage).map(|said| &said.metrics));
+                Some(self.of(Verb::Run, stage, &text))
+            }
+            Event::StageNote { stage, note } => self.note(stage, note),
+            Event::StageFinished { stage, outputs, seconds, cutoff } => {
+                let said = self.stages.remove(stage).and_then(|said| said.info);
+                let what = said.unwrap_or_else(|| holds(outputs));
+                let same = if *cutoff { ", same bytes as before" } else { "" };
+                Some(self.of(Verb::Done, stage, &format!("{what} in {}{same}", figures::duration(*seconds))))
+            }
+            Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &holds(outputs))),
+            Event::StageFailed { stage, message, place, hint } => {
+                let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+                let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                Some(self.of(Verb::Failed, stage, &format!("{place}{message}{hint}")))
+            }
+            Event::StageSkipped { stage, because } => Some(self.of(Verb::Skipped, stage, because)),
+            Event::RunFinished { .. } => end(&stamped.event),
+        }
+    }
+
+    fn note(&mut self, stage: &str, note: &Note) -> Option<Line> {
+        match note {
+            Note::Info { text } => {
+                self.stages.entry(stage.to_owned()).or_default().info = Some(text.clone());
+                None
+            }
+            Note::Metric { name, value, .. } => {
+                self.stages.entry(stage.to_owned()).or_default().metrics.insert(name.clone(), *value);
+                None
+            }
+            Note::Warning { text } => Some(self.of(Verb::Warning, stage, text)),
+        }
+    }
+
+    /// A line about a stage.
+    fn of(&self, verb: Verb, stage: &str, text: &str) -> Line {
+        let (stage, text) = (stage.to_owned(), text.trim_end().to_owned());
+        Line { verb, stage, width: self.width.max(16), text }
+    }
+}
+
+impl Line {
+    /// The verb and the stage, each padded to its column.
+    pub(super) fn head(&self, colour: bool) -> String {
+        let verb = self.verb.name();
+        let indent = " ".repeat(Verb::WIDTH - verb.len());
+        let stage = if self.width > 0 { format!("  {:1$}", self.stage, self.width) } else { String::new() };
+        if colour {
+            format!("{indent}\x1b[{}m{verb}\x1b[0m{stage}", self.verb.colour())
+        } else {
+            format!("{indent}{verb}{stage}")
+        }
+    }
+
+    /// The whole line; later lines of its text are indented to the first.
+    pub(super) fn full(&self, colour: bool) -> String {
+        let indent = Verb::WIDTH + if self.width > 0 { 2 + self.width } else { 0 } + 2;
+        let text = self.text.replace('\n', &format!("\n{}", " ".repeat(indent)));
+        format!("{}  {text}", self.head(colour)).trim_end().to_owned()
+    }
+}
+
+/// `3 ran, 1 failed in 2:03`
+fn end(event: &Event) -> Option<Line> {
+    let Event::RunFinished { status, ran, cached, failed, skipped, seconds } = event else { return None };
+    let verb = match status {
+        RunStatus::Done => Verb::Done,
+        RunStatus::Failed => Verb::Failed,
+        RunStatus::Interrupted => Verb::Stopped,
+    };
+    let counts = [(ran, "ran"), (cached, "cached"), (failed, "failed"), (skipped, "skipped")];
+    let counts = counts.iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} {what}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    let counts = if counts.is_empty() { "no stages".to_owned() } else { counts };
+    let text = format!("{counts} in {}", figures::duration(*seconds));
+    Some(Line { verb, stage: String::new(), width: 0, text })
+}
+
+/// `read shards: 120 of 2,000 steps  3.1/s  10:12 left  loss/train 4.21`
+pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTreeMap<String, f64>>) -> String {
+    let mut parts = vec![figures::amount(sample.done, sample.total, sample.unit)];
+    let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0);
+    if let Some(rate) = rate {
+        parts.push(figures::rate(rate, sample.unit));
+        if let Some(total) = sample.total.filter(|total| *total > sample.done) {
+            parts.push(format!("{} left", figures::clock((total - sample.done) as f64 / rate)));
+        }
+    }
+    parts.extend(metrics.into_iter().flatten().map(|(name, value)| format!("{name} {}", metric(*value))));
+    let phase = if sample.phase.is_empty() { String::new() } else { format!("{}: ", sample.phase) };
+    phase + &parts.join("  ")
+}
+
+/// A value to four digits: `4.2137`, `0.0005`, `1.2e-7`.
+fn metric(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) {
+        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
+}
+
+/// `4 files, 40 MiB`
+fn holds(outputs: &BTreeMap<String, OutputSummary>) -> String {
+    let files = outputs.values().map(|output| output.files as u64).sum();
+    let bytes = outputs.values().map(|output| output.bytes).sum();
+    format!("{}, {}", figures::counted(files, "file"), figures::size(bytes))
+}

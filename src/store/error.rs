@@ -1,0 +1,155 @@
+//! What can go wrong with a store. Messages are lowercase fragments; [`StoreError::hint`] says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use contract::Digest;
+
+/// The result of store code.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Why the store cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {attempt} {}: {source}", path.display())]
+    Io {
+        /// What was attempted: "read", "write", "lock".
+        attempt: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// The path given for the store is a file.
+    #[error("{} is a file, not a folder", .0.display())]
+    NotAFolder(PathBuf),
+    /// The folder given for the store holds other things.
+    #[error("{} is not a store: it holds other files", .0.display())]
+    NotAStore(PathBuf),
+    /// The store was written in a format that this program does not know.
+    #[error("{} has store format {found}, this program knows {}", path.display(), super::FORMAT)]
+    Format {
+        /// The store.
+        path: PathBuf,
+        /// What its `version` file says.
+        found: String,
+    },
+    /// The store was opened for reading only.
+    #[error("the store is open for reading only")]
+    ReadOnly,
+    /// An object of the store is damaged or missing.
+    #[error("{0}")]
+    Damaged(Damage),
+    /// A stage handed over something that the store cannot take.
+    #[error("output {path} of port '{port}' is {problem}")]
+    Output {
+        /// The output port.
+        port: String,
+        /// The file in the tree.
+        path: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A run, stage or port name that cannot be a file name.
+    #[error("'{}' cannot be a file name", .0.escape_debug())]
+    Name(String),
+    /// An external file that is a folder, a pipe or a device.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// An external file that changed again and again while it was read.
+    #[error("{} changed while it was read", .0.display())]
+    Changing(PathBuf),
+    /// Asked to stop while hashing.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl StoreError {
+    pub(super) fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { attempt, path, source }
+    }
+
+    /// Whether an object of the store is damaged (exit code 4).
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_))
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        use io::ErrorKind;
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("the disk is full: free some space, or put the store elsewhere with --cache DIR")
+                }
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    Some("put the store where you may write with --cache DIR")
+                }
+                ErrorKind::CrossesDevices => {
+                    Some("all folders of a store must lie on one file system: no links or mounts inside it")
+                }
+                ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
+                _ => None,
+            },
+            Self::NotAFolder(_) | Self::NotAStore(_) => Some("choose a new or empty folder with --cache DIR"),
+            Self::Format { .. } => Some("use the program that wrote it, or another folder with --cache DIR"),
+            Self::Damaged(_) => Some("run again: what is damaged is moved aside and rebuilt"),
+            Self::Name(_) => Some("use letters, digits, '.', '_' and '-', beginning with a letter or digit"),
+            Self::Changing(_) => Some("wait until nothing writes to it any more, then run again"),
+            Self::ReadOnly | Self::Output { .. } | Self::NotAFile(_) | Self::Interrupted => None,
+        }
+    }
+}
+
+/// An object of the store that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{object} {fault}")]
+pub struct Damage {
+    /// Which.
+    pub object: Object,
+    /// In what way.
+    pub fault: Fault,
+    /// Where it was moved to, if it was.
+    pub aside: Option<PathBuf>,
+}
+
+/// An object of the store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Object {
+    /// A file's content.
+    #[error("blob {}", .0.short())]
+    Blob(Digest),
+    /// A list of files.
+    #[error("tree {}", .0.short())]
+    Tree(Digest),
+    /// What a build gave.
+    #[error("record {}", .0.display())]
+    Record(PathBuf),
+}
+
+/// In what way an object is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is gone.
+    #[error("is missing")]
+    Missing,
+    /// It is shorter or longer than it was.
+    #[error("has {found} bytes instead of {expected}")]
+    Size {
+        /// Bytes that it should have.
+        expected: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// It has other bytes.
+    #[error("was modified: its content has digest {}", .found.short())]
+    Content {
+        /// The digest of the bytes that it has.
+        found: Digest,
+    },
+    /// It is torn, or not in its format.
+    #[error("cannot be read: {0}")]
+    Format(String),
+}

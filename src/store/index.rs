@@ -1,0 +1,108 @@
+//! An append-only text file that remembers digests by signature, for two users: blobs ([`super::seals`]) and external
+//! files ([`super::sources`]).
+//!
+//! A line is `<digest> <device> <inode> <size> <modified> <changed> <mode> <check>`, where the check is the first 8
+//! hexadecimal digits of the hash of what is before it. A line that does not parse or check (torn by a crash, joined to
+//! another, edited) is passed over: an index only saves work, so a lost line costs one hash of one file. Each batch is
+//! one write in append mode, so two processes cannot mix their lines; what another process added since is read on
+//! demand ([`Index::news`]).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use contract::Digest;
+
+use super::signature::Signature;
+
+/// One remembered file.
+pub(super) type Entry = (Digest, Signature);
+
+/// The file, and how far it was read.
+#[derive(Debug)]
+pub(super) struct Index {
+    path: PathBuf,
+    read: u64,
+}
+
+impl Index {
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path, read: 0 }
+    }
+
+    /// The entries added since the last call, by anyone. An index that cannot be read has none.
+    pub(super) fn news(&mut self) -> Vec<Entry> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path).and_then(|mut file| {
+            // A shorter file is a new one, compacted by another process.
+            if file.metadata()?.len() < self.read {
+                self.read = 0;
+            }
+            file.seek(SeekFrom::Start(self.read))?;
+            file.read_to_end(&mut bytes)
+        });
+        if read.is_err() {
+            return Vec::new();
+        }
+        // A last line without its end may still be in writing: it is left for the next call.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.read += whole as u64;
+        bytes[..whole].split(|byte| *byte == b'\n').filter_map(parse).collect()
+    }
+
+    /// Adds entries. An index that cannot be written remembers nothing, and nothing else goes wrong.
+    pub(super) fn append(&self, entries: &[Entry]) {
+        // A batch starts on a line of its own even after a torn one.
+        let text = entries.iter().fold("\n".to_owned(), |text, entry| text + &line(entry));
+        let written = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            tracing::debug!(path = %self.path.display(), %error, "cannot append to a stat index");
+        }
+    }
+
+    /// Replaces the file by these entries where it has grown to several times their size.
+    pub(super) fn compact(&mut self, temporary: &std::path::Path, entries: &[Entry]) {
+        let text = entries.iter().fold(String::new(), |text, entry| text + &line(entry));
+        let grown = fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > (1 << 16) + 4 * text.len() as u64);
+        if grown && super::write::replace(temporary, &self.path, text.as_bytes(), 0o644).is_ok() {
+            self.read = text.len() as u64;
+        }
+    }
+}
+
+fn line((digest, signature): &Entry) -> String {
+    let Signature { device, inode, size, modified, changed, mode } = signature;
+    let body = format!("{digest} {device} {inode} {size} {modified} {changed} {mode}");
+    let check = check(&body);
+    format!("{body} {check}\n")
+}
+
+fn check(body: &str) -> String {
+    Digest::of(body.as_bytes()).to_string()[..8].to_owned()
+}
+
+fn parse(line: &[u8]) -> Option<Entry> {
+    let (body, checked) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
+    if check(body) != checked {
+        return None;
+    }
+    let mut fields = body.split(' ');
+    let digest = fields.next()?.parse().ok()?;
+    fn next<T: FromStr>(fields: &mut std::str::Split<'_, char>) -> Option<T> {
+        fields.next()?.parse().ok()
+    }
+    let signature = Signature {
+        device: next(&mut fields)?,
+        inode: next(&mut fields)?,
+        size: next(&mut fields)?,
+        modified: next(&mut fields)?,
+        changed: next(&mut fields)?,
+        mode: next(&mut fields)?,
+    };
+    fields.next().is_none().then_some((digest, signature))
+}

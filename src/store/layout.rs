@@ -1,0 +1,83 @@
+//! Where things lie in a store.
+
+use std::path::{Path, PathBuf};
+
+use contract::Digest;
+
+use super::error::{Result, StoreError};
+
+/// The folders that [`super::Store::open`] makes.
+pub(super) const FOLDERS: [&str; 9] =
+    ["blobs", "trees", "records", "work", "runs", "locks", "stat", "damaged", "tmp"];
+
+/// The paths of one store.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// A store at this path.
+    pub const fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The store itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `blobs/<aa>/<digest>`.
+    pub fn blob(&self, digest: Digest) -> PathBuf {
+        self.object("blobs", digest)
+    }
+
+    /// `trees/<aa>/<digest>`.
+    pub fn tree(&self, digest: Digest) -> PathBuf {
+        self.object("trees", digest)
+    }
+
+    /// `records/<key>/`.
+    pub fn records(&self, key: Digest) -> PathBuf {
+        self.root.join("records").join(key.to_string())
+    }
+
+    /// `work/<key>/`.
+    pub fn work(&self, key: Digest) -> PathBuf {
+        self.root.join("work").join(key.to_string())
+    }
+
+    /// `locks/<key>`.
+    pub fn lock(&self, key: Digest) -> PathBuf {
+        self.root.join("locks").join(key.to_string())
+    }
+
+    /// `runs/<run>/`.
+    ///
+    /// # Errors
+    /// When the name cannot be a file name.
+    pub fn run(&self, run: &str) -> Result<PathBuf> {
+        Ok(self.root.join("runs").join(file_name(run)?))
+    }
+
+    /// A folder of [`FOLDERS`].
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn object(&self, folder: &str, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join(folder).join(&name[..2]).join(name)
+    }
+}
+
+/// `name`, when it is safe as the name of a file: 1 to 128 of letters, digits, `.`, `_` and `-`, the first a letter or
+/// digit. So it cannot leave its folder, and names that begin with a dot stay the store's own.
+///
+/// # Errors
+/// [`StoreError::Name`].
+pub fn file_name(name: &str) -> Result<&str> {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if first && name.len() <= 128 && name.chars().all(safe) { Ok(name) } else { Err(StoreError::Name(name.to_owned())) }
+}

@@ -1,0 +1,206 @@
+//! One lock a key, so that each key is built once: a second run waits, says for whom, then finds the output.
+//!
+//! It is the operating system's lock on `locks/<key>`, which ends with the process that holds it, however that ends: no
+//! lock ever needs a manual unlock, and the file, which is never deleted, means nothing by being there. While a lock is
+//! held the file holds who holds it, for messages only.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use contract::{Cancel, Digest};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Result, StoreError};
+use super::record::milliseconds;
+use super::{Store, write};
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderInfo {
+    /// Its process.
+    pub pid: u32,
+    /// Its machine, where the store is shared by several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What it builds.
+    pub stage: String,
+    /// Since when: milliseconds since 1970.
+    pub since: u64,
+}
+
+impl HolderInfo {
+    /// This process, building a stage from now on.
+    pub fn this(stage: &str) -> Self {
+        Self {
+            pid: std::process::id(),
+            host: None,
+            stage: stage.to_owned(),
+            since: milliseconds(SystemTime::now()),
+        }
+    }
+}
+
+/// `pid 4121, stage train, for 761 s`.
+impl fmt::Display for HolderInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        if let Some(host) = &self.host {
+            write!(f, " on {host}")?;
+        }
+        let seconds = milliseconds(SystemTime::now()).saturating_sub(self.since) / 1000;
+        write!(f, ", stage {}, for {seconds} s", self.stage)
+    }
+}
+
+/// The right to build a key, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct KeyLock {
+    key: Digest,
+    file: File,
+}
+
+impl KeyLock {
+    /// The key that may be built.
+    pub const fn key(&self) -> Digest {
+        self.key
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        // Whoever looks next should not read of a holder who is gone. Closing the file ends the lock.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The answer to [`Store::lock`].
+#[derive(Debug)]
+pub enum Lock {
+    /// It is ours.
+    Locked(KeyLock),
+    /// Another process or thread holds it; `None` in the moment before that one has written who it is.
+    HeldBy(Option<HolderInfo>),
+}
+
+/// Where a stage works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Survives a crash; the next run of the key finds it as it was left.
+    pub scratch: PathBuf,
+    /// Empty: for the output of this run.
+    pub staging: PathBuf,
+}
+
+impl Store {
+    /// Takes the lock of a key, if it is free.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or the file system has no locks.
+    pub fn lock(&self, key: Digest, holder: &HolderInfo) -> Result<Lock> {
+        self.writable()?;
+        let path = self.layout().lock(key);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(StoreError::io("lock", &path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // Who holds it is for messages: a failure to write it changes nothing.
+                let text = serde_json::to_vec(holder).unwrap_or_default();
+                let _ = file.set_len(0).and_then(|()| file.write_all(&text));
+                Ok(Lock::Locked(KeyLock { key, file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(Lock::HeldBy(read_holder(&mut file))),
+            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
+        }
+    }
+
+    /// Takes the lock of a key, waiting for it; `waiting` is told once for each holder. `None` when `cancel` was set
+    /// first.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub fn wait_for_lock(
+        &self,
+        key: Digest,
+        holder: &HolderInfo,
+        cancel: &Cancel,
+        mut waiting: impl FnMut(Option<&HolderInfo>),
+    ) -> Result<Option<KeyLock>> {
+        let mut told = None;
+        while !cancel.is_set() {
+            match self.lock(key, holder)? {
+                Lock::Locked(lock) => return Ok(Some(lock)),
+                Lock::HeldBy(held) => {
+                    // Nobody's name yet is told only when nothing was told before.
+                    if told.is_none() || (held.is_some() && told != Some(held.clone())) {
+                        waiting(held.as_ref());
+                        told = Some(held);
+                    }
+                }
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(None)
+    }
+
+    /// Who builds a key now, if anyone does. Writes nothing.
+    ///
+    /// # Errors
+    /// When the lock file cannot be read.
+    pub fn holder(&self, key: Digest) -> Result<Option<HolderInfo>> {
+        let path = self.layout().lock(key);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Ok(read_holder(&mut file)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The folders in which the holder of a key's lock works; staging is emptied.
+    ///
+    /// # Errors
+    /// When they cannot be made or emptied.
+    pub fn work(&self, lock: &KeyLock) -> Result<Work> {
+        let folder = self.layout().work(lock.key);
+        let work = Work { scratch: folder.join("scratch"), staging: folder.join("staging") };
+        remove_folder(&work.staging)?;
+        write::make_folder(&work.scratch)?;
+        write::make_folder(&work.staging)?;
+        Ok(work)
+    }
+
+    /// Removes a key's work folder, once its output is on record.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn clear_work(&self, lock: &KeyLock) -> Result<()> {
+        remove_folder(&self.layout().work(lock.key))
+    }
+}
+
+fn read_holder(file: &mut File) -> Option<HolderInfo> {
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub(super) fn remove_folder(path: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,151 @@
+//! Finding what a key gave.
+//!
+//! All builds of a key are kept. The one that is used is the first recorded whose trees and blobs are whole: later ones
+//! neither replace it nor vanish, so that a kind that gives other bytes for an equal key is seen
+//! ([`Hit::distinct`] above 1), and what read the first build stays consistent with it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use contract::Digest;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::{Damage, Fault, Object, Result, StoreError};
+use super::record::Record;
+use super::{Store, write};
+
+/// The answer to [`Store::lookup`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup {
+    /// Built before, and whole.
+    Hit(Box<Hit>),
+    /// Never built.
+    Miss,
+    /// Built before, but no build is whole any more. What is damaged was moved aside.
+    Damaged(Vec<Damage>),
+}
+
+/// A build that is whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// What it gave.
+    pub record: Record,
+    /// Its number: 1 is the first build of the key.
+    pub build: u32,
+    /// How many builds of the key are on record.
+    pub builds: usize,
+    /// How many different outputs they gave: the determinism ledger.
+    pub distinct: usize,
+    /// Why earlier builds could not be used.
+    pub damage: Vec<Damage>,
+}
+
+/// All builds of a key with what they gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Builds {
+    /// By number, from the first.
+    pub records: BTreeMap<u32, Record>,
+    /// Records that cannot be read; they were moved aside.
+    pub damage: Vec<Damage>,
+}
+
+impl Builds {
+    /// How many different outputs there are.
+    pub fn distinct(&self) -> usize {
+        self.records.values().map(|record| &record.outputs).collect::<BTreeSet<_>>().len()
+    }
+}
+
+impl Store {
+    /// What the key gave. Reads the key's records and trees, and a `stat` of each blob; a blob whose seal does not hold
+    /// is hashed.
+    ///
+    /// # Errors
+    /// When the store cannot be read. Damage is an answer, not an error.
+    pub fn lookup(&self, key: Digest) -> Result<Lookup> {
+        let builds = self.builds(key)?;
+        let (count, distinct) = (builds.records.len(), builds.distinct());
+        let mut damage = builds.damage;
+        for (build, record) in builds.records {
+            let found = self.damage_of(&record)?;
+            if found.is_empty() {
+                return Ok(Lookup::Hit(Box::new(Hit { record, build, builds: count, distinct, damage })));
+            }
+            damage.extend(found.into_iter().filter(|found| !damage.contains(found)).collect::<Vec<_>>());
+        }
+        Ok(if damage.is_empty() { Lookup::Miss } else { Lookup::Damaged(damage) })
+    }
+
+    /// Every build of the key.
+    ///
+    /// # Errors
+    /// When the folder of records cannot be read.
+    pub fn builds(&self, key: Digest) -> Result<Builds> {
+        let mut builds = Builds { records: BTreeMap::new(), damage: Vec::new() };
+        for (number, path) in self.record_files(key)? {
+            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+            let record = text.and_then(|text| serde_json::from_str::<Record>(&text).map_err(|error| error.to_string()));
+            match record {
+                Ok(record) if record.key == key => drop(builds.records.insert(number, record)),
+                Ok(_) => builds.damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
+                Err(problem) => builds.damage.push(self.damaged_record(&path, problem)?),
+            }
+        }
+        Ok(builds)
+    }
+
+    /// Writes down what a build gave: the last step of a build. The number of the build.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn record(&self, record: &Record) -> Result<u32> {
+        self.writable()?;
+        let folder = self.layout().records(record.key);
+        write::make_folder(&folder)?;
+        let text = serde_json::to_string_pretty(record)
+            .map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
+        let mut number = self.record_files(record.key)?.last_key_value().map_or(1, |(last, _)| last + 1);
+        let temporary = self.layout().folder("tmp");
+        while !write::create(&temporary, &folder.join(format!("{number:04}.json")), text.as_bytes(), 0o644)? {
+            number += 1;
+        }
+        Ok(number)
+    }
+
+    fn record_files(&self, key: Digest) -> Result<BTreeMap<u32, PathBuf>> {
+        let folder = self.layout().records(key);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(StoreError::io("read", &folder)(error)),
+        };
+        let mut files = BTreeMap::new();
+        for entry in entries {
+            let path = entry.map_err(StoreError::io("read", &folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            if let Some(number) = name.and_then(|name| name.parse().ok()) {
+                files.insert(number, path);
+            }
+        }
+        Ok(files)
+    }
+
+    fn damage_of(&self, record: &Record) -> Result<Vec<Damage>> {
+        let mut damage = Vec::new();
+        for digest in record.outputs.values() {
+            match self.listing(*digest) {
+                Ok(tree) => damage.extend(self.damages(tree.entries(), Self::check_blob)?),
+                Err(StoreError::Damaged(found)) => damage.push(found),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(damage)
+    }
+
+    fn damaged_record(&self, path: &std::path::Path, problem: String) -> Result<Damage> {
+        match self.damage(Object::Record(path.to_owned()), Fault::Format(problem), path) {
+            StoreError::Damaged(damage) => Ok(damage),
+            error => Err(error),
+        }
+    }
+}

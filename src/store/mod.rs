@@ -1,0 +1,190 @@
+//! Floor 1: the store, a folder that keeps every output under the hash of its content.
+//!
+//! ```text
+//! CACHEDIR.TAG             tells backup programs to pass it over
+//! version                  the format, 1
+//! blobs/<aa>/<digest>      immutable files, read-only
+//! trees/<aa>/<digest>      an output: the list of its files (contract::Tree), itself hashed
+//! records/<key>/<n>.json   what the n-th build of that key gave; all builds are kept
+//! work/<key>/scratch/      owned by whoever builds the key; survives a crash
+//! work/<key>/staging/      the output of the build under way; emptied before each
+//! runs/<run>/              events.jsonl, and each stage's outputs by name as links to blobs
+//! locks/<key>              one lock of the operating system a key
+//! stat/blobs, stat/sources what `stat` said of files whose digest is known
+//! damaged/                 what was found damaged, moved aside
+//! tmp/                     files before their rename
+//! ```
+//!
+//! It promises:
+//! - A kill at any point leaves no blob, tree or record that is half written ([`adopt`]).
+//! - What is damaged is found before it is used, reported, moved aside and rebuilt ([`seals`]).
+//! - Two processes may use one store at the same time; each key is built once ([`lock`]).
+//! - Several builds of one key with different outputs are reported; the first one recorded is used ([`lookup`]).
+//! - A run in which nothing changed reads no data ([`sources`]).
+//!
+//! Keys are digests here: what they are made of is no matter of the store.
+
+mod adopt;
+mod error;
+mod hashing;
+mod index;
+mod keys;
+mod layout;
+mod lock;
+mod lookup;
+mod record;
+mod runs;
+mod seals;
+mod signature;
+mod sources;
+mod write;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use adopt::Staged;
+pub use error::{Damage, Fault, Object, Result, StoreError};
+pub use layout::{Layout, file_name};
+pub use lock::{HolderInfo, KeyLock, Lock, Work};
+pub use lookup::{Builds, Hit, Lookup};
+pub use record::{Machine, Record, milliseconds};
+pub use runs::LastBuild;
+pub use sources::SourceSnapshot;
+
+use index::Index;
+use seals::Seals;
+use sources::Sources;
+
+/// The format that this program reads and writes, as the `version` file has it.
+pub const FORMAT: u32 = 1;
+
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This file is a cache directory tag created by pipeline.\n\
+    # For information about cache directory tags, see https://bford.info/cachedir/\n";
+
+/// How old a file in `tmp/` must be to be nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A store. Clones share it; all methods may be called from any thread.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    writes: bool,
+    seals: Mutex<Seals>,
+    sources: Mutex<Sources>,
+}
+
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    /// Opens the store at `path`, making it where there is none.
+    ///
+    /// # Errors
+    /// When the path is a file or a folder of other things, the format is a newer one, or nothing can be written.
+    pub fn open(path: &Path) -> Result<Self> {
+        let exists = inspect(path)?;
+        fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
+        let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
+        if !exists {
+            write::replace(&root, &root.join("version"), format!("{FORMAT}\n").as_bytes(), 0o644)?;
+        }
+        let tag = root.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            write::replace(&root, &tag, CACHEDIR_TAG.as_bytes(), 0o644)?;
+        }
+        for folder in layout::FOLDERS {
+            write::make_folder(&root.join(folder))?;
+        }
+        let store = Self::at(root, true);
+        store.tidy();
+        Ok(store)
+    }
+
+    /// Opens the store at `path` without writing anything, now or later: damage is reported and left where it is, and
+    /// digests are remembered until the program ends. Where there is no store, an empty one is seen.
+    ///
+    /// # Errors
+    /// When the path is a file or a folder of other things, or the format is a newer one.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let root = if inspect(path)? { fs::canonicalize(path) } else { std::path::absolute(path) };
+        Ok(Self::at(root.map_err(StoreError::io("open the store", path))?, false))
+    }
+
+    fn at(root: PathBuf, writes: bool) -> Self {
+        let layout = Layout::new(root);
+        let index = |name: &str| Index::new(layout.folder("stat").join(name));
+        let seals = Mutex::new(Seals::load(index("blobs")));
+        let sources = Mutex::new(Sources::load(index("sources")));
+        Self { inner: Arc::new(Inner { layout, writes, seals, sources }) }
+    }
+
+    /// Where things lie.
+    pub fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+
+    fn writes(&self) -> bool {
+        self.inner.writes
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.writes() { Ok(()) } else { Err(StoreError::ReadOnly) }
+    }
+
+    /// Removes what crashes left in `tmp/`, and the lines of the indexes that newer ones replace.
+    fn tidy(&self) {
+        let temporary = self.layout().folder("tmp");
+        for entry in fs::read_dir(&temporary).into_iter().flatten().flatten() {
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            if age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED)) {
+                let path = entry.path();
+                // What cannot be removed now stays until the next time.
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
+        }
+        lock_mutex(&self.inner.seals).compact(&temporary);
+        lock_mutex(&self.inner.sources).compact(&temporary);
+    }
+}
+
+/// Whether there is a store at `path` that this program can use; false where one can be made.
+fn inspect(path: &Path) -> Result<bool> {
+    let version = path.join("version");
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(StoreError::NotAFolder(path.to_owned()));
+        }
+        Err(error) => return Err(StoreError::io("open the store", path)(error)),
+        Ok(metadata) if !metadata.is_dir() => return Err(StoreError::NotAFolder(path.to_owned())),
+        Ok(_) => {}
+    }
+    match fs::read_to_string(&version) {
+        Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
+        Ok(text) => {
+            Err(StoreError::Format { path: path.to_owned(), found: text.trim().chars().take(32).collect() })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A folder with a note about what it is for is free; one with other things is somebody's.
+            let free = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";
+            for entry in fs::read_dir(path).map_err(StoreError::io("open the store", path))? {
+                let entry = entry.map_err(StoreError::io("open the store", path))?;
+                if !free(&entry.file_name().to_string_lossy()) {
+                    // Another process may have made a store here since.
+                    return if version.exists() { inspect(path) } else { Err(StoreError::NotAStore(path.to_owned())) };
+                }
+            }
+            Ok(false)
+        }
+        Err(error) => Err(StoreError::io("read", &version)(error)),
+    }
+}

@@ -1,0 +1,68 @@
+//! What one build gave.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use contract::{Device, Digest};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One build of a key, kept as `records/<key>/<number>.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The key that was built.
+    pub key: Digest,
+    /// The stage kind.
+    pub kind: String,
+    /// The kind's revision.
+    pub revision: u32,
+    /// The digest of each output port's tree.
+    pub outputs: BTreeMap<String, Digest>,
+    /// The key written out, as the key's own type serialises it.
+    pub key_record: Value,
+    /// When the stage started: milliseconds since 1970.
+    pub started: u64,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// Processor time that it took, in seconds, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Most memory that the process held while it ran, in bytes, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+    /// Threads that it was given.
+    pub threads: usize,
+    /// Where its tensors lived.
+    pub device: Device,
+    /// On what it ran.
+    pub machine: Machine,
+    /// Version of the program.
+    pub program: String,
+}
+
+/// A machine, without its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Operating system.
+    pub os: String,
+    /// Instruction set.
+    pub arch: String,
+    /// Cores that the process may use.
+    pub cores: usize,
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Self {
+        Self {
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+}
+
+/// Milliseconds from 1970 to `time`; 0 for an earlier one.
+pub fn milliseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

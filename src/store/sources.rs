@@ -1,0 +1,164 @@
+//! Digests of files outside the store.
+//!
+//! A file is hashed before a stage reads it, and looked at again after: one that changed meanwhile keeps the stage's
+//! output out of the store. Digests of unchanged files come from `stat/sources`, so that a run in which nothing changed
+//! reads no data. A file whose content or metadata changed within the last two seconds before it was hashed is not
+//! remembered: another write in the same tick of the file system's clock would leave its signature as it is.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use contract::{Digest, SourceFile};
+
+use super::error::{Result, StoreError};
+use super::index::Index;
+use super::record::milliseconds;
+use super::signature::Signature;
+use super::{Store, hashing, lock_mutex};
+
+/// Longer than the tick of any file system's clock (FAT: two seconds).
+const SETTLE: Duration = Duration::from_secs(2);
+/// How often a file that changes while it is hashed is tried.
+const TRIES: usize = 3;
+
+/// Remembered digests of external files.
+#[derive(Debug)]
+pub(super) struct Sources {
+    index: Index,
+    known: HashMap<Signature, Digest>,
+}
+
+impl Sources {
+    pub(super) fn load(index: Index) -> Self {
+        let mut sources = Self { index, known: HashMap::new() };
+        sources.refresh();
+        sources
+    }
+
+    fn refresh(&mut self) {
+        self.known.extend(self.index.news().into_iter().map(|(digest, signature)| (signature, digest)));
+    }
+
+    fn digest(&mut self, signature: Signature) -> Option<Digest> {
+        if !self.known.contains_key(&signature) {
+            self.refresh();
+        }
+        self.known.get(&signature).copied()
+    }
+
+    pub(super) fn compact(&mut self, temporary: &Path) {
+        let entries: Vec<_> = self.known.iter().map(|(signature, digest)| (*digest, *signature)).collect();
+        self.index.compact(temporary, &entries);
+    }
+}
+
+/// External files as they were when they were hashed.
+#[derive(Debug, Clone, Default)]
+pub struct SourceSnapshot(Vec<Seen>);
+
+#[derive(Debug, Clone)]
+struct Seen {
+    file: SourceFile,
+    signature: Signature,
+    /// Whether an equal signature proves that nothing changed.
+    settled: bool,
+}
+
+impl SourceSnapshot {
+    /// The files, sorted by digest, then by path: the order in which a stage is handed them.
+    pub fn files(&self) -> Vec<SourceFile> {
+        self.0.iter().map(|seen| seen.file.clone()).collect()
+    }
+
+    /// Their digests, sorted, duplicates kept: what enters the key.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.0.iter().map(|seen| seen.file.digest).collect()
+    }
+
+    /// The files whose content is no longer what was hashed. One whose signature alone changed is hashed again.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn changed(&self) -> Result<Vec<PathBuf>> {
+        let mut changed = Vec::new();
+        for Seen { file, signature, settled } in &self.0 {
+            let path = &file.path;
+            let same = match fs::metadata(path) {
+                Ok(metadata) if *settled && Signature::of(&metadata) == *signature => true,
+                Ok(metadata) if metadata.len() != file.size || !metadata.is_file() => false,
+                Ok(_) => {
+                    let digest = hashing::digest_of(path, |_| true).map_err(StoreError::io("read", path))?;
+                    digest == Some(file.digest)
+                }
+                Err(_) => false,
+            };
+            if !same {
+                changed.push(path.clone());
+            }
+        }
+        Ok(changed)
+    }
+}
+
+impl Store {
+    /// The digest of an external file, hashed only where it may have changed.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not a regular file, or keeps changing.
+    pub fn digest_of(&self, path: &Path) -> Result<SourceFile> {
+        self.see(path, &mut |_| true).map(|seen| seen.file)
+    }
+
+    /// The digests of external files. `hashed` is told the bytes of each piece that had to be read, and stops the work
+    /// by returning false.
+    ///
+    /// # Errors
+    /// As [`Store::digest_of`]; [`StoreError::Interrupted`] when `hashed` returned false.
+    pub fn sources(&self, paths: &[PathBuf], mut hashed: impl FnMut(u64) -> bool) -> Result<SourceSnapshot> {
+        let mut seen = paths.iter().map(|path| self.see(path, &mut hashed)).collect::<Result<Vec<_>>>()?;
+        seen.sort_by(|a, b| (a.file.digest, &a.file.path).cmp(&(b.file.digest, &b.file.path)));
+        Ok(SourceSnapshot(seen))
+    }
+
+    fn see(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {
+        for _ in 0..TRIES {
+            let signature = stat(path)?;
+            let seen = |digest, settled| {
+                let file = SourceFile { path: path.to_owned(), digest, size: signature.size };
+                Ok(Seen { file, signature, settled })
+            };
+            if let Some(digest) = lock_mutex(&self.inner.sources).digest(signature) {
+                return seen(digest, true);
+            }
+            let started = SystemTime::now();
+            let digest = hashing::digest_of(path, &mut *hashed)
+                .map_err(StoreError::io("read", path))?
+                .ok_or(StoreError::Interrupted)?;
+            if stat(path)? != signature {
+                continue;
+            }
+            let settled = settled(signature, started);
+            if settled {
+                let mut sources = lock_mutex(&self.inner.sources);
+                sources.known.insert(signature, digest);
+                if self.writes() {
+                    sources.index.append(&[(digest, signature)]);
+                }
+            }
+            return seen(digest, settled);
+        }
+        Err(StoreError::Changing(path.to_owned()))
+    }
+}
+
+fn stat(path: &Path) -> Result<Signature> {
+    let metadata = fs::metadata(path).map_err(StoreError::io("read", path))?;
+    if metadata.is_file() { Ok(Signature::of(&metadata)) } else { Err(StoreError::NotAFile(path.to_owned())) }
+}
+
+fn settled(signature: Signature, started: SystemTime) -> bool {
+    let since = started.checked_sub(SETTLE).map_or(0, milliseconds);
+    signature.modified.max(signature.changed) < i128::from(since) * 1_000_000
+}
