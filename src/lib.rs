@@ -1,1 +1,4 @@
 //! Placeholder.
+pub mod events;
+pub mod key;
+pub mod store;
