@@ -13,4 +13,5 @@ pub mod dedup;
 pub mod import;
 pub mod license;
 pub mod quality;
+pub mod sample;
 pub mod split;

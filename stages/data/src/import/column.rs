@@ -43,7 +43,9 @@ pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Resul
         shard.check()?;
         let batch = match batch {
             Ok(batch) => batch,
-            Err(error) => return shard.reject(bad(line + 1, format!("the Parquet file is corrupt from here: {error}"))),
+            Err(error) => {
+                return shard.reject(bad(line + 1, format!("the Parquet file is corrupt from here: {error}")));
+            }
         };
         let columns = match Columns::of(&batch) {
             Ok(columns) => columns,
@@ -102,7 +104,11 @@ impl Columns {
         text("path", &self.path)?;
         text("content", &self.content)?;
         let number = |name: &str, column: &Int64Array| {
-            if column.is_null(index) { Err(format!("column '{name}' is null or no INT64")) } else { Ok(column.value(index)) }
+            if column.is_null(index) {
+                Err(format!("column '{name}' is null or no INT64"))
+            } else {
+                Ok(column.value(index))
+            }
         };
         let content = self.content.value(index);
         if content.len() as u64 > max_content {
@@ -119,4 +125,3 @@ impl Columns {
         })
     }
 }
-

@@ -117,7 +117,8 @@ impl Stage for Import {
             problems.push(Problem::new("max_line", "is not between 1 byte and 1 GiB"));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
-            problems.push(Problem::new("blake3", error.to_string()).hint("copy `sources` from a former import's report"));
+            problems
+                .push(Problem::new("blake3", error.to_string()).hint("copy `sources` from a former import's report"));
         }
         problems
     }
@@ -169,8 +170,9 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
             return Err(StageError::new("both a source and an input 'export' are given").hint("give one of the two"));
         }
         (None, true) => {
-            return Err(StageError::new("no source is given")
-                .hint("set the source, for example --set stages.NAME.source='data/file-*.json.gz', or connect 'export'"));
+            return Err(StageError::new("no source is given").hint(
+                "set the source, for example --set stages.NAME.source='data/file-*.json.gz', or connect 'export'",
+            ));
         }
         (Some(tree), true) => tree
             .files
@@ -194,8 +196,14 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
             .collect(),
     };
     if sources.is_empty() {
-        let what = if exec.source.0.is_empty() { "the input 'export' has no files".to_owned() } else { format!("no file matches '{}'", exec.source) };
-        return Err(StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's folder"));
+        let what = if exec.source.0.is_empty() {
+            "the input 'export' has no files".to_owned()
+        } else {
+            format!("no file matches '{}'", exec.source)
+        };
+        return Err(
+            StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's folder")
+        );
     }
     sources.sort_by(|a, b| (a.digest, &a.name).cmp(&(b.digest, &b.name)));
     Ok(sources)

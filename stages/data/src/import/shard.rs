@@ -95,7 +95,7 @@ impl<'a> Shard<'a> {
                 Ok(None) => return Ok(()),
                 Ok(Some(line)) => line,
                 Err(error) if gzip && error.kind() == ErrorKind::UnexpectedEof => {
-                    let reason = "the gzip file breaks off here (truncated)".to_owned();
+                    let reason = "the gzip file breaks off here (truncated, or a few other bytes follow it)".to_owned();
                     return self.reject(bad("gzip", reason, b""));
                 }
                 Err(error) if gzip && matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {

@@ -163,7 +163,8 @@ fn scan(content: &str) -> (bool, bool) {
         if rest.is_empty() {
             break;
         }
-        let ends = |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let ends =
+            |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
         let end = rest.find(ends);
         let line = rest[..end.unwrap_or(rest.len())].to_ascii_lowercase();
         generated |= GENERATED.iter().any(|words| line.contains(words));

@@ -113,7 +113,10 @@ impl Judge {
             Rule::AlphaFraction,
             spec.alpha_fraction.on && measures.alpha_fraction < spec.alpha_fraction.threshold,
         );
-        matched.set(Rule::FewAssignments, spec.few_assignments.on && measures.assignments <= spec.few_assignments.threshold);
+        matched.set(
+            Rule::FewAssignments,
+            spec.few_assignments.on && measures.assignments <= spec.few_assignments.threshold,
+        );
         let mut toss = |rule, meets: bool, draw: &Draw, probability: f64| {
             let removed = meets && draw.unit(id.as_bytes()) < probability;
             matched.set(rule, removed);

@@ -201,8 +201,7 @@ fn divide(
             let mask = is_valid(part, &batch)?;
             let arrow = |error| StageError::new(format!("cannot divide rows: {error}"));
             let other = not(&mask).map_err(arrow)?;
-            for (mask, side, part) in
-                [(&other, &mut report.train, &mut train), (&mask, &mut report.valid, &mut valid)]
+            for (mask, side, part) in [(&other, &mut report.train, &mut train), (&mask, &mut report.valid, &mut valid)]
             {
                 let rows = filter_record_batch(&batch, mask).map_err(arrow)?;
                 side.rows += rows.num_rows() as u64;
@@ -229,9 +228,9 @@ fn divide(
 
 /// Bytes of the documents, by their `size`.
 fn bytes(rows: &RecordBatch) -> u64 {
-    let sizes = rows.column_by_name(SIZE).and_then(|column| {
-        column.as_primitive_opt::<datafusion::arrow::datatypes::Int64Type>()
-    });
+    let sizes = rows
+        .column_by_name(SIZE)
+        .and_then(|column| column.as_primitive_opt::<datafusion::arrow::datatypes::Int64Type>());
     sizes.map_or(0, |sizes| sizes.iter().flatten().map(|size| size.max(0) as u64).sum())
 }
 

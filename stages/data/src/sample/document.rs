@@ -1,0 +1,134 @@
+//! Which document is what: an original, a copy, or a near copy.
+
+use std::collections::HashMap;
+
+use contract::Draw;
+
+use super::Spec;
+use super::code;
+use super::dice::Dice;
+use crate::license::KEYS;
+
+/// Licenses of repositories, the usual ones more often.
+const COMMON: [&str; 6] = ["mit", "apache-2.0", "bsd-3-clause", "gpl-3.0", "mit", "apache-2.0"];
+
+/// A row of the export.
+pub(super) struct SampleDocument {
+    pub repo_name: String,
+    pub path: String,
+    pub copies: u64,
+    pub content: String,
+    pub license: &'static str,
+}
+
+/// What the content of a document is.
+#[derive(Clone, Copy)]
+enum Origin {
+    Original,
+    CopyOf(u64),
+    NearCopyOf(u64),
+}
+
+/// All documents of the export, each made when it is asked for.
+pub(super) struct Documents {
+    repositories: u64,
+    files: u64,
+    exact: f64,
+    near: f64,
+    origin: Draw,
+    content: Draw,
+    change: Draw,
+    repository: Draw,
+    /// How many exact copies of a document there are, itself among them, where it is more than one.
+    copies: HashMap<u64, u64>,
+}
+
+impl Documents {
+    pub(super) fn new(spec: &Spec, seed: u64) -> Self {
+        let draw = |purpose: &str| Draw::new(seed, &format!("sample {purpose}"));
+        let mut documents = Self {
+            repositories: u64::from(spec.repositories),
+            files: u64::from(spec.files_per_repository),
+            exact: spec.exact_duplicates,
+            near: spec.near_duplicates,
+            origin: draw("origin"),
+            content: draw("content"),
+            change: draw("change"),
+            repository: draw("repository"),
+            copies: HashMap::new(),
+        };
+        let mut copies = HashMap::new();
+        for number in 0..documents.len() {
+            if let Origin::CopyOf(_) = documents.origin(number) {
+                *copies.entry(documents.source(number)).or_insert(1) += 1;
+            }
+        }
+        documents.copies = copies;
+        documents
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.repositories * self.files
+    }
+
+    pub(super) fn document(&self, number: u64) -> SampleDocument {
+        // Neighbours in a shard are of different repositories, as in a real export.
+        let repository = number % self.repositories;
+        let mut dice = Dice::new(self.repository.seed(&repository.to_le_bytes()));
+        let topic = code::topic(&mut dice);
+        let license = if dice.chance(0.7) { dice.pick(&COMMON) } else { dice.pick(&KEYS) };
+        let content = self.content(number);
+        let file = number / self.repositories;
+        SampleDocument {
+            repo_name: format!("synthetic/{topic}-{repository:04}"),
+            path: format!("{topic}/module_{file:04}.py"),
+            copies: self.copies.get(&self.source(number)).copied().unwrap_or(1),
+            content,
+            license,
+        }
+    }
+
+    fn origin(&self, number: u64) -> Origin {
+        let mut dice = Dice::new(self.origin.seed(&number.to_le_bytes()));
+        // The first document has none before it to copy.
+        match number {
+            0 => Origin::Original,
+            _ if dice.chance(self.exact) => Origin::CopyOf(dice.below(number)),
+            _ if dice.chance(self.near / (1.0 - self.exact).max(f64::MIN_POSITIVE)) => {
+                Origin::NearCopyOf(dice.below(number))
+            }
+            _ => Origin::Original,
+        }
+    }
+
+    /// The document that this one is an exact copy of, over any number of copies; itself if it is none.
+    fn source(&self, mut number: u64) -> u64 {
+        while let Origin::CopyOf(other) = self.origin(number) {
+            number = other;
+        }
+        number
+    }
+
+    fn content(&self, number: u64) -> String {
+        let source = self.source(number);
+        match self.origin(source) {
+            Origin::NearCopyOf(other) => {
+                let mut dice = Dice::new(self.change.seed(&source.to_le_bytes()));
+                // A near copy of a near copy is one of the same original: files stay near.
+                let original = self.original(other);
+                let content = code::file(&mut Dice::new(self.content.seed(&original.to_le_bytes())));
+                code::change(&content, &mut dice)
+            }
+            _ => code::file(&mut Dice::new(self.content.seed(&source.to_le_bytes()))),
+        }
+    }
+
+    fn original(&self, mut number: u64) -> u64 {
+        loop {
+            number = match self.origin(number) {
+                Origin::Original => return number,
+                Origin::CopyOf(other) | Origin::NearCopyOf(other) => other,
+            };
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `sample`: a synthetic export, so that a first run needs no download.
+//!
+//! It writes shards as BigQuery does: `file-000000000000.json.gz` and so on, gzip of JSON lines with the query's six columns,
+//! INT64 as strings, and `<`, `>`, `&`, `=`, `'` escaped. All code is put together from the templates in [`code`], which
+//! belong to this program; every repository is named `synthetic/...` and every file says in its first line that it is
+//! generated. The rest of the pipeline has something to do:
+//!
+//! | what | how much |
+//! |---|---|
+//! | documents | `repositories` times `files_per_repository` |
+//! | exact copies of another file, often in another repository and under another license | `exact_duplicates` of the documents |
+//! | near copies: another file with a few lines changed | `near_duplicates` of the documents |
+//! | files below the query's least size | 2 in 100 of the rest |
+//! | files for each rule of `quality` | 10 in 100 of the rest |
+//! | malformed rows, spread over the shards | `bad_rows` |
+//!
+//! A document is made from hash(seed, its number) alone, and document `i` lies in shard `i` modulo `shards`. The time in
+//! the gzip header is 0.
+
+mod code;
+mod dice;
+mod document;
+mod row;
+mod templates;
+
+use std::io::Write;
+
+use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, Unit};
+use flate2::{Compression, GzBuilder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::document::Documents;
+use self::row::{bad_row, line};
+
+/// The stage kind `sample`.
+#[derive(Debug)]
+pub struct Sample;
+
+/// Writes a synthetic export of Python files in the form of the GitHub query's, for trying the pipeline without a
+/// download. The code is put together from templates; it is no one's code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Spec {
+    /// Repositories; each has one license.
+    pub repositories: u32,
+    /// Files in each repository.
+    pub files_per_repository: u32,
+    /// Shards that the export is cut into.
+    pub shards: u32,
+    /// The part of the files that are exact copies of another, from 0 to 1.
+    pub exact_duplicates: f64,
+    /// The part of the files that are near copies of another, from 0 to 1.
+    pub near_duplicates: f64,
+    /// Malformed rows in all.
+    pub bad_rows: u32,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            repositories: 40,
+            files_per_repository: 25,
+            shards: 4,
+            exact_duplicates: 0.1,
+            near_duplicates: 0.1,
+            bad_rows: 0,
+        }
+    }
+}
+
+/// No settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Exec {}
+
+impl Stage for Sample {
+    type Spec = Spec;
+    type Exec = Exec;
+
+    const KIND: &'static str = "sample";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Source;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new().output("export", PortType::Files, "the synthetic export's shards")
+    }
+
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let counts = [
+            ("repositories", spec.repositories, 1_000_000),
+            ("files_per_repository", spec.files_per_repository, 1_000_000),
+            ("shards", spec.shards, 10_000),
+        ];
+        for (setting, count, most) in counts {
+            if count == 0 || count > most {
+                problems.push(Problem::new(setting, format!("{count} is not between 1 and {most}")));
+            }
+        }
+        if u64::from(spec.repositories) * u64::from(spec.files_per_repository) > 100_000_000 {
+            problems.push(Problem::new("files_per_repository", "makes more than 100,000,000 files in all"));
+        }
+        for (setting, part) in [("exact_duplicates", spec.exact_duplicates), ("near_duplicates", spec.near_duplicates)]
+        {
+            if !(0.0..=1.0).contains(&part) {
+                problems.push(Problem::new(setting, format!("{part} is not between 0 and 1")));
+            }
+        }
+        if spec.exact_duplicates + spec.near_duplicates > 1.0 {
+            problems.push(Problem::new("near_duplicates", "is more than exact_duplicates leave"));
+        }
+        problems
+    }
+
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        let documents = Documents::new(spec, context.seed);
+        let output = context.outputs.tree("export")?;
+        context.progress.start("", Unit::Rows, Some(documents.len()));
+        context.progress.info("the export is synthetic: code put together from templates");
+        let shards: Vec<u64> = (0..u64::from(spec.shards)).collect();
+        tables::each_part(context, &shards, |shard| {
+            let file = output.create(&format!("file-{shard:012}.json.gz"))?;
+            let mut writer = GzBuilder::new().mtime(0).write(file, Compression::new(6));
+            for number in (*shard..documents.len()).step_by(shards.len()) {
+                context.cancel.check()?;
+                writer.write_all(&line(&documents.document(number)))?;
+                context.progress.add(1);
+            }
+            for number in (*shard..u64::from(spec.bad_rows)).step_by(shards.len()) {
+                writer.write_all(&bad_row(number))?;
+            }
+            writer.finish()?.finish().map(drop)
+        })
+        .map(drop)
+    }
+}

@@ -1,0 +1,97 @@
+//! `license` keeps what is allowed and counts the rest.
+
+mod support;
+
+use contract::Kind;
+use data::license::License;
+use serde_json::{Value, json};
+use support::{Bench, column, digests, doc, documents, report, table};
+
+fn problems(settings: Value) -> Vec<String> {
+    let Value::Object(settings) = settings else { panic!("an object") };
+    let problems = Kind::of::<License>().parse(&settings).err().unwrap_or_default();
+    problems.iter().map(|p| format!("{}: {} ({})", p.setting, p.message, p.hint.clone().unwrap_or_default())).collect()
+}
+
+#[test]
+fn an_unknown_key_is_a_problem_with_a_suggestion() {
+    assert_eq!(
+        problems(json!({"allow": ["mit", "apache-2"]})),
+        ["allow[1]: unknown license 'apache-2' (did you mean 'apache-2.0'?)"]
+    );
+    assert_eq!(problems(json!({"allow": ["MIT"]})), ["allow[0]: unknown license 'MIT' (did you mean 'mit'?)"]);
+    assert!(problems(json!({"allow": ["zzz"]}))[0].contains("the keys are agpl-3.0, apache-2.0"));
+    assert!(problems(json!({"allow": []}))[0].contains("allows no license"));
+    assert!(problems(json!({"allow": ["mit", "mit"]}))[0].contains("there twice"));
+    assert!(!problems(json!({})).is_empty());
+}
+
+#[test]
+fn the_order_of_the_list_is_not_part_of_the_settings() {
+    let spec = |allow: Value| {
+        let Value::Object(settings) = json!({ "allow": allow }) else { panic!("an object") };
+        Kind::of::<License>().parse(&settings).unwrap().spec().clone()
+    };
+    assert_eq!(spec(json!(["mit", "isc"])), spec(json!(["isc", "mit"])));
+}
+
+#[test]
+fn allowed_documents_are_kept_and_every_license_is_counted() {
+    let mut bench = Bench::new();
+    let mut docs = vec![
+        doc("a/b", "1.py", "mit", "one"),
+        doc("a/b", "2.py", "gpl-3.0", "two"),
+        doc("a/b", "3.py", "unknown", "three"),
+        doc("a/b", "4.py", " MIT", "four"),
+        doc("a/b", "5.py", "mit", "five"),
+        doc("a/b", "6.py", "isc", "six"),
+    ];
+    docs[4].license = None;
+    let input = table(&mut bench, &docs);
+    bench.harness.connect("documents", &input);
+    let trees = bench.harness.run::<License>(json!({"allow": ["mit", "isc"]})).unwrap();
+    let kept: Vec<_> = documents(&trees["documents"]).into_iter().map(|doc| doc.content).collect();
+    assert_eq!(kept, ["one", "four", "six"]);
+    assert_eq!(column(&trees["dropped"], "detail"), [Some("gpl-3.0".into()), Some("unknown".into()), None]);
+    assert_eq!(
+        report(&trees),
+        json!({
+            "rows": 6, "kept": 3, "kept_bytes": 10,
+            "dropped": {"license": {"rows": 3, "bytes": 12}},
+            "licenses": {
+                " MIT": {"kept": 1, "dropped": 0}, "gpl-3.0": {"kept": 0, "dropped": 1}, "isc": {"kept": 1, "dropped": 0},
+                "mit": {"kept": 1, "dropped": 0}, "null": {"kept": 0, "dropped": 1}, "unknown": {"kept": 0, "dropped": 1}
+            }
+        })
+    );
+    let text = |tree: &contract::InputTree| tree.below("text").map(|file| file.digest).collect::<Vec<_>>();
+    assert_eq!(text(&trees["documents"]), text(&input), "the text is handed on as it is");
+}
+
+#[test]
+fn a_table_with_nothing_left_and_an_empty_one_are_empty_trees() {
+    let mut bench = Bench::new();
+    let input = table(&mut bench, &[doc("a/b", "1.py", "mit", "one")]);
+    bench.harness.connect("documents", &input);
+    let nothing = bench.harness.run::<License>(json!({"allow": ["isc"]})).unwrap();
+    assert_eq!(nothing["documents"].files, []);
+    bench.harness.connect("documents", &nothing["documents"]);
+    let empty = bench.harness.run::<License>(json!({"allow": ["isc"]})).unwrap();
+    assert_eq!(empty["documents"].files, []);
+    assert_eq!(report(&empty)["rows"], json!(0));
+}
+
+#[test]
+fn the_example_export_gives_the_same_bytes_with_one_thread_and_two() {
+    let Some(export) = support::shared() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = contract::harness::Harness::new(folder.path());
+    let import = harness.run::<data::import::Import>(json!({"source": format!("{}/*", export.display())})).unwrap();
+    harness.connect("documents", &import["documents"]);
+    let settings =
+        json!({"allow": ["mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "unlicense"]});
+    let two = harness.run::<License>(settings.clone()).unwrap();
+    harness.resources.threads = 1;
+    assert_eq!(digests(&harness.run::<License>(settings).unwrap()), digests(&two));
+    println!("{}", serde_json::to_string_pretty(&report(&two)).unwrap());
+}
