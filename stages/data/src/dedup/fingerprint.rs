@@ -35,33 +35,50 @@ impl Exact {
 
 /// Copies `content` less its white space into `buffer`.
 fn without_whitespace(content: &str, buffer: &mut Vec<u8>) {
-    buffer.clear();
     let bytes = content.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        // Runs of one kind are long in code (indentation, words), so each is found first and copied at once.
-        let ascii = bytes[at..].iter().position(|&byte| !byte.is_ascii() || is_ascii_space(byte));
-        let end = ascii.map_or(bytes.len(), |length| at + length);
-        buffer.extend_from_slice(&bytes[at..end]);
-        at = end;
-        if let Some(character) = content[at..].chars().next() {
-            let next = at + character.len_utf8();
-            if !is_space(character) {
-                buffer.extend_from_slice(&bytes[at..next]);
+    buffer.clear();
+    buffer.resize(bytes.len(), 0);
+    let (mut from, mut to) = (0, 0);
+    while from < bytes.len() {
+        let byte = bytes[from];
+        match CLASS[usize::from(byte)] {
+            LEAD => {
+                let Some(character) = content[from..].chars().next() else { break };
+                let length = character.len_utf8();
+                if !character.is_whitespace() {
+                    buffer[to..to + length].copy_from_slice(&bytes[from..from + length]);
+                    to += length;
+                }
+                from += length;
             }
-            at = next;
+            // Written always and kept or not: a branch here would be guessed wrong at the end of every word.
+            step => {
+                buffer[to] = byte;
+                to += usize::from(step);
+                from += 1;
+            }
         }
     }
+    buffer.truncate(to);
 }
 
-fn is_ascii_space(byte: u8) -> bool {
-    matches!(byte, b'\t'..=b'\r' | 0x1c..=0x1f | b' ')
-}
+/// The first byte of a character that may be white space beyond ASCII (U+0085, U+00A0, U+1680, U+2000.., U+3000).
+const LEAD: u8 = 2;
 
-/// What Python's `\s` matches in text.
-fn is_space(character: char) -> bool {
-    character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}')
-}
+/// How many bytes a byte adds, or [`LEAD`]. ASCII's white space is what Python's `\s` matches.
+const CLASS: [u8; 256] = {
+    let mut class = [1; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        class[byte] = match byte as u8 {
+            b'\t'..=b'\r' | 0x1c..=0x1f | b' ' => 0,
+            0xc2 | 0xe1..=0xe3 => LEAD,
+            _ => 1,
+        };
+        byte += 1;
+    }
+    class
+};
 
 #[cfg(test)]
 mod tests {
