@@ -1,0 +1,75 @@
+//! The files of a tokenizer, as Hugging Face's programs write and read them.
+
+use std::collections::HashMap;
+
+use contract::{OutputTree, Result, StageError};
+use serde_json::{Value, json};
+
+use crate::alphabet;
+use crate::merges::Learned;
+use crate::text;
+use crate::tokenizer::Settings;
+
+/// Writes all of them; returns the content of `tokenizer.json`.
+pub fn write(settings: &Settings, learned: &Learned, output: &OutputTree) -> Result<Value> {
+    let bytes = alphabet::bytes().iter().map(|byte| alphabet::encode(std::slice::from_ref(byte)));
+    let learned_tokens = learned.tokens.iter().map(|token| alphabet::encode(token));
+    let tokens: Vec<String> = settings.special_tokens.iter().cloned().chain(bytes).chain(learned_tokens).collect();
+    let merges: Vec<(&str, &str)> =
+        learned.merges.iter().map(|(left, right)| (&*tokens[*left as usize], &*tokens[*right as usize])).collect();
+
+    let specials = settings.special_tokens.iter().zip(0u32..).map(|(token, id)| {
+        json!({ "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true })
+    });
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let value = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": specials.collect::<Vec<_>>(),
+        "normalizer": null,
+        "pre_tokenizer": byte_level,
+        "post_processor": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true },
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": null,
+            "unk_token": null,
+            "continuing_subword_prefix": null,
+            "end_of_word_suffix": null,
+            "fuse_unk": false,
+            "byte_fallback": false,
+            "ignore_merges": false,
+            "vocab": tokens.iter().zip(0u32..).collect::<HashMap<_, _>>(),
+            "merges": merges,
+        },
+    });
+    // Through the reference, which proves that it reads the file, and orders the vocabulary by id.
+    let reference: tokenizers::Tokenizer = serde_json::from_value(value.clone()).map_err(unreadable)?;
+    let mut text = reference.to_string(true).map_err(unreadable)?;
+    text.push('\n');
+    output.write(text::FILE, text.as_bytes())?;
+
+    let end = &settings.special_tokens[0];
+    let others = &settings.special_tokens[1..];
+    let mut map = json!({ "bos_token": end, "eos_token": end, "unk_token": end });
+    if !others.is_empty() {
+        map["additional_special_tokens"] = json!(others);
+    }
+    output.write_json("special_tokens_map.json", &map)?;
+    map["add_prefix_space"] = json!(false);
+    map["model_max_length"] = json!(settings.model_max_length);
+    map["tokenizer_class"] = json!("GPT2Tokenizer");
+    map["clean_up_tokenization_spaces"] = json!(false);
+    output.write_json(text::CONFIG_FILE, &map)?;
+
+    let lines = tokens.iter().zip(0u32..).map(|(token, id)| format!("  {}: {id}", Value::from(token.as_str())));
+    output.write("vocab.json", format!("{{\n{}\n}}\n", lines.collect::<Vec<_>>().join(",\n")).as_bytes())?;
+    let lines = merges.iter().map(|(left, right)| format!("{left} {right}\n"));
+    output.write("merges.txt", format!("#version: 0.2\n{}", lines.collect::<String>()).as_bytes())?;
+    Ok(value)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> StageError {
+    StageError::new(format!("the learned tokenizer does not load in tokenizers: {error}"))
+}

@@ -1,0 +1,252 @@
+//! The stage kind `tokenizer`: byte-level byte-pair encoding as GPT-2's, learned from a sample of the documents.
+//!
+//! The result is what `train_new_from_iterator` of transformers gives for GPT-2's tokenizer on the same documents: ids
+//! are the special tokens, then the 256 bytes in the order of their characters ([`crate::alphabet`]), then the merges
+//! in the order in which they were learned. Text is not normalised, a leading space is part of a word, and none is added.
+//!
+//! Words are counted exactly ([`crate::word_counts`]); merges are learned from the most frequent of them, as many as
+//! `word_bytes` holds ([`crate::merges`]). Memory follows from this setting, not from the size of the table.
+//!
+//! | file of `tokenizer` | read by |
+//! |---|---|
+//! | `tokenizer.json` | `tokenizers`, transformers, fastokens: all that there is to know |
+//! | `tokenizer_config.json`, `special_tokens_map.json` | transformers |
+//! | `vocab.json`, `merges.txt` | programs that know GPT-2's two files |
+
+mod files;
+mod report;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tables::{Table, each_part};
+
+use crate::alphabet;
+use crate::documents;
+use crate::merges::{self, Goal};
+use crate::selection::{Selection, select};
+use crate::splitter::words;
+use crate::text::{END_OF_TEXT, TextTokenizer};
+use crate::word_counts::{Counter, CountedWords, WordCounts};
+
+pub use report::Report;
+
+/// Documents that the report encodes.
+const REPORT_DOCUMENTS: u64 = 500;
+
+/// Learns a byte-level BPE tokenizer, as GPT-2's, from a sample of the documents; writes it in the files of Hugging
+/// Face tokenizers and transformers, with a report on how it cuts code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Settings {
+    /// Ids in all: special tokens, the 256 bytes and what is learned. Fewer where the text gives no more pairs.
+    pub vocabulary: u32,
+    /// Documents to learn from, drawn by the run's seed; all where there are fewer.
+    pub documents: u64,
+    /// Special tokens, which take the first ids. The first of them ends each document in training.
+    pub special_tokens: Vec<String>,
+    /// A pair of symbols that occurs less often is not merged. 0 and 1 are the same: each pair that occurs.
+    pub min_frequency: u64,
+    /// Bytes of distinct words to learn from, the most frequent ones first. Learning takes about 12 times that much
+    /// memory; 32 MiB hold some four million words, more than 200,000 Python files have.
+    pub word_bytes: u64,
+    /// Tokens that a model takes, as transformers' `model_max_length`.
+    pub model_max_length: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            vocabulary: 32_768,
+            documents: 200_000,
+            special_tokens: vec![END_OF_TEXT.to_owned()],
+            min_frequency: 0,
+            word_bytes: 32 << 20,
+            model_max_length: 1024,
+        }
+    }
+}
+
+/// Nothing that leaves the tokenizer as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Exec {}
+
+/// The stage kind `tokenizer`.
+#[derive(Debug)]
+pub struct Tokenizer;
+
+impl Stage for Tokenizer {
+    type Spec = Settings;
+    type Exec = Exec;
+
+    const KIND: &'static str = "tokenizer";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("documents", PortType::Documents, "the documents to learn from")
+            .output("tokenizer", PortType::Tokenizer, "tokenizer.json and its companions")
+            .output("report", PortType::Report, "how it cuts code: report.json, report.md")
+    }
+
+    fn check(settings: &Settings, _: &Exec) -> Vec<Problem> {
+        check(settings)
+    }
+
+    fn needs(settings: &Settings, _: &Exec) -> Needs {
+        Needs { memory: Needs::default().memory.max(settings.word_bytes.saturating_mul(12)), ..Needs::default() }
+    }
+
+    fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {
+        run(settings, context)
+    }
+}
+
+fn check(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let least = 256 + settings.special_tokens.len() as u64;
+    if u64::from(settings.vocabulary) < least {
+        let message = format!("a byte-level vocabulary has at least {least} ids: the 256 bytes and the special tokens");
+        problems.push(Problem::new("vocabulary", message).hint("32768 is usual for code"));
+    }
+    if settings.documents == 0 {
+        problems.push(Problem::new("documents", "a tokenizer cannot be learned from no documents"));
+    }
+    if settings.word_bytes == 0 {
+        problems.push(Problem::new("word_bytes", "a tokenizer cannot be learned from no words"));
+    }
+    if settings.special_tokens.is_empty() {
+        let problem = Problem::new("special_tokens", "one special token at least is needed: the first ends each document");
+        problems.push(problem.hint(format!("leave the setting out for [\"{END_OF_TEXT}\"]")));
+    }
+    for (index, token) in settings.special_tokens.iter().enumerate() {
+        let setting = format!("special_tokens[{index}]");
+        if settings.special_tokens[..index].contains(token) {
+            problems.push(Problem::new(setting, format!("'{token}' is listed twice")));
+        } else if words(token).nth(1).is_none() {
+            // A string of one word could be learned as an ordinary token, and text could then spell the special id.
+            let problem = Problem::new(setting, format!("text could spell '{token}' as an ordinary token"));
+            problems.push(problem.hint("write it with brackets around a name, as <|name|>"));
+        }
+    }
+    problems
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    documents: u64,
+    bytes: u64,
+}
+
+fn run(settings: &Settings, context: &Context) -> Result<()> {
+    let table = Table::open(context.inputs.tree("documents")?)?;
+    if table.rows() == 0 {
+        return Err(StageError::new("there are no documents to learn a tokenizer from")
+            .hint("see in the reports of the stages before it where they were dropped"));
+    }
+    let sizes = [settings.documents, settings.documents.min(REPORT_DOCUMENTS)];
+    context.progress.start("choose documents", Unit::Rows, None);
+    let selections = select(context, &table, "tokenizer documents", &sizes)?;
+    let sample = context.scratch.join("sample");
+    fs::create_dir_all(&sample)?;
+    let (counted, tally) = count(context, &table, &selections, &sample, settings.word_bytes)?;
+
+    let first = 256 + settings.special_tokens.len() as u32;
+    let specials = settings.special_tokens.len() as u32;
+    let mut ids = [0; 256];
+    for (id, byte) in (specials..).zip(alphabet::bytes()) {
+        ids[usize::from(*byte)] = id;
+    }
+    context.progress.start("learn merges", Unit::Merges, Some(settings.vocabulary.into()));
+    let goal = Goal { vocabulary: settings.vocabulary, min_frequency: settings.min_frequency };
+    let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
+    if learned.uses.len() < settings.vocabulary as usize {
+        context.progress.warn(format!(
+            "the documents give {} ids, fewer than the {} asked for: they have no more pairs to merge",
+            learned.uses.len(),
+            settings.vocabulary
+        ));
+    }
+
+    let json = files::write(settings, &learned, context.outputs.tree("tokenizer")?)?;
+    let tokenizer = TextTokenizer::from_json(json, &settings.special_tokens[0])?;
+    context.progress.start("report", Unit::Rows, None);
+    let training = report::Training::new(&counted, &learned, tally.documents, tally.bytes, table.rows(), specials);
+    let report = Report::new(&tokenizer, training, first, &sample_texts(&sample)?)?;
+    let output = context.outputs.tree("report")?;
+    output.write_json("report.json", &report)?;
+    output.write("report.md", report.markdown().as_bytes())?;
+    fs::remove_dir_all(&sample)?;
+    Ok(())
+}
+
+/// Counts the words of the first selection, and puts the texts of the second into `sample`, a file a part.
+fn count(
+    context: &Context,
+    table: &Table,
+    selections: &[Selection],
+    sample: &Path,
+    word_bytes: u64,
+) -> Result<(CountedWords, Tally)> {
+    let memory = usize::try_from(context.resources.memory).unwrap_or(usize::MAX);
+    let own_budget = memory / 4 / context.resources.threads.max(1);
+    let shared = Mutex::new(WordCounts::new(&context.scratch, memory / 4));
+    let absorb = |counter: &mut Counter| shared.lock().unwrap_or_else(PoisonError::into_inner).absorb(counter);
+    context.progress.start("count words", Unit::Rows, Some(table.rows()));
+    let tallies = each_part(context, table.parts(), |part| {
+        let (mut counter, mut tally) = (Counter::default(), Tally::default());
+        let mut kept: Option<BufWriter<File>> = None;
+        for batch in documents::texts(part)? {
+            let (ids, texts) = batch?;
+            for (id, text) in ids.iter().zip(&texts) {
+                context.cancel.check()?;
+                let (Some(id), Some(text)) = (id, text) else { continue };
+                if !selections[0].takes(id) {
+                    continue;
+                }
+                counter.count(text);
+                tally.documents += 1;
+                tally.bytes += text.len() as u64;
+                if counter.memory() > own_budget {
+                    absorb(&mut counter)?;
+                }
+                if selections[1].takes(id) {
+                    let file = match &mut kept {
+                        Some(file) => file,
+                        none => none.insert(BufWriter::new(File::create(sample.join(&part.name))?)),
+                    };
+                    file.write_all(&(text.len() as u64).to_le_bytes())?;
+                    file.write_all(text.as_bytes())?;
+                }
+            }
+            context.progress.add(ids.iter().len() as u64);
+        }
+        absorb(&mut counter)?;
+        if let Some(mut file) = kept {
+            file.flush()?;
+        }
+        Ok(tally)
+    })?;
+    let tally = tallies.iter().fold(Tally::default(), |sum, tally| Tally {
+        documents: sum.documents + tally.documents,
+        bytes: sum.bytes + tally.bytes,
+    });
+    let counts = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((counts.finish(word_bytes)?, tally))
+}
+
+/// The files with the texts that the report encodes, sorted by the parts' names.
+fn sample_texts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = entries.collect::<std::io::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,310 @@
+//! How a tokenizer cuts code, in the measures of "Building a Tokenizer" (Tunstall et al., Natural Language Processing
+//! with Transformers, chapter 10).
+//!
+//! | measure | what |
+//! |---|---|
+//! | characters, bytes a token | text divided by its tokens |
+//! | fertility | tokens a word of the splitter |
+//! | continued words | the part of words that take two tokens or more |
+//! | unused tokens | learned ids that stand in no word of the training sample at its end: steps to longer tokens |
+//!
+//! Those of `training` are exact over the words that were learned from; those of `sample` are from encoding whole
+//! documents, which are part of the training sample.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::PathBuf;
+
+use contract::{Result, StageError};
+use serde::Serialize;
+
+use crate::merges::Learned;
+use crate::splitter::words;
+use crate::text::TextTokenizer;
+use crate::word_counts::CountedWords;
+
+/// The reserved words of Python 3.12 (`keyword.kwlist`).
+const KEYWORDS: [&str; 35] = [
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del",
+    "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
+    "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
+];
+/// Its words that are reserved in some places (`keyword.softkwlist`).
+const SOFT_KEYWORDS: [&str; 4] = ["_", "case", "match", "type"];
+/// The program that the chapter cuts with each tokenizer.
+const PROGRAM: &str = "def say_hello():\n    print(\"Hello, World!\")\n# Print it\nsay_hello()\n";
+
+/// What `report.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Ids in all.
+    pub vocabulary: u32,
+    /// What was learned from.
+    pub training: Training,
+    /// What encoding some of the documents gave.
+    pub sample: Sample,
+    /// Python's words in the vocabulary.
+    pub keywords: Keywords,
+    /// Runs of whitespace in the vocabulary.
+    pub indentation: Indentation,
+    /// The longest tokens, in characters; of equal ones the first learned.
+    pub longest_tokens: Vec<String>,
+    /// The tokens that were learned first.
+    pub first_tokens: Vec<String>,
+    /// The tokens that were learned last.
+    pub last_tokens: Vec<String>,
+    /// The chapter's sample program, cut.
+    pub program: Vec<String>,
+}
+
+/// What was learned from, exactly.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Training {
+    /// Documents of the input.
+    pub documents_of_input: u64,
+    /// Documents that were learned from.
+    pub documents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their words, each time counted.
+    pub words: u64,
+    /// Their distinct words.
+    pub distinct_words: u64,
+    /// The distinct words that were learned from, the most frequent ones.
+    pub distinct_words_kept: u64,
+    /// Tokens of the words that were kept, as often as they occur.
+    pub tokens: u64,
+    /// Their bytes a token.
+    pub bytes_per_token: f64,
+    /// Merges that were learned.
+    pub merges: u64,
+    /// Learned ids, and bytes, that stand in none of these words.
+    pub unused_tokens: u64,
+}
+
+impl Training {
+    /// `specials` ids come before those of the bytes.
+    pub fn new(
+        counted: &CountedWords,
+        learned: &Learned,
+        documents: u64,
+        bytes: u64,
+        documents_of_input: u64,
+        specials: u32,
+    ) -> Self {
+        let tokens = learned.uses.iter().sum();
+        let kept_bytes: u64 = counted.iter().map(|(word, count)| word.len() as u64 * count).sum();
+        Self {
+            documents_of_input,
+            documents,
+            bytes,
+            words: counted.total,
+            distinct_words: counted.distinct,
+            distinct_words_kept: counted.len() as u64,
+            tokens,
+            bytes_per_token: ratio(kept_bytes, tokens),
+            merges: learned.merges.len() as u64,
+            unused_tokens: learned.uses.iter().skip(specials as usize).filter(|uses| **uses == 0).count() as u64,
+        }
+    }
+}
+
+/// What encoding whole documents gave.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Sample {
+    /// Documents.
+    pub documents: u64,
+    /// Their characters.
+    pub characters: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their words.
+    pub words: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Characters a token.
+    pub characters_per_token: f64,
+    /// Bytes a token.
+    pub bytes_per_token: f64,
+    /// Tokens a word.
+    pub fertility: f64,
+    /// The part of words that take two tokens or more.
+    pub continued_words: f64,
+}
+
+/// Which of Python's words are tokens.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Keywords {
+    /// Reserved words.
+    pub count: usize,
+    /// Those that are no token.
+    pub missing: Vec<&'static str>,
+    /// Those that are no token with a space before them.
+    pub missing_after_space: Vec<&'static str>,
+    /// Words that are reserved in some places only, and are no token.
+    pub soft_missing: Vec<&'static str>,
+}
+
+/// Which runs of whitespace are tokens: the lengths in spaces or tabs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Indentation {
+    /// Runs of spaces.
+    pub spaces: Vec<usize>,
+    /// A newline, then so many spaces.
+    pub newline_spaces: Vec<usize>,
+    /// Runs of tabs.
+    pub tabs: Vec<usize>,
+    /// A newline, then so many tabs.
+    pub newline_tabs: Vec<usize>,
+    /// Runs of newlines.
+    pub newlines: Vec<usize>,
+}
+
+impl Report {
+    /// `first` is the first learned id; `sample` are files of texts, each with its length (u64) before it.
+    pub fn new(tokenizer: &TextTokenizer, training: Training, first: u32, sample: &[PathBuf]) -> Result<Self> {
+        let learned = || (first..tokenizer.vocabulary()).map(|id| tokenizer.token_bytes(id));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let missing = |words: &[&'static str], before: &str| {
+            let is_missing = |word: &&&str| tokenizer.id_of(format!("{before}{word}").as_bytes()).is_none();
+            words.iter().filter(is_missing).copied().collect()
+        };
+        let mut longest: Vec<&[u8]> = learned().collect();
+        let characters = |bytes: &[u8]| bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        longest.sort_by_key(|bytes| std::cmp::Reverse(characters(bytes)));
+        let last = learned().skip(learned().len().saturating_sub(12));
+        let program = tokenizer.encode(PROGRAM)?;
+        Ok(Self {
+            vocabulary: tokenizer.vocabulary(),
+            training,
+            sample: encode(tokenizer, sample)?,
+            keywords: Keywords {
+                count: KEYWORDS.len(),
+                missing: missing(&KEYWORDS, ""),
+                missing_after_space: missing(&KEYWORDS, " "),
+                soft_missing: missing(&SOFT_KEYWORDS, ""),
+            },
+            indentation: Indentation {
+                spaces: runs(tokenizer, b"", b' '),
+                newline_spaces: runs(tokenizer, b"\n", b' '),
+                tabs: runs(tokenizer, b"", b'\t'),
+                newline_tabs: runs(tokenizer, b"\n", b'\t'),
+                newlines: runs(tokenizer, b"", b'\n'),
+            },
+            longest_tokens: longest.into_iter().take(8).map(text).collect(),
+            first_tokens: learned().take(24).map(text).collect(),
+            last_tokens: last.map(text).collect(),
+            program: program.iter().map(|id| text(tokenizer.token_bytes(*id))).collect(),
+        })
+    }
+
+    /// `report.md`: the same for people.
+    pub fn markdown(&self) -> String {
+        let Self { training, sample, keywords, indentation, .. } = self;
+        let mut text = String::new();
+        let mut line = |content: String| {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{content}");
+        };
+        line(format!("# Tokenizer of {} ids\n", self.vocabulary));
+        line("| measure | value |\n|---|---|".to_owned());
+        line(format!("| characters a token | {:.4} |", sample.characters_per_token));
+        line(format!("| bytes a token | {:.4} |", sample.bytes_per_token));
+        line(format!("| fertility (tokens a word) | {:.4} |", sample.fertility));
+        line(format!("| continued words | {:.2} % |", 100.0 * sample.continued_words));
+        line(format!("| unused tokens | {} |", training.unused_tokens));
+        line(format!(
+            "\nThe first four from {} documents ({} characters, {} tokens).\n",
+            sample.documents, sample.characters, sample.tokens
+        ));
+        line(format!(
+            "Learned from {} of {} documents: {} bytes, {} words, {} of them distinct ({} kept), {} merges.\n",
+            training.documents,
+            training.documents_of_input,
+            training.bytes,
+            training.words,
+            training.distinct_words,
+            training.distinct_words_kept,
+            training.merges
+        ));
+        line(format!("## Python's {} reserved words\n", keywords.count));
+        line(format!("- no token: {}", list(&keywords.missing)));
+        line(format!("- no token after a space: {}", list(&keywords.missing_after_space)));
+        line(format!("- soft keywords that are no token: {}\n", list(&keywords.soft_missing)));
+        line("## Indentation\n".to_owned());
+        line(format!("- runs of spaces: {}", list(&indentation.spaces)));
+        line(format!("- newline and spaces: {}", list(&indentation.newline_spaces)));
+        line(format!("- runs of tabs: {}", list(&indentation.tabs)));
+        line(format!("- newline and tabs: {}", list(&indentation.newline_tabs)));
+        line(format!("- runs of newlines: {}\n", list(&indentation.newlines)));
+        for (title, tokens) in [
+            ("Longest tokens", &self.longest_tokens),
+            ("First tokens learned", &self.first_tokens),
+            ("Last tokens learned", &self.last_tokens),
+            ("The sample program", &self.program),
+        ] {
+            let quoted: Vec<_> = tokens.iter().map(|token| format!("`{}`", token.escape_debug())).collect();
+            line(format!("## {title}\n\n{}\n", quoted.join(" ")));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        text
+    }
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.iter().map(T::to_string).collect::<Vec<_>>().join(", ") }
+}
+
+fn ratio(numerator: u64, denominator: u64) -> f64 {
+    if denominator == 0 { 0.0 } else { numerator as f64 / denominator as f64 }
+}
+
+/// The lengths for which `before` and a run of `unit` are a token.
+fn runs(tokenizer: &TextTokenizer, before: &[u8], unit: u8) -> Vec<usize> {
+    let length = |token: &[u8]| {
+        let run = token.strip_prefix(before)?;
+        (!run.is_empty() && run.iter().all(|byte| *byte == unit)).then_some(run.len())
+    };
+    let mut lengths: Vec<_> = (0..tokenizer.vocabulary()).filter_map(|id| length(tokenizer.token_bytes(id))).collect();
+    lengths.sort_unstable();
+    lengths
+}
+
+fn encode(tokenizer: &TextTokenizer, files: &[PathBuf]) -> Result<Sample> {
+    let (mut sample, mut continued) = (Sample::default(), 0);
+    for path in files {
+        let mut file = BufReader::new(File::open(path)?);
+        let mut length = [0; 8];
+        while file.read(&mut length[..1])? == 1 {
+            file.read_exact(&mut length[1..])?;
+            let mut text = String::new();
+            file.by_ref().take(u64::from_le_bytes(length)).read_to_string(&mut text)?;
+            let ids = tokenizer.encode(&text)?;
+            sample.documents += 1;
+            sample.characters += text.chars().count() as u64;
+            sample.bytes += text.len() as u64;
+            sample.tokens += ids.len() as u64;
+            let mut ids = ids.into_iter();
+            for word in words(&text) {
+                let (mut bytes, mut tokens) = (0, 0);
+                while bytes < word.len() {
+                    let id = ids.next().ok_or_else(|| StageError::new("the tokens of a text end before its words"))?;
+                    bytes += tokenizer.token_bytes(id).len();
+                    tokens += 1;
+                }
+                if bytes > word.len() {
+                    return Err(StageError::new("a token crosses the end of a word"));
+                }
+                sample.words += 1;
+                continued += u64::from(tokens > 1);
+            }
+        }
+    }
+    sample.characters_per_token = ratio(sample.characters, sample.tokens);
+    sample.bytes_per_token = ratio(sample.bytes, sample.tokens);
+    sample.fertility = ratio(sample.tokens, sample.words);
+    sample.continued_words = ratio(continued, sample.words);
+    Ok(sample)
+}
