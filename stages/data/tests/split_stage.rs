@@ -1,0 +1,182 @@
+//! `split` keeps what hangs together on one side.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::{Context, InputTree, PortType, Ports, Stage};
+use data::split::Split;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use support::{Bench, Doc, digests, doc, documents, lines, report, table};
+
+/// Adds a column `cluster` for the tests: the word before the first space of the content, where there is one.
+struct Clusters;
+
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+struct None {}
+
+impl Stage for Clusters {
+    type Spec = None;
+    type Exec = None;
+    const KIND: &'static str = "clusters";
+    const REVISION: u32 = 1;
+    const CLASS: contract::Class = contract::Class::Global;
+
+    fn ports() -> Ports {
+        Ports::new().input("documents", PortType::Documents, "").output("documents", PortType::Documents, "").output(
+            "dropped",
+            PortType::Rows,
+            "",
+        )
+    }
+
+    fn run(_: &None, _: &None, context: &Context) -> contract::Result<()> {
+        let table = tables::Table::open(context.inputs.tree("documents")?)?;
+        tables::sift(context, &table, |part, batch| {
+            let contents: Vec<String> = part
+                .read(&["content"])?
+                .flat_map(|batch| {
+                    let batch = batch.unwrap();
+                    let column = batch.column(0).as_string::<i32>().clone();
+                    (0..column.len()).map(|index| column.value(index).to_owned()).collect::<Vec<_>>()
+                })
+                .collect();
+            let cluster: StringArray = contents.iter().map(|text| text.split_once(' ').map(|(word, _)| word)).collect();
+            let rule: StringArray = contents.iter().map(|_| Option::<&str>::None).collect();
+            let schema = batch.schema();
+            let mut columns: Vec<(String, ArrayRef, bool)> = schema
+                .fields()
+                .iter()
+                .zip(batch.columns())
+                .map(|(field, column)| (field.name().clone(), column.clone(), true))
+                .collect();
+            columns.push(("cluster".to_owned(), std::sync::Arc::new(cluster), true));
+            columns.push(("rule".to_owned(), std::sync::Arc::new(rule), true));
+            Ok(RecordBatch::try_from_iter_with_nullable(columns).unwrap())
+        })
+        .map(drop)
+    }
+}
+
+fn run(bench: &mut Bench, input: &InputTree, settings: serde_json::Value) -> BTreeMap<String, InputTree> {
+    bench.harness.inputs.clear();
+    bench.harness.connect("documents", input);
+    bench.harness.run::<Split>(settings).unwrap()
+}
+
+fn repositories(tree: &InputTree) -> BTreeSet<String> {
+    documents(tree).into_iter().map(|doc| doc.repo_name).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn no_repository_and_no_cluster_is_on_both_sides_and_no_row_is_lost(
+        rows in prop::collection::vec((0u8..12, prop::option::of(0u8..10)), 0..60),
+        fraction in 0.05f64..0.95,
+        seed in 0u64..1000,
+    ) {
+        let docs: Vec<Doc> = rows.iter().enumerate().map(|(index, (repository, cluster))| {
+            let content = cluster.map_or(format!("alone{index}"), |cluster| format!("c{cluster} {index}"));
+            doc(&format!("r/{repository}"), &format!("{index}.py"), "mit", &content)
+        }).collect();
+        let mut bench = Bench::new();
+        bench.harness.seed = seed;
+        let input = table(&mut bench, &docs);
+        bench.harness.connect("documents", &input);
+        let clustered = bench.harness.run::<Clusters>(json!({})).unwrap().remove("documents").unwrap();
+        let trees = run(&mut bench, &clustered, json!({ "fraction": fraction }));
+        let (train, valid) = (documents(&trees["train"]), documents(&trees["valid"]));
+        let mut all: Vec<Doc> = train.iter().chain(&valid).cloned().collect();
+        let mut expected = docs.clone();
+        (all.sort(), expected.sort());
+        prop_assert_eq!(all, expected);
+        let clusters = |docs: &[Doc]| -> BTreeSet<String> {
+            docs.iter().filter_map(|doc| doc.content.split_once(' ').map(|(word, _)| word.to_owned())).collect()
+        };
+        prop_assert!(clusters(&train).is_disjoint(&clusters(&valid)));
+        let repositories = |docs: &[Doc]| -> BTreeSet<String> { docs.iter().map(|doc| doc.repo_name.clone()).collect() };
+        prop_assert!(repositories(&train).is_disjoint(&repositories(&valid)));
+        let groups = report(&trees)["groups"].as_u64().unwrap();
+        prop_assert_eq!(train.is_empty(), docs.is_empty());
+        prop_assert_eq!(valid.is_empty(), groups < 2);
+    }
+}
+
+fn many(repositories: usize) -> Vec<Doc> {
+    (0..repositories * 3)
+        .map(|index| {
+            doc(&format!("r/{}", index % repositories), &format!("{index}.py"), "mit", &format!("x = {index}"))
+        })
+        .collect()
+}
+
+#[test]
+fn about_the_fraction_of_the_repositories_validates() {
+    let mut bench = Bench::new();
+    let input = table(&mut bench, &many(400));
+    let trees = run(&mut bench, &input, json!({"fraction": 0.25}));
+    let valid = repositories(&trees["valid"]).len();
+    assert!((70..130).contains(&valid), "{valid} of 400");
+    assert_eq!(report(&trees)["valid"]["groups"], json!(valid));
+}
+
+#[test]
+fn a_new_repository_moves_no_other() {
+    let mut bench = Bench::new();
+    let before = table(&mut bench, &many(100));
+    let mut docs = many(100);
+    docs.insert(0, doc("new/one", "new.py", "mit", "new"));
+    let mut other = Bench::new();
+    let after = table(&mut other, &docs);
+    let before = repositories(&run(&mut bench, &before, json!({"fraction": 0.3}))["valid"]);
+    let mut after = repositories(&run(&mut other, &after, json!({"fraction": 0.3}))["valid"]);
+    after.remove("new/one");
+    assert_eq!(before, after);
+}
+
+#[test]
+fn one_repository_and_none_are_training_data_with_a_warning() {
+    for docs in [many(1), Vec::new()] {
+        let mut bench = Bench::new();
+        let input = table(&mut bench, &docs);
+        bench.harness.progress.drain();
+        let trees = run(&mut bench, &input, json!({}));
+        assert_eq!(documents(&trees["train"]).len(), docs.len());
+        assert!(format!("{:?}", bench.harness.progress.drain()).contains("nothing to validate with"));
+    }
+}
+
+#[test]
+fn a_shard_validates_whatever_it_is_called() {
+    let mut bench = Bench::new();
+    bench.shard("a", lines(&many(2)).as_bytes());
+    bench.shard("b", lines(&many(3)).as_bytes());
+    bench.shard("c", lines(&many(4)).as_bytes());
+    let trees = bench.import(json!({})).unwrap();
+    let shards: Vec<String> = report(&trees)["shards"].as_object().unwrap().keys().cloned().collect();
+    let last = run(&mut bench, &trees["documents"], json!({"by": "shard"}));
+    assert_eq!(report(&last)["valid_shard"], json!(shards[2][..16]));
+    let named = run(&mut bench, &trees["documents"], json!({"by": "shard", "valid_shard": shards[0][..8]}));
+    assert_eq!(report(&named)["valid_shard"], json!(shards[0][..16]));
+    assert_eq!(documents(&named["train"]).len() + documents(&named["valid"]).len(), 27);
+    let wrong = bench.harness.run::<Split>(json!({"by": "shard", "valid_shard": "0123456789abcdef"}));
+    assert!(format!("{wrong:?}").contains("names 0 shards"));
+    assert!(bench.harness.run::<Split>(json!({"by": "shard", "valid_shard": "mine"})).is_err());
+    assert!(bench.harness.run::<Split>(json!({"fraction": 1.0})).is_err());
+}
+
+#[test]
+fn threads_change_no_byte() {
+    let mut bench = Bench::new();
+    bench.shard("a", lines(&many(30)).as_bytes());
+    bench.shard("b", lines(&many(50)).as_bytes());
+    let input = bench.import(json!({})).unwrap().remove("documents").unwrap();
+    let two = digests(&run(&mut bench, &input, json!({})));
+    bench.harness.resources.threads = 1;
+    assert_eq!(digests(&run(&mut bench, &input, json!({}))), two);
+}
