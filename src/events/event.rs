@@ -54,7 +54,7 @@ pub enum Event {
     StageWaiting {
         /// The stage.
         stage: String,
-        /// Who: `pid 4121, stage train, for 761 s`.
+        /// Who: `pid 4121, stage train, for 0:12:41`.
         holder: String,
     },
     /// How far a running stage is.
@@ -172,10 +172,6 @@ impl OutputSummary {
 
     /// Of a tree as a stage reads it.
     pub fn of_input(tree: &contract::InputTree) -> Self {
-        Self {
-            digest: tree.digest,
-            files: tree.files.len(),
-            bytes: tree.files.iter().map(|file| file.size).sum(),
-        }
+        Self { digest: tree.digest, files: tree.files.len(), bytes: tree.files.iter().map(|file| file.size).sum() }
     }
 }

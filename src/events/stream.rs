@@ -1,6 +1,6 @@
 //! From whoever runs stages to the renderers.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -82,16 +82,17 @@ impl EventSender {
 #[derive(Debug)]
 pub struct Renderers {
     sender: EventSender,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Renderers {
-    /// Shows a run in this mode, from now on, and keeps its events in `record`, a file that is replaced. A file that
-    /// cannot be made or written is reported once to the log; the run goes on.
+    /// Shows a run in this mode, from now on, and keeps its events in `record`, a file that is replaced: two runs of one
+    /// name at the same time each write a file of their own, and the later one has the name. A file that cannot be made
+    /// or written is reported to the log, and the run goes on.
     pub fn start(mode: Mode, record: Option<&Path>) -> Self {
         let mut renderers = vec![mode.renderer()];
         if let Some(path) = record {
-            match File::create(path) {
+            match replace(path) {
                 Ok(file) => renderers.push(Box::new(Json::new(BufWriter::new(file)))),
                 Err(error) => tracing::warn!(path = %path.display(), %error, "events are not recorded"),
             }
@@ -103,7 +104,7 @@ impl Renderers {
     pub fn with(renderers: Vec<Box<dyn Renderer>>) -> Self {
         let (channel, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || drain(&receiver, renderers));
-        Self { sender: EventSender { channel, started: Instant::now() }, thread }
+        Self { sender: EventSender { channel, started: Instant::now() }, thread: Some(thread) }
     }
 
     /// To say what happens.
@@ -111,12 +112,26 @@ impl Renderers {
         self.sender.clone()
     }
 
-    /// Waits until every event sent so far is shown.
+    /// Waits until every event sent so far is shown; dropping does the same.
     pub fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Renderers {
+    fn drop(&mut self) {
         let _ = self.sender.channel.send(Message::End);
         // A renderer that panicked has shown what it could.
-        let _ = self.thread.join();
+        let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+/// A new file at `path`, whoever still writes to the one that had the name.
+fn replace(path: &Path) -> io::Result<File> {
+    let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+    let file = File::create(&fresh)?;
+    fs::rename(&fresh, path)?;
+    Ok(file)
 }
 
 fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {

@@ -190,7 +190,7 @@ impl RecordWriter {
 
 impl Sink for RecordWriter {
     fn open(&mut self, name: Name<'_>, shape: Shape, members: usize) {
-        // `settings` and `inputs` are always there: that they are empty is said by their having no leaf.
+        // `settings`, `inputs` and `sources` are always there: that one is empty is said by its having no leaf.
         if members == 0 && !self.opened.is_empty() {
             let empty = if shape == Shape::Object { "{}" } else { "[]" };
             self.push(name, empty.to_owned());
@@ -209,6 +209,9 @@ impl Sink for RecordWriter {
     }
 
     fn list(&mut self, name: Name<'_>, items: &[Scalar<'_>]) {
+        if items.is_empty() && self.opened.is_empty() {
+            return;
+        }
         let items: Vec<_> = items.iter().map(|item| item.to_value()).collect();
         self.push(name, Value::Array(items).to_string());
     }

@@ -36,16 +36,11 @@ pub struct HolderInfo {
 impl HolderInfo {
     /// This process, building a stage from now on.
     pub fn this(stage: &str) -> Self {
-        Self {
-            pid: std::process::id(),
-            host: None,
-            stage: stage.to_owned(),
-            since: milliseconds(SystemTime::now()),
-        }
+        Self { pid: std::process::id(), host: None, stage: stage.to_owned(), since: milliseconds(SystemTime::now()) }
     }
 }
 
-/// `pid 4121, stage train, for 761 s`.
+/// `pid 4121, stage train, for 0:12:41`.
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pid {}", self.pid)?;
@@ -53,7 +48,8 @@ impl fmt::Display for HolderInfo {
             write!(f, " on {host}")?;
         }
         let seconds = milliseconds(SystemTime::now()).saturating_sub(self.since) / 1000;
-        write!(f, ", stage {}, for {seconds} s", self.stage)
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        write!(f, ", stage {}, for {hours}:{minutes:02}:{seconds:02}", self.stage)
     }
 }
 

@@ -170,9 +170,7 @@ fn inspect(path: &Path) -> Result<bool> {
     }
     match fs::read_to_string(&version) {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
-        Ok(text) => {
-            Err(StoreError::Format { path: path.to_owned(), found: text.trim().chars().take(32).collect() })
-        }
+        Ok(text) => Err(StoreError::Format { path: path.to_owned(), found: text.trim().chars().take(32).collect() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A folder with a note about what it is for is free; one with other things is somebody's.
             let free = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";

@@ -76,7 +76,9 @@ impl Store {
     pub fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Digest>) -> Result<PathBuf> {
         self.writable()?;
         let folder = self.layout().run(run)?.join(file_name(stage)?);
-        if outputs.iter().all(|(port, digest)| self.is_published(&folder, port, *digest)) {
+        // Two entries a port: a stage that lost a port is published anew.
+        let entries = fs::read_dir(&folder).map_or(0, Iterator::count);
+        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, *tree)) {
             return Ok(folder);
         }
         let fresh = self.layout().folder("tmp").join(format!("{run}.{stage}.{}", std::process::id()));
@@ -99,12 +101,16 @@ impl Store {
             write::make_folder(run)?;
         }
         remove_folder(&folder)?;
-        fs::rename(&fresh, &folder).map_err(StoreError::io("write", &folder))?;
+        match fs::rename(&fresh, &folder) {
+            // Another process published the same stage meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => remove_folder(&fresh)?,
+            renamed => renamed.map_err(StoreError::io("write", &folder))?,
+        }
         Ok(folder)
     }
 
-    fn is_published(&self, folder: &Path, port: &str, digest: Digest) -> bool {
-        let tree = self.layout().tree(digest);
+    fn is_published(&self, folder: &Path, port: &str, tree: Digest) -> bool {
+        let tree = self.layout().tree(tree);
         let link = fs::read_link(folder.join(mark(port)));
         link.is_ok_and(|link| link.file_name() == tree.file_name())
     }

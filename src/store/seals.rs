@@ -97,17 +97,23 @@ impl Store {
     /// Checks a blob by its content, and seals it.
     pub(super) fn rehash_blob(&self, digest: Digest, size: u64) -> Result<()> {
         let path = self.layout().blob(digest);
+        // A blob may go at any time: another process finds the same damage and moves it aside.
+        let gone = |attempt: &'static str, error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => self.damaged_blob(digest, Fault::Missing),
+            _ => StoreError::io(attempt, &path)(error),
+        };
         loop {
             if self.writes() {
-                freeze(&path).map_err(StoreError::io("seal", &path))?;
+                freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;
-            let found = hashing::digest_of(&path, |_| true).map_err(StoreError::io("read", &path))?;
-            match found {
-                Some(found) if found != digest => return Err(self.damaged_blob(digest, Fault::Content { found })),
-                _ if self.stat_blob(digest, size)? == before => return self.seal(&[digest]),
-                // Written, or replaced by another process that adopted the same content, while it was read.
-                _ => {}
+            let found = hashing::digest_of(&path, |_| true).map_err(|error| gone("read", error))?;
+            // Else it was written, or replaced by another process that adopted the same content, while it was read.
+            if self.stat_blob(digest, size)? == before {
+                return match found {
+                    Some(found) if found != digest => Err(self.damaged_blob(digest, Fault::Content { found })),
+                    _ => self.seal(&[digest]),
+                };
             }
         }
     }

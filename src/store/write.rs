@@ -28,8 +28,7 @@ pub(super) fn create(temporary: &Path, path: &Path, content: &[u8], mode: u32) -
 
 fn prepare(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<NamedTempFile> {
     let write = || {
-        let mut file =
-            tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(temporary)?;
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(temporary)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         Ok(file)

@@ -1,0 +1,276 @@
+//! The stream of events and its renderings.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use contract::progress::Sample;
+use contract::{Digest, Note, Unit};
+use pipeline::events::{
+    Event, Json, Mode, OutputSummary, Plain, PlannedState, Quiet, Renderer, Renderers, RunStatus, Stamped, figures,
+};
+
+/// Collects what is written; the text without ANSI codes is what a person reads.
+#[derive(Debug, Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn outputs(files: usize, bytes: u64) -> BTreeMap<String, OutputSummary> {
+    BTreeMap::from([("documents".to_owned(), OutputSummary { digest: Digest::of(b"tree"), files, bytes })])
+}
+
+fn progress(stage: &str, done: u64, total: Option<u64>, rate: Option<f64>) -> Event {
+    let sample = Sample { phase: String::new(), unit: Unit::Rows, done, total };
+    Event::StageProgress { stage: stage.into(), sample, rate }
+}
+
+fn note(stage: &str, note: Note) -> Event {
+    Event::StageNote { stage: stage.into(), note }
+}
+
+/// A run with every kind of event, and the seconds at which they happen.
+fn a_run() -> Vec<Stamped> {
+    let key = Digest::of(b"key");
+    let started = |stage: &str, reason: Option<&str>| Event::StageStarted {
+        stage: stage.into(),
+        kind: stage.into(),
+        key,
+        threads: 2,
+        reason: reason.map(str::to_owned),
+    };
+    let names = ["export", "quality", "import", "split", "pack", "train"];
+    let events = [
+        (0.0, Event::RunStarted { run: "small".into(), stages: names.map(str::to_owned).to_vec() }),
+        (0.0, Event::StagePlanned { stage: "export".into(), state: PlannedState::Cached, reason: None }),
+        (0.1, Event::StageCached { stage: "export".into(), key, outputs: outputs(4, 40 << 20) }),
+        (0.2, started("quality", Some("learning_rate: 0.0005 -> 0.0006"))),
+        (1.0, progress("quality", 4_000, Some(11_449), Some(8_123.4))),
+        (10.5, progress("quality", 10_000, Some(11_449), Some(8_123.4))),
+        (11.0, progress("quality", 11_000, Some(11_449), Some(8_123.4))),
+        (11.1, note("quality", Note::Info { text: "first thoughts".into() })),
+        (11.1, note("quality", Note::Info { text: "9,120 of 11,449 rows kept".into() })),
+        (11.2, note("quality", Note::Warning { text: "3 rows have no license".into() })),
+        (11.6, Event::StageFinished { stage: "quality".into(), outputs: outputs(1, 812), seconds: 11.4, cutoff: true }),
+        (12.0, started("import", None)),
+        (
+            12.1,
+            Event::StageFailed {
+                stage: "import".into(),
+                message: "row is not JSON\nat column 7".into(),
+                place: Some("data/x.json.gz:17".into()),
+                hint: Some("max_bad_rows sets such rows aside".into()),
+            },
+        ),
+        (12.1, Event::StageSkipped { stage: "split".into(), because: "import failed".into() }),
+        (12.2, Event::StageWaiting { stage: "pack".into(), holder: "pid 4121, stage pack, for 0:00:07".into() }),
+        (13.0, started("train", None)),
+        (13.5, note("train", Note::Metric { step: 120, name: "loss/train".into(), value: 4.2137 })),
+        (
+            24.0,
+            Event::StageProgress {
+                stage: "train".into(),
+                sample: Sample { phase: "train".into(), unit: Unit::Steps, done: 120, total: Some(2_000) },
+                rate: Some(3.1),
+            },
+        ),
+        (
+            25.0,
+            Event::StageFinished { stage: "train".into(), outputs: outputs(2, 1_536), seconds: 12.0, cutoff: false },
+        ),
+        (
+            61.0,
+            Event::RunFinished { status: RunStatus::Failed, ran: 2, cached: 1, failed: 1, skipped: 1, seconds: 61.0 },
+        ),
+    ];
+    events.into_iter().map(|(at, event)| Stamped { at, event }).collect()
+}
+
+fn without_colour(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find('\x1b') {
+        plain.push_str(&rest[..start]);
+        let end = rest[start..].find('m').unwrap();
+        rest = &rest[start + end + 1..];
+    }
+    plain + rest
+}
+
+fn render(mut renderer: impl Renderer, page: &Page) -> String {
+    for event in a_run() {
+        renderer.event(&event).unwrap();
+    }
+    page.text()
+}
+
+#[test]
+fn plain_lines_tell_starts_ends_and_progress_now_and_then() {
+    let page = Page::default();
+    let text = without_colour(&render(Plain::new(page.clone()), &page));
+    assert_eq!(
+        text,
+        "  cached  export            4 files, 40 MiB
+     run  quality           learning_rate: 0.0005 -> 0.0006
+     run  quality           10,000 of 11,449 rows  8,123/s  0:00 left
+ warning  quality           3 rows have no license
+    done  quality           9,120 of 11,449 rows kept in 11 s, same bytes as before
+     run  import
+  failed  import            data/x.json.gz:17: row is not JSON
+                            at column 7
+                            hint: max_bad_rows sets such rows aside
+ skipped  split             import failed
+    wait  pack              for pid 4121, stage pack, for 0:00:07
+     run  train
+     run  train             train: 120 of 2,000 steps  3.1/s  10:06 left  loss/train 4.2137
+    done  train             2 files, 1.5 KiB in 12 s
+  failed  2 ran, 1 cached, 1 failed, 1 skipped in 1:01
+"
+    );
+}
+
+#[test]
+fn colour_adds_no_word() {
+    let page = Page::default();
+    let text = render(Plain::new(page.clone()), &page);
+    assert!(text.contains("\x1b[31mfailed\x1b[0m  import"), "{text:?}");
+}
+
+#[test]
+fn quiet_tells_failures_and_warnings() {
+    let page = Page::default();
+    let text = without_colour(&render(Quiet::new(page.clone()), &page));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert_eq!(lines[0], " warning  quality           3 rows have no license");
+    assert_eq!(lines[1], "  failed  import            data/x.json.gz:17: row is not JSON");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let page = Page::default();
+    let text = render(Json::new(page.clone()), &page);
+    let (key, tree) = (Digest::of(b"key"), Digest::of(b"tree"));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), a_run().len());
+    let expected = [
+        (0, r#"{"at":0.0,"event":"run-started","run":"small","stages":["export","quality","import","split","pack","train"]}"#.to_owned()),
+        (1, r#"{"at":0.0,"event":"stage-planned","stage":"export","state":"cached","reason":null}"#.to_owned()),
+        (2, format!(r#"{{"at":0.1,"event":"stage-cached","stage":"export","key":"{key}","outputs":{{"documents":{{"digest":"{tree}","files":4,"bytes":41943040}}}}}}"#)),
+        (3, format!(r#"{{"at":0.2,"event":"stage-started","stage":"quality","kind":"quality","key":"{key}","threads":2,"reason":"learning_rate: 0.0005 -> 0.0006"}}"#)),
+        (4, r#"{"at":1.0,"event":"stage-progress","stage":"quality","sample":{"phase":"","unit":"rows","done":4000,"total":11449},"rate":8123.4}"#.to_owned()),
+        (7, r#"{"at":11.1,"event":"stage-note","stage":"quality","note":"info","text":"first thoughts"}"#.to_owned()),
+        (10, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"cutoff":true}}"#)),
+        (12, r#"{"at":12.1,"event":"stage-failed","stage":"import","message":"row is not JSON\nat column 7","place":"data/x.json.gz:17","hint":"max_bad_rows sets such rows aside"}"#.to_owned()),
+        (13, r#"{"at":12.1,"event":"stage-skipped","stage":"split","because":"import failed"}"#.to_owned()),
+        (14, r#"{"at":12.2,"event":"stage-waiting","stage":"pack","holder":"pid 4121, stage pack, for 0:00:07"}"#.to_owned()),
+        (16, r#"{"at":13.5,"event":"stage-note","stage":"train","note":"metric","step":120,"name":"loss/train","value":4.2137}"#.to_owned()),
+        (19, r#"{"at":61.0,"event":"run-finished","status":"failed","ran":2,"cached":1,"failed":1,"skipped":1,"seconds":61.0}"#.to_owned()),
+    ];
+    for (index, line) in expected {
+        assert_eq!(lines[index], line, "event {index}");
+    }
+}
+
+#[test]
+fn every_event_sent_is_shown_before_the_end() {
+    let page = Page::default();
+    let renderers = Renderers::with(vec![Box::new(Json::new(page.clone()))]);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let sender = renderers.sender();
+            scope.spawn(move || {
+                for number in 0..100 {
+                    sender.send(Event::StageSkipped { stage: format!("{thread}"), because: format!("{number}") });
+                }
+            });
+        }
+    });
+    let leaked = renderers.sender();
+    renderers.finish();
+    leaked.send(Event::StageSkipped { stage: "late".into(), because: "nobody listens".into() });
+    assert_eq!(page.text().lines().count(), 400);
+}
+
+/// A disk that takes no more.
+struct Full;
+
+impl Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_renderer_that_cannot_write_is_let_go_and_the_others_go_on() {
+    let page = Page::default();
+    let renderers = Renderers::with(vec![Box::new(Json::new(Full)), Box::new(Json::new(page.clone()))]);
+    for event in a_run() {
+        renderers.sender().send(event.event);
+    }
+    renderers.finish();
+    assert_eq!(page.text().lines().count(), a_run().len());
+}
+
+#[test]
+fn figures_read_well() {
+    assert_eq!([0, 999, 1_000, 1_234_567].map(figures::count), ["0", "999", "1,000", "1,234,567"]);
+    assert_eq!([0, 1, 2_000].map(|number| figures::counted(number, "file")), ["0 files", "1 file", "2,000 files"]);
+    assert_eq!(
+        [0, 1_023, 1_024, 1_536, 10 << 10, 1_048_575, 40 << 20, 3 << 29, u64::MAX].map(figures::size),
+        ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "40 MiB", "1.5 GiB", "16 EiB"]
+    );
+    assert_eq!(
+        [0.0, 0.034, 0.1, 1.44, 9.96, 59.4, 59.6, 123.0, 3_723.0, -1.0].map(figures::duration),
+        ["0.00 s", "0.03 s", "0.1 s", "1.4 s", "10 s", "59 s", "1:00", "2:03", "1:02:03", "0.00 s"]
+    );
+    assert_eq!([0.4, 7.0, 61.0].map(figures::clock), ["0:00", "0:07", "1:01"]);
+    assert_eq!(figures::amount(1_000, Some(2_000), Unit::Steps), "1,000 of 2,000 steps");
+    assert_eq!(figures::amount(1 << 20, None, Unit::Bytes), "1.0 MiB");
+    assert_eq!(figures::rate(3.14, Unit::Steps), "3.1/s");
+    assert_eq!(figures::rate(2_097_152.0, Unit::Bytes), "2.0 MiB/s");
+}
+
+#[test]
+fn the_record_of_a_run_replaces_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let run = |name: &str| {
+        let renderers = Renderers::start(Mode::Quiet, Some(&path));
+        renderers.sender().send(Event::RunStarted { run: name.into(), stages: Vec::new() });
+        renderers
+    };
+    let (first, second) = (run("first"), run("second"));
+    second.finish();
+    first.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.contains(r#""run":"second""#), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_record_that_cannot_be_made_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let renderers = Renderers::start(Mode::Quiet, Some(&folder.path().join("absent/events.jsonl")));
+    renderers.sender().send(Event::RunStarted { run: "run".into(), stages: Vec::new() });
+    renderers.finish();
+}
