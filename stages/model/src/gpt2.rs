@@ -92,10 +92,8 @@ impl Gpt2 {
         });
         let mut next = || tensors.next().unwrap_or_else(|| unreachable!("the list names every tensor of the module"));
         let embedding = |data| Embedding { weight: Param::from_data(data, device) };
-        let norm = |weight, bias| LayerNorm {
-            weight: Param::from_data(weight, device),
-            bias: Param::from_data(bias, device),
-        };
+        let norm =
+            |weight, bias| LayerNorm { weight: Param::from_data(weight, device), bias: Param::from_data(bias, device) };
         let linear = |weight, bias| Linear {
             weight: Param::from_data(weight, device),
             bias: Some(Param::from_data(bias, device)),

@@ -36,8 +36,7 @@ fn matches(name: &str) {
     let batches = batches.tensor("ids").unwrap();
     let [_, sequences, length] = batches.shape().try_into().unwrap();
     let ids: Vec<i32> = batches.data().as_chunks().0.iter().map(|id| i64::from_le_bytes(*id) as i32).collect();
-    let batches: Vec<_> =
-        ids.chunks(sequences * length).map(|ids| Batch { ids: ids.to_vec(), sequences }).collect();
+    let batches: Vec<_> = ids.chunks(sequences * length).map(|ids| Batch { ids: ids.to_vec(), sequences }).collect();
 
     let device = Device::flex().autodiff();
     let (config, model) = ModelFolder::at(&folder).load(&device).unwrap();
@@ -46,12 +45,12 @@ fn matches(name: &str) {
     let logits = host_values(logits.reshape([sequences * length * config.vocabulary])).unwrap();
     let expected = fs::read(folder.join("logits.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&expected).unwrap();
-    let expected = expected.tensor("logits").unwrap().data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value));
+    let expected =
+        expected.tensor("logits").unwrap().data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value));
     let difference = logits.iter().zip(expected).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max);
     assert!(difference < 1e-4, "{name}: logits differ by {difference}");
 
-    let settings =
-        AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: setting("clip") };
+    let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: setting("clip") };
     let steps = reference["steps"].as_array().unwrap();
     let schedule = Schedule { peak: setting("lr"), floor: 0.0, warmup: 3, steps: steps.len() as u64 };
     let mut trainer = Trainer::new(&config, model, settings, device);

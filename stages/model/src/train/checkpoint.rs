@@ -119,7 +119,8 @@ impl Checkpoints {
 fn state_tensors(config: &Gpt2Config) -> Vec<TensorShape> {
     let tensors = config.tensors();
     let named = |part: &'static str| {
-        let name = move |tensor: &TensorShape| TensorShape { name: format!("{part}.{}", tensor.name), ..tensor.clone() };
+        let name =
+            move |tensor: &TensorShape| TensorShape { name: format!("{part}.{}", tensor.name), ..tensor.clone() };
         tensors.iter().map(name).collect::<Vec<_>>()
     };
     [named("p"), named("m"), named("v")].concat()
@@ -137,7 +138,8 @@ fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) ->
     let seal: Seal =
         serde_json::from_slice(&fs::read(folder.join(SEAL))?).map_err(|error| StageError::new(error.to_string()))?;
     let (state, metrics) = (folder.join(STATE), folder.join(METRICS));
-    let whole = seal.step == step && Digest::of_file(&state)? == seal.state && Digest::of_file(&metrics)? == seal.metrics;
+    let whole =
+        seal.step == step && Digest::of_file(&state)? == seal.state && Digest::of_file(&metrics)? == seal.metrics;
     if !whole {
         return Err(StageError::new("its files are not what was written"));
     }

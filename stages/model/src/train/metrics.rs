@@ -44,10 +44,9 @@ impl Metric {
     /// The step and its series by name.
     pub fn series(&self) -> (u64, Vec<(&'static str, f64)>) {
         match *self {
-            Self::Update { step, loss, learning_rate, gradient_norm, .. } => (
-                step,
-                vec![("loss/train", loss), ("learning_rate", learning_rate), ("gradient_norm", gradient_norm)],
-            ),
+            Self::Update { step, loss, learning_rate, gradient_norm, .. } => {
+                (step, vec![("loss/train", loss), ("learning_rate", learning_rate), ("gradient_norm", gradient_norm)])
+            }
             Self::Validation { step, validation_loss, validation_perplexity } => {
                 (step, vec![("loss/validation", validation_loss), ("perplexity/validation", validation_perplexity)])
             }

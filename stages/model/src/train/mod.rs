@@ -103,8 +103,9 @@ impl<'a> Run<'a> {
             }
             None => {
                 let config = spec.sizes(&train)?;
-                let model =
-                    Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, context.seed, tensor)))?;
+                let model = Gpt2::new(&config, &device, |tensor| {
+                    Ok::<_, StageError>(initial_values(&config, context.seed, tensor))
+                })?;
                 (config, model)
             }
         };
