@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Floor 1: what a model is worth: the stage kinds `eval-loss` and `eval-completions`.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`loss`] | `EvalLoss`, the stage kind `eval-loss` |
+//! | [`losses`] | the loss of each token of some sequences |
+//! | [`tally`] | sums of losses, and the measures that they give |
+//! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
+//! | [`prompts`] | what is completed by default |
+//! | [`completed`] | `completions.json` and `completions.md` |
+//! | [`threads`] | the stage's share of threads |
+
+pub mod completed;
+pub mod completions;
+pub mod loss;
+pub mod losses;
+pub mod prompts;
+pub mod tally;
+pub mod threads;
+
+pub use completions::EvalCompletions;
+pub use loss::EvalLoss;

@@ -1,0 +1,122 @@
+//! What the stage `eval-completions` writes: `completions.json` and `completions.md`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use model::generate::{Completion, End, Stops};
+use serde::Serialize;
+use tokens::text::TextTokenizer;
+
+use crate::prompts::Prompt;
+
+/// What `completions.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The temperature of the choices.
+    pub temperature: f64,
+    /// The probability that was kept.
+    pub top_p: f64,
+    /// The number of tokens that were kept; 0 for all.
+    pub top_k: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// Completions in all.
+    pub completions: usize,
+    /// Completions that are blank.
+    pub blank: usize,
+    /// The prompts in order.
+    pub prompts: Vec<Completed>,
+}
+
+/// A prompt with its completions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Completed {
+    /// The prompt.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: usize,
+    /// The longest sequence in tokens, the prompt among them.
+    pub max_length: usize,
+    /// How many of its completions differ from one another.
+    pub distinct: usize,
+    /// Its completions in order.
+    pub completions: Vec<CompletionText>,
+}
+
+/// One completion.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompletionText {
+    /// What is left after the cut, without white space at its end.
+    pub text: String,
+    /// Tokens that were generated, those that were cut among them.
+    pub tokens: usize,
+    /// Why there are no more: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
+    pub ended: &'static str,
+    /// Whether it is white space only.
+    pub blank: bool,
+}
+
+impl CompletionText {
+    /// A completion cut at the first of the stops.
+    pub fn new(completion: &Completion, stops: &Stops, tokenizer: &TextTokenizer) -> Self {
+        let bytes = tokenizer.decode_bytes(&completion.tokens);
+        let text = String::from_utf8_lossy(stops.cut(&bytes)).trim_end().to_owned();
+        let ended = match completion.end {
+            End::EndOfText => "end-of-text",
+            End::Stop => "stop",
+            End::Maximum => "max-length",
+            End::Positions => "model-length",
+            End::NoRoom => "no-room",
+        };
+        Self { blank: text.trim().is_empty(), text, tokens: completion.tokens.len(), ended }
+    }
+}
+
+impl Completed {
+    /// A prompt of `tokens` tokens with its completions.
+    pub fn new(prompt: &Prompt, tokens: usize, completions: Vec<CompletionText>) -> Self {
+        let distinct = completions.iter().map(|completion| completion.text.as_str()).collect::<BTreeSet<_>>().len();
+        Self { text: prompt.text.clone(), tokens, max_length: prompt.max_length, distinct, completions }
+    }
+}
+
+impl Report {
+    /// The report for people.
+    pub fn markdown(&self) -> String {
+        let mut page = format!(
+            "# Completions\n\nTemperature {}, top-p {}, top-k {}, seed {}. {} completions, {} of them blank.\n",
+            self.temperature, self.top_p, self.top_k, self.seed, self.completions, self.blank
+        );
+        for (number, prompt) in (1..).zip(&self.prompts) {
+            let all = prompt.completions.len();
+            page += &format!(
+                "\n## Prompt {number}\n\n{}\n{} tokens of at most {}; {} of {all} completions are distinct.\n",
+                block(&prompt.text),
+                prompt.tokens,
+                prompt.max_length,
+                prompt.distinct
+            );
+            for (number, completion) in (1..).zip(&prompt.completions) {
+                let body = match completion.blank {
+                    true => "*White space only.*\n".to_owned(),
+                    false => block(&completion.text),
+                };
+                // Writing to a String cannot fail.
+                let _ = write!(
+                    page,
+                    "\n{number} of {all} ({} tokens, ended by {}):\n\n{body}",
+                    completion.tokens, completion.ended
+                );
+            }
+        }
+        page
+    }
+}
+
+/// A code block whose fence is longer than any in the text.
+fn block(text: &str) -> String {
+    let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    // The first line of a completion may be indented or empty: it is shown as it is.
+    format!("{fence}python\n{text}\n{fence}\n")
+}

@@ -1,0 +1,191 @@
+//! The stage kind `eval-completions`: what a model writes.
+//!
+//! Each prompt is completed several times by nucleus sampling, as `transformers`' text generation does it, and each
+//! completion is cut where the next block of code begins. It stops being generated as soon as it holds such a place: the cut is the same.
+//! A completion of white space only is marked as blank.
+//!
+//! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
+//! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
+//! size may change the last bits of a logit, and with it, rarely, a choice.
+
+use contract::{Class, Context, Draw, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use model::folder::ModelFolder;
+use model::generate::{Generation, Request, Sampling, Stops, generate};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokens::text::TextTokenizer;
+
+use crate::completed::{Completed, CompletionText, Report};
+use crate::prompts::{Prompt, default_prompts, default_stops};
+use crate::threads::on_threads;
+
+/// The stage kind `eval-completions`.
+#[derive(Debug)]
+pub struct EvalCompletions;
+
+/// Completes prompts with a model, cuts each completion at the first block, and writes them for people to read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EvalCompletionsSpec {
+    /// What is completed.
+    pub prompts: Vec<Prompt>,
+    /// Completions of each prompt.
+    pub completions: usize,
+    /// Divides the logits; 0 takes the most probable token every time.
+    pub temperature: f64,
+    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    pub top_p: f64,
+    /// Draws from this many of the most probable tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Texts at whose first place a completion is cut.
+    pub stops: Vec<String>,
+    /// Completions that are generated together. More is faster and takes more memory.
+    pub batch: usize,
+}
+
+impl Default for EvalCompletionsSpec {
+    fn default() -> Self {
+        Self {
+            prompts: default_prompts(),
+            completions: 4,
+            temperature: 0.4,
+            top_p: 0.95,
+            top_k: 0,
+            stops: default_stops(),
+            batch: 16,
+        }
+    }
+}
+
+/// It has no settings that leave the output as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EvalCompletionsExec {}
+
+impl EvalCompletionsSpec {
+    fn sampling(&self) -> Sampling {
+        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k }
+    }
+}
+
+impl Stage for EvalCompletions {
+    type Spec = EvalCompletionsSpec;
+    type Exec = EvalCompletionsExec;
+    const KIND: &'static str = "eval-completions";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("model", PortType::Model, "the model")
+            .input("tokenizer", PortType::Tokenizer, "the tokenizer that it was trained with")
+            .output("report", PortType::Report, "completions.json and completions.md")
+    }
+
+    fn check(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut expect = |holds: bool, setting: &str, message: &str| {
+            if !holds {
+                problems.push(Problem::new(setting, message));
+            }
+        };
+        expect(!spec.prompts.is_empty(), "prompts", "is empty");
+        expect(spec.completions > 0, "completions", "must be at least 1");
+        expect(spec.batch > 0, "batch", "must be at least 1");
+        expect(spec.temperature.is_finite() && spec.temperature >= 0.0, "temperature", "must be at least 0");
+        expect(spec.top_p > 0.0 && spec.top_p <= 1.0, "top_p", "must be above 0 and at most 1");
+        for (number, prompt) in spec.prompts.iter().enumerate() {
+            expect(prompt.max_length > 0, &format!("prompts[{number}].max_length"), "must be at least 1");
+        }
+        for (number, stop) in spec.stops.iter().enumerate() {
+            expect(!stop.is_empty(), &format!("stops[{number}]"), "is empty");
+        }
+        problems
+    }
+
+    fn needs(_: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {
+        Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
+    }
+
+    fn run(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, context: &Context) -> Result<()> {
+        let folder = ModelFolder::of(context.inputs.tree("model")?)?;
+        let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
+        let config = folder.config()?;
+        if tokenizer.vocabulary() as usize > config.vocabulary {
+            return Err(StageError::new(format!(
+                "the tokenizer has {} ids, but the model's vocabulary has {}",
+                tokenizer.vocabulary(),
+                config.vocabulary
+            ))
+            .hint("connect the tokenizer that the model was trained with"));
+        }
+        let requests = requests(spec, &tokenizer, context, config.positions)?;
+        context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
+        let stops = Stops::new(spec.stops.iter().map(String::as_str));
+        let completions = on_threads(context, || {
+            let (config, model) = folder.load(&model::device::resolve(context.resources.device)?)?;
+            let generation = Generation {
+                sampling: spec.sampling(),
+                completions: spec.completions,
+                batch: spec.batch,
+                end_of_text: Some(tokenizer.end_of_text()),
+                stops: &stops,
+                bytes: &|id| tokenizer.token_bytes(id),
+                draw: &Draw::new(context.seed, "completions"),
+                cancel: &context.cancel,
+                progress: &context.progress,
+            };
+            generate(&config, &model, &requests, &generation)
+        })?;
+        let text = |completion| CompletionText::new(completion, &stops, &tokenizer);
+        let prompts = spec.prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {
+            Completed::new(prompt, request.prompt.len(), completions.iter().map(text).collect())
+        });
+        write(spec, context, prompts.collect())
+    }
+}
+
+/// The prompts as ids; one that leaves no room for a completion is warned of.
+fn requests(
+    spec: &EvalCompletionsSpec,
+    tokenizer: &TextTokenizer,
+    context: &Context,
+    positions: usize,
+) -> Result<Vec<Request>> {
+    let request = |(number, prompt): (usize, &Prompt)| {
+        let ids = match prompt.text.as_str() {
+            "" => vec![tokenizer.end_of_text()],
+            text => tokenizer.encode(text)?,
+        };
+        let limit = prompt.max_length.min(positions);
+        if ids.len() >= limit {
+            let tokens = ids.len();
+            context.progress.warn(if prompt.max_length <= positions {
+                format!("prompt {number} has {tokens} tokens: its max_length of {limit} leaves no room to complete it")
+            } else {
+                format!(
+                    "prompt {number} has {tokens} tokens: the model, which reads {limit}, has no room to complete it"
+                )
+            });
+        }
+        Ok(Request { prompt: ids, maximum: prompt.max_length })
+    };
+    (1..).zip(&spec.prompts).map(request).collect()
+}
+
+fn write(spec: &EvalCompletionsSpec, context: &Context, prompts: Vec<Completed>) -> Result<()> {
+    let all = || prompts.iter().flat_map(|prompt| &prompt.completions);
+    let report = Report {
+        temperature: spec.temperature,
+        top_p: spec.top_p,
+        top_k: spec.top_k,
+        seed: context.seed,
+        completions: all().count(),
+        blank: all().filter(|completion| completion.blank).count(),
+        prompts,
+    };
+    context.progress.info(format!("{} completions, {} of them blank", report.completions, report.blank));
+    let output = context.outputs.tree("report")?;
+    output.write_json("completions.json", &report)?;
+    output.write("completions.md", report.markdown().as_bytes())
+}

@@ -1,0 +1,146 @@
+//! The stage kind `eval-loss`: how well a model predicts tokens that it has not seen.
+//!
+//! [`crate::tally`] says what is measured. `batch` sequences are read at once. It is part of the key, because a matrix
+//! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
+//! depend on it.
+
+use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use model::folder::ModelFolder;
+use model::{Gpt2, Gpt2Config};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokens::packed::PackedTokens;
+use tokens::text::TextTokenizer;
+
+use crate::losses::token_losses;
+use crate::tally::{LossReport, Tally};
+use crate::threads::on_threads;
+
+/// The stage kind `eval-loss`.
+#[derive(Debug)]
+pub struct EvalLoss;
+
+/// Measures a model's loss, perplexity and bits per byte over packed tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EvalLossSpec {
+    /// Sequences that the model reads at once. More is faster on a GPU and takes more memory.
+    #[serde(default = "batch")]
+    pub batch: usize,
+    /// The number of sequences at most; all where it is left out. Packed sequences are shuffled, so the first ones are a sample.
+    #[serde(default)]
+    pub sequences: Option<u64>,
+}
+
+fn batch() -> usize {
+    8
+}
+
+/// It has no settings that leave the output as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EvalLossExec {}
+
+impl Stage for EvalLoss {
+    type Spec = EvalLossSpec;
+    type Exec = EvalLossExec;
+    const KIND: &'static str = "eval-loss";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("model", PortType::Model, "the model")
+            .input("tokens", PortType::Tokens, "what it predicts: validation tokens")
+            .input("tokenizer", PortType::Tokenizer, "the tokenizer that the tokens were packed with")
+            .output("report", PortType::Report, "report.json and report.md")
+    }
+
+    fn check(spec: &EvalLossSpec, _: &EvalLossExec) -> Vec<Problem> {
+        let at_least_one = |setting: &str| Problem::new(setting, "must be at least 1");
+        let batch = (spec.batch == 0).then(|| at_least_one("batch"));
+        let sequences = (spec.sequences == Some(0)).then(|| at_least_one("sequences"));
+        batch.into_iter().chain(sequences).collect()
+    }
+
+    fn needs(_: &EvalLossSpec, _: &EvalLossExec) -> Needs {
+        Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
+    }
+
+    fn run(spec: &EvalLossSpec, _: &EvalLossExec, context: &Context) -> Result<()> {
+        let folder = ModelFolder::of(context.inputs.tree("model")?)?;
+        let tokens = PackedTokens::open(context.inputs.tree("tokens")?)?;
+        let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
+        check_inputs(&folder.config()?, &tokens, &tokenizer)?;
+        let report = on_threads(context, || {
+            let (_, model) = folder.load(&model::device::resolve(context.resources.device)?)?;
+            measure(spec, context, &model, &tokens, &tokenizer)
+        })?;
+        context.progress.info(report.line());
+        let output = context.outputs.tree("report")?;
+        output.write_json("report.json", &report)?;
+        output.write("report.md", report.markdown().as_bytes())
+    }
+}
+
+fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()> {
+    let length = tokens.sequence_length();
+    let (vocabulary, end_of_text) = (tokens.vocabulary(), tokens.end_of_text());
+    if (vocabulary, end_of_text) != (tokenizer.vocabulary(), tokenizer.end_of_text()) {
+        return Err(StageError::new(format!(
+            "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, where \
+             this one has {} ids, end-of-text {}",
+            tokenizer.vocabulary(),
+            tokenizer.end_of_text()
+        ))
+        .hint("connect the tokenizer that the pack stage reads"));
+    }
+    if vocabulary as usize > config.vocabulary {
+        return Err(StageError::new(format!(
+            "the tokens have {vocabulary} ids, but the model's vocabulary has {}",
+            config.vocabulary
+        ))
+        .hint("evaluate on tokens of the tokenizer that the model was trained with"));
+    }
+    if length > config.positions {
+        return Err(StageError::new(format!(
+            "the sequences have {length} tokens, but the model reads at most {}",
+            config.positions
+        ))
+        .hint("pack sequences of the length that the model was trained with"));
+    }
+    if length < 2 || tokens.sequences() == 0 {
+        return Err(StageError::new(format!(
+            "there is nothing to predict: {} sequences of {length} tokens",
+            tokens.sequences()
+        ))
+        .hint("more documents, or shorter sequences, give more of them"));
+    }
+    Ok(())
+}
+
+fn measure(
+    spec: &EvalLossSpec,
+    context: &Context,
+    model: &Gpt2,
+    tokens: &PackedTokens,
+    tokenizer: &TextTokenizer,
+) -> Result<LossReport> {
+    let length = tokens.sequence_length();
+    let cap = spec.sequences.and_then(|cap| usize::try_from(cap).ok()).unwrap_or(usize::MAX);
+    let sequences = tokens.sequences().min(cap);
+    context.progress.start("", Unit::Tokens, Some((sequences * (length - 1)) as u64));
+    let bytes = |id: u32| (id != tokenizer.end_of_text()).then(|| tokenizer.token_bytes(id).len() as u64);
+    let mut tally = Tally::default();
+    let mut ids = Vec::with_capacity(spec.batch.min(sequences) * length);
+    for first in (0..sequences).step_by(spec.batch) {
+        context.cancel.check()?;
+        ids.clear();
+        let batch = first..first.saturating_add(spec.batch).min(sequences);
+        batch.into_iter().try_for_each(|sequence| tokens.read(sequence, &mut ids))?;
+        let losses = token_losses(model, &ids, length)?;
+        for (ids, losses) in ids.chunks_exact(length).zip(losses.chunks_exact(length - 1)) {
+            tally.add(losses.iter().zip(&ids[1..]).map(|(loss, id)| (*loss, bytes(*id))))?;
+        }
+        context.progress.add(losses.len() as u64);
+    }
+    Ok(tally.report(length as u64, tokens.sequences() as u64))
+}

@@ -1,0 +1,12 @@
+//! The stage's share of threads.
+
+use contract::{Context, Result, StageError};
+
+/// Runs `work` on the stage's share of threads: Burn's CPU backend computes on the rayon pool of the calling thread.
+///
+/// # Errors
+/// When the threads cannot be started, and those of `work`.
+pub fn on_threads<T: Send>(context: &Context, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(context.resources.threads.max(1)).build();
+    pool.map_err(|error| StageError::new(format!("cannot start threads: {error}")))?.install(work)
+}

@@ -1,0 +1,240 @@
+//! The stage kind `eval-completions`.
+
+mod support;
+
+use std::fs;
+
+use contract::error::Failure;
+use contract::harness::Harness;
+use contract::{InputTree, Kind, Note, StageError};
+use evaluate::EvalCompletions;
+use model::{Gpt2, Gpt2Config};
+use serde_json::{Value, json};
+use support::{SIZES, gpt2, model_tree, random_gpt2, reciting_gpt2, tokenizer_tree};
+use tempfile::TempDir;
+
+struct Bench {
+    harness: Harness,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new(config: &Gpt2Config, model: &Gpt2) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut harness = Harness::new(folder.path());
+        harness
+            .connect("model", &model_tree(&folder.path().join("model"), config, model))
+            .connect("tokenizer", &tokenizer_tree(&folder.path().join("tokenizer"), 0));
+        Self { harness, folder }
+    }
+
+    fn tree(&mut self, settings: Value) -> InputTree {
+        self.harness.run::<EvalCompletions>(settings).unwrap().remove("report").unwrap()
+    }
+
+    fn report(&mut self, settings: Value) -> Value {
+        let tree = self.tree(settings);
+        serde_json::from_slice(&fs::read(&tree.required("completions.json").unwrap().location).unwrap()).unwrap()
+    }
+
+    fn page(&mut self, settings: Value) -> String {
+        let tree = self.tree(settings);
+        fs::read_to_string(&tree.required("completions.md").unwrap().location).unwrap()
+    }
+
+    fn failure(&mut self, settings: Value) -> Failure {
+        match self.harness.run::<EvalCompletions>(settings) {
+            Err(StageError::Failed(failure)) => *failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let text = |note| if let Note::Warning { text } = note { Some(text) } else { None };
+        self.harness.progress.drain().into_iter().filter_map(text).collect()
+    }
+}
+
+/// A bench whose model writes `text` after each prompt.
+fn reciting(text: &str) -> Bench {
+    let (config, model) = reciting_gpt2(text);
+    Bench::new(&config, &model)
+}
+
+/// One prompt, completed once and greedily.
+fn once(prompt: &str) -> Value {
+    json!({ "prompts": [{ "text": prompt }], "completions": 1, "temperature": 0.0 })
+}
+
+#[test]
+fn the_default_prompts_are_four_and_each_is_completed_four_times() {
+    let report = Bench::new(&SIZES, &random_gpt2(1)).report(json!({}));
+    let prompts = report["prompts"].as_array().unwrap();
+    assert_eq!(prompts.len(), 4);
+    assert_eq!(
+        prompts[0]["text"].as_str().unwrap().lines().next().unwrap(),
+        "def area_of_rectangle(a: float, b: float):"
+    );
+    assert_eq!(
+        [64, 64, 64, 96].map(Value::from).as_slice(),
+        prompts.iter().map(|p| p["max_length"].clone()).collect::<Vec<_>>()
+    );
+    assert!(prompts.iter().all(|prompt| prompt["completions"].as_array().unwrap().len() == 4));
+    assert_eq!((&report["temperature"], &report["top_p"], &report["top_k"]), (&json!(0.4), &json!(0.95), &json!(0)));
+}
+
+#[test]
+fn settings_at_their_default_are_not_in_the_key() {
+    let stage =
+        Kind::of::<EvalCompletions>().parse(json!({ "temperature": 0.4, "top_k": 0 }).as_object().unwrap()).unwrap();
+    assert!(stage.spec().is_empty(), "{:?}", stage.spec());
+    let stage =
+        Kind::of::<EvalCompletions>().parse(json!({ "prompts": [{ "text": "x" }] }).as_object().unwrap()).unwrap();
+    assert_eq!(stage.spec()["prompts"], json!([{ "text": "x", "max_length": 64 }]));
+}
+
+#[test]
+fn a_completion_is_cut_at_the_first_block_and_its_end_is_trimmed() {
+    let report = reciting("abc \t\ndefghi").report(once("x"));
+    let completion = &report["prompts"][0]["completions"][0];
+    assert_eq!(*completion, json!({ "text": "abc", "tokens": 9, "ended": "stop", "blank": false }));
+}
+
+#[test]
+fn a_completion_without_a_block_goes_on_to_the_end_of_the_text() {
+    let report = reciting("    return 1".trim_start()).report(once("x"));
+    // "return" has the letter r twice, so that the recital goes round; a text of distinct letters does not.
+    assert_eq!(report["prompts"][0]["completions"][0]["ended"], "max-length");
+    let report = reciting("abcdef").report(once("x"));
+    let completion = &report["prompts"][0]["completions"][0];
+    assert_eq!(*completion, json!({ "text": "abcdef", "tokens": 6, "ended": "end-of-text", "blank": false }));
+}
+
+#[test]
+fn white_space_alone_is_a_blank_completion() {
+    let mut bench = reciting(" \t\n#");
+    let report = bench.report(once("x"));
+    let completion = &report["prompts"][0]["completions"][0];
+    assert_eq!(*completion, json!({ "text": "", "tokens": 4, "ended": "stop", "blank": true }));
+    assert_eq!((&report["completions"], &report["blank"]), (&json!(1), &json!(1)));
+    assert!(bench.page(once("x")).contains("*White space only.*"));
+}
+
+#[test]
+fn stops_are_settings() {
+    let mut settings = once("x");
+    settings["stops"] = json!(["e", "c"]);
+    assert_eq!(reciting("abcdef").report(settings)["prompts"][0]["completions"][0]["text"], "ab");
+}
+
+#[test]
+fn characters_of_several_bytes_come_back_whole_and_cut_ones_are_marked() {
+    let report = reciting("é").report(once("x"));
+    assert_eq!(report["prompts"][0]["completions"][0]["text"], "é");
+    let cut = json!({ "prompts": [{ "text": "x", "max_length": 2 }], "completions": 1, "temperature": 0.0 });
+    let report = reciting("é").report(cut);
+    let completion = &report["prompts"][0]["completions"][0];
+    assert_eq!((&completion["text"], &completion["ended"]), (&json!("\u{fffd}"), &json!("max-length")));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    let mut bench = Bench::new(&SIZES, &random_gpt2(2));
+    let settings = json!({ "prompts": [{ "text": "def f" }, { "text": "import" }], "temperature": 1.0 });
+    let first = bench.tree(settings.clone()).digest;
+    bench.harness.resources.threads = 1;
+    assert_eq!(bench.tree(settings.clone()).digest, first);
+    bench.harness.seed = 2;
+    assert_ne!(bench.tree(settings).digest, first);
+}
+
+#[test]
+fn another_prompt_at_the_end_or_another_batch_changes_no_completion() {
+    let mut bench = Bench::new(&SIZES, &random_gpt2(2));
+    let completed = |bench: &mut Bench, settings: Value| bench.report(settings)["prompts"][0].clone();
+    let one = json!({ "prompts": [{ "text": "def f" }], "temperature": 1.0 });
+    let two = json!({ "prompts": [{ "text": "def f" }, { "text": "import os" }], "temperature": 1.0, "batch": 3 });
+    assert_eq!(completed(&mut bench, one), completed(&mut bench, two));
+}
+
+#[test]
+fn a_prompt_without_room_is_warned_of_and_the_others_are_completed() {
+    let mut bench = reciting("abc");
+    let long = "y".repeat(200);
+    let report = bench.report(json!({
+        "prompts": [{ "text": "yyyy", "max_length": 4 }, { "text": long, "max_length": 300 }, { "text": "y" }],
+        "completions": 1,
+        "temperature": 0.0,
+    }));
+    let ended = |number: usize| report["prompts"][number]["completions"][0]["ended"].as_str().unwrap();
+    assert_eq!([ended(0), ended(1), ended(2)], ["no-room", "no-room", "end-of-text"]);
+    assert_eq!(
+        bench.warnings(),
+        [
+            "prompt 1 has 4 tokens: its max_length of 4 leaves no room to complete it",
+            "prompt 2 has 200 tokens: the model, which reads 96, has no room to complete it",
+        ]
+    );
+}
+
+#[test]
+fn an_empty_prompt_starts_a_new_document() {
+    let report = reciting("abc").report(once(""));
+    assert_eq!(report["prompts"][0]["completions"][0]["text"], "abc");
+    assert_eq!(report["prompts"][0]["tokens"], 1);
+}
+
+#[test]
+fn the_page_shows_prompts_and_completions() {
+    let mut settings = once("x = ```");
+    settings["completions"] = json!(2);
+    assert_eq!(
+        reciting("abc").page(settings),
+        "# Completions\n\n\
+         Temperature 0, top-p 0.95, top-k 0, seed 1. 2 completions, 0 of them blank.\n\n\
+         ## Prompt 1\n\n\
+         ````python\nx = ```\n````\n\n\
+         7 tokens of at most 64; 1 of 2 completions are distinct.\n\n\
+         1 of 2 (3 tokens, ended by end-of-text):\n\n\
+         ```python\nabc\n```\n\n\
+         2 of 2 (3 tokens, ended by end-of-text):\n\n\
+         ```python\nabc\n```\n"
+    );
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    let settings = json!({
+        "prompts": [{ "text": "x", "max_length": 0 }], "completions": 0, "batch": 0, "temperature": -1.0, "top_p": 0.0,
+        "stops": ["a", ""],
+    });
+    assert_eq!(
+        Bench::new(&SIZES, &random_gpt2(1)).failure(settings).message,
+        "completions: must be at least 1; batch: must be at least 1; temperature: must be at least 0; \
+         top_p: must be above 0 and at most 1; prompts[0].max_length: must be at least 1; stops[1]: is empty"
+    );
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_is_an_error() {
+    let mut bench = Bench::new(&SIZES, &random_gpt2(1));
+    let larger = tokenizer_tree(&bench.folder.path().join("larger"), 1);
+    bench.harness.connect("tokenizer", &larger);
+    let failure = bench.failure(json!({}));
+    assert_eq!(failure.message, "the tokenizer has 258 ids, but the model's vocabulary has 257");
+    assert!(failure.hint.is_some());
+}
+
+#[test]
+fn a_model_whose_training_diverged_is_an_error() {
+    let model = gpt2(&SIZES, |tensor| vec![f32::NAN; tensor.size()]);
+    let failure = Bench::new(&SIZES, &model).failure(once("ab"));
+    assert_eq!(failure.message, "the model's logits at position 2 of prompt 1 are not finite");
+}
+
+#[test]
+fn it_stops_when_it_is_asked_to() {
+    let mut bench = Bench::new(&SIZES, &random_gpt2(1));
+    bench.harness.cancel.set();
+    assert!(matches!(bench.harness.run::<EvalCompletions>(once("x")), Err(StageError::Interrupted)));
+}

@@ -1,0 +1,220 @@
+//! The stage kind `eval-loss`.
+
+mod support;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::error::Failure;
+use contract::harness::Harness;
+use contract::{InputTree, StageError};
+use evaluate::EvalLoss;
+use evaluate::tally::Tally;
+use model::Gpt2;
+use serde_json::{Value, json};
+use support::{END, SIZES, gpt2, model_tree, random_gpt2, tokenizer_tree, tokens_tree};
+use tempfile::TempDir;
+
+/// Ids that a model can read, from a formula.
+fn sequences(count: usize, length: usize) -> Vec<Vec<u32>> {
+    let id = |at: usize| if at % 11 == 7 { END } else { (at * at + 3 * at) as u32 % 256 };
+    (0..count).map(|sequence| (0..length).map(|at| id(sequence * length + at)).collect()).collect()
+}
+
+struct Bench {
+    harness: Harness,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new(model: &Gpt2, sequences: &[Vec<u32>]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut harness = Harness::new(folder.path());
+        harness
+            .connect("model", &model_tree(&folder.path().join("model"), &SIZES, model))
+            .connect("tokens", &tokens_tree(&folder.path().join("tokens"), 257, sequences))
+            .connect("tokenizer", &tokenizer_tree(&folder.path().join("tokenizer"), 0));
+        Self { harness, folder }
+    }
+
+    fn tree(&mut self, settings: Value) -> InputTree {
+        self.harness.run::<EvalLoss>(settings).unwrap().remove("report").unwrap()
+    }
+
+    fn report(&mut self, settings: Value) -> Value {
+        let tree = self.tree(settings);
+        let text = std::fs::read(&tree.required("report.json").unwrap().location).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    fn failure(&mut self, settings: Value) -> Failure {
+        match self.harness.run::<EvalLoss>(settings) {
+            Err(StageError::Failed(failure)) => *failure,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The loss of each predicted token by the plain forward pass of its sequence alone, in `f64`.
+fn plain_losses(model: &Gpt2, ids: &[u32]) -> Vec<f64> {
+    let data = TensorData::new(ids.iter().map(|&id| id as i32).collect::<Vec<_>>(), [1, ids.len()]);
+    let logits = model.forward(Tensor::<2, Int>::from_data(data, &Device::flex()));
+    let logits = logits.into_data().try_to_vec::<f32>().unwrap();
+    let loss = |(row, target): (&[f32], &u32)| {
+        let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+        sum.ln() - f64::from(row[*target as usize])
+    };
+    logits.chunks(SIZES.vocabulary).zip(&ids[1..]).map(loss).collect()
+}
+
+fn assert_close(found: &Value, expected: f64) {
+    let found = found.as_f64().unwrap();
+    assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{found} is not {expected}");
+}
+
+#[test]
+fn the_measures_are_those_of_the_plain_forward_pass() {
+    let (model, sequences) = (random_gpt2(1), sequences(5, 32));
+    let losses: Vec<Vec<f64>> = sequences.iter().map(|ids| plain_losses(&model, ids)).collect();
+    let all: Vec<f64> = losses.concat();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    let targets: Vec<u32> = sequences.iter().flat_map(|ids| ids[1..].to_vec()).collect();
+    let text: Vec<f64> = all.iter().zip(&targets).filter(|(_, id)| **id != END).map(|(loss, _)| *loss).collect();
+    // Each text token of this tokenizer is one byte.
+    let bits = text.iter().sum::<f64>() / std::f64::consts::LN_2 / text.len() as f64;
+    let means: Vec<f64> = losses.iter().map(|losses| losses.iter().sum::<f64>() / 31.0).collect();
+    let variance = means.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / 4.0;
+
+    let report = Bench::new(&model, &sequences).report(json!({}));
+    assert_close(&report["loss"], mean);
+    assert_close(&report["perplexity"], mean.exp());
+    assert_close(&report["bits_per_byte"], bits);
+    assert_close(&report["standard_error"], (variance / 5.0).sqrt());
+    assert_eq!(report["tokens"], 5 * 31);
+    assert_eq!(report["text_tokens"], text.len());
+    assert!(text.len() < 5 * 31, "some targets are the end of a text");
+    assert_eq!((&report["sequences"], &report["sequences_in_all"]), (&json!(5), &json!(5)));
+}
+
+#[test]
+fn a_model_that_knows_nothing_has_the_loss_of_a_uniform_choice() {
+    let model = gpt2(&SIZES, |tensor| vec![0.0; tensor.size()]);
+    let report = Bench::new(&model, &sequences(3, 16)).report(json!({}));
+    assert_close(&report["loss"], 257f64.ln());
+    assert_close(&report["perplexity"], 257.0);
+    assert_close(&report["bits_per_byte"], 257f64.log2());
+}
+
+#[test]
+fn a_batch_of_another_size_gives_the_same_measures() {
+    let mut bench = Bench::new(&random_gpt2(2), &sequences(7, 24));
+    let one = bench.report(json!({ "batch": 1 }));
+    for batch in [2, 7, 100] {
+        let other = bench.report(json!({ "batch": batch }));
+        for measure in ["loss", "perplexity", "bits_per_byte", "standard_error"] {
+            assert_close(&other[measure], one[measure].as_f64().unwrap());
+        }
+    }
+}
+
+#[test]
+fn equal_inputs_give_equal_bytes_for_any_number_of_threads() {
+    let mut bench = Bench::new(&random_gpt2(2), &sequences(7, 24));
+    let two = bench.tree(json!({}));
+    bench.harness.resources.threads = 1;
+    assert_eq!(bench.tree(json!({})).digest, two.digest);
+}
+
+#[test]
+fn a_cap_takes_the_first_sequences() {
+    let (model, sequences) = (random_gpt2(3), sequences(6, 16));
+    let capped = Bench::new(&model, &sequences).report(json!({ "sequences": 2 }));
+    let first = Bench::new(&model, &sequences[..2]).report(json!({}));
+    assert_eq!(capped["loss"], first["loss"]);
+    assert_eq!((&capped["sequences"], &capped["sequences_in_all"]), (&json!(2), &json!(6)));
+    let tree = Bench::new(&model, &sequences).report(json!({ "sequences": 100 }));
+    assert_eq!(tree["sequences"], 6);
+}
+
+#[test]
+fn a_single_sequence_has_no_standard_error_and_text_that_ends_no_bits_per_byte() {
+    let report = Bench::new(&random_gpt2(3), &[vec![1, END, END]]).report(json!({}));
+    assert_eq!((&report["standard_error"], &report["bits_per_byte"]), (&Value::Null, &Value::Null));
+    assert_eq!(report["tokens"], 2);
+}
+
+#[test]
+fn the_report_for_people_says_what_was_measured() {
+    let model = gpt2(&SIZES, |tensor| vec![0.0; tensor.size()]);
+    let mut bench = Bench::new(&model, &[vec![1, 2, 3, END], vec![4, 5, 6, 7], vec![1, 2, 3, 4]]);
+    let tree = bench.tree(json!({ "sequences": 2 }));
+    let text = std::fs::read_to_string(&tree.required("report.md").unwrap().location).unwrap();
+    assert_eq!(
+        text,
+        "# Loss\n\n\
+         | measure | value |\n\
+         |---|---|\n\
+         | loss (nats a token) | 5.5491 |\n\
+         | standard error | 0.0000 |\n\
+         | perplexity | 257.0000 |\n\
+         | bits per byte | 8.0056 |\n\
+         | sequences | the first 2 of 3, 4 tokens each |\n\
+         | tokens predicted | 6 |\n\
+         | of these, text | 5, 5 bytes |\n"
+    );
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_errors_with_a_hint() {
+    let model = random_gpt2(1);
+    let message = |bench: &mut Bench| {
+        let failure = bench.failure(json!({}));
+        assert!(failure.hint.is_some(), "{failure}");
+        failure.message
+    };
+    let mut bench = Bench::new(&model, &sequences(2, 97));
+    assert_eq!(message(&mut bench), "the sequences have 97 tokens, but the model reads at most 96");
+    let mut bench = Bench::new(&model, &[]);
+    assert_eq!(message(&mut bench), "there is nothing to predict: 0 sequences of 8 tokens");
+    let mut bench = Bench::new(&model, &[vec![1], vec![2]]);
+    assert_eq!(message(&mut bench), "there is nothing to predict: 2 sequences of 1 tokens");
+    let mut bench = Bench::new(&model, &sequences(2, 8));
+    let larger = tokenizer_tree(&bench.folder.path().join("larger"), 3);
+    bench.harness.connect("tokenizer", &larger);
+    assert_eq!(
+        message(&mut bench),
+        "the tokens were packed with another tokenizer: 257 ids, end-of-text 256, where this one has 260 ids, \
+         end-of-text 256"
+    );
+    let tokens = tokens_tree(&bench.folder.path().join("more"), 260, &sequences(2, 8));
+    bench.harness.connect("tokens", &tokens);
+    assert_eq!(message(&mut bench), "the tokens have 260 ids, but the model's vocabulary has 257");
+}
+
+#[test]
+fn a_model_whose_training_diverged_is_an_error() {
+    let model = gpt2(&SIZES, |tensor| vec![f32::NAN; tensor.size()]);
+    let failure = Bench::new(&model, &sequences(2, 8)).failure(json!({}));
+    assert_eq!(failure.message, "the loss of sequence 0 is not a finite number");
+}
+
+#[test]
+fn settings_of_zero_are_errors() {
+    let failure = Bench::new(&random_gpt2(1), &sequences(2, 8)).failure(json!({ "batch": 0, "sequences": 0 }));
+    assert_eq!(failure.message, "batch: must be at least 1; sequences: must be at least 1");
+}
+
+#[test]
+fn it_stops_when_it_is_asked_to() {
+    let mut bench = Bench::new(&random_gpt2(1), &sequences(2, 8));
+    bench.harness.cancel.set();
+    assert!(matches!(bench.harness.run::<EvalLoss>(json!({})), Err(StageError::Interrupted)));
+}
+
+#[test]
+fn a_token_of_several_bytes_counts_them_all() {
+    let mut tally = Tally::default();
+    tally.add([(2.0, Some(4)), (1.0, Some(2)), (9.0, None)]).unwrap();
+    let report = tally.report(4, 1);
+    assert_eq!(report.loss, 4.0);
+    assert_eq!(report.bits_per_byte, Some(3.0 / (std::f64::consts::LN_2 * 6.0)));
+    assert_eq!((report.text_tokens, report.text_bytes, report.tokens), (2, 6, 3));
+}
