@@ -115,6 +115,22 @@ impl Header {
     }
 }
 
+/// Appends ids as the file holds them, `width` bytes each; 2 only where every id is below 65,536.
+pub(crate) fn encode_ids(ids: &[u32], width: usize, into: &mut Vec<u8>) {
+    match width {
+        2 => into.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
+        _ => into.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+    }
+}
+
+/// Appends the ids that the file holds as these bytes.
+pub(crate) fn decode_ids(bytes: &[u8], width: usize, into: &mut Vec<u32>) {
+    match width {
+        2 => into.extend(bytes.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]])))),
+        _ => into.extend(bytes.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]))),
+    }
+}
+
 fn malformed(problem: &str) -> StageError {
     StageError::new(format!("{FILE} is not a file of packed tokens: {problem}"))
 }
@@ -187,11 +203,7 @@ impl PackedTokens {
         let size = self.sequence_length() * self.header.width();
         let bytes = &self.map[HEADER_SIZE + sequence * size..][..size];
         let before = into.len();
-        if self.header.width() == 2 {
-            into.extend(bytes.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]]))));
-        } else {
-            into.extend(bytes.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])));
-        }
+        decode_ids(bytes, self.header.width(), into);
         let highest = into[before..].iter().copied().max().unwrap_or(0);
         if highest >= self.header.vocabulary {
             into.truncate(before);
@@ -236,10 +248,7 @@ impl<W: Write> PackedWriter<W> {
         let more = || malformed("more ids were written than its header says");
         self.left = self.left.checked_sub(ids.len() as u64).ok_or_else(more)?;
         self.bytes.clear();
-        match self.header.width() {
-            2 => self.bytes.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
-            _ => self.bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
-        }
+        encode_ids(ids, self.header.width(), &mut self.bytes);
         self.inner.write_all(&self.bytes)?;
         Ok(())
     }

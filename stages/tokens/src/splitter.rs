@@ -45,6 +45,24 @@ pub fn words(text: &str) -> Words<'_> {
     Words { rest: text, classes: &CLASSES }
 }
 
+/// `text` in pieces of about `bytes`, cut where a word ends: the words of the pieces are those of the text.
+pub fn pieces(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut end = rest.len();
+        if end > bytes {
+            let mut ends = words(rest).scan(0, |end, word| {
+                *end += word.len();
+                Some(*end)
+            });
+            end = ends.find(|end| *end >= bytes).unwrap_or(end);
+        }
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// See [`words`].
 #[derive(Debug, Clone)]
 pub struct Words<'a> {

@@ -57,7 +57,7 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// As [`TextTokenizer::open`].
-    pub fn from_json(json: Value, end_of_text: &str) -> Result<Self> {
+    pub fn from_json(mut json: Value, end_of_text: &str) -> Result<Self> {
         let fault = |problem: String| StageError::new(format!("{FILE} {problem}"));
         let kind = |part: &str| json.get(part).and_then(|part| part.get("type")).and_then(Value::as_str);
         if kind("model") != Some("BPE") || kind("pre_tokenizer") != Some("ByteLevel") || kind("normalizer").is_some() {
@@ -80,6 +80,8 @@ impl TextTokenizer {
             bytes.extend_from_slice(raw.as_deref().unwrap_or(token.as_bytes()));
             ends.push(bytes.len());
         }
+        // What belongs to training a model with batches, not to the ids of a text.
+        (json["truncation"], json["padding"], json["model"]["dropout"]) = (Value::Null, Value::Null, Value::Null);
         let encoder = fastokens::Tokenizer::from_json(json).map_err(|error| fault(format!("cannot be used: {error}")))?;
         Ok(Self { encoder, bytes, ends, end_of_text: end })
     }

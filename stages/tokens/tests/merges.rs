@@ -1,6 +1,6 @@
 //! Counting and learning against `tokenizers`' trainer.
 
-mod export;
+mod corpus;
 
 use std::collections::BTreeMap;
 
@@ -120,7 +120,7 @@ fn overlapping_pairs_are_merged_from_the_left() {
 
 #[test]
 fn a_real_export_gives_the_tokens_of_the_reference() {
-    let Some(texts) = export::texts(1000) else { return };
+    let Some(texts) = corpus::texts(1000) else { return };
     assert_eq!(tokens(&ours(&count(&texts, usize::MAX), 4000, 0)), theirs(&texts, 4000, 0));
 }
 

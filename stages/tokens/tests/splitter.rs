@@ -1,6 +1,6 @@
 //! The hand-written splitter against the regex of `tokenizers`.
 
-mod export;
+mod corpus;
 
 use proptest::prelude::*;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -84,7 +84,7 @@ proptest! {
 
 #[test]
 fn real_files_are_cut_as_the_regex_cuts_them() {
-    let Some(texts) = export::texts(300) else { return };
+    let Some(texts) = corpus::texts(300) else { return };
     for text in &texts {
         let theirs = reference(text);
         assert!(words(text).eq(theirs.iter().map(String::as_str)), "{}", &text[..text.len().min(200)]);

@@ -1,0 +1,182 @@
+//! The stage kind `pack`: documents to sequences of fixed length ([`crate::packed`]), which training reads.
+//!
+//! Every document is tokenised whole and followed by the end-of-text token; the documents are joined in an order that
+//! the run's seed draws; the stream is cut into sequences, across documents, and what is left at its end is dropped, once
+//! a split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
+//! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
+//!
+//! | file of `train` and `valid` | what |
+//! |---|---|
+//! | `tokens.bin` | the sequences |
+//! | `documents.bin` | which document lies where ([`crate::index`]) |
+
+mod order;
+mod split;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+
+use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tables::Table;
+
+use crate::packed::{self, Header, PackedWriter};
+use crate::text::{self, TextTokenizer};
+use split::Packer;
+
+pub use split::Ledger;
+
+/// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
+/// the run's seed; writes a ledger of every token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Settings {
+    /// Tokens a sequence: what the model sees at once.
+    pub sequence_length: u32,
+    /// What is shuffled.
+    pub shuffle: Shuffle,
+}
+
+/// What is shuffled, by draws of the run's seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shuffle {
+    /// The documents, before they are joined.
+    #[default]
+    Documents,
+    /// The documents, and then the sequences, so that those of one long document lie far apart.
+    Sequences,
+    /// Nothing: the order of the table.
+    None,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { sequence_length: 1024, shuffle: Shuffle::default() }
+    }
+}
+
+/// Nothing that leaves the tokens as they are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Exec {}
+
+/// The stage kind `pack`.
+#[derive(Debug)]
+pub struct Pack;
+
+impl Stage for Pack {
+    type Spec = Settings;
+    type Exec = Exec;
+
+    const KIND: &'static str = "pack";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("train", PortType::Documents, "the documents to train on")
+            .input("tokenizer", PortType::Tokenizer, "what turns them into ids")
+            .optional_input("valid", PortType::Documents, "the documents to evaluate on")
+            .output("train", PortType::Tokens, "sequences of the documents to train on")
+            .output("valid", PortType::Tokens, "sequences of the documents to evaluate on; none where there are no documents")
+            .output("report", PortType::Report, "where every token went: report.json, report.md")
+    }
+
+    fn check(settings: &Settings, _: &Exec) -> Vec<Problem> {
+        if settings.sequence_length < 2 {
+            let problem = Problem::new("sequence_length", "a sequence has at least two tokens: one predicts the next");
+            return vec![problem.hint("1024 is usual for GPT-2")];
+        }
+        Vec::new()
+    }
+
+    fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {
+        run(settings, context)
+    }
+}
+
+/// What `report.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Tokens a sequence.
+    pub sequence_length: u32,
+    /// What was shuffled.
+    pub shuffle: Shuffle,
+    /// Ids in all.
+    pub vocabulary: u32,
+    /// Bytes an id in the packed file.
+    pub bytes_per_id: usize,
+    /// The ledger of each split.
+    pub splits: BTreeMap<String, Ledger>,
+}
+
+fn run(settings: &Settings, context: &Context) -> Result<()> {
+    let tree = context.inputs.tree("tokenizer")?;
+    let tokenizer = TextTokenizer::open(tree)?;
+    let json = fs::read(&tree.required(text::FILE)?.location)?;
+    let mut reference = tokenizers::Tokenizer::from_bytes(json)
+        .map_err(|error| StageError::new(format!("{} does not load in tokenizers: {error}", text::FILE)))?;
+    reference.set_encode_special_tokens(true);
+    let packer = Packer { settings, context, tokenizer: &tokenizer, reference: &reference };
+    let header = Header {
+        vocabulary: tokenizer.vocabulary(),
+        end_of_text: tokenizer.end_of_text(),
+        sequence_length: settings.sequence_length.into(),
+        sequences: 0,
+        documents: 0,
+        text_bytes: 0,
+    };
+    let mut splits = BTreeMap::new();
+    for name in ["train", "valid"] {
+        let output = context.outputs.tree(name)?;
+        let Some(tree) = context.inputs.get(name) else {
+            PackedWriter::new(output.create(packed::FILE)?, header)?.finish()?.finish()?;
+            continue;
+        };
+        let ledger = packer.pack(name, &Table::open(tree)?, output)?;
+        if ledger.sequences == 0 {
+            context.progress.warn(format!(
+                "'{name}' has {} tokens, which fill no sequence of {}",
+                ledger.tokens, settings.sequence_length
+            ));
+        }
+        splits.insert(name.to_owned(), ledger);
+    }
+    let report = Report {
+        sequence_length: settings.sequence_length,
+        shuffle: settings.shuffle,
+        vocabulary: tokenizer.vocabulary(),
+        bytes_per_id: header.width(),
+        splits,
+    };
+    let output = context.outputs.tree("report")?;
+    output.write_json("report.json", &report)?;
+    output.write("report.md", markdown(&report).as_bytes())
+}
+
+fn markdown(report: &Report) -> String {
+    let mut text = format!(
+        "# Packed tokens\n\nSequences of {} tokens from a vocabulary of {}, {} bytes an id.\n\n| split | documents | tokens in | end of text | emitted | dropped at the tail | sequences | utilisation | characters a token | bytes a token |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        report.sequence_length, report.vocabulary, report.bytes_per_id
+    );
+    for (name, ledger) in &report.splits {
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {} | {} | {} | {} | {} | {:.6} | {:.4} | {:.4} |",
+            ledger.documents,
+            ledger.tokens,
+            ledger.end_of_text_tokens,
+            ledger.emitted,
+            ledger.dropped,
+            ledger.sequences,
+            ledger.utilisation,
+            ledger.characters_per_token,
+            ledger.bytes_per_token
+        );
+    }
+    text
+}

@@ -1,0 +1,304 @@
+//! Packs one split: documents to tokens in parallel, the tokens in order, the order cut into sequences.
+//!
+//! 1. Each part's documents are tokenised, each with the end-of-text token after it, into a scratch file of its own; a
+//!    record of each document goes to the [`Recorder`]. Every document is decoded again and must give its bytes; one in
+//!    [`CHECK_ONE_IN`] and the first of each part are encoded by `tokenizers` too and must give the same ids.
+//! 2. The records come back in order and the tokens are joined into one stream, less the tail that fills no sequence.
+//! 3. The stream is written as the packed file, whole or, with shuffled sequences, from place to place.
+//!
+//! Disk: twice the tokens, in scratch. Memory: a row group of text and its ids for each thread, and a part of the records.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use contract::{Context, Digest, Draw, OutputTree, Result, StageError, Unit};
+use memmap2::Mmap;
+use serde::Serialize;
+use tables::{Part, Table, each_part};
+
+use crate::documents;
+use crate::index::{self, Entry, IndexWriter};
+use crate::pack::order::{Record, Recorder};
+use crate::pack::{Settings, Shuffle};
+use crate::packed::{self, Header, PackedWriter};
+use crate::permutation::Permutation;
+use crate::splitter::pieces;
+use crate::text::TextTokenizer;
+
+/// How many documents one that the reference encodes too stands for.
+const CHECK_ONE_IN: u64 = 2000;
+/// Longer texts are tokenised piece by piece.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// Where every token of a split went. `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Ledger {
+    /// Documents.
+    pub documents: u64,
+    /// Their characters.
+    pub characters: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Tokens of their text.
+    pub text_tokens: u64,
+    /// End-of-text tokens: one a document.
+    pub end_of_text_tokens: u64,
+    /// All tokens in.
+    pub tokens: u64,
+    /// Tokens in sequences.
+    pub emitted: u64,
+    /// Tokens of the tail that fills no sequence.
+    pub dropped: u64,
+    /// Bytes of text of the tokens in sequences.
+    pub emitted_bytes: u64,
+    /// Sequences.
+    pub sequences: u64,
+    /// The part of the tokens in that is in sequences.
+    pub utilisation: f64,
+    /// Characters a token of text.
+    pub characters_per_token: f64,
+    /// Bytes a token of text.
+    pub bytes_per_token: f64,
+    /// Documents that `tokenizers` encoded too, to equal ids.
+    pub checked: u64,
+}
+
+/// What all splits are packed with.
+pub struct Packer<'a> {
+    pub settings: &'a Settings,
+    pub context: &'a Context,
+    pub tokenizer: &'a TextTokenizer,
+    /// `tokenizers`, with special tokens in text as ordinary text.
+    pub reference: &'a tokenizers::Tokenizer,
+}
+
+impl Packer<'_> {
+    /// Packs a table into `tokens.bin` and `documents.bin` of an output.
+    pub fn pack(&self, name: &str, table: &Table, output: &OutputTree) -> Result<Ledger> {
+        let scratch = self.context.scratch.join(name);
+        fs::create_dir_all(&scratch)?;
+        let recorder = Recorder::create(&scratch.join("records"))?;
+        self.context.progress.start(&format!("tokenise {name}"), Unit::Rows, Some(table.rows()));
+        let parts: Vec<_> = table.parts().iter().zip(0u32..).collect();
+        let ledgers =
+            each_part(self.context, &parts, |(part, number)| self.tokenise(part, *number, &scratch, &recorder))?;
+        let mut ledger = ledgers.into_iter().fold(Ledger::default(), Ledger::plus);
+        ledger.close(self.settings.sequence_length)?;
+        let stream = scratch.join("stream");
+        self.gather(&scratch, parts.len(), recorder, &stream, &mut ledger, output)?;
+        self.write(name, &stream, &ledger, output)?;
+        fs::remove_dir_all(&scratch)?;
+        Ok(ledger)
+    }
+
+    fn tokenise(&self, part: &Part, number: u32, scratch: &Path, recorder: &Recorder) -> Result<Ledger> {
+        let draw = Draw::new(self.context.seed, "pack documents");
+        let check = Draw::new(self.context.seed, "pack check");
+        let mut ledger = Ledger::default();
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(part_file(scratch, number))?);
+        let (mut row, mut bytes, mut ids) = (0, Vec::new(), Vec::new());
+        for batch in documents::texts(part)? {
+            let (batch, texts) = batch?;
+            let mut records = Vec::with_capacity(texts.iter().len());
+            for (id, text) in batch.iter().zip(&texts) {
+                self.context.cancel.check()?;
+                let (Some(id), Some(text)) = (id, text) else { continue };
+                let digest: Digest = id.parse().map_err(|error| StageError::new(format!("{error}")))?;
+                let start = ledger.tokens;
+                for piece in pieces(text, PIECE_BYTES) {
+                    ids.clear();
+                    ids.extend(self.tokenizer.encode(piece)?);
+                    if row == 0 || check.bits(id.as_bytes()).is_multiple_of(CHECK_ONE_IN) {
+                        self.compare(id, piece, &ids)?;
+                        ledger.checked += u64::from(piece.as_ptr() == text.as_ptr());
+                    }
+                    self.decodes(id, piece, &ids)?;
+                    self.write_ids(&ids, &mut bytes, &mut file)?;
+                    ledger.text_tokens += ids.len() as u64;
+                    ledger.tokens += ids.len() as u64;
+                }
+                self.write_ids(&[self.tokenizer.end_of_text()], &mut bytes, &mut file)?;
+                ledger.tokens += 1;
+                ledger.end_of_text_tokens += 1;
+                ledger.documents += 1;
+                ledger.characters += text.chars().count() as u64;
+                ledger.bytes += text.len() as u64;
+                let key = match self.settings.shuffle {
+                    Shuffle::None => u64::from(number) << 32 | row,
+                    Shuffle::Documents | Shuffle::Sequences => draw.bits(id.as_bytes()),
+                };
+                records.push(Record { key, id: digest, part: number, start, tokens: ledger.tokens - start });
+                row += 1;
+            }
+            recorder.add(&records)?;
+            self.context.progress.add(records.len() as u64);
+        }
+        file.flush()?;
+        Ok(ledger)
+    }
+
+    /// Whether `tokenizers` gives these ids.
+    fn compare(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
+        let encoding = self.reference.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| StageError::new(format!("tokenizers cannot encode {id}: {error}")))?;
+        if encoding.get_ids() == ids {
+            return Ok(());
+        }
+        Err(StageError::new(format!("document {id} has other ids than tokenizers gives it"))
+            .hint("this is a defect of the encoder with this tokenizer: please report it with the document"))
+    }
+
+    /// Whether the ids decode to the text.
+    fn decodes(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
+        let mut rest = text.as_bytes();
+        for token in ids {
+            rest = rest.strip_prefix(self.tokenizer.token_bytes(*token)).ok_or_else(|| {
+                StageError::new(format!("document {id} does not decode to its text"))
+                    .hint("the tokenizer lacks bytes: train one with a stage of kind 'tokenizer'")
+            })?;
+        }
+        if rest.is_empty() { Ok(()) } else { Err(StageError::new(format!("document {id} lost text when it was encoded"))) }
+    }
+
+    fn width(&self) -> usize {
+        self.header(&Ledger::default()).width()
+    }
+
+    fn write_ids(&self, ids: &[u32], bytes: &mut Vec<u8>, file: &mut impl Write) -> Result<()> {
+        bytes.clear();
+        packed::encode_ids(ids, self.width(), bytes);
+        Ok(file.write_all(bytes)?)
+    }
+
+    /// Joins the documents in order, without the tail.
+    fn gather(
+        &self,
+        scratch: &Path,
+        parts: usize,
+        recorder: Recorder,
+        stream: &Path,
+        ledger: &mut Ledger,
+        output: &OutputTree,
+    ) -> Result<()> {
+        let width = self.width();
+        let maps = (0u32..).take(parts).map(|number| map(&part_file(scratch, number))).collect::<Result<Vec<_>>>()?;
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(stream)?);
+        let head = index::Header {
+            documents: ledger.documents,
+            sequences: ledger.sequences,
+            permutation: (self.settings.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
+        };
+        let mut index = IndexWriter::new(output.create(index::FILE)?, head)?;
+        self.context.progress.start("join documents", Unit::Rows, Some(ledger.documents));
+        let (mut at, mut dropped_bytes, mut ids) = (0, 0, Vec::new());
+        recorder.in_order(self.context.resources.memory / 4, |record| {
+            self.context.cancel.check()?;
+            let place = record.start as usize * width..(record.start + record.tokens) as usize * width;
+            let map = maps[record.part as usize].as_deref().unwrap_or_default();
+            let bytes = map.get(place).ok_or_else(|| StageError::new("a scratch file changed under the stage"))?;
+            let kept = record.tokens.min(ledger.emitted.saturating_sub(at)) as usize * width;
+            file.write_all(&bytes[..kept])?;
+            ids.clear();
+            packed::decode_ids(&bytes[kept..], width, &mut ids);
+            let text = ids.iter().filter(|id| **id != self.tokenizer.end_of_text());
+            dropped_bytes += text.map(|id| self.tokenizer.token_bytes(*id).len() as u64).sum::<u64>();
+            index.push(Entry { id: record.id, start: at, tokens: record.tokens })?;
+            at += record.tokens;
+            self.context.progress.add(1);
+            Ok(())
+        })?;
+        file.flush()?;
+        index.finish()?.finish()?;
+        if at != ledger.tokens {
+            return Err(StageError::new(format!("{at} of {} tokens came back in order", ledger.tokens)));
+        }
+        ledger.emitted_bytes = ledger.bytes - dropped_bytes;
+        Ok(())
+    }
+
+    fn header(&self, ledger: &Ledger) -> Header {
+        Header {
+            vocabulary: self.tokenizer.vocabulary(),
+            end_of_text: self.tokenizer.end_of_text(),
+            sequence_length: self.settings.sequence_length.into(),
+            sequences: ledger.sequences,
+            documents: ledger.documents,
+            text_bytes: ledger.emitted_bytes,
+        }
+    }
+
+    fn permutation_key(&self) -> u64 {
+        Draw::new(self.context.seed, "pack sequences").bits(b"")
+    }
+
+    /// Writes the packed file from the stream.
+    fn write(&self, name: &str, stream: &Path, ledger: &Ledger, output: &OutputTree) -> Result<()> {
+        let header = self.header(ledger);
+        let size = header.sequence_length as usize * header.width();
+        let map = map(stream)?;
+        let stream = map.as_deref().unwrap_or_default();
+        let order = Permutation::new(self.permutation_key(), ledger.sequences);
+        self.context.progress.start(&format!("write {name}"), Unit::Tokens, Some(ledger.emitted));
+        let mut writer = PackedWriter::new(output.create(packed::FILE)?, header)?;
+        let mut ids = Vec::new();
+        for sequence in 0..ledger.sequences {
+            self.context.cancel.check()?;
+            let from = if self.settings.shuffle == Shuffle::Sequences { order.apply(sequence) } else { sequence };
+            let place = from as usize * size..(from as usize + 1) * size;
+            let bytes = stream.get(place).ok_or_else(|| StageError::new("a scratch file changed under the stage"))?;
+            ids.clear();
+            packed::decode_ids(bytes, header.width(), &mut ids);
+            writer.push(&ids)?;
+            self.context.progress.add(header.sequence_length);
+        }
+        writer.finish()?.finish()?;
+        Ok(())
+    }
+}
+
+impl Ledger {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            documents: self.documents + other.documents,
+            characters: self.characters + other.characters,
+            bytes: self.bytes + other.bytes,
+            text_tokens: self.text_tokens + other.text_tokens,
+            end_of_text_tokens: self.end_of_text_tokens + other.end_of_text_tokens,
+            tokens: self.tokens + other.tokens,
+            checked: self.checked + other.checked,
+            ..self
+        }
+    }
+
+    /// Cuts the tokens into sequences and proves that none is lost.
+    fn close(&mut self, sequence_length: u32) -> Result<()> {
+        let length = u64::from(sequence_length);
+        self.sequences = self.tokens / length;
+        self.emitted = self.sequences * length;
+        self.dropped = self.tokens - self.emitted;
+        let ratio = |numerator: u64, denominator: u64| numerator as f64 / denominator.max(1) as f64;
+        self.utilisation = ratio(self.emitted, self.tokens);
+        self.characters_per_token = ratio(self.characters, self.text_tokens);
+        self.bytes_per_token = ratio(self.bytes, self.text_tokens);
+        let conserved = self.text_tokens + self.end_of_text_tokens == self.tokens
+            && self.end_of_text_tokens == self.documents
+            && self.dropped < length;
+        if conserved { Ok(()) } else { Err(StageError::new(format!("the ledger does not add up: {self:?}"))) }
+    }
+}
+
+fn part_file(scratch: &Path, number: u32) -> PathBuf {
+    scratch.join(format!("part-{number}"))
+}
+
+/// A scratch file as bytes; `None` where it is empty, which cannot be mapped.
+fn map(path: &Path) -> Result<Option<Mmap>> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the file lies in the stage's own scratch folder, which one process at a time holds under the lock of its
+    // key; this stage wrote it to its end before and writes it no more.
+    Ok(Some(unsafe { Mmap::map(&file) }?))
+}
