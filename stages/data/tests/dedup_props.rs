@@ -19,6 +19,7 @@ use data::dedup::sort::Sorter;
 use data::dedup::tokens::Tokens;
 use data::dedup::workshop::Workshop;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 const THRESHOLD: f64 = 0.85;
 const LICENSES: [Option<&str>; 5] = [Some("mit"), Some("gpl-3.0"), Some("agpl-3.0"), Some("apache-2.0"), None];
@@ -215,8 +216,14 @@ fn by_identity(texts: &[Text], fates: &[Fate]) -> Vec<([u8; 32], Option<(Rule, [
     named
 }
 
+/// Failures are kept beside this file, and tried first from then on.
+fn config() -> ProptestConfig {
+    let persistence = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { cases: 64, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn decisions_are_those_of_the_specification(texts in prop::collection::vec(text(), 0..60)) {

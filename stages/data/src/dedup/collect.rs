@@ -20,8 +20,9 @@ use super::sort::Sorter;
 use super::tokens::{Tokens, set_hash};
 use super::workshop::Workshop;
 
-/// Elements that a reader gathers before it writes them.
-const BATCH: usize = 1 << 17;
+/// Elements and documents that a reader gathers before it hands them over.
+const ELEMENTS: usize = 1 << 17;
+const DOCUMENTS: usize = 1 << 11;
 
 /// How documents are looked at.
 #[derive(Debug, Clone)]
@@ -128,7 +129,7 @@ impl Reader<'_> {
         self.sets.extend_from_slice(set);
         let keys = lens.prefer.iter().map(|key| key.of(traits)).collect();
         self.pending.push(Pending { keys, document, buckets });
-        if self.sets.len() >= BATCH { self.flush() } else { Ok(()) }
+        if self.sets.len() < ELEMENTS && self.pending.len() < DOCUMENTS { Ok(()) } else { self.flush() }
     }
 
     /// Hands over what was gathered; to be called after the last document.

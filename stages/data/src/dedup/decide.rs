@@ -13,9 +13,12 @@
 //! within the block follow in order. The block size is part of the algorithm and not of the machine, so that the number
 //! of comparisons, too, is the same everywhere.
 
+use std::sync::{Mutex, PoisonError};
+
 use contract::{Result, Unit};
 use rayon::prelude::*;
 
+use super::cache::SetCache;
 use super::cells::Cells;
 use super::groups::{Groups, Shared};
 use super::jaccard::{Overlap, sizes_allow};
@@ -54,12 +57,19 @@ struct Search {
     comparisons: u64,
 }
 
-#[derive(Debug, Default)]
-struct Buffers {
+/// What a thread works with, kept from block to block.
+#[derive(Debug)]
+struct Bench {
     ranks: Vec<u32>,
     own: Vec<u64>,
-    other: Vec<u64>,
     bytes: Vec<u8>,
+    cache: SetCache,
+}
+
+impl Bench {
+    fn new(memory: u64) -> Mutex<Self> {
+        Mutex::new(Self { ranks: Vec::new(), own: Vec::new(), bytes: Vec::new(), cache: SetCache::new(memory) })
+    }
 }
 
 struct Entry {
@@ -91,11 +101,14 @@ pub fn decide(ranked: &Ranked, groups: &mut Groups, threshold: f64, workshop: &W
         threshold,
         fingerprints: cells(groups.fingerprints, 8, "kept-fingerprints")?,
         sets: cells(3 * groups.sets, 8, "decided-sets")?,
-        buckets: cells(groups.cells, 2, "kept-in-buckets")?,
+        buckets: cells(groups.cells, 4, "kept-in-buckets")?,
     };
     let mut outcomes = OutcomeWriter::new(workshop.create("outcomes")?);
     let (mut links, mut candidates, mut comparisons, mut verified) = (Links::default(), 0, 0, 0);
-    let mut buffers = Buffers::default();
+    // One a thread, and the last for what follows in order.
+    let threads = workshop.pool.current_num_threads();
+    let benches: Vec<_> = (0..=threads).map(|_| Bench::new(workshop.memory / 4 / (threads as u64 + 1))).collect();
+    let bench = |index: usize| benches[index.min(threads)].lock().unwrap_or_else(PoisonError::into_inner);
     let (mut first, mut records) = (0, Vec::new());
     workshop.progress.start("compare", Unit::Rows, Some(u64::from(ranked.length())));
     while first < ranked.length() {
@@ -109,12 +122,15 @@ pub fn decide(ranked: &Ranked, groups: &mut Groups, threshold: f64, workshop: &W
             })
             .collect::<Result<Vec<_>>>()?;
         let searches = workshop.pool.install(|| {
-            let searches =
-                entries.par_iter().map_init(Buffers::default, |buffers, entry| state.search_before(entry, buffers));
+            let searches = entries.par_iter().map(|entry| {
+                let thread = rayon::current_thread_index().unwrap_or(threads);
+                state.search_before(entry, &mut bench(thread))
+            });
             searches.collect::<Result<Vec<_>>>()
         })?;
+        let mut bench = bench(threads);
         for (entry, mut search) in entries.iter().zip(searches) {
-            let outcome = state.decide(entry, &mut search, &mut buffers)?;
+            let outcome = state.decide(entry, &mut search, &mut bench)?;
             if let Outcome::Removed { witness, .. } = outcome {
                 search.near.iter().for_each(|&(_, near)| links.join(witness, near));
             }
@@ -147,19 +163,19 @@ impl State<'_> {
     }
 
     /// Compares a document with what its buckets hold now, unless it is settled.
-    fn search_before(&self, entry: &Entry, buffers: &mut Buffers) -> Result<Search> {
+    fn search_before(&self, entry: &Entry, bench: &mut Bench) -> Result<Search> {
         let mut search = Search::default();
         if entry.shared.buckets.is_empty() || self.settled(entry)?.is_some() {
             return Ok(search);
         }
         search.seen = vec![0; entry.shared.buckets.len()];
-        self.search(entry, &mut search, buffers)?;
+        self.search(entry, &mut search, bench)?;
         Ok(search)
     }
 
     /// Compares a document with what its buckets hold beyond what the search has seen.
-    fn search(&self, entry: &Entry, search: &mut Search, buffers: &mut Buffers) -> Result<()> {
-        let Buffers { ranks, own, other, bytes } = buffers;
+    fn search(&self, entry: &Entry, search: &mut Search, bench: &mut Bench) -> Result<()> {
+        let Bench { ranks, own, bytes, cache } = bench;
         ranks.clear();
         for (&bucket, seen) in entry.shared.buckets.iter().zip(&mut search.seen) {
             let kept = self.buckets.get(bucket)?;
@@ -175,12 +191,12 @@ impl State<'_> {
         }
         for &rank in &*ranks {
             search.candidates += 1;
-            let place = self.ranked.document(rank)?.set;
+            let place = cache.place(self.ranked, rank)?;
             if !sizes_allow(self.threshold, own.len(), place.length as usize) {
                 continue;
             }
             search.comparisons += 1;
-            self.ranked.set(place, other, bytes)?;
+            let other = cache.set(self.ranked, rank, place)?;
             if let Some(overlap) = Overlap::reaching(self.threshold, own, other) {
                 search.near.push((overlap, rank));
             }
@@ -188,17 +204,17 @@ impl State<'_> {
         Ok(())
     }
 
-    fn decide(&mut self, entry: &Entry, search: &mut Search, buffers: &mut Buffers) -> Result<Outcome> {
+    fn decide(&mut self, entry: &Entry, search: &mut Search, bench: &mut Bench) -> Result<Outcome> {
         if let Some((rule, witness, overlap)) = self.settled(entry)? {
             search.near.clear();
             let overlap = match overlap {
                 Some(overlap) => overlap,
-                None => self.overlap(&entry.document, &self.ranked.document(witness)?, buffers)?,
+                None => self.overlap(&entry.document, &self.ranked.document(witness)?)?,
             };
             return Ok(Outcome::Removed { rule, witness, overlap });
         }
         if !search.seen.is_empty() {
-            self.search(entry, search, buffers)?;
+            self.search(entry, search, bench)?;
         }
         let best = search.near.iter().max_by(|(a, x), (b, y)| a.compare(*b).then(y.cmp(x)));
         let outcome = match best {
@@ -209,14 +225,14 @@ impl State<'_> {
         Ok(outcome)
     }
 
-    fn overlap(&self, a: &Document, b: &Document, buffers: &mut Buffers) -> Result<Overlap> {
+    fn overlap(&self, a: &Document, b: &Document) -> Result<Overlap> {
         if a.set_hash == b.set_hash {
             return Ok(Overlap::of_equal(a.set.length));
         }
-        let Buffers { own, other, bytes, .. } = buffers;
-        self.ranked.set(a.set, own, bytes)?;
-        self.ranked.set(b.set, other, bytes)?;
-        Ok(Overlap::of(own, other))
+        let (mut x, mut y, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        self.ranked.set(a.set, &mut x, &mut bytes)?;
+        self.ranked.set(b.set, &mut y, &mut bytes)?;
+        Ok(Overlap::of(&x, &y))
     }
 
     fn remember(&mut self, entry: &Entry, outcome: Outcome) -> Result<()> {

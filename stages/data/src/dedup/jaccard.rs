@@ -80,10 +80,10 @@ fn common(a: &[u64], b: &[u64], need: usize) -> Option<usize> {
     if a.len().min(b.len()) < need {
         return None;
     }
-    // Strides of 32 steps without a branch on the data, then one look at whether enough can still be found.
+    // Strides of 16 steps without a branch on the data, then one look at whether enough can still be found.
     let (mut i, mut j, mut both) = (0, 0, 0);
     while i < a.len() && j < b.len() {
-        let steps = 32.min(a.len() - i).min(b.len() - j);
+        let steps = 16.min(a.len() - i).min(b.len() - j);
         for _ in 0..steps {
             let (x, y) = (a[i], b[j]);
             both += usize::from(x == y);

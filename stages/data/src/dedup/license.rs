@@ -1,30 +1,8 @@
-//! The license keys of GitHub's BigQuery tables, with their rank when copies of one file compete.
+//! The rank of a license when copies of one file compete.
 
-/// The 15 keys, sorted, each with its rank.
-const KNOWN: [(&str, u8); 15] = [
-    ("agpl-3.0", NETWORK),
-    ("apache-2.0", PERMISSIVE),
-    ("artistic-2.0", PERMISSIVE),
-    ("bsd-2-clause", PERMISSIVE),
-    ("bsd-3-clause", PERMISSIVE),
-    ("cc0-1.0", PERMISSIVE),
-    ("epl-1.0", WEAK),
-    ("gpl-2.0", STRONG),
-    ("gpl-3.0", STRONG),
-    ("isc", PERMISSIVE),
-    ("lgpl-2.1", WEAK),
-    ("lgpl-3.0", WEAK),
-    ("mit", PERMISSIVE),
-    ("mpl-2.0", WEAK),
-    ("unlicense", PERMISSIVE),
-];
-const PERMISSIVE: u8 = 0;
-const WEAK: u8 = 1;
-const STRONG: u8 = 2;
-const NETWORK: u8 = 3;
-const UNKNOWN: u8 = 4;
+use crate::license::KEYS;
 
-/// A license in one byte: one of the 15, another, or none.
+/// A license in one byte: one of [`KEYS`], another, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct License(u8);
 
@@ -32,12 +10,12 @@ impl License {
     const OTHER: Self = Self(254);
     const NONE: Self = Self(255);
 
-    /// That of a row.
+    /// That of a row, without regard to case and surrounding spaces.
     pub fn of(key: Option<&str>) -> Self {
-        match key.filter(|key| !key.is_empty()) {
-            Some(key) => match KNOWN.binary_search_by_key(&key, |&(key, _)| key) {
-                Ok(index) => Self(index as u8),
-                Err(_) => Self::OTHER,
+        match key.map(str::trim).filter(|key| !key.is_empty()) {
+            Some(key) => match KEYS.iter().position(|known| known.eq_ignore_ascii_case(key)) {
+                Some(index) => Self(index as u8),
+                None => Self::OTHER,
             },
             None => Self::NONE,
         }
@@ -45,18 +23,25 @@ impl License {
 
     /// 0 permissive, 1 weak copyleft, 2 copyleft, 3 copyleft over a network, 4 another or none.
     pub fn rank(self) -> u8 {
-        KNOWN.get(usize::from(self.0)).map_or(UNKNOWN, |&(_, rank)| rank)
+        match self.key() {
+            "mit" | "apache-2.0" | "bsd-2-clause" | "bsd-3-clause" | "isc" | "unlicense" | "cc0-1.0"
+            | "artistic-2.0" => 0,
+            "lgpl-2.1" | "lgpl-3.0" | "mpl-2.0" | "epl-1.0" => 1,
+            "gpl-2.0" | "gpl-3.0" => 2,
+            "agpl-3.0" => 3,
+            _ => 4,
+        }
     }
 
     /// Whether it is one of the permissive keys.
     pub fn is_permissive(self) -> bool {
-        self.rank() == PERMISSIVE
+        self.rank() == 0
     }
 
     /// Its key, or `other` or `none`.
     pub fn key(self) -> &'static str {
-        match KNOWN.get(usize::from(self.0)) {
-            Some(&(key, _)) => key,
+        match KEYS.get(usize::from(self.0)) {
+            Some(key) => key,
             None if self == Self::NONE => "none",
             None => "other",
         }
@@ -78,13 +63,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_keys_are_sorted_and_keep_their_names() {
-        assert!(KNOWN.is_sorted());
-        for (key, rank) in KNOWN {
+    fn every_known_key_has_a_rank_and_keeps_its_name() {
+        for key in KEYS {
             let license = License::of(Some(key));
-            assert_eq!((license.key(), license.rank()), (key, rank));
+            assert!(license.key() == key && license.rank() < 4, "{key}");
         }
+        assert_eq!(License::of(Some(" MIT ")).key(), "mit");
         assert_eq!(License::of(Some("wtfpl")).key(), "other");
-        assert_eq!((License::of(None).key(), License::of(Some("")).rank()), ("none", UNKNOWN));
+        assert_eq!((License::of(None).key(), License::of(Some("")).rank()), ("none", 4));
     }
 }

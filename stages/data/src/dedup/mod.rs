@@ -31,6 +31,7 @@
 
 pub mod audit;
 pub mod bands;
+pub mod cache;
 pub mod cells;
 pub mod collect;
 pub mod decide;
