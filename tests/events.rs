@@ -245,7 +245,7 @@ fn figures_read_well() {
     assert_eq!([0.4, 7.0, 61.0].map(figures::clock), ["0:00", "0:07", "1:01"]);
     assert_eq!(figures::amount(1_000, Some(2_000), Unit::Steps), "1,000 of 2,000 steps");
     assert_eq!(figures::amount(1 << 20, None, Unit::Bytes), "1.0 MiB");
-    assert_eq!(figures::rate(3.14, Unit::Steps), "3.1/s");
+    assert_eq!(figures::rate(3.13, Unit::Steps), "3.1/s");
     assert_eq!(figures::rate(2_097_152.0, Unit::Bytes), "2.0 MiB/s");
 }
 

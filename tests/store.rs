@@ -277,10 +277,28 @@ fn a_torn_record_is_moved_aside() {
 
 #[test]
 fn a_record_of_another_key_is_moved_aside() {
-    let (_folder, store, tree) = with_a_build();
+    let (_folder, store, _) = with_a_build();
+    build(&store, key("b"), &[("rows/1", b"other bytes")]);
+    let path = |key| store.layout().records(key).join("0001.json");
+    fs::copy(path(key("b")), path(key("a"))).unwrap();
+    assert_eq!(fault(&store, key("a")), Fault::Format("it is of another key".into()));
+}
+
+#[test]
+fn an_edited_record_is_moved_aside() {
+    let (_folder, store, _) = with_a_build();
     let path = store.layout().records(key("a")).join("0001.json");
-    fs::write(&path, serde_json::to_string(&record(key("b"), tree)).unwrap()).unwrap();
-    assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
+    let text = fs::read_to_string(&path).unwrap();
+    for (number, edited) in
+        [text.replace("\"out\"", "\"put\""), text.replace("check", "chuck"), String::new()].iter().enumerate()
+    {
+        assert_ne!(edited, &text);
+        fs::write(&path, edited).unwrap();
+        assert!(matches!(fault(&store, key("a")), Fault::Format(_)), "{number}");
+    }
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+    fs::write(&path, text).unwrap();
+    assert!(is_hit(&store, key("a")));
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Store {
         let mut builds = Builds { records: BTreeMap::new(), damage: Vec::new() };
         for (number, path) in self.record_files(key)? {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());
-            let record = text.and_then(|text| serde_json::from_str::<Record>(&text).map_err(|error| error.to_string()));
+            let record = text.and_then(|text| Record::decode(&text));
             match record {
                 Ok(record) if record.key == key => drop(builds.records.insert(number, record)),
                 Ok(_) => builds.damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
@@ -102,8 +102,7 @@ impl Store {
         self.writable()?;
         let folder = self.layout().records(record.key);
         write::make_folder(&folder)?;
-        let text = serde_json::to_string_pretty(record)
-            .map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
+        let text = record.encode().map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
         let mut number = self.record_files(record.key)?.last_key_value().map_or(1, |(last, _)| last + 1);
         let temporary = self.layout().folder("tmp");
         while !write::create(&temporary, &folder.join(format!("{number:04}.json")), text.as_bytes(), 0o644)? {
