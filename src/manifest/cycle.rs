@@ -1,0 +1,69 @@
+//! Cycles among the edges as they are written, so that they are reported together with all else.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::source::Span;
+use super::stage::Draft;
+
+/// Reports one shortest cycle of each knot of stages that need each other, from its first stage by name.
+pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diagnostics) {
+    let mut graph: DiGraph<&str, Span> = DiGraph::new();
+    let nodes: BTreeMap<&str, NodeIndex> = drafts.keys().map(|name| (*name, graph.add_node(name))).collect();
+    for draft in drafts.values() {
+        for wire in &draft.wires {
+            if let (Some(from), Some(to)) = (nodes.get(wire.from().0), nodes.get(draft.name.as_str())) {
+                graph.add_edge(*from, *to, wire.span);
+            }
+        }
+    }
+    for mut knot in tarjan_scc(&graph) {
+        knot.sort();
+        let Some(path) = knot.first().and_then(|first| shortest(&graph, *first)) else { continue };
+        let names: Vec<_> = path.iter().map(|(node, _)| graph[*node]).chain([graph[path[0].0]]).collect();
+        let message = match names.as_slice() {
+            [name, _] => format!("stage '{name}' reads its own output"),
+            _ => format!("the stages go in a circle: {}", names.join(" -> ")),
+        };
+        let mut diagnostic = Diagnostic::error(message);
+        for (index, (_, span)) in path.iter().enumerate() {
+            diagnostic = diagnostic.at(*span, format!("'{}' reads '{}'", names[index + 1], names[index]));
+        }
+        diagnostics.push(diagnostic.hint("take away one of these edges".to_owned()));
+    }
+}
+
+/// The shortest way from `start` back to it: each stage with the edge that leaves it; `None` where there is none.
+fn shortest(graph: &DiGraph<&str, Span>, start: NodeIndex) -> Option<Vec<(NodeIndex, Span)>> {
+    let mut came: BTreeMap<NodeIndex, (NodeIndex, Span)> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(node) = queue.pop_front() {
+        let mut next: Vec<_> = graph.neighbors(node).collect();
+        next.sort();
+        for neighbour in next {
+            let Some(span) = graph.find_edge(node, neighbour).map(|edge| graph[edge]) else { continue };
+            if came.contains_key(&neighbour) {
+                continue;
+            }
+            came.insert(neighbour, (node, span));
+            if neighbour == start {
+                let mut path = Vec::new();
+                let mut at = start;
+                loop {
+                    let (before, span) = came[&at];
+                    path.push((before, span));
+                    at = before;
+                    if at == start {
+                        path.reverse();
+                        return Some(path);
+                    }
+                }
+            }
+            queue.push_back(neighbour);
+        }
+    }
+    None
+}

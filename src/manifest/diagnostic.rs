@@ -1,0 +1,132 @@
+//! What is wrong with a manifest or a command line: each problem with its places and a hint, all of them together.
+
+use super::source::{Source, SourceId, Sources, Span};
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Nothing runs before it is put right.
+    Error,
+    /// People should know.
+    Warning,
+}
+
+/// A place with a word on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Where.
+    pub span: Span,
+    /// What is there; may be empty.
+    pub text: String,
+}
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong: a lowercase fragment.
+    pub message: String,
+    /// Where; the first is where it is wrong, the others help to see why.
+    pub labels: Vec<Label>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error without a place.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, message: message.into(), labels: Vec::new(), hint: None }
+    }
+
+    /// A warning without a place.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(message) }
+    }
+
+    /// Adds a place with a word on it.
+    #[must_use]
+    pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into().or(self.hint);
+        self
+    }
+}
+
+/// All problems of one manifest or command line, with the texts that they point into.
+#[derive(Debug, Clone)]
+pub struct Diagnostics {
+    subject: String,
+    sources: Sources,
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// No problem yet with `subject` (a file, a command).
+    pub fn new(subject: impl Into<String>) -> Self {
+        Self { subject: subject.into(), sources: Sources::default(), list: Vec::new() }
+    }
+
+    /// What has the problems.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The texts that the problems point into.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Adds a text for problems to point into.
+    pub fn add_source(&mut self, name: impl Into<String>, folder: std::path::PathBuf, text: String) -> SourceId {
+        self.sources.add(name, folder, text)
+    }
+
+    /// A text.
+    pub fn source(&self, id: SourceId) -> &Source {
+        self.sources.get(id)
+    }
+
+    /// Adds a problem.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.list.push(diagnostic);
+    }
+
+    /// The problems.
+    pub fn list(&self) -> &[Diagnostic] {
+        &self.list
+    }
+
+    /// How many problems there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether nothing may run.
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// Takes back the problems after the first `length`.
+    pub(super) fn take_after(&mut self, length: usize) -> Vec<Diagnostic> {
+        self.list.split_off(length.min(self.list.len()))
+    }
+
+    /// In the order of the texts; problems without a place first.
+    pub(super) fn sort(&mut self) {
+        self.list.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
+    }
+}
+
+impl std::error::Error for Diagnostics {}

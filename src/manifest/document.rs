@@ -1,0 +1,137 @@
+//! A TOML document with the place of every key and value, apart from the text that it was read from.
+//!
+//! Documents of several files are laid over each other ([`Table::overlay`]); each value keeps its place.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::source::{SourceId, Span};
+
+/// A value and where it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// The value; of a table with a header, the header.
+    pub span: Span,
+    pub value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    String(String),
+    /// Saturated: no setting takes an integer past 64 bits.
+    Integer(i128),
+    Float(f64),
+    Boolean(bool),
+    /// A date or time: no setting takes one.
+    Datetime,
+    Array(Vec<Node>),
+    Table(Table),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table(pub BTreeMap<String, Entry>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Where the key is written.
+    pub key: Span,
+    pub node: Node,
+}
+
+impl Value {
+    /// What it is, for people.
+    pub fn described(&self) -> &'static str {
+        match self {
+            Self::String(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a number",
+            Self::Boolean(_) => "a boolean",
+            Self::Datetime => "a date or time",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Node {
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn as_table(&self) -> Option<&Table> {
+        match &self.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// Converts a value of the text `source`, whose first byte is byte `offset` of the source.
+    pub fn of(source: SourceId, offset: usize, value: Spanned<DeValue<'_>>) -> Self {
+        let span = shifted(source, offset, value.span());
+        let value = match value.into_inner() {
+            DeValue::String(text) => Value::String(text.into_owned()),
+            DeValue::Integer(integer) => {
+                let overflow = if integer.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
+                Value::Integer(i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(overflow))
+            }
+            // The parser has checked its spelling, so it is a float; NaN is refused like any other that is not finite.
+            DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(boolean) => Value::Boolean(boolean),
+            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Array(items) => {
+                Value::Array(items.into_iter().map(|item| Self::of(source, offset, item)).collect())
+            }
+            DeValue::Table(table) => Value::Table(Table::of(source, offset, table)),
+        };
+        Self { span, value }
+    }
+}
+
+impl Table {
+    /// Converts a table of the text `source`.
+    pub fn of(source: SourceId, offset: usize, table: DeTable<'_>) -> Self {
+        let entry = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| {
+            let span = shifted(source, offset, key.span());
+            (key.into_inner().into_owned(), Entry { key: span, node: Node::of(source, offset, value) })
+        };
+        Self(table.into_iter().map(entry).collect())
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.0.get(key)
+    }
+
+    /// The table below a key.
+    pub fn table(&self, key: &str) -> Option<&Self> {
+        self.get(key)?.node.as_table()
+    }
+
+    /// The keys, in the order in which they are written.
+    pub fn in_order(&self) -> Vec<(&str, &Entry)> {
+        let mut entries: Vec<_> = self.0.iter().map(|(key, entry)| (key.as_str(), entry)).collect();
+        entries.sort_by_key(|(_, entry)| entry.key);
+        entries
+    }
+
+    /// Lays `later` over this: tables merge at any depth, all else is replaced. A merged table stays where it was first
+    /// declared.
+    pub fn overlay(&mut self, later: Self) {
+        for (key, entry) in later.0 {
+            match (self.0.get_mut(&key).map(|base| &mut base.node.value), entry) {
+                (Some(Value::Table(base)), Entry { node: Node { value: Value::Table(later), .. }, .. }) => {
+                    base.overlay(later);
+                }
+                (_, entry) => drop(self.0.insert(key, entry)),
+            }
+        }
+    }
+}
+
+fn shifted(source: SourceId, offset: usize, range: std::ops::Range<usize>) -> Span {
+    Span { source, start: range.start + offset, end: range.end + offset }
+}

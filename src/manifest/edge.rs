@@ -1,0 +1,196 @@
+//! Edges: `input = "stage"` and `inputs = { port = "stage.output" }`, each joined to an output of the same type.
+
+use std::collections::BTreeMap;
+
+use contract::{InputPort, Kind, PortType, Ports};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::document::{Node, Table};
+use super::name::StageName;
+use super::place::Place;
+use super::source::Span;
+use super::stage::Draft;
+use super::suggest;
+
+/// What feeds an input port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// The stage that gives it.
+    pub stage: StageName,
+    /// The output port of that stage.
+    pub output: String,
+    /// Where the edge is written.
+    pub place: Place,
+}
+
+/// An edge as it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Wire {
+    /// The input port.
+    pub port: String,
+    /// `stage` or `stage.output`.
+    pub text: String,
+    /// Where `text` is.
+    pub span: Span,
+}
+
+impl Wire {
+    /// The stage, and the output where one is named.
+    pub fn from(&self) -> (&str, Option<&str>) {
+        match self.text.split_once('.') {
+            Some((stage, output)) => (stage, Some(output)),
+            None => (&self.text, None),
+        }
+    }
+}
+
+/// The edges that a stage's table holds, to the ports that it has.
+pub(super) fn wires(table: &Table, kind: &Kind, ports: &Ports, diagnostics: &mut Diagnostics) -> Vec<Wire> {
+    let mut wires: Vec<Wire> = Vec::new();
+    let mut add = |port: &str, node: &Node, diagnostics: &mut Diagnostics| match node.as_str() {
+        None => {
+            let message = format!("an input takes a string, found {}", node.value.described());
+            diagnostics.push(Diagnostic::error(message).at(node.span, "expected \"stage\" or \"stage.output\""));
+        }
+        Some(text) => {
+            if let Some(first) = wires.iter().find(|wire| wire.port == port) {
+                let diagnostic = Diagnostic::error(format!("input '{port}' is connected twice"));
+                diagnostics.push(diagnostic.at(node.span, "again here").at(first.span, "first here"));
+            } else {
+                wires.push(Wire { port: port.to_owned(), text: text.to_owned(), span: node.span });
+            }
+        }
+    };
+    if let Some(entry) = table.get("input") {
+        match ports.inputs.first() {
+            _ if entry.node.as_table().is_some() => {
+                let diagnostic = Diagnostic::error("'input' takes a string, found a table").at(entry.key, "");
+                diagnostics.push(diagnostic.hint("write inputs for a table of ports".to_owned()));
+            }
+            Some(first) => add(&first.name, &entry.node, diagnostics),
+            None => {
+                let diagnostic = Diagnostic::error(format!("kind '{}' has no input that 'input' could mean", kind.name));
+                let hint = if ports.open { "name the port: inputs = { NAME = \"stage\" }" } else { "take it away" };
+                diagnostics.push(diagnostic.at(entry.key, "").hint(hint.to_owned()));
+            }
+        }
+    }
+    let Some(entry) = table.get("inputs") else { return wires };
+    let Some(inputs) = entry.node.as_table() else {
+        let message = format!("'inputs' takes a table, found {}", entry.node.value.described());
+        let hint = "write inputs = { port = \"stage.output\" }, or input = \"stage\"".to_owned();
+        diagnostics.push(Diagnostic::error(message).at(entry.node.span, "expected a table").hint(hint));
+        return wires;
+    };
+    for (port, input) in inputs.in_order() {
+        if ports.open || ports.inputs.iter().any(|known| known.name == port) {
+            add(port, &input.node, diagnostics);
+        } else {
+            let known: Vec<_> = ports.inputs.iter().map(|known| known.name.as_ref()).collect();
+            let diagnostic = Diagnostic::error(format!("kind '{}' has no input '{port}'", kind.name)).at(input.key, "");
+            let hint = suggest::hint(port, "its inputs are", known.iter().copied());
+            diagnostics.push(diagnostic.hint(hint.unwrap_or_else(|| "it takes no inputs".to_owned())));
+        }
+    }
+    wires
+}
+
+/// Joins the edges of one stage. `names` are all stages of the manifest; `drafts` those whose kind is known.
+pub(super) fn join(
+    draft: &Draft<'_>,
+    names: &[&str],
+    drafts: &BTreeMap<&str, &Draft<'_>>,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<String, Edge> {
+    let mut edges = BTreeMap::new();
+    for wire in &draft.wires {
+        if let Some(edge) = joined(draft, wire, names, drafts, diagnostics) {
+            edges.insert(wire.port.clone(), edge);
+        }
+    }
+    for port in draft.ports.inputs.iter().filter(|port| port.required) {
+        if !draft.wires.iter().any(|wire| wire.port == port.name) {
+            let message = format!("stage '{}' lacks its input '{}' ({})", draft.name, port.name, port.ty);
+            let first = draft.ports.inputs.first().is_some_and(|first| first.name == port.name);
+            let given = giving(port.ty, draft.name.as_str(), drafts).into_iter().next();
+            let from = given.unwrap_or_else(|| "stage".to_owned());
+            let hint = if first && draft.ports.inputs.len() == 1 {
+                format!("add input = \"{from}\"")
+            } else {
+                format!("add inputs = {{ {} = \"{from}\" }}", port.name)
+            };
+            diagnostics.push(Diagnostic::error(message).at(draft.header, "").hint(hint));
+        }
+    }
+    edges
+}
+
+fn joined(
+    draft: &Draft<'_>,
+    wire: &Wire,
+    names: &[&str],
+    drafts: &BTreeMap<&str, &Draft<'_>>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Edge> {
+    let (stage, output) = wire.from();
+    if !names.contains(&stage) {
+        let diagnostic = Diagnostic::error(format!("there is no stage '{stage}'")).at(wire.span, "");
+        let others = names.iter().copied().filter(|name| *name != draft.name.as_str());
+        diagnostics.push(diagnostic.hint(suggest::hint(stage, "the stages are", others)));
+        return None;
+    }
+    let upstream = drafts.get(stage)?;
+    let found = match output {
+        Some(output) => upstream.ports.outputs.iter().find(|port| port.name == output),
+        None => upstream.ports.outputs.first(),
+    };
+    let Some(found) = found else {
+        if upstream.ports_are_certain() {
+            let message = match output {
+                Some(output) => format!("stage '{stage}' has no output '{output}'"),
+                None => format!("stage '{stage}' has no output"),
+            };
+            let known: Vec<_> = upstream.ports.outputs.iter().map(|port| port.name.as_ref()).collect();
+            let hint = suggest::hint(output.unwrap_or_default(), "its outputs are", known.iter().copied());
+            let diagnostic = Diagnostic::error(message).at(wire.span, "");
+            diagnostics.push(diagnostic.at(upstream.kind_span, format!("'{stage}' is of this kind")).hint(hint));
+        }
+        return None;
+    };
+    let files = InputPort {
+        name: wire.port.clone().into(),
+        ty: PortType::Files,
+        required: false,
+        about: "".into(),
+    };
+    let port = draft.ports.inputs.iter().find(|port| port.name == wire.port).unwrap_or(&files);
+    if !found.ty.feeds(port.ty) {
+        let message = format!("input '{}' of stage '{}' takes {}, not {}", port.name, draft.name, port.ty, found.ty);
+        let mut given = giving(port.ty, draft.name.as_str(), drafts);
+        given.truncate(4);
+        let hint = (!given.is_empty()).then(|| format!("{} {} {}", given.join(", "), if given.len() == 1 { "gives" } else { "give" }, port.ty));
+        let diagnostic = Diagnostic::error(message)
+            .at(wire.span, format!("'{stage}.{}' gives {}", found.name, found.ty))
+            .at(upstream.kind_span, format!("'{stage}' is of this kind"));
+        diagnostics.push(diagnostic.hint(hint));
+        return None;
+    }
+    Some(Edge {
+        stage: upstream.name.clone(),
+        output: found.name.clone().into_owned(),
+        place: diagnostics.sources().place(wire.span),
+    })
+}
+
+/// The outputs of other stages that give this type, as an edge would name them.
+fn giving(ty: PortType, except: &str, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
+    let mut given = Vec::new();
+    for (name, draft) in drafts.iter().filter(|(name, _)| **name != except) {
+        for (index, output) in draft.ports.outputs.iter().enumerate() {
+            if output.ty.feeds(ty) {
+                given.push(if index == 0 { (*name).to_owned() } else { format!("{name}.{}", output.name) });
+            }
+        }
+    }
+    given
+}

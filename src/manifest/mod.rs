@@ -1,0 +1,196 @@
+//! Floor 1: a manifest, from TOML text with positions to typed stages.
+//!
+//! ```toml
+//! extends = "base.toml"           # optional: laid under this file, table by table
+//!
+//! [run]
+//! name = "codeparrot-small"       # default: the file's name
+//! seed = 1                        # default: 1
+//!
+//! [exec]                          # the machine: threads, jobs, memory, device, cache
+//! memory = "8GiB"
+//!
+//! [stages.licensed]
+//! kind  = "license"               # one of the kinds
+//! input = "export"                # fills the first input port with the first output of 'export'
+//! allow = ["mit", "apache-2.0"]   # settings of the kind
+//!
+//! [stages.tokens]
+//! kind   = "pack"
+//! inputs = { documents = "split.train", tokenizer = "tokenizer" }
+//! ```
+//!
+//! # Layers
+//! From the lowest; tables merge at any depth, anything else is replaced, and every value keeps the place where it is
+//! written:
+//!
+//! 1. what `extends` names, and what that extends (a relative path starts at the file that names it);
+//! 2. the file;
+//! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest ([`machine`]);
+//! 4. each `--set PATH=VALUE`, in order ([`set`]).
+//!
+//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` are made absolute: a relative one starts at
+//! the folder of the file that holds it, on the command line at the working directory. An empty one stays empty: the
+//! stage has no source yet, and `plan` says so.
+//!
+//! # Promises
+//! - [`load`] never panics, and reads at most 1 MiB a file.
+//! - A [`Manifest`] is right: every kind is known, every setting is of its type and within its range, every edge joins an
+//!   output to an input that takes it, every required input is connected, and no stage needs itself.
+//! - Otherwise the answer is every problem of every layer at once, each with file, line, caret and, where there is one,
+//!   a hint ([`Diagnostics`]). Two things end the search early: a file that cannot be read, and text that is no TOML.
+//!   A setting of a wrong type hides what only the typed settings of its own stage could tell.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`read`], [`syntax`], [`document`] | a file; its TOML; the document with places |
+//! | [`set`], [`machine`] | the layers above the file |
+//! | [`shape`], [`check`] | what a setting may be, by its JSON schema; a table held against it |
+//! | [`section`], [`bytes`] | `[run]` and `[exec]`; `"2GiB"` |
+//! | [`stage`], [`edge`], [`cycle`] | `[stages.NAME]`; its inputs; their circles |
+//! | [`diagnostic`], [`render`], [`suggest`] | problems; as text; "did you mean" |
+//! | [`schema`](mod@schema) | the JSON schema of a manifest |
+
+mod bytes;
+mod check;
+mod cycle;
+mod diagnostic;
+mod document;
+mod edge;
+mod machine;
+mod name;
+mod place;
+mod read;
+mod render;
+mod schema;
+mod section;
+mod set;
+mod shape;
+mod source;
+mod stage;
+mod suggest;
+mod syntax;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use contract::Kind;
+
+pub use self::bytes::{ByteSize, NotAByteSize};
+pub use self::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+pub use self::edge::Edge;
+pub use self::name::{NotAStageName, StageName};
+pub use self::place::Place;
+pub use self::schema::schema;
+pub use self::section::{ExecSettings, RunSettings};
+pub use self::source::{Source, SourceId, Sources, Span};
+pub use self::stage::StageDeclaration;
+pub use self::suggest::nearest as did_you_mean;
+
+use self::document::{Entry, Table};
+use self::stage::Draft;
+
+/// What is laid over a manifest's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// As `stages.train.learning_rate=6e-4`; later ones win.
+    pub sets: Vec<String>,
+    /// The machine file; without one, `machine.toml` beside the manifest if it exists.
+    pub machine: Option<PathBuf>,
+}
+
+/// A manifest that is right.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The file as it was named.
+    pub path: PathBuf,
+    /// What the run is called.
+    pub name: String,
+    /// What every random choice starts from.
+    pub seed: u64,
+    /// Where the seed is set, if it is.
+    pub seed_place: Option<Place>,
+    /// The machine.
+    pub exec: ExecSettings,
+    /// The stages by name.
+    pub stages: BTreeMap<StageName, StageDeclaration>,
+    /// What people should know; empty for most.
+    pub warnings: Diagnostics,
+}
+
+/// Reads a manifest of these kinds with what is laid over it.
+///
+/// # Errors
+/// Every problem of every layer (module docs).
+pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(path.display().to_string());
+    let document = layered(path, overrides, kinds, &mut diagnostics);
+    let manifest = document.and_then(|document| checked(path, &document, kinds, &mut diagnostics));
+    diagnostics.sort();
+    match manifest {
+        Some(manifest) if !diagnostics.has_errors() => Ok(Manifest { warnings: diagnostics, ..manifest }),
+        _ => Err(diagnostics),
+    }
+}
+
+/// All layers as one document; `None` when one of the files is missing or no TOML.
+fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut Diagnostics) -> Option<Table> {
+    let document = read::manifest(path, diagnostics);
+    let beside = path.with_file_name(machine::FILE_NAME);
+    let machine_file = overrides.machine.clone().or_else(|| beside.is_file().then_some(beside).filter(|beside| beside != path));
+    let machine = machine_file.map(|file| read::file(&file, None, diagnostics));
+    let mut document = document?;
+    match machine {
+        Some(Some((machine, true))) => machine::lay(&mut document, machine, kinds, diagnostics),
+        Some(_) => return None,
+        None => {}
+    }
+    let folder = std::env::current_dir().unwrap_or_default();
+    overrides.sets.iter().for_each(|argument| set::lay(&mut document, argument, &folder, diagnostics));
+    Some(document)
+}
+
+fn checked(path: &Path, document: &Table, kinds: &[Kind], diagnostics: &mut Diagnostics) -> Option<Manifest> {
+    const SECTIONS: [&str; 4] = ["extends", "run", "exec", "stages"];
+    for (key, entry) in document.in_order().into_iter().filter(|(key, _)| !SECTIONS.contains(key)) {
+        let diagnostic = Diagnostic::error(format!("unknown key '{key}'")).at(entry.key, "not a section of a manifest");
+        diagnostics.push(diagnostic.hint(suggest::hint(key, "a manifest has", SECTIONS)));
+    }
+    let run = section::run(document, path, diagnostics);
+    let seed = document.table("run").and_then(|run| run.get("seed"));
+    let seed_place = seed.map(|entry| diagnostics.sources().place(entry.key));
+    let exec = section::exec(document, diagnostics);
+    let stages = stages(document, kinds, diagnostics)?;
+    let warnings = Diagnostics::new("");
+    Some(Manifest { path: path.to_owned(), name: run.name, seed: run.seed, seed_place, exec, stages, warnings })
+}
+
+fn stages(
+    document: &Table,
+    kinds: &[Kind],
+    diagnostics: &mut Diagnostics,
+) -> Option<BTreeMap<StageName, StageDeclaration>> {
+    let Some(declared) = document.get("stages").map(|Entry { node, .. }| node) else {
+        let diagnostic = Diagnostic::error("the manifest has no stages");
+        diagnostics.push(diagnostic.hint("'pipeline init' writes a manifest that runs".to_owned()));
+        return None;
+    };
+    let Some(table) = declared.as_table().filter(|table| !table.0.is_empty()) else {
+        let message = match declared.as_table() {
+            Some(_) => "the manifest has no stages".to_owned(),
+            None => format!("'stages' takes a table, found {}", declared.value.described()),
+        };
+        let diagnostic = Diagnostic::error(message).at(declared.span, "");
+        diagnostics.push(diagnostic.hint("write [stages.NAME]".to_owned()));
+        return None;
+    };
+    let names: Vec<_> = table.0.keys().map(String::as_str).collect();
+    let drafts: Vec<Draft<'_>> =
+        table.0.iter().filter_map(|(name, entry)| stage::draft(name, entry, kinds, diagnostics)).collect();
+    let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
+    let edges: Vec<_> = drafts.iter().map(|draft| edge::join(draft, &names, &by_name, diagnostics)).collect();
+    cycle::report(&by_name, diagnostics);
+    let declarations = drafts.into_iter().zip(edges);
+    let declarations = declarations.filter_map(|(draft, edges)| draft.declaration(edges, diagnostics));
+    Some(declarations.map(|declaration| (declaration.name.clone(), declaration)).collect())
+}

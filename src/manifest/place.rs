@@ -1,0 +1,25 @@
+//! A place in a manifest, for people and for `--json`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::source::COMMAND_LINE;
+
+/// Where something is written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Place {
+    /// The file as it was named on the command line or by `extends`; `--set` for the command line itself.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+}
+
+/// `codeparrot-small.toml:41`; the command line has no lines.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file == COMMAND_LINE { f.write_str(COMMAND_LINE) } else { write!(f, "{}:{}", self.file, self.line) }
+    }
+}

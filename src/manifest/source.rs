@@ -1,0 +1,85 @@
+//! The texts that a manifest is read from: files and `--set` arguments.
+
+use std::path::PathBuf;
+
+use super::place::Place;
+
+/// What a source that is an argument of the command line is called.
+pub(super) const COMMAND_LINE: &str = "--set";
+
+/// One text, by the order in which it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(usize);
+
+/// A range of bytes of one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The text.
+    pub source: SourceId,
+    /// The first byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// One text with its name and the folder that its relative paths start from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What people call it: the file's path as it was given, or `--set`.
+    pub name: String,
+    /// Absolute: the file's folder; for `--set`, the working directory.
+    pub folder: PathBuf,
+    /// What it holds.
+    pub text: String,
+    /// Where each line starts.
+    lines: Vec<usize>,
+}
+
+/// All texts of one manifest.
+#[derive(Debug, Clone, Default)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// Adds a text.
+    pub fn add(&mut self, name: impl Into<String>, folder: PathBuf, text: String) -> SourceId {
+        let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
+        let lines = std::iter::once(0).chain(starts).collect();
+        self.0.push(Source { name: name.into(), folder, text, lines });
+        SourceId(self.0.len() - 1)
+    }
+
+    /// A text. Ids come from [`Sources::add`] alone, so there is one.
+    pub fn get(&self, id: SourceId) -> &Source {
+        &self.0[id.0]
+    }
+
+    /// The text of a span; empty where the span is not one of characters.
+    pub fn text(&self, span: Span) -> &str {
+        self.get(span.source).text.get(span.start..span.end).unwrap_or_default()
+    }
+
+    /// Where a span starts, for people.
+    pub fn place(&self, span: Span) -> Place {
+        let source = self.get(span.source);
+        let line = source.lines.partition_point(|start| *start <= span.start).max(1);
+        let before = &source.text.as_bytes()[source.lines[line - 1]..span.start.min(source.text.len())];
+        let characters = before.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        Place { file: source.name.clone(), line, column: characters + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_lines_and_characters_from_one() {
+        let mut sources = Sources::default();
+        let source = sources.add("m.toml", PathBuf::new(), "a\nbé c\n".to_owned());
+        let place = |start| {
+            let place = sources.place(Span { source, start, end: start });
+            (place.line, place.column)
+        };
+        assert_eq!([place(0), place(2), place(6), place(8)], [(1, 1), (2, 1), (2, 4), (3, 1)]);
+    }
+}

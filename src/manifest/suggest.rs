@@ -1,0 +1,50 @@
+//! "Did you mean": the known name nearest to what was written.
+
+/// The candidate that `written` is most likely a slip of, if any is near: at most one edit (insertion, deletion,
+/// substitution or swap of neighbours) for each three characters, `-`, `_` and capitals aside.
+pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let plain = |text: &str| text.replace('-', "_").to_lowercase();
+    let written = plain(written);
+    let length = written.chars().count();
+    candidates
+        .into_iter()
+        // No name is that long; a hostile one would take quadratic time.
+        .filter(|candidate| length <= 3 * candidate.len() + 3)
+        .map(|candidate| (strsim::damerau_levenshtein(&written, &plain(candidate)), candidate))
+        .filter(|(edits, candidate)| {
+            let longer = length.max(candidate.chars().count());
+            *edits <= longer.div_ceil(3) && *edits < longer
+        })
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A hint for a name that is unknown: the nearest, else all that are known.
+pub(super) fn hint<'c>(written: &str, known: &str, candidates: impl IntoIterator<Item = &'c str> + Clone) -> Option<String> {
+    if let Some(candidate) = nearest(written, candidates.clone()) {
+        return Some(format!("did you mean '{candidate}'?"));
+    }
+    let all: Vec<_> = candidates.into_iter().collect();
+    (!all.is_empty()).then(|| format!("{known}: {}", all.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised_and_other_words_are_not() {
+        let known = ["learning_rate", "steps", "batch"];
+        for (written, meant) in [
+            ("learning_rte", Some("learning_rate")),
+            ("learning-rate", Some("learning_rate")),
+            ("Steps", Some("steps")),
+            ("stpes", Some("steps")),
+            ("bach", Some("batch")),
+            ("colour", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(written, known), meant, "{written}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! TOML text to a [`Table`]: every syntax error of the text, in the words of the TOML parser.
+
+use toml::de::{DeTable, Error};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::document::{Entry, Table, Value};
+use super::source::{SourceId, Span};
+
+/// The document of a text, as far as it could be read, and whether it is sound: a duplicate key leaves the rest
+/// meaningful, any other syntax error does not.
+pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, bool) {
+    let text = diagnostics.source(source).text.clone();
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    let table = Table::of(source, 0, document.into_inner());
+    let mut sound = true;
+    let mut last_line = None;
+    for error in errors {
+        let duplicate = error.message() == "duplicate key";
+        sound &= duplicate;
+        let diagnostic = described(&error, source, &text, &table);
+        // What follows on the same line is mostly a consequence of the first.
+        let line = diagnostic.labels.first().map(|label| diagnostics.sources().place(label.span).line);
+        if duplicate || last_line.is_none() || line != last_line {
+            diagnostics.push(diagnostic);
+        }
+        last_line = line;
+    }
+    (table, sound)
+}
+
+fn described(error: &Error, source: SourceId, text: &str, table: &Table) -> Diagnostic {
+    let range = error.span().unwrap_or(text.len()..text.len());
+    let span = Span { source, start: range.start.min(text.len()), end: range.end.min(text.len()) };
+    if error.message() != "duplicate key" {
+        let (message, expected) = match error.message().split_once(", expected ") {
+            Some((message, expected)) => (message, format!("expected {expected}")),
+            None => (error.message(), String::new()),
+        };
+        return Diagnostic::error(message).at(span, expected);
+    }
+    let key = text.get(span.start..span.end).unwrap_or_default();
+    let message = format!("duplicate key '{}'", key.trim_matches(['"', '\'']));
+    let diagnostic = Diagnostic::error(message).at(span, "again here");
+    match first_header(text, span).or_else(|| first_key(text, table, span)) {
+        Some(first) => diagnostic.at(first, "first here"),
+        None => diagnostic,
+    }
+}
+
+/// The same table header on an earlier line.
+fn first_header(text: &str, again: Span) -> Option<Span> {
+    let line_start = text.get(..again.start)?.rfind('\n').map_or(0, |end| end + 1);
+    let header = text[line_start..].lines().next()?.split('#').next()?.trim();
+    if !header.starts_with('[') {
+        return None;
+    }
+    let mut start = 0;
+    for line in text[..line_start].split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        if line.split('#').next()?.trim() == header {
+            let start = start + indent;
+            return Some(Span { source: again.source, start, end: start + header.len() });
+        }
+        start += line.len();
+    }
+    None
+}
+
+/// The last key before `again` that is written in the same way under the same header: the table kept the first.
+fn first_key(text: &str, table: &Table, again: Span) -> Option<Span> {
+    let written = text.get(again.start..again.end)?;
+    let mut found: Option<Span> = None;
+    let mut tables = vec![table];
+    while let Some(table) = tables.pop() {
+        for Entry { key, node } in table.0.values() {
+            let earlier = key.end <= again.start && text.get(key.start..key.end) == Some(written);
+            if earlier && found.is_none_or(|found| found < *key) {
+                found = Some(*key);
+            }
+            match &node.value {
+                Value::Table(table) => tables.push(table),
+                Value::Array(items) => tables.extend(items.iter().filter_map(|item| item.as_table())),
+                _ => {}
+            }
+        }
+    }
+    let between = |first: &Span| text.get(first.end..again.start).is_some_and(|text| !text.contains("\n["));
+    found.filter(between)
+}
