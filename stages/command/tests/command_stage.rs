@@ -1,5 +1,7 @@
 //! The stage kind `command`, with the programs that every Unix has.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The stage kind `eval-completions`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;

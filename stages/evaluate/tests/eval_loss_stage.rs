@@ -1,5 +1,7 @@
 //! The stage kind `eval-loss`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -1,5 +1,7 @@
 //! Generation with a key-value cache against the plain forward pass, and the choice of tokens.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
