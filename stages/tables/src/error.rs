@@ -78,8 +78,10 @@ impl From<TableError> for StageError {
 pub fn plan_error(error: DataFusionError) -> StageError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => {
-            StageError::new(format!("out of the stage's memory: {message}")).hint("give the run more with --memory")
+            StageError::new(format!("the stage's memory does not suffice: {message}"))
+                .hint("give the run more memory, or fewer threads")
         }
+        DataFusionError::External(error) => StageError::new(error.to_string()),
         root => StageError::new(root.strip_backtrace()),
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::{Context, Device, Digest, InputFile, InputTree, Inputs, Outputs, Progress, Resources, StageError};
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::prelude::{col, lit, when};
@@ -128,7 +128,8 @@ fn batches_are_bounded_by_a_row_group_of_text() {
 fn a_part_ends_at_its_limit_of_text() {
     let folder = tempfile::tempdir().unwrap();
     let tree = write(folder.path(), "w", &[(0..35).map(|i| i.to_string().repeat(4 << 20)).collect()]);
-    let names: Vec<_> = Table::open(&tree).unwrap().parts().iter().map(|part| (part.name.clone(), part.row_count)).collect();
+    let names: Vec<_> =
+        Table::open(&tree).unwrap().parts().iter().map(|part| (part.name.clone(), part.row_count)).collect();
     // The texts 0 to 9 have 4 MiB, the others 8: 40 and 11 times 8 make 128 MiB.
     assert_eq!(names, [(part_name(shard(0), 0), 21), (part_name(shard(0), 1), 14)]);
 }
@@ -249,7 +250,8 @@ fn sql_joins_content_when_it_is_asked_for() {
         session.context().sql("SELECT \"row\" FROM documents WHERE content LIKE 'needle' OR content LIKE '39 %'"),
     );
     let batches = session.collect(plan.unwrap()).unwrap();
-    let mut rows: Vec<u32> = batches.iter().flat_map(|b| b.column(0).as_primitive::<UInt32Type>().values().to_vec()).collect();
+    let mut rows: Vec<u32> =
+        batches.iter().flat_map(|b| b.column(0).as_primitive::<UInt32Type>().values().to_vec()).collect();
     rows.sort();
     assert_eq!(rows, [0, 39]);
 }
@@ -304,7 +306,9 @@ fn exports_hold_all_columns_and_rows() {
     let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let found: Vec<_> = rows.iter().map(|row| row["content"].as_str().unwrap().to_owned()).collect();
     assert_eq!(found, in_order(&shards));
-    assert!(rows.iter().all(|row| row["copies"] == 1 && row["row"].is_null() && row["id"].as_str().unwrap().len() == 64));
+    assert!(
+        rows.iter().all(|row| row["copies"] == 1 && row["row"].is_null() && row["id"].as_str().unwrap().len() == 64)
+    );
     let parquet = folder.path().join("parquet");
     assert_eq!(export(&tree, &parquet, Format::Parquet).unwrap(), 3);
     assert_eq!(fs::read_dir(parquet).unwrap().count(), 2);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, StringBuilder, StructArray, UInt32Builder};
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::cast::as_string_array;
+use datafusion::common::cast::{as_string_array, as_struct_array};
+use datafusion::common::internal_datafusion_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
@@ -95,5 +96,42 @@ impl ScalarUDFImpl for Quality {
         ];
         let verdicts: ArrayRef = Arc::new(StructArray::try_new(fields(), columns, None)?);
         Ok(ColumnarValue::Array(verdicts))
+    }
+}
+
+/// `verdict_<field>(verdict)`: a field of a verdict. DataFusion's own `get_field` is moved into the scan by its optimiser,
+/// and takes what it reads from along, so that each use would measure the text again; this function stays where it is.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct VerdictField {
+    name: String,
+    field: &'static str,
+    signature: Signature,
+}
+
+impl VerdictField {
+    /// The function for a string field.
+    pub(super) fn new(field: &'static str) -> Self {
+        let signature = Signature::exact(vec![DataType::Struct(fields())], Volatility::Immutable);
+        Self { name: format!("verdict_{field}"), field, signature }
+    }
+}
+
+impl ScalarUDFImpl for VerdictField {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let field = as_struct_array(&arrays[0])?.column_by_name(self.field).cloned();
+        field.map(ColumnarValue::Array).ok_or_else(|| internal_datafusion_err!("a verdict has no '{}'", self.field))
     }
 }

@@ -26,14 +26,13 @@ use std::sync::{Mutex, PoisonError};
 use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt32Type;
-use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::col;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::{CONTENT, DETAIL, ID, RULE, Table};
 
-use self::function::{FIRST, MATCHED, MEASURED, Quality, SPARED};
+use self::function::{FIRST, MATCHED, MEASURED, Quality, SPARED, VerdictField};
 use self::report::{Combinations, Report};
 use self::rules::Judge;
 
@@ -210,7 +209,7 @@ impl Stage for QualityStage {
             .filter(|(_, part)| !(0.0..=1.0).contains(part))
             .map(|(setting, part)| Problem::new(setting, format!("{part} is not between 0 and 1")))
             .collect();
-        if !(spec.line_mean.threshold >= 0.0) {
+        if spec.line_mean.threshold.is_nan() || spec.line_mean.threshold < 0.0 {
             problems.push(Problem::new("line_mean.threshold", format!("{} is negative", spec.line_mean.threshold)));
         }
         problems
@@ -219,6 +218,8 @@ impl Stage for QualityStage {
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let table = Table::open(context.inputs.tree("documents")?)?;
         let function = ScalarUDF::from(Quality::new(Judge::new(spec, context.seed)));
+        let first = ScalarUDF::from(VerdictField::new(FIRST));
+        let measured = ScalarUDF::from(VerdictField::new(MEASURED));
         let combinations: Mutex<Combinations> = Mutex::default();
         let attrition = tables::filter(
             context,
@@ -226,8 +227,8 @@ impl Stage for QualityStage {
             |documents| {
                 documents
                     .with_column(VERDICT, function.call(vec![col(ID), col(CONTENT)]))?
-                    .with_column(RULE, get_field(col(VERDICT), FIRST))?
-                    .with_column(DETAIL, get_field(col(VERDICT), MEASURED))
+                    .with_column(RULE, first.call(vec![col(VERDICT)]))?
+                    .with_column(DETAIL, measured.call(vec![col(VERDICT)]))
             },
             |batch| observe(batch, &mut combinations.lock().unwrap_or_else(PoisonError::into_inner)),
         )?;
