@@ -172,7 +172,9 @@ impl DocumentIndex {
     /// Which sequence of the stream a sequence of the packed file is.
     pub fn stream_sequence(&self, sequence: u64) -> u64 {
         match self.header.permutation {
-            Some(key) if sequence < self.header.sequences => Permutation::new(key, self.header.sequences).apply(sequence),
+            Some(key) if sequence < self.header.sequences => {
+                Permutation::new(key, self.header.sequences).apply(sequence)
+            }
             _ => sequence,
         }
     }

@@ -42,7 +42,8 @@ impl TextTokenizer {
     /// When a file is missing or is no byte-level tokenizer with an end-of-text token.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let read = |file: &contract::InputFile| {
-            let text = fs::read(&file.location).map_err(|error| StageError::io(format!("read {}", file.path), &error))?;
+            let text =
+                fs::read(&file.location).map_err(|error| StageError::io(format!("read {}", file.path), &error))?;
             let value = serde_json::from_slice::<Value>(&text);
             value.map_err(|error| StageError::new(format!("{} is not JSON: {error}", file.path)))
         };
@@ -67,12 +68,15 @@ impl TextTokenizer {
         if json["pre_tokenizer"]["add_prefix_space"] != Value::Bool(false) {
             return Err(fault("adds a space before the text".to_owned()).hint("set add_prefix_space to false in it"));
         }
-        let tokens = vocabulary(&json).ok_or_else(|| fault("has a vocabulary whose ids are not 0, 1, 2 and so on".to_owned()))?;
+        let tokens = vocabulary(&json)
+            .ok_or_else(|| fault("has a vocabulary whose ids are not 0, 1, 2 and so on".to_owned()))?;
         let special = |token: &Value| token["special"].as_bool().unwrap_or(false);
         let is_end = |token: &&Value| token["content"].as_str() == Some(end_of_text) && special(token);
-        let end = json["added_tokens"].as_array().into_iter().flatten().find(is_end).and_then(|token| token["id"].as_u64());
+        let end =
+            json["added_tokens"].as_array().into_iter().flatten().find(is_end).and_then(|token| token["id"].as_u64());
         let end = end.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            fault(format!("has no special token '{end_of_text}'")).hint("list it among 'special_tokens' of the stage of kind 'tokenizer'")
+            fault(format!("has no special token '{end_of_text}'"))
+                .hint("list it among 'special_tokens' of the stage of kind 'tokenizer'")
         })?;
         let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(tokens.len()));
         for (token, added) in &tokens {
@@ -82,7 +86,8 @@ impl TextTokenizer {
         }
         // What belongs to training a model with batches, not to the ids of a text.
         (json["truncation"], json["padding"], json["model"]["dropout"]) = (Value::Null, Value::Null, Value::Null);
-        let encoder = fastokens::Tokenizer::from_json(json).map_err(|error| fault(format!("cannot be used: {error}")))?;
+        let encoder =
+            fastokens::Tokenizer::from_json(json).map_err(|error| fault(format!("cannot be used: {error}")))?;
         Ok(Self { encoder, bytes, ends, end_of_text: end })
     }
 

@@ -12,7 +12,7 @@ use tokenizers::tokenizer::Trainer;
 use tokens::alphabet;
 use tokens::merges::{Goal, Learned, learn};
 use tokens::splitter::words;
-use tokens::word_counts::{Counter, CountedWords, WordCounts};
+use tokens::word_counts::{CountedWords, Counter, WordCounts};
 
 /// Without special tokens: the bytes take the first 256 ids.
 fn ours(counted: &CountedWords, vocabulary: u32, min_frequency: u64) -> Learned {

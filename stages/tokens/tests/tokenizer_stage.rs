@@ -113,7 +113,8 @@ fn text_that_looks_like_the_special_token_stays_text() {
 
 #[test]
 fn the_companions_say_the_same_as_the_tokenizer() {
-    let outputs = small(&corpus::invented(300), &["a"], json!({ "vocabulary": 300, "special_tokens": ["<|end|>", "<|fim|>"] }));
+    let outputs =
+        small(&corpus::invented(300), &["a"], json!({ "vocabulary": 300, "special_tokens": ["<|end|>", "<|fim|>"] }));
     let tree = &outputs["tokenizer"];
     let config: Value = serde_json::from_slice(&corpus::read(tree, "tokenizer_config.json")).unwrap();
     assert_eq!(config["eos_token"], "<|end|>");

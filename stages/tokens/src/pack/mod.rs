@@ -81,7 +81,11 @@ impl Stage for Pack {
             .input("tokenizer", PortType::Tokenizer, "what turns them into ids")
             .optional_input("valid", PortType::Documents, "the documents to evaluate on")
             .output("train", PortType::Tokens, "sequences of the documents to train on")
-            .output("valid", PortType::Tokens, "sequences of the documents to evaluate on; none where there are no documents")
+            .output(
+                "valid",
+                PortType::Tokens,
+                "sequences of the documents to evaluate on; none where there are no documents",
+            )
             .output("report", PortType::Report, "where every token went: report.json, report.md")
     }
 

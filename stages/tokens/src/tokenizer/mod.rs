@@ -32,7 +32,7 @@ use crate::merges::{self, Goal};
 use crate::selection::{Selection, select};
 use crate::splitter::words;
 use crate::text::{END_OF_TEXT, TextTokenizer};
-use crate::word_counts::{Counter, CountedWords, WordCounts};
+use crate::word_counts::{CountedWords, Counter, WordCounts};
 
 pub use report::Report;
 
@@ -123,7 +123,8 @@ fn check(settings: &Settings) -> Vec<Problem> {
         problems.push(Problem::new("word_bytes", "a tokenizer cannot be learned from no words"));
     }
     if settings.special_tokens.is_empty() {
-        let problem = Problem::new("special_tokens", "one special token at least is needed: the first ends each document");
+        let problem =
+            Problem::new("special_tokens", "one special token at least is needed: the first ends each document");
         problems.push(problem.hint(format!("leave the setting out for [\"{END_OF_TEXT}\"]")));
     }
     for (index, token) in settings.special_tokens.iter().enumerate() {

@@ -36,7 +36,9 @@ pub fn invented(count: usize) -> Vec<String> {
         let body: String = (0..n % 13).map(|k| format!("    value_{k} = self.items[{}] + {n}\n", k * n)).collect();
         format!("def function_{n}(self):\n    \"\"\"It's number {n}.\"\"\"\n{body}    return value_{}\n", n % 5)
     };
-    (0..count).map(|n| odd.get(n / 7).filter(|_| n % 7 == 3).map_or_else(|| program(n), |odd| (*odd).to_owned())).collect()
+    (0..count)
+        .map(|n| odd.get(n / 7).filter(|_| n % 7 == 3).map_or_else(|| program(n), |odd| (*odd).to_owned()))
+        .collect()
 }
 
 /// The id of the `n`-th text's document.
@@ -53,7 +55,9 @@ pub fn table(folder: &Path, texts: &[String], shards: &[&str]) -> InputTree {
         for (n, text) in texts.iter().enumerate().filter(|(n, _)| n % shards.len() == number) {
             let path = format!("{n}.py");
             let (size, license) = (text.len() as i64, Some("mit"));
-            writer.push(&Document { repo_name: "owner/name", path: &path, copies: 1, size, license, content: text }).unwrap();
+            writer
+                .push(&Document { repo_name: "owner/name", path: &path, copies: 1, size, license, content: text })
+                .unwrap();
         }
         writer.finish().unwrap();
     }
@@ -73,12 +77,8 @@ pub fn table(folder: &Path, texts: &[String], shards: &[&str]) -> InputTree {
 pub fn tree_of(folder: &Path, path: &str, content: &[u8]) -> InputTree {
     let location = folder.join(Digest::of(content).short());
     fs::write(&location, content).unwrap();
-    let file = InputFile {
-        path: path.parse().unwrap(),
-        location,
-        digest: Digest::of(content),
-        size: content.len() as u64,
-    };
+    let file =
+        InputFile { path: path.parse().unwrap(), location, digest: Digest::of(content), size: content.len() as u64 };
     InputTree { digest: file.digest, files: vec![file] }
 }
 
