@@ -1,4 +1,25 @@
-//! Placeholder.
+//! `pipeline` as a library: from a manifest to a store of outputs that are rebuilt only when they are stale.
+//!
+//! Data flows one way: manifest, plan, run, store, report. Floors, from the top; each module knows what is below it:
+//!
+//! | floor | module | what it promises |
+//! |---|---|---|
+//! | 5 | [`commands`], [`kinds`] | the subcommands; the one table of stage kinds (feature `stages`) |
+//! | 4 | [`run`] | carries out a plan: scheduler, shares of the machine, one stage's execution |
+//! | 3 | [`plan`] | decides which stages are stale, and why |
+//! | 2 | [`graph`], [`key`] | the order of stages; what determines an output, hashed and written out |
+//! | 1 | [`manifest`], [`store`], [`events`] | typed stages with positions; outputs by content; one stream of events |
+//! | 0 | [`contract`] | what the engine and a stage kind know of each other |
+
+#[cfg(feature = "stages")]
+pub mod commands;
 pub mod events;
+pub mod exit;
+pub mod graph;
 pub mod key;
+#[cfg(feature = "stages")]
+pub mod kinds;
+pub mod manifest;
+pub mod plan;
+pub mod run;
 pub mod store;

@@ -31,11 +31,16 @@ impl Check<'_> {
                     settings.insert(key.to_owned(), value);
                 }
                 None => {
-                    let known: Vec<_> = shapes.iter().flat_map(|shape| shape.keys()).chain(reserved.iter().copied()).collect();
+                    let known: Vec<_> = shapes.iter().flat_map(|shape| shape.keys()).collect();
+                    let meant = suggest::nearest(key, known.iter().chain(reserved).copied());
                     let place = if path.is_empty() { self.owner.clone() } else { format!("'{path}'") };
                     let diagnostic = Diagnostic::error(format!("unknown key '{}'", join(path, key)))
                         .at(entry.key, format!("not a setting of {place}"))
-                        .hint(suggest::hint(key, "its settings are", known.iter().copied()));
+                        .hint(match (meant, known.as_slice()) {
+                            (Some(meant), _) => format!("did you mean '{meant}'?"),
+                            (None, []) => "it takes no settings".to_owned(),
+                            (None, known) => format!("its settings are: {}", known.join(", ")),
+                        });
                     self.diagnostics.push(diagnostic);
                 }
             }
@@ -75,7 +80,9 @@ impl Check<'_> {
             }
             (Form::Integer { least, most }, Value::Integer(integer)) => {
                 if !(least..=most).contains(integer) {
-                    self.wrong(node, format!("'{path}' is out of range"), format!("expected {least} to {most}"));
+                    let unbounded = most >= i128::from(i64::MAX);
+                    let upper = if unbounded { " or more".to_owned() } else { format!(" to {most}") };
+                    self.wrong(node, format!("'{path}' is out of range"), format!("expected {least}{upper}"));
                 }
                 whole(*integer)
             }

@@ -28,10 +28,12 @@ pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diag
             [name, _] => format!("stage '{name}' reads its own output"),
             _ => format!("the stages go in a circle: {}", names.join(" -> ")),
         };
-        let mut diagnostic = Diagnostic::error(message);
-        for (index, (_, span)) in path.iter().enumerate() {
-            diagnostic = diagnostic.at(*span, format!("'{}' reads '{}'", names[index + 1], names[index]));
-        }
+        let readings = path.iter().enumerate().map(|(index, (_, span))| (*span, names[index + 1], names[index]));
+        let mut readings: Vec<_> = readings.collect();
+        readings.sort();
+        let diagnostic = readings.into_iter().fold(Diagnostic::error(message), |diagnostic, (span, reader, read)| {
+            diagnostic.at(span, format!("'{reader}' reads '{read}'"))
+        });
         diagnostics.push(diagnostic.hint("take away one of these edges".to_owned()));
     }
 }

@@ -69,9 +69,10 @@ pub(super) fn wires(table: &Table, kind: &Kind, ports: &Ports, diagnostics: &mut
             }
             Some(first) => add(&first.name, &entry.node, diagnostics),
             None => {
-                let diagnostic = Diagnostic::error(format!("kind '{}' has no input that 'input' could mean", kind.name));
-                let hint = if ports.open { "name the port: inputs = { NAME = \"stage\" }" } else { "take it away" };
-                diagnostics.push(diagnostic.at(entry.key, "").hint(hint.to_owned()));
+                let message = if ports.open { "has no input that 'input' could mean" } else { "takes no input" };
+                let diagnostic = Diagnostic::error(format!("kind '{}' {message}", kind.name)).at(entry.key, "");
+                let hint = ports.open.then(|| "name the port: inputs = { NAME = \"stage\" }".to_owned());
+                diagnostics.push(diagnostic.hint(hint));
             }
         }
     }
@@ -112,7 +113,7 @@ pub(super) fn join(
         if !draft.wires.iter().any(|wire| wire.port == port.name) {
             let message = format!("stage '{}' lacks its input '{}' ({})", draft.name, port.name, port.ty);
             let first = draft.ports.inputs.first().is_some_and(|first| first.name == port.name);
-            let given = giving(port.ty, draft.name.as_str(), drafts).into_iter().next();
+            let given = giving(port.ty, draft, drafts).into_iter().next();
             let from = given.unwrap_or_else(|| "stage".to_owned());
             let hint = if first && draft.ports.inputs.len() == 1 {
                 format!("add input = \"{from}\"")
@@ -166,7 +167,7 @@ fn joined(
     let port = draft.ports.inputs.iter().find(|port| port.name == wire.port).unwrap_or(&files);
     if !found.ty.feeds(port.ty) {
         let message = format!("input '{}' of stage '{}' takes {}, not {}", port.name, draft.name, port.ty, found.ty);
-        let mut given = giving(port.ty, draft.name.as_str(), drafts);
+        let mut given = giving(port.ty, draft, drafts);
         given.truncate(4);
         let hint = (!given.is_empty()).then(|| format!("{} {} {}", given.join(", "), if given.len() == 1 { "gives" } else { "give" }, port.ty));
         let diagnostic = Diagnostic::error(message)
@@ -182,15 +183,18 @@ fn joined(
     })
 }
 
-/// The outputs of other stages that give this type, as an edge would name them.
-fn giving(ty: PortType, except: &str, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
+/// The outputs of other stages that give this type, as an edge would name them; those of the same kind last, for they
+/// seldom feed each other.
+fn giving(ty: PortType, to: &Draft<'_>, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
     let mut given = Vec::new();
-    for (name, draft) in drafts.iter().filter(|(name, _)| **name != except) {
+    for (name, draft) in drafts.iter().filter(|(name, _)| **name != to.name.as_str()) {
         for (index, output) in draft.ports.outputs.iter().enumerate() {
             if output.ty.feeds(ty) {
-                given.push(if index == 0 { (*name).to_owned() } else { format!("{name}.{}", output.name) });
+                let edge = if index == 0 { (*name).to_owned() } else { format!("{name}.{}", output.name) };
+                given.push((draft.kind.name == to.kind.name, edge));
             }
         }
     }
-    given
+    given.sort();
+    given.into_iter().map(|(_, edge)| edge).collect()
 }

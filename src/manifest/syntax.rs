@@ -6,6 +6,9 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Table, Value};
 use super::source::{SourceId, Span};
 
+/// The message of the one error that leaves the rest of a document meaningful.
+const DUPLICATE: &str = "duplicate key";
+
 /// The document of a text, as far as it could be read, and whether it is sound: a duplicate key leaves the rest
 /// meaningful, any other syntax error does not.
 pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, bool) {
@@ -14,9 +17,19 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
     let table = Table::of(source, 0, document.into_inner());
     let mut sound = true;
     let mut last_line = None;
+    let mut twice_declared: Option<usize> = None;
     for error in errors {
-        let duplicate = error.message() == "duplicate key";
+        let duplicate = error.message() == DUPLICATE;
         sound &= duplicate;
+        let start = error.span().map_or(text.len(), |span| span.start).min(text.len());
+        // The keys of a table that is declared twice collide with those of the first.
+        let same_table = |header: usize| text.get(header..start).is_some_and(|between| !between.contains("\n["));
+        if duplicate && twice_declared.is_some_and(same_table) {
+            continue;
+        }
+        if duplicate && header_at(&text, start).is_some() {
+            twice_declared = Some(start);
+        }
         let diagnostic = described(&error, source, &text, &table);
         // What follows on the same line is mostly a consequence of the first.
         let line = diagnostic.labels.first().map(|label| diagnostics.sources().place(label.span).line);
@@ -31,15 +44,24 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
 fn described(error: &Error, source: SourceId, text: &str, table: &Table) -> Diagnostic {
     let range = error.span().unwrap_or(text.len()..text.len());
     let span = Span { source, start: range.start.min(text.len()), end: range.end.min(text.len()) };
-    if error.message() != "duplicate key" {
+    if error.message() != DUPLICATE {
+        let word = text.get(span.start..span.end).unwrap_or_default();
+        let bare = |c: char| c.is_alphanumeric() || "_-./*:".contains(c);
+        if error.message() == "invalid float" && word.starts_with(char::is_alphabetic) && word.chars().all(bare) {
+            let diagnostic = Diagnostic::error(format!("'{word}' is no TOML value")).at(span, "a string needs quotes");
+            return diagnostic.hint(format!("write \"{word}\""));
+        }
         let (message, expected) = match error.message().split_once(", expected ") {
             Some((message, expected)) => (message, format!("expected {expected}")),
             None => (error.message(), String::new()),
         };
         return Diagnostic::error(message).at(span, expected);
     }
-    let key = text.get(span.start..span.end).unwrap_or_default();
-    let message = format!("duplicate key '{}'", key.trim_matches(['"', '\'']));
+    let key = text.get(span.start..span.end).unwrap_or_default().trim_matches(['"', '\'']);
+    let message = match header_at(text, span.start).map(|header| header.trim_matches(['[', ']'])) {
+        Some(header) if header.strip_prefix("stages.") == Some(key) => format!("stage '{key}' is declared twice"),
+        _ => format!("duplicate key '{key}'"),
+    };
     let diagnostic = Diagnostic::error(message).at(span, "again here");
     match first_header(text, span).or_else(|| first_key(text, table, span)) {
         Some(first) => diagnostic.at(first, "first here"),
@@ -47,13 +69,17 @@ fn described(error: &Error, source: SourceId, text: &str, table: &Table) -> Diag
     }
 }
 
+/// The table header on the line of `place`, if there is one.
+fn header_at(text: &str, place: usize) -> Option<&str> {
+    let line_start = text.get(..place)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next()?.split('#').next()?.trim();
+    line.starts_with('[').then_some(line)
+}
+
 /// The same table header on an earlier line.
 fn first_header(text: &str, again: Span) -> Option<Span> {
-    let line_start = text.get(..again.start)?.rfind('\n').map_or(0, |end| end + 1);
-    let header = text[line_start..].lines().next()?.split('#').next()?.trim();
-    if !header.starts_with('[') {
-        return None;
-    }
+    let header = header_at(text, again.start)?;
+    let line_start = text[..again.start].rfind('\n').map_or(0, |end| end + 1);
     let mut start = 0;
     for line in text[..line_start].split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();

@@ -1,0 +1,86 @@
+//! `pipeline export STAGE DIR`: a stage's output as plain files outside the store.
+//!
+//! A table becomes Parquet or JSON lines with all columns; anything else its files as they are, so that a model or a
+//! tokenizer is the folder that other programs load. A stage with several outputs gives a folder for each, one output
+//! (`stage.output`, or a stage's only one) fills the folder itself. The first output alone is what a bare stage name
+//! means in a manifest, but here all are wanted.
+
+use std::fs;
+use std::path::Path;
+
+use contract::{InputTree, PortType, StageError};
+
+use super::CommandError;
+use super::arguments::{ExportArguments, TableFormat};
+use super::output::{PortOutput, StageOutput};
+use super::project::Project;
+use crate::events::figures;
+use crate::exit::Exit;
+use crate::store::Store;
+
+pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
+    let (manifest, place, destination) = match arguments.place.as_slice() {
+        [manifest, place, destination] => (manifest.as_str(), place, Path::new(destination)),
+        [place, destination] => ("pipeline.toml", place, Path::new(destination)),
+        // Clap asks for two or three.
+        _ => return Err(CommandError::usage("a stage and a folder are needed")),
+    };
+    let project = Project::load(Path::new(manifest), &arguments.source)?;
+    let store = Store::open_read_only(&project.cache)?;
+    let output = StageOutput::find(&project, &store, place)?;
+    if !output.is_current {
+        anstream::eprintln!("note: this is the last build of {}; the manifest has changed since", output.stage);
+    }
+    claim(destination)?;
+    let only = output.ports.len() == 1;
+    for port in &output.ports {
+        let folder = if only { destination.to_owned() } else { destination.join(&port.name) };
+        let what = write(port, &folder, arguments.format)?;
+        anstream::eprintln!("{}: {what}", folder.display());
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes the folder, or takes an empty one: nothing of anyone's is overwritten.
+fn claim(folder: &Path) -> Result<(), CommandError> {
+    let refuse = |message: String| CommandError::usage(message).hint("give a new or an empty folder");
+    match fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(refuse(format!("{} is not empty", folder.display()))),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder).map_err(|error| refuse(format!("cannot make {}: {error}", folder.display())))
+        }
+        Err(error) => Err(refuse(format!("cannot write to {}: {error}", folder.display()))),
+    }
+}
+
+fn write(port: &PortOutput, folder: &Path, format: TableFormat) -> Result<String, CommandError> {
+    match port.ty {
+        PortType::Documents | PortType::Rows => {
+            let format = match format {
+                TableFormat::Parquet => tables::Format::Parquet,
+                TableFormat::Jsonl => tables::Format::JsonLines,
+            };
+            let rows = tables::export(&port.tree, folder, format)?;
+            Ok(figures::counted(rows, "row"))
+        }
+        _ => copy(&port.tree, folder),
+    }
+}
+
+/// The files of a tree as they are, readable and writable.
+fn copy(tree: &InputTree, folder: &Path) -> Result<String, CommandError> {
+    let mut bytes = 0;
+    for file in &tree.files {
+        let target = file.path.below(folder);
+        let written = target.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+            let mut source = fs::File::open(&file.location)?;
+            let mut copy = fs::File::create_new(&target)?;
+            std::io::copy(&mut source, &mut copy)
+        });
+        bytes += written.map_err(|error| StageError::io(format!("write {}", target.display()), &error))?;
+    }
+    Ok(format!("{}, {}", figures::counted(tree.files.len() as u64, "file"), figures::size(bytes)))
+}

@@ -1,0 +1,26 @@
+//! `pipeline init`: writes a manifest that runs as it is: the quickstart.
+
+use std::fs::File;
+use std::io::Write;
+
+use super::CommandError;
+use super::arguments::InitArguments;
+use crate::exit::Exit;
+
+const QUICKSTART: &str = include_str!("../../manifests/quickstart.toml");
+
+pub(super) fn run(arguments: &InitArguments) -> Result<Exit, CommandError> {
+    let path = &arguments.path;
+    // The schema's path is that of the repository; the run's name becomes that of the new file.
+    let lines = QUICKSTART.lines().filter(|line| !line.starts_with("#:schema") && !line.starts_with("name "));
+    let text = lines.map(|line| format!("{line}\n")).collect::<String>();
+    let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            CommandError::usage(format!("{} exists already", path.display())).hint("give another name; nothing was changed")
+        }
+        _ => CommandError::usage(format!("cannot write {}: {error}", path.display())),
+    })?;
+    anstream::eprintln!("wrote {}; now: pipeline run {}", path.display(), path.display());
+    Ok(Exit::Done)
+}

@@ -1,0 +1,129 @@
+//! Floor 5: the subcommands, one file each. Data goes to standard output, everything else to standard error.
+
+mod arguments;
+mod export;
+mod init;
+mod output;
+mod plan;
+mod project;
+mod run;
+mod show;
+mod stages;
+mod why;
+
+use std::fmt;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Exit;
+use crate::manifest::Diagnostics;
+use crate::store::StoreError;
+use arguments::{Arguments, Command};
+
+pub use arguments::Arguments as CommandLine;
+
+/// Does what the command line asks for.
+pub fn main() -> Exit {
+    start_log();
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Stages(arguments) => stages::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        anstream::eprint!("{error}");
+        error.exit()
+    })
+}
+
+/// Logs to standard error as `PIPELINE_LOG` says; none by default.
+fn start_log() {
+    let filter = EnvFilter::try_from_env("PIPELINE_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A panic inside a stage is caught and shown as its failure; where it happened is for the log.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+}
+
+/// Why a command did nothing, or not all.
+#[derive(Debug)]
+enum CommandError {
+    /// The manifest is wrong; the diagnostics say where.
+    Manifest(Box<Diagnostics>),
+    /// The command line is wrong, or a file outside the store cannot be written.
+    Usage { message: String, hint: Option<String> },
+    /// The store.
+    Store(StoreError),
+    /// Something that is not the store's nor the user's fault.
+    Failed { message: String, hint: Option<String> },
+}
+
+impl CommandError {
+    fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, text: impl Into<String>) -> Self {
+        if let Self::Usage { hint, .. } | Self::Failed { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Manifest(_) | Self::Usage { .. } => Exit::Usage,
+            Self::Store(_) => Exit::StoreDamaged,
+            Self::Failed { .. } => Exit::StageFailed,
+        }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Diagnostics> for CommandError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Manifest(Box::new(diagnostics))
+    }
+}
+
+/// From reading what a stage left in the store.
+impl From<contract::StageError> for CommandError {
+    fn from(error: contract::StageError) -> Self {
+        let hint = match &error {
+            contract::StageError::Failed(failure) => failure.hint.clone(),
+            contract::StageError::Interrupted => None,
+        };
+        Self::Failed { message: error.to_string(), hint }
+    }
+}
+
+/// From writing to standard output, where a closed pipe ends the program quietly.
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed { message: error.to_string(), hint: None }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (message, hint) = match self {
+            Self::Manifest(diagnostics) => return write!(f, "{diagnostics}"),
+            Self::Store(error) => (error.to_string(), error.hint()),
+            Self::Usage { message, hint } | Self::Failed { message, hint } => (message.clone(), hint.as_deref()),
+        };
+        writeln!(f, "error: {message}")?;
+        match hint {
+            Some(hint) => writeln!(f, "hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}

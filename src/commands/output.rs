@@ -1,0 +1,93 @@
+//! The output that a command is asked about: `stage`, or `stage.output` for one port.
+
+use std::collections::BTreeSet;
+
+use contract::{Digest, InputTree, PortType};
+
+use super::CommandError;
+use super::project::Project;
+use crate::manifest::StageName;
+use crate::plan::{Decider, Plan, State};
+use crate::store::{Lookup, Store};
+use crate::manifest::did_you_mean;
+
+/// What a stage gave.
+pub(super) struct StageOutput {
+    pub(super) stage: StageName,
+    pub(super) kind: &'static str,
+    /// The key of the build.
+    pub(super) key: Digest,
+    /// Its ports in the order in which the kind declares them, the wanted ones only.
+    pub(super) ports: Vec<PortOutput>,
+    /// Whether the build is of the manifest as it is now.
+    pub(super) is_current: bool,
+}
+
+/// What one port holds.
+pub(super) struct PortOutput {
+    pub(super) name: String,
+    pub(super) ty: PortType,
+    pub(super) tree: InputTree,
+}
+
+impl StageOutput {
+    /// The output of the manifest as it is, else that of the stage's last build.
+    pub(super) fn find(project: &Project, store: &Store, place: &str) -> Result<Self, CommandError> {
+        let (name, port) = match place.split_once('.') {
+            Some((name, port)) => (name, Some(port)),
+            None => (place, None),
+        };
+        let name = project.stage(name)?;
+        let stage = &project.manifest.stages[&name];
+        let ports: Vec<_> = stage.ports.outputs.iter().filter(|output| port.is_none_or(|port| port == output.name)).collect();
+        if ports.is_empty() {
+            let names: Vec<_> = stage.ports.outputs.iter().map(|output| output.name.as_ref()).collect();
+            let port = port.unwrap_or_default();
+            let hint = match did_you_mean(port, names.iter().copied()) {
+                Some(near) => format!("did you mean '{name}.{near}'?"),
+                None => format!("its outputs are {}", names.join(", ")),
+            };
+            return Err(CommandError::usage(format!("stage '{name}' has no output '{port}'")).hint(hint));
+        }
+        let (key, is_current) = build(project, store, &name)?;
+        let outputs = match store.lookup(key)? {
+            Lookup::Hit(hit) => hit.record.outputs,
+            Lookup::Damaged(damage) => {
+                let what: Vec<_> = damage.iter().map(ToString::to_string).collect();
+                let message = format!("the output of stage '{name}' is damaged: {}", what.join("; "));
+                return Err(CommandError::Failed { message, hint: Some(run_hint(project)) });
+            }
+            Lookup::Miss => return Err(never_built(project, &name)),
+        };
+        let ports = ports
+            .into_iter()
+            .filter_map(|port| outputs.get(port.name.as_ref()).map(|digest| (port, *digest)))
+            .map(|(port, digest)| Ok(PortOutput { name: port.name.to_string(), ty: port.ty, tree: store.tree(digest)? }))
+            .collect::<Result<_, CommandError>>()?;
+        Ok(Self { stage: name.clone(), kind: stage.kind.name, key, ports, is_current })
+    }
+}
+
+/// The key to look at, and whether it is the current one.
+fn build(project: &Project, store: &Store, name: &StageName) -> Result<(Digest, bool), CommandError> {
+    let forced = BTreeSet::new();
+    let decider = Decider { manifest: &project.manifest, store, forced: &forced };
+    let wanted = project.graph.ancestors(&BTreeSet::from([name.clone()]));
+    let plan = Plan::new(&decider, &project.graph, &wanted)?;
+    let planned = plan.stages.iter().find(|stage| stage.name == *name);
+    if let Some(key) = planned.filter(|stage| stage.state == State::Cached).and_then(|stage| stage.key) {
+        return Ok((key.digest(), true));
+    }
+    match store.last_build(&project.manifest.name, name.as_str())? {
+        Some(last) => Ok((last.key, false)),
+        None => Err(never_built(project, name)),
+    }
+}
+
+fn never_built(project: &Project, name: &StageName) -> CommandError {
+    CommandError::Failed { message: format!("stage '{name}' has no output yet"), hint: Some(run_hint(project)) }
+}
+
+fn run_hint(project: &Project) -> String {
+    format!("pipeline run {}", project.manifest.path.display())
+}

@@ -1,0 +1,61 @@
+//! What every command on a manifest begins with: the manifest, its graph and its store.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::CommandError;
+use super::arguments::Source;
+use crate::graph::Graph;
+use crate::kinds::kinds;
+use crate::manifest::{Manifest, Overrides, StageName};
+use crate::manifest::did_you_mean;
+
+/// A manifest with its graph.
+pub(super) struct Project {
+    pub(super) manifest: Manifest,
+    pub(super) graph: Graph,
+    /// Where its store is.
+    pub(super) cache: PathBuf,
+}
+
+impl Project {
+    /// Reads and checks a manifest.
+    pub(super) fn load(path: &Path, source: &Source) -> Result<Self, CommandError> {
+        let overrides = Overrides { sets: source.sets.clone(), machine: source.machine.clone() };
+        let (manifest, graph) = crate::graph::load(path, &overrides, &kinds())?;
+        let cache = source
+            .cache
+            .clone()
+            .or_else(|| manifest.exec.cache.clone())
+            .or_else(|| std::env::var_os("PIPELINE_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from("cache"));
+        Ok(Self { manifest, graph, cache })
+    }
+
+    /// The stage of this name.
+    pub(super) fn stage(&self, name: &str) -> Result<StageName, CommandError> {
+        if let Some(name) = self.manifest.stages.keys().find(|stage| stage.as_str() == name) {
+            return Ok(name.clone());
+        }
+        let names: Vec<_> = self.manifest.stages.keys().map(StageName::as_str).collect();
+        let hint = match did_you_mean(name, names.iter().copied()) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => format!("the stages are {}", names.join(", ")),
+        };
+        Err(CommandError::usage(format!("'{}' has no stage '{name}'", self.manifest.name)).hint(hint))
+    }
+
+    /// The stages of these names.
+    pub(super) fn stages(&self, names: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
+        names.iter().map(|name| self.stage(name)).collect()
+    }
+
+    /// These stages with all that they need; all stages when none is named.
+    pub(super) fn wanted(&self, until: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
+        let until = self.stages(until)?;
+        if until.is_empty() {
+            return Ok(self.manifest.stages.keys().cloned().collect());
+        }
+        Ok(self.graph.ancestors(&until))
+    }
+}

@@ -1,0 +1,131 @@
+//! `pipeline show STAGE`: what a stage's output holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+
+use contract::{InputTree, PortType};
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::arguments::ShowArguments;
+use super::output::{PortOutput, StageOutput};
+use super::project::Project;
+use crate::events::figures;
+use crate::exit::Exit;
+use crate::store::Store;
+
+/// Bytes of a text file that are shown.
+const TEXT: usize = 8 << 10;
+/// Characters of a value of a sample row that are shown.
+const CELL: usize = 60;
+
+pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, CommandError> {
+    let (path, place) = arguments.stage.split();
+    let project = Project::load(&path, &arguments.stage.source)?;
+    let store = Store::open_read_only(&project.cache)?;
+    let output = StageOutput::find(&project, &store, place)?;
+    let mut out = anstream::stdout().lock();
+    if arguments.stage.json {
+        let ports = output.ports.iter().map(|port| Ok((port.name.clone(), as_json(port)?)));
+        let ports = ports.collect::<Result<BTreeMap<_, _>, CommandError>>()?;
+        let StageOutput { stage, kind, key, is_current, .. } = &output;
+        let value = json!({ "stage": stage, "kind": kind, "key": key, "current": is_current, "outputs": ports });
+        writeln!(out, "{value:#}")?;
+        return Ok(Exit::Done);
+    }
+    writeln!(out, "{} ({}), key {}", output.stage, output.kind, output.key.short())?;
+    if !output.is_current {
+        writeln!(out, "this is its last build; the manifest or its inputs have changed since")?;
+    }
+    for port in &output.ports {
+        let bytes = port.tree.files.iter().map(|file| file.size).sum();
+        let files = figures::counted(port.tree.files.len() as u64, "file");
+        writeln!(out, "\n{} ({}): {files}, {}", port.name, port.ty, figures::size(bytes))?;
+        describe(&mut out, port)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn describe(out: &mut impl Write, port: &PortOutput) -> Result<(), CommandError> {
+    match port.ty {
+        PortType::Documents | PortType::Rows => table(out, &port.tree),
+        PortType::Tokens => {
+            let tokens = tokens::packed::PackedTokens::open(&port.tree)?;
+            let (sequences, length) = (tokens.sequences() as u64, tokens.sequence_length() as u64);
+            let tokens_in_all = figures::count(sequences * length);
+            let sequences = figures::counted(sequences, "sequence");
+            writeln!(out, "  {sequences} of {length} tokens ({tokens_in_all}), vocabulary {}", tokens.vocabulary())?;
+            Ok(())
+        }
+        PortType::Report => reports(out, &port.tree),
+        PortType::Tokenizer | PortType::Model | PortType::Files => list(out, &port.tree),
+    }
+}
+
+fn table(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
+    let table = tables::describe(tree)?;
+    let columns: Vec<_> = table.columns.iter().map(|column| format!("{} {}", column.name, column.ty)).collect();
+    writeln!(out, "  {}; columns: {}", figures::counted(table.rows, "row"), columns.join(", "))?;
+    for (number, row) in table.sample.iter().enumerate() {
+        writeln!(out, "  row {}", number + 1)?;
+        for (column, value) in row {
+            let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
+            let cut: String = text.chars().take(CELL).collect();
+            let dots = if cut.len() < text.len() { "…" } else { "" };
+            writeln!(out, "    {column:<12} {cut}{dots}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Markdown where a report has it, else its JSON; other files by name.
+fn reports(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
+    let markdown: Vec<_> = tree.files.iter().filter(|file| file.path.as_str().ends_with(".md")).collect();
+    let shown = if markdown.is_empty() {
+        tree.files.iter().filter(|file| file.path.as_str().ends_with(".json")).collect()
+    } else {
+        markdown
+    };
+    list(out, tree)?;
+    for file in shown {
+        let text = fs::read(&file.location)?;
+        let cut = &text[..text.len().min(TEXT)];
+        writeln!(out, "\n{}", String::from_utf8_lossy(cut).trim_end())?;
+        if cut.len() < text.len() {
+            writeln!(out, "… {} more", figures::size((text.len() - cut.len()) as u64))?;
+        }
+    }
+    Ok(())
+}
+
+fn list(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
+    tree.files.iter().try_for_each(|file| writeln!(out, "  {:>10}  {}", figures::size(file.size), file.path))?;
+    Ok(())
+}
+
+fn as_json(port: &PortOutput) -> Result<Value, CommandError> {
+    let file = |file: &contract::InputFile| json!({ "path": file.path, "digest": file.digest, "size": file.size });
+    let mut value = json!({
+        "type": port.ty,
+        "digest": port.tree.digest,
+        "files": port.tree.files.iter().map(file).collect::<Vec<_>>(),
+    });
+    match port.ty {
+        PortType::Documents | PortType::Rows => value["table"] = json!(tables::describe(&port.tree)?),
+        PortType::Tokens => {
+            let tokens = tokens::packed::PackedTokens::open(&port.tree)?;
+            value["sequences"] = tokens.sequences().into();
+            value["sequence_length"] = tokens.sequence_length().into();
+            value["vocabulary"] = tokens.vocabulary().into();
+        }
+        PortType::Report => {
+            for file in port.tree.files.iter().filter(|file| file.path.as_str().ends_with(".json")) {
+                let text = fs::read(&file.location)?;
+                value["reports"][file.path.as_str()] = serde_json::from_slice(&text).unwrap_or(Value::Null);
+            }
+        }
+        PortType::Tokenizer | PortType::Model | PortType::Files => {}
+    }
+    Ok(value)
+}

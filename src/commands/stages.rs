@@ -1,0 +1,114 @@
+//! `pipeline stages`: the stage kinds with their settings, defaults and docs, from the types.
+
+use std::io::Write;
+
+use contract::{Class, Kind};
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::arguments::StagesArguments;
+use crate::exit::Exit;
+use crate::kinds::kinds;
+use crate::manifest::did_you_mean;
+
+pub(super) fn run(arguments: &StagesArguments) -> Result<Exit, CommandError> {
+    let kinds = kinds();
+    let mut out = anstream::stdout().lock();
+    if arguments.schema {
+        writeln!(out, "{:#}", crate::manifest::schema(&kinds))?;
+        return Ok(Exit::Done);
+    }
+    let wanted: Vec<_> = match &arguments.kind {
+        None => kinds.iter().collect(),
+        Some(name) => match kinds.iter().find(|kind| kind.name == name) {
+            Some(kind) => vec![kind],
+            None => return Err(unknown(name, &kinds)),
+        },
+    };
+    if arguments.json {
+        writeln!(out, "{:#}", Value::Array(wanted.iter().map(|kind| as_json(kind)).collect()))?;
+    } else if arguments.kind.is_some() {
+        wanted.iter().try_for_each(|kind| page(&mut out, kind))?;
+    } else {
+        let width = wanted.iter().map(|kind| kind.name.len()).max().unwrap_or(0);
+        for kind in wanted {
+            writeln!(out, "{:width$}  {}", kind.name, first_sentence(kind.about()))?;
+        }
+        writeln!(out, "\npipeline stages KIND shows its ports and settings")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn unknown(name: &str, kinds: &[Kind]) -> CommandError {
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+    let hint = match did_you_mean(name, names.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("the kinds are {}", names.join(", ")),
+    };
+    CommandError::usage(format!("there is no stage kind '{name}'")).hint(hint)
+}
+
+fn first_sentence(text: &str) -> String {
+    let line = text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    line.split_once(". ").map_or(line.clone(), |(first, _)| format!("{first}."))
+}
+
+fn page(out: &mut impl Write, kind: &Kind) -> std::io::Result<()> {
+    let class = match kind.class {
+        Class::Source => "source",
+        Class::RowWise => "row-wise",
+        Class::Global => "global",
+        Class::Compute => "compute",
+    };
+    let seeded = if kind.seeded { ", draws random choices from the run's seed" } else { "" };
+    writeln!(out, "{} (revision {}, {class}{seeded})\n\n{}\n", kind.name, kind.revision, kind.about())?;
+    if !kind.ports.inputs.is_empty() || kind.ports.open {
+        writeln!(out, "inputs")?;
+        for port in &kind.ports.inputs {
+            let optional = if port.required { "" } else { " (optional)" };
+            writeln!(out, "  {} : {}{optional}\n      {}", port.name, port.ty, port.about)?;
+        }
+        if kind.ports.open {
+            writeln!(out, "  any other name : files (optional)")?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "outputs")?;
+    for port in &kind.ports.outputs {
+        writeln!(out, "  {} : {}\n      {}", port.name, port.ty, port.about)?;
+    }
+    settings(out, "settings (hashed into the key)", &kind.spec_schema)?;
+    settings(out, "settings that do not change the output (not hashed)", &kind.exec_schema)
+}
+
+fn settings(out: &mut impl Write, title: &str, schema: &Value) -> std::io::Result<()> {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|all| !all.is_empty()) else {
+        return Ok(());
+    };
+    writeln!(out, "\n{title}")?;
+    let required: Vec<_> = schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
+    for (name, property) in properties {
+        let value = match property.get("default") {
+            Some(default) => format!(" = {default}"),
+            None if required.iter().any(|required| *required == name) => " (required)".to_owned(),
+            None => String::new(),
+        };
+        writeln!(out, "  {name}{value}")?;
+        let docs = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        docs.lines().try_for_each(|line| writeln!(out, "      {line}"))?;
+    }
+    Ok(())
+}
+
+fn as_json(kind: &Kind) -> Value {
+    json!({
+        "kind": kind.name,
+        "revision": kind.revision,
+        "class": kind.class,
+        "seeded": kind.seeded,
+        "about": kind.about(),
+        "ports": kind.ports,
+        "spec": kind.spec_schema,
+        "exec": kind.exec_schema,
+    })
+}

@@ -1,0 +1,110 @@
+//! Why a stage is stale: typed, with old and new values and the line of the manifest that holds the new one.
+
+use contract::Digest;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::manifest::{Place, StageName};
+
+/// One reason why a stage will run or may run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub enum Reason {
+    /// No build of it is on record.
+    NeverBuilt,
+    /// A setting (or the seed) differs from the last build. A side that is `None` had the default.
+    SettingChanged {
+        /// Its path: `learning_rate`, `rules.line_max.threshold`.
+        setting: String,
+        /// Its value in the last build.
+        old: Option<Value>,
+        /// Its value now.
+        new: Option<Value>,
+        /// Where the manifest sets it now.
+        place: Option<Place>,
+    },
+    /// The kind of the stage, or the kind's own revision, differs from the last build.
+    KindChanged {
+        /// As `license revision 1`.
+        old: String,
+        /// As `license revision 2`.
+        new: String,
+    },
+    /// An input port reads other content than the last build did.
+    InputChanged {
+        /// The port.
+        port: String,
+        /// The stage that feeds it now.
+        from: Option<StageName>,
+        /// What the last build read.
+        old: Option<Digest>,
+        /// What it reads now.
+        new: Option<Digest>,
+    },
+    /// The files outside the store hold other content than the last build read.
+    SourcesChanged {
+        /// Files whose content the last build did not read.
+        added: usize,
+        /// Files that the last build read and that are gone.
+        removed: usize,
+    },
+    /// A pattern of files outside the store matches nothing yet.
+    SourceMissing {
+        /// The pattern; empty when none is set.
+        pattern: String,
+    },
+    /// Its output is on record but damaged.
+    Damaged {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An upstream stage will run or may run; if its output changes, this stage runs too.
+    Upstream {
+        /// The stages it depends on directly that are not cached.
+        stages: Vec<StageName>,
+    },
+    /// `--force`.
+    Forced,
+}
+
+impl Reason {
+    /// A line for people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::NeverBuilt => "never built".to_owned(),
+            Self::SettingChanged { setting, old, new, place } => {
+                let place = place.as_ref().map(|place| format!("  {place}")).unwrap_or_default();
+                format!("{setting}: {} -> {}{place}", shown(old.as_ref()), shown(new.as_ref()))
+            }
+            Self::KindChanged { old, new } => format!("kind: {old} -> {new}"),
+            Self::InputChanged { port, from, old, new } => {
+                let from = from.as_ref().map(|stage| format!(" from {stage}")).unwrap_or_default();
+                let digest = |digest: &Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.short());
+                format!("input {port}{from}: {} -> {}", digest(old), digest(new))
+            }
+            Self::SourcesChanged { added, removed } => {
+                format!("source files: {added} new or changed, {removed} gone or changed")
+            }
+            Self::SourceMissing { pattern } if pattern.is_empty() => "no source is set".to_owned(),
+            Self::SourceMissing { pattern } => format!("no file matches '{pattern}'"),
+            Self::Damaged { what } => format!("damaged in the store: {what}"),
+            Self::Upstream { stages } => {
+                let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
+                format!("only if {} changes its output", names.join(" or "))
+            }
+            Self::Forced => "forced".to_owned(),
+        }
+    }
+}
+
+/// A setting's value as TOML would spell it; the default has no value.
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None => "default".to_owned(),
+        Some(Value::Number(number)) => match number.as_f64() {
+            Some(float) if number.is_f64() && (float.abs() < 1e-3 || float.abs() >= 1e7) && float != 0.0 => format!("{float:e}"),
+            _ => number.to_string(),
+        },
+        Some(value) => value.to_string(),
+    }
+}

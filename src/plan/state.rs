@@ -1,0 +1,31 @@
+//! The state of a stage in a plan.
+
+use serde::Serialize;
+
+/// What `run` would do with a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its output is in the store and whole. Precondition: every stage that it needs is cached.
+    Cached,
+    /// It will run: whatever its inputs turn out to hold, no build with its settings is on record; or its inputs are
+    /// known and no build with them is; or it is forced.
+    WillRun,
+    /// It runs only if a stage that it needs changes its output. Precondition: such a stage will run or may run, and a
+    /// build with its own settings is on record.
+    MayRun,
+    /// Another process builds the same key now; it will be cached when that one is done.
+    Waiting,
+}
+
+impl State {
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Cached => "cached",
+            Self::WillRun => "will run",
+            Self::MayRun => "may run",
+            Self::Waiting => "waiting",
+        }
+    }
+}

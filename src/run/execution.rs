@@ -1,0 +1,228 @@
+//! One stage, from its lock to its record.
+//!
+//! In this order, so that a kill at any point leaves a store that works: take the key's lock; look again whether another
+//! process built it meanwhile; empty the staging folder, keep the scratch folder; run; check that no external file
+//! changed; move the output into the store; write the record; show the output under the run's name; remove the scratch.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Instant, SystemTime};
+
+use contract::{Cancel, Context, Digest, Inputs, Outputs, Progress, Resources, StageError};
+
+use super::usage;
+use crate::events::{Event, EventSender, OutputSummary};
+use crate::manifest::{Manifest, StageDeclaration};
+use crate::plan::{Keyed, Reason};
+use crate::store::{Hit, HolderInfo, KeyLock, LastBuild, Lookup, Machine, Record, Store, StoreError, milliseconds};
+
+/// What the stages of one run share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) store: &'a Store,
+    pub(super) events: &'a EventSender,
+    pub(super) cancel: &'a Cancel,
+}
+
+/// Why a stage has no output.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was asked to stop.
+    Interrupted,
+    /// The stage's own failure.
+    Stage(contract::error::Failure),
+    /// The store's.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Interrupted => Self::Interrupted,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<StageError> for Failure {
+    fn from(error: StageError) -> Self {
+        match error {
+            StageError::Interrupted => Self::Interrupted,
+            StageError::Failed(failure) => Self::Stage(*failure),
+        }
+    }
+}
+
+/// A stage that holds the lock of its key and waits for its share of the machine.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) keyed: Keyed,
+    pub(super) reasons: Vec<Reason>,
+    pub(super) inputs: BTreeMap<String, Digest>,
+    pub(super) lock: KeyLock,
+}
+
+/// A stage with an output.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) outputs: BTreeMap<String, Digest>,
+    pub(super) seconds: f64,
+    /// The output is that of the stage's last build.
+    pub(super) cutoff: bool,
+}
+
+impl Shared<'_> {
+    /// Takes the lock of a stale stage's key. A build that another process finished meanwhile is a hit, unless the stage
+    /// is forced.
+    pub(super) fn lock(
+        &self,
+        stage: &StageDeclaration,
+        keyed: Keyed,
+        reasons: Vec<Reason>,
+        inputs: BTreeMap<String, Digest>,
+    ) -> Result<Result<Ready, (Keyed, Box<Hit>)>, Failure> {
+        let name = stage.name.to_string();
+        let waiting = |holder: Option<&HolderInfo>| {
+            let holder = holder.map_or_else(|| "another process".to_owned(), ToString::to_string);
+            self.events.send(Event::StageWaiting { stage: name.clone(), holder });
+        };
+        let key = keyed.key.digest();
+        let lock = self.store.wait_for_lock(key, &HolderInfo::this(&name), self.cancel, waiting)?;
+        let lock = lock.ok_or(Failure::Interrupted)?;
+        if !reasons.contains(&Reason::Forced)
+            && let Lookup::Hit(hit) = self.store.lookup(key)?
+        {
+            return Ok(Err((keyed, hit)));
+        }
+        Ok(Ok(Ready { keyed, reasons, inputs, lock }))
+    }
+
+    /// Runs the stage and keeps its output. `alone` says that no other stage runs now, so that memory can be measured.
+    pub(super) fn execute(
+        &self,
+        stage: &StageDeclaration,
+        ready: &Ready,
+        resources: Resources,
+        progress: &Progress,
+        alone: bool,
+    ) -> Result<Built, Failure> {
+        let Ready { keyed, inputs, lock, .. } = ready;
+        let work = self.store.work(lock)?;
+        let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
+        let inputs = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
+        let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
+        let context = Context {
+            inputs,
+            sources: keyed.sources.files(),
+            outputs: Outputs::stage(&work.staging, ports).map_err(StageError::from)?,
+            scratch: work.scratch,
+            resources,
+            seed: self.manifest.seed,
+            progress: progress.clone(),
+            cancel: self.cancel.clone(),
+        };
+        if alone {
+            usage::reset_peak();
+        }
+        let (started, clock) = (SystemTime::now(), Instant::now());
+        run_caught(stage, &context)?;
+        let seconds = clock.elapsed().as_secs_f64();
+        let peak_memory = if alone { usage::peak_memory() } else { None };
+
+        let changed = keyed.sources.changed()?;
+        if let Some(path) = changed.first() {
+            return Err(StageError::new("it changed while the stage read it, so nothing of it was kept")
+                .in_file(path)
+                .hint("run again when nothing writes to it any more")
+                .into());
+        }
+        let outputs = self.store.adopt(context.outputs.finish()?)?;
+        let record = Record {
+            key: keyed.key.digest(),
+            kind: stage.kind.name.to_owned(),
+            revision: stage.kind.revision,
+            outputs: outputs.clone(),
+            key_record: keyed.record.to_value(),
+            started: milliseconds(started),
+            seconds,
+            cpu_seconds: None,
+            peak_memory,
+            threads: resources.threads,
+            device: resources.device,
+            machine: Machine::this(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.store.record(&record)?;
+        let outputs = self.first_build(stage, keyed, outputs, progress)?;
+        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
+        let cutoff = last.is_some_and(|last| last.outputs == outputs);
+        self.show(stage, keyed, &outputs)?;
+        self.store.clear_work(lock)?;
+        Ok(Built { outputs, seconds, cutoff })
+    }
+
+    /// The output that is used: that of the first whole build of the key. A build that gave other bytes is reported.
+    fn first_build(
+        &self,
+        stage: &StageDeclaration,
+        keyed: &Keyed,
+        outputs: BTreeMap<String, Digest>,
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, Digest>, Failure> {
+        match self.store.lookup(keyed.key.digest())? {
+            Lookup::Hit(hit) if hit.record.outputs != outputs => {
+                progress.warn(format!(
+                    "{} is not deterministic here: {} builds of key {} gave {} different outputs; the first stays in use",
+                    stage.name,
+                    hit.builds,
+                    keyed.key.short(),
+                    hit.distinct
+                ));
+                Ok(hit.record.outputs)
+            }
+            _ => Ok(outputs),
+        }
+    }
+
+    /// Notes what the stage gave, for `why`, and shows it under the run's name.
+    pub(super) fn show(
+        &self,
+        stage: &StageDeclaration,
+        keyed: &Keyed,
+        outputs: &BTreeMap<String, Digest>,
+    ) -> Result<(), StoreError> {
+        let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
+        let build =
+            LastBuild { key: keyed.key.digest(), key_record: keyed.record.to_value(), outputs: outputs.clone() };
+        self.store.remember(run, name, &build)?;
+        self.store.publish(run, name, outputs).map(drop)
+    }
+
+    /// Sizes of these outputs, for people.
+    pub(super) fn summaries(
+        &self,
+        outputs: &BTreeMap<String, Digest>,
+    ) -> Result<BTreeMap<String, OutputSummary>, StoreError> {
+        let summary = |(port, digest): (&String, &Digest)| {
+            Ok((port.clone(), OutputSummary::of(&self.store.listing(*digest)?)))
+        };
+        outputs.iter().map(summary).collect()
+    }
+}
+
+/// Runs the stage; a panic in it is a failure like any other.
+fn run_caught(stage: &StageDeclaration, context: &Context) -> Result<(), Failure> {
+    match catch_unwind(AssertUnwindSafe(|| stage.stage.run(context))) {
+        Ok(result) => Ok(result?),
+        Err(panic) => Err(StageError::new(format!("internal error: {}", panic_text(panic.as_ref())))
+            .hint("this is a bug in the stage kind; PIPELINE_LOG=error shows where, please report it")
+            .into()),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}

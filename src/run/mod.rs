@@ -1,0 +1,65 @@
+//! Floor 4: carries out what the plan decides. Nothing here decides whether a stage is stale: [`crate::plan::Decider`]
+//! does, with the inputs as they turn out.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`resources`] | the machine's share for each running stage |
+//! | `scheduler` | which stage starts when; what a failure stops |
+//! | `execution` | one stage, from its lock to its record |
+//! | `usage` | memory that the process held |
+//!
+//! A stage goes through these states, one enum in `scheduler`:
+//!
+//! ```text
+//! blocked -> deciding -> ready -> running -> done
+//!    |          |                    |
+//!    |          +--> done (cached)   +--> failed
+//!    +--> skipped (a stage that it needs failed or was interrupted)
+//! ```
+
+mod execution;
+pub mod resources;
+mod scheduler;
+mod usage;
+
+use std::collections::BTreeSet;
+
+use contract::Cancel;
+
+pub use resources::Budget;
+pub use scheduler::run;
+
+use crate::events::EventSender;
+use crate::manifest::StageName;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What all stages together may use.
+    pub budget: Budget,
+    /// Whether a failure also stops stages that do not need the failed one from starting.
+    pub fail_fast: bool,
+    /// The stages to bring up to date, with all that they need.
+    pub wanted: BTreeSet<StageName>,
+    /// Asks the run to stop.
+    pub cancel: Cancel,
+    /// Told of everything that happens.
+    pub events: EventSender,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Stages that ran to their end.
+    pub ran: usize,
+    /// Stages whose output was in the store.
+    pub cached: usize,
+    /// Stages that failed.
+    pub failed: usize,
+    /// Stages that could not run, or were not started.
+    pub skipped: usize,
+    /// Whether it was asked to stop.
+    pub interrupted: bool,
+    /// Whether the store, not a stage, was the cause of a failure.
+    pub store_failed: bool,
+}

@@ -1,0 +1,130 @@
+//! The machine's share for each running stage: threads and memory are counted pools, `gpu` is a pool of depth one.
+//!
+//! A stage starts when its memory, at least one thread and, where it computes on the device, the `gpu` pool are free. It
+//! is given its part of the free threads: all of them when nothing else is ready, else an even share, never more than
+//! it can use. A stage that wants more memory than the whole budget is given the whole budget and runs when no other
+//! stage holds any. Shares change how long a stage takes and nothing else.
+
+use contract::{Needs, Resources};
+use contract::Device;
+
+/// What all stages together may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Stages at the same time.
+    pub jobs: usize,
+    /// Where tensors live.
+    pub device: Device,
+}
+
+impl Budget {
+    /// All cores, half of the machine's memory, as many stages as threads.
+    pub fn of_this_machine() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, memory: total_memory().unwrap_or(4 << 30) / 2, jobs: threads, device: Device::Auto }
+    }
+}
+
+/// Bytes of memory of this machine, where the system says (`/proc/meminfo`), capped by the cgroup's limit.
+fn total_memory() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    Some((kibibytes << 10).min(limit.unwrap_or(u64::MAX)))
+}
+
+/// What is free.
+#[derive(Debug)]
+pub struct Pools {
+    budget: Budget,
+    threads: usize,
+    memory: u64,
+    jobs: usize,
+    gpu: bool,
+}
+
+/// What one running stage holds; it goes back with [`Pools::give_back`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Its part of the machine.
+    pub resources: Resources,
+    gpu: bool,
+}
+
+impl Pools {
+    /// Everything is free.
+    pub fn new(budget: Budget) -> Self {
+        Self { budget, threads: budget.threads, memory: budget.memory, jobs: budget.jobs, gpu: true }
+    }
+
+    /// A share for a stage with these needs, when `ready` stages (this one among them) want to start; `None` when it has
+    /// to wait.
+    pub fn take(&mut self, needs: &Needs, ready: usize) -> Option<Share> {
+        let memory = needs.memory.min(self.budget.memory);
+        if self.jobs == 0 || self.threads == 0 || memory > self.memory || (needs.gpu && !self.gpu) {
+            return None;
+        }
+        let starters = ready.clamp(1, self.jobs);
+        let threads = self.threads.div_ceil(starters).min(needs.threads).max(1);
+        self.jobs -= 1;
+        self.threads -= threads;
+        self.memory -= memory;
+        self.gpu &= !needs.gpu;
+        Some(Share { resources: Resources { threads, memory, device: self.budget.device }, gpu: needs.gpu })
+    }
+
+    /// Frees a share.
+    pub fn give_back(&mut self, share: Share) {
+        self.jobs += 1;
+        self.threads += share.resources.threads;
+        self.memory += share.resources.memory;
+        self.gpu |= share.gpu;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Budget = Budget { threads: 4, memory: 1000, jobs: 3, device: Device::Cpu };
+
+    fn needs(threads: usize, memory: u64, gpu: bool) -> Needs {
+        Needs { threads, memory, gpu }
+    }
+
+    #[test]
+    fn a_lone_stage_gets_all_threads_and_two_share_them() {
+        let mut pools = Pools::new(BUDGET);
+        let all = pools.take(&needs(usize::MAX, 10, false), 1).unwrap();
+        assert_eq!(all.resources.threads, 4);
+        pools.give_back(all);
+        let half = pools.take(&needs(usize::MAX, 10, false), 2).unwrap();
+        let rest = pools.take(&needs(usize::MAX, 10, false), 1).unwrap();
+        assert_eq!((half.resources.threads, rest.resources.threads), (2, 2));
+        assert_eq!(pools.take(&needs(1, 10, false), 1), None, "no thread is left");
+    }
+
+    #[test]
+    fn the_gpu_pool_has_depth_one() {
+        let mut pools = Pools::new(BUDGET);
+        let first = pools.take(&needs(1, 10, true), 2).unwrap();
+        assert_eq!(pools.take(&needs(1, 10, true), 1), None);
+        assert!(pools.take(&needs(1, 10, false), 1).is_some());
+        pools.give_back(first);
+        assert!(pools.take(&needs(1, 10, true), 1).is_some());
+    }
+
+    #[test]
+    fn a_stage_larger_than_the_budget_runs_alone() {
+        let mut pools = Pools::new(BUDGET);
+        let small = pools.take(&needs(1, 1, false), 2).unwrap();
+        assert_eq!(pools.take(&needs(1, 5000, false), 1), None);
+        pools.give_back(small);
+        assert_eq!(pools.take(&needs(1, 5000, false), 1).unwrap().resources.memory, 1000);
+    }
+}

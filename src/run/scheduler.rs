@@ -1,0 +1,319 @@
+//! Which stage starts when, and what a failure stops.
+//!
+//! One thread (the caller's) owns all state; each stage is decided and run on a thread of its own, which sends a message
+//! when it is through. A stage is decided as soon as all that it needs is done, and starts when its share of the machine
+//! is free, in the order of the graph. A failed stage stops only what needs it, unless the run is to fail fast. When the
+//! run is asked to stop, running stages are told, and nothing starts any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use contract::{Digest, Progress, StageError, Unit};
+
+use super::execution::{Built, Failure, Ready, Shared};
+use super::resources::{Pools, Share};
+use super::{Options, Summary};
+use crate::events::{Event, RunStatus};
+use crate::graph::Graph;
+use crate::manifest::{StageDeclaration, StageName};
+use crate::plan::{Decider, Decision, Keyed, Reason};
+
+/// How often counters of running stages are sampled.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Where a stage is (module docs of [`super`]).
+enum State {
+    /// Needs stages that are not done yet.
+    Blocked,
+    /// Its thread finds out whether its output is in the store, and waits for the lock of its key.
+    Deciding,
+    /// Stale, with the lock of its key; waits for its share.
+    Ready(Box<Ready>),
+    /// Runs with this share.
+    Running { share: Share, progress: Progress, since: Instant, shown: Instant },
+    /// Has its output.
+    Done(BTreeMap<String, Digest>),
+    /// Has none: it failed, or something that it needs did, or the run was asked to stop.
+    Ended,
+}
+
+/// What a stage's thread found out.
+enum Message {
+    Cached(StageName, Keyed, BTreeMap<String, Digest>),
+    Ready(StageName, Box<Ready>),
+    Built(StageName, Built),
+    Failed(StageName, Failure),
+}
+
+struct Scheduler<'scope, 'a: 'scope> {
+    scope: &'scope Scope<'scope, 'a>,
+    decider: Decider<'a>,
+    shared: Shared<'a>,
+    options: &'a Options,
+    order: Vec<StageName>,
+    states: BTreeMap<StageName, State>,
+    pools: Pools,
+    summary: Summary,
+    sender: Sender<Message>,
+}
+
+/// Brings the wanted stages up to date.
+pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> Summary {
+    let order: Vec<_> = graph.order().iter().filter(|name| options.wanted.contains(*name)).cloned().collect();
+    let started = Instant::now();
+    options.events.send(Event::RunStarted {
+        run: decider.manifest.name.clone(),
+        stages: order.iter().map(ToString::to_string).collect(),
+    });
+    let shared = Shared {
+        manifest: decider.manifest,
+        store: decider.store,
+        events: &options.events,
+        cancel: &options.cancel,
+    };
+    let summary = std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        let states = order.iter().map(|name| (name.clone(), State::Blocked)).collect();
+        let pools = Pools::new(options.budget);
+        let summary = Summary::default();
+        let scheduler = Scheduler { scope, decider, shared, options, order, states, pools, summary, sender };
+        scheduler.run(&receiver)
+    });
+    let status = match summary {
+        Summary { interrupted: true, .. } => RunStatus::Interrupted,
+        Summary { failed: 0, skipped: 0, .. } => RunStatus::Done,
+        _ => RunStatus::Failed,
+    };
+    let Summary { ran, cached, failed, skipped, .. } = summary;
+    let seconds = started.elapsed().as_secs_f64();
+    options.events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
+    summary
+}
+
+impl<'scope, 'a> Scheduler<'scope, 'a> {
+    fn run(mut self, receiver: &Receiver<Message>) -> Summary {
+        loop {
+            self.advance();
+            if !self.states.values().any(|state| matches!(state, State::Deciding | State::Running { .. })) {
+                break;
+            }
+            match receiver.recv_timeout(TICK) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The scheduler holds a sender itself.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while let Ok(message) = receiver.try_recv() {
+                self.take(message);
+            }
+            self.sample();
+        }
+        self.summary.interrupted = self.options.cancel.is_set() && self.summary.ran + self.summary.cached < self.order.len();
+        self.summary
+    }
+
+    /// Decides what is unblocked and starts what is ready, until nothing more can be done now.
+    fn advance(&mut self) {
+        if self.options.cancel.is_set() || (self.options.fail_fast && self.summary.failed > 0) {
+            let because = if self.options.cancel.is_set() { "the run was interrupted" } else { "another stage failed" };
+            for name in self.names(|state| matches!(state, State::Blocked | State::Ready(_))) {
+                self.skip(&name, because.to_owned());
+            }
+            return;
+        }
+        for name in self.names(|state| matches!(state, State::Blocked)) {
+            self.unblock(&name);
+        }
+        let mut ready = self.names(|state| matches!(state, State::Ready(_)));
+        while let Some(name) = (!ready.is_empty()).then(|| ready.remove(0)) {
+            self.start(&name, ready.len() + 1);
+        }
+    }
+
+    /// The stages in such a state, in the order of the graph.
+    fn names(&self, wanted: impl Fn(&State) -> bool) -> Vec<StageName> {
+        self.order.iter().filter(|name| self.states.get(*name).is_some_and(&wanted)).cloned().collect()
+    }
+
+    fn stage(&self, name: &StageName) -> Option<&'a StageDeclaration> {
+        self.decider.manifest.stages.get(name)
+    }
+
+    /// Starts to decide a stage when all that it needs is done; skips it when something that it needs has no output.
+    fn unblock(&mut self, name: &StageName) {
+        let Some(stage) = self.stage(name) else { return };
+        let mut inputs = BTreeMap::new();
+        for (port, edge) in &stage.inputs {
+            match self.states.get(&edge.stage) {
+                Some(State::Done(outputs)) => drop(outputs.get(&edge.output).map(|tree| inputs.insert(port.clone(), *tree))),
+                Some(State::Ended) => return self.skip(name, format!("it needs {}", edge.stage)),
+                _ => return,
+            }
+        }
+        self.states.insert(name.clone(), State::Deciding);
+        let (decider, shared, sender) = (self.decider, self.shared, self.sender.clone());
+        self.scope.spawn(move || {
+            let message = decide(decider, shared, stage, inputs);
+            // The scheduler listens until every thread is through.
+            let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
+        });
+    }
+
+    /// Runs a ready stage if its share of the machine is free.
+    fn start(&mut self, name: &StageName, ready: usize) {
+        let Some(stage) = self.stage(name) else { return };
+        let alone = !self.states.values().any(|state| matches!(state, State::Running { .. }));
+        let Some(share) = self.pools.take(&stage.stage.needs(), ready) else { return };
+        let progress = Progress::default();
+        let now = Instant::now();
+        let running = State::Running { share, progress: progress.clone(), since: now, shown: now };
+        let Some(State::Ready(ready)) = self.states.insert(name.clone(), running) else { return };
+        self.options.events.send(Event::StageStarted {
+            stage: name.to_string(),
+            kind: stage.kind.name.to_owned(),
+            key: ready.keyed.key.digest(),
+            threads: share.resources.threads,
+            reason: ready.reasons.first().map(Reason::text),
+        });
+        tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
+        let (shared, sender) = (self.shared, self.sender.clone());
+        self.scope.spawn(move || {
+            let message = match shared.execute(stage, &ready, share.resources, &progress, alone) {
+                Ok(built) => Message::Built(stage.name.clone(), built),
+                Err(failure) => Message::Failed(stage.name.clone(), failure),
+            };
+            // The lock of the key ends before anyone is told that it is built.
+            drop(ready);
+            let _ = sender.send(message);
+        });
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Ready(name, ready) => drop(self.states.insert(name, State::Ready(ready))),
+            Message::Cached(name, keyed, outputs) => self.cached(&name, &keyed, outputs),
+            Message::Built(name, built) => self.built(&name, built),
+            Message::Failed(name, failure) => self.failed(&name, failure),
+        }
+    }
+
+    fn cached(&mut self, name: &StageName, keyed: &Keyed, outputs: BTreeMap<String, Digest>) {
+        self.summary.cached += 1;
+        let summaries = self.shared.summaries(&outputs).unwrap_or_default();
+        let (stage, key) = (name.to_string(), keyed.key.digest());
+        self.options.events.send(Event::StageCached { stage, key, outputs: summaries });
+        self.states.insert(name.clone(), State::Done(outputs));
+    }
+
+    fn built(&mut self, name: &StageName, built: Built) {
+        self.release(name);
+        self.summary.ran += 1;
+        let outputs = self.shared.summaries(&built.outputs).unwrap_or_default();
+        let Built { seconds, cutoff, .. } = built;
+        self.options.events.send(Event::StageFinished { stage: name.to_string(), outputs, seconds, cutoff });
+        self.states.insert(name.clone(), State::Done(built.outputs));
+    }
+
+    fn failed(&mut self, name: &StageName, failure: Failure) {
+        self.release(name);
+        let stage = name.to_string();
+        let event = match failure {
+            Failure::Interrupted => return self.skip(name, "the run was interrupted".to_owned()),
+            Failure::Stage(failure) => {
+                let place = failure.file.map(|file| match failure.line {
+                    Some(line) => format!("{}:{line}", file.display()),
+                    None => file.display().to_string(),
+                });
+                Event::StageFailed { stage, message: failure.message, place, hint: failure.hint }
+            }
+            Failure::Store(error) => {
+                self.summary.store_failed = true;
+                let hint = error.hint().map(str::to_owned);
+                Event::StageFailed { stage, message: error.to_string(), place: None, hint }
+            }
+        };
+        self.summary.failed += 1;
+        self.options.events.send(event);
+        self.states.insert(name.clone(), State::Ended);
+    }
+
+    fn skip(&mut self, name: &StageName, because: String) {
+        self.summary.skipped += 1;
+        self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
+        self.states.insert(name.clone(), State::Ended);
+    }
+
+    /// Gives a stage's share back, and shows what it said last.
+    fn release(&mut self, name: &StageName) {
+        if let Some(State::Running { share, progress, .. }) = self.states.insert(name.clone(), State::Ended) {
+            self.pools.give_back(share);
+            for note in progress.drain() {
+                self.options.events.send(Event::StageNote { stage: name.to_string(), note });
+            }
+        }
+    }
+
+    /// Shows how far the running stages are: at first ten times a second, after some minutes once a second, so that the
+    /// record of a long run stays small.
+    fn sample(&mut self) {
+        let events = &self.options.events;
+        for (name, state) in &mut self.states {
+            let State::Running { progress, since, shown, .. } = state else { continue };
+            for note in progress.drain() {
+                events.send(Event::StageNote { stage: name.to_string(), note });
+            }
+            let elapsed = since.elapsed();
+            if shown.elapsed() < (elapsed / 100).clamp(TICK, Duration::from_secs(1)) {
+                continue;
+            }
+            *shown = Instant::now();
+            let sample = progress.sample();
+            let rate = (sample.done > 0).then(|| sample.done as f64 / elapsed.as_secs_f64());
+            events.send(Event::StageProgress { stage: name.to_string(), sample, rate });
+        }
+    }
+}
+
+/// Finds out whether a stage's output is in the store; takes the lock of its key where it is not.
+fn decide(
+    decider: Decider<'_>,
+    shared: Shared<'_>,
+    stage: &StageDeclaration,
+    inputs: BTreeMap<String, Digest>,
+) -> Result<Message, Failure> {
+    let (name, progress) = (stage.name.clone(), Progress::default());
+    progress.start("hash sources", Unit::Bytes, None);
+    let mut told = Instant::now();
+    let hashed = |bytes| {
+        progress.add(bytes);
+        if told.elapsed() > TICK {
+            told = Instant::now();
+            let (stage, sample) = (name.to_string(), progress.sample());
+            shared.events.send(Event::StageProgress { stage, sample, rate: None });
+        }
+        !shared.cancel.is_set()
+    };
+    let cached = |keyed: Keyed, hit: Box<crate::store::Hit>| {
+        let outputs = hit.record.outputs;
+        shared.show(stage, &keyed, &outputs)?;
+        Ok(Message::Cached(stage.name.clone(), keyed, outputs))
+    };
+    match decider.decide(stage, &inputs, hashed)? {
+        Decision::Cached(keyed, hit) => cached(keyed, hit),
+        Decision::Run(keyed, reasons) => match shared.lock(stage, keyed, reasons, inputs)? {
+            Ok(ready) => Ok(Message::Ready(stage.name.clone(), Box::new(ready))),
+            Err((keyed, hit)) => cached(keyed, hit),
+        },
+        Decision::Blocked(reasons) => {
+            let texts: BTreeSet<_> = reasons.iter().map(Reason::text).collect();
+            let message = texts.into_iter().collect::<Vec<_>>().join("; ");
+            let hint = format!(
+                "say where the files are: --set 'stages.{name}.source=\"data/file-*.json.gz\"', or the same setting in \
+                 the manifest or in machine.toml beside it"
+            );
+            Err(StageError::new(message).hint(hint).into())
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A folder with a manifest and a store, and the program run in it.
+//!
+//! `Bench::small()` holds a manifest of every stage kind, sized so that a run takes seconds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Every kind from a synthetic export to the evaluation.
+pub const SMALL: &str = include_str!("small.toml");
+
+pub struct Bench {
+    folder: TempDir,
+    manifest: PathBuf,
+}
+
+/// One finished run of the program.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Bench {
+    pub fn new(manifest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.toml");
+        fs::write(&path, manifest).unwrap();
+        Self { folder, manifest: path }
+    }
+
+    pub fn small() -> Self {
+        Self::new(SMALL)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    /// Replaces text of the manifest, which must be there.
+    pub fn edit(&self, old: &str, new: &str) -> &Self {
+        let text = fs::read_to_string(&self.manifest).unwrap();
+        assert!(text.contains(old), "the manifest has no {old:?}");
+        fs::write(&self.manifest, text.replacen(old, new, 1)).unwrap();
+        self
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command.env_remove("PIPELINE_CACHE").env_remove("PIPELINE_LOG").env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs `pipeline ARGUMENTS` in the folder.
+    pub fn pipeline(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Starts `pipeline ARGUMENTS`, to be killed or waited for.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// `pipeline run run.toml`, which must succeed; the stages that ran.
+    pub fn run(&self) -> Vec<String> {
+        self.run_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub fn run_with(&self, arguments: &[&str]) -> Vec<String> {
+        let ran = self.pipeline(&[&["run", "run.toml", "--json"], arguments].concat());
+        assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+        ran.stages("stage-finished")
+    }
+
+    /// The state of each stage in `pipeline plan --json`.
+    pub fn plan(&self) -> BTreeMap<String, String> {
+        let ran = self.pipeline(&["plan", "run.toml", "--json"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let plan: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        plan["stages"].as_array().unwrap().iter().map(|stage| (text(&stage["name"]), text(&stage["state"]))).collect()
+    }
+
+    /// The digest of each output of each stage, from `pipeline show --json`.
+    pub fn digests(&self, stages: &[&str]) -> BTreeMap<String, String> {
+        let mut digests = BTreeMap::new();
+        for stage in stages {
+            let ran = self.pipeline(&["show", "run.toml", stage, "--json"]);
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+            let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+            for (port, output) in shown["outputs"].as_object().unwrap() {
+                digests.insert(format!("{stage}.{port}"), output["digest"].as_str().unwrap().to_owned());
+            }
+        }
+        digests
+    }
+}
+
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The events of `--json`.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The stages with an event of this name, sorted.
+    pub fn stages(&self, event: &str) -> Vec<String> {
+        let events = self.events();
+        let of_kind = events.iter().filter(|value| value["event"] == event);
+        let mut stages: Vec<_> = of_kind.map(|value| value["stage"].as_str().unwrap().to_owned()).collect();
+        stages.sort();
+        stages
+    }
+}

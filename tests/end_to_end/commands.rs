@@ -1,0 +1,86 @@
+//! The other subcommands.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+
+#[test]
+fn init_writes_a_manifest_that_plans_and_never_overwrites() {
+    let bench = Bench::new("precious");
+    assert_eq!(bench.pipeline(&["init", "run.toml"]).code, 2);
+    assert_eq!(fs::read_to_string(bench.path().join("run.toml")).unwrap(), "precious");
+    assert_eq!(bench.pipeline(&["init", "fresh.toml"]).code, 0);
+    let plan = bench.pipeline(&["plan", "fresh.toml"]);
+    assert_eq!(plan.code, 0, "{}", plan.stderr);
+    assert!(plan.stdout.contains("will run  train"), "{}", plan.stdout);
+}
+
+#[test]
+fn stages_lists_every_kind_with_its_settings_and_defaults() {
+    let bench = Bench::new("");
+    let list = bench.pipeline(&["stages"]);
+    for kind in [
+        "sample", "import", "license", "quality", "dedup", "split", "tokenizer", "pack", "train", "eval-loss",
+        "eval-completions", "command",
+    ] {
+        assert!(list.stdout.lines().any(|line| line.starts_with(kind)), "{kind} is missing in\n{}", list.stdout);
+        let page = bench.pipeline(&["stages", kind]);
+        assert_eq!(page.code, 0);
+        assert!(page.stdout.contains("outputs"), "{}", page.stdout);
+    }
+    let page = bench.pipeline(&["stages", "quality"]);
+    assert!(page.stdout.contains("1000"), "the threshold of the longest line\n{}", page.stdout);
+    let unknown = bench.pipeline(&["stages", "qualty"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("did you mean 'quality'"), "{}", unknown.stderr);
+}
+
+#[test]
+fn every_help_text_has_an_example() {
+    let bench = Bench::new("");
+    for command in ["run", "plan", "why", "show", "export", "stages", "init"] {
+        let help = bench.pipeline(&[command, "--help"]);
+        assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
+    }
+}
+
+#[test]
+fn show_and_export_give_what_a_stage_holds() {
+    let bench = Bench::small();
+    bench.run();
+    let shown = bench.pipeline(&["show", "run.toml", "split.train"]);
+    assert!(shown.stdout.contains("repo_name") && shown.stdout.contains("content"), "{}", shown.stdout);
+    assert!(bench.pipeline(&["show", "run.toml", "pack.train"]).stdout.contains("of 64 tokens"));
+    assert!(bench.pipeline(&["show", "run.toml", "quality.report"]).stdout.contains("line_max"));
+
+    let shown = bench.pipeline(&["show", "run.toml", "split.train", "--json"]);
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    let rows = shown["outputs"]["train"]["table"]["rows"].as_u64().unwrap();
+    let exported = bench.pipeline(&["export", "run.toml", "split.train", "out", "--format", "jsonl"]);
+    assert_eq!(exported.code, 0, "{}", exported.stderr);
+    let files = fs::read_dir(bench.path().join("out")).unwrap();
+    let lines: Vec<_> = files.flat_map(|file| fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    assert_eq!(lines.len() as u64, rows);
+    let first: Value = serde_json::from_str(&lines[0]).unwrap();
+    for column in ["id", "repo_name", "path", "copies", "size", "license", "content"] {
+        assert!(!first[column].is_null(), "{column} is missing");
+    }
+    assert_eq!(bench.pipeline(&["export", "run.toml", "split.train", "out"]).code, 2, "a full folder is not touched");
+
+    assert_eq!(bench.pipeline(&["export", "run.toml", "train.model", "model"]).code, 0);
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(bench.path().join("model").join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn a_stage_that_does_not_exist_is_answered_with_a_suggestion() {
+    let bench = Bench::small();
+    for command in [&["show", "run.toml", "licence"][..], &["why", "run.toml", "licence"], &["run", "run.toml", "--until", "licence"]] {
+        let ran = bench.pipeline(command);
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains("did you mean 'license'"), "{}", ran.stderr);
+    }
+}

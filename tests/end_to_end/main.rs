@@ -1,0 +1,8 @@
+//! The real binary on small manifests, in temporary folders. Each test reads as a fact about the program.
+
+mod bench;
+mod commands;
+mod failures;
+mod staleness;
+mod store;
+mod two_runs;

@@ -1,0 +1,112 @@
+//! What is published stays true: keys of the committed manifests, the schema, the README, the tables of docs/.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --release --test published` writes the golden files anew. A changed key means that
+//! everyone's builds of that stage are stale: say so in the commit.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pipeline::exit::Exit;
+use pipeline::key::KeyInput;
+use pipeline::kinds::kinds;
+use pipeline::manifest::Overrides;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn manifests() -> Vec<PathBuf> {
+    let files = fs::read_dir(root().join("manifests")).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    files
+}
+
+/// Compares with a golden file, or writes it where UPDATE_GOLDEN is set.
+fn assert_golden(path: &Path, actual: &str, what: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, actual).unwrap();
+    }
+    let golden = fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(actual, golden, "{what}; UPDATE_GOLDEN=1 writes {}", path.display());
+}
+
+#[test]
+fn keys_of_the_committed_manifests_are_as_published() {
+    assert!(manifests().len() >= 3);
+    for path in manifests() {
+        let (manifest, graph) = pipeline::graph::load(&path, &Overrides::default(), &kinds()).unwrap_or_else(|errors| panic!("{errors}"));
+        // The part of each key that the manifest determines: what a stage reads is left out.
+        let key = |name| {
+            let stage = &manifest.stages[name];
+            let input = KeyInput {
+                kind: stage.kind.name,
+                revision: stage.kind.revision,
+                settings: stage.stage.spec(),
+                seed: stage.kind.seeded.then_some(manifest.seed),
+                inputs: &BTreeMap::new(),
+                sources: &[],
+            };
+            format!("{name} {}\n", input.key())
+        };
+        let keys: String = graph.order().iter().map(key).collect();
+        let golden = root().join("tests/keys").join(path.file_stem().unwrap()).with_extension("txt");
+        assert_golden(&golden, &keys, "keys changed: bump the kind's REVISION only if its output did");
+    }
+}
+
+#[test]
+fn defaults_of_every_kind_are_as_published() {
+    let defaults = |kind: &contract::Kind| {
+        let properties = kind.spec_schema["properties"].as_object().cloned().unwrap_or_default();
+        let defaults: BTreeMap<_, _> =
+            properties.iter().map(|(name, property)| (name.clone(), property.get("default").cloned())).collect();
+        format!("{} revision {}\n{}\n", kind.name, kind.revision, serde_json::to_string_pretty(&defaults).unwrap())
+    };
+    let all: String = kinds().iter().map(defaults).collect();
+    let what = "a default changed: bump the kind's REVISION";
+    assert_golden(&root().join("tests/keys/defaults.txt"), &all, what);
+}
+
+#[test]
+fn the_schema_is_that_of_the_types() {
+    let schema = format!("{:#}\n", pipeline::manifest::schema(&kinds()));
+    assert_golden(&root().join("manifests/schema.json"), &schema, "the schema drifted from the types");
+}
+
+#[test]
+fn the_exit_codes_page_is_the_table_of_the_program() {
+    let page = fs::read_to_string(root().join("docs/exit-codes.md")).unwrap();
+    for (exit, meaning) in Exit::ALL {
+        let row = format!("| {} | {meaning} |", exit.code());
+        assert!(page.contains(&row), "docs/exit-codes.md has no row {row:?}");
+    }
+}
+
+#[test]
+fn the_readme_names_the_two_commands_and_no_file_that_is_not_there() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains("\ncargo run --release -- run manifests/quickstart.toml\n"));
+    assert!(readme.lines().any(|line| line.starts_with("cargo test --release")));
+    let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
+        assert!(root().join(link).exists(), "README.md links to {link}");
+    }
+}
+
+#[test]
+fn every_committed_manifest_plans_without_data() {
+    for path in manifests() {
+        let cache = tempfile::tempdir().unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pipeline"))
+            .args(["plan", "--cache"])
+            .arg(cache.path().join("none"))
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+        assert!(!cache.path().join("none").exists());
+    }
+}
