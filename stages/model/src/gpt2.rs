@@ -9,6 +9,8 @@
 //!
 //! The fields carry Hugging Face's names, so a tensor's path in the module is its name in a folder. All values are `f32`.
 
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
 use burn::module::{Module, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Embedding, Linear};
@@ -187,8 +189,16 @@ impl Attention {
 impl Mlp {
     /// `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.c_proj.forward(activation::gelu_approximate(self.c_fc.forward(x)))
+        self.c_proj.forward(gelu_new(self.c_fc.forward(x)))
     }
+}
+
+/// GPT-2's GELU, `½ x (1 + tanh u)` with `u = √(2/π) (x + 0.044715 x³)`, written as the equal `x · sigmoid(2u)`: fewer passes
+/// over the largest activations of a block, and one exponential in place of a hyperbolic tangent.
+fn gelu_new<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    const TWICE: f64 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+    let factor = (x.clone() * x.clone()).mul_scalar(0.044715 * TWICE).add_scalar(TWICE);
+    x.clone() * activation::sigmoid(x * factor)
 }
 
 impl LayerNorm {

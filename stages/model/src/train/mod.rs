@@ -7,12 +7,14 @@
 //! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
 //! from many epochs over a small corpus; the configuration that is written says 0.
 //!
-//! Memory, in bytes: 16 a parameter (value, gradient, two moments), 4 more with accumulation, and for the activations of one micro-batch about
-//! `4 · batch · sequence · (34 · width · layers + 2 · heads · sequence · layers + 3 · vocabulary)`.
+//! Memory, in bytes: 16 a parameter (value, gradient, two moments), 4 more with accumulation, about
+//! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
+//! for the logits ([`head`] makes them in chunks).
 
 pub mod adamw;
 pub mod checkpoint;
 pub mod event_file;
+pub mod head;
 pub mod metrics;
 pub mod order;
 pub mod schedule;

@@ -199,8 +199,8 @@ impl TrainSpec {
             end_of_text: None,
         };
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };
-        let a_token = 34 * width * layers + 2 * heads * USUAL_SEQUENCE * layers + 3 * USUAL_VOCABULARY;
-        a_parameter * config.parameters() as u64 + 4 * self.batch * (USUAL_SEQUENCE * a_token) as u64
+        let a_token = layers * (34 * width + 2 * heads * USUAL_SEQUENCE);
+        a_parameter * config.parameters() as u64 + 4 * self.batch * (USUAL_SEQUENCE * a_token) as u64 + (256 << 20)
     }
 }
 

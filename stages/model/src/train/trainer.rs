@@ -8,6 +8,7 @@ use crate::config::{Gpt2Config, TensorShape};
 use crate::gpt2::Gpt2;
 use crate::parameters::{gradients, host_values, parameters, replaced};
 use crate::train::adamw::{AdamW, AdamWSettings};
+use crate::train::head::head_loss;
 
 /// A model in training.
 #[derive(Debug)]
@@ -55,13 +56,11 @@ impl Trainer {
         let mut loss: Option<Tensor<1>> = None;
         for batch in micro_batches {
             cancel.check()?;
-            let mean = self.model.loss(self.ids(batch)).div_scalar(micro_batches.len() as f64);
-            let value = mean.clone().inner();
+            let (value, more) = self.gradients(batch, 1.0 / micro_batches.len() as f64)?;
             loss = Some(match loss {
                 Some(sum) => sum + value,
                 None => value,
             });
-            let more = gradients(&self.model, &mut mean.backward())?;
             sums = match sums.is_empty() {
                 true => more,
                 false => sums.into_iter().zip(more).map(|(sum, more)| sum + more).collect(),
@@ -75,6 +74,27 @@ impl Trainer {
             [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
             _ => Err(StageError::new("the device gave the loss and the norm in another shape")),
         }
+    }
+
+    /// The mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
+    fn gradients(&self, batch: &Batch, scale: f64) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
+        let ids = self.ids(batch);
+        let features = self.model.features(ids.clone());
+        let [sequences, length, width] = features.dims();
+        let rows = sequences * (length - 1);
+        let features = features.slice([0..sequences, 0..length - 1]).reshape([rows, width]);
+        let next = ids.inner().slice([0..sequences, 1..length]).reshape([rows]);
+        let embedding = self.model.wte.weight.val().inner();
+        let head = head_loss(features.clone().inner(), embedding, next, scale);
+        // A scalar whose gradient by the features is the head's: the rest is left to automatic differentiation.
+        let below = (features * Tensor::from_inner(head.features)).sum();
+        let mut gradients = gradients(&self.model, &mut below.backward())?;
+        // The embedding is the first tensor of the list; it is used below and in the head.
+        if let Some(embedding) = gradients.first_mut() {
+            let size = embedding.dims();
+            *embedding = embedding.clone() + head.embedding.reshape(size);
+        }
+        Ok((head.loss, gradients))
     }
 
     /// The mean loss of a batch, without gradients.
