@@ -44,7 +44,8 @@ impl Graph {
     fn from_edges<'n, I: Iterator<Item = &'n StageName>>(stages: impl Iterator<Item = (&'n StageName, I)>) -> Self {
         let stages: BTreeMap<_, Vec<_>> = stages.map(|(name, inputs)| (name, inputs.collect())).collect();
         let mut graph = DiGraph::new();
-        let nodes: BTreeMap<_, _> = stages.keys().map(|name| ((*name).clone(), graph.add_node((*name).clone()))).collect();
+        let nodes: BTreeMap<_, _> =
+            stages.keys().map(|name| ((*name).clone(), graph.add_node((*name).clone()))).collect();
         for (name, inputs) in &stages {
             for input in inputs {
                 if let (Some(from), Some(to)) = (nodes.get(*input), nodes.get(*name)) {

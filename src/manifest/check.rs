@@ -56,7 +56,10 @@ impl Check<'_> {
     fn missing(&mut self, span: Span, path: &str, shape: Option<Shape<'_>>) {
         self.fits = false;
         let described = shape.map(Shape::described).unwrap_or_default();
-        let about = shape.and_then(Shape::about).and_then(|about| about.lines().next()).map(|about| about.trim_end_matches('.'));
+        let about = shape
+            .and_then(Shape::about)
+            .and_then(|about| about.lines().next())
+            .map(|about| about.trim_end_matches('.'));
         let hint = match about {
             Some(about) => format!("'{path}' takes {described}: {about}"),
             None => format!("'{path}' takes {described}"),
@@ -71,9 +74,17 @@ impl Check<'_> {
             (Form::Text { pattern, shortest, longest }, Value::String(text)) => {
                 let length = text.chars().count() as u64;
                 if length < shortest {
-                    self.wrong(node, format!("'{path}' is too short"), format!("at least {}", counted(shortest, "character")));
+                    self.wrong(
+                        node,
+                        format!("'{path}' is too short"),
+                        format!("at least {}", counted(shortest, "character")),
+                    );
                 } else if length > longest {
-                    self.wrong(node, format!("'{path}' is too long"), format!("at most {}", counted(longest, "character")));
+                    self.wrong(
+                        node,
+                        format!("'{path}' is too long"),
+                        format!("at most {}", counted(longest, "character")),
+                    );
                 }
                 let folder = &self.diagnostics.source(node.span.source).folder;
                 Json::String(if pattern { rebased(text, folder) } else { text.clone() })
@@ -103,9 +114,17 @@ impl Check<'_> {
             (Form::Array { items, shortest, longest, unique }, Value::Array(nodes)) => {
                 let length = nodes.len() as u64;
                 if length < shortest {
-                    self.wrong(node, format!("'{path}' has too few items"), format!("at least {}", counted(shortest, "item")));
+                    self.wrong(
+                        node,
+                        format!("'{path}' has too few items"),
+                        format!("at least {}", counted(shortest, "item")),
+                    );
                 } else if length > longest {
-                    self.wrong(node, format!("'{path}' has too many items"), format!("at most {}", counted(longest, "item")));
+                    self.wrong(
+                        node,
+                        format!("'{path}' has too many items"),
+                        format!("at most {}", counted(longest, "item")),
+                    );
                 }
                 let values = nodes.iter().enumerate().map(|(index, item)| match items {
                     Some(items) => self.value(item, items, &format!("{path}[{index}]")),
@@ -119,10 +138,16 @@ impl Check<'_> {
             }
             (Form::Tuple(items), Value::Array(nodes)) => {
                 if nodes.len() != items.len() {
-                    self.wrong(node, format!("'{path}' has {}", counted(nodes.len() as u64, "item")), format!("expected {}", items.len()));
+                    self.wrong(
+                        node,
+                        format!("'{path}' has {}", counted(nodes.len() as u64, "item")),
+                        format!("expected {}", items.len()),
+                    );
                 }
                 let pairs = nodes.iter().zip(items).enumerate();
-                Json::Array(pairs.map(|(index, (item, shape))| self.value(item, shape, &format!("{path}[{index}]"))).collect())
+                Json::Array(
+                    pairs.map(|(index, (item, shape))| self.value(item, shape, &format!("{path}[{index}]"))).collect(),
+                )
             }
             (Form::Table, Value::Table(table)) => self.table(node.span, table, &[shape], &[], path),
             (Form::OneOf(branches), _) => self.one_of(node, shape, &branches, path),
@@ -141,7 +166,8 @@ impl Check<'_> {
                 Some(choice) => format!("did you mean \"{choice}\"?"),
                 None => format!("it takes one of {}", quoted(choices)),
             };
-            self.diagnostics.push(Diagnostic::error(format!("'{path}' cannot be \"{text}\"")).at(node.span, "").hint(hint));
+            self.diagnostics
+                .push(Diagnostic::error(format!("'{path}' cannot be \"{text}\"")).at(node.span, "").hint(hint));
         }
         Json::String(text.to_owned())
     }
@@ -150,18 +176,22 @@ impl Check<'_> {
     fn one_of(&mut self, node: &Node, shape: Shape<'_>, branches: &[Shape<'_>], path: &str) -> Json {
         if let Value::Table(table) = &node.value {
             let tables: Vec<_> = branches.iter().filter(|branch| matches!(branch.form(), Form::Table)).collect();
-            let tag = tables.first().and_then(|first| {
-                first.keys().find(|key| tables.iter().all(|branch| tag_of(**branch, key).is_some()))
-            });
+            let tag = tables
+                .first()
+                .and_then(|first| first.keys().find(|key| tables.iter().all(|branch| tag_of(**branch, key).is_some())));
             if let Some(tag) = tag {
                 let Some(entry) = table.get(tag) else {
                     let known: Vec<_> = tables.iter().filter_map(|branch| tag_of(**branch, tag)).collect();
                     self.fits = false;
-                    let diagnostic = Diagnostic::error(format!("missing setting '{}' of {}", join(path, tag), self.owner));
-                    self.diagnostics.push(diagnostic.at(node.span, "").hint(format!("it takes one of {}", quoted(&known))));
+                    let diagnostic =
+                        Diagnostic::error(format!("missing setting '{}' of {}", join(path, tag), self.owner));
+                    self.diagnostics
+                        .push(diagnostic.at(node.span, "").hint(format!("it takes one of {}", quoted(&known))));
                     return Json::Null;
                 };
-                let chosen = tables.iter().find(|branch| entry.node.as_str().is_some() && tag_of(***branch, tag) == entry.node.as_str());
+                let chosen = tables
+                    .iter()
+                    .find(|branch| entry.node.as_str().is_some() && tag_of(***branch, tag) == entry.node.as_str());
                 if let Some(branch) = chosen {
                     return self.table(node.span, table, &[**branch], &[], path);
                 }
@@ -275,9 +305,13 @@ impl Check<'_> {
         let text = self.diagnostics.sources().text(node.span);
         let write = |spelling: String| Some(format!("write {spelling}"));
         match (form, &node.value) {
-            (Form::Integer { .. }, Value::Float(float)) if float.fract() == 0.0 && float.abs() < 1e15 => write(format!("{float}")),
+            (Form::Integer { .. }, Value::Float(float)) if float.fract() == 0.0 && float.abs() < 1e15 => {
+                write(format!("{float}"))
+            }
             (Form::Integer { .. }, Value::String(text)) if text.parse::<i64>().is_ok() => write(text.clone()),
-            (Form::Number { .. }, Value::String(text)) if text.parse::<f64>().is_ok_and(f64::is_finite) => write(text.clone()),
+            (Form::Number { .. }, Value::String(text)) if text.parse::<f64>().is_ok_and(f64::is_finite) => {
+                write(text.clone())
+            }
             (Form::Boolean, Value::String(text)) if text == "true" || text == "false" => write(text.clone()),
             (Form::Text { .. }, Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime) => {
                 write(format!("\"{text}\""))
@@ -329,8 +363,16 @@ fn whole(integer: i128) -> Json {
 }
 
 fn range(least: f64, above: f64, most: f64, below: f64) -> String {
-    let lower = if above > least { Some(format!("more than {above}")) } else { least.is_finite().then(|| format!("at least {least}")) };
-    let upper = if below < most { Some(format!("less than {below}")) } else { most.is_finite().then(|| format!("at most {most}")) };
+    let lower = if above > least {
+        Some(format!("more than {above}"))
+    } else {
+        least.is_finite().then(|| format!("at least {least}"))
+    };
+    let upper = if below < most {
+        Some(format!("less than {below}"))
+    } else {
+        most.is_finite().then(|| format!("at most {most}"))
+    };
     format!("expected {}", [lower, upper].into_iter().flatten().collect::<Vec<_>>().join(" and "))
 }
 

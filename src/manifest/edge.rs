@@ -158,18 +158,14 @@ fn joined(
         }
         return None;
     };
-    let files = InputPort {
-        name: wire.port.clone().into(),
-        ty: PortType::Files,
-        required: false,
-        about: "".into(),
-    };
+    let files = InputPort { name: wire.port.clone().into(), ty: PortType::Files, required: false, about: "".into() };
     let port = draft.ports.inputs.iter().find(|port| port.name == wire.port).unwrap_or(&files);
     if !found.ty.feeds(port.ty) {
         let message = format!("input '{}' of stage '{}' takes {}, not {}", port.name, draft.name, port.ty, found.ty);
         let mut given = giving(port.ty, draft, drafts);
         given.truncate(4);
-        let hint = (!given.is_empty()).then(|| format!("{} {} {}", given.join(", "), if given.len() == 1 { "gives" } else { "give" }, port.ty));
+        let hint = (!given.is_empty())
+            .then(|| format!("{} {} {}", given.join(", "), if given.len() == 1 { "gives" } else { "give" }, port.ty));
         let diagnostic = Diagnostic::error(message)
             .at(wire.span, format!("'{stage}.{}' gives {}", found.name, found.ty))
             .at(upstream.kind_span, format!("'{stage}' is of this kind"));

@@ -31,7 +31,8 @@ pub(super) fn lay(document: &mut Table, mut machine: Table, kinds: &[Kind], diag
                 let names = known.iter().flat_map(|known| known.0.keys().map(String::as_str));
                 if let Some(near) = suggest::nearest(name, names) {
                     let message = format!("the manifest has no stage '{name}'");
-                    diagnostics.push(Diagnostic::warning(message).at(entry.key, "").hint(format!("did you mean '{near}'?")));
+                    diagnostics
+                        .push(Diagnostic::warning(message).at(entry.key, "").hint(format!("did you mean '{near}'?")));
                 }
                 return false;
             };

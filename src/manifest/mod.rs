@@ -137,7 +137,8 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
 fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut Diagnostics) -> Option<Table> {
     let document = read::manifest(path, diagnostics);
     let beside = path.with_file_name(machine::FILE_NAME);
-    let machine_file = overrides.machine.clone().or_else(|| beside.is_file().then_some(beside).filter(|beside| beside != path));
+    let machine_file =
+        overrides.machine.clone().or_else(|| beside.is_file().then_some(beside).filter(|beside| beside != path));
     let machine = machine_file.map(|file| read::file(&file, None, diagnostics));
     let mut document = document?;
     match machine {

@@ -23,8 +23,10 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
         let name = path.display().to_string();
         let canonical = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if let (Some(start), Some(span)) = (seen.iter().position(|(file, _)| *file == canonical), named) {
-            let cycle: Vec<_> = seen[start..].iter().map(|(_, name)| name.as_str()).chain([seen[start].1.as_str()]).collect();
-            diagnostics.push(Diagnostic::error(format!("'extends' goes in a circle: {}", cycle.join(" -> "))).at(span, ""));
+            let cycle: Vec<_> =
+                seen[start..].iter().map(|(_, name)| name.as_str()).chain([seen[start].1.as_str()]).collect();
+            diagnostics
+                .push(Diagnostic::error(format!("'extends' goes in a circle: {}", cycle.join(" -> "))).at(span, ""));
             return None;
         }
         seen.push((canonical, name));
@@ -40,7 +42,8 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
                     sound = false;
                     let found = entry.node.value.described();
                     let message = format!("'extends' takes a string, found {found}");
-                    diagnostics.push(Diagnostic::error(message).at(entry.node.span, "expected the path of one manifest"));
+                    diagnostics
+                        .push(Diagnostic::error(message).at(entry.node.span, "expected the path of one manifest"));
                 }
             }
         }

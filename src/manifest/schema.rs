@@ -55,7 +55,8 @@ fn stage(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     let mut properties = Map::new();
     properties.insert("kind".to_owned(), json!({ "const": kind.name }));
     if let Some(first) = kind.ports.inputs.first() {
-        let about = format!("\"stage\" or \"stage.output\" for the input '{}' ({}): {}", first.name, first.ty, first.about);
+        let about =
+            format!("\"stage\" or \"stage.output\" for the input '{}' ({}): {}", first.name, first.ty, first.about);
         properties.insert("input".to_owned(), edge(&about));
     }
     if !kind.ports.inputs.is_empty() || kind.ports.open {

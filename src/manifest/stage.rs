@@ -90,7 +90,12 @@ impl Draft<'_> {
 }
 
 /// Reads one entry of `[stages]`. `None` when its name or its kind is wrong.
-pub(super) fn draft<'k>(name: &str, entry: &Entry, kinds: &'k [Kind], diagnostics: &mut Diagnostics) -> Option<Draft<'k>> {
+pub(super) fn draft<'k>(
+    name: &str,
+    entry: &Entry,
+    kinds: &'k [Kind],
+    diagnostics: &mut Diagnostics,
+) -> Option<Draft<'k>> {
     let header = entry.node.span;
     let stage_name = name.parse::<StageName>();
     if let Err(error) = &stage_name {
@@ -207,7 +212,10 @@ fn collect(path: &str, key: Span, node: &Node, places: &mut BTreeMap<String, Spa
             table.0.iter().for_each(|(name, entry)| collect(&join(path, name), entry.key, &entry.node, places));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| collect(&format!("{path}[{index}]"), item.span, item, places));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, item)| collect(&format!("{path}[{index}]"), item.span, item, places));
         }
         _ => {}
     }

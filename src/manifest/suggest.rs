@@ -20,7 +20,11 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
 }
 
 /// A hint for a name that is unknown: the nearest, else all that are known.
-pub(super) fn hint<'c>(written: &str, known: &str, candidates: impl IntoIterator<Item = &'c str> + Clone) -> Option<String> {
+pub(super) fn hint<'c>(
+    written: &str,
+    known: &str,
+    candidates: impl IntoIterator<Item = &'c str> + Clone,
+) -> Option<String> {
     if let Some(candidate) = nearest(written, candidates.clone()) {
         return Some(format!("did you mean '{candidate}'?"));
     }

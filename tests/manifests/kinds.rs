@@ -1,0 +1,261 @@
+//! Toy stage kinds whose settings have every shape that a setting may have.
+
+use std::collections::BTreeMap;
+
+use contract::{Class, Context, Kind, PortType, Ports, Problem, Result, SourcePattern, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub fn kinds() -> Vec<Kind> {
+    vec![Kind::of::<Import>(), Kind::of::<Split>(), Kind::of::<Train>(), Kind::of::<Shell>(), Kind::of::<Judge>()]
+}
+
+/// Reads documents.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct ImportSpec {
+    /// Licenses that may pass.
+    #[serde(default)]
+    allow: Vec<String>,
+    /// Rules by name.
+    #[serde(default)]
+    rules: BTreeMap<String, Rule>,
+    /// Longest line that passes.
+    #[serde(default)]
+    line_max: Option<u32>,
+}
+
+/// A rule that a document must pass.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Rule {
+    /// From 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    threshold: f64,
+    #[serde(default)]
+    enabled: bool,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct ImportExec {
+    /// Files to read.
+    #[serde(default)]
+    source: SourcePattern,
+}
+
+pub struct Import;
+
+impl Stage for Import {
+    type Spec = ImportSpec;
+    type Exec = ImportExec;
+    const KIND: &'static str = "import";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Source;
+
+    fn ports() -> Ports {
+        Ports::new().output("documents", PortType::Documents, "documents").output("rejects", PortType::Rows, "rejects")
+    }
+
+    fn check(spec: &ImportSpec, _: &ImportExec) -> Vec<Problem> {
+        let unknown = spec.allow.iter().enumerate().filter(|(_, license)| !["mit", "isc"].contains(&license.as_str()));
+        unknown
+            .map(|(index, license)| {
+                Problem::new(format!("allow[{index}]"), format!("unknown license '{license}'")).hint("mit or isc")
+            })
+            .collect()
+    }
+
+    fn sources(_: &ImportSpec, exec: &ImportExec) -> Vec<SourcePattern> {
+        vec![exec.source.clone()]
+    }
+
+    fn run(_: &ImportSpec, _: &ImportExec, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct NoSettings {}
+
+/// Cuts documents in two.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct SplitSpec {
+    /// What stays together.
+    #[serde(default)]
+    by: By,
+    /// Names of the parts.
+    #[serde(default)]
+    #[schemars(extend("uniqueItems" = true))]
+    parts: Vec<String>,
+    /// How to draw.
+    #[serde(default)]
+    draw: Option<Draw>,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Default)]
+#[serde(rename_all = "kebab-case")]
+enum By {
+    /// No repository on both sides.
+    #[default]
+    Repository,
+    /// The last shard.
+    Shard,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "method", rename_all = "kebab-case")]
+enum Draw {
+    Share { share: f64 },
+    Count { count: u64 },
+}
+
+pub struct Split;
+
+impl Stage for Split {
+    type Spec = SplitSpec;
+    type Exec = NoSettings;
+    const KIND: &'static str = "split";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Global;
+
+    fn ports() -> Ports {
+        let ports = Ports::new().input("documents", PortType::Documents, "documents");
+        ports.output("train", PortType::Documents, "training").output("valid", PortType::Documents, "validation")
+    }
+
+    fn run(_: &SplitSpec, _: &NoSettings, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Trains a model.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct TrainSpec {
+    /// Optimiser steps.
+    steps: u64,
+    /// Step size.
+    #[serde(default = "learning_rate")]
+    learning_rate: f64,
+    /// How steps are taken.
+    optimiser: Optimiser,
+    /// What happens when.
+    #[serde(default)]
+    schedule: Vec<Milestone>,
+    /// Adam's two decays.
+    #[serde(default)]
+    betas: Option<(f64, f64)>,
+    /// A size by name, or one written out.
+    #[serde(default)]
+    size: Option<Size>,
+}
+
+fn learning_rate() -> f64 {
+    5e-4
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Optimiser {
+    name: String,
+    #[serde(default)]
+    beta: f64,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Milestone {
+    at: u16,
+    rate: f64,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Size {
+    Small,
+    Large,
+    Free { layers: u32, width: u32 },
+}
+
+/// Settings that change nothing.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct TrainExec {
+    /// Steps between two lines of log.
+    #[serde(default)]
+    log_every: u32,
+}
+
+pub struct Train;
+
+impl Stage for Train {
+    type Spec = TrainSpec;
+    type Exec = TrainExec;
+    const KIND: &'static str = "train";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        let ports = Ports::new().input("train", PortType::Documents, "training").optional_input(
+            "valid",
+            PortType::Documents,
+            "validation",
+        );
+        ports.output("model", PortType::Model, "model").output("report", PortType::Report, "report")
+    }
+
+    fn run(_: &TrainSpec, _: &TrainExec, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs a program.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct ShellSpec {
+    /// The program and its arguments.
+    #[schemars(length(min = 1))]
+    arguments: Vec<String>,
+    /// What it writes, by name.
+    #[serde(default)]
+    outputs: BTreeMap<String, PortType>,
+    /// Variables that it sees.
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+pub struct Shell;
+
+impl Stage for Shell {
+    type Spec = ShellSpec;
+    type Exec = NoSettings;
+    const KIND: &'static str = "shell";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+
+    fn ports() -> Ports {
+        Ports { open: true, ..Ports::default() }
+    }
+
+    fn ports_of(spec: &ShellSpec) -> Ports {
+        spec.outputs.iter().fold(Self::ports(), |ports, (name, ty)| ports.output(name.clone(), *ty, ""))
+    }
+
+    fn run(_: &ShellSpec, _: &NoSettings, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Judges a model and its report.
+pub struct Judge;
+
+impl Stage for Judge {
+    type Spec = NoSettings;
+    type Exec = NoSettings;
+    const KIND: &'static str = "judge";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+
+    fn ports() -> Ports {
+        let ports = Ports::new().input("model", PortType::Model, "model").input("report", PortType::Report, "report");
+        ports.output("report", PortType::Report, "report")
+    }
+
+    fn run(_: &NoSettings, _: &NoSettings, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
