@@ -107,14 +107,13 @@ def ours(export, program):
             file.write(MANIFEST.format(export=os.path.abspath(export), audit=200))
         run("--until", "export")
         figures = run()
-        out = os.path.join(folder, "report")
         reports = glob.glob(os.path.join(cache, "runs", "*", "**", "report.json"), recursive=True)
         for path in reports:
             with open(path) as file:
                 report = json.load(file)
             if "near" in report:
                 return figures, report
-        sys.exit(f"no report of dedup below {cache} ({out})")
+        sys.exit(f"no report of dedup below {cache}")
 
 
 def main():

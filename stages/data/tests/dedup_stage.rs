@@ -291,6 +291,10 @@ fn settings_out_of_range_are_named() {
     assert_eq!(problems(json!({ "prefer": ["path", "license", "path"] })), ["prefer[2]"]);
     assert_eq!(problems(json!({ "prefer": ["stars"] })), ["prefer[0]"]);
     assert!(problems(json!({})).is_empty());
+    let written_out =
+        json!({ "threshold": 0.85, "prefer": ["license", "copies", "larger", "path"], "exact": "whitespace" });
+    let stage = kind.parse(written_out.as_object().unwrap()).ok().unwrap();
+    assert!(stage.spec().is_empty(), "a setting at its default is not in the key: {:?}", stage.spec());
 }
 
 #[test]

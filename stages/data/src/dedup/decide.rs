@@ -123,6 +123,8 @@ pub fn decide(ranked: &Ranked, groups: &mut Groups, threshold: f64, workshop: &W
             .collect::<Result<Vec<_>>>()?;
         let searches = workshop.pool.install(|| {
             let searches = entries.par_iter().map(|entry| {
+                // One document of a large family is compared with many thousands.
+                workshop.cancel.check()?;
                 let thread = rayon::current_thread_index().unwrap_or(threads);
                 state.search_before(entry, &mut bench(thread))
             });
@@ -130,6 +132,7 @@ pub fn decide(ranked: &Ranked, groups: &mut Groups, threshold: f64, workshop: &W
         })?;
         let mut bench = bench(threads);
         for (entry, mut search) in entries.iter().zip(searches) {
+            workshop.cancel.check()?;
             let outcome = state.decide(entry, &mut search, &mut bench)?;
             if let Outcome::Removed { witness, .. } = outcome {
                 search.near.iter().for_each(|&(_, near)| links.join(witness, near));

@@ -17,12 +17,13 @@
 //! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch a thread |
 //! | sort the documents by preference | [`sort`] | external |
 //! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit a document |
-//! | decide each document in order | [`decide`] | [`cells`]: in memory or in a file |
+//! | decide each document in order | [`decide`] | [`cells`] in memory or in a file, and a [`cache`] a thread |
 //! | name clusters, bring verdicts back into the table's order | [`verdict`] | external |
 //! | measure recall | [`audit`] | the sample |
 //! | write rows; text is linked | [`write`] | a batch a thread |
 //!
-//! The text is read once. Everything else works on scratch files of about 3 KiB a document. What grows with the table in memory is one bit a document, and [`links`].
+//! The text is read once. Everything else works on scratch files of about 3 KiB a document. What grows in memory with
+//! the table is one bit a document, and [`links`]: a few bytes for each kept document that a removed one links to another.
 //!
 //! # Columns
 //! `documents` gains `cluster`: the smallest id of the document's cluster ([`verdict`]), null where the document has no

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 
-use contract::Result;
+use contract::{Cancel, Result};
 use rayon::slice::ParallelSliceMut;
 
 use super::workshop::Workshop;
@@ -39,6 +39,8 @@ pub struct Sorted {
     width: usize,
     source: Source,
     current: Vec<u8>,
+    given: u64,
+    cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl Sorter {
     fn spill(&mut self) -> Result<()> {
         self.workshop.cancel.check()?;
         if self.runs.len() == FAN_IN {
-            let mut merged = merge(self.width, std::mem::take(&mut self.runs))?;
+            let mut merged = self.merge()?;
             let path = self.write(|writer| {
                 while let Some(record) = merged.next()? {
                     writer.write_all(record)?;
@@ -106,7 +108,8 @@ impl Sorter {
         let order = self.order();
         let (buffer, width) = (std::mem::take(&mut self.buffer), self.width);
         let path = self.write(|writer| {
-            order.iter().try_for_each(|&(_, index)| writer.write_all(&buffer[index as usize * width..][..width]))
+            let mut records = order.iter().map(|&(_, index)| &buffer[index as usize * width..][..width]);
+            Ok(records.try_for_each(|record| writer.write_all(record))?)
         })?;
         self.runs.push(path);
         self.buffer = buffer;
@@ -114,7 +117,7 @@ impl Sorter {
         Ok(())
     }
 
-    fn write(&mut self, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<PathBuf> {
+    fn write(&mut self, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<PathBuf> {
         let path = self.workshop.folder.join(format!("{}.{}.run", self.name, self.made));
         self.made += 1;
         let mut writer = BufWriter::with_capacity(1 << 18, File::create(&path)?);
@@ -141,6 +144,25 @@ impl Sorter {
         order
     }
 
+    /// Merges all runs there are.
+    fn merge(&mut self) -> Result<Sorted> {
+        let open = |path: PathBuf| Ok(Run { reader: BufReader::with_capacity(1 << 17, File::open(&path)?), path });
+        let mut readers = self.runs.drain(..).map(open).collect::<io::Result<Vec<_>>>()?;
+        let mut heads = BinaryHeap::with_capacity(readers.len());
+        for (index, run) in readers.iter_mut().enumerate() {
+            let mut record = vec![0; self.width];
+            if fill(&mut run.reader, &mut record)? {
+                heads.push(Reverse((record, index)));
+            }
+        }
+        Ok(self.sorted(Source::Runs { heads, readers }))
+    }
+
+    fn sorted(&self, source: Source) -> Sorted {
+        let cancel = self.workshop.cancel.clone();
+        Sorted { width: self.width, source, current: Vec::new(), given: 0, cancel }
+    }
+
     /// Ends the input.
     ///
     /// # Errors
@@ -148,12 +170,12 @@ impl Sorter {
     pub fn finish(mut self) -> Result<Sorted> {
         if self.runs.is_empty() {
             let order = self.order();
-            let source = Source::Memory { buffer: self.buffer, order, next: 0 };
-            return Ok(Sorted { width: self.width, source, current: Vec::new() });
+            let buffer = std::mem::take(&mut self.buffer);
+            return Ok(self.sorted(Source::Memory { buffer, order, next: 0 }));
         }
         self.spill()?;
         drop(std::mem::take(&mut self.buffer));
-        Ok(merge(self.width, self.runs)?)
+        self.merge()
     }
 }
 
@@ -161,10 +183,14 @@ impl Sorted {
     /// The next record.
     ///
     /// # Errors
-    /// When a run cannot be read.
+    /// When a run cannot be read, or the stage was asked to stop.
     // Not an `Iterator`: the record is lent until the next call, so that none is allocated.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn next(&mut self) -> Result<Option<&[u8]>> {
+        self.given += 1;
+        if self.given.is_multiple_of(1 << 16) {
+            self.cancel.check()?;
+        }
         match &mut self.source {
             Source::Memory { buffer, order, next } => {
                 let Some(&(_, index)) = order.get(*next) else { return Ok(None) };
@@ -182,19 +208,6 @@ impl Sorted {
             }
         }
     }
-}
-
-fn merge(width: usize, runs: Vec<PathBuf>) -> io::Result<Sorted> {
-    let open = |path: PathBuf| Ok(Run { reader: BufReader::with_capacity(1 << 17, File::open(&path)?), path });
-    let mut readers = runs.into_iter().map(open).collect::<io::Result<Vec<_>>>()?;
-    let mut heads = BinaryHeap::with_capacity(readers.len());
-    for (index, run) in readers.iter_mut().enumerate() {
-        let mut record = vec![0; width];
-        if fill(&mut run.reader, &mut record)? {
-            heads.push(Reverse((record, index)));
-        }
-    }
-    Ok(Sorted { width, source: Source::Runs { heads, readers }, current: Vec::new() })
 }
 
 /// Reads one record; false at the end of the run.
