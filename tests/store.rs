@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::{Cancel, Device, Digest, Outputs};
 use pipeline::store::{
@@ -637,10 +637,10 @@ fn a_full_disk_and_a_second_file_system_have_hints() {
 }
 
 /// The files of the n-th output of the crash test: some shared between outputs, one of several pieces.
-fn crash_files(number: usize) -> Vec<(String, Vec<u8>)> {
-    let mut files = vec![("large".to_owned(), format!("{number}").into_bytes().repeat(100_000))];
-    for file in 0..12 {
-        files.push((format!("part/{file}"), format!("{}", (number + file) % 20).into_bytes()));
+fn crash_files(number: u64) -> Vec<(String, Vec<u8>)> {
+    let mut files = vec![("large".to_owned(), number.to_le_bytes().repeat(2 << 20))];
+    for file in 0..4 {
+        files.push((format!("part/{file}"), format!("{}", number / 2 + file).into_bytes()));
     }
     files
 }
@@ -666,8 +666,8 @@ fn a_kill_at_any_moment_leaves_a_whole_store() {
     println!("PIPELINE_TEST_SEED={seed}");
     let draw = contract::Draw::new(seed, "kill");
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cache");
     for round in 0..15u64 {
+        let path = folder.path().join(round.to_string());
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["crash_child", "--exact", "--nocapture"])
             .env(CRASH_FOLDER, &path)
@@ -676,16 +676,16 @@ fn a_kill_at_any_moment_leaves_a_whole_store() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let wanted = draw.bits(&round.to_le_bytes()) % 3;
-        let mut built = 0;
-        while built < wanted {
-            let line = lines.next().expect("the child runs until it is killed").unwrap();
-            built += u64::from(line.starts_with("built "));
-        }
-        // Between two lines, at a moment of the build that the draw chooses.
-        let spins = draw.bits(&(round + 1000).to_le_bytes()) % 2_000_000;
-        for spin in 0..spins {
-            std::hint::black_box(spin);
+        // The first build tells how long one takes; the kill comes at a drawn moment of the second or third.
+        let mut built =
+            || while !lines.next().expect("the child runs until it is killed").unwrap().starts_with("built ") {};
+        built();
+        let clock = Instant::now();
+        built();
+        let one = clock.elapsed();
+        let clock = Instant::now();
+        while clock.elapsed() < one.mul_f64(2.0 * draw.unit(&round.to_le_bytes())) {
+            std::hint::spin_loop();
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -693,7 +693,7 @@ fn a_kill_at_any_moment_leaves_a_whole_store() {
         let store = Store::open(&path).unwrap();
         assert_all_whole(&store);
         assert!(!path.join("damaged").read_dir().unwrap().any(|_| true));
-        for number in 0..3 {
+        for number in 0..4 {
             let key = key(&format!("crash {number}"));
             let files = crash_files(number);
             let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
