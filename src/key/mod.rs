@@ -13,7 +13,7 @@
 //!
 //! `docs/keys.md` holds the same table with the reason of each line.
 //!
-//! One traversal ([`KeyInput::describe`]) feeds two sinks, the hash ([`hash`]) and the explanation ([`record`]), so that
+//! One traversal ([`KeyInput::describe`]) feeds two sinks, the hash (`hash`) and the explanation (`record`), so that
 //! what `pipeline why` says cannot drift from what decides.
 //!
 //! # Canonical form

@@ -16,11 +16,11 @@
 //! ```
 //!
 //! It promises:
-//! - A kill at any point leaves no blob, tree or record that is half written ([`adopt`]).
-//! - What is damaged is found before it is used, reported, moved aside and rebuilt ([`seals`]).
-//! - Two processes may use one store at the same time; each key is built once ([`lock`]).
-//! - Several builds of one key with different outputs are reported; the first one recorded is used ([`lookup`]).
-//! - A run in which nothing changed reads no data ([`sources`]).
+//! - A kill at any point leaves no blob, tree or record that is half written (`adopt`).
+//! - What is damaged is found before it is used, reported, moved aside and rebuilt (`seals`).
+//! - Two processes may use one store at the same time; each key is built once (`lock`).
+//! - Several builds of one key with different outputs are reported; the first one recorded is used (`lookup`).
+//! - A run in which nothing changed reads no data (`sources`).
 //!
 //! Keys are digests here: what they are made of is no matter of the store.
 
