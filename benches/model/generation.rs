@@ -4,7 +4,7 @@
 //! the same tokens, or the program fails. It prints seconds, tokens a second and the ratio.
 //!
 //! ```text
-//! cargo bench --bench generation -- [LAYERS WIDTH HEADS VOCABULARY PROMPT TOTAL ROWS]
+//! cargo bench --workspace --bench generation -- [LAYERS WIDTH HEADS VOCABULARY PROMPT TOTAL ROWS]
 //! ```
 
 use std::time::Instant;

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::error::Failure;
 use contract::harness::Harness;
@@ -12,7 +14,7 @@ use evaluate::EvalLoss;
 use evaluate::tally::Tally;
 use model::Gpt2;
 use serde_json::{Value, json};
-use support::{END, SIZES, gpt2, model_tree, random_gpt2, tokenizer_tree, tokens_tree};
+use support::{END, SIZES, gpt2, model_tree, random_gpt2, tokenizer_tree, tokens_tree, tree};
 use tempfile::TempDir;
 
 /// Ids that a model can read, from a formula.
@@ -96,6 +98,51 @@ fn the_measures_are_those_of_the_plain_forward_pass() {
     assert_eq!((&report["sequences"], &report["sequences_in_all"]), (&json!(5), &json!(5)));
 }
 
+/// A folder of reference data; `None`, with a reason, where there is none.
+fn shared(folder: &str) -> Option<PathBuf> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let shared = std::env::var_os("PIPELINE_SHARED").map_or(repository.join("../shared"), PathBuf::from).join(folder);
+    if shared.is_dir() {
+        return Some(shared);
+    }
+    eprintln!("skipped: there is no {} (set PIPELINE_SHARED)", shared.display());
+    None
+}
+
+#[test]
+fn the_loss_is_that_of_transformers() {
+    let Some(parity) = shared("parity") else { return };
+    for name in ["tiny", "accumulate", "wide"] {
+        let folder = parity.join(name);
+        let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+        let reference: Value = serde_json::from_slice(&read("reference.json")).unwrap();
+        let bytes = read("batches.safetensors");
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let ids = file.tensor("ids").unwrap();
+        let (batch, length) = (ids.shape()[1], ids.shape()[2]);
+        let first: Vec<u32> =
+            ids.data().as_chunks::<8>().0[..batch * length].iter().map(|id| i64::from_le_bytes(*id) as u32).collect();
+        let sequences: Vec<Vec<u32>> = first.chunks(length).map(<[u32]>::to_vec).collect();
+        let vocabulary = reference["settings"]["vocab"].as_u64().unwrap() as u32;
+
+        let mut bench = Bench::new(&random_gpt2(1), &[]);
+        let below = bench.folder.path().join(name);
+        let copy = |output: &contract::OutputTree| {
+            for file in ["config.json", "model.safetensors"] {
+                output.write(file, &read(file)).unwrap();
+            }
+        };
+        bench
+            .harness
+            .connect("model", &tree(&below.join("model"), copy))
+            .connect("tokens", &tokens_tree(&below.join("tokens"), vocabulary, &sequences))
+            .connect("tokenizer", &tokenizer_tree(&below.join("tokenizer"), vocabulary - END - 1));
+        let found = bench.report(json!({ "batch": 3 }))["loss"].as_f64().unwrap();
+        let expected = reference["loss"].as_f64().unwrap();
+        assert!((found - expected).abs() < 1e-4, "{name}: {found} is not {expected}");
+    }
+}
+
 #[test]
 fn a_model_that_knows_nothing_has_the_loss_of_a_uniform_choice() {
     let model = gpt2(&SIZES, |tensor| vec![0.0; tensor.size()]);
@@ -132,8 +179,8 @@ fn a_cap_takes_the_first_sequences() {
     let first = Bench::new(&model, &sequences[..2]).report(json!({}));
     assert_eq!(capped["loss"], first["loss"]);
     assert_eq!((&capped["sequences"], &capped["sequences_in_all"]), (&json!(2), &json!(6)));
-    let tree = Bench::new(&model, &sequences).report(json!({ "sequences": 100 }));
-    assert_eq!(tree["sequences"], 6);
+    let beyond = Bench::new(&model, &sequences).report(json!({ "sequences": 100 }));
+    assert_eq!(beyond["sequences"], 6);
 }
 
 #[test]
