@@ -240,3 +240,36 @@ fn it_stops_when_it_is_asked_to() {
     bench.harness.cancel.set();
     assert!(matches!(bench.harness.run::<EvalCompletions>(once("x")), Err(StageError::Interrupted)));
 }
+
+#[test]
+fn the_json_of_this_revision_has_these_bytes() {
+    let mut bench = reciting("abc");
+    let tree = bench.tree(once("x"));
+    let text = fs::read_to_string(&tree.required("completions.json").unwrap().location).unwrap();
+    let golden = r#"{
+  "temperature": 0.0,
+  "top_p": 0.95,
+  "top_k": 0,
+  "seed": 1,
+  "completions": 1,
+  "blank": 0,
+  "prompts": [
+    {
+      "text": "x",
+      "tokens": 1,
+      "max_length": 64,
+      "distinct": 1,
+      "completions": [
+        {
+          "text": "abc",
+          "tokens": 3,
+          "ended": "end-of-text",
+          "blank": false
+        }
+      ]
+    }
+  ]
+}
+"#;
+    assert_eq!(text, golden, "where this is meant, bump the REVISION of the kind");
+}
