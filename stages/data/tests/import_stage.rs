@@ -1,4 +1,5 @@
 //! `import` on well-formed and hostile exports.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `sample` writes an export that the pipeline has work with.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `split` keeps what hangs together on one side.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -103,13 +103,6 @@ impl<'a> RowsPart<'a> {
     }
 }
 
-impl Part {
-    /// The columns of its rows.
-    pub fn rows_schema(&self) -> &SchemaRef {
-        &self.rows_schema
-    }
-}
-
 /// The rows of a table of rows (or the `rows/` of a table of documents), part by part in order, in batches.
 ///
 /// # Errors

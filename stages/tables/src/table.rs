@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use contract::{InputFile, InputTree};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use crate::error::TableError;
-use crate::format::{CONTENT, ROW, content_field, rows_schema};
+use crate::format::{CONTENT, content_field, rows_schema};
 
 /// A table of documents.
 #[derive(Debug, Clone)]
@@ -100,6 +100,13 @@ impl Table {
     }
 }
 
+impl Part {
+    /// The columns of its rows.
+    pub fn rows_schema(&self) -> &SchemaRef {
+        &self.rows_schema
+    }
+}
+
 pub(crate) fn with_content(rows: &Schema) -> SchemaRef {
     let mut fields: Vec<_> = rows.fields().iter().map(|field| field.as_ref().clone()).collect();
     fields.push(content_field());
@@ -119,7 +126,6 @@ fn check(schema: &Schema, file: &InputFile) -> Result<(), TableError> {
             _ => return Err(missing(field)),
         }
     }
-    debug_assert!(rows_schema().field_with_name(ROW).is_ok_and(|row| *row.data_type() == DataType::UInt32));
     match schema.column_with_name(CONTENT) {
         Some(_) => Err(TableError::Foreign { path: format!("{} with a column {CONTENT}", file.path) }),
         None => Ok(()),

@@ -1,4 +1,5 @@
 //! The table format: written, opened, read, filtered, described and exported.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;
