@@ -3,10 +3,12 @@
 
 use std::f64::consts::PI;
 
+use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::Cancel;
 use model::parameters::{gradients, host_values, parameters};
 use model::train::adamw::AdamWSettings;
+use model::train::head::head_loss;
 use model::train::{Batch, Trainer};
 use model::{Gpt2, Gpt2Config};
 use proptest::prelude::*;
@@ -217,4 +219,34 @@ fn updates_are_those_of_adamw() {
             }
         }
     }
+}
+
+#[test]
+fn the_head_in_chunks_has_the_loss_and_gradients_of_the_head_at_once() {
+    // 20 million logits: more than one chunk, and a last one that is shorter.
+    let (rows, width, vocabulary) = (4000, 8, 5000);
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let mut values = |size| (0..size).map(|_| random.next_u32() as f32 / u32::MAX as f32 - 0.5).collect::<Vec<_>>();
+    let device = Device::flex().autodiff();
+    let matrix = |values, rows| Tensor::<2>::from_data(TensorData::new(values, [rows, width]), &device).require_grad();
+    let (features, embedding) = (matrix(values(rows * width), rows), matrix(values(vocabulary * width), vocabulary));
+    let next: Vec<_> = (0..rows).map(|row| (row * 31 % vocabulary) as i32).collect();
+    let next = Tensor::<1, Int>::from_data(TensorData::new(next, [rows]), &device);
+    let ours = head_loss(features.clone().inner(), embedding.clone().inner(), next.clone().inner(), 1.0);
+    let logits = features.clone().matmul(embedding.clone().transpose());
+    let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, next);
+    let slopes = loss.backward();
+    let flat = |tensor: Tensor<2>| {
+        let [rows, width] = tensor.dims();
+        host_values(tensor.reshape([rows * width])).unwrap()
+    };
+    let near = |ours: Vec<f32>, theirs: Vec<f32>, tolerance: f32| {
+        assert_eq!(ours.len(), theirs.len());
+        let difference = ours.iter().zip(&theirs).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+        assert!(difference < tolerance, "{difference}");
+    };
+    near(host_values(ours.loss).unwrap(), host_values(loss.inner()).unwrap(), 1e-5);
+    // The gradients are of the order of 1e-4 (features) and 1e-4 (embedding).
+    near(flat(ours.features), flat(features.grad(&slopes).unwrap()), 1e-8);
+    near(flat(ours.embedding), flat(embedding.grad(&slopes).unwrap()), 1e-8);
 }
