@@ -7,7 +7,7 @@ use std::sync::Arc;
 use contract::{Cancel, Progress};
 use data::dedup::bands::Bands;
 use data::dedup::collect::{Collector, Lens};
-use data::dedup::decide::decide;
+use data::dedup::decide::{BLOCK, decide};
 use data::dedup::fingerprint::Exact;
 use data::dedup::groups::Groups;
 use data::dedup::jaccard::Overlap;
@@ -110,8 +110,12 @@ enum Fate {
     Removed(Rule, u32, u32, u32),
 }
 
-/// What the stage's code decides, by number.
+/// What the stage's code decides, by number; candidates, comparisons, verified pairs.
 fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Fate>, [u64; 3]) {
+    decided_in_blocks(texts, threads, memory, BLOCK)
+}
+
+fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
     let folder = tempfile::tempdir().unwrap();
     let (lens, workshop) = (lens(), workshop(folder.path(), threads, memory));
     let collector = Collector::new(&lens, &workshop).unwrap();
@@ -130,7 +134,7 @@ fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Fate>, [u64; 3])
     });
     let ranked = collector.finish().unwrap();
     let mut groups = Groups::find(&ranked, &workshop).unwrap();
-    let decisions = decide(&ranked, &mut groups, THRESHOLD, &workshop).unwrap();
+    let decisions = decide(&ranked, &mut groups, THRESHOLD, block, &workshop).unwrap();
     let outcomes = decisions.outcomes.read(0, ranked.length()).unwrap();
     let mut fates = vec![Fate::Kept; texts.len()];
     for (rank, outcome) in (0..).zip(outcomes) {
@@ -142,8 +146,8 @@ fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Fate>, [u64; 3])
     (fates, [decisions.candidates, decisions.comparisons, decisions.verified])
 }
 
-/// The specification, word for word and without haste.
-fn specified(texts: &[Text]) -> Vec<Fate> {
+/// The specification, word for word and without haste; the number of pairs of rule 4.
+fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
     let bands = lens().bands;
     let sets: Vec<BTreeSet<&str>> = texts.iter().map(|text| text.tokens().into_iter().collect()).collect();
     let comparable: Vec<bool> = texts.iter().map(|text| text.tokens().len() >= 10).collect();
@@ -166,7 +170,7 @@ fn specified(texts: &[Text]) -> Vec<Fate> {
         (license, std::cmp::Reverse(text.copies), size, text.path.len(), text.id(), number)
     });
     let mut fates = vec![Fate::Kept; texts.len()];
-    let mut kept: Vec<usize> = Vec::new();
+    let (mut kept, mut candidates): (Vec<usize>, _) = (Vec::new(), 0);
     let mut by_set: BTreeMap<&BTreeSet<&str>, (usize, (u32, u32))> = BTreeMap::new();
     for &number in &order {
         if let Some(&witness) = kept.iter().find(|&&other| texts[other].stripped() == texts[number].stripped()) {
@@ -182,6 +186,7 @@ fn specified(texts: &[Text]) -> Vec<Fate> {
             let shares = |other: usize| buckets[number].iter().zip(&buckets[other]).any(|(a, b)| a == b);
             let mut best: Option<(usize, (u32, u32))> = None;
             for &other in kept.iter().filter(|&&other| comparable[other] && shares(other)) {
+                candidates += 1;
                 let found = overlap(number, other);
                 if jaccard(found) >= THRESHOLD && best.is_none_or(|(_, best)| jaccard(found) > jaccard(best)) {
                     best = Some((other, found));
@@ -196,7 +201,7 @@ fn specified(texts: &[Text]) -> Vec<Fate> {
         }
         kept.push(number);
     }
-    fates
+    (fates, candidates)
 }
 
 /// Fates with documents named by their content and place in the order, not by number.
@@ -226,8 +231,14 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn decisions_are_those_of_the_specification(texts in prop::collection::vec(text(), 0..60)) {
-        prop_assert_eq!(decided(&texts, 2, 1 << 20).0, specified(&texts));
+    fn decisions_are_those_of_the_specification(texts in prop::collection::vec(text(), 0..60), block in 1u32..20) {
+        let (fates, candidates) = specified(&texts);
+        prop_assert_eq!(&decided(&texts, 2, 1 << 20).0, &fates);
+        prop_assert_eq!(&decided_in_blocks(&texts, 2, 1 << 20, block).0, &fates);
+        // One at a time nothing is looked at ahead of its turn.
+        let (one_by_one, counts) = decided_in_blocks(&texts, 2, 0, 1);
+        prop_assert_eq!(&one_by_one, &fates);
+        prop_assert_eq!(counts[0], candidates);
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //! So every witness is kept, and no two kept documents that share a bucket reach the threshold.
 //!
 //! Documents are taken in blocks of [`BLOCK`]. Comparisons with what was kept before the block run on all threads; those
-//! within the block follow in order. The block size is part of the algorithm and not of the machine, so that the number
-//! of comparisons, too, is the same everywhere.
+//! within the block follow in order. The size of a block changes no decision, but the number of comparisons; it is
+//! therefore part of the algorithm and not of the machine.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -28,8 +28,8 @@ use super::ranked::Ranked;
 use super::record::Document;
 use super::workshop::Workshop;
 
-/// Documents of a block.
-const BLOCK: u32 = 4096;
+/// Documents of a block, in the stage.
+pub const BLOCK: u32 = 4096;
 
 /// All decisions.
 #[derive(Debug)]
@@ -90,11 +90,17 @@ struct State<'a> {
     buckets: Cells,
 }
 
-/// Decides all documents, in the workshop's memory and that of [`Links`].
+/// Decides all documents, `block` at a time (at least 1), in the workshop's memory and that of [`Links`].
 ///
 /// # Errors
 /// When the scratch folder cannot be written or read, or the stage was asked to stop.
-pub fn decide(ranked: &Ranked, groups: &mut Groups, threshold: f64, workshop: &Workshop) -> Result<Decisions> {
+pub fn decide(
+    ranked: &Ranked,
+    groups: &mut Groups,
+    threshold: f64,
+    block: u32,
+    workshop: &Workshop,
+) -> Result<Decisions> {
     let cells = |length, share, name| Cells::new(length, workshop.memory / share, || workshop.create(name));
     let mut state = State {
         ranked,
@@ -113,7 +119,7 @@ pub fn decide(ranked: &Ranked, groups: &mut Groups, threshold: f64, workshop: &W
     workshop.progress.start("compare", Unit::Rows, Some(u64::from(ranked.length())));
     while first < ranked.length() {
         workshop.cancel.check()?;
-        let count = BLOCK.min(ranked.length() - first);
+        let count = block.min(ranked.length() - first);
         ranked.records(first, count, &mut records)?;
         let entries = (first..)
             .zip(records.chunks_exact(ranked.layout().width()))

@@ -63,7 +63,7 @@ use tables::Table;
 use self::audit::Audit;
 use self::bands::Bands;
 use self::collect::Lens;
-use self::decide::decide;
+use self::decide::{BLOCK, decide};
 use self::fingerprint::Exact;
 use self::groups::Groups;
 use self::preference::Preference;
@@ -170,7 +170,7 @@ impl Stage for Dedup {
         let lens = spec.lens();
         let ranked = read::read(context, &table, &lens, &workshop)?;
         let mut groups = Groups::find(&ranked, &workshop)?;
-        let decisions = decide(&ranked, &mut groups, spec.threshold, &workshop)?;
+        let decisions = decide(&ranked, &mut groups, spec.threshold, BLOCK, &workshop)?;
         let audit = match spec.near && spec.audit > 0 {
             true => Some(Audit::of(spec.audit, &ranked, &groups, &decisions.outcomes, spec.threshold, &workshop)?),
             false => None,
