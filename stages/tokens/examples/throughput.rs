@@ -51,6 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let packed = harness.run::<Pack>(json!({}))?;
     let seconds = start.elapsed().as_secs_f64();
+    for file in &packed["train"].files {
+        fs::copy(&file.location, output.join(file.path.as_str()))?;
+    }
     let report: Value = serde_json::from_slice(&fs::read(&packed["report"].required("report.json")?.location)?)?;
     println!(
         "{}",

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::splitter::words;
 
 /// Longer words are counted in pieces.
-pub const PIECE_BYTES: usize = 1024;
+pub const PIECE_BYTES: usize = 64 << 10;
 /// Memory of a counted word beyond its bytes: the map's slot at its load, and the allocation.
 const ENTRY_BYTES: usize = 64;
 

@@ -199,6 +199,23 @@ fn a_long_line_is_packed_in_pieces_to_the_same_ids() {
 }
 
 #[test]
+fn settings_written_at_their_defaults_are_not_in_the_key() {
+    let settings = json!({ "sequence_length": 1024, "shuffle": "documents" });
+    let stage = contract::Kind::of::<Pack>().parse(settings.as_object().unwrap()).unwrap();
+    assert!(stage.spec().is_empty(), "{:?}", stage.spec());
+}
+
+/// Bump `REVISION` when this fails by intent.
+#[test]
+fn equal_documents_give_the_bytes_of_this_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path(), &corpus::invented(200), &["a", "b"]);
+    let outputs = harness.run::<Pack>(json!({ "sequence_length": 32 })).unwrap();
+    assert_eq!(<Pack as contract::Stage>::REVISION, 1);
+    assert_eq!(outputs["train"].digest.to_string(), "c287624a3d3a34c1a8a34aba7ee6493b79f763c902c52b6e1a4bf0e16662baf4");
+}
+
+#[test]
 fn another_tokenizer_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = harness(folder.path(), &corpus::invented(20), &["a"]);

@@ -166,6 +166,21 @@ fn too_little_text_for_the_vocabulary_is_a_warning() {
 }
 
 #[test]
+fn settings_written_at_their_defaults_are_not_in_the_key() {
+    let settings = json!({ "vocabulary": 32_768, "documents": 200_000, "special_tokens": ["<|endoftext|>"] });
+    let stage = contract::Kind::of::<Tokenizer>().parse(settings.as_object().unwrap()).unwrap();
+    assert!(stage.spec().is_empty(), "{:?}", stage.spec());
+}
+
+/// Bump `REVISION` when this fails by intent.
+#[test]
+fn equal_documents_give_the_bytes_of_this_revision() {
+    let outputs = small(&corpus::invented(200), &["a", "b"], json!({ "vocabulary": 350 }));
+    assert_eq!(<Tokenizer as contract::Stage>::REVISION, 1);
+    assert_eq!(outputs["tokenizer"].digest.to_string(), "6a225b746afc7395ba8639b1d3ea09de8ad4a735cc6ae9c650c1160c5bdd5a4a");
+}
+
+#[test]
 fn a_cancelled_stage_stops() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = Harness::new(folder.path());
