@@ -1,8 +1,8 @@
 //! Cycles among the edges as they are written, so that they are reported together with all else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -20,9 +20,10 @@ pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diag
             }
         }
     }
-    for mut knot in tarjan_scc(&graph) {
-        knot.sort();
-        let Some(path) = knot.first().and_then(|first| shortest(&graph, *first)) else { continue };
+    // Kosaraju's algorithm does not recurse: a chain of any length overflows no stack.
+    for knot in kosaraju_scc(&graph) {
+        let knot: BTreeSet<_> = knot.into_iter().collect();
+        let Some(path) = knot.first().and_then(|first| shortest(&graph, *first, &knot)) else { continue };
         let names: Vec<_> = path.iter().map(|(node, _)| graph[*node]).chain([graph[path[0].0]]).collect();
         let message = match names.as_slice() {
             [name, _] => format!("stage '{name}' reads its own output"),
@@ -38,12 +39,16 @@ pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diag
     }
 }
 
-/// The shortest way from `start` back to it: each stage with the edge that leaves it; `None` where there is none.
-fn shortest(graph: &DiGraph<&str, Span>, start: NodeIndex) -> Option<Vec<(NodeIndex, Span)>> {
+/// The shortest way from `start` back to it within its knot: each stage with the edge that leaves it; `None` where there is none.
+fn shortest(
+    graph: &DiGraph<&str, Span>,
+    start: NodeIndex,
+    knot: &BTreeSet<NodeIndex>,
+) -> Option<Vec<(NodeIndex, Span)>> {
     let mut came: BTreeMap<NodeIndex, (NodeIndex, Span)> = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(node) = queue.pop_front() {
-        let mut next: Vec<_> = graph.neighbors(node).collect();
+        let mut next: Vec<_> = graph.neighbors(node).filter(|next| knot.contains(next)).collect();
         next.sort();
         for neighbour in next {
             let Some(span) = graph.find_edge(node, neighbour).map(|edge| graph[edge]) else { continue };

@@ -96,10 +96,10 @@ pub(super) fn wires(table: &Table, kind: &Kind, ports: &Ports, diagnostics: &mut
     wires
 }
 
-/// Joins the edges of one stage. `names` are all stages of the manifest; `drafts` those whose kind is known.
+/// Joins the edges of one stage. `names` holds all stages of the manifest; `drafts` those whose kind is known.
 pub(super) fn join(
     draft: &Draft<'_>,
-    names: &[&str],
+    names: &Table,
     drafts: &BTreeMap<&str, &Draft<'_>>,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, Edge> {
@@ -129,14 +129,14 @@ pub(super) fn join(
 fn joined(
     draft: &Draft<'_>,
     wire: &Wire,
-    names: &[&str],
+    names: &Table,
     drafts: &BTreeMap<&str, &Draft<'_>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Edge> {
     let (stage, output) = wire.from();
-    if !names.contains(&stage) {
+    if names.get(stage).is_none() {
         let diagnostic = Diagnostic::error(format!("there is no stage '{stage}'")).at(wire.span, "");
-        let others = names.iter().copied().filter(|name| *name != draft.name.as_str());
+        let others = names.0.keys().map(String::as_str).filter(|name| *name != draft.name.as_str());
         diagnostics.push(diagnostic.hint(suggest::hint(stage, "the stages are", others)));
         return None;
     }
@@ -183,7 +183,7 @@ fn joined(
 /// seldom feed each other.
 fn giving(ty: PortType, to: &Draft<'_>, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
     let mut given = Vec::new();
-    for (name, draft) in drafts.iter().filter(|(name, _)| **name != to.name.as_str()) {
+    for (name, draft) in drafts.iter().take(suggest::MOST).filter(|(name, _)| **name != to.name.as_str()) {
         for (index, output) in draft.ports.outputs.iter().enumerate() {
             if output.ty.feeds(ty) {
                 let edge = if index == 0 { (*name).to_owned() } else { format!("{name}.{}", output.name) };

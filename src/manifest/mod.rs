@@ -185,11 +185,10 @@ fn stages(
         diagnostics.push(diagnostic.hint("write [stages.NAME]".to_owned()));
         return None;
     };
-    let names: Vec<_> = table.0.keys().map(String::as_str).collect();
     let drafts: Vec<Draft<'_>> =
         table.0.iter().filter_map(|(name, entry)| stage::draft(name, entry, kinds, diagnostics)).collect();
     let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
-    let edges: Vec<_> = drafts.iter().map(|draft| edge::join(draft, &names, &by_name, diagnostics)).collect();
+    let edges: Vec<_> = drafts.iter().map(|draft| edge::join(draft, table, &by_name, diagnostics)).collect();
     cycle::report(&by_name, diagnostics);
     let declarations = drafts.into_iter().zip(edges);
     let declarations = declarations.filter_map(|(draft, edges)| draft.declaration(edges, diagnostics));

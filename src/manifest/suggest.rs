@@ -1,5 +1,8 @@
 //! "Did you mean": the known name nearest to what was written.
 
+/// Candidates looked at: a hostile manifest with a hundred thousand stages gets an answer all the same.
+pub(super) const MOST: usize = 500;
+
 /// The candidate that `written` is most likely a slip of, if any is near: at most one edit (insertion, deletion,
 /// substitution or swap of neighbours) for each three characters, `-`, `_` and capitals aside.
 pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
@@ -8,6 +11,7 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
     let length = written.chars().count();
     candidates
         .into_iter()
+        .take(MOST)
         // No name is that long; a hostile one would take quadratic time.
         .filter(|candidate| length <= 3 * candidate.len() + 3)
         .map(|candidate| (strsim::damerau_levenshtein(&written, &plain(candidate)), candidate))
@@ -19,6 +23,9 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
         .map(|(_, candidate)| candidate)
 }
 
+/// Names listed in one hint.
+const LISTED: usize = 30;
+
 /// A hint for a name that is unknown: the nearest, else all that are known.
 pub(super) fn hint<'c>(
     written: &str,
@@ -28,8 +35,9 @@ pub(super) fn hint<'c>(
     if let Some(candidate) = nearest(written, candidates.clone()) {
         return Some(format!("did you mean '{candidate}'?"));
     }
-    let all: Vec<_> = candidates.into_iter().collect();
-    (!all.is_empty()).then(|| format!("{known}: {}", all.join(", ")))
+    let all: Vec<_> = candidates.into_iter().take(LISTED + 1).collect();
+    let more = if all.len() > LISTED { ", ..." } else { "" };
+    (!all.is_empty()).then(|| format!("{known}: {}{more}", all[..all.len().min(LISTED)].join(", ")))
 }
 
 #[cfg(test)]

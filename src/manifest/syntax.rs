@@ -9,18 +9,20 @@ use super::source::{SourceId, Span};
 /// The message of the one error that leaves the rest of a document meaningful.
 const DUPLICATE: &str = "duplicate key";
 
+/// Syntax errors told of one text.
+const MOST: usize = 100;
+
 /// The document of a text, as far as it could be read, and whether it is sound: a duplicate key leaves the rest
 /// meaningful, any other syntax error does not.
 pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, bool) {
     let text = diagnostics.source(source).text.clone();
     let (document, errors) = DeTable::parse_recoverable(&text);
     let table = Table::of(source, 0, document.into_inner());
-    let mut sound = true;
+    let sound = errors.iter().all(|error| error.message() == DUPLICATE);
     let mut last_line = None;
     let mut twice_declared: Option<usize> = None;
-    for error in errors {
+    for error in errors.into_iter().take(MOST) {
         let duplicate = error.message() == DUPLICATE;
-        sound &= duplicate;
         let start = error.span().map_or(text.len(), |span| span.start).min(text.len());
         // The keys of a table that is declared twice collide with those of the first.
         let same_table = |header: usize| text.get(header..start).is_some_and(|between| !between.contains("\n["));
@@ -47,7 +49,10 @@ fn described(error: &Error, source: SourceId, text: &str, table: &Table) -> Diag
     if error.message() != DUPLICATE {
         let word = text.get(span.start..span.end).unwrap_or_default();
         let bare = |c: char| c.is_alphanumeric() || "_-./*:".contains(c);
-        if error.message() == "invalid float" && word.starts_with(char::is_alphabetic) && word.chars().all(bare) {
+        if error.message().starts_with("invalid float")
+            && word.starts_with(char::is_alphabetic)
+            && word.chars().all(bare)
+        {
             let diagnostic = Diagnostic::error(format!("'{word}' is no TOML value")).at(span, "a string needs quotes");
             return diagnostic.hint(format!("write \"{word}\""));
         }
