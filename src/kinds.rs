@@ -5,15 +5,15 @@ use contract::Kind;
 /// Every stage kind of this program, in the order of a pipeline.
 pub fn kinds() -> Vec<Kind> {
     vec![
-        Kind::of::<data::Sample>(),
-        Kind::of::<data::Import>(),
-        Kind::of::<data::License>(),
-        Kind::of::<data::Quality>(),
-        Kind::of::<data::Dedup>(),
-        Kind::of::<data::Split>(),
+        Kind::of::<data::sample::Sample>(),
+        Kind::of::<data::import::Import>(),
+        Kind::of::<data::license::License>(),
+        Kind::of::<data::quality::QualityStage>(),
+        Kind::of::<data::dedup::Dedup>(),
+        Kind::of::<data::split::Split>(),
         Kind::of::<tokens::Tokenizer>(),
         Kind::of::<tokens::Pack>(),
-        Kind::of::<model::Train>(),
+        Kind::of::<model::train::Train>(),
         Kind::of::<evaluate::EvalLoss>(),
         Kind::of::<evaluate::EvalCompletions>(),
         Kind::of::<command::Command>(),

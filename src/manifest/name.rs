@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// What a manifest calls a stage: letters, digits, `_` and `-`, 1 to 100 of them. It is a folder's name in a run and never
+/// What a manifest calls a stage: letters, digits, `_` and `-`, 1 to 100 of them, the first a letter or digit. It is a folder's name in a run and never
 /// part of a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -14,7 +14,7 @@ pub struct StageName(String);
 
 /// A text that names no stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is no name for a stage (letters, digits, '_' and '-', at most {MAX_LENGTH})", .0.escape_debug())]
+#[error("'{}' is no name for a stage (letters, digits, '_' and '-', at most {MAX_LENGTH}, the first a letter or digit)", .0.escape_debug())]
 pub struct NotAStageName(pub String);
 
 const MAX_LENGTH: usize = 100;
@@ -34,7 +34,8 @@ impl FromStr for StageName {
 
     fn from_str(text: &str) -> Result<Self, NotAStageName> {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if (1..=MAX_LENGTH).contains(&text.len()) && text.chars().all(fits) {
+        let begins = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        if begins && text.len() <= MAX_LENGTH && text.chars().all(fits) {
             Ok(Self(text.to_owned()))
         } else {
             Err(NotAStageName(text.to_owned()))

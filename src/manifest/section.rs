@@ -63,18 +63,19 @@ fn text<'s>(document: &'s Table, section: &str, key: &str) -> Option<(&'s str, S
 
 pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) -> RunSettings {
     let section = section(document, "run", &schemars::schema_for!(RunSettings).to_value(), diagnostics);
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let begins = |name: &str| name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     let name = match text(document, "run", "name") {
         Some((name, span)) => {
-            if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fits) {
+            if name.len() > 100 || !begins(name) || !name.chars().all(fits) {
                 let diagnostic = Diagnostic::error(format!("'{name}' is no name for a run")).at(span, "");
-                diagnostics.push(diagnostic.hint("letters, digits, '_', '-' and '.', at most 100".to_owned()));
+                diagnostics.push(diagnostic.hint("letters, digits, '_', '-' and '.', at most 100, the first a letter or digit".to_owned()));
             }
             name.to_owned()
         }
         None => {
             let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let stem: String = stem.trim_start_matches('.').chars().map(|c| if fits(c) { c } else { '-' }).collect();
+            let stem: String = stem.chars().map(|c| if fits(c) { c } else { '-' }).skip_while(|c| !c.is_ascii_alphanumeric()).take(100).collect();
             if stem.is_empty() { "run".to_owned() } else { stem }
         }
     };

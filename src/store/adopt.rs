@@ -9,13 +9,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use contract::{Digest, InputFile, InputTree, Tree, TreeEntry};
+use contract::{Digest, InputFile, InputTree, Staged, Tree, TreeEntry};
 
 use super::error::{Fault, Object, Result, StoreError};
 use super::{Store, seals, write};
 
-/// What [`contract::Outputs::finish`] gives: for each port the tree, and where the bytes of each file lie.
-pub type Staged = BTreeMap<String, (Tree, Vec<(TreeEntry, PathBuf)>)>;
 
 impl Store {
     /// Moves staged files into the store and writes their trees; the digest of each port's tree. A file whose content

@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use adopt::Staged;
+pub use contract::Staged;
 pub use error::{Damage, Fault, Object, Result, StoreError};
 pub use layout::{Layout, file_name};
 pub use lock::{HolderInfo, KeyLock, Lock, Work};

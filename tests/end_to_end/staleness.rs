@@ -42,12 +42,12 @@ fn what_does_not_determine_the_output_reruns_nothing() {
     let cases = [
         ("a comment", "[stages.quality]", "# about quality\n[stages.quality]"),
         ("number spelling", "learning_rate = 1e-3", "learning_rate = 0.001"),
-        ("a default written out", "kind = \"eval-loss\"", "kind = \"eval-loss\"\n"),
+        ("a default written out", "kind = \"quality\"", "kind = \"quality\"\nline_max = { threshold = 1000 }"),
         ("a stage's name", "", ""),
     ];
     for (what, old, new) in cases {
         if old.is_empty() {
-            let renamed = std::fs::read_to_string(bench.path().join("run.toml")).unwrap().replace("split", "halves");
+            let renamed = std::fs::read_to_string(bench.path().join("run.toml")).unwrap().replace("stages.split", "stages.halves").replace("\"split.", "\"halves.");
             bench.write("run.toml", renamed);
         } else {
             bench.edit(old, new);

@@ -32,8 +32,10 @@ pub struct Kind {
     pub spec_schema: Value,
     /// JSON schema (an object) of the settings that are not.
     pub exec_schema: Value,
-    parse: fn(&Kind, &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Problem>>,
+    parse: Parse,
 }
+
+type Parse = fn(&Kind, &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Problem>>;
 
 /// One stage of a manifest: a kind with its settings.
 pub trait AnyStage: Send + Sync {
@@ -90,42 +92,46 @@ impl Kind {
     /// The canonical form of a serialised `Spec`.
     fn canonical(&self, spec: Value) -> Map<String, Value> {
         let Value::Object(settings) = spec else { return Map::new() };
-        let default = |name: &str| {
-            let property = self.spec_schema.get("properties")?.get(name)?;
-            property.get("default").cloned()
-        };
         settings
             .into_iter()
             .filter_map(|(name, value)| {
-                let value = match default(&name) {
-                    Some(default) => without_defaults(value, &default)?,
+                let property = self.spec_schema.get("properties").and_then(|properties| properties.get(&name));
+                let value = match property.and_then(|property| Some((property, property.get("default")?))) {
+                    Some((property, default)) => self.without_defaults(value, default, property)?,
                     None => value,
                 };
                 Some((name, value))
             })
             .collect()
     }
-}
 
-/// `value` less what equals `default`; `None` when nothing is left.
-fn without_defaults(value: Value, default: &Value) -> Option<Value> {
-    if value == *default {
-        return None;
-    }
-    match (value, default) {
-        (Value::Object(fields), Value::Object(defaults)) => Some(Value::Object(
-            fields
-                .into_iter()
-                .filter_map(|(name, value)| {
-                    let value = match defaults.get(&name) {
-                        Some(default) => without_defaults(value, default)?,
-                        None => value,
+    /// `value` less what equals `default`; `None` when nothing is left. Only a table with named fields is looked into: in
+    /// a map a missing entry is not the default's entry.
+    fn without_defaults(&self, value: Value, default: &Value, schema: &Value) -> Option<Value> {
+        if value == *default {
+            return None;
+        }
+        let fields = self.resolved(schema).get("properties");
+        match (value, default, fields) {
+            (Value::Object(values), Value::Object(defaults), Some(fields)) => {
+                let pruned = values.into_iter().filter_map(|(name, value)| {
+                    let value = match (defaults.get(&name), fields.get(&name)) {
+                        (Some(default), Some(schema)) => self.without_defaults(value, default, schema)?,
+                        _ => value,
                     };
                     Some((name, value))
-                })
-                .collect(),
-        )),
-        (value, _) => Some(value),
+                });
+                Some(Value::Object(pruned.collect()))
+            }
+            (value, ..) => Some(value),
+        }
+    }
+
+    /// The schema that `schema` refers to (`{"$ref": "#/$defs/Name"}`), or itself.
+    fn resolved<'s>(&'s self, schema: &'s Value) -> &'s Value {
+        let reference = schema.get("$ref").and_then(Value::as_str);
+        let target = reference.and_then(|reference| self.spec_schema.pointer(reference.trim_start_matches('#')));
+        target.unwrap_or(schema)
     }
 }
 

@@ -38,7 +38,7 @@ pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
 pub use kind::{AnyStage, Kind};
-pub use outputs::{OutputFile, OutputTree, Outputs};
+pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports};
 pub use progress::{Note, Progress, Unit};
 pub use stage::{Class, Needs, SourcePattern, Stage};

@@ -18,6 +18,9 @@ use crate::digest::{Digest, HashingWriter};
 use crate::error::{Result, StageError};
 use crate::tree::{Tree, TreeEntry, TreePath};
 
+/// What a stage wrote: for each port the tree, and where the bytes of each of its files lie.
+pub type Staged = BTreeMap<String, (Tree, Vec<(TreeEntry, PathBuf)>)>;
+
 /// The output ports of a running stage.
 #[derive(Debug)]
 pub struct Outputs(BTreeMap<String, OutputTree>);
@@ -66,7 +69,7 @@ impl Outputs {
     ///
     /// # Errors
     /// When two files of one port share a path.
-    pub fn finish(self) -> Result<BTreeMap<String, (Tree, Vec<(TreeEntry, PathBuf)>)>> {
+    pub fn finish(self) -> Result<Staged> {
         let finish = |(port, tree): (String, OutputTree)| {
             let files = tree.files.into_inner().unwrap_or_else(PoisonError::into_inner);
             let entries = files.iter().map(|(entry, _)| entry.clone()).collect();
@@ -132,6 +135,7 @@ impl OutputTree {
         let path: TreePath = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
         let digest = Digest::of_file(file)?;
         let size = fs::metadata(file)?.len();
+        File::open(file)?.sync_all()?;
         let location = self.fresh();
         fs::rename(file, &location)?;
         self.add(TreeEntry { path, digest, size }, location);

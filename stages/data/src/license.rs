@@ -154,9 +154,9 @@ fn suggestion(key: &str) -> String {
     let wanted = key.trim().to_lowercase();
     let near = KEYS
         .iter()
-        .map(|known| (strsim::jaro_winkler(&wanted, known), *known))
-        .filter(|(similarity, _)| *similarity > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+        .map(|known| (strsim::damerau_levenshtein(&wanted, known), *known))
+        .filter(|(edits, known)| *edits <= wanted.len().max(known.len()).div_ceil(3))
+        .min_by_key(|(edits, _)| *edits);
     match near {
         Some((_, known)) => format!("did you mean '{known}'?"),
         None => format!("the keys are {}", KEYS.join(", ")),

@@ -79,7 +79,7 @@ pub fn filter(
     observe: impl Fn(&RecordBatch) -> Result<()> + Sync,
 ) -> Result<Attrition> {
     let runtime = memory(context)?;
-    run(context, table, |part, sink| {
+    let attrition = run(context, table, |part, sink| {
         let session = Session::sequential(context, runtime.clone())?;
         let frame = plan(session.part(part)?).map_err(plan_error)?;
         let frame = if frame.schema().has_column_with_unqualified_name(CONTENT) {
@@ -91,7 +91,9 @@ pub fn filter(
             observe(&batch)?;
             sink.write(&batch)
         })
-    })
+    })?;
+    context.progress.info(format!("{} of {} documents kept", attrition.kept, attrition.rows));
+    Ok(attrition)
 }
 
 /// Like [`filter()`], for a stage that has its verdicts in memory: `judge` is given the rows of a part in batches, in

@@ -73,13 +73,6 @@ impl Report {
     /// Says the main figures to people.
     pub fn announce(&self, progress: &Progress) {
         let dropped = |rule: &str| self.documents.dropped.get(rule).map_or(0, |dropped| dropped.rows);
-        progress.info(format!(
-            "{} documents: {} kept, {} exact and {} near duplicates removed",
-            self.documents.rows,
-            self.documents.kept,
-            dropped("exact"),
-            dropped("near"),
-        ));
         if let Some(near) = &self.near {
             let measured = match self.audit.and_then(|audit| audit.recall.map(|recall| (audit, recall))) {
                 Some((audit, recall)) => format!("; measured {recall:.4} on {} pairs", audit.pairs),
@@ -90,6 +83,13 @@ impl Report {
                 near.bands, near.rows, near.recall_at_threshold,
             ));
         }
+        progress.info(format!(
+            "{} documents: {} kept, {} exact and {} near duplicates removed",
+            self.documents.rows,
+            self.documents.kept,
+            dropped("exact"),
+            dropped("near"),
+        ));
         if self.licenses.stricter_than_kept > 0 {
             progress.warn(format!(
                 "{} removed files are under stricter licenses than the permissive copy that is kept (licenses in the report)",

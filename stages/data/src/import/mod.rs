@@ -159,6 +159,8 @@ impl Stage for Import {
             let equal = report.identical_shards;
             context.progress.warn(format!("{equal} shards are equal to another byte for byte and were read once"));
         }
+        let (kept, rows, shards) = (report.kept, report.rows, sources.len());
+        context.progress.info(format!("{kept} of {rows} rows kept, from {shards} shards"));
         context.outputs.tree("report")?.write_json("report.json", &report)
     }
 }

@@ -132,6 +132,8 @@ impl Stage for Split {
         if report.valid.rows == 0 {
             context.progress.warn("nothing to validate with: all documents hang together, and train");
         }
+        let (train, valid) = (report.train.rows, report.valid.rows);
+        context.progress.info(format!("{train} documents to train on, {valid} to validate with"));
         context.outputs.tree("report")?.write_json("report.json", &report)
     }
 }

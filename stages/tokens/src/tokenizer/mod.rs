@@ -186,6 +186,7 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     output.write_json("report.json", &report)?;
     output.write("report.md", report.markdown().as_bytes())?;
     fs::remove_dir_all(&sample)?;
+    context.progress.info(format!("{} ids learned from {} documents", learned.uses.len(), tally.documents));
     Ok(())
 }
 
