@@ -18,7 +18,8 @@ fn root() -> PathBuf {
 
 fn manifests() -> Vec<PathBuf> {
     let files = fs::read_dir(root().join("manifests")).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
     files
 }
@@ -37,7 +38,8 @@ fn assert_golden(path: &Path, actual: &str, what: &str) {
 fn keys_of_the_committed_manifests_are_as_published() {
     assert!(manifests().len() >= 3);
     for path in manifests() {
-        let (manifest, graph) = pipeline::graph::load(&path, &Overrides::default(), &kinds()).unwrap_or_else(|errors| panic!("{errors}"));
+        let (manifest, graph) =
+            pipeline::graph::load(&path, &Overrides::default(), &kinds()).unwrap_or_else(|errors| panic!("{errors}"));
         // The part of each key that the manifest determines: what a stage reads is left out.
         let key = |name| {
             let stage = &manifest.stages[name];

@@ -41,7 +41,9 @@ pub enum Command {
         pipeline export manifests/quickstart.toml split.train train/ --format jsonl")]
     Export(ExportArguments),
     /// List the stage kinds, or one kind with its ports, settings, defaults and docs.
-    #[command(after_help = "Examples:\n  pipeline stages\n  pipeline stages quality\n  pipeline stages --schema > schema.json")]
+    #[command(
+        after_help = "Examples:\n  pipeline stages\n  pipeline stages quality\n  pipeline stages --schema > schema.json"
+    )]
     Stages(StagesArguments),
     /// Write a manifest that runs.
     #[command(after_help = "Example: pipeline init my-run.toml && pipeline run my-run.toml")]

@@ -16,9 +16,8 @@ pub(super) fn run(arguments: &InitArguments) -> Result<Exit, CommandError> {
     let text = lines.map(|line| format!("{line}\n")).collect::<String>();
     let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            CommandError::usage(format!("{} exists already", path.display())).hint("give another name; nothing was changed")
-        }
+        std::io::ErrorKind::AlreadyExists => CommandError::usage(format!("{} exists already", path.display()))
+            .hint("give another name; nothing was changed"),
         _ => CommandError::usage(format!("cannot write {}: {error}", path.display())),
     })?;
     anstream::eprintln!("wrote {}; now: pipeline run {}", path.display(), path.display());

@@ -7,9 +7,9 @@ use contract::{Digest, InputTree, PortType};
 use super::CommandError;
 use super::project::Project;
 use crate::manifest::StageName;
+use crate::manifest::did_you_mean;
 use crate::plan::{Decider, Plan, State};
 use crate::store::{Lookup, Store};
-use crate::manifest::did_you_mean;
 
 /// What a stage gave.
 pub(super) struct StageOutput {
@@ -39,7 +39,8 @@ impl StageOutput {
         };
         let name = project.stage(name)?;
         let stage = &project.manifest.stages[&name];
-        let ports: Vec<_> = stage.ports.outputs.iter().filter(|output| port.is_none_or(|port| port == output.name)).collect();
+        let ports: Vec<_> =
+            stage.ports.outputs.iter().filter(|output| port.is_none_or(|port| port == output.name)).collect();
         if ports.is_empty() {
             let names: Vec<_> = stage.ports.outputs.iter().map(|output| output.name.as_ref()).collect();
             let port = port.unwrap_or_default();
@@ -62,7 +63,9 @@ impl StageOutput {
         let ports = ports
             .into_iter()
             .filter_map(|port| outputs.get(port.name.as_ref()).map(|digest| (port, *digest)))
-            .map(|(port, digest)| Ok(PortOutput { name: port.name.to_string(), ty: port.ty, tree: store.tree(digest)? }))
+            .map(|(port, digest)| {
+                Ok(PortOutput { name: port.name.to_string(), ty: port.ty, tree: store.tree(digest)? })
+            })
             .collect::<Result<_, CommandError>>()?;
         Ok(Self { stage: name.clone(), kind: stage.kind.name, key, ports, is_current })
     }

@@ -7,8 +7,8 @@ use super::CommandError;
 use super::arguments::Source;
 use crate::graph::Graph;
 use crate::kinds::kinds;
-use crate::manifest::{Manifest, Overrides, StageName};
 use crate::manifest::did_you_mean;
+use crate::manifest::{Manifest, Overrides, StageName};
 
 /// A manifest with its graph.
 pub(super) struct Project {
@@ -23,6 +23,9 @@ impl Project {
     pub(super) fn load(path: &Path, source: &Source) -> Result<Self, CommandError> {
         let overrides = Overrides { sets: source.sets.clone(), machine: source.machine.clone() };
         let (manifest, graph) = crate::graph::load(path, &overrides, &kinds())?;
+        if !manifest.warnings.is_empty() {
+            anstream::eprint!("{}", manifest.warnings);
+        }
         let cache = source
             .cache
             .clone()

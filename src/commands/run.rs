@@ -26,7 +26,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let renderers = Renderers::start(Mode::choose(arguments.json, arguments.quiet), Some(&record));
     let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
     let events = renderers.sender();
-    let options = Options { budget: budget(arguments, &project), fail_fast: arguments.fail_fast, wanted, cancel, events };
+    let options =
+        Options { budget: budget(arguments, &project), fail_fast: arguments.fail_fast, wanted, cancel, events };
     let summary = run::run(decider, &project.graph, &options);
     renderers.finish();
     Ok(exit(summary))

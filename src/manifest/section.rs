@@ -69,13 +69,21 @@ pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) 
         Some((name, span)) => {
             if name.len() > 100 || !begins(name) || !name.chars().all(fits) {
                 let diagnostic = Diagnostic::error(format!("'{name}' is no name for a run")).at(span, "");
-                diagnostics.push(diagnostic.hint("letters, digits, '_', '-' and '.', at most 100, the first a letter or digit".to_owned()));
+                diagnostics
+                    .push(diagnostic.hint(
+                        "letters, digits, '_', '-' and '.', at most 100, the first a letter or digit".to_owned(),
+                    ));
             }
             name.to_owned()
         }
         None => {
             let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let stem: String = stem.chars().map(|c| if fits(c) { c } else { '-' }).skip_while(|c| !c.is_ascii_alphanumeric()).take(100).collect();
+            let stem: String = stem
+                .chars()
+                .map(|c| if fits(c) { c } else { '-' })
+                .skip_while(|c| !c.is_ascii_alphanumeric())
+                .take(100)
+                .collect();
             if stem.is_empty() { "run".to_owned() } else { stem }
         }
     };

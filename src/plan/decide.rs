@@ -78,12 +78,7 @@ impl<'a> Decider<'a> {
     }
 
     /// The key of a stage whose input ports read these trees.
-    pub fn keyed(
-        &self,
-        stage: &StageDeclaration,
-        inputs: &BTreeMap<String, Digest>,
-        sources: SourceSnapshot,
-    ) -> Keyed {
+    pub fn keyed(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>, sources: SourceSnapshot) -> Keyed {
         let digests = sources.digests();
         let input = KeyInput {
             kind: stage.kind.name,
@@ -100,11 +95,7 @@ impl<'a> Decider<'a> {
     ///
     /// # Errors
     /// When the run's or stage's name cannot be a file name.
-    pub fn differences(
-        &self,
-        stage: &StageDeclaration,
-        record: Option<&KeyRecord>,
-    ) -> Result<Vec<Reason>, StoreError> {
+    pub fn differences(&self, stage: &StageDeclaration, record: Option<&KeyRecord>) -> Result<Vec<Reason>, StoreError> {
         let Some((_, old)) = self.last_build(stage)? else { return Ok(vec![Reason::NeverBuilt]) };
         let Some(record) = record else { return Ok(Vec::new()) };
         Ok(self.reasons(stage, &KeyRecord::difference(&old, record)))

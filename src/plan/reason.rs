@@ -79,7 +79,8 @@ impl Reason {
             Self::KindChanged { old, new } => format!("kind: {old} -> {new}"),
             Self::InputChanged { port, from, old, new } => {
                 let from = from.as_ref().map(|stage| format!(" from {stage}")).unwrap_or_default();
-                let digest = |digest: &Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.short());
+                let digest =
+                    |digest: &Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.short());
                 format!("input {port}{from}: {} -> {}", digest(old), digest(new))
             }
             Self::SourcesChanged { added, removed } => {
@@ -102,7 +103,9 @@ fn shown(value: Option<&Value>) -> String {
     match value {
         None => "default".to_owned(),
         Some(Value::Number(number)) => match number.as_f64() {
-            Some(float) if number.is_f64() && (float.abs() < 1e-3 || float.abs() >= 1e7) && float != 0.0 => format!("{float:e}"),
+            Some(float) if number.is_f64() && (float.abs() < 1e-3 || float.abs() >= 1e7) && float != 0.0 => {
+                format!("{float:e}")
+            }
             _ => number.to_string(),
         },
         Some(value) => value.to_string(),

@@ -205,9 +205,8 @@ impl Shared<'_> {
         &self,
         outputs: &BTreeMap<String, Digest>,
     ) -> Result<BTreeMap<String, OutputSummary>, StoreError> {
-        let summary = |(port, digest): (&String, &Digest)| {
-            Ok((port.clone(), OutputSummary::of(&self.store.listing(*digest)?)))
-        };
+        let summary =
+            |(port, digest): (&String, &Digest)| Ok((port.clone(), OutputSummary::of(&self.store.listing(*digest)?)));
         outputs.iter().map(summary).collect()
     }
 }

@@ -5,8 +5,8 @@
 //! it can use. A stage that wants more memory than the whole budget is given the whole budget and runs when no other
 //! stage holds any. Shares change how long a stage takes and nothing else.
 
-use contract::{Needs, Resources};
 use contract::Device;
+use contract::{Needs, Resources};
 
 /// What all stages together may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,12 +67,8 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         run: decider.manifest.name.clone(),
         stages: order.iter().map(ToString::to_string).collect(),
     });
-    let shared = Shared {
-        manifest: decider.manifest,
-        store: decider.store,
-        events: &options.events,
-        cancel: &options.cancel,
-    };
+    let shared =
+        Shared { manifest: decider.manifest, store: decider.store, events: &options.events, cancel: &options.cancel };
     let summary = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let states = order.iter().map(|name| (name.clone(), State::Blocked)).collect();
@@ -110,7 +106,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             self.sample();
         }
-        self.summary.interrupted = self.options.cancel.is_set() && self.summary.ran + self.summary.cached < self.order.len();
+        self.summary.interrupted =
+            self.options.cancel.is_set() && self.summary.ran + self.summary.cached < self.order.len();
         self.summary
     }
 
@@ -147,7 +144,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let mut inputs = BTreeMap::new();
         for (port, edge) in &stage.inputs {
             match self.states.get(&edge.stage) {
-                Some(State::Done(outputs)) => drop(outputs.get(&edge.output).map(|tree| inputs.insert(port.clone(), *tree))),
+                Some(State::Done(outputs)) => {
+                    drop(outputs.get(&edge.output).map(|tree| inputs.insert(port.clone(), *tree)))
+                }
                 Some(State::Ended) => return self.skip(name, format!("it needs {}", edge.stage)),
                 _ => return,
             }

@@ -14,7 +14,6 @@ use contract::{Digest, InputFile, InputTree, Staged, Tree, TreeEntry};
 use super::error::{Fault, Object, Result, StoreError};
 use super::{Store, seals, write};
 
-
 impl Store {
     /// Moves staged files into the store and writes their trees; the digest of each port's tree. A file whose content
     /// the store has, linked or written again, is not moved.

@@ -22,8 +22,18 @@ fn stages_lists_every_kind_with_its_settings_and_defaults() {
     let bench = Bench::new("");
     let list = bench.pipeline(&["stages"]);
     for kind in [
-        "sample", "import", "license", "quality", "dedup", "split", "tokenizer", "pack", "train", "eval-loss",
-        "eval-completions", "command",
+        "sample",
+        "import",
+        "license",
+        "quality",
+        "dedup",
+        "split",
+        "tokenizer",
+        "pack",
+        "train",
+        "eval-loss",
+        "eval-completions",
+        "command",
     ] {
         assert!(list.stdout.lines().any(|line| line.starts_with(kind)), "{kind} is missing in\n{}", list.stdout);
         let page = bench.pipeline(&["stages", kind]);
@@ -61,7 +71,11 @@ fn show_and_export_give_what_a_stage_holds() {
     let exported = bench.pipeline(&["export", "run.toml", "split.train", "out", "--format", "jsonl"]);
     assert_eq!(exported.code, 0, "{}", exported.stderr);
     let files = fs::read_dir(bench.path().join("out")).unwrap();
-    let lines: Vec<_> = files.flat_map(|file| fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let lines: Vec<_> = files
+        .flat_map(|file| {
+            fs::read_to_string(file.unwrap().path()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
     assert_eq!(lines.len() as u64, rows);
     let first: Value = serde_json::from_str(&lines[0]).unwrap();
     for column in ["id", "repo_name", "path", "copies", "size", "license", "content"] {
@@ -78,7 +92,11 @@ fn show_and_export_give_what_a_stage_holds() {
 #[test]
 fn a_stage_that_does_not_exist_is_answered_with_a_suggestion() {
     let bench = Bench::small();
-    for command in [&["show", "run.toml", "licence"][..], &["why", "run.toml", "licence"], &["run", "run.toml", "--until", "licence"]] {
+    for command in [
+        &["show", "run.toml", "licence"][..],
+        &["why", "run.toml", "licence"],
+        &["run", "run.toml", "--until", "licence"],
+    ] {
         let ran = bench.pipeline(command);
         assert_eq!(ran.code, 2);
         assert!(ran.stderr.contains("did you mean 'license'"), "{}", ran.stderr);

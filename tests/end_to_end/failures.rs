@@ -154,8 +154,19 @@ fn a_typo_at_each_depth_of_the_manifest_is_shown_with_its_line_and_a_suggestion(
     let ran = bench.pipeline(&["plan", "run.toml"]);
     assert_eq!(ran.code, 2);
     for expected in [
-        "run.toml:1:", "run.toml:4:", "run.toml:6:", "run.toml:9:", "run.toml:10:", "run.toml:13:", "run.toml:14:",
-        "'run'", "'seed'", "'sample'", "'threshold'", "'documents'", "'mit'",
+        "run.toml:1:",
+        "run.toml:4:",
+        "run.toml:6:",
+        "run.toml:9:",
+        "run.toml:10:",
+        "run.toml:13:",
+        "run.toml:14:",
+        "'run'",
+        "'seed'",
+        "'sample'",
+        "'threshold'",
+        "'documents'",
+        "'mit'",
     ] {
         assert!(ran.stderr.contains(expected), "{expected} is missing in\n{}", ran.stderr);
     }

@@ -23,7 +23,10 @@ allow = ["mit", "apache-2.0"]
 
 fn blobs(bench: &Bench) -> Vec<PathBuf> {
     let folders = fs::read_dir(bench.cache().join("blobs")).unwrap();
-    let mut blobs: Vec<_> = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap()).map(|file| file.unwrap().path()).collect();
+    let mut blobs: Vec<_> = folders
+        .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect();
     blobs.sort();
     blobs
 }

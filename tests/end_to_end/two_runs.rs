@@ -47,7 +47,9 @@ fn an_interrupted_run_says_so_and_goes_on_later() {
     let child = bench.start(&["run", "run.toml", "--json"]);
     let cache = bench.cache().join("runs");
     // Waits for the training to begin, as long as it takes.
-    while !std::fs::read_to_string(cache.join("run/events.jsonl")).is_ok_and(|text| text.contains("\"stage\":\"train\"")) {
+    while !std::fs::read_to_string(cache.join("run/events.jsonl"))
+        .is_ok_and(|text| text.contains("\"stage\":\"train\""))
+    {
         sleep(Duration::from_millis(20));
     }
     std::process::Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();

@@ -177,7 +177,10 @@ fn settings_written_at_their_defaults_are_not_in_the_key() {
 fn equal_documents_give_the_bytes_of_this_revision() {
     let outputs = small(&corpus::invented(200), &["a", "b"], json!({ "vocabulary": 350 }));
     assert_eq!(<Tokenizer as contract::Stage>::REVISION, 1);
-    assert_eq!(outputs["tokenizer"].digest.to_string(), "6a225b746afc7395ba8639b1d3ea09de8ad4a735cc6ae9c650c1160c5bdd5a4a");
+    assert_eq!(
+        outputs["tokenizer"].digest.to_string(),
+        "6a225b746afc7395ba8639b1d3ea09de8ad4a735cc6ae9c650c1160c5bdd5a4a"
+    );
 }
 
 #[test]

@@ -150,7 +150,10 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
         splits.insert(name.to_owned(), ledger);
     }
     let lines = splits.iter().map(|(name, ledger)| {
-        format!("{name}: {} sequences of {}, {} tokens dropped", ledger.sequences, settings.sequence_length, ledger.dropped)
+        format!(
+            "{name}: {} sequences of {}, {} tokens dropped",
+            ledger.sequences, settings.sequence_length, ledger.dropped
+        )
     });
     context.progress.info(lines.collect::<Vec<_>>().join("; "));
     let report = Report {
