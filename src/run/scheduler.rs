@@ -145,7 +145,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         for (port, edge) in &stage.inputs {
             match self.states.get(&edge.stage) {
                 Some(State::Done(outputs)) => {
-                    drop(outputs.get(&edge.output).map(|tree| inputs.insert(port.clone(), *tree)))
+                    inputs.extend(outputs.get(&edge.output).map(|tree| (port.clone(), *tree)));
                 }
                 Some(State::Ended) => return self.skip(name, format!("it needs {}", edge.stage)),
                 _ => return,

@@ -83,7 +83,7 @@ fn the_where_rules_drop_and_count() {
         doc("a/b", "x.txt", "mit", "12345"),
         doc("a/b", "x.py", "mit", "1234"),
         doc("a/b", "x.py", "mit", "1234567890A"),
-        doc("a/b", "x.py", "mit", "123\0456"),
+        doc("a/b", "x.py", "mit", "123\x00456"),
         doc("a/b", "x.py", "mit", "12345"),
     ];
     bench.shard("s", lines(&docs).as_bytes());

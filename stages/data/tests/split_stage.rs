@@ -94,7 +94,8 @@ proptest! {
         let (train, valid) = (documents(&trees["train"]), documents(&trees["valid"]));
         let mut all: Vec<Doc> = train.iter().chain(&valid).cloned().collect();
         let mut expected = docs.clone();
-        (all.sort(), expected.sort());
+        all.sort();
+        expected.sort();
         prop_assert_eq!(all, expected);
         let clusters = |docs: &[Doc]| -> BTreeSet<String> {
             docs.iter().filter_map(|doc| doc.content.split_once(' ').map(|(word, _)| word.to_owned())).collect()

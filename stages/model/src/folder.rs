@@ -189,7 +189,7 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     expect(!inverse, "scale_attn_by_inverse_layer_idx", &inverse, "false")?;
     expect(!json.add_cross_attention, "add_cross_attention", &json.add_cross_attention, "false")?;
     let sizes = [json.vocab_size, json.n_positions, json.n_embd, json.n_layer, json.n_head];
-    if sizes.contains(&0) || json.n_embd % json.n_head != 0 {
+    if sizes.contains(&0) || !json.n_embd.is_multiple_of(json.n_head) {
         return Err(refused("n_embd", &json.n_embd.to_string(), "a multiple of n_head, and no size 0"));
     }
     let end_of_text = match json.eos_token_id {

@@ -15,7 +15,7 @@ use burn::module::{Module, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
 
@@ -119,7 +119,7 @@ impl Gpt2 {
     /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
     pub fn features(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let [_, sequence] = ids.dims();
-        let positions = self.wpe.weight.val().slice([0..sequence]).unsqueeze::<3>();
+        let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
         let embedded = self.wte.forward(ids) + positions;
         let x = self.h.iter().fold(embedded, |x, block| block.forward(x));
         self.ln_f.forward(x)

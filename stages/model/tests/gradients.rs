@@ -71,7 +71,7 @@ fn logits(config: &Gpt2Config, values: &Values, ids: &[usize]) -> Vec<Vec<f64>> 
     for block in values[2..values.len() - 2].chunks(12) {
         let qkv: Vec<_> =
             x.iter().map(|x| linear(&layer_norm(x, &block[0], &block[1]), &block[2], &block[3])).collect();
-        for at in 0..x.len() {
+        for (at, x) in x.iter_mut().enumerate() {
             let mut attended = vec![0.0; d];
             for h in 0..config.heads {
                 let part = |row: usize, part: usize| &qkv[row][part * d + h * head..][..head];
@@ -82,7 +82,7 @@ fn logits(config: &Gpt2Config, values: &Values, ids: &[usize]) -> Vec<Vec<f64>> 
                     add(&mut attended[h * head..][..head], &scaled);
                 }
             }
-            add(&mut x[at], &linear(&attended, &block[4], &block[5]));
+            add(x, &linear(&attended, &block[4], &block[5]));
         }
         for x in &mut x {
             let inner: Vec<_> = linear(&layer_norm(x, &block[6], &block[7]), &block[8], &block[9]);
@@ -230,7 +230,7 @@ fn the_head_in_chunks_has_the_loss_and_gradients_of_the_head_at_once() {
     let device = Device::flex().autodiff();
     let matrix = |values, rows| Tensor::<2>::from_data(TensorData::new(values, [rows, width]), &device).require_grad();
     let (features, embedding) = (matrix(values(rows * width), rows), matrix(values(vocabulary * width), vocabulary));
-    let next: Vec<_> = (0..rows).map(|row| (row * 31 % vocabulary) as i32).collect();
+    let next: Vec<_> = (0..rows).map(|row| row * 31 % vocabulary).collect();
     let next = Tensor::<1, Int>::from_data(TensorData::new(next, [rows]), &device);
     let ours = head_loss(features.clone().inner(), embedding.clone().inner(), next.clone().inner(), 1.0);
     let logits = features.clone().matmul(embedding.clone().transpose());

@@ -13,7 +13,7 @@ pub fn read_prompt(model: &Gpt2, prompt: &[u32]) -> (Cache, Tensor<2>) {
     let device = model.wte.weight.val().device();
     let tokens = prompt.len();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(signed(prompt), [1, tokens]), &device);
-    let positions = model.wpe.weight.val().slice([0..tokens]).unsqueeze::<3>();
+    let positions = model.wpe.weight.val().slice(s![0..tokens]).unsqueeze::<3>();
     let mut x = model.wte.forward(ids) + positions;
     let mut layers = Vec::with_capacity(model.h.len());
     for block in &model.h {
