@@ -71,7 +71,10 @@ impl<'a> Decider<'a> {
                 Decision::Run(keyed, damage.iter().map(reason).collect())
             }
             Lookup::Miss => {
-                let reasons = self.differences(stage, Some(&keyed.record))?;
+                let mut reasons = self.differences(stage, &keyed.record)?;
+                if reasons.is_empty() {
+                    reasons.push(Reason::Removed);
+                }
                 Decision::Run(keyed, reasons)
             }
         })
@@ -95,10 +98,11 @@ impl<'a> Decider<'a> {
     ///
     /// # Errors
     /// When the run's or stage's name cannot be a file name.
-    pub fn differences(&self, stage: &StageDeclaration, record: Option<&KeyRecord>) -> Result<Vec<Reason>, StoreError> {
-        let Some((_, old)) = self.last_build(stage)? else { return Ok(vec![Reason::NeverBuilt]) };
-        let Some(record) = record else { return Ok(Vec::new()) };
-        Ok(self.reasons(stage, &KeyRecord::difference(&old, record)))
+    fn differences(&self, stage: &StageDeclaration, record: &KeyRecord) -> Result<Vec<Reason>, StoreError> {
+        Ok(match self.last_build(stage)? {
+            Some((_, old)) => self.reasons(stage, &KeyRecord::difference(&old, record)),
+            None => vec![Reason::NeverBuilt],
+        })
     }
 
     /// The last build of this stage of this run, with its key written out.

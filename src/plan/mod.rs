@@ -69,9 +69,10 @@ impl Plan {
                         outputs.insert(name.clone(), hit.record.outputs);
                         (Some(keyed.key), State::Cached, Vec::new())
                     }
-                    Decision::Run(keyed, reasons) => {
-                        let held = decider.store.holder(keyed.key.digest())?.is_some();
-                        (Some(keyed.key), if held { State::Waiting } else { State::WillRun }, reasons)
+                    Decision::Run(keyed, mut reasons) => {
+                        let holder = decider.store.holder(keyed.key.digest())?;
+                        reasons.extend(holder.map(|holder| Reason::Held { holder: holder.to_string() }));
+                        (Some(keyed.key), State::WillRun, reasons)
                     }
                     Decision::Blocked(reasons) => (None, State::WillRun, reasons),
                 },

@@ -58,10 +58,17 @@ pub enum Reason {
         /// What is wrong with it.
         what: String,
     },
+    /// Nothing differs from its last build, whose record is gone from the store.
+    Removed,
     /// An upstream stage will run or may run; if its output changes, this stage runs too.
     Upstream {
         /// The stages it depends on directly that are not cached.
         stages: Vec<StageName>,
+    },
+    /// Another process builds the same key now; `run` waits for it and then finds its output.
+    Held {
+        /// `pid 4121, stage train, for 761 s`.
+        holder: String,
     },
     /// `--force`.
     Forced,
@@ -89,10 +96,12 @@ impl Reason {
             Self::SourceMissing { pattern } if pattern.is_empty() => "no source is set".to_owned(),
             Self::SourceMissing { pattern } => format!("no file matches '{pattern}'"),
             Self::Damaged { what } => format!("damaged in the store: {what}"),
+            Self::Removed => "its last build is no longer in the store".to_owned(),
             Self::Upstream { stages } => {
                 let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
                 format!("only if {} changes its output", names.join(" or "))
             }
+            Self::Held { holder } => format!("waiting for {holder}"),
             Self::Forced => "forced".to_owned(),
         }
     }

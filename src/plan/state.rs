@@ -14,8 +14,6 @@ pub enum State {
     /// It runs only if a stage that it needs changes its output. Precondition: such a stage will run or may run, and a
     /// build with its own settings is on record.
     MayRun,
-    /// Another process builds the same key now; it will be cached when that one is done.
-    Waiting,
 }
 
 impl State {
@@ -25,7 +23,6 @@ impl State {
             Self::Cached => "cached",
             Self::WillRun => "will run",
             Self::MayRun => "may run",
-            Self::Waiting => "waiting",
         }
     }
 }
