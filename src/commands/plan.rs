@@ -34,8 +34,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         }
     }
     let count = |state| plan.stages.iter().filter(|stage| stage.state == state).count();
-    let counts =
-        [State::Cached, State::WillRun, State::MayRun, State::Waiting].map(|state| (count(state), state.text()));
+    let counts = [State::Cached, State::WillRun, State::MayRun].map(|state| (count(state), state.text()));
     let counts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, text)| format!("{n} {text}")).collect();
     writeln!(out, "{}", counts.join(", "))?;
     Ok(Exit::Done)
