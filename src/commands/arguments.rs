@@ -30,13 +30,16 @@ pub enum Command {
         pipeline plan manifests/quickstart.toml --set stages.train.learning_rate=6e-4 --json")]
     Plan(PlanArguments),
     /// Say why a stage is stale: the settings and inputs that differ from its last build, old and new.
+    #[command(override_usage = "pipeline why [OPTIONS] [MANIFEST] <STAGE>")]
     #[command(after_help = "Example: pipeline why manifests/quickstart.toml train")]
     Why(StageArguments),
     /// Show what a stage's output holds: files, rows, columns, sizes, a sample, its report.
+    #[command(override_usage = "pipeline show [OPTIONS] [MANIFEST] <STAGE[.OUTPUT]>")]
     #[command(after_help = "Examples:\n  pipeline show manifests/quickstart.toml dedup\n  \
         pipeline show manifests/quickstart.toml split.valid --json")]
     Show(ShowArguments),
     /// Copy a stage's output out of the store as plain files.
+    #[command(override_usage = "pipeline export [OPTIONS] [MANIFEST] <STAGE[.OUTPUT]> <DIR>")]
     #[command(after_help = "Examples:\n  pipeline export manifests/quickstart.toml train model/\n  \
         pipeline export manifests/quickstart.toml split.train train/ --format jsonl")]
     Export(ExportArguments),
@@ -124,7 +127,7 @@ pub struct PlanArguments {
 #[derive(Debug, Args)]
 pub struct StageArguments {
     /// The manifest [default: pipeline.toml], then the stage (or `stage.output` where an output is asked for).
-    #[arg(value_name = "[MANIFEST] STAGE", num_args = 1..=2, required = true)]
+    #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
     pub source: Source,
@@ -134,14 +137,29 @@ pub struct StageArguments {
 }
 
 impl StageArguments {
-    /// The manifest and the stage.
-    pub fn split(&self) -> (PathBuf, &str) {
+    /// The manifest and the stage, where both can be told apart: a lone `x.toml` is a manifest without a stage.
+    pub fn split(&self) -> Option<(PathBuf, &str)> {
         match self.place.as_slice() {
-            [manifest, stage] => (manifest.into(), stage),
-            [stage] => ("pipeline.toml".into(), stage),
-            _ => ("pipeline.toml".into(), ""),
+            [manifest, stage] => Some((manifest.into(), stage)),
+            [stage] if !is_manifest(stage) => Some(("pipeline.toml".into(), stage)),
+            _ => None,
         }
     }
+}
+
+impl ExportArguments {
+    /// The manifest, the stage and the folder.
+    pub fn split(&self) -> Option<(PathBuf, &str, PathBuf)> {
+        match self.place.as_slice() {
+            [manifest, stage, folder] => Some((manifest.into(), stage, folder.into())),
+            [stage, folder] if !is_manifest(stage) => Some(("pipeline.toml".into(), stage, folder.into())),
+            _ => None,
+        }
+    }
+}
+
+fn is_manifest(text: &str) -> bool {
+    text.ends_with(".toml")
 }
 
 /// Arguments of `show`.
@@ -155,7 +173,7 @@ pub struct ShowArguments {
 #[derive(Debug, Args)]
 pub struct ExportArguments {
     /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the folder to write (new or empty).
-    #[arg(value_name = "[MANIFEST] STAGE DIR", num_args = 2..=3, required = true)]
+    #[arg(value_name = "STAGE DIR", num_args = 2..=3, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
     pub source: Source,

@@ -19,22 +19,19 @@ use crate::exit::Exit;
 use crate::store::Store;
 
 pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
-    let (manifest, place, destination) = match arguments.place.as_slice() {
-        [manifest, place, destination] => (manifest.as_str(), place, Path::new(destination)),
-        [place, destination] => ("pipeline.toml", place, Path::new(destination)),
-        // Clap asks for two or three.
-        _ => return Err(CommandError::usage("a stage and a folder are needed")),
-    };
-    let project = Project::load(Path::new(manifest), &arguments.source)?;
+    let (manifest, place, destination) = arguments.split().ok_or_else(|| {
+        CommandError::usage("which stage, and into which folder?").hint("pipeline export MANIFEST STAGE DIR")
+    })?;
+    let project = Project::load(&manifest, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
     let output = StageOutput::find(&project, &store, place)?;
     if !output.is_current {
         anstream::eprintln!("note: this is the last build of {}; the manifest has changed since", output.stage);
     }
-    claim(destination)?;
+    claim(&destination)?;
     let only = output.ports.len() == 1;
     for port in &output.ports {
-        let folder = if only { destination.to_owned() } else { destination.join(&port.name) };
+        let folder = if only { destination.clone() } else { destination.join(&port.name) };
         let what = write(port, &folder, arguments.format)?;
         anstream::eprintln!("{}: {what}", folder.display());
     }

@@ -36,6 +36,9 @@ pub fn main() -> Exit {
         Command::Init(arguments) => init::run(&arguments),
     };
     result.unwrap_or_else(|error| {
+        if matches!(error, CommandError::Closed) {
+            return Exit::Done;
+        }
         anstream::eprint!("{error}");
         error.exit()
     })
@@ -58,6 +61,8 @@ enum CommandError {
     Usage { message: String, hint: Option<String> },
     /// The store.
     Store(StoreError),
+    /// Whoever read standard output has read enough.
+    Closed,
     /// Something that is not the store's nor the user's fault.
     Failed { message: String, hint: Option<String> },
 }
@@ -79,6 +84,7 @@ impl CommandError {
             Self::Manifest(_) | Self::Usage { .. } => Exit::Usage,
             Self::Store(_) => Exit::StoreDamaged,
             Self::Failed { .. } => Exit::StageFailed,
+            Self::Closed => Exit::Done,
         }
     }
 }
@@ -109,7 +115,10 @@ impl From<contract::StageError> for CommandError {
 /// From writing to standard output, where a closed pipe ends the program quietly.
 impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        Self::Failed { message: error.to_string(), hint: None }
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Failed { message: error.to_string(), hint: None },
+        }
     }
 }
 
@@ -117,6 +126,7 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (message, hint) = match self {
             Self::Manifest(diagnostics) => return write!(f, "{diagnostics}"),
+            Self::Closed => return Ok(()),
             Self::Store(error) => (error.to_string(), error.hint()),
             Self::Usage { message, hint } | Self::Failed { message, hint } => (message.clone(), hint.as_deref()),
         };

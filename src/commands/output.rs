@@ -9,7 +9,7 @@ use super::project::Project;
 use crate::manifest::StageName;
 use crate::manifest::did_you_mean;
 use crate::plan::{Decider, Plan, State};
-use crate::store::{Lookup, Store};
+use crate::store::{Lookup, Store, StoreError};
 
 /// What a stage gave.
 pub(super) struct StageOutput {
@@ -54,9 +54,10 @@ impl StageOutput {
         let outputs = match store.lookup(key)? {
             Lookup::Hit(hit) => hit.record.outputs,
             Lookup::Damaged(damage) => {
-                let what: Vec<_> = damage.iter().map(ToString::to_string).collect();
-                let message = format!("the output of stage '{name}' is damaged: {}", what.join("; "));
-                return Err(CommandError::Failed { message, hint: Some(run_hint(project)) });
+                let first = damage.into_iter().next();
+                return Err(
+                    first.map_or_else(|| never_built(project, &name), |damage| StoreError::Damaged(damage).into())
+                );
             }
             Lookup::Miss => return Err(never_built(project, &name)),
         };

@@ -20,14 +20,19 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     if let Some(stage) = forced.iter().find(|stage| !wanted.contains(*stage)) {
         return Err(CommandError::usage(format!("--force {stage}: no stage named by --until needs it")));
     }
+    let budget = budget(arguments, &project);
+    if wanted.iter().any(|stage| project.manifest.stages[stage].stage.needs().gpu) {
+        // Before hours of data stages, not after.
+        model::device::resolve(budget.device)
+            .map_err(|error| CommandError::usage(error.to_string()).hint("--device cpu"))?;
+    }
     let store = Store::open(&project.cache)?;
     let cancel = stop_on_signals()?;
     let record = store.events_path(&project.manifest.name)?;
     let renderers = Renderers::start(Mode::choose(arguments.json, arguments.quiet), Some(&record));
     let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
     let events = renderers.sender();
-    let options =
-        Options { budget: budget(arguments, &project), fail_fast: arguments.fail_fast, wanted, cancel, events };
+    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events };
     let summary = run::run(decider, &project.graph, &options);
     renderers.finish();
     Ok(exit(summary))

@@ -21,7 +21,10 @@ const TEXT: usize = 8 << 10;
 const CELL: usize = 60;
 
 pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, CommandError> {
-    let (path, place) = arguments.stage.split();
+    let (path, place) = arguments
+        .stage
+        .split()
+        .ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
     let project = Project::load(&path, &arguments.stage.source)?;
     let store = Store::open_read_only(&project.cache)?;
     let output = StageOutput::find(&project, &store, place)?;

@@ -16,7 +16,8 @@ use crate::plan::{Decider, Plan, PlannedStage, Reason, State};
 use crate::store::Store;
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
-    let (path, name) = arguments.split();
+    let (path, name) =
+        arguments.split().ok_or_else(|| CommandError::usage("which stage?").hint("pipeline why MANIFEST STAGE"))?;
     let project = Project::load(&path, &arguments.source)?;
     let name = project.stage(name)?;
     let store = Store::open_read_only(&project.cache)?;

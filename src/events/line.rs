@@ -186,7 +186,10 @@ pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTre
             parts.push(format!("{} left", figures::clock((total - sample.done) as f64 / rate)));
         }
     }
-    parts.extend(metrics.into_iter().flatten().map(|(name, value)| format!("{name} {}", metric(*value))));
+    // The loss first: the end of a line may be cut off.
+    let mut metrics: Vec<_> = metrics.into_iter().flatten().collect();
+    metrics.sort_by_key(|(name, _)| !name.starts_with("loss"));
+    parts.extend(metrics.into_iter().map(|(name, value)| format!("{name} {}", metric(*value))));
     let phase = if sample.phase.is_empty() { String::new() } else { format!("{}: ", sample.phase) };
     phase + &parts.join("  ")
 }

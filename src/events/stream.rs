@@ -139,7 +139,9 @@ fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {
         renderers.retain_mut(|renderer| match renderer.event(&event) {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "events are no longer shown or recorded");
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    anstream::eprintln!("warning: events are no longer shown or recorded: {error}");
+                }
                 false
             }
         });

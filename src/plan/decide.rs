@@ -160,7 +160,7 @@ impl<'a> Decider<'a> {
             patterns.retain(|pattern| !pattern.0.is_empty());
         }
         sources::matching(&patterns)
-            .map_err(|missing| missing.into_iter().map(|pattern| Reason::SourceMissing { pattern }).collect())
+            .map_err(|problems| problems.into_iter().map(|problem| Reason::SourceMissing { problem }).collect())
     }
 }
 

@@ -48,10 +48,10 @@ pub enum Reason {
         /// Files that the last build read and that are gone.
         removed: usize,
     },
-    /// A pattern of files outside the store matches nothing yet.
+    /// Files outside the store are missing: none is set, none matches, or one cannot be read.
     SourceMissing {
-        /// The pattern; empty when none is set.
-        pattern: String,
+        /// Which, and in what way.
+        problem: String,
     },
     /// Its output is on record but damaged.
     Damaged {
@@ -93,8 +93,7 @@ impl Reason {
             Self::SourcesChanged { added, removed } => {
                 format!("source files: {added} new or changed, {removed} gone or changed")
             }
-            Self::SourceMissing { pattern } if pattern.is_empty() => "no source is set".to_owned(),
-            Self::SourceMissing { pattern } => format!("no file matches '{pattern}'"),
+            Self::SourceMissing { problem } => problem.clone(),
             Self::Damaged { what } => format!("damaged in the store: {what}"),
             Self::Removed => "its last build is no longer in the store".to_owned(),
             Self::Upstream { stages } => {

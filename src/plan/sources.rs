@@ -5,27 +5,45 @@ use std::path::PathBuf;
 
 use contract::SourcePattern;
 
-/// The files that match the patterns: each once, sorted by path. A pattern that matches nothing is an error value, as is
-/// an empty one (a source that the manifest leaves to the machine file or the command line).
+/// The files that match the patterns: each once, sorted by path. Folders are passed over; anything else that matches and
+/// is no readable file is a problem, as a shard that silently stays out would be.
 ///
 /// # Errors
-/// The patterns that match no file, or are not patterns.
+/// What is wrong, in a few words each: an empty pattern (a source that the manifest leaves to the machine file or the
+/// command line), one that matches no file or is none, a dangling link, a pipe.
 pub(super) fn matching(patterns: &[SourcePattern]) -> Result<Vec<PathBuf>, Vec<String>> {
     let mut files = BTreeSet::new();
-    let mut missing = Vec::new();
+    let mut problems = Vec::new();
     for SourcePattern(pattern) in patterns {
-        let found: Vec<_> = match pattern.as_str() {
-            "" => Vec::new(),
-            pattern => glob::glob(pattern)
-                .map(|paths| paths.filter_map(Result::ok).filter(|path| path.is_file()).collect())
-                .unwrap_or_default(),
-        };
-        if found.is_empty() {
-            missing.push(pattern.clone());
+        if pattern.is_empty() {
+            problems.push("no source is set".to_owned());
+            continue;
         }
-        files.extend(found);
+        let paths = match glob::glob(pattern) {
+            Ok(paths) => paths,
+            Err(error) => {
+                problems.push(format!("'{pattern}' is no pattern: {}", error.msg));
+                continue;
+            }
+        };
+        let (before, mut folder) = (files.len() + problems.len(), false);
+        for path in paths {
+            match path
+                .map_err(|error| error.to_string())
+                .and_then(|path| Ok((path.metadata().map_err(|error| format!("{}: {error}", path.display()))?, path)))
+            {
+                Ok((metadata, path)) if metadata.is_file() => drop(files.insert(path)),
+                Ok((metadata, _)) if metadata.is_dir() => folder = true,
+                Ok((_, path)) => problems.push(format!("{} is not a regular file", path.display())),
+                Err(problem) => problems.push(format!("cannot read {problem}")),
+            }
+        }
+        if files.len() + problems.len() == before {
+            let hint = if folder { " (it is a folder: add '/*')" } else { "" };
+            problems.push(format!("no file matches '{pattern}'{hint}"));
+        }
     }
-    if missing.is_empty() { Ok(files.into_iter().collect()) } else { Err(missing) }
+    if problems.is_empty() { Ok(files.into_iter().collect()) } else { Err(problems) }
 }
 
 #[cfg(test)]
@@ -41,7 +59,12 @@ mod tests {
         std::fs::create_dir(folder.path().join("c.gz")).unwrap();
         let files = matching(&[pattern("*.gz"), pattern("a.gz")]).unwrap();
         assert_eq!(files, [folder.path().join("a.gz"), folder.path().join("b.gz")]);
-        assert_eq!(matching(&[pattern("*.gz"), pattern("*.txt")]), Err(vec![pattern("*.txt").0]));
-        assert_eq!(matching(&[SourcePattern::default()]), Err(vec![String::new()]));
+        let problems = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
+        assert!(problems[0].contains("no file matches") && problems[0].contains("*.txt"), "{problems:?}");
+        assert!(problems[1].contains("is no pattern"), "{problems:?}");
+        assert_eq!(matching(&[SourcePattern::default()]), Err(vec!["no source is set".to_owned()]));
+        assert!(matching(&[pattern("c.gz")]).unwrap_err()[0].contains("it is a folder"));
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
+        assert!(matching(&[pattern("*.gz")]).unwrap_err()[0].contains("d.gz"), "a dangling link is a missing shard");
     }
 }

@@ -109,12 +109,13 @@ impl Shared<'_> {
         alone: bool,
     ) -> Result<Built, Failure> {
         let Ready { keyed, inputs, lock, .. } = ready;
+        self.check_inputs(inputs, "before the stage read it")?;
         let work = self.store.work(lock)?;
         let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
-        let inputs = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
+        let trees = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
         let context = Context {
-            inputs,
+            inputs: trees,
             sources: keyed.sources.files(),
             outputs: Outputs::stage(&work.staging, ports).map_err(StageError::from)?,
             scratch: work.scratch,
@@ -131,6 +132,7 @@ impl Shared<'_> {
         let seconds = clock.elapsed().as_secs_f64();
         let peak_memory = if alone { usage::peak_memory() } else { None };
 
+        self.check_inputs(inputs, "while the stage read it, so nothing of it was kept")?;
         let changed = keyed.sources.changed()?;
         if let Some(path) = changed.first() {
             return Err(StageError::new("it changed while the stage read it, so nothing of it was kept")
@@ -161,6 +163,17 @@ impl Shared<'_> {
         self.show(stage, keyed, &outputs)?;
         self.store.clear_work(lock)?;
         Ok(Built { outputs, seconds, cutoff })
+    }
+
+    /// A blob that was changed since it was found whole must not reach an output: a key promises what its inputs hold.
+    fn check_inputs(&self, inputs: &BTreeMap<String, Digest>, when: &str) -> Result<(), Failure> {
+        for (port, digest) in inputs {
+            if let Some(damage) = self.store.check(*digest)?.first() {
+                let message = format!("the input '{port}' was changed in the store {when}: {damage}");
+                return Err(StageError::new(message).hint("run again: what is damaged is rebuilt first").into());
+            }
+        }
+        Ok(())
     }
 
     /// The output that is used: that of the first whole build of the key. A build that gave other bytes is reported.

@@ -176,6 +176,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             threads: share.resources.threads,
             reason: ready.reasons.first().map(Reason::text),
         });
+        for reason in ready.reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
+            let note = contract::Note::Warning { text: reason.text() };
+            self.options.events.send(Event::StageNote { stage: name.to_string(), note });
+        }
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
@@ -228,7 +232,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 Event::StageFailed { stage, message: failure.message, place, hint: failure.hint }
             }
             Failure::Store(error) => {
-                self.summary.store_failed = true;
+                self.summary.store_failed |= !error.is_external();
                 let hint = error.hint().map(str::to_owned);
                 Event::StageFailed { stage, message: error.to_string(), place: None, hint }
             }
@@ -308,11 +312,20 @@ fn decide(
         Decision::Blocked(reasons) => {
             let texts: BTreeSet<_> = reasons.iter().map(Reason::text).collect();
             let message = texts.into_iter().collect::<Vec<_>>().join("; ");
+            let setting = source_setting(stage);
             let hint = format!(
-                "say where the files are: --set 'stages.{name}.source=\"data/file-*.json.gz\"', or the same setting in \
-                 the manifest or in machine.toml beside it"
+                "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
+                 manifest or in machine.toml beside it"
             );
             Err(StageError::new(message).hint(hint).into())
         }
     }
+}
+
+/// The setting of the stage's kind that names files outside the store.
+fn source_setting(stage: &StageDeclaration) -> &str {
+    let format = contract::SourcePattern::FORMAT;
+    let properties = stage.kind.exec_schema.get("properties").and_then(serde_json::Value::as_object);
+    let names_files = |(_, schema): &(&String, &serde_json::Value)| schema.to_string().contains(format);
+    properties.into_iter().flatten().find(names_files).map_or("source", |(name, _)| name)
 }

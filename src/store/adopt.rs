@@ -120,6 +120,15 @@ impl Store {
         Ok(InputTree { digest, files: self.listing(digest)?.entries().iter().map(file).collect() })
     }
 
+    /// Looks at every blob of a tree as [`Store::lookup`] does: by its seal, and by its content where that does not hold.
+    /// What is damaged is moved aside and returned.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the tree itself is damaged.
+    pub fn check(&self, digest: Digest) -> Result<Vec<super::Damage>> {
+        self.damages(self.listing(digest)?.entries(), Self::check_blob)
+    }
+
     /// Hashes every blob of a tree; what is damaged is moved aside and returned.
     ///
     /// # Errors

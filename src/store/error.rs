@@ -21,6 +21,14 @@ pub enum StoreError {
         /// Its answer.
         source: io::Error,
     },
+    /// A file outside the store cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The path given for the store is a file.
     #[error("{} is a file, not a folder", .0.display())]
     NotAFolder(PathBuf),
@@ -71,6 +79,16 @@ impl StoreError {
         move |source| Self::Io { attempt, path, source }
     }
 
+    pub(super) fn source(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Source { path, source }
+    }
+
+    /// Whether a file outside the store is the cause, not the store.
+    pub const fn is_external(&self) -> bool {
+        matches!(self, Self::Source { .. } | Self::NotAFile(_) | Self::Changing(_))
+    }
+
     /// Whether an object of the store is damaged (exit code 4).
     pub const fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged(_))
@@ -93,6 +111,7 @@ impl StoreError {
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
                 _ => None,
             },
+            Self::Source { .. } => Some("make the file readable, or leave it out of the pattern"),
             Self::NotAFolder(_) | Self::NotAStore(_) => Some("choose a new or empty folder with --cache DIR"),
             Self::Format { .. } => Some("use the program that wrote it, or another folder with --cache DIR"),
             Self::Damaged(_) => Some("run again: what is damaged is moved aside and rebuilt"),

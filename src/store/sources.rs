@@ -89,7 +89,7 @@ impl SourceSnapshot {
                 Ok(metadata) if *settled && Signature::of(&metadata) == *signature => true,
                 Ok(metadata) if metadata.len() != file.size || !metadata.is_file() => false,
                 Ok(_) => {
-                    let digest = hashing::digest_of(path, |_| true).map_err(StoreError::io("read", path))?;
+                    let digest = hashing::digest_of(path, |_| true).map_err(StoreError::source(path))?;
                     digest == Some(file.digest)
                 }
                 Err(_) => false,
@@ -134,7 +134,7 @@ impl Store {
             }
             let started = SystemTime::now();
             let digest = hashing::digest_of(path, &mut *hashed)
-                .map_err(StoreError::io("read", path))?
+                .map_err(StoreError::source(path))?
                 .ok_or(StoreError::Interrupted)?;
             if stat(path)? != signature {
                 continue;
@@ -154,7 +154,7 @@ impl Store {
 }
 
 fn stat(path: &Path) -> Result<Signature> {
-    let metadata = fs::metadata(path).map_err(StoreError::io("read", path))?;
+    let metadata = fs::metadata(path).map_err(StoreError::source(path))?;
     if metadata.is_file() { Ok(Signature::of(&metadata)) } else { Err(StoreError::NotAFile(path.to_owned())) }
 }
 

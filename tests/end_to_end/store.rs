@@ -80,3 +80,29 @@ fn a_store_that_is_a_file_or_somebody_elses_folder_is_refused() {
         assert!(ran.stderr.contains("hint: "), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn an_input_that_is_changed_in_the_store_during_a_run_reaches_no_output() {
+    // `writer` leaves a process that changes its output after the store has taken it.
+    let manifest = r#"
+[stages.writer]
+kind = "command"
+program = "/bin/sh"
+arguments = ["-c", "echo first > {output:files}/a"]
+[stages.spoiler]
+kind = "command"
+inputs = { files = "writer" }
+program = "/bin/sh"
+arguments = ["-c", "f=$(readlink -f {input:files}/a); chmod +w $f; echo spoilt > $f; touch {output:files}/b"]
+[stages.reader]
+kind = "command"
+inputs = { files = "writer", after = "spoiler" }
+program = "/bin/sh"
+arguments = ["-c", "cat {input:files}/a > {output:files}/c"]
+"#;
+    let bench = Bench::new(manifest);
+    let ran = bench.pipeline(&["run", "run.toml"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("changed"), "{}", ran.stderr);
+    assert_ne!(bench.plan()["reader"], "cached");
+}

@@ -83,7 +83,13 @@ impl StageError {
 /// For `?` on reads and writes inside the store and the scratch folder, where no path says more.
 impl From<io::Error> for StageError {
     fn from(error: io::Error) -> Self {
-        Self::new(error.to_string())
+        let failure = Self::new(error.to_string());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                failure.hint("the disk is full: free some space, or put the store elsewhere with --cache DIR")
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Harness {
 /// The files that match; a pattern here is a plain path, or a folder followed by `/*`.
 fn sources(patterns: &[SourcePattern]) -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
-    for SourcePattern(pattern) in patterns {
+    for SourcePattern(pattern) in patterns.iter().filter(|pattern| !pattern.0.is_empty()) {
         match pattern.strip_suffix("/*") {
             Some(folder) => paths.extend(
                 fs::read_dir(folder)?

@@ -362,3 +362,19 @@ fn the_example_export_is_imported_whole() {
     harness.resources.threads = 1;
     assert_eq!(digests(&harness.run::<Import>(source).unwrap()), digests(&first));
 }
+
+#[test]
+fn a_row_with_deeply_nested_values_is_malformed_and_overflows_no_stack() {
+    for (depth, fits) in [(100, true), (1_000, false), (2_000_000, false)] {
+        let mut bench = Bench::new();
+        let good = line(&doc("a/a", "a.py", "mit", "x = [[[[{{{{\n"));
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let with_extra = good.trim_end().replacen('{', &format!("{{\"extra\":{nested},"), 1);
+        bench.shard("shard.json", format!("{}\n{with_extra}\n", good.trim_end()).as_bytes());
+        let result = bench.import(json!({ "max_line": 1 << 24 }));
+        assert_eq!(result.is_ok(), fits, "{depth}");
+        if let Err(error) = result {
+            assert!(error.to_string().contains("nested") && error.to_string().contains(":2:"), "{error}");
+        }
+    }
+}

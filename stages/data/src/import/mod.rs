@@ -123,8 +123,9 @@ impl Stage for Import {
         problems
     }
 
+    /// An empty pattern says that the source is still to be set; it is passed over where `export` is connected.
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
-        if exec.source.0.is_empty() { Vec::new() } else { vec![exec.source.clone()] }
+        vec![exec.source.clone()]
     }
 
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
@@ -160,7 +161,18 @@ impl Stage for Import {
             context.progress.warn(format!("{equal} shards are equal to another byte for byte and were read once"));
         }
         let (kept, rows, shards) = (report.kept, report.rows, sources.len());
-        context.progress.info(format!("{kept} of {rows} rows kept, from {shards} shards"));
+        let empty = sources.iter().filter(|source| source.size == 0).count();
+        if empty > 0 {
+            context.progress.warn(format!("{empty} of {shards} files have no byte at all: was a download broken off?"));
+        }
+        let rejected: u64 = report.rejected.values().sum();
+        if rejected > 0 {
+            context
+                .progress
+                .warn(format!("{rejected} malformed rows were rejected (output 'rejected' says which and why)"));
+        }
+        let plural = if shards == 1 { "shard" } else { "shards" };
+        context.progress.info(format!("{kept} of {rows} rows kept, {rejected} rejected, from {shards} {plural}"));
         context.outputs.tree("report")?.write_json("report.json", &report)
     }
 }

@@ -27,6 +27,9 @@ impl<'a> Row<'a> {
     /// # Errors
     /// Why it is no row, in a few words.
     pub(super) fn parse(line: &'a str) -> Result<Self, String> {
+        if is_too_deep(line.as_bytes()) {
+            return Err(format!("values are nested more than {MAX_DEPTH} deep"));
+        }
         sonic_rs::from_str(line).map_err(|error| {
             let text = error.to_string();
             // The parser adds the position in its one line, and a drawing of the place.
@@ -39,6 +42,33 @@ impl<'a> Row<'a> {
             format!("{reason} (byte {})", error.offset())
         })
     }
+}
+
+/// How deep values of a column that nobody asked for may be nested: the parser passes over them on the call stack.
+const MAX_DEPTH: usize = 128;
+
+/// Whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have as many brackets outside of their
+/// source text that a look at the strings is needed.
+fn is_too_deep(line: &[u8]) -> bool {
+    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
+    if line.iter().filter(opens).nth(MAX_DEPTH).is_none() {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in line {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
 }
 
 /// A string or null.

@@ -7,8 +7,10 @@ use datafusion::arrow::array::{ArrayRef, StringBuilder, StructArray, UInt32Build
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::cast::{as_string_array, as_struct_array};
 use datafusion::common::internal_datafusion_err;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+
+use tokens::text::TextTokenizer;
 
 use super::measures::Measures;
 use super::rules::{Judge, detail};
@@ -26,15 +28,26 @@ pub(super) const MEASURED: &str = "detail";
 #[derive(Debug)]
 pub(super) struct Quality {
     judge: Judge,
+    tokenizer: Option<TextTokenizer>,
     identity: String,
     signature: Signature,
 }
 
 impl Quality {
-    /// The function with these settings and coins.
-    pub(super) fn new(judge: Judge) -> Self {
+    /// The function with these settings and coins, and with the tokenizer that the rule on tokens needs.
+    pub(super) fn new(judge: Judge, tokenizer: Option<TextTokenizer>) -> Self {
         let signature = Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable);
-        Self { identity: format!("{judge:?}"), judge, signature }
+        Self { identity: format!("{judge:?}"), judge, tokenizer, signature }
+    }
+
+    /// What is measured of a text.
+    fn measure(&self, content: &str) -> Result<Measures> {
+        let mut measures = Measures::of(content);
+        if let Some(tokenizer) = &self.tokenizer {
+            let tokens = tokenizer.encode(content).map_err(|error| DataFusionError::External(Box::new(error)))?.len();
+            measures.characters_per_token = (tokens > 0).then(|| measures.characters as f64 / tokens as f64);
+        }
+        Ok(measures)
     }
 }
 
@@ -80,7 +93,7 @@ impl ScalarUDFImpl for Quality {
         let (mut matched, mut spared) = (UInt32Builder::new(), UInt32Builder::new());
         let (mut first, mut measured) = (StringBuilder::new(), StringBuilder::new());
         for (id, content) in id.iter().zip(content) {
-            let measures = Measures::of(content.unwrap_or_default());
+            let measures = self.measure(content.unwrap_or_default())?;
             let verdict = self.judge.verdict(id.unwrap_or_default(), &measures);
             matched.append_value(verdict.matched.0);
             spared.append_value(verdict.spared.0);

@@ -39,6 +39,10 @@ pub struct Measures {
     pub has_keywords: bool,
     /// `=`, counted.
     pub assignments: u64,
+    /// All characters.
+    pub characters: u64,
+    /// Characters of a token on average; where there is a tokenizer and the file is not empty.
+    pub characters_per_token: Option<f64>,
 }
 
 const ALNUM: u8 = 1;
@@ -141,6 +145,8 @@ impl Measures {
             newlines,
             has_keywords,
             assignments,
+            characters,
+            characters_per_token: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `line_max` | its longest line has more characters than `threshold` | 1000 |
 //! | `line_mean` | its lines have more characters on average than `threshold` | 100 |
 //! | `alpha_fraction` | fewer of its characters than `threshold` are letters or digits | 0.25 |
+//! | `characters_per_token` | it has fewer characters a token than `threshold`, by the tokenizer at the input `tokenizer` | 1.5 |
 //! | `config_or_test` | one of its first 5 lines says unit tests, test file or configuration file, or `config` or `test` is there more often than `threshold` times its newlines (rounded down) | 0.05, with probability 0.7 |
 //! | `has_no_keywords` | none of `def `, `class `, `for `, `while ` is there | with probability 0.7 |
 //! | `few_assignments` | `=` is there at most `threshold` times | 4 |
@@ -14,7 +15,8 @@
 //! each would have removed, and how they overlap. Coins are drawn from hash(seed, rule, id), so that a document's fate
 //! depends on no other's (CodeParrot draws from an unseeded stream). [`measures`] says what a line and a letter are.
 //!
-//! CodeParrot's rule on characters a token is not here: it needs a tokenizer, which is trained later on what is kept.
+//! The rule on characters a token is applied where an input `tokenizer` is connected: the one that the run trains later on
+//! what is kept cannot serve, but one trained on the unfiltered documents can, as CodeParrot used a finished one.
 
 mod function;
 pub mod measures;
@@ -31,6 +33,7 @@ use datafusion::prelude::col;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::{CONTENT, DETAIL, ID, RULE, Table};
+use tokens::text::TextTokenizer;
 
 use self::function::{FIRST, MATCHED, MEASURED, Quality, SPARED, VerdictField};
 use self::report::{Combinations, Report};
@@ -56,6 +59,8 @@ pub struct Spec {
     pub line_mean: LineMean,
     /// Removes files of whose characters fewer than this part are letters or digits.
     pub alpha_fraction: AlphaFraction,
+    /// Removes files of fewer characters a token than this, where an input `tokenizer` is connected.
+    pub characters_per_token: CharactersPerToken,
     /// Removes test and configuration files, with a probability.
     pub config_or_test: ConfigOrTest,
     /// Removes files without function, class or loop, with a probability.
@@ -99,6 +104,16 @@ pub struct AlphaFraction {
     /// Whether the rule is applied.
     pub on: bool,
     /// The smallest part of letters and digits that is kept, from 0 to 1.
+    pub threshold: f64,
+}
+
+/// The rule on tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CharactersPerToken {
+    /// Whether the rule is applied.
+    pub on: bool,
+    /// Characters of a token on average that are kept.
     pub threshold: f64,
 }
 
@@ -158,6 +173,12 @@ impl Default for AlphaFraction {
     }
 }
 
+impl Default for CharactersPerToken {
+    fn default() -> Self {
+        Self { on: true, threshold: 1.5 }
+    }
+}
+
 impl Default for ConfigOrTest {
     fn default() -> Self {
         Self { on: true, threshold: 0.05, probability: 0.7 }
@@ -192,6 +213,7 @@ impl Stage for QualityStage {
     fn ports() -> Ports {
         Ports::new()
             .input("documents", PortType::Documents, "documents")
+            .optional_input("tokenizer", PortType::Tokenizer, "for the rule `characters_per_token`")
             .output("documents", PortType::Documents, "those that no rule removes")
             .output("dropped", PortType::Rows, "the others, with the rule and what was measured")
             .output("report", PortType::Report, "counts by rule, with overlaps")
@@ -209,15 +231,20 @@ impl Stage for QualityStage {
             .filter(|(_, part)| !(0.0..=1.0).contains(part))
             .map(|(setting, part)| Problem::new(setting, format!("{part} is not between 0 and 1")))
             .collect();
-        if spec.line_mean.threshold.is_nan() || spec.line_mean.threshold < 0.0 {
-            problems.push(Problem::new("line_mean.threshold", format!("{} is negative", spec.line_mean.threshold)));
+        let means = [
+            ("line_mean.threshold", spec.line_mean.threshold),
+            ("characters_per_token.threshold", spec.characters_per_token.threshold),
+        ];
+        for (setting, mean) in means.into_iter().filter(|(_, mean)| mean.is_nan() || *mean < 0.0) {
+            problems.push(Problem::new(setting, format!("{mean} is negative")));
         }
         problems
     }
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let table = Table::open(context.inputs.tree("documents")?)?;
-        let function = ScalarUDF::from(Quality::new(Judge::new(spec, context.seed)));
+        let tokenizer = context.inputs.get("tokenizer").map(TextTokenizer::open).transpose()?;
+        let function = ScalarUDF::from(Quality::new(Judge::new(spec, context.seed), tokenizer));
         let first = ScalarUDF::from(VerdictField::new(FIRST));
         let measured = ScalarUDF::from(VerdictField::new(MEASURED));
         let combinations: Mutex<Combinations> = Mutex::default();

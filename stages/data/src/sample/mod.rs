@@ -117,7 +117,7 @@ impl Stage for Sample {
         let documents = Documents::new(spec, context.seed);
         let output = context.outputs.tree("export")?;
         context.progress.start("", Unit::Rows, Some(documents.len()));
-        context.progress.info("the export is synthetic: code put together from templates");
+        context.progress.info("a synthetic export, put together from templates");
         let shards: Vec<u64> = (0..u64::from(spec.shards)).collect();
         tables::each_part(context, &shards, |shard| {
             let file = output.create(&format!("file-{shard:012}.json.gz"))?;
