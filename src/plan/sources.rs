@@ -26,19 +26,29 @@ pub(super) fn matching(patterns: &[SourcePattern]) -> Result<Vec<PathBuf>, Vec<S
                 continue;
             }
         };
-        let (before, mut folder) = (files.len() + problems.len(), false);
+        let (mut matched, mut folder) = (false, false);
         for path in paths {
-            match path
-                .map_err(|error| error.to_string())
-                .and_then(|path| Ok((path.metadata().map_err(|error| format!("{}: {error}", path.display()))?, path)))
-            {
-                Ok((metadata, path)) if metadata.is_file() => drop(files.insert(path)),
-                Ok((metadata, _)) if metadata.is_dir() => folder = true,
-                Ok((_, path)) => problems.push(format!("{} is not a regular file", path.display())),
-                Err(problem) => problems.push(format!("cannot read {problem}")),
+            let path = match path {
+                Ok(path) => path,
+                Err(error) => {
+                    problems.push(format!("cannot read {}: {}", error.path().display(), error.error()));
+                    continue;
+                }
+            };
+            match path.metadata() {
+                Ok(metadata) if metadata.is_dir() => {
+                    folder = true;
+                    continue;
+                }
+                Ok(metadata) if metadata.is_file() => {
+                    files.insert(path);
+                }
+                Ok(_) => problems.push(format!("{} is not a regular file", path.display())),
+                Err(error) => problems.push(format!("cannot read {}: {error}", path.display())),
             }
+            matched = true;
         }
-        if files.len() + problems.len() == before {
+        if !matched {
             let hint = if folder { " (it is a folder: add '/*')" } else { "" };
             problems.push(format!("no file matches '{pattern}'{hint}"));
         }

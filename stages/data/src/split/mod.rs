@@ -129,7 +129,9 @@ impl Stage for Split {
         if report.rows != report.train.rows + report.valid.rows {
             return Err(StageError::new("the sides do not have all rows"));
         }
-        if report.valid.rows == 0 && report.rows > 0 {
+        if report.rows == 0 {
+            context.progress.warn("there are no documents to divide: both sides are empty");
+        } else if report.valid.rows == 0 {
             context.progress.warn("nothing to validate with: all documents hang together, and train");
         }
         let (train, valid) = (report.train.rows, report.valid.rows);
