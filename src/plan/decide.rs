@@ -82,7 +82,10 @@ impl<'a> Decider<'a> {
 
     /// The key of a stage whose input ports read these trees.
     pub fn keyed(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>, sources: SourceSnapshot) -> Keyed {
-        let digests = sources.digests();
+        let digests = match stage.kind.named_sources {
+            true => sources.files().iter().map(contract::SourceFile::named_digest).collect(),
+            false => sources.digests(),
+        };
         let input = KeyInput {
             kind: stage.kind.name,
             revision: stage.kind.revision,

@@ -8,6 +8,8 @@
 //! | no build with its kind, revision, settings and seed | `will run`: whatever its inputs turn out to hold, nothing fits |
 //! | such a build | `may run`: only if an upstream stage changes its output |
 //!
+//! Stages with equal keys are built once, so of stages that may turn out to have equal keys each may run.
+//!
 //! So a plan followed by a run with nothing touched agrees: `cached` stays cached, `will run` runs, `may run` does either.
 //! A plan writes nothing, not even what it hashed.
 
@@ -60,6 +62,10 @@ impl Plan {
     pub fn new(decider: &Decider<'_>, graph: &Graph, wanted: &BTreeSet<StageName>) -> Result<Self, StoreError> {
         let mut outputs: BTreeMap<StageName, BTreeMap<String, Digest>> = BTreeMap::new();
         let mut recipes = None;
+        // Stages that will run, by key: another with the same key finds the output.
+        let mut building: BTreeMap<Key, StageName> = BTreeMap::new();
+        // How many stages are not cached, by recipe: one whose inputs nobody knows yet may turn out to have another's key.
+        let mut stale: BTreeMap<Recipe, usize> = BTreeMap::new();
         let mut stages = Vec::new();
         for name in graph.order().iter().filter(|name| wanted.contains(*name)) {
             let Some(stage) = decider.manifest.stages.get(name) else { continue };
@@ -72,23 +78,40 @@ impl Plan {
                     Decision::Run(keyed, mut reasons) => {
                         let holder = decider.store.holder(keyed.key.digest())?;
                         reasons.extend(holder.map(|holder| Reason::Held { holder: holder.to_string() }));
-                        (Some(keyed.key), State::WillRun, reasons)
+                        let twin = building.get(&keyed.key).filter(|_| !reasons.contains(&Reason::Forced));
+                        let state = match twin {
+                            Some(twin) => {
+                                reasons.push(Reason::SameKey { stage: twin.clone() });
+                                State::MayRun
+                            }
+                            None => State::WillRun,
+                        };
+                        building.entry(keyed.key).or_insert_with(|| name.clone());
+                        *stale.entry(recipe(&keyed.record)).or_default() += 1;
+                        (Some(keyed.key), state, reasons)
                     }
                     Decision::Blocked(reasons) => (None, State::WillRun, reasons),
                 },
                 Err(upstream) => {
-                    if recipes.is_none() {
-                        recipes = Some(recorded_recipes(decider)?);
-                    }
-                    let state = match &recipes {
-                        _ if decider.forced.contains(name) => State::WillRun,
-                        Some(recipes) if recipes.contains(&recipe(&own_record(decider, stage))) => State::MayRun,
-                        _ => State::WillRun,
+                    let recipes = match &mut recipes {
+                        Some(recipes) => recipes,
+                        none => none.insert(recorded_recipes(decider)?),
                     };
+                    let own = recipe(&own_record(decider, stage));
+                    let is_new = !recipes.contains(&own);
+                    *stale.entry(own).or_default() += 1;
+                    let state = if is_new || decider.forced.contains(name) { State::WillRun } else { State::MayRun };
                     (None, state, below_stale(decider, stage, upstream, state)?)
                 }
             };
             stages.push(PlannedStage { name: name.clone(), kind: stage.kind.name, key, state, reasons });
+        }
+        for planned in stages.iter_mut().filter(|planned: &&mut PlannedStage| planned.key.is_none()) {
+            let Some(stage) = decider.manifest.stages.get(&planned.name) else { continue };
+            let twins = stale.get(&recipe(&own_record(decider, stage))).is_some_and(|stages| *stages > 1);
+            if twins && !decider.forced.contains(&planned.name) {
+                planned.state = State::MayRun;
+            }
         }
         Ok(Self { stages })
     }
@@ -151,13 +174,15 @@ fn is_own(path: &str) -> bool {
 }
 
 /// What a key holds besides what it reads.
-fn recipe(record: &KeyRecord) -> Vec<(String, String)> {
+type Recipe = Vec<(String, String)>;
+
+fn recipe(record: &KeyRecord) -> Recipe {
     let own = record.leaves().iter().filter(|leaf| is_own(&leaf.path));
     own.map(|leaf| (leaf.path.clone(), leaf.value.clone())).collect()
 }
 
 /// The recipes of all builds on record.
-fn recorded_recipes(decider: &Decider<'_>) -> Result<BTreeSet<Vec<(String, String)>>, StoreError> {
+fn recorded_recipes(decider: &Decider<'_>) -> Result<BTreeSet<Recipe>, StoreError> {
     let mut recipes = BTreeSet::new();
     for key in decider.store.keys()? {
         for build in decider.store.builds(key)?.records.values() {

@@ -70,6 +70,11 @@ pub enum Reason {
         /// `pid 4121, stage train, for 761 s`.
         holder: String,
     },
+    /// Another stage of the plan has the same key: what that one builds serves both.
+    SameKey {
+        /// The other stage.
+        stage: StageName,
+    },
     /// `--force`.
     Forced,
 }
@@ -101,6 +106,7 @@ impl Reason {
                 format!("only if {} changes its output", names.join(" or "))
             }
             Self::Held { holder } => format!("waiting for {holder}"),
+            Self::SameKey { stage } => format!("the same key as {stage}, which is built once"),
             Self::Forced => "forced".to_owned(),
         }
     }

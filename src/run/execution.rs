@@ -128,7 +128,7 @@ impl Shared<'_> {
             usage::reset_peak();
         }
         let (started, clock) = (SystemTime::now(), Instant::now());
-        run_caught(stage, &context)?;
+        stage.stage.run(&context)?;
         let seconds = clock.elapsed().as_secs_f64();
         let peak_memory = if alone { usage::peak_memory() } else { None };
 
@@ -160,8 +160,11 @@ impl Shared<'_> {
         let outputs = self.first_build(stage, keyed, outputs, progress)?;
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
         let cutoff = last.is_some_and(|last| last.outputs == outputs);
-        self.show(stage, keyed, &outputs)?;
-        self.store.clear_work(lock)?;
+        // The build is on record: what fails now costs a link or some disk, not the build.
+        let shown = self.show(stage, keyed, &outputs).and_then(|()| self.store.clear_work(lock));
+        if let Err(error) = shown {
+            progress.warn(format!("the output is kept, but not all is tidy: {error}"));
+        }
         Ok(Built { outputs, seconds, cutoff })
     }
 
@@ -224,14 +227,13 @@ impl Shared<'_> {
     }
 }
 
-/// Runs the stage; a panic in it is a failure like any other.
-fn run_caught(stage: &StageDeclaration, context: &Context) -> Result<(), Failure> {
-    match catch_unwind(AssertUnwindSafe(|| stage.stage.run(context))) {
-        Ok(result) => Ok(result?),
-        Err(panic) => Err(StageError::new(format!("internal error: {}", panic_text(panic.as_ref())))
-            .hint("this is a bug in the stage kind; PIPELINE_LOG=error shows where, please report it")
-            .into()),
-    }
+/// Does the work of a thread; a panic in it is a failure like any other, and the scheduler hears of it.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(StageError::new(format!("internal error: {}", panic_text(panic.as_ref())))
+            .hint("this is a bug; PIPELINE_LOG=error shows where, please report it")
+            .into())
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

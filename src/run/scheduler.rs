@@ -10,15 +10,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use contract::{Digest, Progress, StageError, Unit};
+use contract::{Digest, Note, Progress, StageError, Unit};
 
-use super::execution::{Built, Failure, Ready, Shared};
+use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::resources::{Pools, Share};
 use super::{Options, Summary};
 use crate::events::{Event, RunStatus};
 use crate::graph::Graph;
 use crate::manifest::{StageDeclaration, StageName};
 use crate::plan::{Decider, Decision, Keyed, Reason};
+use crate::store::Hit;
 
 /// How often counters of running stages are sampled.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,7 +42,7 @@ enum State {
 
 /// What a stage's thread found out.
 enum Message {
-    Cached(StageName, Keyed, BTreeMap<String, Digest>),
+    Cached(StageName, Keyed, Box<Hit>),
     Ready(StageName, Box<Ready>),
     Built(StageName, Built),
     Failed(StageName, Failure),
@@ -123,9 +124,13 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         for name in self.names(|state| matches!(state, State::Blocked)) {
             self.unblock(&name);
         }
-        let mut ready = self.names(|state| matches!(state, State::Ready(_)));
-        while let Some(name) = (!ready.is_empty()).then(|| ready.remove(0)) {
-            self.start(&name, ready.len() + 1);
+        let ready = self.names(|state| matches!(state, State::Ready(_)));
+        for (index, name) in ready.iter().enumerate() {
+            // Of the stages that want the one GPU only one can start, so it need not share with the others.
+            let wants_gpu = |name: &&StageName| self.stage(name).is_some_and(|stage| stage.stage.needs().gpu);
+            let on_gpu = ready[index..].iter().filter(wants_gpu).count();
+            let starters = ready.len() - index - on_gpu.saturating_sub(1);
+            self.start(name, starters);
         }
     }
 
@@ -154,7 +159,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.states.insert(name.clone(), State::Deciding);
         let (decider, shared, sender) = (self.decider, self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let message = decide(decider, shared, stage, inputs);
+            let message = caught(|| decide(decider, shared, stage, inputs));
             // The scheduler listens until every thread is through.
             let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
         });
@@ -177,13 +182,13 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             reason: ready.reasons.first().map(Reason::text),
         });
         for reason in ready.reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
-            let note = contract::Note::Warning { text: reason.text() };
-            self.options.events.send(Event::StageNote { stage: name.to_string(), note });
+            self.warn(name, reason.text());
         }
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let message = match shared.execute(stage, &ready, share.resources, &progress, alone) {
+            let built = caught(|| shared.execute(stage, &ready, share.resources, &progress, alone));
+            let message = match built {
                 Ok(built) => Message::Built(stage.name.clone(), built),
                 Err(failure) => Message::Failed(stage.name.clone(), failure),
             };
@@ -196,18 +201,33 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn take(&mut self, message: Message) {
         match message {
             Message::Ready(name, ready) => drop(self.states.insert(name, State::Ready(ready))),
-            Message::Cached(name, keyed, outputs) => self.cached(&name, &keyed, outputs),
+            Message::Cached(name, keyed, hit) => self.cached(&name, &keyed, *hit),
             Message::Built(name, built) => self.built(&name, built),
             Message::Failed(name, failure) => self.failed(&name, failure),
         }
     }
 
-    fn cached(&mut self, name: &StageName, keyed: &Keyed, outputs: BTreeMap<String, Digest>) {
+    fn cached(&mut self, name: &StageName, keyed: &Keyed, hit: Hit) {
         self.summary.cached += 1;
+        if hit.distinct > 1 {
+            let Hit { builds, distinct, .. } = hit;
+            self.warn(
+                name,
+                format!("{builds} builds of its key gave {distinct} different outputs; the first whole one is used"),
+            );
+        }
+        for damage in &hit.damage {
+            self.warn(name, format!("an earlier build is damaged: {damage}"));
+        }
+        let outputs = hit.record.outputs;
         let summaries = self.shared.summaries(&outputs).unwrap_or_default();
         let (stage, key) = (name.to_string(), keyed.key.digest());
         self.options.events.send(Event::StageCached { stage, key, outputs: summaries });
         self.states.insert(name.clone(), State::Done(outputs));
+    }
+
+    fn warn(&self, name: &StageName, text: String) {
+        self.options.events.send(Event::StageNote { stage: name.to_string(), note: Note::Warning { text } });
     }
 
     fn built(&mut self, name: &StageName, built: Built) {
@@ -298,10 +318,9 @@ fn decide(
         }
         !shared.cancel.is_set()
     };
-    let cached = |keyed: Keyed, hit: Box<crate::store::Hit>| {
-        let outputs = hit.record.outputs;
-        shared.show(stage, &keyed, &outputs)?;
-        Ok(Message::Cached(stage.name.clone(), keyed, outputs))
+    let cached = |keyed: Keyed, hit: Box<Hit>| {
+        shared.show(stage, &keyed, &hit.record.outputs)?;
+        Ok(Message::Cached(stage.name.clone(), keyed, hit))
     };
     match decider.decide(stage, &inputs, hashed)? {
         Decision::Cached(keyed, hit) => cached(keyed, hit),

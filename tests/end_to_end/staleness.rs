@@ -73,6 +73,7 @@ fn a_moved_folder_reruns_nothing() {
 fn a_license_list_that_keeps_the_same_rows_stops_there() {
     let bench = Bench::small();
     bench.run();
+    let before = bench.digests(&["license"])["license.documents"].clone();
     // The synthetic export has no such license.
     bench.edit("\"isc\"", "\"isc\", \"lgpl-2.1\"");
     assert_eq!(bench.plan()["license"], "will-run");
@@ -80,7 +81,7 @@ fn a_license_list_that_keeps_the_same_rows_stops_there() {
     let ran = bench.pipeline(&["run", "run.toml", "--json"]);
     assert_eq!(ran.stages("stage-finished"), ["license"]);
     let finished = ran.events().into_iter().find(|event| event["event"] == "stage-finished").unwrap();
-    assert_eq!(finished["outputs"]["documents"]["digest"], bench.digests(&["license"])["license.documents"]);
+    assert_eq!(finished["outputs"]["documents"]["digest"], before);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Kills, and two runs on one store.
 
+use std::io::{BufRead, BufReader};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -39,22 +40,46 @@ fn two_runs_at_once_build_each_key_once() {
     assert_eq!(finished, stages, "each stage ran in exactly one of the two");
 }
 
-#[cfg(unix)]
 #[test]
-fn an_interrupted_run_says_so_and_goes_on_later() {
+fn an_interrupted_training_says_so_and_resumes_to_the_same_bytes() {
+    let long = ["--set", "stages.train.steps=600", "--set", "stages.train.checkpoint_every=50"];
+    let run = [&["run", "run.toml", "--json"], &long[..]].concat();
+    let whole = Bench::small();
+    assert_eq!(whole.pipeline(&run).code, 0);
+
     let bench = Bench::small();
-    bench.edit("steps = 20", "steps = 100000");
-    let child = bench.start(&["run", "run.toml", "--json"]);
-    let cache = bench.cache().join("runs");
-    // Waits for the training to begin, as long as it takes.
-    while !std::fs::read_to_string(cache.join("run/events.jsonl"))
-        .is_ok_and(|text| text.contains("\"stage\":\"train\""))
-    {
-        sleep(Duration::from_millis(20));
-    }
+    let mut child = bench.start(&run);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Steps are done: some line of the training's metrics has come.
+    let began = lines.any(|line| line.unwrap().contains("\"note\":\"metric\""));
+    assert!(began, "the training never began");
     std::process::Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
-    let ran = Ran::of(child.wait_with_output().unwrap());
-    assert_eq!(ran.code, 130, "{}", ran.stderr);
-    bench.edit("steps = 100000", "steps = 20");
-    assert_eq!(bench.run(), ["completions", "loss", "train"]);
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+
+    let resumed = bench.pipeline(&run);
+    assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+    assert!(resumed.stdout.contains("resumed after step"), "{}", resumed.stdout);
+    let digests = |bench: &Bench| {
+        let shown = bench.pipeline(&[&["show", "run.toml", "train", "--json"], &long[..]].concat());
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        (shown["outputs"]["model"]["digest"].clone(), shown["outputs"]["metrics"]["digest"].clone())
+    };
+    assert_eq!(digests(&bench), digests(&whole));
+}
+
+#[test]
+fn scripts_that_swap_contents_are_other_sources() {
+    let manifest = r#"
+[stages.both]
+kind = "command"
+program = "/bin/sh"
+arguments = ["-c", "cp {source:a.txt} {output:files}/a"]
+files = ["*.txt"]
+"#;
+    let bench = Bench::new(manifest);
+    bench.write("a.txt", "one").write("b.txt", "two");
+    assert_eq!(bench.run(), ["both"]);
+    bench.write("a.txt", "two").write("b.txt", "one");
+    assert_eq!(bench.run(), ["both"]);
 }

@@ -93,6 +93,7 @@ impl Stage for Command {
     type Spec = CommandSpec;
     type Exec = CommandExec;
     const KIND: &'static str = "command";
+    const NAMED_SOURCES: bool = true;
     const REVISION: u32 = 1;
     const CLASS: Class = Class::Compute;
 

@@ -1,7 +1,7 @@
 //! What a running stage is handed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cancel::Cancel;
 use crate::device::Device;
@@ -128,8 +128,10 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The digest of its content bound to its name (the last component of its path): what a key holds of a source whose
+    /// name matters.
+    pub fn named_digest(&self) -> Digest {
+        let name = self.path.file_name().unwrap_or_default().as_encoded_bytes();
+        Digest::of_record("pipeline 2026 named source v1", &[self.digest.as_bytes(), name].concat())
     }
 }

@@ -26,6 +26,8 @@ pub struct Kind {
     pub class: Class,
     /// See [`Stage::SEEDED`].
     pub seeded: bool,
+    /// See [`Stage::NAMED_SOURCES`].
+    pub named_sources: bool,
     /// The ports of the kind, whatever its settings.
     pub ports: Ports,
     /// JSON schema (an object) of the settings that are hashed.
@@ -69,6 +71,7 @@ impl Kind {
             revision: S::REVISION,
             class: S::CLASS,
             seeded: S::SEEDED,
+            named_sources: S::NAMED_SOURCES,
             ports: S::ports(),
             spec_schema: schemars::schema_for!(S::Spec).to_value(),
             exec_schema: schemars::schema_for!(S::Exec).to_value(),

@@ -92,6 +92,10 @@ pub trait Stage: Send + Sync + 'static {
     /// Whether it draws random choices, so that the run's seed is part of its key.
     const SEEDED: bool = false;
 
+    /// Whether the names of the files outside the store matter, as those of scripts do: then the key binds each digest to
+    /// its file's name. Shards of an export may be renamed and reordered freely.
+    const NAMED_SOURCES: bool = false;
+
     /// The ports of the kind, whatever its settings.
     fn ports() -> Ports;
 

@@ -127,6 +127,8 @@ impl<'a> Run<'a> {
 
     fn finish(mut self) -> Result<()> {
         let (from, start) = (self.done, Instant::now());
+        // A run that was interrupted during a validation saved the update before it.
+        self.validate_when_due()?;
         while self.done < self.spec.steps {
             match self.step() {
                 Err(StageError::Interrupted) => {
@@ -163,11 +165,8 @@ impl<'a> Run<'a> {
             gradient_norm: measured.gradient_norm,
         });
         self.context.progress.add(1);
-        let last = self.done == self.spec.steps;
-        if last || self.spec.validate_every.is_some_and(|every| self.done.is_multiple_of(every)) {
-            self.validate()?;
-        }
-        if !last && self.done.is_multiple_of(self.exec.checkpoint_every) {
+        self.validate_when_due()?;
+        if self.done < self.spec.steps && self.done.is_multiple_of(self.exec.checkpoint_every) {
             self.checkpoints.save(self.done, &self.config, &self.trainer, &self.metrics)?;
         }
         Ok(())
@@ -188,6 +187,14 @@ impl<'a> Run<'a> {
         (0..self.spec.accumulation).map(batch).collect()
     }
 
+    /// Measures the validation loss after an update that is followed by it, unless that is done.
+    fn validate_when_due(&mut self) -> Result<()> {
+        let due = self.done == self.spec.steps
+            || self.spec.validate_every.is_some_and(|every| self.done.is_multiple_of(every));
+        let is_done = matches!(self.metrics.last(), Some(Metric::Validation { step, .. }) if *step == self.done);
+        if due && self.done > 0 && !is_done { self.validate() } else { Ok(()) }
+    }
+
     /// The mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
     fn validate(&mut self) -> Result<()> {
         let Some(valid) = &self.valid else { return Ok(()) };
@@ -195,6 +202,7 @@ impl<'a> Run<'a> {
         let count = valid.sequences().min(cap);
         let mut sum = 0.0;
         for start in (0..count).step_by(self.spec.batch as usize) {
+            self.context.cancel.check()?;
             let batch = read_batch(valid, start..count.min(start + self.spec.batch as usize))?;
             sum += self.trainer.loss(&batch)? * batch.sequences as f64;
         }
