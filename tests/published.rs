@@ -99,6 +99,17 @@ fn the_readme_names_the_two_commands_and_no_file_that_is_not_there() {
 }
 
 #[test]
+fn no_page_has_a_placeholder_left() {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
+    for page in docs.chain([root().join("README.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        let is_placeholder = |word: &&str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        let left: Vec<_> = text.split('@').skip(1).filter(is_placeholder).collect();
+        assert!(left.is_empty(), "{} still says {left:?}", page.display());
+    }
+}
+
+#[test]
 fn every_committed_manifest_plans_without_data() {
     for path in manifests() {
         let cache = tempfile::tempdir().unwrap();

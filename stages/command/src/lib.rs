@@ -32,7 +32,7 @@
 //! | `program` and `arguments`, as text with placeholders | the program's own file, unless `files` lists it |
 //! | `environment`, names and values | the values of the variables that `pass` names |
 //! | `outputs`: names and types | `timeout_seconds` |
-//! | the contents of `files` | their names and places: two files that swap their contents go unnoticed |
+//! | the contents and names of `files` | the folders that they lie in |
 //! | the contents of the inputs | the time, the host, the network, and all else that the program looks at |
 //!
 //! # What it does not promise
