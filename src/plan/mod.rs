@@ -62,8 +62,8 @@ impl Plan {
     pub fn new(decider: &Decider<'_>, graph: &Graph, wanted: &BTreeSet<StageName>) -> Result<Self, StoreError> {
         let mut outputs: BTreeMap<StageName, BTreeMap<String, Digest>> = BTreeMap::new();
         let mut recipes = None;
-        // Stages that will run, by key: another with the same key finds the output.
-        let mut building: BTreeMap<Key, StageName> = BTreeMap::new();
+        // Stages to run whose key is known, by key: one of them builds it, the others find its output.
+        let mut building: BTreeMap<Key, Vec<StageName>> = BTreeMap::new();
         // How many stages are not cached, by recipe: one whose inputs nobody knows yet may turn out to have another's key.
         let mut stale: BTreeMap<Recipe, usize> = BTreeMap::new();
         let mut stages = Vec::new();
@@ -78,17 +78,9 @@ impl Plan {
                     Decision::Run(keyed, mut reasons) => {
                         let holder = decider.store.holder(keyed.key.digest())?;
                         reasons.extend(holder.map(|holder| Reason::Held { holder: holder.to_string() }));
-                        let twin = building.get(&keyed.key).filter(|_| !reasons.contains(&Reason::Forced));
-                        let state = match twin {
-                            Some(twin) => {
-                                reasons.push(Reason::SameKey { stage: twin.clone() });
-                                State::MayRun
-                            }
-                            None => State::WillRun,
-                        };
-                        building.entry(keyed.key).or_insert_with(|| name.clone());
+                        building.entry(keyed.key).or_default().push(name.clone());
                         *stale.entry(recipe(&keyed.record)).or_default() += 1;
-                        (Some(keyed.key), state, reasons)
+                        (Some(keyed.key), State::WillRun, reasons)
                     }
                     Decision::Blocked(reasons) => (None, State::WillRun, reasons),
                 },
@@ -106,10 +98,15 @@ impl Plan {
             };
             stages.push(PlannedStage { name: name.clone(), kind: stage.kind.name, key, state, reasons });
         }
-        for planned in stages.iter_mut().filter(|planned: &&mut PlannedStage| planned.key.is_none()) {
+        for planned in stages.iter_mut().filter(|planned: &&mut PlannedStage| planned.state == State::WillRun) {
             let Some(stage) = decider.manifest.stages.get(&planned.name) else { continue };
-            let twins = stale.get(&recipe(&own_record(decider, stage))).is_some_and(|stages| *stages > 1);
-            if twins && !decider.forced.contains(&planned.name) {
+            if decider.forced.contains(&planned.name) {
+                continue;
+            }
+            let twin = planned.key.and_then(|key| building.get(&key)?.iter().find(|twin| **twin != planned.name));
+            planned.reasons.extend(twin.map(|twin| Reason::SameKey { stage: twin.clone() }));
+            let alike = stale.get(&recipe(&own_record(decider, stage))).is_some_and(|stages| *stages > 1);
+            if twin.is_some() || (planned.key.is_none() && alike) {
                 planned.state = State::MayRun;
             }
         }
