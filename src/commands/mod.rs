@@ -21,8 +21,6 @@ use crate::manifest::Diagnostics;
 use crate::store::StoreError;
 use arguments::{Arguments, Command};
 
-pub use arguments::Arguments as CommandLine;
-
 /// Does what the command line asks for.
 pub fn main() -> Exit {
     start_log();

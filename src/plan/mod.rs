@@ -112,11 +112,6 @@ impl Plan {
         }
         Ok(Self { stages })
     }
-
-    /// Whether nothing would run.
-    pub fn is_cached(&self) -> bool {
-        self.stages.iter().all(|stage| stage.state == State::Cached)
-    }
 }
 
 /// The content of each input port, or the stages whose output nobody knows yet.
