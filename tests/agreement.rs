@@ -120,7 +120,7 @@ fn plan_and_run(
     let plan = {
         let store = Store::open_read_only(cache).unwrap();
         let decider = Decider { manifest: &manifest, store: &store, forced: &forced };
-        Plan::new(&decider, &graph, &wanted).unwrap()
+        Plan::new(&decider, &graph, &wanted, |_| true).unwrap()
     };
     let states = plan.stages.iter().map(|stage| (stage.name.to_string(), stage.state)).collect();
     let store = Store::open(cache).unwrap();

@@ -65,7 +65,15 @@ fn a_run() -> Vec<Stamped> {
         (11.1, note("quality", Note::Info { text: "first thoughts".into() })),
         (11.1, note("quality", Note::Info { text: "9,120 of 11,449 rows kept".into() })),
         (11.2, note("quality", Note::Warning { text: "3 rows have no license".into() })),
-        (11.6, Event::StageFinished { stage: "quality".into(), outputs: outputs(1, 812), seconds: 11.4, cutoff: true }),
+        (
+            11.6,
+            Event::StageFinished {
+                stage: "quality".into(),
+                outputs: outputs(1, 812),
+                seconds: 11.4,
+                unchanged: vec!["documents".into()],
+            },
+        ),
         (12.0, started("import", None)),
         (
             12.1,
@@ -90,7 +98,12 @@ fn a_run() -> Vec<Stamped> {
         ),
         (
             25.0,
-            Event::StageFinished { stage: "train".into(), outputs: outputs(2, 1_536), seconds: 12.0, cutoff: false },
+            Event::StageFinished {
+                stage: "train".into(),
+                outputs: outputs(2, 1_536),
+                seconds: 12.0,
+                unchanged: Vec::new(),
+            },
         ),
         (
             61.0,
@@ -174,7 +187,7 @@ fn json_is_one_object_a_line() {
         (3, format!(r#"{{"at":0.2,"event":"stage-started","stage":"quality","kind":"quality","key":"{key}","threads":2,"reason":"learning_rate: 0.0005 -> 0.0006"}}"#)),
         (4, r#"{"at":1.0,"event":"stage-progress","stage":"quality","sample":{"phase":"","unit":"rows","done":4000,"total":11449},"rate":8123.4}"#.to_owned()),
         (7, r#"{"at":11.1,"event":"stage-note","stage":"quality","note":"info","text":"first thoughts"}"#.to_owned()),
-        (10, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"cutoff":true}}"#)),
+        (10, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"unchanged":["documents"]}}"#)),
         (12, r#"{"at":12.1,"event":"stage-failed","stage":"import","message":"row is not JSON\nat column 7","place":"data/x.json.gz:17","hint":"max_bad_rows sets such rows aside"}"#.to_owned()),
         (13, r#"{"at":12.1,"event":"stage-skipped","stage":"split","because":"import failed"}"#.to_owned()),
         (14, r#"{"at":12.2,"event":"stage-waiting","stage":"pack","holder":"pid 4121, stage pack, for 0:00:07"}"#.to_owned()),

@@ -25,8 +25,8 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&manifest, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
     let output = StageOutput::find(&project, &store, place)?;
-    if !output.is_current {
-        anstream::eprintln!("note: this is the last build of {}; the manifest has changed since", output.stage);
+    if let Some(stale) = &output.stale {
+        anstream::eprintln!("note: this is the last build of {}, which {stale}", output.stage);
     }
     claim(&destination)?;
     let only = output.ports.len() == 1;

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod export;
+mod hashing;
 mod init;
 mod output;
 mod plan;

@@ -1,14 +1,12 @@
 //! The output that a command is asked about: `stage`, or `stage.output` for one port.
 
-use std::collections::BTreeSet;
-
 use contract::{Digest, InputTree, PortType};
 
 use super::CommandError;
 use super::project::Project;
 use crate::manifest::StageName;
 use crate::manifest::did_you_mean;
-use crate::plan::{Decider, Plan, State};
+use crate::plan::{Reason, State};
 use crate::store::{Lookup, Store, StoreError};
 
 /// What a stage gave.
@@ -19,8 +17,8 @@ pub(super) struct StageOutput {
     pub(super) key: Digest,
     /// Its ports in the order in which the kind declares them, the wanted ones only.
     pub(super) ports: Vec<PortOutput>,
-    /// Whether the build is of the manifest as it is now.
-    pub(super) is_current: bool,
+    /// Why the build is not of the manifest and its inputs as they are now: `will run: learning_rate: 5e-4 -> 6e-4`.
+    pub(super) stale: Option<String>,
 }
 
 /// What one port holds.
@@ -50,7 +48,7 @@ impl StageOutput {
             };
             return Err(CommandError::usage(format!("stage '{name}' has no output '{port}'")).hint(hint));
         }
-        let (key, is_current) = build(project, store, &name)?;
+        let (key, stale) = build(project, store, &name)?;
         let outputs = match store.lookup(key)? {
             Lookup::Hit(hit) => hit.record.outputs,
             Lookup::Damaged(damage) => {
@@ -68,22 +66,23 @@ impl StageOutput {
                 Ok(PortOutput { name: port.name.to_string(), ty: port.ty, tree: store.tree(digest)? })
             })
             .collect::<Result<_, CommandError>>()?;
-        Ok(Self { stage: name.clone(), kind: stage.kind.name, key, ports, is_current })
+        Ok(Self { stage: name.clone(), kind: stage.kind.name, key, ports, stale })
     }
 }
 
-/// The key to look at, and whether it is the current one.
-fn build(project: &Project, store: &Store, name: &StageName) -> Result<(Digest, bool), CommandError> {
-    let forced = BTreeSet::new();
-    let decider = Decider { manifest: &project.manifest, store, forced: &forced };
-    let wanted = project.graph.ancestors(&BTreeSet::from([name.clone()]));
-    let plan = Plan::new(&decider, &project.graph, &wanted)?;
+/// The key to look at, and why it is not the current one where it is not.
+fn build(project: &Project, store: &Store, name: &StageName) -> Result<(Digest, Option<String>), CommandError> {
+    let plan = project.plan_for(store, name)?;
     let planned = plan.stages.iter().find(|stage| stage.name == *name);
     if let Some(key) = planned.filter(|stage| stage.state == State::Cached).and_then(|stage| stage.key) {
-        return Ok((key.digest(), true));
+        return Ok((key.digest(), None));
     }
+    let stale = planned.map(|stage| {
+        let reasons: Vec<_> = stage.reasons.iter().map(Reason::text).collect();
+        format!("{}: {}", stage.state.text(), reasons.join("; "))
+    });
     match store.last_build(&project.manifest.name, name.as_str())? {
-        Some(last) => Ok((last.key, false)),
+        Some(last) => Ok((last.key, stale)),
         None => Err(never_built(project, name)),
     }
 }

@@ -8,15 +8,14 @@ use super::CommandError;
 use super::arguments::PlanArguments;
 use super::project::Project;
 use crate::exit::Exit;
-use crate::plan::{Decider, Plan, PlannedStage, Reason, State};
+use crate::plan::{Plan, PlannedStage, Reason, State, range};
 use crate::store::Store;
 
 pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
     let store = Store::open_read_only(&project.cache)?;
-    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
-    let plan = Plan::new(&decider, &project.graph, &wanted)?;
+    let plan = project.plan(&store, &wanted, &forced)?;
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
@@ -29,18 +28,37 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let mut reasons = stage.reasons.iter().map(Reason::text);
         let first = reasons.next().unwrap_or(key);
         writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
-        for reason in reasons {
-            writeln!(out, "{:>8}  {:width$}  {reason}", "", "")?;
+        let took = (stage.state != State::Cached).then(|| match &stage.estimate {
+            Some(estimate) => format!("took {}", estimate.text()),
+            None => format!("how long is not known: no build of kind {} is on record", stage.kind),
+        });
+        for line in reasons.chain(took) {
+            writeln!(out, "{:>8}  {:width$}  {line}", "", "")?;
         }
     }
-    let count = |state| plan.stages.iter().filter(|stage| stage.state == state).count();
-    let counts = [State::Cached, State::WillRun, State::MayRun].map(|state| (count(state), state.text()));
-    let counts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, text)| format!("{n} {text}")).collect();
-    writeln!(out, "{}", counts.join(", "))?;
+    let totals = [State::Cached, State::WillRun, State::MayRun].map(|state| total(&plan, state));
+    writeln!(out, "{}", totals.into_iter().flatten().collect::<Vec<_>>().join(", "))?;
     Ok(Exit::Done)
 }
 
-/// `{name, kind, key, state, reasons}`; each reason has its typed fields and `text`, the line for people.
+/// `2 will run (12 s to 1:40, and 1 nobody knows)`; nothing where no stage is in the state.
+fn total(plan: &Plan, state: State) -> Option<String> {
+    let stages: Vec<_> = plan.stages.iter().filter(|stage| stage.state == state).collect();
+    let (count, text) = (stages.len(), state.text());
+    let known: Vec<_> = stages.iter().filter_map(|stage| stage.estimate).collect();
+    let unknown = count - known.len();
+    match (count, known.as_slice()) {
+        (0, _) => None,
+        (_, []) => Some(format!("{count} {text}")),
+        (_, known) => {
+            let (least, most) = (known.iter().map(|one| one.least).sum(), known.iter().map(|one| one.most).sum());
+            let rest = if unknown > 0 { format!(", {unknown} not known") } else { String::new() };
+            Some(format!("{count} {text} ({}{rest})", range(least, most)))
+        }
+    }
+}
+
+/// `{name, kind, key, state, estimate, reasons}`; each reason has its typed fields and `text`, the line for people.
 pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
     let reason = |reason: &Reason| {
         let mut value = json!(reason);
@@ -52,6 +70,7 @@ pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
         "kind": stage.kind,
         "key": stage.key,
         "state": stage.state,
+        "estimate": stage.estimate,
         "reasons": stage.reasons.iter().map(reason).collect::<Vec<_>>(),
     })
 }

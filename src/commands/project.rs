@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::CommandError;
 use super::arguments::Source;
+use super::hashing::Hashing;
 use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{Manifest, Overrides, StageName};
+use crate::plan::{Decider, Plan};
+use crate::store::Store;
 
 /// A manifest with its graph.
 pub(super) struct Project {
@@ -51,6 +54,27 @@ impl Project {
     /// The stages of these names.
     pub(super) fn stages(&self, names: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
         names.iter().map(|name| self.stage(name)).collect()
+    }
+
+    /// Plans these stages, which hold with each stage all that it needs.
+    pub(super) fn plan(
+        &self,
+        store: &Store,
+        wanted: &BTreeSet<StageName>,
+        forced: &BTreeSet<StageName>,
+    ) -> Result<Plan, CommandError> {
+        let decider = Decider { manifest: &self.manifest, store, forced };
+        let mut hashing = Hashing::start();
+        let hashed = |bytes| {
+            hashing.add(bytes);
+            true
+        };
+        Ok(Plan::new(&decider, &self.graph, wanted, hashed)?)
+    }
+
+    /// Plans one stage and what it needs.
+    pub(super) fn plan_for(&self, store: &Store, stage: &StageName) -> Result<Plan, CommandError> {
+        self.plan(store, &self.graph.ancestors([stage]), &BTreeSet::new())
     }
 
     /// These stages with all that they need; all stages when none is named.

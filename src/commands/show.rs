@@ -32,14 +32,14 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, CommandError> {
     if arguments.stage.json {
         let ports = output.ports.iter().map(|port| Ok((port.name.clone(), as_json(port)?)));
         let ports = ports.collect::<Result<BTreeMap<_, _>, CommandError>>()?;
-        let StageOutput { stage, kind, key, is_current, .. } = &output;
-        let value = json!({ "stage": stage, "kind": kind, "key": key, "current": is_current, "outputs": ports });
+        let StageOutput { stage, kind, key, stale, .. } = &output;
+        let value = json!({ "stage": stage, "kind": kind, "key": key, "current": stale.is_none(), "stale": stale, "outputs": ports });
         writeln!(out, "{value:#}")?;
         return Ok(Exit::Done);
     }
     writeln!(out, "{} ({}), key {}", output.stage, output.kind, output.key.short())?;
-    if !output.is_current {
-        writeln!(out, "this is its last build; the manifest or its inputs have changed since")?;
+    if let Some(stale) = &output.stale {
+        writeln!(out, "this is its last build; it {stale}")?;
     }
     for port in &output.ports {
         let bytes = port.tree.files.iter().map(|file| file.size).sum();
@@ -72,7 +72,8 @@ fn table(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     writeln!(out, "  {}; columns: {}", figures::counted(table.rows, "row"), columns.join(", "))?;
     for (number, row) in table.sample.iter().enumerate() {
         writeln!(out, "  row {}", number + 1)?;
-        for (column, value) in row {
+        for column in table.columns.iter().map(|column| &column.name) {
+            let Some(value) = row.get(column) else { continue };
             let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
             let cut: String = text.chars().take(CELL).collect();
             let dots = if cut.len() < text.len() { "…" } else { "" };

@@ -12,7 +12,7 @@ use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::StageName;
-use crate::plan::{Decider, Plan, PlannedStage, Reason, State};
+use crate::plan::{Plan, PlannedStage, Reason, State};
 use crate::store::Store;
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
@@ -21,10 +21,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&path, &arguments.source)?;
     let name = project.stage(name)?;
     let store = Store::open_read_only(&project.cache)?;
-    let forced = BTreeSet::new();
-    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
-    let wanted = project.graph.ancestors(&BTreeSet::from([name.clone()]));
-    let plan = Plan::new(&decider, &project.graph, &wanted)?;
+    let plan = project.plan_for(&store, &name)?;
     let Some(stage) = plan.stages.iter().find(|stage| stage.name == name) else { return Ok(Exit::Done) };
     let last = store.last_build(&project.manifest.name, name.as_str())?;
     let record = match &last {

@@ -82,8 +82,8 @@ pub enum Event {
         outputs: BTreeMap<String, OutputSummary>,
         /// How long it ran, in seconds.
         seconds: f64,
-        /// Whether it gave the same bytes as its last build, so that nothing below it is stale for its sake.
-        cutoff: bool,
+        /// The ports that gave the same bytes as in its last build: nothing is stale for their sake.
+        unchanged: Vec<String>,
     },
     /// A stage's output is in the store.
     StageCached {

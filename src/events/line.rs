@@ -101,10 +101,10 @@ impl Lines {
                 Some(self.of(Verb::Run, stage, &text))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
-            Event::StageFinished { stage, outputs, seconds, cutoff } => {
+            Event::StageFinished { stage, outputs, seconds, unchanged } => {
                 let said = self.stages.remove(stage).and_then(|said| said.info);
                 let what = said.unwrap_or_else(|| holds(outputs));
-                let same = if *cutoff { ", same bytes as before" } else { "" };
+                let same = same(outputs, unchanged);
                 Some(self.of(Verb::Done, stage, &format!("{what} in {}{same}", figures::duration(*seconds))))
             }
             Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &holds(outputs))),
@@ -200,6 +200,15 @@ fn metric(value: f64) -> String {
         format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {
         format!("{value:.1e}")
+    }
+}
+
+/// What is as it was before, where something is.
+fn same(outputs: &BTreeMap<String, OutputSummary>, unchanged: &[String]) -> String {
+    match unchanged.len() {
+        0 => String::new(),
+        all if all == outputs.len() => ", same bytes as before".to_owned(),
+        _ => format!(", {} as before", unchanged.join(" and ")),
     }
 }
 

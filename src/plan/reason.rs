@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::manifest::{Place, StageName};
+use crate::store::HolderInfo;
 
 /// One reason why a stage will run or may run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,8 +68,8 @@ pub enum Reason {
     },
     /// Another process builds the same key now; `run` waits for it and then finds its output.
     Held {
-        /// `pid 4121, stage train, for 761 s`.
-        holder: String,
+        /// Who, for what, since when.
+        holder: HolderInfo,
     },
     /// Another stage of the plan has the same key: what that one builds serves both.
     SameKey {

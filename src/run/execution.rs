@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use contract::{Cancel, Context, Digest, Inputs, Outputs, Progress, Resources, StageError};
 
-use super::usage;
+use super::usage::Meter;
 use crate::events::{Event, EventSender, OutputSummary};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::plan::{Keyed, Reason};
@@ -24,6 +24,7 @@ pub(super) struct Shared<'a> {
     pub(super) store: &'a Store,
     pub(super) events: &'a EventSender,
     pub(super) cancel: &'a Cancel,
+    pub(super) meter: &'a Meter,
 }
 
 /// Why a stage has no output.
@@ -69,8 +70,8 @@ pub(super) struct Ready {
 pub(super) struct Built {
     pub(super) outputs: BTreeMap<String, Digest>,
     pub(super) seconds: f64,
-    /// The output is that of the stage's last build.
-    pub(super) cutoff: bool,
+    /// The ports that hold what they held after the stage's last build.
+    pub(super) unchanged: Vec<String>,
 }
 
 impl Shared<'_> {
@@ -99,14 +100,13 @@ impl Shared<'_> {
         Ok(Ok(Ready { keyed, reasons, inputs, lock }))
     }
 
-    /// Runs the stage and keeps its output. `alone` says that no other stage runs now, so that memory can be measured.
+    /// Runs the stage and keeps its output.
     pub(super) fn execute(
         &self,
         stage: &StageDeclaration,
         ready: &Ready,
         resources: Resources,
         progress: &Progress,
-        alone: bool,
     ) -> Result<Built, Failure> {
         let Ready { keyed, inputs, lock, .. } = ready;
         self.check_inputs(inputs, "before the stage read it")?;
@@ -124,13 +124,12 @@ impl Shared<'_> {
             progress: progress.clone(),
             cancel: self.cancel.clone(),
         };
-        if alone {
-            usage::reset_peak();
-        }
+        let measurement = self.meter.start();
         let (started, clock) = (SystemTime::now(), Instant::now());
         stage.stage.run(&context)?;
         let seconds = clock.elapsed().as_secs_f64();
-        let peak_memory = if alone { usage::peak_memory() } else { None };
+        let usage = measurement.usage();
+        drop(measurement);
 
         self.check_inputs(inputs, "while the stage read it, so nothing of it was kept")?;
         let changed = keyed.sources.changed()?;
@@ -149,8 +148,8 @@ impl Shared<'_> {
             key_record: keyed.record.to_value(),
             started: milliseconds(started),
             seconds,
-            cpu_seconds: None,
-            peak_memory,
+            cpu_seconds: usage.cpu_seconds,
+            peak_memory: usage.peak_memory,
             threads: resources.threads,
             device: resources.device,
             machine: Machine::this(),
@@ -159,13 +158,15 @@ impl Shared<'_> {
         self.store.record(&record)?;
         let outputs = self.first_build(stage, keyed, outputs, progress)?;
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
-        let cutoff = last.is_some_and(|last| last.outputs == outputs);
+        let before = last.map(|last| last.outputs).unwrap_or_default();
+        let unchanged = outputs.iter().filter(|(port, tree)| before.get(*port) == Some(tree));
+        let unchanged = unchanged.map(|(port, _)| port.clone()).collect();
         // The build is on record: what fails now costs a link or some disk, not the build.
         let shown = self.show(stage, keyed, &outputs).and_then(|()| self.store.clear_work(lock));
         if let Err(error) = shown {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
-        Ok(Built { outputs, seconds, cutoff })
+        Ok(Built { outputs, seconds, unchanged })
     }
 
     /// A blob that was changed since it was found whole must not reach an output: a key promises what its inputs hold.

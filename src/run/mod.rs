@@ -6,7 +6,7 @@
 //! | [`resources`] | the machine's share for each running stage |
 //! | `scheduler` | which stage starts when; what a failure stops |
 //! | `execution` | one stage, from its lock to its record |
-//! | `usage` | memory that the process held |
+//! | `usage` | memory and processor time that a stage took |
 //!
 //! A stage goes through these states, one enum in `scheduler`:
 //!

@@ -14,6 +14,7 @@ use contract::{Digest, Note, Progress, StageError, Unit};
 
 use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::resources::{Pools, Share};
+use super::usage::Meter;
 use super::{Options, Summary};
 use crate::events::{Event, RunStatus};
 use crate::graph::Graph;
@@ -68,8 +69,14 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         run: decider.manifest.name.clone(),
         stages: order.iter().map(ToString::to_string).collect(),
     });
-    let shared =
-        Shared { manifest: decider.manifest, store: decider.store, events: &options.events, cancel: &options.cancel };
+    let meter = Meter::default();
+    let shared = Shared {
+        manifest: decider.manifest,
+        store: decider.store,
+        events: &options.events,
+        cancel: &options.cancel,
+        meter: &meter,
+    };
     let summary = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let states = order.iter().map(|name| (name.clone(), State::Blocked)).collect();
@@ -168,7 +175,6 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     /// Runs a ready stage if its share of the machine is free.
     fn start(&mut self, name: &StageName, ready: usize) {
         let Some(stage) = self.stage(name) else { return };
-        let alone = !self.states.values().any(|state| matches!(state, State::Running { .. }));
         let Some(share) = self.pools.take(&stage.stage.needs(), ready) else { return };
         let progress = Progress::default();
         let now = Instant::now();
@@ -187,7 +193,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let built = caught(|| shared.execute(stage, &ready, share.resources, &progress, alone));
+            let built = caught(|| shared.execute(stage, &ready, share.resources, &progress));
             let message = match built {
                 Ok(built) => Message::Built(stage.name.clone(), built),
                 Err(failure) => Message::Failed(stage.name.clone(), failure),
@@ -234,8 +240,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.release(name);
         self.summary.ran += 1;
         let outputs = self.shared.summaries(&built.outputs).unwrap_or_default();
-        let Built { seconds, cutoff, .. } = built;
-        self.options.events.send(Event::StageFinished { stage: name.to_string(), outputs, seconds, cutoff });
+        let Built { seconds, unchanged, .. } = built;
+        self.options.events.send(Event::StageFinished { stage: name.to_string(), outputs, seconds, unchanged });
         self.states.insert(name.clone(), State::Done(built.outputs));
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use contract::{Cancel, Digest};
+use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StoreError};
@@ -36,11 +37,12 @@ pub struct HolderInfo {
 impl HolderInfo {
     /// This process, building a stage from now on.
     pub fn this(stage: &str) -> Self {
-        Self { pid: std::process::id(), host: None, stage: stage.to_owned(), since: milliseconds(SystemTime::now()) }
+        let host = gethostname().ok().and_then(|name| name.into_string().ok());
+        Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(SystemTime::now()) }
     }
 }
 
-/// `pid 4121, stage train, for 0:12:41`.
+/// `pid 4121 on build-2, stage train, for 0:12:41`.
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pid {}", self.pid)?;
@@ -132,12 +134,17 @@ impl Store {
         mut waiting: impl FnMut(Option<&HolderInfo>),
     ) -> Result<Option<KeyLock>> {
         let mut told = None;
-        while !cancel.is_set() {
+        for poll in 0.. {
+            if cancel.is_set() {
+                break;
+            }
             match self.lock(key, holder)? {
                 Lock::Locked(lock) => return Ok(Some(lock)),
                 Lock::HeldBy(held) => {
+                    // A plan that looks who builds the key holds the lock for a moment: no matter of the first poll.
                     // Nobody's name yet is told only when nothing was told before.
-                    if told.is_none() || (held.is_some() && told != Some(held.clone())) {
+                    let news = told.is_none() || (held.is_some() && told != Some(held.clone()));
+                    if poll > 0 && news {
                         waiting(held.as_ref());
                         told = Some(held);
                     }
@@ -171,6 +178,10 @@ impl Store {
     /// When they cannot be made or emptied.
     pub fn work(&self, lock: &KeyLock) -> Result<Work> {
         let folder = self.layout().work(lock.key);
+        if folder.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            // Not of our making: whose it is can be seen later.
+            write::move_aside(&folder, &self.layout().folder("damaged"))?;
+        }
         let work = Work { scratch: folder.join("scratch"), staging: folder.join("staging") };
         remove_folder(&work.staging)?;
         write::make_folder(&work.scratch)?;

@@ -1,0 +1,157 @@
+//! The walk over the graph that makes a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::Digest;
+
+use super::history::History;
+use super::recipe::{Recipe, own_differences, own_record};
+use super::{Decider, Decision, PlannedStage, Reason, State};
+use crate::key::{Key, KeyRecord};
+use crate::manifest::{StageDeclaration, StageName};
+use crate::store::StoreError;
+
+/// What is known after some stages.
+pub(super) struct Walk<'a, F> {
+    decider: &'a Decider<'a>,
+    history: History<'a>,
+    /// Told the bytes of each piece of an external file that is hashed; false stops the walk.
+    hashed: F,
+    /// What cached stages hold.
+    outputs: BTreeMap<StageName, BTreeMap<String, Digest>>,
+    /// Stages that will run and whose key is known, by key: one of them builds it, the others find its output.
+    building: BTreeMap<Key, Vec<StageName>>,
+    /// How many stages are not cached, by recipe: one whose inputs nobody knows yet may turn out to have another's key.
+    stale: BTreeMap<Recipe, usize>,
+    /// The recipes of the stages so far that are not cached.
+    recipes: BTreeMap<StageName, Recipe>,
+    planned: Vec<PlannedStage>,
+}
+
+impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
+    pub(super) fn new(decider: &'a Decider<'a>, hashed: F) -> Self {
+        Self {
+            decider,
+            history: History::of(decider.store),
+            hashed,
+            outputs: BTreeMap::new(),
+            building: BTreeMap::new(),
+            stale: BTreeMap::new(),
+            recipes: BTreeMap::new(),
+            planned: Vec::new(),
+        }
+    }
+
+    /// Plans one stage; those that it needs were planned before.
+    pub(super) fn stage(&mut self, stage: &StageDeclaration) -> Result<(), StoreError> {
+        let (key, state, reasons) = match self.known_inputs(stage) {
+            Ok(inputs) => self.decide(stage, &inputs)?,
+            Err(upstream) => self.below_stale(stage, upstream)?,
+        };
+        let estimate = match self.recipes.get(&stage.name) {
+            Some(recipe) => self.history.estimate(stage.kind.name, recipe)?,
+            None => None,
+        };
+        let (name, kind) = (stage.name.clone(), stage.kind.name);
+        self.planned.push(PlannedStage { name, kind, key, state, estimate, reasons });
+        Ok(())
+    }
+
+    /// All stages. Of those that have or may turn out to have equal keys, each may run: which one builds is a race.
+    pub(super) fn finish(mut self) -> Vec<PlannedStage> {
+        for planned in self.planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
+            if self.decider.forced.contains(&planned.name) {
+                continue;
+            }
+            let twin = planned.key.and_then(|key| self.building.get(&key)?.iter().find(|twin| **twin != planned.name));
+            planned.reasons.extend(twin.map(|twin| Reason::SameKey { stage: twin.clone() }));
+            let recipe = self.recipes.get(&planned.name);
+            let alike = recipe.and_then(|recipe| self.stale.get(recipe)).is_some_and(|stages| *stages > 1);
+            if twin.is_some() || (planned.key.is_none() && alike) {
+                planned.state = State::MayRun;
+            }
+        }
+        self.planned
+    }
+
+    /// The content of each input port, or the stages whose output nobody knows yet.
+    fn known_inputs(&self, stage: &StageDeclaration) -> Result<BTreeMap<String, Digest>, Vec<StageName>> {
+        let mut inputs = BTreeMap::new();
+        let mut unknown = BTreeSet::new();
+        for (port, edge) in &stage.inputs {
+            match self.outputs.get(&edge.stage).and_then(|trees| trees.get(&edge.output)) {
+                Some(digest) => drop(inputs.insert(port.clone(), *digest)),
+                None => drop(unknown.insert(edge.stage.clone())),
+            }
+        }
+        if unknown.is_empty() { Ok(inputs) } else { Err(unknown.into_iter().collect()) }
+    }
+
+    /// A stage whose inputs are known: decided for good.
+    fn decide(
+        &mut self,
+        stage: &StageDeclaration,
+        inputs: &BTreeMap<String, Digest>,
+    ) -> Result<(Option<Key>, State, Vec<Reason>), StoreError> {
+        Ok(match self.decider.decide(stage, inputs, &mut self.hashed)? {
+            Decision::Cached(keyed, hit) => {
+                self.outputs.insert(stage.name.clone(), hit.record.outputs);
+                (Some(keyed.key), State::Cached, Vec::new())
+            }
+            Decision::Run(keyed, mut reasons) => {
+                let holder = self.decider.store.holder(keyed.key.digest())?;
+                reasons.extend(holder.map(|holder| Reason::Held { holder }));
+                self.building.entry(keyed.key).or_default().push(stage.name.clone());
+                self.is_stale(stage, Recipe::of(&keyed.record));
+                (Some(keyed.key), State::WillRun, reasons)
+            }
+            Decision::Blocked(reasons) => {
+                self.is_stale(stage, Recipe::of(&own_record(self.decider, stage)));
+                (None, State::WillRun, reasons)
+            }
+        })
+    }
+
+    /// A stage below one that is not cached: its own settings tell whether it will or may run.
+    fn below_stale(
+        &mut self,
+        stage: &StageDeclaration,
+        upstream: Vec<StageName>,
+    ) -> Result<(Option<Key>, State, Vec<Reason>), StoreError> {
+        let own = own_record(self.decider, stage);
+        let recipe = Recipe::of(&own);
+        let forced = self.decider.forced.contains(&stage.name);
+        let state = if forced || !self.history.has(&recipe)? { State::WillRun } else { State::MayRun };
+        self.is_stale(stage, recipe);
+        let reasons = self.reasons_below_stale(stage, &own, upstream, state)?;
+        Ok((None, state, reasons))
+    }
+
+    fn is_stale(&mut self, stage: &StageDeclaration, recipe: Recipe) {
+        *self.stale.entry(recipe.clone()).or_default() += 1;
+        self.recipes.insert(stage.name.clone(), recipe);
+    }
+
+    /// What differs in the stage itself, then the upstream stages.
+    fn reasons_below_stale(
+        &self,
+        stage: &StageDeclaration,
+        own: &KeyRecord,
+        upstream: Vec<StageName>,
+        state: State,
+    ) -> Result<Vec<Reason>, StoreError> {
+        let mut reasons = Vec::new();
+        if self.decider.forced.contains(&stage.name) {
+            reasons.push(Reason::Forced);
+        }
+        match self.decider.last_build(stage)? {
+            None if state == State::WillRun => reasons.push(Reason::NeverBuilt),
+            None => {}
+            Some((_, old)) => reasons.extend(self.decider.reasons(stage, &own_differences(&old, own))),
+        }
+        if state == State::MayRun || reasons.is_empty() {
+            reasons.push(Reason::Upstream { stages: upstream });
+        }
+        Ok(reasons)
+    }
+}
