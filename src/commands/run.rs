@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events };
     let summary = run::run(decider, &project.graph, &options);
     renderers.finish();
-    Ok(exit(summary))
+    Ok(exit(summary?))
 }
 
 /// The command line, else `[exec]`, else the machine.

@@ -30,8 +30,6 @@ pub enum Decision {
     Cached(Keyed, Box<Hit>),
     /// It has to run, and why.
     Run(Keyed, Vec<Reason>),
-    /// Files outside the store are missing, so that it has no key yet.
-    Blocked(Vec<Reason>),
 }
 
 /// A key with what went into it.
@@ -46,22 +44,29 @@ pub struct Keyed {
 }
 
 impl<'a> Decider<'a> {
-    /// The decision for `stage` when its input ports read these trees. `hashed` is told the bytes of each piece of an
-    /// external file that had to be read, and stops the work by returning false.
+    /// The key of `stage` when its input ports read these trees, or why it has none yet: files outside the store are
+    /// missing. `hashed` is told the bytes of each piece of such a file that had to be read, and stops the work by
+    /// returning false.
     ///
     /// # Errors
-    /// When the store or an external file cannot be read.
-    pub fn decide(
+    /// When an external file cannot be read; [`StoreError::Interrupted`] when `hashed` returned false.
+    pub fn key(
         &self,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
         hashed: impl FnMut(u64) -> bool,
-    ) -> Result<Decision, StoreError> {
-        let files = match self.source_files(stage) {
-            Ok(files) => files,
-            Err(missing) => return Ok(Decision::Blocked(missing)),
-        };
-        let keyed = self.keyed(stage, inputs, self.store.sources(&files, hashed)?);
+    ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
+        match self.source_files(stage) {
+            Ok(files) => Ok(Ok(self.keyed(stage, inputs, self.store.sources(&files, hashed)?))),
+            Err(missing) => Ok(Err(missing)),
+        }
+    }
+
+    /// The decision for `stage` with this key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn decide(&self, stage: &StageDeclaration, keyed: Keyed) -> Result<Decision, StoreError> {
         let lookup = self.store.lookup(keyed.key.digest())?;
         Ok(match lookup {
             Lookup::Hit(_) if self.forced.contains(&stage.name) => Decision::Run(keyed, vec![Reason::Forced]),

@@ -93,7 +93,14 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<(Option<Key>, State, Vec<Reason>), StoreError> {
-        Ok(match self.decider.decide(stage, inputs, &mut self.hashed)? {
+        let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
+            Ok(keyed) => keyed,
+            Err(missing) => {
+                self.is_stale(stage, Recipe::of(&own_record(self.decider, stage)));
+                return Ok((None, State::WillRun, missing));
+            }
+        };
+        Ok(match self.decider.decide(stage, keyed)? {
             Decision::Cached(keyed, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
                 (Some(keyed.key), State::Cached, Vec::new())
@@ -104,10 +111,6 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 self.building.entry(keyed.key).or_default().push(stage.name.clone());
                 self.is_stale(stage, Recipe::of(&keyed.record));
                 (Some(keyed.key), State::WillRun, reasons)
-            }
-            Decision::Blocked(reasons) => {
-                self.is_stale(stage, Recipe::of(&own_record(self.decider, stage)));
-                (None, State::WillRun, reasons)
             }
         })
     }

@@ -15,7 +15,9 @@ use super::usage::Meter;
 use crate::events::{Event, EventSender, OutputSummary};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::plan::{Keyed, Reason};
-use crate::store::{Hit, HolderInfo, KeyLock, LastBuild, Lookup, Machine, Record, Store, StoreError, milliseconds};
+use crate::store::{
+    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Store, StoreError, milliseconds,
+};
 
 /// What the stages of one run share.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,7 @@ pub(super) struct Shared<'a> {
     pub(super) events: &'a EventSender,
     pub(super) cancel: &'a Cancel,
     pub(super) meter: &'a Meter,
+    pub(super) lease: &'a Lease,
 }
 
 /// Why a stage has no output.
@@ -92,8 +95,9 @@ impl Shared<'_> {
         let key = keyed.key.digest();
         let lock = self.store.wait_for_lock(key, &HolderInfo::this(&name), self.cancel, waiting)?;
         let lock = lock.ok_or(Failure::Interrupted)?;
+        let trees = |lookup: &Lookup| lookup.outputs().cloned();
         if !reasons.contains(&Reason::Forced)
-            && let Lookup::Hit(hit) = self.store.lookup(key)?
+            && let Lookup::Hit(hit) = self.leased(|| self.store.lookup(key), trees)?
         {
             return Ok(Err((keyed, hit)));
         }
@@ -139,7 +143,10 @@ impl Shared<'_> {
                 .hint("run again when nothing writes to it any more")
                 .into());
         }
-        let outputs = self.store.adopt(context.outputs.finish()?)?;
+        let staged = context.outputs.finish()?;
+        // Until a record names them, only the gate keeps the new blobs from being taken for nobody's.
+        let gate = self.store.gate()?;
+        let outputs = self.store.adopt(staged)?;
         let record = Record {
             key: keyed.key.digest(),
             kind: stage.kind.name.to_owned(),
@@ -157,6 +164,8 @@ impl Shared<'_> {
         };
         self.store.record(&record)?;
         let outputs = self.first_build(stage, keyed, outputs, progress)?;
+        self.lease.hold(outputs.values())?;
+        drop(gate);
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
         let before = last.map(|last| last.outputs).unwrap_or_default();
         let unchanged = outputs.iter().filter(|(port, tree)| before.get(*port) == Some(tree));
@@ -167,6 +176,18 @@ impl Shared<'_> {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
         Ok(Built { outputs, seconds, unchanged })
+    }
+
+    /// Does `find` and leases the trees that it found, so that they stay until the run ends.
+    pub(super) fn leased<T>(
+        &self,
+        find: impl FnOnce() -> Result<T, StoreError>,
+        trees: impl FnOnce(&T) -> Option<BTreeMap<String, Digest>>,
+    ) -> Result<T, StoreError> {
+        let _gate = self.store.gate()?;
+        let found = find()?;
+        trees(&found).map_or(Ok(()), |trees| self.lease.hold(trees.values()))?;
+        Ok(found)
     }
 
     /// A blob that was changed since it was found whole must not reach an output: a key promises what its inputs hold.

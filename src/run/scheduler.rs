@@ -20,7 +20,7 @@ use crate::events::{Event, RunStatus};
 use crate::graph::Graph;
 use crate::manifest::{StageDeclaration, StageName};
 use crate::plan::{Decider, Decision, Keyed, Reason};
-use crate::store::Hit;
+use crate::store::{Hit, StoreError};
 
 /// How often counters of running stages are sampled.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,7 +62,11 @@ struct Scheduler<'scope, 'a: 'scope> {
 }
 
 /// Brings the wanted stages up to date.
-pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> Summary {
+///
+/// # Errors
+/// When the store cannot be written at all. What goes wrong with one stage is told as its failure.
+pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> Result<Summary, StoreError> {
+    let lease = decider.store.lease(&decider.manifest.name)?;
     let order: Vec<_> = graph.order().iter().filter(|name| options.wanted.contains(*name)).cloned().collect();
     let started = Instant::now();
     options.events.send(Event::RunStarted {
@@ -76,6 +80,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         events: &options.events,
         cancel: &options.cancel,
         meter: &meter,
+        lease: &lease,
     };
     let summary = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
@@ -93,7 +98,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
     let Summary { ran, cached, failed, skipped, .. } = summary;
     let seconds = started.elapsed().as_secs_f64();
     options.events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
-    summary
+    Ok(summary)
 }
 
 impl<'scope, 'a> Scheduler<'scope, 'a> {
@@ -328,23 +333,36 @@ fn decide(
         shared.show(stage, &keyed, &hit.record.outputs)?;
         Ok(Message::Cached(stage.name.clone(), keyed, hit))
     };
-    match decider.decide(stage, &inputs, hashed)? {
+    let keyed = match decider.key(stage, &inputs, hashed)? {
+        Ok(keyed) => keyed,
+        Err(missing) => return Err(without_sources(stage, &missing)),
+    };
+    let decision = shared.leased(
+        || decider.decide(stage, keyed),
+        |decision| match decision {
+            Decision::Cached(_, hit) => Some(hit.record.outputs.clone()),
+            Decision::Run(..) => None,
+        },
+    )?;
+    match decision {
         Decision::Cached(keyed, hit) => cached(keyed, hit),
         Decision::Run(keyed, reasons) => match shared.lock(stage, keyed, reasons, inputs)? {
             Ok(ready) => Ok(Message::Ready(stage.name.clone(), Box::new(ready))),
             Err((keyed, hit)) => cached(keyed, hit),
         },
-        Decision::Blocked(reasons) => {
-            let texts: BTreeSet<_> = reasons.iter().map(Reason::text).collect();
-            let message = texts.into_iter().collect::<Vec<_>>().join("; ");
-            let setting = source_setting(stage);
-            let hint = format!(
-                "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
-                 manifest or in machine.toml beside it"
-            );
-            Err(StageError::new(message).hint(hint).into())
-        }
     }
+}
+
+/// The failure of a stage whose files outside the store are missing.
+fn without_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
+    let texts: BTreeSet<_> = missing.iter().map(Reason::text).collect();
+    let message = texts.into_iter().collect::<Vec<_>>().join("; ");
+    let (name, setting) = (&stage.name, source_setting(stage));
+    let hint = format!(
+        "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
+         manifest or in machine.toml beside it"
+    );
+    StageError::new(message).hint(hint).into()
 }
 
 /// The setting of the stage's kind that names files outside the store.

@@ -7,7 +7,8 @@ use contract::Digest;
 use super::error::{Result, StoreError};
 
 /// The folders that [`super::Store::open`] makes.
-pub(super) const FOLDERS: [&str; 9] = ["blobs", "trees", "records", "work", "runs", "locks", "stat", "damaged", "tmp"];
+pub(super) const FOLDERS: [&str; 10] =
+    ["blobs", "trees", "records", "work", "runs", "locks", "leases", "stat", "damaged", "tmp"];
 
 /// The paths of one store.
 #[derive(Debug, Clone)]

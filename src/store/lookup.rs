@@ -25,6 +25,16 @@ pub enum Lookup {
     Damaged(Vec<Damage>),
 }
 
+impl Lookup {
+    /// The tree of each port, of a hit.
+    pub const fn outputs(&self) -> Option<&BTreeMap<String, Digest>> {
+        match self {
+            Self::Hit(hit) => Some(&hit.record.outputs),
+            Self::Miss | Self::Damaged(_) => None,
+        }
+    }
+}
+
 /// A build that is whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {

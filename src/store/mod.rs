@@ -10,6 +10,7 @@
 //! work/<key>/staging/      the output of the build under way; emptied before each
 //! runs/<run>/              events.jsonl, and each stage's outputs by name as links to blobs
 //! locks/<key>              one lock of the operating system a key
+//! leases/                  what running processes use, so that nothing of it is removed
 //! stat/blobs, stat/sources what `stat` said of files whose digest is known
 //! damaged/                 what was found damaged, moved aside
 //! tmp/                     files before their rename
@@ -25,11 +26,13 @@
 //! Keys are digests here: what they are made of is no matter of the store.
 
 mod adopt;
+mod census;
 mod error;
 mod hashing;
 mod index;
 mod keys;
 mod layout;
+mod lease;
 mod lock;
 mod lookup;
 mod record;
@@ -37,6 +40,7 @@ mod runs;
 mod seals;
 mod signature;
 mod sources;
+mod verify;
 mod write;
 
 use std::fs;
@@ -44,14 +48,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use census::{Census, Totals};
 pub use contract::Staged;
 pub use error::{Damage, Fault, Object, Result, StoreError};
 pub use layout::{Layout, file_name};
+pub use lease::{Gate, Lease, LeaseInfo};
 pub use lock::{HolderInfo, KeyLock, Lock, Work};
 pub use lookup::{Builds, Hit, Lookup};
 pub use record::{Machine, Record, milliseconds};
 pub use runs::LastBuild;
 pub use sources::SourceSnapshot;
+pub use verify::Verdict;
 
 use index::Index;
 use seals::Seals;

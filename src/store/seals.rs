@@ -96,6 +96,16 @@ impl Store {
 
     /// Checks a blob by its content, and seals it.
     pub(super) fn rehash_blob(&self, digest: Digest, size: u64) -> Result<()> {
+        self.rehash_blob_told(digest, size, |_| true)
+    }
+
+    /// [`Store::rehash_blob`]; `piece` is told the bytes of each piece, and stops the work by returning false.
+    pub(super) fn rehash_blob_told(
+        &self,
+        digest: Digest,
+        size: u64,
+        mut piece: impl FnMut(u64) -> bool,
+    ) -> Result<()> {
         let path = self.layout().blob(digest);
         // A blob may go at any time: another process finds the same damage and moves it aside.
         let gone = |attempt: &'static str, error: io::Error| match error.kind() {
@@ -107,12 +117,13 @@ impl Store {
                 freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;
-            let found = hashing::digest_of(&path, |_| true).map_err(|error| gone("read", error))?;
+            let found = hashing::digest_of(&path, &mut piece).map_err(|error| gone("read", error))?;
+            let found = found.ok_or(StoreError::Interrupted)?;
             // Else it was written, or replaced by another process that adopted the same content, while it was read.
             if self.stat_blob(digest, size)? == before {
-                return match found {
-                    Some(found) if found != digest => Err(self.damaged_blob(digest, Fault::Content { found })),
-                    _ => self.seal(&[digest]),
+                return match found == digest {
+                    true => self.seal(&[digest]),
+                    false => Err(self.damaged_blob(digest, Fault::Content { found })),
                 };
             }
         }

@@ -1,0 +1,143 @@
+//! What lies in a store: every record, tree and blob, and what holds what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use contract::{Digest, Tree};
+use serde::Serialize;
+
+use super::error::{Damage, Result, StoreError};
+use super::record::Record;
+use super::{LastBuild, Store};
+
+/// Everything in a store at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Census {
+    /// Builds by key and number.
+    pub builds: BTreeMap<(Digest, u32), Record>,
+    /// The trees that are whole.
+    pub trees: BTreeMap<Digest, Tree>,
+    /// Bytes of each blob, as it lies there.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// What the runs of each name gave last, by run and stage.
+    pub runs: BTreeMap<String, BTreeMap<String, LastBuild>>,
+    /// Bytes of each key's scratch, which a stage that was stopped goes on from.
+    pub scratch: BTreeMap<Digest, u64>,
+    /// What was moved aside as damaged, with its bytes.
+    pub aside: Vec<(PathBuf, u64)>,
+    /// Records and trees that cannot be read.
+    pub damage: Vec<Damage>,
+}
+
+/// A census in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Totals {
+    /// How many there are.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// Of these sizes.
+    pub fn of(sizes: impl IntoIterator<Item = u64>) -> Self {
+        sizes.into_iter().fold(Self::default(), |Self { count, bytes }, size| Self { count: count + 1, bytes: bytes + size })
+    }
+}
+
+impl Census {
+    /// The blobs of these trees.
+    pub fn blobs_of<'c>(&'c self, trees: impl IntoIterator<Item = &'c Digest>) -> BTreeSet<Digest> {
+        let trees = trees.into_iter().filter_map(|tree| self.trees.get(tree));
+        trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
+    }
+
+    /// Bytes of these blobs.
+    pub fn bytes_of<'c>(&self, blobs: impl IntoIterator<Item = &'c Digest>) -> u64 {
+        blobs.into_iter().filter_map(|blob| self.blobs.get(blob)).sum()
+    }
+}
+
+impl Store {
+    /// Lists everything, reading records and trees but no blob.
+    ///
+    /// # Errors
+    /// When a folder cannot be read. Damage is an answer, not an error.
+    pub fn census(&self) -> Result<Census> {
+        let mut census = Census::default();
+        for key in self.keys()? {
+            let builds = self.builds(key)?;
+            census.builds.extend(builds.records.into_iter().map(|(number, record)| ((key, number), record)));
+            census.damage.extend(builds.damage);
+        }
+        for (digest, _) in self.objects("trees")? {
+            match self.listing(digest) {
+                Ok(tree) => drop(census.trees.insert(digest, tree)),
+                Err(StoreError::Damaged(damage)) => census.damage.push(damage),
+                Err(error) => return Err(error),
+            }
+        }
+        census.blobs = self.objects("blobs")?;
+        for run in names(&self.layout().folder("runs"))? {
+            let stages = names(&self.layout().folder("runs").join(&run).join(".stages"))?;
+            let stages = stages.iter().filter_map(|name| name.strip_suffix(".json"));
+            let last = |stage: &str| Some((stage.to_owned(), self.last_build(&run, stage).ok()??));
+            let stages: BTreeMap<_, _> = stages.filter_map(last).collect();
+            census.runs.insert(run, stages);
+        }
+        for name in names(&self.layout().folder("work"))? {
+            let size = size_of(&self.layout().folder("work").join(&name));
+            census.scratch.extend(name.parse::<Digest>().ok().map(|key| (key, size)));
+        }
+        let aside = self.layout().folder("damaged");
+        for name in names(&aside)? {
+            let path = aside.join(name);
+            let size = size_of(&path);
+            census.aside.push((path, size));
+        }
+        Ok(census)
+    }
+
+    /// The files of `blobs/` or `trees/` whose names are digests, with their bytes.
+    fn objects(&self, folder: &str) -> Result<BTreeMap<Digest, u64>> {
+        let folder = self.layout().folder(folder);
+        let mut objects = BTreeMap::new();
+        for shelf in names(&folder)? {
+            for name in names(&folder.join(&shelf))? {
+                let path = folder.join(&shelf).join(&name);
+                let (Ok(digest), Ok(metadata)) = (name.parse::<Digest>(), path.symlink_metadata()) else { continue };
+                objects.insert(digest, metadata.len());
+            }
+        }
+        Ok(objects)
+    }
+}
+
+/// The names in a folder, sorted; none where there is no folder. Names that are no text are nobody's.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(StoreError::io("read", folder)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(StoreError::io("read", folder))?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Bytes of a file, or of all files below a folder; what cannot be read counts as nothing.
+fn size_of(path: &Path) -> u64 {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size_of(&entry.path())).sum()
+        }
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,174 @@
+//! Leases: what a running process reads or has just built, so that nothing of it is removed meanwhile.
+//!
+//! A lease is a file in `leases/` that its process holds a lock of the operating system on, so that it ends with the
+//! process. Its first line says who that is; each further line is the digest of a tree in use. The gate, a lock on
+//! `leases/.gate`, orders leases and removals: whoever finds an output and leases it does both under a shared gate,
+//! whoever removes things reads the leases and removes under an exclusive one. So an output is either leased before it
+//! is looked at for removal, or gone before it is looked up.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use contract::Digest;
+use std::collections::BTreeSet;
+
+use super::error::{Result, StoreError};
+use super::lock::HolderInfo;
+use super::{Store, write};
+
+const FOLDER: &str = "leases";
+const GATE: &str = ".gate";
+
+/// What one process uses, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Lease {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+/// The right to find and lease, or, held exclusively, to remove. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Gate {
+    _file: File,
+}
+
+/// A lease of a process that is alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Whose it is: `stage` is the name of the run.
+    pub holder: HolderInfo,
+    /// The trees in use.
+    pub trees: BTreeSet<Digest>,
+}
+
+impl Lease {
+    /// Adds trees. To be called under the gate ([`Store::gate`]) under which they were found.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn hold<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
+        let text = trees.into_iter().fold(String::new(), |text, tree| text + &format!("{tree}\n"));
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(text.as_bytes()).map_err(StoreError::io("write", &self.path))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Without its process a lease means nothing; removing it is tidiness.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Store {
+    /// A lease of this process for a run of this name, with nothing in it yet.
+    ///
+    /// # Errors
+    /// When it cannot be written or the file system has no locks.
+    pub fn lease(&self, run: &str) -> Result<Lease> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        self.writable()?;
+        let folder = self.layout().folder(FOLDER);
+        write::make_folder(&folder)?;
+        let holder = HolderInfo::this(run);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let host = holder.host.as_deref().unwrap_or("");
+        let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+        let path = folder.join(format!("{}-{number}-{host}", holder.pid));
+        let _gate = self.gate()?;
+        let open = || {
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            file.try_lock()?;
+            file.set_len(0)?;
+            let text = serde_json::to_string(&holder).map_err(std::io::Error::other)?;
+            file.write_all(format!("{text}\n").as_bytes())?;
+            Ok(file)
+        };
+        let file = open().map_err(StoreError::io("write", &path))?;
+        Ok(Lease { path, file: Mutex::new(file) })
+    }
+
+    /// Waits until nothing is being removed, and keeps it so until the gate is dropped.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or the file system has no locks.
+    pub fn gate(&self) -> Result<Gate> {
+        self.writable()?;
+        let (file, path) = self.gate_file()?;
+        file.lock_shared().map_err(StoreError::io("lock", &path))?;
+        Ok(Gate { _file: file })
+    }
+
+    /// Waits until nobody finds or removes anything, and keeps it so until the gate is dropped.
+    pub(super) fn exclusive_gate(&self) -> Result<Gate> {
+        self.writable()?;
+        let (file, path) = self.gate_file()?;
+        file.lock().map_err(StoreError::io("lock", &path))?;
+        Ok(Gate { _file: file })
+    }
+
+    fn gate_file(&self) -> Result<(File, PathBuf)> {
+        let path = self.layout().folder(FOLDER).join(GATE);
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = match open() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                write::make_folder(&self.layout().folder(FOLDER))?;
+                open()
+            }
+            opened => opened,
+        };
+        Ok((file.map_err(StoreError::io("lock", &path))?, path))
+    }
+
+    /// The leases of processes that are alive; where the store may be written, those of others are removed.
+    ///
+    /// # Errors
+    /// When the folder of leases cannot be read.
+    pub fn leases(&self) -> Result<Vec<LeaseInfo>> {
+        let folder = self.layout().folder(FOLDER);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io("read", &folder)(error)),
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(StoreError::io("read", &folder))?.path();
+            paths.extend(Some(path).filter(|path| path.file_name().is_some_and(|name| name != GATE)));
+        }
+        paths.sort();
+        let mut leases = Vec::new();
+        for path in paths {
+            leases.extend(self.alive(&path)?);
+        }
+        Ok(leases)
+    }
+
+    fn alive(&self, path: &Path) -> Result<Option<LeaseInfo>> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("read", path)(error)),
+        };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => {}
+            Ok(()) => {
+                if self.writes() {
+                    // Gone already, or of another user: either way it means nothing.
+                    let _ = fs::remove_file(path);
+                }
+                return Ok(None);
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", path)(error)),
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(StoreError::io("read", path))?;
+        let mut lines = text.lines();
+        let holder = lines.next().and_then(|line| serde_json::from_str(line).ok());
+        let trees = lines.filter_map(|line| line.parse().ok()).collect();
+        Ok(holder.map(|holder| LeaseInfo { holder, trees }))
+    }
+}
