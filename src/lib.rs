@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | 5 | [`commands`], [`kinds`] | the subcommands; the one table of stage kinds (feature `stages`) |
 //! | 4 | [`run`] | carries out a plan: scheduler, shares of the machine, one stage's execution |
+//! | 4 | [`report`], [`reproduce`] | what a run did, written down; the same done again and compared |
 //! | 3 | [`plan`] | decides which stages are stale, and why |
 //! | 2 | [`graph`], [`key`] | the order of stages; what determines an output, hashed and written out |
 //! | 1 | [`manifest`], [`store`], [`events`] | typed stages with positions; outputs by content; one stream of events |
@@ -21,5 +22,7 @@ pub mod key;
 pub mod kinds;
 pub mod manifest;
 pub mod plan;
+pub mod report;
+pub mod reproduce;
 pub mod run;
 pub mod store;

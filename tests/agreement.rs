@@ -129,7 +129,7 @@ fn plan_and_run(
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
     let decider = Decider { manifest: &manifest, store: &store, forced: &forced };
-    let summary = pipeline::run::run(decider, &graph, &options).unwrap();
+    let summary = pipeline::run::run(decider, &graph, &options).unwrap().summary;
     renderers.finish();
     assert_eq!((summary.failed, summary.skipped, summary.interrupted), (0, 0, false));
     let output = |name: &pipeline::manifest::StageName| {

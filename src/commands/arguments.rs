@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use contract::Device;
 
+use super::{cache, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status};
+
 /// From a GitHub query export to a trained, evaluated code model, declared in one TOML file.
 #[derive(Debug, Parser)]
 #[command(name = "pipeline", version, max_term_width = 100, arg_required_else_help = true)]
@@ -24,11 +26,11 @@ pub enum Command {
     #[command(after_help = "Examples:\n  pipeline run manifests/quickstart.toml\n  \
         pipeline run manifests/quickstart.toml --until pack --jobs 1\n  \
         pipeline run manifests/codeparrot-small.toml --set 'stages.export.source=\"data/file-*.json.gz\"' --device cuda:0")]
-    Run(RunArguments),
+    Run(run::RunArguments),
     /// Say what `run` would do, and why, without writing anything.
     #[command(after_help = "Examples:\n  pipeline plan manifests/quickstart.toml\n  \
         pipeline plan manifests/quickstart.toml --set stages.train.learning_rate=6e-4 --json")]
-    Plan(PlanArguments),
+    Plan(plan::PlanArguments),
     /// Say why a stage is stale: the settings and inputs that differ from its last build, old and new.
     #[command(override_usage = "pipeline why [OPTIONS] [MANIFEST] <STAGE>")]
     #[command(after_help = "Example: pipeline why manifests/quickstart.toml train")]
@@ -37,20 +39,59 @@ pub enum Command {
     #[command(override_usage = "pipeline show [OPTIONS] [MANIFEST] <STAGE[.OUTPUT]>")]
     #[command(after_help = "Examples:\n  pipeline show manifests/quickstart.toml dedup\n  \
         pipeline show manifests/quickstart.toml split.valid --json")]
-    Show(ShowArguments),
+    Show(StageArguments),
     /// Copy a stage's output out of the store as plain files.
     #[command(override_usage = "pipeline export [OPTIONS] [MANIFEST] <STAGE[.OUTPUT]> <DIR>")]
     #[command(after_help = "Examples:\n  pipeline export manifests/quickstart.toml train model/\n  \
         pipeline export manifests/quickstart.toml split.train train/ --format jsonl")]
-    Export(ExportArguments),
+    Export(export::ExportArguments),
+    /// List, check and clear the store.
+    #[command(after_help = "Examples:\n  pipeline cache ls\n  pipeline cache verify --repair\n  \
+        pipeline cache gc --keep-size 50GiB --dry-run")]
+    Cache(cache::CacheArguments),
+    /// Do a locked run again in an empty store, and compare every stage with it; exit code 3 where it differs.
+    #[command(after_help = "Examples:\n  pipeline reproduce cache/runs/quickstart/run.lock\n  \
+        pipeline reproduce manifests/quickstart.lock --until pack\n  \
+        pipeline reproduce cache/runs/quickstart/run.lock --only train --keep again/")]
+    Reproduce(reproduce::ReproduceArguments),
+    /// Compare two runs: what their manifests ask for, then what their stages gave.
+    #[command(after_help = "Examples:\n  pipeline diff quickstart.1 quickstart\n  \
+        pipeline diff published.lock cache/runs/quickstart/run.lock --json")]
+    Diff(diff::DiffArguments),
+    /// List the runs that a store remembers.
+    #[command(after_help = "Example: pipeline runs quickstart")]
+    Runs(runs::RunsArguments),
+    /// Say what is running on a store, by whom and since when, and what is not right with it.
+    #[command(after_help = "Example: pipeline status --json")]
+    Status(status::StatusArguments),
+    /// Show a past run again, as it was shown.
+    #[command(after_help = "Examples:\n  pipeline replay quickstart\n  pipeline replay quickstart.3 --json")]
+    Replay(replay::ReplayArguments),
+    /// Show what a stage said when it was last run: its progress, warnings and metrics.
+    #[command(after_help = "Examples:\n  pipeline logs quickstart train\n  pipeline logs quickstart.3 train --json")]
+    Logs(replay::LogsArguments),
+    /// Draw the graph of a manifest with the state of each stage.
+    #[command(after_help = "Examples:\n  pipeline graph manifests/quickstart.toml\n  \
+        pipeline graph manifests/quickstart.toml --format svg > quickstart.svg")]
+    Graph(graph::GraphArguments),
+    /// Query the tables of a manifest, each by its stage's name, with SQL.
+    #[command(after_help = "Examples:\n  pipeline sql manifests/quickstart.toml 'select license, count(*) from licensed group by 1'\n  \
+        pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet")]
+    Sql(sql::SqlArguments),
+    /// Print the completions of a shell.
+    #[command(after_help = "Example: pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// List the stage kinds, or one kind with its ports, settings, defaults and docs.
     #[command(
         after_help = "Examples:\n  pipeline stages\n  pipeline stages quality\n  pipeline stages --schema > schema.json"
     )]
-    Stages(StagesArguments),
+    Stages(stages::StagesArguments),
     /// Write a manifest that runs.
     #[command(after_help = "Example: pipeline init my-run.toml && pipeline run my-run.toml")]
-    Init(InitArguments),
+    Init(init::InitArguments),
 }
 
 /// Which manifest, with what changed.
@@ -67,32 +108,15 @@ pub struct Source {
     pub cache: Option<PathBuf>,
 }
 
-/// Arguments of `run`.
+/// What a run may use, and how it is shown.
 #[derive(Debug, Args)]
-pub struct RunArguments {
-    /// The manifest.
-    #[arg(default_value = "pipeline.toml")]
-    pub manifest: PathBuf,
-    #[command(flatten)]
-    pub source: Source,
-    /// Stop after this stage: run it and what it needs (repeatable).
-    #[arg(long, value_name = "STAGE")]
-    pub until: Vec<String>,
-    /// Run this stage even if its output is in the store (repeatable).
-    #[arg(long, value_name = "STAGE")]
-    pub force: Vec<String>,
+pub struct Execution {
     /// Stages that may run at the same time [default: as threads and memory allow].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// Threads for all stages together [default: `exec.threads`, else all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// After a failure, go on with every stage that does not need the failed one (the default).
-    #[arg(long, overrides_with = "fail_fast")]
-    pub keep_going: bool,
-    /// After a failure, start no further stage; those that run are finished.
-    #[arg(long, overrides_with = "keep_going")]
-    pub fail_fast: bool,
     /// Where tensors live: auto, cpu or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
@@ -100,25 +124,6 @@ pub struct RunArguments {
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
     /// Print the events, one JSON object a line, to standard output.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `plan`.
-#[derive(Debug, Args)]
-pub struct PlanArguments {
-    /// The manifest.
-    #[arg(default_value = "pipeline.toml")]
-    pub manifest: PathBuf,
-    #[command(flatten)]
-    pub source: Source,
-    /// Plan only this stage and what it needs (repeatable).
-    #[arg(long, value_name = "STAGE")]
-    pub until: Vec<String>,
-    /// Plan as if this stage were to run even if its output is in the store (repeatable).
-    #[arg(long, value_name = "STAGE")]
-    pub force: Vec<String>,
-    /// Print one JSON object: `stages`, an array of {name, kind, key, state, reasons}.
     #[arg(long)]
     pub json: bool,
 }
@@ -147,67 +152,8 @@ impl StageArguments {
     }
 }
 
-impl ExportArguments {
-    /// The manifest, the stage and the folder.
-    pub fn split(&self) -> Option<(PathBuf, &str, PathBuf)> {
-        match self.place.as_slice() {
-            [manifest, stage, folder] => Some((manifest.into(), stage, folder.into())),
-            [stage, folder] if !is_manifest(stage) => Some(("pipeline.toml".into(), stage, folder.into())),
-            _ => None,
-        }
-    }
-}
-
-fn is_manifest(text: &str) -> bool {
+/// Whether an argument names a manifest, not a stage.
+pub fn is_manifest(text: &str) -> bool {
     text.ends_with(".toml")
 }
 
-/// Arguments of `show`.
-#[derive(Debug, Args)]
-pub struct ShowArguments {
-    #[command(flatten)]
-    pub stage: StageArguments,
-}
-
-/// Arguments of `export`.
-#[derive(Debug, Args)]
-pub struct ExportArguments {
-    /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the folder to write (new or empty).
-    #[arg(value_name = "STAGE DIR", num_args = 2..=3, required = true)]
-    pub place: Vec<String>,
-    #[command(flatten)]
-    pub source: Source,
-    /// How tables are written.
-    #[arg(long, value_enum, default_value_t = TableFormat::Parquet)]
-    pub format: TableFormat,
-}
-
-/// How `export` writes tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum TableFormat {
-    /// One Parquet file a part, all columns.
-    Parquet,
-    /// One file of JSON lines a part, all columns.
-    Jsonl,
-}
-
-/// Arguments of `stages`.
-#[derive(Debug, Args)]
-pub struct StagesArguments {
-    /// One kind only.
-    pub kind: Option<String>,
-    /// Print JSON.
-    #[arg(long, conflicts_with = "schema")]
-    pub json: bool,
-    /// Print the JSON schema of a manifest.
-    #[arg(long, conflicts_with = "kind")]
-    pub schema: bool,
-}
-
-/// Arguments of `init`.
-#[derive(Debug, Args)]
-pub struct InitArguments {
-    /// Where to write it; an existing file is never overwritten.
-    #[arg(default_value = "pipeline.toml")]
-    pub path: PathBuf,
-}

@@ -7,16 +7,52 @@
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
 
 use contract::{InputTree, PortType, StageError};
 
 use super::CommandError;
-use super::arguments::{ExportArguments, TableFormat};
+use super::arguments::{Source, is_manifest};
 use super::output::{PortOutput, StageOutput};
 use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::store::Store;
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the folder to write (new or empty).
+    #[arg(value_name = "STAGE DIR", num_args = 2..=3, required = true)]
+    pub place: Vec<String>,
+    #[command(flatten)]
+    pub source: Source,
+    /// How tables are written.
+    #[arg(long, value_enum, default_value_t = TableFormat::Parquet)]
+    pub format: TableFormat,
+}
+
+/// How `export` writes tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    /// One Parquet file a part, all columns.
+    Parquet,
+    /// One file of JSON lines a part, all columns.
+    Jsonl,
+}
+
+impl ExportArguments {
+    /// The manifest, the stage and the folder.
+    pub fn split(&self) -> Option<(PathBuf, &str, PathBuf)> {
+        match self.place.as_slice() {
+            [manifest, stage, folder] => Some((manifest.into(), stage, folder.into())),
+            [stage, folder] if !is_manifest(stage) => Some(("pipeline.toml".into(), stage, folder.into())),
+            _ => None,
+        }
+    }
+}
 
 pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     let (manifest, place, destination) = arguments.split().ok_or_else(|| {

@@ -11,14 +11,16 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bytes of external files that a command has hashed.
 pub(super) struct Hashing {
+    what: &'static str,
     started: Instant,
     bytes: u64,
     bar: Option<ProgressBar>,
 }
 
 impl Hashing {
-    pub(super) fn start() -> Self {
-        Self { started: Instant::now(), bytes: 0, bar: None }
+    /// `what` is being done: "hashing source files".
+    pub(super) fn start(what: &'static str) -> Self {
+        Self { what, started: Instant::now(), bytes: 0, bar: None }
     }
 
     /// Counts a piece that was read.
@@ -29,17 +31,13 @@ impl Hashing {
             bar.set_style(ProgressStyle::default_spinner());
             // A bar is drawn on a terminal only.
             if bar.is_hidden() {
-                anstream::eprintln!("hashing source files, which no run has seen yet or which changed since");
+                anstream::eprintln!("{}", self.what);
             }
             self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {
             let rate = self.bytes as f64 / self.started.elapsed().as_secs_f64();
-            bar.set_message(format!(
-                "hashing source files: {}  {}/s",
-                figures::size(self.bytes),
-                figures::size(rate as u64)
-            ));
+            bar.set_message(format!("{}: {}  {}/s", self.what, figures::size(self.bytes), figures::size(rate as u64)));
             bar.tick();
         }
     }

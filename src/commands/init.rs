@@ -2,12 +2,22 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
 
 use super::CommandError;
-use super::arguments::InitArguments;
 use crate::exit::Exit;
 
 const QUICKSTART: &str = include_str!("../../manifests/quickstart.toml");
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Where to write it; an existing file is never overwritten.
+    #[arg(default_value = "pipeline.toml")]
+    pub path: PathBuf,
+}
 
 pub(super) fn run(arguments: &InitArguments) -> Result<Exit, CommandError> {
     let path = &arguments.path;

@@ -1,20 +1,29 @@
 //! Floor 5: the subcommands, one file each. Data goes to standard output, everything else to standard error.
 
 mod arguments;
+mod cache;
+mod diff;
 mod export;
+mod graph;
 mod hashing;
 mod init;
+mod locks;
 mod output;
 mod plan;
 mod project;
+mod replay;
+mod reproduce;
 mod run;
+mod runs;
 mod show;
+mod sql;
 mod stages;
+mod status;
 mod why;
 
 use std::fmt;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Exit;
@@ -31,6 +40,20 @@ pub fn main() -> Exit {
         Command::Why(arguments) => why::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Cache(arguments) => cache::run(&arguments),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Runs(arguments) => runs::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Logs(arguments) => replay::logs(&arguments),
+        Command::Graph(arguments) => graph::run(&arguments),
+        Command::Sql(arguments) => sql::run(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "pipeline", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
         Command::Stages(arguments) => stages::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
     };

@@ -1,15 +1,36 @@
 //! `pipeline plan`: what `run` would do, and why.
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::PlanArguments;
+use super::arguments::Source;
 use super::project::Project;
 use crate::exit::Exit;
 use crate::plan::{Plan, PlannedStage, Reason, State, range};
 use crate::store::Store;
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// The manifest.
+    #[arg(default_value = "pipeline.toml")]
+    pub manifest: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
+    /// Plan only this stage and what it needs (repeatable).
+    #[arg(long, value_name = "STAGE")]
+    pub until: Vec<String>,
+    /// Plan as if this stage were to run even if its output is in the store (repeatable).
+    #[arg(long, value_name = "STAGE")]
+    pub force: Vec<String>,
+    /// Print one JSON object: `stages`, an array of {name, kind, key, state, reasons}.
+    #[arg(long)]
+    pub json: bool,
+}
 
 pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;

@@ -29,12 +29,7 @@ impl Project {
         if !manifest.warnings.is_empty() {
             anstream::eprint!("{}", manifest.warnings);
         }
-        let cache = source
-            .cache
-            .clone()
-            .or_else(|| manifest.exec.cache.clone())
-            .or_else(|| std::env::var_os("PIPELINE_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from))
-            .unwrap_or_else(|| PathBuf::from("cache"));
+        let cache = cache_place(source.cache.clone(), manifest.exec.cache.clone());
         Ok(Self { manifest, graph, cache })
     }
 
@@ -64,7 +59,7 @@ impl Project {
         forced: &BTreeSet<StageName>,
     ) -> Result<Plan, CommandError> {
         let decider = Decider { manifest: &self.manifest, store, forced };
-        let mut hashing = Hashing::start();
+        let mut hashing = Hashing::start("hashing source files that no run has seen yet or that changed since");
         let hashed = |bytes| {
             hashing.add(bytes);
             true
@@ -85,4 +80,11 @@ impl Project {
         }
         Ok(self.graph.ancestors(&until))
     }
+}
+
+/// Where the store is: `--cache`, else `exec.cache` of the manifest, else `$PIPELINE_CACHE`, else `./cache`.
+pub(super) fn cache_place(flag: Option<PathBuf>, manifest: Option<PathBuf>) -> PathBuf {
+    flag.or(manifest)
+        .or_else(|| std::env::var_os("PIPELINE_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("cache"))
 }

@@ -1,57 +1,147 @@
 //! `pipeline run`: brings a manifest up to date.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
+use clap::Args;
 use contract::Cancel;
 
 use super::CommandError;
-use super::arguments::RunArguments;
+use super::arguments::{Execution, Source};
 use super::project::Project;
 use crate::events::{Mode, Renderers};
 use crate::exit::Exit;
+use crate::manifest::StageName;
 use crate::plan::Decider;
-use crate::run::{self, Budget, Options, Summary};
-use crate::store::Store;
+use crate::report::RunLock;
+use crate::report::run_lock::EndedRun;
+use crate::run::{self, Budget, Options, Outcome, Summary};
+use crate::store::{RunFolder, Store, StoreError};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The manifest.
+    #[arg(default_value = "pipeline.toml")]
+    pub manifest: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub execution: Execution,
+    /// Stop after this stage: run it and what it needs (repeatable).
+    #[arg(long, value_name = "STAGE")]
+    pub until: Vec<String>,
+    /// Run this stage even if its output is in the store (repeatable).
+    #[arg(long, value_name = "STAGE")]
+    pub force: Vec<String>,
+    /// Run this stage, or `all`, again and compare with what it gave before; exit code 3 where it differs (repeatable).
+    #[arg(long, value_name = "STAGE")]
+    pub check: Vec<String>,
+    /// After a failure, go on with every stage that does not need the failed one (the default).
+    #[arg(long, overrides_with = "fail_fast")]
+    pub keep_going: bool,
+    /// After a failure, start no further stage; those that run are finished.
+    #[arg(long, overrides_with = "keep_going")]
+    pub fail_fast: bool,
+}
 
 pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
-    let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
+    let wanted = project.wanted(&arguments.until)?;
+    let checked = match arguments.check.iter().any(|stage| stage == "all") {
+        true => wanted.clone(),
+        false => project.stages(&arguments.check)?,
+    };
+    let mut forced = project.stages(&arguments.force)?;
+    forced.extend(checked.iter().cloned());
     if let Some(stage) = forced.iter().find(|stage| !wanted.contains(*stage)) {
-        return Err(CommandError::usage(format!("--force {stage}: no stage named by --until needs it")));
+        return Err(CommandError::usage(format!("'{stage}' is forced or checked, and no stage of --until needs it")));
     }
-    let budget = budget(arguments, &project);
+    let budget = budget(&arguments.execution, &project, &wanted)?;
+    let store = Store::open(&project.cache)?;
+    let cancel = stop_on_signals()?;
+    let started = SystemTime::now();
+    let folder = store.start_run(&project.manifest.name)?;
+    let mode = Mode::choose(arguments.execution.json, arguments.execution.quiet);
+    let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
+    store.show_newest(&folder, EVENTS)?;
+    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
+    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events: renderers.sender() };
+    let outcome = run::run(decider, &project.graph, &options);
+    renderers.finish();
+    let outcome = outcome?;
+    let ended = EndedRun {
+        folder: &folder,
+        manifest: &project.manifest,
+        graph: &project.graph,
+        outcome: &outcome,
+        budget: &budget,
+        started,
+    };
+    if let Err(error) = lock(&ended, &store, &folder) {
+        anstream::eprintln!("warning: the run is not written down: {error}");
+    }
+    Ok(match exit(outcome.summary) {
+        Exit::Done => tell_checks(&outcome, &checked),
+        exit => exit,
+    })
+}
+
+/// The events of a run, in its folder.
+pub(super) const EVENTS: &str = "events.jsonl";
+/// The run written down, in its folder.
+pub(super) const LOCK: &str = "run.lock";
+
+fn lock(run: &EndedRun<'_>, store: &Store, folder: &RunFolder) -> Result<(), StoreError> {
+    store.write_run_file(folder, LOCK, &RunLock::of(run, store)?.encode())
+}
+
+/// Says what came of the stages that were to be checked.
+fn tell_checks(outcome: &Outcome, checked: &BTreeSet<StageName>) -> Exit {
+    let mut exit = Exit::Done;
+    for name in checked {
+        let Some(stage) = outcome.stages.get(name) else { continue };
+        let key = stage.record.key.short();
+        let text = match (stage.differs, stage.earlier) {
+            (true, _) => {
+                exit = Exit::Differs;
+                format!("{name}: DIFFERENT from the earlier build of key {key}")
+            }
+            (false, 0) => format!("{name}: built for the first time, nothing to compare with (key {key})"),
+            (false, _) => format!("{name}: identical to the earlier build of key {key}"),
+        };
+        anstream::eprintln!("{text}");
+    }
+    exit
+}
+
+/// The command line, else `[exec]`, else the machine. A device that a wanted stage needs must be there.
+pub(super) fn budget(
+    execution: &Execution,
+    project: &Project,
+    wanted: &BTreeSet<StageName>,
+) -> Result<Budget, CommandError> {
+    let (exec, machine) = (&project.manifest.exec, Budget::of_this_machine());
+    let threads = execution.threads.or(exec.threads).map_or(machine.threads, usize::from);
+    let budget = Budget {
+        threads,
+        memory: exec.memory.map_or(machine.memory, |size| size.0),
+        jobs: execution.jobs.or(exec.jobs).map_or(threads, usize::from),
+        device: execution.device.or(exec.device).unwrap_or(machine.device),
+    };
     if wanted.iter().any(|stage| project.manifest.stages[stage].stage.needs().gpu) {
         // Before hours of data stages, not after.
         model::device::resolve(budget.device)
             .map_err(|error| CommandError::usage(error.to_string()).hint("--device cpu"))?;
     }
-    let store = Store::open(&project.cache)?;
-    let cancel = stop_on_signals()?;
-    let record = store.events_path(&project.manifest.name)?;
-    let renderers = Renderers::start(Mode::choose(arguments.json, arguments.quiet), Some(&record));
-    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
-    let events = renderers.sender();
-    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events };
-    let summary = run::run(decider, &project.graph, &options);
-    renderers.finish();
-    Ok(exit(summary?))
-}
-
-/// The command line, else `[exec]`, else the machine.
-fn budget(arguments: &RunArguments, project: &Project) -> Budget {
-    let (exec, machine) = (&project.manifest.exec, Budget::of_this_machine());
-    let threads = arguments.threads.or(exec.threads).map_or(machine.threads, usize::from);
-    Budget {
-        threads,
-        memory: exec.memory.map_or(machine.memory, |size| size.0),
-        jobs: arguments.jobs.or(exec.jobs).map_or(threads, usize::from),
-        device: arguments.device.or(exec.device).unwrap_or(machine.device),
-    }
+    Ok(budget)
 }
 
 /// The first Ctrl-C or termination signal asks the stages to stop; the second ends the program at once.
-fn stop_on_signals() -> Result<Cancel, CommandError> {
+pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
     let cancel = Cancel::default();
     let (flag, second) = (cancel.clone(), AtomicBool::new(false));
     ctrlc::set_handler(move || {
@@ -65,7 +155,8 @@ fn stop_on_signals() -> Result<Cancel, CommandError> {
     Ok(cancel)
 }
 
-fn exit(summary: Summary) -> Exit {
+/// How the program ends for how a run ended.
+pub(super) fn exit(summary: Summary) -> Exit {
     match summary {
         Summary { interrupted: true, .. } => Exit::Interrupted,
         Summary { store_failed: true, .. } => Exit::StoreDamaged,

@@ -8,7 +8,7 @@ use contract::{InputTree, PortType};
 use serde_json::{Value, json};
 
 use super::CommandError;
-use super::arguments::ShowArguments;
+use super::arguments::StageArguments;
 use super::output::{PortOutput, StageOutput};
 use super::project::Project;
 use crate::events::figures;
@@ -20,16 +20,15 @@ const TEXT: usize = 8 << 10;
 /// Characters of a value of a sample row that are shown.
 const CELL: usize = 60;
 
-pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, CommandError> {
+pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let (path, place) = arguments
-        .stage
         .split()
         .ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
-    let project = Project::load(&path, &arguments.stage.source)?;
+    let project = Project::load(&path, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
     let output = StageOutput::find(&project, &store, place)?;
     let mut out = anstream::stdout().lock();
-    if arguments.stage.json {
+    if arguments.json {
         let ports = output.ports.iter().map(|port| Ok((port.name.clone(), as_json(port)?)));
         let ports = ports.collect::<Result<BTreeMap<_, _>, CommandError>>()?;
         let StageOutput { stage, kind, key, stale, .. } = &output;

@@ -2,14 +2,27 @@
 
 use std::io::Write;
 
+use clap::Args;
 use contract::{Class, Kind};
 use serde_json::{Value, json};
 
 use super::CommandError;
-use super::arguments::StagesArguments;
 use crate::exit::Exit;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
+
+/// Arguments of `stages`.
+#[derive(Debug, Args)]
+pub struct StagesArguments {
+    /// One kind only.
+    pub kind: Option<String>,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "schema")]
+    pub json: bool,
+    /// Print the JSON schema of a manifest.
+    #[arg(long, conflicts_with = "kind")]
+    pub schema: bool,
+}
 
 pub(super) fn run(arguments: &StagesArguments) -> Result<Exit, CommandError> {
     let kinds = kinds();

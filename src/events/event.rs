@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use contract::progress::Sample;
 use contract::{Digest, Note};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An event with its time: what `--json` prints and `events.jsonl` keeps, one object a line:
 /// `{"at":1.25,"event":"stage-started","stage":"train",...}`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     /// Seconds since the run started.
     pub at: f64,
@@ -18,7 +18,7 @@ pub struct Stamped {
 }
 
 /// Something that happened. Every field is there in every event of its kind; one without a value is `null`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The first event.
@@ -129,8 +129,26 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The stage that it is about, if it is about one.
+    pub fn stage(&self) -> Option<&str> {
+        match self {
+            Self::StagePlanned { stage, .. }
+            | Self::StageStarted { stage, .. }
+            | Self::StageWaiting { stage, .. }
+            | Self::StageProgress { stage, .. }
+            | Self::StageNote { stage, .. }
+            | Self::StageFinished { stage, .. }
+            | Self::StageCached { stage, .. }
+            | Self::StageFailed { stage, .. }
+            | Self::StageSkipped { stage, .. } => Some(stage),
+            Self::RunStarted { .. } | Self::RunFinished { .. } => None,
+        }
+    }
+}
+
 /// What is to be done with a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlannedState {
     /// Its output is in the store.
@@ -142,7 +160,7 @@ pub enum PlannedState {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunStatus {
     /// Everything asked for is done.
@@ -154,7 +172,7 @@ pub enum RunStatus {
 }
 
 /// What an output port holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputSummary {
     /// The digest of its tree.
     pub digest: Digest,

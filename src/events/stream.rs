@@ -1,6 +1,6 @@
 //! From whoever runs stages to the renderers.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -47,7 +47,8 @@ impl Mode {
         }
     }
 
-    fn renderer(self) -> Box<dyn Renderer> {
+    /// What shows a run so.
+    pub fn renderer(self) -> Box<dyn Renderer> {
         match self {
             Self::Bars => Box::new(Bars::new()),
             Self::Plain => Box::new(Plain::new(anstream::stderr())),
@@ -86,13 +87,12 @@ pub struct Renderers {
 }
 
 impl Renderers {
-    /// Shows a run in this mode, from now on, and keeps its events in `record`, a file that is replaced: two runs of one
-    /// name at the same time each write a file of their own, and the later one has the name. A file that cannot be made
-    /// or written is reported to the log, and the run goes on.
+    /// Shows a run in this mode, from now on, and keeps its events in `record`, a new file. A file that cannot be made or
+    /// written is reported to the log, and the run goes on.
     pub fn start(mode: Mode, record: Option<&Path>) -> Self {
         let mut renderers = vec![mode.renderer()];
         if let Some(path) = record {
-            match replace(path) {
+            match File::create_new(path) {
                 Ok(file) => renderers.push(Box::new(Json::new(BufWriter::new(file)))),
                 Err(error) => tracing::warn!(path = %path.display(), %error, "events are not recorded"),
             }
@@ -124,14 +124,6 @@ impl Drop for Renderers {
         // A renderer that panicked has shown what it could.
         let _ = self.thread.take().map(JoinHandle::join);
     }
-}
-
-/// A new file at `path`, whoever still writes to the one that had the name.
-fn replace(path: &Path) -> io::Result<File> {
-    let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
-    let file = File::create(&fresh)?;
-    fs::rename(&fresh, path)?;
-    Ok(file)
 }
 
 fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {

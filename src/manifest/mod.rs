@@ -62,6 +62,7 @@ mod name;
 mod place;
 mod read;
 mod render;
+mod resolved;
 mod schema;
 mod section;
 mod set;

@@ -39,6 +39,8 @@ pub struct Keyed {
     pub key: Key,
     /// The key written out.
     pub record: KeyRecord,
+    /// The tree that each input port reads.
+    pub inputs: BTreeMap<String, Digest>,
     /// The files outside the store that it read.
     pub sources: SourceSnapshot,
 }
@@ -99,7 +101,7 @@ impl<'a> Decider<'a> {
             inputs,
             sources: &digests,
         };
-        Keyed { key: input.key(), record: input.record(), sources }
+        Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources }
     }
 
     /// What the last build of this stage of this run differs in from `record`; `NeverBuilt` when there was none.

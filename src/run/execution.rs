@@ -71,8 +71,14 @@ pub(super) struct Ready {
 /// A stage with an output.
 #[derive(Debug)]
 pub(super) struct Built {
-    pub(super) outputs: BTreeMap<String, Digest>,
+    /// The build that is used from now on.
+    pub(super) record: Record,
+    /// How long this one took, in seconds.
     pub(super) seconds: f64,
+    /// It gave other bytes than the build that is used.
+    pub(super) differs: bool,
+    /// Builds of its key before it.
+    pub(super) earlier: usize,
     /// The ports that hold what they held after the stage's last build.
     pub(super) unchanged: Vec<String>,
 }
@@ -151,19 +157,24 @@ impl Shared<'_> {
             key: keyed.key.digest(),
             kind: stage.kind.name.to_owned(),
             revision: stage.kind.revision,
+            stage: stage.name.to_string(),
+            run: self.manifest.name.clone(),
             outputs: outputs.clone(),
             key_record: keyed.record.to_value(),
             started: milliseconds(started),
             seconds,
             cpu_seconds: usage.cpu_seconds,
             peak_memory: usage.peak_memory,
+            metrics: finite(progress.metrics()),
             threads: resources.threads,
             device: resources.device,
             machine: Machine::this(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.store.record(&record)?;
-        let outputs = self.first_build(stage, keyed, outputs, progress)?;
+        let (record, earlier) = self.first_build(stage, record, progress)?;
+        let differs = record.outputs != outputs;
+        let outputs = record.outputs.clone();
         self.lease.hold(outputs.values())?;
         drop(gate);
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
@@ -175,7 +186,7 @@ impl Shared<'_> {
         if let Err(error) = shown {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
-        Ok(Built { outputs, seconds, unchanged })
+        Ok(Built { record, seconds, differs, earlier, unchanged })
     }
 
     /// Does `find` and leases the trees that it found, so that they stay until the run ends.
@@ -201,26 +212,27 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// The output that is used: that of the first whole build of the key. A build that gave other bytes is reported.
+    /// The build that is used: the first whole one of the key; and how many there were before. One that gave other bytes
+    /// is reported.
     fn first_build(
         &self,
         stage: &StageDeclaration,
-        keyed: &Keyed,
-        outputs: BTreeMap<String, Digest>,
+        record: Record,
         progress: &Progress,
-    ) -> Result<BTreeMap<String, Digest>, Failure> {
-        match self.store.lookup(keyed.key.digest())? {
-            Lookup::Hit(hit) if hit.record.outputs != outputs => {
+    ) -> Result<(Record, usize), Failure> {
+        match self.store.lookup(record.key)? {
+            Lookup::Hit(hit) if hit.record.outputs != record.outputs => {
                 progress.warn(format!(
                     "{} is not deterministic here: {} builds of key {} gave {} different outputs; the first stays in use",
                     stage.name,
                     hit.builds,
-                    keyed.key.short(),
+                    record.key.short(),
                     hit.distinct
                 ));
-                Ok(hit.record.outputs)
+                Ok((hit.record, hit.builds - 1))
             }
-            _ => Ok(outputs),
+            Lookup::Hit(hit) => Ok((hit.record, hit.builds - 1)),
+            Lookup::Miss | Lookup::Damaged(_) => Ok((record, 0)),
         }
     }
 
@@ -256,6 +268,12 @@ pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, 
             .hint("this is a bug; PIPELINE_LOG=error shows where, please report it")
             .into())
     })
+}
+
+/// The values that a record can hold.
+fn finite(mut metrics: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    metrics.retain(|_, value| value.is_finite());
+    metrics
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

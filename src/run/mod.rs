@@ -22,15 +22,17 @@ pub mod resources;
 mod scheduler;
 mod usage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::Cancel;
 
 pub use resources::Budget;
 pub use scheduler::run;
 
-use crate::events::EventSender;
+use crate::events::{EventSender, RunStatus};
 use crate::manifest::StageName;
+use crate::plan::Keyed;
+use crate::store::Record;
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -47,7 +49,31 @@ pub struct Options {
     pub events: EventSender,
 }
 
-/// What became of a run.
+/// What became of a run, stage by stage.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// In figures.
+    pub summary: Summary,
+    /// The stages that have an output.
+    pub stages: BTreeMap<StageName, StageOutcome>,
+}
+
+/// A stage that has an output.
+#[derive(Debug, Clone)]
+pub struct StageOutcome {
+    /// Its key, with what went into it.
+    pub keyed: Keyed,
+    /// The build that is used.
+    pub record: Record,
+    /// Whether it ran; else its output was in the store.
+    pub ran: bool,
+    /// Whether it ran and gave other bytes than the build that is used.
+    pub differs: bool,
+    /// Builds of its key before this run.
+    pub earlier: usize,
+}
+
+/// What became of a run, in figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
     /// Stages that ran to their end.
@@ -62,4 +88,15 @@ pub struct Summary {
     pub interrupted: bool,
     /// Whether the store, not a stage, was the cause of a failure.
     pub store_failed: bool,
+}
+
+impl Summary {
+    /// How the run ended.
+    pub const fn status(&self) -> RunStatus {
+        match self {
+            Self { interrupted: true, .. } => RunStatus::Interrupted,
+            Self { failed: 0, skipped: 0, .. } => RunStatus::Done,
+            _ => RunStatus::Failed,
+        }
+    }
 }

@@ -15,8 +15,8 @@ use contract::{Digest, Note, Progress, StageError, Unit};
 use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::resources::{Pools, Share};
 use super::usage::Meter;
-use super::{Options, Summary};
-use crate::events::{Event, RunStatus};
+use super::{Options, Outcome, StageOutcome, Summary};
+use crate::events::Event;
 use crate::graph::Graph;
 use crate::manifest::{StageDeclaration, StageName};
 use crate::plan::{Decider, Decision, Keyed, Reason};
@@ -45,7 +45,7 @@ enum State {
 enum Message {
     Cached(StageName, Keyed, Box<Hit>),
     Ready(StageName, Box<Ready>),
-    Built(StageName, Built),
+    Built(StageName, Keyed, Built),
     Failed(StageName, Failure),
 }
 
@@ -57,7 +57,7 @@ struct Scheduler<'scope, 'a: 'scope> {
     order: Vec<StageName>,
     states: BTreeMap<StageName, State>,
     pools: Pools,
-    summary: Summary,
+    outcome: Outcome,
     sender: Sender<Message>,
 }
 
@@ -65,7 +65,7 @@ struct Scheduler<'scope, 'a: 'scope> {
 ///
 /// # Errors
 /// When the store cannot be written at all. What goes wrong with one stage is told as its failure.
-pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> Result<Summary, StoreError> {
+pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> Result<Outcome, StoreError> {
     let lease = decider.store.lease(&decider.manifest.name)?;
     let order: Vec<_> = graph.order().iter().filter(|name| options.wanted.contains(*name)).cloned().collect();
     let started = Instant::now();
@@ -82,27 +82,23 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         meter: &meter,
         lease: &lease,
     };
-    let summary = std::thread::scope(|scope| {
+    let outcome = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let states = order.iter().map(|name| (name.clone(), State::Blocked)).collect();
         let pools = Pools::new(options.budget);
-        let summary = Summary::default();
-        let scheduler = Scheduler { scope, decider, shared, options, order, states, pools, summary, sender };
+        let outcome = Outcome::default();
+        let scheduler = Scheduler { scope, decider, shared, options, order, states, pools, outcome, sender };
         scheduler.run(&receiver)
     });
-    let status = match summary {
-        Summary { interrupted: true, .. } => RunStatus::Interrupted,
-        Summary { failed: 0, skipped: 0, .. } => RunStatus::Done,
-        _ => RunStatus::Failed,
-    };
-    let Summary { ran, cached, failed, skipped, .. } = summary;
+    let status = outcome.summary.status();
+    let Summary { ran, cached, failed, skipped, .. } = outcome.summary;
     let seconds = started.elapsed().as_secs_f64();
     options.events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
-    Ok(summary)
+    Ok(outcome)
 }
 
 impl<'scope, 'a> Scheduler<'scope, 'a> {
-    fn run(mut self, receiver: &Receiver<Message>) -> Summary {
+    fn run(mut self, receiver: &Receiver<Message>) -> Outcome {
         loop {
             self.advance();
             if !self.states.values().any(|state| matches!(state, State::Deciding | State::Running { .. })) {
@@ -119,14 +115,14 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             self.sample();
         }
-        self.summary.interrupted =
-            self.options.cancel.is_set() && self.summary.ran + self.summary.cached < self.order.len();
-        self.summary
+        let summary = &mut self.outcome.summary;
+        summary.interrupted = self.options.cancel.is_set() && summary.ran + summary.cached < self.order.len();
+        self.outcome
     }
 
     /// Decides what is unblocked and starts what is ready, until nothing more can be done now.
     fn advance(&mut self) {
-        if self.options.cancel.is_set() || (self.options.fail_fast && self.summary.failed > 0) {
+        if self.options.cancel.is_set() || (self.options.fail_fast && self.outcome.summary.failed > 0) {
             let because = if self.options.cancel.is_set() { "the run was interrupted" } else { "another stage failed" };
             for name in self.names(|state| matches!(state, State::Blocked | State::Ready(_))) {
                 self.skip(&name, because.to_owned());
@@ -200,7 +196,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.scope.spawn(move || {
             let built = caught(|| shared.execute(stage, &ready, share.resources, &progress));
             let message = match built {
-                Ok(built) => Message::Built(stage.name.clone(), built),
+                Ok(built) => Message::Built(stage.name.clone(), ready.keyed.clone(), built),
                 Err(failure) => Message::Failed(stage.name.clone(), failure),
             };
             // The lock of the key ends before anyone is told that it is built.
@@ -212,14 +208,14 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn take(&mut self, message: Message) {
         match message {
             Message::Ready(name, ready) => drop(self.states.insert(name, State::Ready(ready))),
-            Message::Cached(name, keyed, hit) => self.cached(&name, &keyed, *hit),
-            Message::Built(name, built) => self.built(&name, built),
+            Message::Cached(name, keyed, hit) => self.cached(&name, keyed, *hit),
+            Message::Built(name, keyed, built) => self.built(&name, keyed, built),
             Message::Failed(name, failure) => self.failed(&name, failure),
         }
     }
 
-    fn cached(&mut self, name: &StageName, keyed: &Keyed, hit: Hit) {
-        self.summary.cached += 1;
+    fn cached(&mut self, name: &StageName, keyed: Keyed, hit: Hit) {
+        self.outcome.summary.cached += 1;
         if hit.distinct > 1 {
             let Hit { builds, distinct, .. } = hit;
             self.warn(
@@ -230,24 +226,29 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         for damage in &hit.damage {
             self.warn(name, format!("an earlier build is damaged: {damage}"));
         }
-        let outputs = hit.record.outputs;
-        let summaries = self.shared.summaries(&outputs).unwrap_or_default();
+        let outputs = self.shared.summaries(&hit.record.outputs).unwrap_or_default();
         let (stage, key) = (name.to_string(), keyed.key.digest());
-        self.options.events.send(Event::StageCached { stage, key, outputs: summaries });
-        self.states.insert(name.clone(), State::Done(outputs));
+        self.options.events.send(Event::StageCached { stage, key, outputs });
+        let stage = StageOutcome { keyed, record: hit.record, ran: false, differs: false, earlier: hit.builds };
+        self.done(name, stage);
     }
 
     fn warn(&self, name: &StageName, text: String) {
         self.options.events.send(Event::StageNote { stage: name.to_string(), note: Note::Warning { text } });
     }
 
-    fn built(&mut self, name: &StageName, built: Built) {
+    fn built(&mut self, name: &StageName, keyed: Keyed, built: Built) {
         self.release(name);
-        self.summary.ran += 1;
-        let outputs = self.shared.summaries(&built.outputs).unwrap_or_default();
-        let Built { seconds, unchanged, .. } = built;
+        self.outcome.summary.ran += 1;
+        let Built { record, seconds, differs, earlier, unchanged } = built;
+        let outputs = self.shared.summaries(&record.outputs).unwrap_or_default();
         self.options.events.send(Event::StageFinished { stage: name.to_string(), outputs, seconds, unchanged });
-        self.states.insert(name.clone(), State::Done(built.outputs));
+        self.done(name, StageOutcome { keyed, record, ran: true, differs, earlier });
+    }
+
+    fn done(&mut self, name: &StageName, stage: StageOutcome) {
+        self.states.insert(name.clone(), State::Done(stage.record.outputs.clone()));
+        self.outcome.stages.insert(name.clone(), stage);
     }
 
     fn failed(&mut self, name: &StageName, failure: Failure) {
@@ -263,18 +264,18 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 Event::StageFailed { stage, message: failure.message, place, hint: failure.hint }
             }
             Failure::Store(error) => {
-                self.summary.store_failed |= !error.is_external();
+                self.outcome.summary.store_failed |= !error.is_external();
                 let hint = error.hint().map(str::to_owned);
                 Event::StageFailed { stage, message: error.to_string(), place: None, hint }
             }
         };
-        self.summary.failed += 1;
+        self.outcome.summary.failed += 1;
         self.options.events.send(event);
         self.states.insert(name.clone(), State::Ended);
     }
 
     fn skip(&mut self, name: &StageName, because: String) {
-        self.summary.skipped += 1;
+        self.outcome.summary.skipped += 1;
         self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
         self.states.insert(name.clone(), State::Ended);
     }

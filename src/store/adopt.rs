@@ -67,7 +67,7 @@ impl Store {
         Ok(true)
     }
 
-    fn write_tree(&self, tree: &Tree) -> Result<Digest> {
+    pub(super) fn write_tree(&self, tree: &Tree) -> Result<Digest> {
         let digest = tree.digest();
         let path = self.layout().tree(digest);
         if let Some(folder) = path.parent() {

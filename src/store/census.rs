@@ -42,7 +42,9 @@ pub struct Totals {
 impl Totals {
     /// Of these sizes.
     pub fn of(sizes: impl IntoIterator<Item = u64>) -> Self {
-        sizes.into_iter().fold(Self::default(), |Self { count, bytes }, size| Self { count: count + 1, bytes: bytes + size })
+        sizes
+            .into_iter()
+            .fold(Self::default(), |Self { count, bytes }, size| Self { count: count + 1, bytes: bytes + size })
     }
 }
 
@@ -79,11 +81,8 @@ impl Store {
             }
         }
         census.blobs = self.objects("blobs")?;
-        for run in names(&self.layout().folder("runs"))? {
-            let stages = names(&self.layout().folder("runs").join(&run).join(".stages"))?;
-            let stages = stages.iter().filter_map(|name| name.strip_suffix(".json"));
-            let last = |stage: &str| Some((stage.to_owned(), self.last_build(&run, stage).ok()??));
-            let stages: BTreeMap<_, _> = stages.filter_map(last).collect();
+        for run in self.run_names()? {
+            let stages = self.last_builds(&run)?;
             census.runs.insert(run, stages);
         }
         for name in names(&self.layout().folder("work"))? {
@@ -115,7 +114,7 @@ impl Store {
 }
 
 /// The names in a folder, sorted; none where there is no folder. Names that are no text are nobody's.
-fn names(folder: &Path) -> Result<Vec<String>> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {

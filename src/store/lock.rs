@@ -14,6 +14,7 @@ use contract::{Cancel, Digest};
 use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
+use super::census::names;
 use super::error::{Result, StoreError};
 use super::record::milliseconds;
 use super::{Store, write};
@@ -42,16 +43,28 @@ impl HolderInfo {
     }
 }
 
+impl HolderInfo {
+    /// `pid 4121 on build-2, for 0:12:41`.
+    pub fn process(&self) -> String {
+        format!("{}, {}", self.who(), self.age())
+    }
+
+    fn who(&self) -> String {
+        let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        format!("pid {}{host}", self.pid)
+    }
+
+    fn age(&self) -> String {
+        let seconds = milliseconds(SystemTime::now()).saturating_sub(self.since) / 1000;
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!("for {hours}:{minutes:02}:{seconds:02}")
+    }
+}
+
 /// `pid 4121 on build-2, stage train, for 0:12:41`.
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {}", self.pid)?;
-        if let Some(host) = &self.host {
-            write!(f, " on {host}")?;
-        }
-        let seconds = milliseconds(SystemTime::now()).saturating_sub(self.since) / 1000;
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        write!(f, ", stage {}, for {hours}:{minutes:02}:{seconds:02}", self.stage)
+        write!(f, "{}, stage {}, {}", self.who(), self.stage, self.age())
     }
 }
 
@@ -170,6 +183,19 @@ impl Store {
             Err(TryLockError::WouldBlock) => Ok(read_holder(&mut file)),
             _ => Ok(None),
         }
+    }
+
+    /// Every key that is being built now, with who builds it. Writes nothing.
+    ///
+    /// # Errors
+    /// When the folder of locks cannot be read.
+    pub fn holders(&self) -> Result<Vec<(Digest, HolderInfo)>> {
+        let mut holders = Vec::new();
+        for name in names(&self.layout().folder("locks"))? {
+            let Ok(key) = name.parse::<Digest>() else { continue };
+            holders.extend(self.holder(key)?.map(|holder| (key, holder)));
+        }
+        Ok(holders)
     }
 
     /// The folders in which the holder of a key's lock works; staging is emptied.

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use contract::Digest;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Damage, Fault, Object, Result, StoreError};
@@ -66,7 +67,45 @@ impl Builds {
     }
 }
 
+/// A key whose builds gave different outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LedgerEntry {
+    /// The key.
+    pub key: Digest,
+    /// The stage kind.
+    pub kind: String,
+    /// The run that built it first.
+    pub run: String,
+    /// What that run called the stage.
+    pub stage: String,
+    /// Builds on record.
+    pub builds: usize,
+    /// Different outputs among them.
+    pub distinct: usize,
+}
+
 impl Store {
+    /// The determinism ledger: every key whose builds gave different outputs.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn ledger(&self) -> Result<Vec<LedgerEntry>> {
+        let mut ledger = Vec::new();
+        for key in self.keys()? {
+            // Most keys were built once: their record need not be read.
+            if self.record_files(key)?.len() < 2 {
+                continue;
+            }
+            let builds = self.builds(key)?;
+            let (distinct, count) = (builds.distinct(), builds.records.len());
+            if let Some(first) = builds.records.into_values().next().filter(|_| distinct > 1) {
+                let Record { kind, run, stage, .. } = first;
+                ledger.push(LedgerEntry { key, kind, run, stage, builds: count, distinct });
+            }
+        }
+        Ok(ledger)
+    }
+
     /// What the key gave. Reads the key's records and trees, and a `stat` of each blob; a blob whose seal does not hold
     /// is hashed.
     ///

@@ -8,7 +8,7 @@
 //! records/<key>/<n>.json   what the n-th build of that key gave; all builds are kept
 //! work/<key>/scratch/      owned by whoever builds the key; survives a crash
 //! work/<key>/staging/      the output of the build under way; emptied before each
-//! runs/<run>/              events.jsonl, and each stage's outputs by name as links to blobs
+//! runs/<run>/              the history of that name: events, locks; each stage's outputs by name as links to blobs
 //! locks/<key>              one lock of the operating system a key
 //! leases/                  what running processes use, so that nothing of it is removed
 //! stat/blobs, stat/sources what `stat` said of files whose digest is known
@@ -27,7 +27,9 @@
 
 mod adopt;
 mod census;
+mod copy;
 mod error;
+mod gc;
 mod hashing;
 mod index;
 mod keys;
@@ -51,12 +53,13 @@ use std::time::Duration;
 pub use census::{Census, Totals};
 pub use contract::Staged;
 pub use error::{Damage, Fault, Object, Result, StoreError};
+pub use gc::{Removals, RemovedBuild, Wish};
 pub use layout::{Layout, file_name};
 pub use lease::{Gate, Lease, LeaseInfo};
 pub use lock::{HolderInfo, KeyLock, Lock, Work};
-pub use lookup::{Builds, Hit, Lookup};
+pub use lookup::{Builds, Hit, LedgerEntry, Lookup};
 pub use record::{Machine, Record, milliseconds};
-pub use runs::LastBuild;
+pub use runs::{LastBuild, RunFolder};
 pub use sources::SourceSnapshot;
 pub use verify::Verdict;
 

@@ -19,6 +19,12 @@ pub struct Record {
     pub kind: String,
     /// The kind's revision.
     pub revision: u32,
+    /// What the manifest called the stage, and the run, when it was built: for people, and not in the key.
+    #[serde(default)]
+    pub stage: String,
+    /// See [`Record::stage`].
+    #[serde(default)]
+    pub run: String,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
     /// The key written out, as the key's own type serialises it.
@@ -33,6 +39,9 @@ pub struct Record {
     /// Most memory that the process held while it ran, in bytes, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// The last value of each series that it gave: `loss/train`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
     /// Threads that it was given.
     pub threads: usize,
     /// Where its tensors lived.
@@ -70,6 +79,9 @@ pub struct Machine {
     pub os: String,
     /// Instruction set.
     pub arch: String,
+    /// The processor's model, where the system says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
     /// Cores that the process may use.
     pub cores: usize,
 }
@@ -80,9 +92,17 @@ impl Machine {
         Self {
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
+            cpu: cpu(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
     }
+}
+
+/// The processor's model (Linux: `/proc/cpuinfo`).
+fn cpu() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// Milliseconds from 1970 to `time`; 0 for an earlier one.

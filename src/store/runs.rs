@@ -1,4 +1,13 @@
-//! A run's folder, `runs/<run>/`: its events, what each stage gave last, and the outputs by name.
+//! A run's folder, `runs/<run>/`: the history of the runs of that name, what each stage gave last, and the outputs by
+//! name.
+//!
+//! ```text
+//! .history/0003/        one folder a run: events.jsonl, and run.lock when it ended
+//! events.jsonl          link to that of the newest run
+//! run.lock              link to that of the newest run that ended
+//! .stages/<stage>.json  what the stage gave last
+//! <stage>/<port>/       its output by name
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{Result, StoreError};
+use super::census::names;
 use super::layout::file_name;
 use super::lock::remove_folder;
 use super::{Store, write};
@@ -25,16 +35,102 @@ pub struct LastBuild {
     pub outputs: BTreeMap<String, Digest>,
 }
 
+/// The folder of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    /// The run's name.
+    pub run: String,
+    /// Which run of that name: 1 is the first.
+    pub number: u32,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+const HISTORY: &str = ".history";
+const STAGES: &str = ".stages";
+
 impl Store {
-    /// `runs/<run>/events.jsonl`; the folder is made.
+    /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now.
     ///
     /// # Errors
     /// When the name cannot be a file name or the folder cannot be made.
-    pub fn events_path(&self, run: &str) -> Result<PathBuf> {
+    pub fn start_run(&self, run: &str) -> Result<RunFolder> {
         self.writable()?;
-        let folder = self.layout().run(run)?;
-        write::make_folder(&folder)?;
-        Ok(folder.join("events.jsonl"))
+        let history = self.layout().run(run)?.join(HISTORY);
+        write::make_folder(&history)?;
+        let mut number = self.run_numbers(run)?.last().map_or(1, |last| last + 1);
+        loop {
+            let folder = RunFolder { run: run.to_owned(), number, path: history.join(format!("{number:04}")) };
+            match fs::create_dir(&folder.path) {
+                Ok(()) => return Ok(folder),
+                // Another process started a run of that name meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(StoreError::io("make", &folder.path)(error)),
+            }
+        }
+    }
+
+    /// Makes `runs/<run>/<name>` a link to the file of that name in a run's folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn show_newest(&self, folder: &RunFolder, name: &str) -> Result<()> {
+        self.writable()?;
+        let link = self.layout().run(&folder.run)?.join(name);
+        let fresh = self.layout().folder("tmp").join(format!("{}.{}.{name}", folder.run, std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        let target = Path::new(HISTORY).join(format!("{:04}", folder.number)).join(name);
+        symlink(target, &fresh).map_err(StoreError::io("write", &fresh))?;
+        fs::rename(&fresh, &link).map_err(StoreError::io("write", &link))
+    }
+
+    /// Writes a file of a run's folder, such as `run.lock`, and shows it as the newest.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_run_file(&self, folder: &RunFolder, name: &str, text: &str) -> Result<()> {
+        self.writable()?;
+        write::replace(&self.layout().folder("tmp"), &folder.path.join(name), text.as_bytes(), 0o644)?;
+        self.show_newest(folder, name)
+    }
+
+    /// The names of all runs, sorted.
+    ///
+    /// # Errors
+    /// When the folder of runs cannot be read.
+    pub fn run_names(&self) -> Result<Vec<String>> {
+        let names = names(&self.layout().folder("runs"))?;
+        Ok(names.into_iter().filter(|name| file_name(name).is_ok()).collect())
+    }
+
+    /// The numbers of the runs of a name, from the oldest.
+    ///
+    /// # Errors
+    /// When the name cannot be a file name or the folder cannot be read.
+    pub fn run_numbers(&self, run: &str) -> Result<Vec<u32>> {
+        let mut numbers: Vec<u32> =
+            names(&self.layout().run(run)?.join(HISTORY))?.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The folder of a run.
+    ///
+    /// # Errors
+    /// When the name cannot be a file name.
+    pub fn run_folder(&self, run: &str, number: u32) -> Result<RunFolder> {
+        let path = self.layout().run(run)?.join(HISTORY).join(format!("{number:04}"));
+        Ok(RunFolder { run: run.to_owned(), number, path })
+    }
+
+    /// What each stage of a run gave last, by stage.
+    ///
+    /// # Errors
+    /// When the name cannot be a file name or the folder cannot be read.
+    pub fn last_builds(&self, run: &str) -> Result<BTreeMap<String, LastBuild>> {
+        let files = names(&self.layout().run(run)?.join(STAGES))?;
+        let stages = files.iter().filter_map(|name| name.strip_suffix(".json"));
+        Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
     }
 
     /// Writes down what a stage of a run gave, as `runs/<run>/.stages/<stage>.json`.
@@ -65,7 +161,7 @@ impl Store {
     }
 
     fn last_build_path(&self, run: &str, stage: &str) -> Result<PathBuf> {
-        Ok(self.layout().run(run)?.join(".stages").join(format!("{}.json", file_name(stage)?)))
+        Ok(self.layout().run(run)?.join(STAGES).join(format!("{}.json", file_name(stage)?)))
     }
 
     /// Shows a stage's outputs by name: `runs/<run>/<stage>/<port>/` with a relative link to the blob of each file, and

@@ -100,12 +100,7 @@ impl Store {
     }
 
     /// [`Store::rehash_blob`]; `piece` is told the bytes of each piece, and stops the work by returning false.
-    pub(super) fn rehash_blob_told(
-        &self,
-        digest: Digest,
-        size: u64,
-        mut piece: impl FnMut(u64) -> bool,
-    ) -> Result<()> {
+    pub(super) fn rehash_blob_told(&self, digest: Digest, size: u64, mut piece: impl FnMut(u64) -> bool) -> Result<()> {
         let path = self.layout().blob(digest);
         // A blob may go at any time: another process finds the same damage and moves it aside.
         let gone = |attempt: &'static str, error: io::Error| match error.kind() {

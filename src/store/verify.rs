@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::Digest;
 
+use super::Store;
 use super::census::Census;
 use super::error::{Damage, Fault, Object, Result, StoreError};
-use super::Store;
 
 /// What [`Store::verify_all`] found.
 #[derive(Debug, Clone, Default)]

@@ -28,6 +28,8 @@ pub struct Kind {
     pub seeded: bool,
     /// See [`Stage::NAMED_SOURCES`].
     pub named_sources: bool,
+    /// See [`Stage::TOLERANCE`].
+    pub tolerance: Option<f64>,
     /// The ports of the kind, whatever its settings.
     pub ports: Ports,
     /// JSON schema (an object) of the settings that are hashed.
@@ -43,6 +45,8 @@ type Parse = fn(&Kind, &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Pro
 pub trait AnyStage: Send + Sync {
     /// The hashed settings in canonical form: sorted keys, defaults left out.
     fn spec(&self) -> &Map<String, Value>;
+    /// The settings that are not hashed, in the same form.
+    fn exec(&self) -> &Map<String, Value>;
     /// The ports of this stage.
     fn ports(&self) -> Ports;
     /// Files outside the store that it reads.
@@ -60,6 +64,7 @@ struct Typed<S: Stage> {
     spec: S::Spec,
     exec: S::Exec,
     canonical: Map<String, Value>,
+    canonical_exec: Map<String, Value>,
     stage: PhantomData<fn() -> S>,
 }
 
@@ -72,6 +77,7 @@ impl Kind {
             class: S::CLASS,
             seeded: S::SEEDED,
             named_sources: S::NAMED_SOURCES,
+            tolerance: S::TOLERANCE,
             ports: S::ports(),
             spec_schema: schemars::schema_for!(S::Spec).to_value(),
             exec_schema: schemars::schema_for!(S::Exec).to_value(),
@@ -92,15 +98,15 @@ impl Kind {
         (self.parse)(self, settings)
     }
 
-    /// The canonical form of a serialised `Spec`.
-    fn canonical(&self, spec: Value) -> Map<String, Value> {
-        let Value::Object(settings) = spec else { return Map::new() };
+    /// The canonical form of a serialised `Spec`, or `Exec`, whose schema is `schema`.
+    fn canonical(settings: Value, schema: &Value) -> Map<String, Value> {
+        let Value::Object(settings) = settings else { return Map::new() };
         settings
             .into_iter()
             .filter_map(|(name, value)| {
-                let property = self.spec_schema.get("properties").and_then(|properties| properties.get(&name));
+                let property = schema.get("properties").and_then(|properties| properties.get(&name));
                 let value = match property.and_then(|property| Some((property, property.get("default")?))) {
-                    Some((property, default)) => self.without_defaults(value, default, property)?,
+                    Some((property, default)) => Self::without_defaults(value, default, property, schema)?,
                     None => value,
                 };
                 Some((name, value))
@@ -109,17 +115,17 @@ impl Kind {
     }
 
     /// `value` less what equals `default`; `None` when nothing is left. Only a table with named fields is looked into: in
-    /// a map a missing entry is not the default's entry.
-    fn without_defaults(&self, value: Value, default: &Value, schema: &Value) -> Option<Value> {
+    /// a map a missing entry is not the default's entry. `root` holds what `schema` may refer to.
+    fn without_defaults(value: Value, default: &Value, schema: &Value, root: &Value) -> Option<Value> {
         if value == *default {
             return None;
         }
-        let fields = self.resolved(schema).get("properties");
+        let fields = Self::resolved(schema, root).get("properties");
         match (value, default, fields) {
             (Value::Object(values), Value::Object(defaults), Some(fields)) => {
                 let pruned = values.into_iter().filter_map(|(name, value)| {
                     let value = match (defaults.get(&name), fields.get(&name)) {
-                        (Some(default), Some(schema)) => self.without_defaults(value, default, schema)?,
+                        (Some(default), Some(schema)) => Self::without_defaults(value, default, schema, root)?,
                         _ => value,
                     };
                     Some((name, value))
@@ -131,9 +137,9 @@ impl Kind {
     }
 
     /// The schema that `schema` refers to (`{"$ref": "#/$defs/Name"}`), or itself.
-    fn resolved<'s>(&'s self, schema: &'s Value) -> &'s Value {
+    fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
         let reference = schema.get("$ref").and_then(Value::as_str);
-        let target = reference.and_then(|reference| self.spec_schema.pointer(reference.trim_start_matches('#')));
+        let target = reference.and_then(|reference| root.pointer(reference.trim_start_matches('#')));
         target.unwrap_or(schema)
     }
 }
@@ -148,8 +154,10 @@ fn parse<S: Stage>(kind: &Kind, settings: &Map<String, Value>) -> Result<Box<dyn
     if !problems.is_empty() {
         return Err(problems);
     }
-    let value = serde_json::to_value(&spec).map_err(|error| vec![Problem::new("", error.to_string())])?;
-    Ok(Box::new(Typed::<S> { spec, exec, canonical: kind.canonical(value), stage: PhantomData }))
+    let value = |settings: serde_json::Result<Value>| settings.map_err(|error| vec![Problem::new("", error.to_string())]);
+    let canonical = Kind::canonical(value(serde_json::to_value(&spec))?, &kind.spec_schema);
+    let canonical_exec = Kind::canonical(value(serde_json::to_value(&exec))?, &kind.exec_schema);
+    Ok(Box::new(Typed::<S> { spec, exec, canonical, canonical_exec, stage: PhantomData }))
 }
 
 /// The settings that `schema` lists, as `T`.
@@ -169,6 +177,10 @@ where
 {
     fn spec(&self) -> &Map<String, Value> {
         &self.canonical
+    }
+
+    fn exec(&self) -> &Map<String, Value> {
+        &self.canonical_exec
     }
 
     fn ports(&self) -> Ports {

@@ -1,13 +1,13 @@
 //! How far a stage is: counters that the engine samples, and notes that it drains.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Bytes read or written.
@@ -26,7 +26,7 @@ pub enum Unit {
 }
 
 /// Something that a stage says while it runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "kebab-case")]
 pub enum Note {
     /// A line for people.
@@ -60,10 +60,11 @@ struct State {
     total: AtomicU64,
     phase: Mutex<(String, Unit)>,
     notes: Mutex<VecDeque<Note>>,
+    metrics: Mutex<BTreeMap<String, f64>>,
 }
 
 /// A sample of the counters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// What the stage is doing ("read shards"); empty when it has one phase only.
     pub phase: String,
@@ -109,6 +110,7 @@ impl Progress {
 
     /// Gives one value of a series.
     pub fn metric(&self, step: u64, name: &str, value: f64) {
+        lock(&self.0.metrics).insert(name.to_owned(), value);
         self.note(Note::Metric { step, name: name.to_owned(), value });
     }
 
@@ -121,6 +123,11 @@ impl Progress {
         let (phase, unit) = lock(&self.0.phase).clone();
         let total = self.0.total.load(Ordering::Relaxed);
         Sample { phase, unit, done: self.0.done.load(Ordering::Relaxed), total: (total > 0).then_some(total) }
+    }
+
+    /// The last value of each series.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        lock(&self.0.metrics).clone()
     }
 
     /// The notes since the last call.

@@ -96,6 +96,10 @@ pub trait Stage: Send + Sync + 'static {
     /// its file's name. Shards of an export may be renamed and reordered freely.
     const NAMED_SOURCES: bool = false;
 
+    /// By how much, relatively, its metrics may differ on another device, where its bytes may. A kind without it gives the
+    /// same bytes on any machine.
+    const TOLERANCE: Option<f64> = None;
+
     /// The ports of the kind, whatever its settings.
     fn ports() -> Ports;
 

@@ -46,6 +46,7 @@ mod filter;
 mod format;
 mod parallel;
 mod provider;
+mod query;
 mod rows;
 mod session;
 mod table;
@@ -62,7 +63,8 @@ pub use format::{
     TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, document_id, dropped_schema, part_name, rows_schema,
 };
 pub use parallel::each_part;
-pub use provider::DocumentsProvider;
+pub use provider::{DocumentsProvider, RowsProvider};
+pub use query::{AnswerFormat, Query};
 pub use rows::{RowsFile, RowsPart, read_rows};
 pub use session::Session;
 pub use table::{Part, Table};

@@ -13,7 +13,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 
-use crate::table::{Part, Table, with_content};
+use contract::{InputFile, InputTree};
+
+use crate::error::TableError;
+use crate::rows::read_rows;
+use crate::table::{Part, Table, footer, with_content};
 
 /// The documents of some parts: the columns of `rows/`, then `content`. Each partition is in order.
 #[derive(Debug, Clone)]
@@ -81,6 +85,78 @@ impl PartitionStream for PartStream {
         let batches: Box<dyn Iterator<Item = Result<_>> + Send> = match self.part.read(&names) {
             Ok(documents) => Box::new(documents.map(move |batch| batch.map_err(external))),
             Err(error) => Box::new(std::iter::once(Err(external(error)))),
+        };
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
+    }
+}
+
+/// A table of rows ([`contract::PortType::Rows`]): a partition a file.
+#[derive(Debug, Clone)]
+pub struct RowsProvider {
+    files: Vec<InputFile>,
+    schema: SchemaRef,
+}
+
+impl RowsProvider {
+    /// The rows of a tree; `None` where the tree is of documents, or empty.
+    ///
+    /// # Errors
+    /// When a footer cannot be read.
+    pub fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
+        match tree.files.first() {
+            Some(first) if tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) => {
+                let schema = footer(first)?.schema().clone();
+                Ok(Some(Self { files: tree.files.clone(), schema }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for RowsProvider {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let partition = |file: &InputFile| {
+            let tree = InputTree { digest: file.digest, files: vec![file.clone()] };
+            Arc::new(RowsStream { tree, schema: self.schema.clone() }) as _
+        };
+        let partitions = self.files.iter().map(partition).collect();
+        let exec = StreamingTableExec::try_new(self.schema.clone(), partitions, projection, None, false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+#[derive(Debug)]
+struct RowsStream {
+    tree: InputTree,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for RowsStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let external = |error| DataFusionError::External(Box::new(error));
+        let batches: Vec<Result<_>> = match read_rows(&self.tree) {
+            // One file of rows: its batches are small, and what they borrow does not outlive this call.
+            Ok(batches) => batches.map(|batch| batch.map_err(external)).collect(),
+            Err(error) => vec![Err(external(error))],
         };
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
     }

@@ -1,9 +1,10 @@
 //! DataFusion within a stage's share of the machine.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use contract::{Cancel, Context, Result, StageError};
+use contract::{Cancel, Context, Resources, Result, StageError};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
@@ -35,15 +36,25 @@ impl Session {
     pub fn new(context: &Context) -> Result<Self> {
         let threads = context.resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-        Self::with(context, threads, memory(context)?, runtime)
+        Self::with(context.cancel.clone(), threads, memory(context)?, runtime)
+    }
+
+    /// For queries outside a stage, with such a share of the machine and a folder to spill into.
+    ///
+    /// # Errors
+    /// When the spill folder or the threads cannot be made.
+    pub(crate) fn standalone(resources: Resources, scratch: &Path) -> Result<Self> {
+        let threads = resources.threads.max(1);
+        let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+        Self::with(Cancel::default(), threads, memory_in(scratch, resources.memory)?, runtime)
     }
 
     /// For plans over one part on the caller's thread: one partition, so that rows stay in order.
     pub(crate) fn sequential(context: &Context, memory: Arc<RuntimeEnv>) -> Result<Self> {
-        Self::with(context, 1, memory, Builder::new_current_thread().enable_all().build()?)
+        Self::with(context.cancel.clone(), 1, memory, Builder::new_current_thread().enable_all().build()?)
     }
 
-    fn with(context: &Context, partitions: usize, memory: Arc<RuntimeEnv>, runtime: Runtime) -> Result<Self> {
+    fn with(cancel: Cancel, partitions: usize, memory: Arc<RuntimeEnv>, runtime: Runtime) -> Result<Self> {
         // Batches of several megabytes of text are cut by the reader; DataFusion is not to glue them together.
         let config = SessionConfig::new()
             .with_target_partitions(partitions)
@@ -51,7 +62,7 @@ impl Session {
             .with_information_schema(false);
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(memory).with_default_features().build();
-        Ok(Self { context: SessionContext::new_with_state(state), runtime, cancel: context.cancel.clone() })
+        Ok(Self { context: SessionContext::new_with_state(state), runtime, cancel })
     }
 
     /// DataFusion's own session, to register functions and tables and to plan SQL.
@@ -73,6 +84,11 @@ impl Session {
     /// When DataFusion refuses the table.
     pub fn part(&self, part: &Part) -> Result<DataFrame> {
         self.context.read_table(Arc::new(DocumentsProvider::part(part))).map_err(plan_error)
+    }
+
+    /// Waits for what DataFusion does.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     /// Runs a plan and calls `each` with its batches as they come.
@@ -106,9 +122,13 @@ impl Session {
 
 /// The stage's memory pool and spill folder, shared by its sessions.
 pub(crate) fn memory(context: &Context) -> Result<Arc<RuntimeEnv>> {
-    let spill = context.scratch.join("spill");
+    memory_in(&context.scratch, context.resources.memory)
+}
+
+fn memory_in(scratch: &Path, bytes: u64) -> Result<Arc<RuntimeEnv>> {
+    let spill = scratch.join("spill");
     fs::create_dir_all(&spill)?;
-    let bytes = usize::try_from(context.resources.memory).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(bytes)))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill])))

@@ -1,0 +1,69 @@
+//! `pipeline diff RUN RUN`: what two runs ask for, and what they gave.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::project::cache_place;
+use super::{CommandError, locks};
+use crate::exit::Exit;
+use crate::report::Difference;
+use crate::report::difference::Change;
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    /// The older run: `quickstart.1`, or a lock file.
+    pub old: String,
+    /// The newer one.
+    pub new: String,
+    /// The store that knows the runs [default: $PIPELINE_CACHE, else ./cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
+    let cache = cache_place(arguments.cache.clone(), None);
+    let (old, new) = (locks::find(&arguments.old, &cache)?, locks::find(&arguments.new, &cache)?);
+    let difference = Difference::of(&old, &new);
+    let mut out = anstream::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{:#}", json!(difference))?;
+        return Ok(Exit::Done);
+    }
+    if difference.is_empty() {
+        writeln!(out, "the runs ask for the same and gave the same")?;
+        return Ok(Exit::Done);
+    }
+    let shown = |value: &Option<Value>| value.as_ref().map_or("default".to_owned(), ToString::to_string);
+    for setting in &difference.settings {
+        writeln!(out, "{}: {} -> {}", setting.path, shown(&setting.old), shown(&setting.new))?;
+    }
+    let width = difference.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);
+    for stage in &difference.stages {
+        let text = match &stage.change {
+            Change::Added => "only the newer run has it".to_owned(),
+            Change::Removed => "only the older run has it".to_owned(),
+            Change::SameOutput => "another key, the same bytes".to_owned(),
+            Change::Output { ports } => {
+                let port = |(port, [added, removed, changed]): (&String, &[usize; 3])| {
+                    let parts = [(added, "new"), (removed, "gone"), (changed, "changed")];
+                    let parts: Vec<_> = parts.iter().filter(|(count, _)| **count > 0).map(|(n, what)| format!("{n} {what}")).collect();
+                    format!("{port}: {}", parts.join(", "))
+                };
+                format!("other files in {}", ports.iter().map(port).collect::<Vec<_>>().join("; "))
+            }
+        };
+        writeln!(out, "{:width$}  {text}", stage.stage)?;
+        for (metric, [old, new]) in &stage.metrics {
+            let text = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+            writeln!(out, "{:width$}  {metric}: {} -> {}", "", text(old), text(new))?;
+        }
+    }
+    Ok(Exit::Done)
+}

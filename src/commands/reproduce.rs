@@ -1,0 +1,171 @@
+//! `pipeline reproduce`: a locked run again, in an empty store, compared stage by stage.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::CommandError;
+use super::arguments::{Execution, Source};
+use super::project::{Project, cache_place};
+use super::{locks, run};
+use crate::events::{Json, Mode, Renderers};
+use crate::exit::Exit;
+use crate::manifest::StageName;
+use crate::plan::Decider;
+use crate::report::RunLock;
+use crate::reproduce::{Reasons, Reproduction, Verdict, missing_stages, provide};
+use crate::run::Options;
+use crate::store::Store;
+
+/// Arguments of `reproduce`.
+#[derive(Debug, Args)]
+pub struct ReproduceArguments {
+    /// The lock: a file, or a run of the store: `quickstart`, `quickstart.3`.
+    pub lock: String,
+    /// Reproduce this stage and what it needs (repeatable).
+    #[arg(long, value_name = "STAGE", conflicts_with = "only")]
+    pub until: Vec<String>,
+    /// Reproduce this stage alone, from the locked outputs of what it needs, which the store must have (repeatable).
+    #[arg(long, value_name = "STAGE")]
+    pub only: Vec<String>,
+    /// Keep the new store in this folder, which must be new or empty; without it, it is removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Change a setting of the locked manifest, such as where its sources lie (repeatable).
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// The store that knows the run [default: $PIPELINE_CACHE, else ./cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub execution: Execution,
+}
+
+pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> {
+    let cache = cache_place(arguments.cache.clone(), None);
+    let lock = locks::find(&arguments.lock, &cache)?;
+    let (folder, temporary) = new_store(arguments.keep.as_deref())?;
+    let store = Store::open(&folder)?;
+    let project = project(arguments, &lock, &folder)?;
+    if let Some(stage) = missing_stages(&lock, &project.manifest).first() {
+        return Err(CommandError::usage(format!("the lock has a stage '{stage}' that its manifest has not")));
+    }
+    let asked = match (arguments.only.is_empty(), arguments.until.is_empty()) {
+        (false, _) => project.stages(&arguments.only)?,
+        (true, false) => project.graph.ancestors(&project.stages(&arguments.until)?),
+        (true, true) => project.manifest.stages.keys().cloned().collect(),
+    };
+    let mut wanted = asked.clone();
+    if !arguments.only.is_empty() {
+        wanted = project.graph.ancestors(&asked);
+        let needed: BTreeSet<StageName> = wanted.difference(&asked).cloned().collect();
+        let from = Store::open_read_only(&cache)?;
+        if let Err(stage) = provide(&lock, &needed, &from, &store)? {
+            let error = CommandError::usage(format!("{} does not have the locked output of '{stage}'", cache.display()));
+            return Err(error.hint("reproduce it too: --until in place of --only"));
+        }
+    }
+    let budget = run::budget(&arguments.execution, &project, &wanted)?;
+    let cancel = run::stop_on_signals()?;
+    let reasons = Reasons::default();
+    let mut shown = vec![Mode::choose(false, arguments.execution.quiet || arguments.execution.json).renderer()];
+    shown.push(Box::new(reasons.clone()));
+    if let Some(keep) = &arguments.keep {
+        let record = fs::File::create_new(keep.join(run::EVENTS))?;
+        shown.push(Box::new(Json::new(record)));
+    }
+    let renderers = Renderers::with(shown);
+    let forced = BTreeSet::new();
+    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
+    let options = Options { budget, fail_fast: false, wanted, cancel, events: renderers.sender() };
+    let outcome = crate::run::run(decider, &project.graph, &options);
+    renderers.finish();
+    let outcome = outcome?;
+    let reproduction = Reproduction::of(&lock, &project.graph, &outcome, &reasons.get(), &asked);
+    tell(&reproduction, &lock, arguments.execution.json)?;
+    drop(temporary);
+    Ok(match outcome.summary.interrupted {
+        true => Exit::Interrupted,
+        false if reproduction.holds(&asked) => Exit::Done,
+        false if reproduction.first_divergent.is_some() => Exit::Differs,
+        false => run::exit(outcome.summary),
+    })
+}
+
+/// The folder of the new store; a temporary one is removed when the second value is dropped.
+fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), CommandError> {
+    match keep {
+        Some(folder) => {
+            if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+                let error = CommandError::usage(format!("{} is not empty", folder.display()));
+                return Err(error.hint("a reproduction starts from nothing: name a new folder"));
+            }
+            fs::create_dir_all(folder)?;
+            Ok((folder.to_owned(), None))
+        }
+        None => {
+            let folder = tempfile::Builder::new().prefix("pipeline-reproduce-").tempdir()?;
+            Ok((folder.path().to_owned(), Some(folder)))
+        }
+    }
+}
+
+/// The locked manifest, read as any other.
+fn project(arguments: &ReproduceArguments, lock: &RunLock, folder: &Path) -> Result<Project, CommandError> {
+    let file = folder.join("tmp").join("locked.toml");
+    fs::write(&file, &lock.manifest)?;
+    // A machine file beside the lock's own manifest says nothing here: `[exec]` is not part of a lock.
+    let source = Source { sets: arguments.sets.clone(), machine: None, cache: Some(folder.to_owned()) };
+    Project::load(&file, &source)
+}
+
+fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(), CommandError> {
+    let mut out = anstream::stdout().lock();
+    if as_json {
+        let stage = |(name, verdict): &(String, Verdict)| {
+            let mut value = json!(verdict);
+            value["stage"] = name.as_str().into();
+            value
+        };
+        let stages: Vec<_> = reproduction.stages.iter().map(stage).collect();
+        let first = &reproduction.first_divergent;
+        writeln!(out, "{:#}", json!({ "run": lock.run.name, "number": lock.run.number, "stages": stages, "first_divergent": first }))?;
+        return Ok(());
+    }
+    let width = reproduction.stages.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, verdict) in &reproduction.stages {
+        match verdict {
+            Verdict::Identical => writeln!(out, "    identical  {name}")?,
+            Verdict::Equal { tolerance, largest } => {
+                let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);
+                writeln!(out, "        equal  {name:width$}  metrics within {largest:.2} % (the lock allows {tolerance} %)")?;
+            }
+            Verdict::Different { causes, metrics } => {
+                let causes: Vec<_> = causes.iter().map(|cause| cause.text()).collect();
+                writeln!(out, "    DIFFERENT  {name:width$}  {}", causes.join("; "))?;
+                for (metric, [locked, found]) in metrics {
+                    let text = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+                    writeln!(out, "               {:width$}  {metric}: {} -> {}", "", text(locked), text(found))?;
+                }
+            }
+            Verdict::NotAttempted { because } => writeln!(out, "not attempted  {name:width$}  {because}")?,
+        }
+    }
+    let count = |wanted: fn(&Verdict) -> bool| reproduction.stages.iter().filter(|(_, verdict)| wanted(verdict)).count();
+    let counts = [
+        (count(|verdict| matches!(verdict, Verdict::Identical)), "identical"),
+        (count(|verdict| matches!(verdict, Verdict::Equal { .. })), "equal within tolerance"),
+        (count(|verdict| matches!(verdict, Verdict::Different { .. })), "different"),
+        (count(|verdict| matches!(verdict, Verdict::NotAttempted { .. })), "not attempted"),
+    ];
+    let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    writeln!(out, "{}", counts.join(", "))?;
+    if let Some(first) = &reproduction.first_divergent {
+        writeln!(out, "the first stage that differs is {first}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! `pipeline runs`: the runs that a store remembers.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::project::cache_place;
+use super::run::LOCK;
+use super::{CommandError, locks};
+use crate::events::{RunStatus, figures};
+use crate::exit::Exit;
+use crate::store::Store;
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+pub struct RunsArguments {
+    /// Only those of this name.
+    pub name: Option<String>,
+    /// The store [default: $PIPELINE_CACHE, else ./cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
+    let cache = cache_place(arguments.cache.clone(), None);
+    let store = Store::open_read_only(&cache)?;
+    let names = match &arguments.name {
+        Some(name) => vec![locks::folder(name, &store)?.run],
+        None => store.run_names()?,
+    };
+    let mut found = Vec::new();
+    for name in &names {
+        for number in store.run_numbers(name)? {
+            let path = store.run_folder(name, number)?.path.join(LOCK);
+            let lock = if path.is_file() { Some(locks::find(&path.display().to_string(), &cache)?) } else { None };
+            found.push((format!("{name}.{number}"), lock));
+        }
+    }
+    let mut out = anstream::stdout().lock();
+    if arguments.json {
+        let run = |(id, lock): &(String, Option<crate::report::RunLock>)| {
+            let ran = lock.as_ref().map(|lock| lock.stages.iter().filter(|stage| stage.ran).count());
+            json!({ "id": id, "run": lock.as_ref().map(|lock| &lock.run), "ran": ran,
+                "stages": lock.as_ref().map(|lock| lock.stages.len()) })
+        };
+        writeln!(out, "{:#}", json!(found.iter().map(run).collect::<Vec<_>>()))?;
+        return Ok(Exit::Done);
+    }
+    let width = found.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
+    for (id, lock) in &found {
+        let Some(lock) = lock else {
+            writeln!(out, "{id:width$}  running, or stopped before it could be written down")?;
+            continue;
+        };
+        let status = match lock.run.status {
+            RunStatus::Done => "done",
+            RunStatus::Failed => "failed",
+            RunStatus::Interrupted => "stopped",
+        };
+        let ran = lock.stages.iter().filter(|stage| stage.ran).count();
+        let cached = lock.stages.len() - ran;
+        let took = figures::duration(lock.run.seconds);
+        writeln!(out, "{id:width$}  {}  {status:7}  {ran} ran, {cached} cached in {took}", lock.run.started)?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,108 @@
+//! `pipeline sql`: the tables of a manifest, queried by the names of their stages.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use contract::{PortType, Resources};
+use tables::{AnswerFormat, Query};
+
+use super::CommandError;
+use super::arguments::{Source, is_manifest};
+use super::project::Project;
+use crate::exit::Exit;
+use crate::plan::State;
+use crate::run::Budget;
+use crate::store::{Lookup, Store};
+
+/// Arguments of `sql`.
+#[derive(Debug, Args)]
+pub struct SqlArguments {
+    /// The manifest [default: pipeline.toml], then the query. `split` is the first output of the stage `split`,
+    /// `split.valid` the output `valid`; a name with a hyphen or a capital is put in double quotes.
+    #[arg(value_name = "QUERY", num_args = 1..=2, required = true)]
+    pub query: Vec<String>,
+    #[command(flatten)]
+    pub source: Source,
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value_t = SqlFormat::Table)]
+    pub format: SqlFormat,
+}
+
+/// How `sql` writes its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SqlFormat {
+    /// A table for people.
+    Table,
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Json,
+    /// One Parquet file.
+    Parquet,
+}
+
+pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
+    let (manifest, query) = match arguments.query.as_slice() {
+        [manifest, query] => (PathBuf::from(manifest), query),
+        [query] if !is_manifest(query) => (PathBuf::from("pipeline.toml"), query),
+        _ => return Err(CommandError::usage("which query?").hint("pipeline sql MANIFEST 'select count(*) from STAGE'")),
+    };
+    let project = Project::load(&manifest, &arguments.source)?;
+    let store = Store::open_read_only(&project.cache)?;
+    let plan = project.plan(&store, &project.wanted(&[])?, &Default::default())?;
+    let machine = Budget::of_this_machine();
+    let resources = Resources {
+        threads: project.manifest.exec.threads.map_or(machine.threads, usize::from),
+        memory: project.manifest.exec.memory.map_or(machine.memory, |size| size.0),
+        device: contract::Device::Cpu,
+    };
+    let scratch = tempfile::tempdir()?;
+    let tables = Query::new(resources, scratch.path())?;
+    let mut absent = Vec::new();
+    for planned in &plan.stages {
+        let stage = &project.manifest.stages[&planned.name];
+        let is_table = |ty| matches!(ty, PortType::Documents | PortType::Rows);
+        if !stage.ports.outputs.iter().any(|port| is_table(port.ty)) {
+            continue;
+        }
+        // The output of the manifest as it is, else that of the last build, as `show` has it.
+        let key = match (planned.state, planned.key) {
+            (State::Cached, Some(key)) => Some(key.digest()),
+            _ => {
+                let last = store.last_build(&project.manifest.name, planned.name.as_str())?;
+                if last.is_some() {
+                    anstream::eprintln!("note: {} is that of its last build; it {}", planned.name, planned.state.text());
+                }
+                last.map(|last| last.key)
+            }
+        };
+        let lookup = key.map(|key| store.lookup(key)).transpose()?;
+        let Some(Lookup::Hit(hit)) = lookup else {
+            absent.push(planned.name.to_string());
+            continue;
+        };
+        let ports = stage.ports.outputs.iter().enumerate().filter(|(_, port)| is_table(port.ty));
+        for (number, port) in ports {
+            let Some(tree) = hit.record.outputs.get(port.name.as_ref()) else { continue };
+            let tree = store.tree(*tree)?;
+            tables.register(planned.name.as_str(), &port.name, number == 0, &tree)?;
+        }
+    }
+    let format = match arguments.format {
+        SqlFormat::Table => AnswerFormat::Table,
+        SqlFormat::Csv => AnswerFormat::Csv,
+        SqlFormat::Json => AnswerFormat::Json,
+        SqlFormat::Parquet => AnswerFormat::Parquet,
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    tables.answer(query, format, &mut out).map_err(|error| {
+        let mut failed = CommandError::usage(error.to_string());
+        if let Some(stage) = absent.iter().find(|stage| query.contains(stage.as_str())) {
+            failed = failed.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
+        }
+        failed
+    })?;
+    out.flush()?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,58 @@
+//! `pipeline status`: what is running on a store, and what is not right with it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::CommandError;
+use super::project::cache_place;
+use crate::exit::Exit;
+use crate::store::Store;
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// The store [default: $PIPELINE_CACHE, else ./cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
+    let store = Store::open_read_only(&cache_place(arguments.cache.clone(), None))?;
+    let runs = store.leases()?;
+    let building = store.holders()?;
+    let ledger = store.ledger()?;
+    let mut out = anstream::stdout().lock();
+    if arguments.json {
+        let runs: Vec<_> = runs.iter().map(|lease| json!(lease.holder)).collect();
+        let building: Vec<_> = building.iter().map(|(key, holder)| json!({ "key": key, "holder": holder })).collect();
+        writeln!(out, "{:#}", json!({ "runs": runs, "building": building, "not_deterministic": ledger }))?;
+        return Ok(Exit::Done);
+    }
+    if runs.is_empty() && building.is_empty() {
+        writeln!(out, "nothing is running")?;
+    }
+    for lease in &runs {
+        writeln!(out, "run {}: {}", lease.holder.stage, lease.holder.process())?;
+    }
+    for (key, holder) in &building {
+        writeln!(out, "  {}  key {}: {}", holder.stage, key.short(), holder.process())?;
+    }
+    for entry in &ledger {
+        let stage = if entry.stage.is_empty() { String::new() } else { format!(" ({}/{})", entry.run, entry.stage) };
+        writeln!(
+            out,
+            "not deterministic: {}{stage}, key {}: {} builds gave {} different outputs",
+            entry.kind,
+            entry.key.short(),
+            entry.builds,
+            entry.distinct
+        )?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,139 @@
+//! Two runs, compared: what their manifests ask for, then what their stages gave.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::run_lock::{LockedStage, RunLock};
+
+/// What differs between two runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// Leaves of the resolved manifests that differ, sorted by path.
+    pub settings: Vec<SettingDifference>,
+    /// Stages that differ, in the order of the newer run; then those that only the older one has.
+    pub stages: Vec<StageDifference>,
+}
+
+/// A leaf of the manifest that differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SettingDifference {
+    /// Where: `stages.train.learning_rate`.
+    pub path: String,
+    /// The older run's value; nothing is a setting at its default, or none.
+    pub old: Option<Value>,
+    /// The newer run's.
+    pub new: Option<Value>,
+}
+
+/// A stage that differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageDifference {
+    /// Its name.
+    pub stage: String,
+    /// In what way.
+    pub change: Change,
+    /// Metrics that differ: older and newer value.
+    pub metrics: BTreeMap<String, [Option<f64>; 2]>,
+}
+
+/// In what way a stage differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// Only the newer run has it.
+    Added,
+    /// Only the older run has it.
+    Removed,
+    /// These ports gave other bytes.
+    Output {
+        /// The ports, with files that came, went or changed.
+        ports: BTreeMap<String, [usize; 3]>,
+    },
+    /// It has another key and gave the same bytes.
+    SameOutput,
+}
+
+impl Difference {
+    /// Of the older and the newer run.
+    pub fn of(old: &RunLock, new: &RunLock) -> Self {
+        let (before, after) = (leaves(&old.manifest), leaves(&new.manifest));
+        let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let setting = |path: &String| {
+            let (old, new) = (before.get(path).cloned(), after.get(path).cloned());
+            (old != new).then(|| SettingDifference { path: path.clone(), old, new })
+        };
+        let settings = paths.into_iter().filter_map(setting).collect();
+        let removed = old.stages.iter().filter(|stage| new.stage(&stage.name).is_none());
+        let removed = removed.map(|stage| difference(stage, Change::Removed, None));
+        let stages = new.stages.iter().filter_map(|stage| match old.stage(&stage.name) {
+            None => Some(difference(stage, Change::Added, None)),
+            Some(before) => change(before, stage).map(|change| difference(stage, change, Some(before))),
+        });
+        Self { settings, stages: stages.chain(removed).collect() }
+    }
+
+    /// Whether the runs are equal.
+    pub fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.stages.is_empty()
+    }
+}
+
+fn difference(stage: &LockedStage, change: Change, before: Option<&LockedStage>) -> StageDifference {
+    let mut metrics = BTreeMap::new();
+    if let Some(before) = before {
+        let names: BTreeSet<_> = before.metrics.keys().chain(stage.metrics.keys()).collect();
+        for name in names {
+            let values = [before.metrics.get(name).copied(), stage.metrics.get(name).copied()];
+            if values[0] != values[1] {
+                metrics.insert(name.clone(), values);
+            }
+        }
+    }
+    StageDifference { stage: stage.name.clone(), change, metrics }
+}
+
+fn change(old: &LockedStage, new: &LockedStage) -> Option<Change> {
+    if old.trees() == new.trees() {
+        return (old.key != new.key).then_some(Change::SameOutput);
+    }
+    let mut ports = BTreeMap::new();
+    for port in old.outputs.keys().chain(new.outputs.keys()) {
+        let files = |stage: &LockedStage| -> BTreeMap<String, String> {
+            let files = stage.outputs.get(port).map(|output| output.files.as_slice()).unwrap_or_default();
+            let split = |line: &String| line.splitn(3, ' ').nth(2).map(|path| (path.to_owned(), line.clone()));
+            files.iter().filter_map(split).collect()
+        };
+        let (before, after) = (files(old), files(new));
+        let added = after.keys().filter(|path| !before.contains_key(*path)).count();
+        let removed = before.keys().filter(|path| !after.contains_key(*path)).count();
+        let changed = after.iter().filter(|(path, line)| before.get(*path).is_some_and(|old| old != *line)).count();
+        if added + removed + changed > 0 {
+            ports.insert(port.clone(), [added, removed, changed]);
+        }
+    }
+    Some(Change::Output { ports })
+}
+
+/// The leaves of a manifest by path. Text that is no TOML has one leaf: itself.
+fn leaves(manifest: &str) -> BTreeMap<String, Value> {
+    let mut leaves = BTreeMap::new();
+    match toml::from_str::<Value>(manifest) {
+        Ok(document) => collect("", &document, &mut leaves),
+        Err(_) => drop(leaves.insert("manifest".to_owned(), manifest.into())),
+    }
+    leaves
+}
+
+fn collect(path: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
+    match value.as_object() {
+        Some(fields) => {
+            for (name, field) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect(&path, field, leaves);
+            }
+        }
+        None => drop(leaves.insert(path.to_owned(), value.clone())),
+    }
+}

@@ -1,0 +1,270 @@
+//! `run.lock`: a run written down, as TOML, so that it can be done again anywhere and compared.
+//!
+//! ```toml
+//! version = 1
+//! manifest = '''...'''            # all layers merged, as `pipeline reproduce` reads it again
+//!
+//! [run]
+//! name = "quickstart"
+//! number = 3
+//! status = "done"
+//! ...
+//!
+//! [[stages]]                       # in the order of the graph
+//! name = "train"
+//! kind = "train"
+//! revision = 1
+//! key = "<64 hex digits>"
+//! inputs = { train = "<tree>" }
+//! sources = ["<digest> <bytes> <path>"]
+//! seconds = 12.5
+//!
+//! [stages.outputs.model]
+//! type = "model"
+//! tree = "<64 hex digits>"
+//! files = ["<digest> <bytes> <path>"]
+//! ```
+//!
+//! Inputs and outputs are trees of the store; a line of `files` is a line of a tree. Times and the machine are there for
+//! people and for the price of a reproduction; they are not compared.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use contract::{Digest, Tree};
+use serde::{Deserialize, Serialize};
+
+use crate::events::RunStatus;
+use crate::graph::Graph;
+use crate::manifest::{Manifest, StageDeclaration};
+use crate::run::{Budget, Outcome, StageOutcome};
+use crate::store::{Machine, RunFolder, Store, StoreError};
+
+/// The format that this program reads and writes.
+pub const VERSION: u32 = 1;
+
+/// A run written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunLock {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The manifest as resolved ([`Manifest::resolved`]).
+    pub manifest: String,
+    /// The run.
+    pub run: LockedRun,
+    /// The stages that had an output when it ended, in the order of the graph.
+    pub stages: Vec<LockedStage>,
+}
+
+/// What is said of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedRun {
+    /// Its name.
+    pub name: String,
+    /// Which run of that name.
+    pub number: u32,
+    /// How it ended.
+    pub status: RunStatus,
+    /// When it started, in UTC: `2026-11-25T06:36:11Z`.
+    pub started: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Where tensors lived.
+    pub device: String,
+    /// Threads of all stages together.
+    pub threads: usize,
+    /// Version of the program.
+    pub program: String,
+    /// On what it ran.
+    pub machine: Machine,
+}
+
+/// A stage with what it gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedStage {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// The kind's revision.
+    pub revision: u32,
+    /// Its key.
+    pub key: Digest,
+    /// The tree that each input port read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Digest>,
+    /// The files outside the store that it read, as `<digest> <bytes> <path>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// How long the build took.
+    pub seconds: f64,
+    /// Whether this run built it; else it was in the store.
+    pub ran: bool,
+    /// The device that the build computed on.
+    pub device: String,
+    /// By how much, relatively, its metrics may differ on another device; a kind without it gives the same bytes anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+    /// The last value of each series that the build gave.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+    /// What it gave, by port.
+    pub outputs: BTreeMap<String, LockedOutput>,
+}
+
+/// What an output port held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedOutput {
+    /// The port's type.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Its tree.
+    pub tree: Digest,
+    /// The tree's files, as `<digest> <bytes> <path>`.
+    pub files: Vec<String>,
+}
+
+/// Why a text is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum NotALock {
+    /// No TOML, or not of the format; the message has line and column.
+    #[error("{0}")]
+    Format(#[from] Box<toml::de::Error>),
+    /// Of another version.
+    #[error("the lock has version {0}, this program reads {VERSION}")]
+    Version(u32),
+    /// A stage's files are not those of its tree.
+    #[error("the files of {stage}.{port} are not those of its tree {tree}")]
+    Tree {
+        /// The stage.
+        stage: String,
+        /// The port.
+        port: String,
+        /// The tree.
+        tree: Digest,
+    },
+}
+
+/// A run that ended, with all that its lock says.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedRun<'a> {
+    /// Where its folder is.
+    pub folder: &'a RunFolder,
+    /// Its stages.
+    pub manifest: &'a Manifest,
+    /// In their order.
+    pub graph: &'a Graph,
+    /// What became of them.
+    pub outcome: &'a Outcome,
+    /// What it could use.
+    pub budget: &'a Budget,
+    /// When it started.
+    pub started: SystemTime,
+}
+
+impl RunLock {
+    /// The lock of a run that ended.
+    ///
+    /// # Errors
+    /// When a tree of an output cannot be read.
+    pub fn of(run: &EndedRun<'_>, store: &Store) -> Result<Self, StoreError> {
+        let EndedRun { folder, manifest, graph, outcome, budget, started } = run;
+        let stages = graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
+        let stages = stages.map(|(stage, outcome)| locked(stage, outcome, store)).collect::<Result<_, StoreError>>()?;
+        let run = LockedRun {
+            name: manifest.name.clone(),
+            number: folder.number,
+            status: outcome.summary.status(),
+            started: humantime::format_rfc3339_seconds(*started).to_string(),
+            seconds: started.elapsed().unwrap_or_default().as_secs_f64(),
+            device: budget.device.to_string(),
+            threads: budget.threads,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: Machine::this(),
+        };
+        Ok(Self { version: VERSION, manifest: manifest.resolved(), run, stages })
+    }
+
+    /// As the file's text.
+    pub fn encode(&self) -> String {
+        // Every field has a TOML form.
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Reads what [`RunLock::encode`] gave, or what a person made of it.
+    ///
+    /// # Errors
+    /// See [`NotALock`].
+    pub fn decode(text: &str) -> Result<Self, NotALock> {
+        let lock: Self = toml::from_str(text).map_err(Box::new)?;
+        if lock.version != VERSION {
+            return Err(NotALock::Version(lock.version));
+        }
+        for stage in &lock.stages {
+            for (port, output) in &stage.outputs {
+                if output.listing().is_none() {
+                    return Err(NotALock::Tree { stage: stage.name.clone(), port: port.clone(), tree: output.tree });
+                }
+            }
+        }
+        Ok(lock)
+    }
+
+    /// The stage of this name.
+    pub fn stage(&self, name: &str) -> Option<&LockedStage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The trees that the lock names: what it needs of a store.
+    pub fn trees(&self) -> impl Iterator<Item = Digest> {
+        self.stages.iter().flat_map(|stage| stage.outputs.values().map(|output| output.tree))
+    }
+}
+
+impl LockedStage {
+    /// The tree of each output port.
+    pub fn trees(&self) -> BTreeMap<String, Digest> {
+        self.outputs.iter().map(|(port, output)| (port.clone(), output.tree)).collect()
+    }
+}
+
+impl LockedOutput {
+    /// The tree's files; `None` when they are not what the tree's digest says.
+    pub fn listing(&self) -> Option<Tree> {
+        let text = self.files.iter().fold("pipeline tree 1\n".to_owned(), |text, line| text + line + "\n");
+        Tree::decode(&text).ok().filter(|tree| tree.digest() == self.tree)
+    }
+}
+
+fn locked(stage: &StageDeclaration, outcome: &StageOutcome, store: &Store) -> Result<LockedStage, StoreError> {
+    let StageOutcome { keyed, record, ran, .. } = outcome;
+    let output = |(port, tree): (&String, &Digest)| {
+        let ty = stage.ports.outputs.iter().find(|output| output.name == port.as_str());
+        let ty = ty.map(|output| output.ty.to_string()).unwrap_or_default();
+        let text = store.listing(*tree)?.encode();
+        let files = text.lines().skip(1).map(str::to_owned).collect();
+        Ok((port.clone(), LockedOutput { ty, tree: *tree, files }))
+    };
+    let source = |file: &contract::SourceFile| {
+        let contract::SourceFile { path, digest, size } = file;
+        format!("{digest} {size} {}", path.display())
+    };
+    Ok(LockedStage {
+        name: stage.name.to_string(),
+        kind: record.kind.clone(),
+        revision: record.revision,
+        key: record.key,
+        inputs: keyed.inputs.clone(),
+        sources: keyed.sources.files().iter().map(source).collect(),
+        seconds: record.seconds,
+        ran: *ran,
+        device: record.device.to_string(),
+        tolerance: stage.kind.tolerance,
+        metrics: record.metrics.clone(),
+        outputs: record.outputs.iter().map(output).collect::<Result<_, StoreError>>()?,
+    })
+}

@@ -1,0 +1,136 @@
+//! Floor 4: a locked run done again in a store that knows none of its outputs, and compared stage by stage.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`verdict`] | what the comparison says of one stage |
+
+pub mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+pub use verdict::{Cause, Place, Verdict};
+
+use crate::events::{Event, Renderer, Stamped};
+use crate::graph::Graph;
+use crate::manifest::{Manifest, StageName};
+use crate::report::RunLock;
+use crate::run::Outcome;
+use crate::store::{Lookup, Machine, Store, StoreError};
+
+/// What a reproduction proves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reproduction {
+    /// By stage, in the lock's order.
+    pub stages: Vec<(String, Verdict)>,
+    /// The first stage that differs although it read what the lock says; else the first that differs.
+    pub first_divergent: Option<String>,
+}
+
+impl Reproduction {
+    /// Compares what a run gave with a lock. `why` says why a stage has no output; `asked` are the stages to judge.
+    pub fn of(
+        lock: &RunLock,
+        graph: &Graph,
+        outcome: &Outcome,
+        why: &BTreeMap<String, String>,
+        asked: &BTreeSet<StageName>,
+    ) -> Self {
+        let here = Machine::this();
+        let place = Place { locked: &lock.run.machine, here: &here };
+        let mut stages: Vec<(String, Verdict)> = Vec::new();
+        let mut tolerated = BTreeSet::new();
+        for locked in &lock.stages {
+            let name = locked.name.parse::<StageName>().ok().filter(|name| asked.contains(name));
+            let found = name.as_ref().and_then(|name| outcome.stages.get(name));
+            let verdict = match (&name, found) {
+                (None, _) => Verdict::NotAttempted { because: "not asked for".to_owned() },
+                (Some(_), None) => {
+                    let because = why.get(&locked.name).cloned();
+                    Verdict::NotAttempted { because: because.unwrap_or_else(|| "the manifest has no such stage".to_owned()) }
+                }
+                (Some(name), Some(found)) => {
+                    let below = graph.inputs_of(name).into_iter().any(|stage| tolerated.contains(stage));
+                    let verdict = Verdict::of(locked, found, place, below);
+                    if matches!(verdict, Verdict::Equal { .. }) {
+                        tolerated.insert(name.clone());
+                    }
+                    verdict
+                }
+            };
+            stages.push((locked.name.clone(), verdict));
+        }
+        let different = |(name, verdict): &(String, Verdict)| match verdict {
+            Verdict::Different { causes, .. } => {
+                let below = causes.iter().any(|cause| matches!(cause, Cause::Input { .. }));
+                Some((below, name.clone()))
+            }
+            _ => None,
+        };
+        let different: Vec<_> = stages.iter().filter_map(different).collect();
+        let root = different.iter().find(|(below, _)| !below).or(different.first());
+        let first_divergent = root.map(|(_, name)| name.clone());
+        Self { stages, first_divergent }
+    }
+
+    /// Whether every stage that was asked for was run and holds.
+    pub fn holds(&self, asked: &BTreeSet<StageName>) -> bool {
+        let asked = |name: &String| asked.iter().any(|stage| stage.as_str() == name);
+        self.stages.iter().all(|(name, verdict)| !asked(name) || verdict.holds())
+    }
+}
+
+/// Copies the locked builds of these stages from another store, so that a run finds them: for a stage that is to be
+/// reproduced alone.
+///
+/// # Errors
+/// The first stage whose locked output the other store does not have whole.
+pub fn provide(
+    lock: &RunLock,
+    stages: &BTreeSet<StageName>,
+    from: &Store,
+    to: &Store,
+) -> Result<Result<(), StageName>, StoreError> {
+    for name in stages {
+        let Some(locked) = lock.stage(name.as_str()) else { return Ok(Err(name.clone())) };
+        let record = match from.lookup(locked.key)? {
+            Lookup::Hit(hit) if hit.record.outputs == locked.trees() => hit.record,
+            _ => return Ok(Err(name.clone())),
+        };
+        to.copy_build(from, &record)?;
+    }
+    Ok(Ok(()))
+}
+
+/// Checks that the manifest of a lock is one that this program reads to the same keys, as far as that is known before
+/// anything runs: the stages are the same.
+pub fn missing_stages<'l>(lock: &'l RunLock, manifest: &Manifest) -> Vec<&'l str> {
+    let has = |name: &str| manifest.stages.keys().any(|stage| stage.as_str() == name);
+    lock.stages.iter().map(|stage| stage.name.as_str()).filter(|name| !has(name)).collect()
+}
+
+/// Remembers why stages have no output.
+#[derive(Debug, Clone, Default)]
+pub struct Reasons(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Reasons {
+    /// Those so far, by stage.
+    pub fn get(&self) -> BTreeMap<String, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Renderer for Reasons {
+    fn event(&mut self, stamped: &Stamped) -> io::Result<()> {
+        let (stage, why) = match &stamped.event {
+            Event::StageFailed { stage, message, .. } => (stage, message),
+            Event::StageSkipped { stage, because } => (stage, because),
+            _ => return Ok(()),
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.clone(), why.clone());
+        Ok(())
+    }
+}
