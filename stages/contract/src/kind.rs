@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::error::{Problem, Result};
+use crate::foresight::{Foresight, Known};
 use crate::port::Ports;
 use crate::stage::{Class, Needs, SourcePattern, Stage};
 
@@ -51,6 +52,8 @@ pub trait AnyStage: Send + Sync {
     fn ports(&self) -> Ports;
     /// Files outside the store that it reads.
     fn sources(&self) -> Vec<SourcePattern>;
+    /// What is known before anything runs.
+    fn foresee(&self, inputs: &Known) -> Foresight;
     /// What it takes from the machine.
     fn needs(&self) -> Needs;
     /// Runs it.
@@ -189,6 +192,10 @@ where
 
     fn sources(&self) -> Vec<SourcePattern> {
         S::sources(&self.spec, &self.exec)
+    }
+
+    fn foresee(&self, inputs: &Known) -> Foresight {
+        S::foresee(&self.spec, &self.exec, inputs)
     }
 
     fn needs(&self) -> Needs {

@@ -14,6 +14,7 @@
 //! | [`context`] | what a running stage is handed |
 //! | [`outputs`] | where a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
+//! | [`foresight`] | what is known of a stage before anything runs |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
 //! | [`error`] | what went wrong, where, and a hint |
 
@@ -23,6 +24,7 @@ pub mod device;
 pub mod digest;
 pub mod draw;
 pub mod error;
+pub mod foresight;
 pub mod harness;
 pub mod kind;
 pub mod outputs;
@@ -37,6 +39,7 @@ pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
+pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports};

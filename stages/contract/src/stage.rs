@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Problem, Result};
+use crate::foresight::{Foresight, Known};
 use crate::port::Ports;
 
 /// How a kind's output depends on the parts of its input.
@@ -116,6 +117,11 @@ pub trait Stage: Send + Sync + 'static {
     /// The files outside the store that the stage reads. Their digests, not their names, enter the key.
     fn sources(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<SourcePattern> {
         Vec::new()
+    }
+
+    /// What is known of its outputs, what does not fit its inputs, and what it will cost, from settings alone.
+    fn foresee(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Known) -> Foresight {
+        Foresight::default()
     }
 
     /// What it takes from the machine.

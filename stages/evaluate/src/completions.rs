@@ -8,7 +8,7 @@
 //! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
 //! size may change the last bits of a logit, and with it, rarely, a choice.
 
-use contract::{Class, Context, Draw, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{Class, Context, Draw, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
 use schemars::JsonSchema;
@@ -80,6 +80,13 @@ impl Stage for EvalCompletions {
             .input("model", PortType::Model, "the model")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that it was trained with")
             .output("report", PortType::Report, "completions.json and completions.md")
+    }
+
+    fn foresee(_: &EvalCompletionsSpec, _: &EvalCompletionsExec, inputs: &Known) -> Foresight {
+        let mut foresight = Foresight::default();
+        let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
+        foresight.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
+        foresight
     }
 
     fn check(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Vec<Problem> {

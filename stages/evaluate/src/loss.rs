@@ -4,7 +4,8 @@
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
 
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::foresight::Told;
+use contract::{Class, Context, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use model::folder::ModelFolder;
 use model::{Gpt2, Gpt2Config};
 use schemars::JsonSchema;
@@ -45,6 +46,7 @@ impl Stage for EvalLoss {
     const KIND: &'static str = "eval-loss";
     const REVISION: u32 = 1;
     const CLASS: Class = Class::Compute;
+    const TOLERANCE: Option<f64> = Some(0.02);
 
     fn ports() -> Ports {
         Ports::new()
@@ -59,6 +61,25 @@ impl Stage for EvalLoss {
         let batch = (spec.batch == 0).then(|| at_least_one("batch"));
         let sequences = (spec.sequences == Some(0)).then(|| at_least_one("sequences"));
         batch.into_iter().chain(sequences).collect()
+    }
+
+    fn foresee(_: &EvalLossSpec, _: &EvalLossExec, inputs: &Known) -> Foresight {
+        let mut foresight = Foresight::default();
+        let (model, tokens) = (inputs.port("model"), inputs.port("tokens"));
+        foresight.same_tokenizer("tokens", &model, &tokens, "the model and the tokens come from");
+        foresight.same_tokenizer("tokenizer", &tokens, &inputs.port("tokenizer"), "the tokens and this evaluation have");
+        foresight.compare(
+            "inputs.tokens",
+            model.positions.as_ref(),
+            tokens.sequence_length.as_ref(),
+            |positions, length| length.value <= positions.value,
+            |positions, length| Told {
+                message: format!("the model reads {positions} tokens, the sequences have {length}"),
+                label: format!("sequences of {length} tokens"),
+                hint: "pack the validation documents as those of the training".to_owned(),
+            },
+        );
+        foresight
     }
 
     fn needs(_: &EvalLossSpec, _: &EvalLossExec) -> Needs {

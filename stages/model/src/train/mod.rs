@@ -14,6 +14,7 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod event_file;
+mod foresight;
 pub mod head;
 pub mod metrics;
 pub mod order;
@@ -23,7 +24,7 @@ pub mod trainer;
 
 use std::time::Instant;
 
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{Class, Context, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use serde_json::{Value, json};
 use tokens::packed::PackedTokens;
 
@@ -49,6 +50,7 @@ impl Stage for Train {
     const REVISION: u32 = 1;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
+    const TOLERANCE: Option<f64> = Some(0.02);
 
     fn ports() -> Ports {
         Ports::new()
@@ -62,6 +64,10 @@ impl Stage for Train {
 
     fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
         settings::check(spec, exec)
+    }
+
+    fn foresee(spec: &TrainSpec, _: &TrainExec, inputs: &Known) -> Foresight {
+        foresight::foresee(spec, inputs)
     }
 
     fn needs(spec: &TrainSpec, _: &TrainExec) -> Needs {

@@ -129,7 +129,7 @@ impl TrainSpec {
     }
 
     /// Layers, width and heads, where they are given.
-    fn shape(&self) -> Option<(usize, usize, usize)> {
+    pub(super) fn shape(&self) -> Option<(usize, usize, usize)> {
         match (self.preset, self.layers, self.width, self.heads) {
             (Some(preset), ..) => Some(preset.sizes()),
             (None, Some(layers), Some(width), Some(heads)) => Some((layers as usize, width as usize, heads as usize)),
@@ -187,20 +187,21 @@ impl TrainSpec {
         Ok(())
     }
 
-    /// Bytes of memory for a usual vocabulary and sequence (the module docs of [`crate::train`] hold the formula).
+    /// Bytes of memory for a usual vocabulary and sequence.
     pub fn memory(&self) -> u64 {
         let (layers, width, heads) = self.shape().unwrap_or(Preset::Gpt2.sizes());
-        let config = Gpt2Config {
-            vocabulary: USUAL_VOCABULARY,
-            positions: USUAL_SEQUENCE,
-            width,
-            layers,
-            heads,
-            end_of_text: None,
-        };
+        let (vocabulary, positions) = (USUAL_VOCABULARY, USUAL_SEQUENCE);
+        self.memory_of(&Gpt2Config { vocabulary, positions, width, layers, heads, end_of_text: None })
+    }
+
+    /// Bytes of memory to train a model of these sizes (the module docs of [`crate::train`] hold the formula).
+    pub(super) fn memory_of(&self, config: &Gpt2Config) -> u64 {
+        let [sequence, layers, width, heads] =
+            [config.positions, config.layers, config.width, config.heads].map(|size| size as u64);
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };
-        let a_token = layers * (34 * width + 2 * heads * USUAL_SEQUENCE);
-        a_parameter * config.parameters() as u64 + 4 * self.batch * (USUAL_SEQUENCE * a_token) as u64 + (256 << 20)
+        let a_token = layers.saturating_mul(34 * width + 2 * heads * sequence);
+        let activations = sequence.saturating_mul(a_token).saturating_mul(4 * self.batch);
+        (a_parameter * config.parameters() as u64).saturating_add(activations).saturating_add(256 << 20)
     }
 }
 

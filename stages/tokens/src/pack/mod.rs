@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Class, Context, Fact, Facts, Foresight, Known, PortType, Ports, Problem, Result, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -95,6 +95,12 @@ impl Stage for Pack {
             return vec![problem.hint("1024 is usual for GPT-2")];
         }
         Vec::new()
+    }
+
+    fn foresee(settings: &Settings, _: &Exec, inputs: &Known) -> Foresight {
+        let sequence_length = Some(Fact::own(settings.sequence_length.into(), "sequence_length"));
+        let facts = Facts { sequence_length, ..inputs.port("tokenizer") };
+        Foresight { outputs: [("train", facts.clone()), ("valid", facts)].into(), ..Foresight::default() }
     }
 
     fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {

@@ -21,7 +21,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{Class, Context, Fact, Facts, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::{Table, each_part};
@@ -98,6 +98,15 @@ impl Stage for Tokenizer {
 
     fn check(settings: &Settings, _: &Exec) -> Vec<Problem> {
         check(settings)
+    }
+
+    fn foresee(settings: &Settings, _: &Exec, _: &Known) -> Foresight {
+        let facts = Facts {
+            tokenizer: Some(Fact::own((), "")),
+            vocabulary: Some(Fact::own(settings.vocabulary.into(), "vocabulary")),
+            ..Facts::default()
+        };
+        Foresight { outputs: [("tokenizer", facts)].into(), ..Foresight::default() }
     }
 
     fn needs(settings: &Settings, _: &Exec) -> Needs {

@@ -1,0 +1,155 @@
+//! What is known of a stage before anything runs: from its settings and those of the stages above it.
+//!
+//! The engine walks the graph once. Each stage is told the [`Facts`] of its inputs and answers with those of its outputs,
+//! with what does not fit together ([`Clash`]: shown with the lines of both settings), and with what it will cost
+//! ([`Cost`]). A fact that is not known is left out, and nothing is checked against it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A value that a setting of some stage decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was decided.
+    pub origin: Origin,
+}
+
+/// A setting of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The stage; empty for the one that is asked.
+    pub stage: String,
+    /// The setting's path; empty for the stage as a whole.
+    pub setting: String,
+}
+
+impl<T> Fact<T> {
+    /// A value that a setting of the asked stage decides.
+    pub fn own(value: T, setting: impl Into<String>) -> Self {
+        Self { value, origin: Origin { stage: String::new(), setting: setting.into() } }
+    }
+}
+
+/// What is known of what flows along an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// The tokenizer, as the stage that makes it: two tokenizers are the same when they come from the same stage.
+    pub tokenizer: Option<Fact<()>>,
+    /// Ids that there are at most.
+    pub vocabulary: Option<Fact<u64>>,
+    /// Tokens of a packed sequence.
+    pub sequence_length: Option<Fact<u64>>,
+    /// The longest sequence of a model, in tokens.
+    pub positions: Option<Fact<u64>>,
+    /// Trainable values of a model.
+    pub parameters: Option<Fact<u64>>,
+}
+
+/// The facts of a stage's inputs, by port.
+#[derive(Debug, Clone, Default)]
+pub struct Known(BTreeMap<String, Facts>);
+
+impl Known {
+    /// Of these ports.
+    pub fn new(facts: BTreeMap<String, Facts>) -> Self {
+        Self(facts)
+    }
+
+    /// Those of a port; nothing where it is not connected.
+    pub fn port(&self, port: &str) -> Facts {
+        self.0.get(port).cloned().unwrap_or_default()
+    }
+
+    /// Whether something is connected to the port.
+    pub fn has(&self, port: &str) -> bool {
+        self.0.contains_key(port)
+    }
+}
+
+/// A setting that does not fit one of another stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// The asked stage's setting, or `inputs.<port>`, or empty for the stage as a whole.
+    pub setting: String,
+    /// What does not fit.
+    pub message: String,
+    /// The other setting.
+    pub with: Origin,
+    /// What the other setting says, in a few words.
+    pub label: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// What a stage will cost.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Cost {
+    /// Tokens that a model reads.
+    pub tokens: Option<u64>,
+    /// Floating-point operations.
+    pub flops: Option<f64>,
+    /// Bytes of memory, where more is known than the settings alone tell.
+    pub memory: Option<u64>,
+    /// Bytes on disk at the same time, output and scratch.
+    pub disk: Option<u64>,
+}
+
+/// The answer of a stage.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Foresight {
+    /// What is known of its outputs, by port.
+    pub outputs: BTreeMap<&'static str, Facts>,
+    /// What does not fit.
+    pub clashes: Vec<Clash>,
+    /// What it will cost.
+    pub cost: Cost,
+}
+
+impl Foresight {
+    /// Tells a clash where both facts are known, both are decided by a setting, and `fits` says that they do not go
+    /// together.
+    pub fn compare<A, B>(
+        &mut self,
+        setting: &str,
+        one: Option<&Fact<A>>,
+        other: Option<&Fact<B>>,
+        fits: impl FnOnce(&Fact<A>, &Fact<B>) -> bool,
+        tell: impl FnOnce(&A, &B) -> Told,
+    ) {
+        let (Some(one), Some(other)) = (one, other) else { return };
+        if !fits(one, other) {
+            let Told { message, label, hint } = tell(&one.value, &other.value);
+            let with = other.origin.clone();
+            self.clashes.push(Clash { setting: setting.to_owned(), message, with, label, hint });
+        }
+    }
+
+    /// Tells a clash where two tokenizers are known and are not the same; `other` is the one that is out of place.
+    pub fn same_tokenizer(&mut self, port: &str, one: &Facts, other: &Facts, what: &str) {
+        self.compare(
+            &format!("inputs.{port}"),
+            one.tokenizer.as_ref(),
+            other.tokenizer.as_ref(),
+            |one, other| one.origin == other.origin,
+            |(), ()| Told {
+                message: format!("{what} two tokenizers"),
+                label: "the other tokenizer".to_owned(),
+                hint: "connect both to the same tokenizer".to_owned(),
+            },
+        );
+    }
+}
+
+/// The words of a clash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What does not fit.
+    pub message: String,
+    /// What the other setting says.
+    pub label: String,
+    /// What to do about it.
+    pub hint: String,
+}

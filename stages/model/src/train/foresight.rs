@@ -1,0 +1,66 @@
+//! What is known of a training before it starts.
+//!
+//! Operations of a token: 6 a parameter for the forward and the backward pass, and `12 · layers · width · sequence` for
+//! attention (Chowdhery et al., "PaLM", 2022, appendix B).
+
+use contract::foresight::Told;
+use contract::{Cost, Fact, Facts, Foresight, Known};
+
+use super::settings::TrainSpec;
+use crate::config::Gpt2Config;
+
+/// Checkpoints that lie on disk at the same time: the last two, and the one being written.
+const CHECKPOINTS: u64 = 3;
+
+pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
+    let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
+    let mut foresight = Foresight::default();
+    foresight.same_tokenizer("valid", &train, &valid, "training and validation come from");
+    foresight.same_tokenizer("tokenizer", &train, &inputs.port("tokenizer"), "the tokens and the model's folder have");
+    foresight.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
+    foresight.compare(
+        "inputs.valid",
+        train.sequence_length.as_ref(),
+        valid.sequence_length.as_ref(),
+        |train, valid| train.value == valid.value,
+        |train, valid| Told {
+            message: format!("training has sequences of {train} tokens, validation of {valid}"),
+            label: format!("{valid} tokens"),
+            hint: "pack both with the same sequence_length".to_owned(),
+        },
+    );
+    foresight.compare(
+        "inputs.train",
+        init.positions.as_ref(),
+        train.sequence_length.as_ref(),
+        |positions, length| length.value <= positions.value,
+        |positions, length| Told {
+            message: format!("the model of 'init' reads {positions} tokens, the sequences have {length}"),
+            label: format!("{length} tokens"),
+            hint: "lower sequence_length in the pack stage".to_owned(),
+        },
+    );
+    let positions = if inputs.has("init") { init.positions.clone() } else { train.sequence_length.clone() };
+    let mut model = Facts { positions, tokenizer: train.tokenizer, vocabulary: train.vocabulary, ..Facts::default() };
+    if let (Some(length), Some(vocabulary), Some((layers, width, heads))) =
+        (&train.sequence_length, &model.vocabulary, spec.shape())
+    {
+        let sequence = usize::try_from(length.value).unwrap_or(usize::MAX);
+        let vocabulary = usize::try_from(vocabulary.value).unwrap_or(usize::MAX);
+        let config = Gpt2Config { vocabulary, positions: sequence, width, layers, heads, end_of_text: None };
+        let parameters = config.parameters() as u64;
+        let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
+        let tokens = sequences.saturating_mul(length.value);
+        let a_token = 6.0 * parameters as f64 + 12.0 * (layers * width) as f64 * length.value as f64;
+        foresight.cost = Cost {
+            tokens: Some(tokens),
+            flops: Some(a_token * tokens as f64),
+            memory: Some(spec.memory_of(&config)),
+            // Values and two moments a checkpoint, and the model.
+            disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
+        };
+        model.parameters = Some(Fact::own(parameters, ""));
+    }
+    foresight.outputs.insert("model", model);
+    foresight
+}
