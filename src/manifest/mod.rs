@@ -52,7 +52,7 @@
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `cycle` | `[stages.NAME]`; its inputs; their circles |
 //! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
-//! | [`schema`](mod@schema) | the JSON schema of a manifest |
+//! | `schema` | the JSON schema of a manifest |
 //! | [`shell`] | words of a command line, quoted |
 
 mod bytes;
