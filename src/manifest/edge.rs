@@ -68,7 +68,8 @@ impl Wires {
             diagnostics.push(diagnostic.hint(only.map(|only| format!("write \"{only}\""))));
             return;
         };
-        if let Some(first) = self.list.iter().find(|wire| wire.port == port) {
+        // A table names each port once: only `input` can be there before.
+        if let Some(first) = self.list.first().filter(|wire| wire.port == port) {
             let diagnostic = Diagnostic::error(format!("input '{port}' is connected twice"));
             diagnostics.push(diagnostic.at(node.span, "again here").at(first.span, "first here"));
         } else {

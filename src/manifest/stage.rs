@@ -147,15 +147,14 @@ fn kind<'k>(
         // A slip in the very word: the key that is nearly it.
         let slip = table.in_order().into_iter().find(|(key, _)| suggest::nearest(key, ["kind"]).is_some());
         let diagnostic = Diagnostic::error(format!("stage '{name}' has no kind")).at(header, "");
-        let inner =
-            table.0.iter().find(|(_, entry)| entry.node.as_table().is_some_and(|inner| inner.get("kind").is_some()));
-        diagnostics.push(match slip {
-            _ if inner.is_some() => {
-                let inner = inner.map(|(inner, _)| inner.as_str()).unwrap_or_default();
-                diagnostic.hint(format!("a stage's name has no dot: write [stages.{name}-{inner}]"))
+        let has_kind = |entry: &Entry| entry.node.as_table().is_some_and(|inner| inner.get("kind").is_some());
+        let inner = table.0.iter().find(|(_, entry)| has_kind(entry)).map(|(inner, _)| inner);
+        diagnostics.push(match (inner, slip) {
+            (Some(inner), _) => diagnostic.hint(format!("a stage's name has no dot: write [stages.{name}-{inner}]")),
+            (None, Some((key, entry))) => {
+                diagnostic.at(entry.key, "here?").hint(format!("write kind in place of {key}"))
             }
-            Some((key, entry)) => diagnostic.at(entry.key, "here?").hint(format!("write kind in place of {key}")),
-            None => diagnostic.hint(format!("add kind = \"...\": {}", names.collect::<Vec<_>>().join(", "))),
+            (None, None) => diagnostic.hint(format!("add kind = \"...\": {}", names.collect::<Vec<_>>().join(", "))),
         });
         return None;
     };

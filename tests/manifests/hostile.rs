@@ -71,6 +71,18 @@ fn deep_nesting_is_refused_and_overflows_no_stack() {
 }
 
 #[test]
+fn as_many_faults_as_a_file_can_hold_are_all_counted() {
+    let items = "3, \"gpl\", ".repeat(50_000);
+    let array = Folder::new(format!("[stages.a]\nkind = 'import'\nallow = [{items}]\n"));
+    assert_eq!(array.load(&[]).unwrap_err().len(), 100_000);
+    let variables: String = (0..30_000).map(|number| format!("\"{number}=\" = 'x'\n\"{number}\" = 1\n")).collect();
+    let shell = "[stages.a]\nkind = 'shell'\narguments = ['a']\n[stages.a.environment]\n";
+    assert_eq!(Folder::new(format!("{shell}{variables}")).load(&[]).unwrap_err().len(), 60_000);
+    let slips: String = (0..30_000).map(|number| format!("allow{number} = 1\n")).collect();
+    assert_eq!(Folder::new(format!("[stages.a]\nkind = 'import'\n{slips}")).load(&[]).unwrap_err().len(), 30_000);
+}
+
+#[test]
 fn terminal_escapes_of_a_manifest_are_not_passed_on() {
     let errors = Folder::new("[stages.a]\nkind = 'import'\n\"\\u001b[31mred\" = 1\n").errors(&[]);
     assert!(!errors.contains('\u{1b}'), "{errors:?}");
