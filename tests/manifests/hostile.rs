@@ -1,6 +1,6 @@
 //! Files that are missing, are no manifests, or mean harm: an answer in words, whatever they hold.
 
-use pipeline::manifest::{self, Overrides};
+use pipeline::manifest::{self, Overrides, StageName};
 use proptest::prelude::*;
 
 use super::folder::{Folder, base, load};
@@ -120,6 +120,11 @@ proptest! {
             let text = diagnostics.render(false);
             prop_assert!(text.contains("m.toml:") && text.ends_with('\n'));
         }
+    }
+
+    #[test]
+    fn the_schema_passes_only_names_that_a_stage_may_have(name in StageName::PATTERN.trim_matches(['^', '$'])) {
+        prop_assert!(name.parse::<StageName>().is_ok(), "{}", name);
     }
 
     #[test]
