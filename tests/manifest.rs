@@ -1,79 +1,28 @@
 //! Manifests from text to typed stages, and every message that a wrong one gives.
 //!
 //! `tests/manifests/valid/*.toml` load; each `tests/manifests/invalid/*.toml` gives exactly the text of the `.stderr` file
-//! beside it (`UPDATE_GOLDEN=1` writes it anew). `kinds.rs` holds the toy kinds that they use.
+//! beside it (`UPDATE_GOLDEN=1` writes it anew), read with the `--set` arguments of its comments and the `.machine` file
+//! beside it. `kinds.rs` holds the toy kinds that they use. All `valid/spelling-*.toml` mean the same. What others extend
+//! begins with `_`.
 
+#[path = "manifests/folder.rs"]
+mod folder;
+#[path = "manifests/hostile.rs"]
+mod hostile;
 #[path = "manifests/kinds.rs"]
 mod kinds;
+#[path = "manifests/spelling.rs"]
+mod spelling;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::{Device, Kind};
+use folder::{Folder, base, folder, load, manifests, name, spec};
 use kinds::kinds;
 use pipeline::graph::Graph;
-use pipeline::manifest::{self, ByteSize, Diagnostics, Manifest, Overrides, StageName};
-use proptest::prelude::*;
+use pipeline::manifest::{self, ByteSize, Overrides};
 use serde_json::Value;
-
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests").join(name)
-}
-
-/// The manifests of a folder, less those that others are laid over.
-fn manifests(name: &str) -> Vec<PathBuf> {
-    let files = fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
-    files.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('_'));
-    files.sort();
-    files
-}
-
-fn load(path: &Path, sets: &[&str]) -> Result<Manifest, Diagnostics> {
-    let overrides = Overrides { sets: sets.iter().map(|set| (*set).to_owned()).collect(), machine: None };
-    manifest::load(path, &overrides, &kinds())
-}
-
-/// A manifest of this text in a folder of its own.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new(text: impl AsRef<[u8]>) -> Self {
-        Self(tempfile::tempdir().unwrap()).file("m.toml", text)
-    }
-
-    fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
-        fs::write(self.0.path().join(name), text).unwrap();
-        self
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("m.toml")
-    }
-
-    fn load(&self, sets: &[&str]) -> Result<Manifest, Diagnostics> {
-        load(&self.path(), sets)
-    }
-
-    /// The messages, with the folder's own name taken out.
-    fn errors(&self, sets: &[&str]) -> String {
-        let folder = format!("{}/", self.0.path().display());
-        self.load(sets).unwrap_err().to_string().replace(&folder, "")
-    }
-}
-
-fn base() -> String {
-    fs::read_to_string(folder("valid/whole.toml")).unwrap()
-}
-
-fn name(text: &str) -> StageName {
-    text.parse().unwrap()
-}
-
-fn spec<'m>(manifest: &'m Manifest, stage: &str, setting: &str) -> &'m Value {
-    manifest.stages[stage].stage.spec().get(setting).unwrap_or(&Value::Null)
-}
 
 #[test]
 fn each_wrong_manifest_gives_its_golden_messages() {
@@ -196,16 +145,6 @@ fn relative_sources_start_at_the_file_that_names_them_and_empty_ones_stay_empty(
 }
 
 #[test]
-fn an_integer_is_a_number_and_spelling_makes_no_difference() {
-    let folder = Folder::new(base());
-    let rates = ["1", "1.0", "1e0", "0x1", "1_0e-1"].map(|rate| {
-        let manifest = folder.load(&[&format!("stages.train.learning_rate={rate}")]).unwrap();
-        spec(&manifest, "train", "learning_rate").clone()
-    });
-    assert!(rates.iter().all(|rate| *rate == 1.0), "{rates:?}");
-}
-
-#[test]
 fn open_kinds_take_further_inputs_and_give_the_outputs_that_they_declare() {
     let manifest = load(&folder("valid/whole.toml"), &[]).unwrap();
     let shell = &manifest.stages["shell"];
@@ -219,40 +158,6 @@ fn a_warning_lets_the_manifest_load() {
     let manifest = folder.load(&[]).unwrap();
     let text = manifest.warnings.to_string();
     assert!(text.contains("did you mean 'export'?") && text.contains("warning: 1 warning in "), "{text}");
-}
-
-#[test]
-fn files_that_are_no_manifests_are_refused_in_words() {
-    let missing = Folder::new("").0;
-    let errors = load(&missing.path().join("none.toml"), &[]).unwrap_err().to_string();
-    assert!(errors.contains("there is no file '"), "{errors}");
-    let errors = load(missing.path(), &[]).unwrap_err().to_string();
-    assert!(errors.contains("is a folder"), "{errors}");
-    for (text, message) in [
-        (Vec::new(), "the manifest has no stages"),
-        (b"# nothing yet\n".to_vec(), "the manifest has no stages"),
-        (b"\n\n[stages]\n".to_vec(), "m.toml:3:1"),
-        (b"name = 'caf\xe9'\n".to_vec(), "m.toml:1:12"),
-        (vec![b'#'; (1 << 20) + 1], "is larger than 1 MiB"),
-        (b"\x00\x01\x02".to_vec(), "m.toml:1:4"),
-        (b"extends = 'm.toml'\n".to_vec(), "'extends' goes in a circle: m.toml -> m.toml"),
-        (b"extends = 'none.toml'\n".to_vec(), "m.toml:1:11"),
-    ] {
-        let errors = Folder::new(&text).errors(&[]);
-        assert!(errors.contains(message), "{message}: {errors}");
-    }
-}
-
-#[test]
-fn deep_nesting_is_refused_and_overflows_no_stack() {
-    for (open, close) in [("[", "]"), ("{ a = ", " }")] {
-        let text = format!("[stages.a]\nkind = {}1{}\n", open.repeat(100_000), close.repeat(100_000));
-        assert!(Folder::new(text).load(&[]).is_err());
-    }
-    let dotted = format!("[{}a]\n{}b = 1\n", "a.".repeat(70), "b.".repeat(70));
-    assert!(Folder::new(dotted).load(&[]).is_err());
-    let header = format!("[{}a]\n", "a.".repeat(100_000));
-    assert!(Folder::new(header).load(&[]).is_err());
 }
 
 #[test]
@@ -270,12 +175,6 @@ fn problems_of_all_layers_come_at_once_in_the_order_of_the_files() {
             "unknown key 'learning_rte'",
         ]
     );
-}
-
-#[test]
-fn terminal_escapes_of_a_manifest_are_not_passed_on() {
-    let errors = Folder::new("[stages.a]\nkind = 'import'\n\"\\u001b[31mred\" = 1\n").errors(&[]);
-    assert!(!errors.contains('\u{1b}'), "{errors:?}");
 }
 
 #[test]
@@ -321,65 +220,25 @@ fn the_schema_resolves_and_lists_every_setting() {
     assert_eq!(schema["$defs"]["stage.train"]["required"], serde_json::json!(["kind", "steps", "optimiser"]));
 }
 
-/// What a loaded manifest says: enough to see whether two are the same.
-fn outline(manifest: &Manifest) -> String {
-    manifest
-        .stages
-        .values()
-        .map(|stage| format!("{} {:?} {:?}\n", stage.name, stage.stage.spec(), stage.inputs.keys()))
-        .collect()
-}
-
 #[test]
-fn comments_and_key_order_change_nothing() {
-    let text = base();
-    let commented: String = text
-        .lines()
-        .map(|line| if line.contains('"') { format!("{line}\n") } else { format!("{line} # word\n\n") })
-        .collect();
-    let (plain, commented) = (Folder::new(&text).load(&[]).unwrap(), Folder::new(commented).load(&[]).unwrap());
-    assert_eq!(outline(&plain), outline(&commented));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_changed_byte_gives_a_manifest_or_problems_with_places(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..4)
-    ) {
-        let mut bytes = base().into_bytes();
-        for (index, byte, edit) in edits {
-            let index = index.index(bytes.len());
-            const INTERESTING: &[u8] = b"\"'[]{}=.,#\n\\-_ 0ae\xff";
-            let interesting = INTERESTING[usize::from(byte) % INTERESTING.len()];
-            match edit {
-                0 => bytes[index] = byte,
-                1 => bytes[index] = interesting,
-                2 => bytes.insert(index, interesting),
-                _ => drop(bytes.remove(index)),
-            }
-        }
-        let folder = Folder::new(&bytes);
-        if let Err(diagnostics) = folder.load(&[]) {
-            prop_assert!(!diagnostics.is_empty());
-            for diagnostic in diagnostics.list() {
-                prop_assert!(!diagnostic.labels.is_empty(), "{} has no place", diagnostic.message);
-                for label in &diagnostic.labels {
-                    let place = diagnostics.sources().place(label.span);
-                    prop_assert!(place.line >= 1 && place.column >= 1);
-                }
-            }
-            let text = diagnostics.render(false);
-            prop_assert!(text.contains("m.toml:") && text.ends_with('\n'));
-        }
+fn what_a_kind_finds_wrong_is_told_beside_wrong_types() {
+    let text = base().replace("learning_rate = 5e-4", "learning_rate = 5e-4\nmin_learning_rate = 1\nwarmup = 200_000");
+    let folder = Folder::new(text);
+    let messages = |sets: &[&str]| -> Vec<String> {
+        folder.load(sets).unwrap_err().list().iter().map(|problem| problem.message.clone()).collect()
+    };
+    let (rate, warmup) = ("'min_learning_rate' must be at most learning_rate", "'warmup' must be at most steps");
+    let both = [rate, warmup];
+    let wrong = "'betas' takes an array of 2 items, found a boolean";
+    assert_eq!(messages(&[]), both);
+    assert_eq!(messages(&["stages.train.betas=true"]), [rate, warmup, wrong]);
+    // The problem may be one of the default that stands in for the wrong value, or for the key that was meant.
+    assert_eq!(messages(&["stages.train.min_learning_rate=\"x\""])[0], warmup);
+    for hidden in ["stages.train.learning_rate=\"x\"", "stages.train.learning_rte=2"] {
+        let plain = folder.load(&[hidden]).unwrap_err().to_string();
+        assert_eq!(plain.contains(rate), hidden.ends_with('2'), "{plain}");
+        assert!(plain.contains(warmup), "{plain}");
     }
-
-    #[test]
-    fn an_argument_gives_a_manifest_or_problems(argument in "(stages|run|exec|[a-z]{1,3})?(\\.[a-z_\"]{1,6}){0,3}=?.{0,12}") {
-        let folder = Folder::new(base());
-        if let Err(diagnostics) = folder.load(&[&argument]) {
-            prop_assert!(diagnostics.render(false).contains("--set"), "{}", diagnostics);
-        }
-    }
+    // Without its steps there is no train to check.
+    assert_eq!(messages(&["stages.train.steps=\"x\""]), ["'steps' takes an integer, found a string"]);
 }

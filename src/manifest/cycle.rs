@@ -14,7 +14,7 @@ pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diag
     let mut graph: DiGraph<&str, Span> = DiGraph::new();
     let nodes: BTreeMap<&str, NodeIndex> = drafts.keys().map(|name| (*name, graph.add_node(name))).collect();
     for draft in drafts.values() {
-        for wire in &draft.wires {
+        for wire in &draft.wires.list {
             if let (Some(from), Some(to)) = (nodes.get(wire.from().0), nodes.get(draft.name.as_str())) {
                 graph.add_edge(*from, *to, wire.span);
             }

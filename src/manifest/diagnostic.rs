@@ -98,6 +98,11 @@ impl Diagnostics {
         self.list.push(diagnostic);
     }
 
+    /// Adds problems.
+    pub fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        self.list.extend(diagnostics);
+    }
+
     /// The problems.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list

@@ -46,7 +46,7 @@ impl Value {
         match self {
             Self::String(_) => "a string",
             Self::Integer(_) => "an integer",
-            Self::Float(_) => "a number",
+            Self::Float(_) => "a float",
             Self::Boolean(_) => "a boolean",
             Self::Datetime => "a date or time",
             Self::Array(_) => "an array",

@@ -1,11 +1,11 @@
 //! Edges: `input = "stage"` and `inputs = { port = "stage.output" }`, each joined to an output of the same type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{InputPort, Kind, PortType, Ports};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::document::{Node, Table};
+use super::document::{Node, Table, Value};
 use super::name::StageName;
 use super::place::Place;
 use super::source::Span;
@@ -44,40 +44,81 @@ impl Wire {
     }
 }
 
-/// The edges that a stage's table holds, to the ports that it has.
-pub(super) fn wires(table: &Table, kind: &Kind, ports: &Ports, diagnostics: &mut Diagnostics) -> Vec<Wire> {
-    let mut wires: Vec<Wire> = Vec::new();
-    let mut add = |port: &str, node: &Node, diagnostics: &mut Diagnostics| match node.as_str() {
-        None => {
+/// The edges of a stage as they are written.
+#[derive(Debug, Default)]
+pub(super) struct Wires {
+    pub list: Vec<Wire>,
+    /// Ports that were meant by something that is already in error: that they lack an edge need not be said as well.
+    meant: BTreeSet<String>,
+    /// Whether the stage has a table of inputs.
+    table: bool,
+}
+
+impl Wires {
+    /// Adds an edge to `port`.
+    fn add(&mut self, port: &str, node: &Node, diagnostics: &mut Diagnostics) {
+        let Some(text) = node.as_str() else {
+            self.meant.insert(port.to_owned());
             let message = format!("an input takes a string, found {}", node.value.described());
-            diagnostics.push(Diagnostic::error(message).at(node.span, "expected \"stage\" or \"stage.output\""));
+            let only = match &node.value {
+                Value::Array(items) => items.first().filter(|_| items.len() == 1).and_then(Node::as_str),
+                _ => None,
+            };
+            let diagnostic = Diagnostic::error(message).at(node.span, "expected \"stage\" or \"stage.output\"");
+            diagnostics.push(diagnostic.hint(only.map(|only| format!("write \"{only}\""))));
+            return;
+        };
+        // A table names each port once: only `input` can be there before.
+        if let Some(first) = self.list.first().filter(|wire| wire.port == port) {
+            let diagnostic = Diagnostic::error(format!("input '{port}' is connected twice"));
+            diagnostics.push(diagnostic.at(node.span, "again here").at(first.span, "first here"));
+        } else {
+            self.list.push(Wire { port: port.to_owned(), text: text.to_owned(), span: node.span });
         }
-        Some(text) => {
-            if let Some(first) = wires.iter().find(|wire| wire.port == port) {
-                let diagnostic = Diagnostic::error(format!("input '{port}' is connected twice"));
-                diagnostics.push(diagnostic.at(node.span, "again here").at(first.span, "first here"));
-            } else {
-                wires.push(Wire { port: port.to_owned(), text: text.to_owned(), span: node.span });
-            }
-        }
-    };
+    }
+}
+
+/// The edges that a stage's table holds, to the ports that it has. `slips`: whether other keys of the table are slips of
+/// `input` and of `inputs`.
+pub(super) fn wires(
+    table: &Table,
+    kind: &Kind,
+    ports: &Ports,
+    slips: [bool; 2],
+    diagnostics: &mut Diagnostics,
+) -> Wires {
+    let mut wires = Wires { table: table.get("inputs").is_some(), ..Wires::default() };
+    if slips[1] {
+        wires.meant.extend(ports.inputs.iter().map(|port| port.name.to_string()));
+    }
+    let first = ports.inputs.first();
+    if let Some(first) = first.filter(|_| slips[0]) {
+        wires.meant.insert(first.name.to_string());
+    }
     if let Some(entry) = table.get("input") {
-        match ports.inputs.first() {
+        match first {
             _ if entry.node.as_table().is_some() => {
+                wires.meant.extend(entry.node.as_table().into_iter().flat_map(|table| table.0.keys().cloned()));
                 let diagnostic = Diagnostic::error("'input' takes a string, found a table").at(entry.key, "");
-                diagnostics.push(diagnostic.hint("write inputs for a table of ports".to_owned()));
+                let text = diagnostics.sources().text(entry.node.span);
+                let hint = match text.starts_with('{') && text.len() < 60 {
+                    true => format!("write inputs = {text}"),
+                    false => "write inputs in place of input".to_owned(),
+                };
+                diagnostics.push(diagnostic.hint(hint));
             }
-            Some(first) => add(&first.name, &entry.node, diagnostics),
+            Some(first) => wires.add(&first.name, &entry.node, diagnostics),
             None => {
                 let message = if ports.open { "has no input that 'input' could mean" } else { "takes no input" };
                 let diagnostic = Diagnostic::error(format!("kind '{}' {message}", kind.name)).at(entry.key, "");
-                let hint = ports.open.then(|| "name the port: inputs = { NAME = \"stage\" }".to_owned());
-                diagnostics.push(diagnostic.hint(hint));
+                let named = "name the port: inputs = { NAME = \"stage\" }";
+                diagnostics.push(diagnostic.hint(if ports.open { named } else { "take this line away" }.to_owned()));
             }
         }
     }
     let Some(entry) = table.get("inputs") else { return wires };
     let Some(inputs) = entry.node.as_table() else {
+        wires.meant.extend(first.map(|first| first.name.to_string()));
         let message = format!("'inputs' takes a table, found {}", entry.node.value.described());
         let hint = "write inputs = { port = \"stage.output\" }, or input = \"stage\"".to_owned();
         diagnostics.push(Diagnostic::error(message).at(entry.node.span, "expected a table").hint(hint));
@@ -85,9 +126,10 @@ pub(super) fn wires(table: &Table, kind: &Kind, ports: &Ports, diagnostics: &mut
     };
     for (port, input) in inputs.in_order() {
         if ports.open || ports.inputs.iter().any(|known| known.name == port) {
-            add(port, &input.node, diagnostics);
+            wires.add(port, &input.node, diagnostics);
         } else {
             let known: Vec<_> = ports.inputs.iter().map(|known| known.name.as_ref()).collect();
+            wires.meant.extend(suggest::nearest(port, known.iter().copied()).map(str::to_owned));
             let diagnostic = Diagnostic::error(format!("kind '{}' has no input '{port}'", kind.name)).at(input.key, "");
             let hint = suggest::hint(port, "its inputs are", known.iter().copied());
             diagnostics.push(diagnostic.hint(hint.unwrap_or_else(|| "it takes no inputs".to_owned())));
@@ -104,21 +146,22 @@ pub(super) fn join(
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, Edge> {
     let mut edges = BTreeMap::new();
-    for wire in &draft.wires {
+    let wires = &draft.wires;
+    for wire in &wires.list {
         if let Some(edge) = joined(draft, wire, names, drafts, diagnostics) {
             edges.insert(wire.port.clone(), edge);
         }
     }
-    for port in draft.ports.inputs.iter().filter(|port| port.required) {
-        if !draft.wires.iter().any(|wire| wire.port == port.name) {
+    for port in draft.ports.inputs.iter().filter(|port| port.required && !wires.meant.contains(&*port.name)) {
+        if !wires.list.iter().any(|wire| wire.port == port.name) {
             let message = format!("stage '{}' lacks its input '{}' ({})", draft.name, port.name, port.ty);
             let first = draft.ports.inputs.first().is_some_and(|first| first.name == port.name);
             let given = giving(port.ty, draft, drafts).into_iter().next();
             let from = given.unwrap_or_else(|| "stage".to_owned());
-            let hint = if first && draft.ports.inputs.len() == 1 {
-                format!("add input = \"{from}\"")
-            } else {
-                format!("add inputs = {{ {} = \"{from}\" }}", port.name)
+            let hint = match (first, wires.table) {
+                (true, _) => format!("add input = \"{from}\""),
+                (false, true) => format!("add {} = \"{from}\" to its inputs", port.name),
+                (false, false) => format!("add inputs.{} = \"{from}\"", port.name),
             };
             diagnostics.push(Diagnostic::error(message).at(draft.header, "").hint(hint));
         }
@@ -153,6 +196,7 @@ fn joined(
             };
             let known: Vec<_> = upstream.ports.outputs.iter().map(|port| port.name.as_ref()).collect();
             let hint = suggest::hint(output.unwrap_or_default(), "its outputs are", known.iter().copied());
+            let hint = hint.or_else(|| upstream.ports.open.then(|| "its settings declare none".to_owned()));
             let diagnostic = Diagnostic::error(message).at(wire.span, "");
             diagnostics.push(diagnostic.at(upstream.kind_span, format!("'{stage}' is of this kind")).hint(hint));
         }
@@ -166,9 +210,10 @@ fn joined(
         given.truncate(4);
         let hint = (!given.is_empty())
             .then(|| format!("{} {} {}", given.join(", "), if given.len() == 1 { "gives" } else { "give" }, port.ty));
+        let (declared, label) = upstream.gives(&found.name);
         let diagnostic = Diagnostic::error(message)
             .at(wire.span, format!("'{stage}.{}' gives {}", found.name, found.ty))
-            .at(upstream.kind_span, format!("'{stage}' is of this kind"));
+            .at(declared, label);
         diagnostics.push(diagnostic.hint(hint));
         return None;
     }

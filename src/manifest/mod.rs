@@ -26,8 +26,8 @@
 //!
 //! 1. what `extends` names, and what that extends (a relative path starts at the file that names it);
 //! 2. the file;
-//! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest ([`machine`]);
-//! 4. each `--set PATH=VALUE`, in order ([`set`]).
+//! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest (`machine`);
+//! 4. each `--set PATH=VALUE`, in order (`set`).
 //!
 //! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` are made absolute: a relative one starts at
 //! the folder of the file that holds it, on the command line at the working directory. An empty one stays empty: the
@@ -39,17 +39,21 @@
 //!   output to an input that takes it, every required input is connected, and no stage needs itself.
 //! - Otherwise the answer is every problem of every layer at once, each with file, line, caret and, where there is one,
 //!   a hint ([`Diagnostics`]). Two things end the search early: a file that cannot be read, and text that is no TOML.
-//!   A setting of a wrong type hides what only the typed settings of its own stage could tell.
+//!   What a kind finds wrong with settings that depend on one already in error comes once that is right (`fault`).
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`read`], [`syntax`], [`document`] | a file; its TOML; the document with places |
-//! | [`set`], [`machine`] | the layers above the file |
-//! | [`shape`], [`check`] | what a setting may be, by its JSON schema; a table held against it |
-//! | [`section`], [`bytes`] | `[run]` and `[exec]`; `"2GiB"` |
-//! | [`stage`], [`edge`], [`cycle`] | `[stages.NAME]`; its inputs; their circles |
-//! | [`diagnostic`], [`render`], [`suggest`] | problems; as text; "did you mean" |
-//! | [`schema`](mod@schema) | the JSON schema of a manifest |
+//! | `read`, `syntax`, `document` | a file; its TOML; the document with places |
+//! | `slip` | what a syntax error is most likely a slip of |
+//! | `set`, `machine` | the layers above the file |
+//! | `shape`, `check` | what a setting may be, by its JSON schema; a table held against it |
+//! | `variant`, `spelling` | a setting of several shapes; a value of a wrong type |
+//! | `fault`, `problem` | what did not fit; what the kind finds wrong with the rest |
+//! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
+//! | `stage`, `edge`, `cycle` | `[stages.NAME]`; its inputs; their circles |
+//! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
+//! | `schema` | the JSON schema of a manifest |
+//! | [`shell`] | words of a command line, quoted |
 
 mod bytes;
 mod check;
@@ -57,9 +61,11 @@ mod cycle;
 mod diagnostic;
 mod document;
 mod edge;
+mod fault;
 mod machine;
 mod name;
 mod place;
+mod problem;
 mod read;
 mod render;
 mod resolved;
@@ -67,10 +73,14 @@ mod schema;
 mod section;
 mod set;
 mod shape;
+pub mod shell;
+mod slip;
 mod source;
+mod spelling;
 mod stage;
 mod suggest;
 mod syntax;
+mod variant;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -140,7 +150,7 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
     let beside = path.with_file_name(machine::FILE_NAME);
     let machine_file =
         overrides.machine.clone().or_else(|| beside.is_file().then_some(beside).filter(|beside| beside != path));
-    let machine = machine_file.map(|file| read::file(&file, None, diagnostics));
+    let machine = machine_file.map(|file| read::file(&file, None, None, diagnostics));
     let mut document = document?;
     match machine {
         Some(Some((machine, true))) => machine::lay(&mut document, machine, kinds, diagnostics),
@@ -156,7 +166,14 @@ fn checked(path: &Path, document: &Table, kinds: &[Kind], diagnostics: &mut Diag
     const SECTIONS: [&str; 4] = ["extends", "run", "exec", "stages"];
     for (key, entry) in document.in_order().into_iter().filter(|(key, _)| !SECTIONS.contains(key)) {
         let diagnostic = Diagnostic::error(format!("unknown key '{key}'")).at(entry.key, "not a section of a manifest");
-        diagnostics.push(diagnostic.hint(suggest::hint(key, "a manifest has", SECTIONS)));
+        let stage = entry.node.as_table().is_some_and(|table| table.get("kind").is_some())
+            || document.table("stages").is_some_and(|stages| stages.get(key).is_some());
+        let hint = match section::of(key) {
+            _ if stage => Some(format!("a stage is written stages.{key}")),
+            Some(section) => Some(format!("it belongs in {section}")),
+            None => suggest::hint(key, "a manifest has", SECTIONS),
+        };
+        diagnostics.push(diagnostic.hint(hint));
     }
     let run = section::run(document, path, diagnostics);
     let seed = document.table("run").and_then(|run| run.get("seed"));
@@ -174,7 +191,7 @@ fn stages(
 ) -> Option<BTreeMap<StageName, StageDeclaration>> {
     let Some(declared) = document.get("stages").map(|Entry { node, .. }| node) else {
         let diagnostic = Diagnostic::error("the manifest has no stages");
-        diagnostics.push(diagnostic.hint("'pipeline init' writes a manifest that runs".to_owned()));
+        diagnostics.push(diagnostic.hint("'pipeline init FILE' writes one that runs".to_owned()));
         return None;
     };
     let Some(table) = declared.as_table().filter(|table| !table.0.is_empty()) else {

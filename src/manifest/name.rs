@@ -21,7 +21,7 @@ const MAX_LENGTH: usize = 100;
 
 impl StageName {
     /// The same rule as a regular expression.
-    pub const PATTERN: &'static str = "^[A-Za-z0-9_-]{1,100}$";
+    pub const PATTERN: &'static str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
 
     /// As text.
     pub fn as_str(&self) -> &str {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Table;
 use super::source::Span;
-use super::syntax;
+use super::{shell, suggest, syntax};
 
 /// Bytes; no manifest that a person wrote comes near.
 const LARGEST: u64 = 1 << 20;
@@ -18,8 +18,9 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
     let mut layers = Vec::new();
     let mut sound = true;
     let mut seen: Vec<(PathBuf, String)> = Vec::new();
-    let mut next = Some((path.to_owned(), None));
-    while let Some((path, named)) = next.take() {
+    let init = format!("'pipeline init {}' writes one that runs", shell::quoted(&path.to_string_lossy()));
+    let mut next = Some((path.to_owned(), None, Some(init)));
+    while let Some((path, named, hint)) = next.take() {
         let name = path.display().to_string();
         let canonical = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if let (Some(start), Some(span)) = (seen.iter().position(|(file, _)| *file == canonical), named) {
@@ -30,13 +31,19 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
             return None;
         }
         seen.push((canonical, name));
-        let (mut table, fine) = file(&path, named, diagnostics)?;
+        let (mut table, fine) = file(&path, named, hint.as_deref(), diagnostics)?;
         sound &= fine;
         if let Some(entry) = table.0.remove("extends") {
             match entry.node.as_str() {
+                Some("") => {
+                    sound = false;
+                    diagnostics.push(Diagnostic::error("'extends' names no file").at(entry.node.span, ""));
+                }
                 Some(base) => {
                     let folder = path.parent().unwrap_or(Path::new(""));
-                    next = Some((folder.join(base), Some(entry.node.span)));
+                    let relative = "a relative path starts at the folder of the file that names it".to_owned();
+                    let hint = Path::new(base).is_relative().then_some(relative);
+                    next = Some((folder.join(base), Some(entry.node.span), hint));
                 }
                 None => {
                     sound = false;
@@ -56,8 +63,14 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
     merged.filter(|_| sound)
 }
 
-/// Reads one file; `named` is where another file names it. Also whether its document is sound.
-pub(super) fn file(path: &Path, named: Option<Span>, diagnostics: &mut Diagnostics) -> Option<(Table, bool)> {
+/// Reads one file; `named` is where another file names it, `hint` what to do when there is none. Also whether its
+/// document is sound.
+pub(super) fn file(
+    path: &Path,
+    named: Option<Span>,
+    hint: Option<&str>,
+    diagnostics: &mut Diagnostics,
+) -> Option<(Table, bool)> {
     let name = path.display().to_string();
     let refuse = |diagnostics: &mut Diagnostics, message: String, hint: Option<&str>| {
         let diagnostic = Diagnostic::error(message).hint(hint.map(str::to_owned));
@@ -70,7 +83,11 @@ pub(super) fn file(path: &Path, named: Option<Span>, diagnostics: &mut Diagnosti
         Ok(bytes) => bytes,
         Err(error) => {
             match error.kind() {
-                io::ErrorKind::NotFound => refuse(diagnostics, format!("there is no file '{name}'"), None),
+                io::ErrorKind::NotFound => {
+                    let near = near(path).map(|near| format!("did you mean '{}'?", near.display()));
+                    let hint = near.or_else(|| hint.map(str::to_owned));
+                    refuse(diagnostics, format!("there is no file '{name}'"), hint.as_deref());
+                }
                 io::ErrorKind::IsADirectory => {
                     refuse(diagnostics, format!("'{name}' is a folder"), Some("name the manifest in it"));
                 }
@@ -86,6 +103,8 @@ pub(super) fn file(path: &Path, named: Option<Span>, diagnostics: &mut Diagnosti
     let folder = std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
     match String::from_utf8(bytes) {
         Ok(text) => {
+            // A byte order mark is no column.
+            let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
             let source = diagnostics.add_source(name, folder, text);
             Some(syntax::parse(source, diagnostics))
         }
@@ -99,6 +118,23 @@ pub(super) fn file(path: &Path, named: Option<Span>, diagnostics: &mut Diagnosti
             None
         }
     }
+}
+
+/// The file in the same folder whose name is nearly that of `path`, or is that with `.toml` after it.
+fn near(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs::read_dir(folder).ok()?.take(suggest::MOST).filter_map(Result::ok);
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut names: Vec<_> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    let whole = format!("{name}.toml");
+    let names = || names.iter().map(String::as_str);
+    // What both end in says nothing: `server.toml` is not meant by `else.toml`.
+    let stem = |name: &str| name.rsplit_once('.').map_or(name.to_owned(), |(stem, _)| stem.to_owned());
+    let alike = |near: &&str| suggest::nearest(&stem(name), [stem(near).as_str()]).is_some();
+    let near = names().find(|name| *name == whole).or_else(|| suggest::nearest(name, names()).filter(alike));
+    near.map(|near| path.with_file_name(near))
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {

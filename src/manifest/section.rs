@@ -44,6 +44,15 @@ pub struct ExecSettings {
     pub cache: Option<PathBuf>,
 }
 
+/// The section of which `key` is a setting.
+pub(super) fn of(key: &str) -> Option<&'static str> {
+    match key {
+        "name" | "seed" => Some("[run]"),
+        "threads" | "jobs" | "memory" | "device" | "cache" => Some("[exec]"),
+        _ => None,
+    }
+}
+
 /// A section as JSON, held against the schema of its type. Empty where it is absent.
 fn section(document: &Table, name: &str, schema: &Json, diagnostics: &mut Diagnostics) -> Json {
     let Some(Entry { key, node }) = document.get(name) else { return Json::Null };
@@ -52,8 +61,8 @@ fn section(document: &Table, name: &str, schema: &Json, diagnostics: &mut Diagno
         diagnostics.push(Diagnostic::error(message).at(*key, "").hint(format!("write [{name}]")));
         return Json::Null;
     };
-    let mut check = Check { diagnostics, owner: format!("[{name}]"), fits: true };
-    check.table(node.span, table, &[Shape::of(schema)], &[], "")
+    let mut check = Check::new(diagnostics, format!("[{name}]"));
+    check.table(node.span, table, &[Shape::of(schema)], &[], "").unwrap_or_default()
 }
 
 fn text<'s>(document: &'s Table, section: &str, key: &str) -> Option<(&'s str, Span)> {

@@ -1,21 +1,20 @@
 //! `[stages.NAME]`: kind and settings to a typed stage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use contract::{AnyStage, Kind, Ports, Problem};
-use serde_json::Value as Json;
+use contract::{AnyStage, Kind, Ports};
 
 use super::check::{Check, join};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Node, Table, Value};
-use super::edge::{Edge, Wire};
+use super::edge::{Edge, Wires};
 use super::name::StageName;
 use super::place::Place;
 use super::shape::Shape;
 use super::source::Span;
-use super::{edge, suggest};
+use super::{edge, problem, suggest};
 
 /// One stage of a manifest.
 #[derive(Clone)]
@@ -61,10 +60,12 @@ pub(super) struct Draft<'k> {
     pub kind: &'k Kind,
     /// Missing when its settings are wrong.
     pub stage: Option<Arc<dyn AnyStage>>,
-    /// Of the stage, or while its settings are wrong, of its kind.
+    /// Of the stage; while its settings are wrong, as far as they tell.
     pub ports: Ports,
+    /// Where its settings declare outputs that its kind does not have by itself.
+    outputs: BTreeMap<String, Span>,
     /// What its edges say.
-    pub wires: Vec<Wire>,
+    pub wires: Wires,
     settings: BTreeMap<String, Span>,
 }
 
@@ -72,6 +73,14 @@ impl Draft<'_> {
     /// Whether the ports are those of the stage: settings may declare further ones.
     pub fn ports_are_certain(&self) -> bool {
         self.stage.is_some() || !self.kind.ports.open
+    }
+
+    /// Where it is said that it has this output: the setting that declares it, else its kind.
+    pub fn gives(&self, output: &str) -> (Span, String) {
+        match self.outputs.get(output) {
+            Some(span) => (*span, format!("'{}' declares it here", self.name)),
+            None => (self.kind_span, format!("'{}' is of this kind", self.name)),
+        }
     }
 
     /// The finished stage; `None` while its settings are wrong.
@@ -108,21 +117,22 @@ pub(super) fn draft<'k>(
     };
     let (kind, kind_span) = kind(name, header, table, kinds, diagnostics)?;
     let schemas = [Shape::of(&kind.spec_schema), Shape::of(&kind.exec_schema)];
-    let mut check = Check { diagnostics, owner: format!("kind '{}'", kind.name), fits: true };
+    let mut check = Check::new(diagnostics, format!("kind '{}'", kind.name));
     let settings = check.table(header, table, &schemas, &RESERVED, "");
-    let fits = check.fits;
-    let stage = match settings {
-        Json::Object(settings) if fits => parsed(kind, &settings, &entry.node, diagnostics),
-        _ => None,
-    };
-    let ports = stage.as_ref().map_or_else(|| kind.ports.clone(), |stage| stage.ports());
-    twice(name, header, &ports, diagnostics);
-    let wires = edge::wires(table, kind, &ports, diagnostics);
+    let faults = check.faults;
+    let slips = ["input", "inputs"].map(|key| faults.holds(key));
+    let (stage, ports) = problem::parse(kind, settings, faults, &entry.node, diagnostics);
+    let declared = declared(table);
+    twice(name, (kind, kind_span), &ports, &declared, diagnostics);
+    let further = ports.outputs.iter().filter(|output| !kind.ports.outputs.iter().any(|own| own.name == output.name));
+    let outputs = further.filter_map(|output| Some((output.name.to_string(), *declared.get(&*output.name)?.first()?)));
+    let outputs = outputs.collect();
+    let wires = edge::wires(table, kind, &ports, slips, diagnostics);
     let mut places = BTreeMap::new();
     for (key, entry) in table.0.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str())) {
         collect(&join("", key), entry.key, &entry.node, &mut places);
     }
-    Some(Draft { name: stage_name.ok()?, header, kind_span, kind, stage, ports, wires, settings: places })
+    Some(Draft { name: stage_name.ok()?, header, kind_span, kind, stage, ports, outputs, wires, settings: places })
 }
 
 fn kind<'k>(
@@ -137,9 +147,14 @@ fn kind<'k>(
         // A slip in the very word: the key that is nearly it.
         let slip = table.in_order().into_iter().find(|(key, _)| suggest::nearest(key, ["kind"]).is_some());
         let diagnostic = Diagnostic::error(format!("stage '{name}' has no kind")).at(header, "");
-        diagnostics.push(match slip {
-            Some((key, entry)) => diagnostic.at(entry.key, "here?").hint(format!("write kind in place of {key}")),
-            None => diagnostic.hint(format!("add kind = \"...\": {}", names.collect::<Vec<_>>().join(", "))),
+        let has_kind = |entry: &Entry| entry.node.as_table().is_some_and(|inner| inner.get("kind").is_some());
+        let inner = table.0.iter().find(|(_, entry)| has_kind(entry)).map(|(inner, _)| inner);
+        diagnostics.push(match (inner, slip) {
+            (Some(inner), _) => diagnostic.hint(format!("a stage's name has no dot: write [stages.{name}-{inner}]")),
+            (None, Some((key, entry))) => {
+                diagnostic.at(entry.key, "here?").hint(format!("write kind in place of {key}"))
+            }
+            (None, None) => diagnostic.hint(format!("add kind = \"...\": {}", names.collect::<Vec<_>>().join(", "))),
         });
         return None;
     };
@@ -157,51 +172,54 @@ fn kind<'k>(
     found.map(|kind| (kind, span))
 }
 
-fn parsed(
-    kind: &Kind,
-    settings: &serde_json::Map<String, Json>,
-    node: &Node,
-    diagnostics: &mut Diagnostics,
-) -> Option<Arc<dyn AnyStage>> {
-    let problems = match kind.parse(settings) {
-        Ok(stage) => return Some(Arc::from(stage)),
-        Err(problems) => problems,
+/// Reports ports that are there twice, each at the settings that declare it.
+fn twice(name: &str, kind: (&Kind, Span), ports: &Ports, declared: &Declared<'_>, diagnostics: &mut Diagnostics) {
+    let (kind, kind_span) = kind;
+    let names = |ports: &Ports| -> [Vec<String>; 2] {
+        let outputs = ports.outputs.iter().map(|output| output.name.clone().into_owned());
+        [outputs.collect(), ports.inputs.iter().map(|input| input.name.clone().into_owned()).collect()]
     };
-    for Problem { setting, message, hint } in problems {
-        let diagnostic = Diagnostic::error(message).at(locate(node, &setting), "");
-        diagnostics.push(diagnostic.hint(hint));
-    }
-    None
-}
-
-/// Where a setting is written: `allow[3]`, `rules.line_max`; where the path leads nowhere, its nearest parent.
-fn locate(node: &Node, path: &str) -> Span {
-    let mut node = node;
-    for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
-        let next = match &node.value {
-            Value::Table(table) => table.get(step).map(|entry| &entry.node),
-            Value::Array(items) => step.trim_end_matches(']').parse::<usize>().ok().and_then(|index| items.get(index)),
-            _ => None,
-        };
-        match next {
-            Some(next) => node = next,
-            None => break,
+    for ((what, names), own) in ["output", "input"].into_iter().zip(names(ports)).zip(names(&kind.ports)) {
+        let mut seen = BTreeSet::new();
+        let again: BTreeSet<_> = names.iter().filter(|port| !seen.insert(*port)).collect();
+        for port in again {
+            let diagnostic = Diagnostic::error(format!("stage '{name}' declares the {what} '{port}' twice"));
+            let places = declared.get(port.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let diagnostic = match places {
+                [first, .., last] => diagnostic.at(*last, "again here").at(*first, "first here"),
+                [only] => diagnostic.at(*only, "again here"),
+                [] => diagnostic,
+            };
+            diagnostics.push(if own.contains(port) || places.is_empty() {
+                diagnostic.at(kind_span, format!("kind '{}' has it", kind.name))
+            } else {
+                diagnostic
+            });
         }
     }
-    node.span
 }
 
-fn twice(name: &str, header: Span, ports: &Ports, diagnostics: &mut Diagnostics) {
-    let outputs: Vec<_> = ports.outputs.iter().map(|output| &output.name).collect();
-    let inputs: Vec<_> = ports.inputs.iter().map(|input| &input.name).collect();
-    for (what, names) in [("output", outputs), ("input", inputs)] {
-        for (index, port) in names.iter().enumerate() {
-            if names[..index].contains(port) {
-                let message = format!("stage '{name}' declares the {what} '{port}' twice");
-                diagnostics.push(Diagnostic::error(message).at(header, ""));
-            }
+/// Where the settings of a stage hold a word, as a key or as a string: there a kind may have found the name of a port.
+type Declared<'t> = BTreeMap<&'t str, Vec<Span>>;
+
+/// The words of the settings in `table`, less those of the reserved keys.
+fn declared(table: &Table) -> Declared<'_> {
+    fn gather<'t>(node: &'t Node, words: &mut Declared<'t>) {
+        match &node.value {
+            Value::String(text) => words.entry(text).or_default().push(node.span),
+            Value::Array(items) => items.iter().for_each(|item| gather(item, words)),
+            Value::Table(table) => table.0.iter().for_each(|(key, entry)| {
+                words.entry(key).or_default().push(entry.key);
+                gather(&entry.node, words);
+            }),
+            _ => {}
         }
     }
+    let mut words = Declared::new();
+    let settings = table.0.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
+    settings.for_each(|(_, entry)| gather(&entry.node, &mut words));
+    words.values_mut().for_each(|places| places.sort());
+    words
 }
 
 /// The place of a setting and of all below it.

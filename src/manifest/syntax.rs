@@ -1,13 +1,17 @@
-//! TOML text to a [`Table`]: every syntax error of the text, in the words of the TOML parser.
+//! TOML text to a [`Table`]: every syntax error of the text.
 
 use toml::de::{DeTable, Error};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Table, Value};
+use super::slip;
 use super::source::{SourceId, Span};
 
 /// The message of the one error that leaves the rest of a document meaningful.
 const DUPLICATE: &str = "duplicate key";
+
+/// The message for a key that has a value and is used as a table, up to the type of the value.
+const EXTENDED: &str = "cannot extend value of type ";
 
 /// Syntax errors told of one text.
 const MOST: usize = 100;
@@ -21,7 +25,9 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
     let sound = errors.iter().all(|error| error.message() == DUPLICATE);
     let mut last_line = None;
     let mut twice_declared: Option<usize> = None;
-    for error in errors.into_iter().take(MOST) {
+    let mut errors: Vec<_> = errors.into_iter().take(MOST).collect();
+    errors.sort_by_key(|error| error.span().map_or(text.len(), |span| span.start));
+    for error in errors {
         let duplicate = error.message() == DUPLICATE;
         let start = error.span().map_or(text.len(), |span| span.start).min(text.len());
         // The keys of a table that is declared twice collide with those of the first.
@@ -39,6 +45,9 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
             diagnostics.push(diagnostic);
         }
         last_line = line;
+        if diagnostics.list().last().is_some_and(|last| last.message == slip::OPEN_ARRAY) {
+            break;
+        }
     }
     (table, sound)
 }
@@ -46,21 +55,19 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
 fn described(error: &Error, source: SourceId, text: &str, table: &Table) -> Diagnostic {
     let range = error.span().unwrap_or(text.len()..text.len());
     let span = Span { source, start: range.start.min(text.len()), end: range.end.min(text.len()) };
-    if error.message() != DUPLICATE {
-        let word = text.get(span.start..span.end).unwrap_or_default();
-        let bare = |c: char| c.is_alphanumeric() || "_-./*:".contains(c);
-        if error.message().starts_with("invalid float")
-            && word.starts_with(char::is_alphabetic)
-            && word.chars().all(bare)
-        {
-            let diagnostic = Diagnostic::error(format!("'{word}' is no TOML value")).at(span, "a string needs quotes");
-            return diagnostic.hint(format!("write \"{word}\""));
-        }
-        let (message, expected) = match error.message().split_once(", expected ") {
-            Some((message, expected)) => (message, format!("expected {expected}")),
-            None => (error.message(), String::new()),
+    if let Some(rest) = error.message().strip_prefix(EXTENDED) {
+        let ty = rest.split_once(" with a dotted key").map_or(rest, |(ty, _)| ty);
+        let key = text.get(span.start..span.end).unwrap_or_default();
+        let article = if ty.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        let diagnostic = Diagnostic::error(format!("'{key}' is {article} {ty} already: it takes no further keys"));
+        let diagnostic = diagnostic.at(span, "");
+        return match first_key(text, table, span) {
+            Some(first) => diagnostic.at(first, "first here"),
+            None => diagnostic,
         };
-        return Diagnostic::error(message).at(span, expected);
+    }
+    if error.message() != DUPLICATE {
+        return slip::diagnostic(error.message(), span, text);
     }
     let key = text.get(span.start..span.end).unwrap_or_default().trim_matches(['"', '\'']);
     let message = match header_at(text, span.start).map(|header| header.trim_matches(['[', ']'])) {
@@ -97,14 +104,14 @@ fn first_header(text: &str, again: Span) -> Option<Span> {
     None
 }
 
-/// The last key before `again` that is written in the same way under the same header: the table kept the first.
+/// The last key before `again` of the same name under the same header: the table kept the first.
 fn first_key(text: &str, table: &Table, again: Span) -> Option<Span> {
-    let written = text.get(again.start..again.end)?;
+    let again_name = text.get(again.start..again.end)?.trim_matches(['"', '\'']);
     let mut found: Option<Span> = None;
     let mut tables = vec![table];
     while let Some(table) = tables.pop() {
-        for Entry { key, node } in table.0.values() {
-            let earlier = key.end <= again.start && text.get(key.start..key.end) == Some(written);
+        for (name, Entry { key, node }) in &table.0 {
+            let earlier = key.end <= again.start && name == again_name;
             if earlier && found.is_none_or(|found| found < *key) {
                 found = Some(*key);
             }

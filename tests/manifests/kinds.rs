@@ -7,7 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub fn kinds() -> Vec<Kind> {
-    vec![Kind::of::<Import>(), Kind::of::<Split>(), Kind::of::<Train>(), Kind::of::<Shell>(), Kind::of::<Judge>()]
+    vec![
+        Kind::of::<Import>(),
+        Kind::of::<Split>(),
+        Kind::of::<Train>(),
+        Kind::of::<Shell>(),
+        Kind::of::<Judge>(),
+        Kind::of::<Copies>(),
+    ]
 }
 
 /// Reads documents.
@@ -133,7 +140,14 @@ pub struct TrainSpec {
     steps: u64,
     /// Step size.
     #[serde(default = "learning_rate")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     learning_rate: f64,
+    /// Step size at the end.
+    #[serde(default)]
+    min_learning_rate: f64,
+    /// Steps to the full step size.
+    #[serde(default = "warmup")]
+    warmup: u64,
     /// How steps are taken.
     optimiser: Optimiser,
     /// What happens when.
@@ -149,6 +163,10 @@ pub struct TrainSpec {
 
 fn learning_rate() -> f64 {
     5e-4
+}
+
+fn warmup() -> u64 {
+    1
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -199,6 +217,16 @@ impl Stage for Train {
         ports.output("model", PortType::Model, "model").output("report", PortType::Report, "report")
     }
 
+    fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
+        let rules = [
+            (spec.min_learning_rate <= spec.learning_rate, "min_learning_rate", "must be at most learning_rate"),
+            (spec.warmup <= spec.steps, "warmup", "must be at most steps"),
+            (exec.log_every != 7, "log_every", "must not be 7"),
+        ];
+        let broken = rules.into_iter().filter(|(holds, ..)| !holds);
+        broken.map(|(_, setting, message)| Problem::new(setting, message)).collect()
+    }
+
     fn run(_: &TrainSpec, _: &TrainExec, _: &Context) -> Result<()> {
         Ok(())
     }
@@ -208,7 +236,7 @@ impl Stage for Train {
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct ShellSpec {
     /// The program and its arguments.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 5))]
     arguments: Vec<String>,
     /// What it writes, by name.
     #[serde(default)]
@@ -216,6 +244,13 @@ pub struct ShellSpec {
     /// Variables that it sees.
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    /// Whatever one wants to remember.
+    #[serde(default)]
+    notes: BTreeMap<String, serde_json::Value>,
+    /// A short word.
+    #[serde(default)]
+    #[schemars(length(min = 2, max = 8))]
+    word: Option<String>,
 }
 
 pub struct Shell;
@@ -233,6 +268,11 @@ impl Stage for Shell {
 
     fn ports_of(spec: &ShellSpec) -> Ports {
         spec.outputs.iter().fold(Self::ports(), |ports, (name, ty)| ports.output(name.clone(), *ty, ""))
+    }
+
+    fn check(spec: &ShellSpec, _: &NoSettings) -> Vec<Problem> {
+        let wrong = spec.environment.keys().filter(|name| name.contains('='));
+        wrong.map(|name| Problem::new(format!("environment.{name}"), "is no name of a variable")).collect()
     }
 
     fn run(_: &ShellSpec, _: &NoSettings, _: &Context) -> Result<()> {
@@ -256,6 +296,38 @@ impl Stage for Judge {
     }
 
     fn run(_: &NoSettings, _: &NoSettings, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives what it takes under further names.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct CopiesSpec {
+    /// Names of further outputs.
+    #[serde(default)]
+    also: Vec<String>,
+}
+
+pub struct Copies;
+
+impl Stage for Copies {
+    type Spec = CopiesSpec;
+    type Exec = NoSettings;
+    const KIND: &'static str = "copies";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::RowWise;
+
+    fn ports() -> Ports {
+        let ports = Ports::new().input("documents", PortType::Documents, "documents");
+        ports.output("documents", PortType::Documents, "the same")
+    }
+
+    fn ports_of(spec: &CopiesSpec) -> Ports {
+        let further = spec.also.iter();
+        further.fold(Self::ports(), |ports, name| ports.output(name.clone(), PortType::Documents, "the same"))
+    }
+
+    fn run(_: &CopiesSpec, _: &NoSettings, _: &Context) -> Result<()> {
         Ok(())
     }
 }

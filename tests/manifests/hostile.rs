@@ -1,0 +1,137 @@
+//! Files that are missing, are no manifests, or mean harm: an answer in words, whatever they hold.
+
+use pipeline::manifest::{self, Overrides, StageName};
+use proptest::prelude::*;
+
+use super::folder::{Folder, base, load};
+use super::kinds::kinds;
+
+#[test]
+fn files_that_are_no_manifests_are_refused_in_words() {
+    let missing = Folder::new("").0;
+    let errors = load(missing.path(), &[]).unwrap_err().to_string();
+    assert!(errors.contains("is a folder"), "{errors}");
+    for (text, message) in [
+        (Vec::new(), "the manifest has no stages"),
+        (b"# nothing yet\n".to_vec(), "the manifest has no stages"),
+        (b"\n\n[stages]\n".to_vec(), "m.toml:3:1"),
+        (b"name = 'caf\xe9'\n".to_vec(), "m.toml:1:12"),
+        (vec![b'#'; (1 << 20) + 1], "is larger than 1 MiB"),
+        (b"\x00\x01\x02".to_vec(), "m.toml:1:1"),
+        (b"extends = 'm.toml'\n".to_vec(), "'extends' goes in a circle: m.toml -> m.toml"),
+        (b"extends = 'none.toml'\n".to_vec(), "m.toml:1:11"),
+    ] {
+        let errors = Folder::new(&text).errors(&[]);
+        assert!(errors.contains(message), "{message}: {errors}");
+    }
+}
+
+#[test]
+fn a_missing_manifest_is_answered_with_a_near_name_or_with_init() {
+    let folder = Folder::new("");
+    let errors = |name: &str| {
+        let errors = load(&folder.0.path().join(name), &[]).unwrap_err().to_string();
+        errors.replace(&folder.0.path().display().to_string(), "DIR")
+    };
+    for (name, message) in [
+        (
+            "nothing.toml",
+            "there is no file 'DIR/nothing.toml'\n |\n = hint: 'pipeline init DIR/nothing.toml' writes one",
+        ),
+        ("my run.toml", "hint: 'pipeline init 'DIR/my run.toml'' writes one that runs"),
+        ("m.tml", "hint: did you mean 'DIR/m.toml'?"),
+        ("m", "hint: did you mean 'DIR/m.toml'?"),
+        ("none/m.toml", "hint: 'pipeline init DIR/none/m.toml' writes one"),
+    ] {
+        assert!(errors(name).contains(message), "{name}: {}", errors(name));
+    }
+}
+
+#[test]
+fn a_missing_machine_file_is_answered_with_a_near_name_and_never_with_init() {
+    let folder = Folder::new(base()).file("server.toml", "");
+    let errors = |name: &str| {
+        let overrides = Overrides { sets: Vec::new(), machine: Some(folder.0.path().join(name)) };
+        manifest::load(&folder.path(), &overrides, &kinds()).unwrap_err().to_string()
+    };
+    assert!(errors("sever.toml").contains("server.toml'?"), "{}", errors("sever.toml"));
+    assert!(!errors("elsewhere.toml").contains("hint"), "{}", errors("elsewhere.toml"));
+}
+
+#[test]
+fn deep_nesting_is_refused_and_overflows_no_stack() {
+    for (open, close) in [("[", "]"), ("{ a = ", " }")] {
+        let text = format!("[stages.a]\nkind = {}1{}\n", open.repeat(100_000), close.repeat(100_000));
+        assert!(Folder::new(text).load(&[]).is_err());
+    }
+    let dotted = format!("[{}a]\n{}b = 1\n", "a.".repeat(70), "b.".repeat(70));
+    assert!(Folder::new(dotted).load(&[]).is_err());
+    let header = format!("[{}a]\n", "a.".repeat(100_000));
+    assert!(Folder::new(header).load(&[]).is_err());
+}
+
+#[test]
+fn as_many_faults_as_a_file_can_hold_are_all_counted() {
+    let items = "3, \"gpl\", ".repeat(50_000);
+    let array = Folder::new(format!("[stages.a]\nkind = 'import'\nallow = [{items}]\n"));
+    assert_eq!(array.load(&[]).unwrap_err().len(), 100_000);
+    let variables: String = (0..30_000).map(|number| format!("\"{number}=\" = 'x'\n\"{number}\" = 1\n")).collect();
+    let shell = "[stages.a]\nkind = 'shell'\narguments = ['a']\n[stages.a.environment]\n";
+    assert_eq!(Folder::new(format!("{shell}{variables}")).load(&[]).unwrap_err().len(), 60_000);
+    let slips: String = (0..30_000).map(|number| format!("allow{number} = 1\n")).collect();
+    assert_eq!(Folder::new(format!("[stages.a]\nkind = 'import'\n{slips}")).load(&[]).unwrap_err().len(), 30_000);
+}
+
+#[test]
+fn terminal_escapes_of_a_manifest_are_not_passed_on() {
+    let errors = Folder::new("[stages.a]\nkind = 'import'\n\"\\u001b[31mred\" = 1\n").errors(&[]);
+    assert!(!errors.contains('\u{1b}'), "{errors:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_changed_byte_gives_a_manifest_or_problems_with_places(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..4)
+    ) {
+        let mut bytes = base().into_bytes();
+        for (index, byte, edit) in edits {
+            let index = index.index(bytes.len());
+            const INTERESTING: &[u8] = b"\"'[]{}=.,#\n\\-_ 0ae\xff";
+            let interesting = INTERESTING[usize::from(byte) % INTERESTING.len()];
+            match edit {
+                0 => bytes[index] = byte,
+                1 => bytes[index] = interesting,
+                2 => bytes.insert(index, interesting),
+                _ => drop(bytes.remove(index)),
+            }
+        }
+        let folder = Folder::new(&bytes);
+        if let Err(diagnostics) = folder.load(&[]) {
+            prop_assert!(!diagnostics.is_empty());
+            for diagnostic in diagnostics.list() {
+                prop_assert!(!diagnostic.labels.is_empty(), "{} has no place", diagnostic.message);
+                for label in &diagnostic.labels {
+                    let place = diagnostics.sources().place(label.span);
+                    prop_assert!(place.line >= 1 && place.column >= 1);
+                }
+            }
+            let text = diagnostics.render(false);
+            prop_assert!(text.contains("m.toml:") && text.ends_with('\n'));
+        }
+    }
+
+    #[test]
+    fn the_schema_passes_only_names_that_a_stage_may_have(name in StageName::PATTERN.trim_matches(['^', '$'])) {
+        prop_assert!(name.parse::<StageName>().is_ok(), "{}", name);
+    }
+
+    #[test]
+    fn an_argument_gives_a_manifest_or_problems(argument in "(stages|run|exec|[a-z]{1,3})?(\\.[a-z_\"]{1,6}){0,3}=?.{0,12}") {
+        let folder = Folder::new(base());
+        if let Err(diagnostics) = folder.load(&[&argument]) {
+            prop_assert!(diagnostics.render(false).contains("--set"), "{}", diagnostics);
+        }
+    }
+}
