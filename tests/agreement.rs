@@ -119,7 +119,7 @@ fn plan_and_run(
     let wanted: BTreeSet<_> = manifest.stages.keys().cloned().collect();
     let plan = {
         let store = Store::open_read_only(cache).unwrap();
-        let decider = Decider { manifest: &manifest, store: &store, forced: &forced };
+        let decider = Decider::new(&manifest, &store, &forced);
         Plan::new(&decider, &graph, &wanted, |_| true).unwrap()
     };
     let states = plan.stages.iter().map(|stage| (stage.name.to_string(), stage.state)).collect();
@@ -128,7 +128,7 @@ fn plan_and_run(
     let renderers = Renderers::with(vec![Box::new(ran.clone())]);
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
-    let decider = Decider { manifest: &manifest, store: &store, forced: &forced };
+    let decider = Decider::new(&manifest, &store, &forced);
     let summary = pipeline::run::run(decider, &graph, &options).unwrap().summary;
     renderers.finish();
     assert_eq!((summary.failed, summary.skipped, summary.interrupted), (0, 0, false));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use contract::Device;
 
-use super::{cache, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status};
+use super::{cache, check, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status};
 
 /// From a GitHub query export to a trained, evaluated code model, declared in one TOML file.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  pipeline plan manifests/quickstart.toml\n  \
         pipeline plan manifests/quickstart.toml --set stages.train.learning_rate=6e-4 --json")]
     Plan(plan::PlanArguments),
+    /// Check a manifest, and what its stages need against what there is, without looking at any data.
+    #[command(after_help = "Example: pipeline check manifests/codeparrot-small.toml")]
+    Check(check::CheckArguments),
     /// Say why a stage is stale: the settings and inputs that differ from its last build, old and new.
     #[command(override_usage = "pipeline why [OPTIONS] [MANIFEST] <STAGE>")]
     #[command(after_help = "Example: pipeline why manifests/quickstart.toml train")]
@@ -75,8 +78,10 @@ pub enum Command {
         pipeline graph manifests/quickstart.toml --format svg > quickstart.svg")]
     Graph(graph::GraphArguments),
     /// Query the tables of a manifest, each by its stage's name, with SQL.
-    #[command(after_help = "Examples:\n  pipeline sql manifests/quickstart.toml 'select license, count(*) from licensed group by 1'\n  \
-        pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet")]
+    #[command(
+        after_help = "Examples:\n  pipeline sql manifests/quickstart.toml 'select license, count(*) from licensed group by 1'\n  \
+        pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet"
+    )]
     Sql(sql::SqlArguments),
     /// Print the completions of a shell.
     #[command(after_help = "Example: pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline")]
@@ -156,4 +161,3 @@ impl StageArguments {
 pub fn is_manifest(text: &str) -> bool {
     text.ends_with(".toml")
 }
-

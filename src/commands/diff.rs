@@ -53,7 +53,8 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
             Change::Output { ports } => {
                 let port = |(port, [added, removed, changed]): (&String, &[usize; 3])| {
                     let parts = [(added, "new"), (removed, "gone"), (changed, "changed")];
-                    let parts: Vec<_> = parts.iter().filter(|(count, _)| **count > 0).map(|(n, what)| format!("{n} {what}")).collect();
+                    let parts: Vec<_> =
+                        parts.iter().filter(|(count, _)| **count > 0).map(|(n, what)| format!("{n} {what}")).collect();
                     format!("{port}: {}", parts.join(", "))
                 };
                 format!("other files in {}", ports.iter().map(port).collect::<Vec<_>>().join("; "))

@@ -111,7 +111,8 @@ impl Drawing {
     }
 
     fn dot(&self) -> String {
-        let mut text = "digraph pipeline {\n    node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"]\n".to_owned();
+        let mut text =
+            "digraph pipeline {\n    node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"]\n".to_owned();
         for (name, kind, state) in &self.stages {
             let (fill, stroke) = colours(*state);
             let word = state.text();

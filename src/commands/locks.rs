@@ -60,7 +60,9 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
     }
     let hint = match did_you_mean(reference, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean '{near}'?"),
-        None if names.is_empty() => format!("{} has no runs: name the store with --cache DIR", store.layout().root().display()),
+        None if names.is_empty() => {
+            format!("{} has no runs: name the store with --cache DIR", store.layout().root().display())
+        }
         None => format!("the runs are {}", names.join(", ")),
     };
     Err(CommandError::usage(format!("there is no run and no lock file '{reference}'")).hint(hint))

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cache;
+mod check;
 mod diff;
 mod export;
 mod graph;
@@ -40,6 +41,7 @@ pub fn main() -> Exit {
         Command::Why(arguments) => why::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Reproduce(arguments) => reproduce::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),

@@ -4,11 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use contract::Cost;
 use serde_json::json;
 
 use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
+use crate::events::figures;
 use crate::exit::Exit;
 use crate::plan::{Plan, PlannedStage, Reason, State, range};
 use crate::store::Store;
@@ -37,6 +39,8 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
     let store = Store::open_read_only(&project.cache)?;
     let plan = project.plan(&store, &wanted, &forced)?;
+    let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached).map(|stage| &stage.name);
+    project.misfits(stale).iter().for_each(|misfit| anstream::eprintln!("warning: {}", misfit.text()));
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
@@ -53,13 +57,20 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
             Some(estimate) => format!("took {}", estimate.text()),
             None => format!("how long is not known: no build of kind {} is on record", stage.kind),
         });
-        for line in reasons.chain(took) {
+        let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
+        for line in reasons.chain(took).chain(cost) {
             writeln!(out, "{:>8}  {:width$}  {line}", "", "")?;
         }
     }
     let totals = [State::Cached, State::WillRun, State::MayRun].map(|state| total(&plan, state));
     writeln!(out, "{}", totals.into_iter().flatten().collect::<Vec<_>>().join(", "))?;
     Ok(Exit::Done)
+}
+
+/// `reads 1.97e9 tokens, 1.44e18 floating-point operations`.
+pub(super) fn cost_text(cost: &Cost) -> Option<String> {
+    let (tokens, flops) = (cost.tokens?, cost.flops?);
+    Some(format!("reads {} tokens in {flops:.2e} floating-point operations", figures::count(tokens)))
 }
 
 /// `2 will run (12 s to 1:40, and 1 nobody knows)`; nothing where no stage is in the state.
@@ -79,7 +90,7 @@ fn total(plan: &Plan, state: State) -> Option<String> {
     }
 }
 
-/// `{name, kind, key, state, estimate, reasons}`; each reason has its typed fields and `text`, the line for people.
+/// `{name, kind, key, state, estimate, cost, reasons}`; each reason has its typed fields and `text`, the line for people.
 pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
     let reason = |reason: &Reason| {
         let mut value = json!(reason);
@@ -92,6 +103,7 @@ pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
         "key": stage.key,
         "state": stage.state,
         "estimate": stage.estimate,
+        "cost": stage.cost,
         "reasons": stage.reasons.iter().map(reason).collect::<Vec<_>>(),
     })
 }

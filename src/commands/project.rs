@@ -10,7 +10,9 @@ use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{Manifest, Overrides, StageName};
+use crate::plan::fit::{self, Misfit};
 use crate::plan::{Decider, Plan};
+use crate::run::Budget;
 use crate::store::Store;
 
 /// A manifest with its graph.
@@ -58,13 +60,25 @@ impl Project {
         wanted: &BTreeSet<StageName>,
         forced: &BTreeSet<StageName>,
     ) -> Result<Plan, CommandError> {
-        let decider = Decider { manifest: &self.manifest, store, forced };
+        let decider = Decider::new(&self.manifest, store, forced);
         let mut hashing = Hashing::start("hashing source files that no run has seen yet or that changed since");
         let hashed = |bytes| {
             hashing.add(bytes);
             true
         };
         Ok(Plan::new(&decider, &self.graph, wanted, hashed)?)
+    }
+
+    /// Which of these stages need more than there is.
+    pub(super) fn misfits<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Misfit> {
+        let (exec, budget) = (&self.manifest.exec, Budget::of_this_machine());
+        let machine = fit::Machine {
+            memory: exec.memory.map_or(budget.memory, |size| size.0),
+            disk: fit::free_disk(&self.cache),
+            device: exec.device.unwrap_or(budget.device),
+        };
+        let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
+        stages.flat_map(|stage| fit::misfits(stage, &machine)).collect()
     }
 
     /// Plans one stage and what it needs.

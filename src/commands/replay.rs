@@ -79,7 +79,8 @@ pub(super) fn logs(arguments: &LogsArguments) -> Result<Exit, CommandError> {
             Some(near) => format!("did you mean '{near}'?"),
             None => format!("its stages are {}", stages.join(", ")),
         };
-        let error = CommandError::usage(format!("run '{}' says nothing of a stage '{}'", arguments.run, arguments.stage));
+        let error =
+            CommandError::usage(format!("run '{}' says nothing of a stage '{}'", arguments.run, arguments.stage));
         return Err(error.hint(hint));
     }
     Ok(Exit::Done)

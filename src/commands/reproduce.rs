@@ -65,7 +65,8 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         let needed: BTreeSet<StageName> = wanted.difference(&asked).cloned().collect();
         let from = Store::open_read_only(&cache)?;
         if let Err(stage) = provide(&lock, &needed, &from, &store)? {
-            let error = CommandError::usage(format!("{} does not have the locked output of '{stage}'", cache.display()));
+            let error =
+                CommandError::usage(format!("{} does not have the locked output of '{stage}'", cache.display()));
             return Err(error.hint("reproduce it too: --until in place of --only"));
         }
     }
@@ -80,7 +81,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     }
     let renderers = Renderers::with(shown);
     let forced = BTreeSet::new();
-    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
+    let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: false, wanted, cancel, events: renderers.sender() };
     let outcome = crate::run::run(decider, &project.graph, &options);
     renderers.finish();
@@ -133,7 +134,11 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
         };
         let stages: Vec<_> = reproduction.stages.iter().map(stage).collect();
         let first = &reproduction.first_divergent;
-        writeln!(out, "{:#}", json!({ "run": lock.run.name, "number": lock.run.number, "stages": stages, "first_divergent": first }))?;
+        writeln!(
+            out,
+            "{:#}",
+            json!({ "run": lock.run.name, "number": lock.run.number, "stages": stages, "first_divergent": first })
+        )?;
         return Ok(());
     }
     let width = reproduction.stages.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -142,7 +147,10 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
             Verdict::Identical => writeln!(out, "    identical  {name}")?,
             Verdict::Equal { tolerance, largest } => {
                 let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);
-                writeln!(out, "        equal  {name:width$}  metrics within {largest:.2} % (the lock allows {tolerance} %)")?;
+                writeln!(
+                    out,
+                    "        equal  {name:width$}  metrics within {largest:.2} % (the lock allows {tolerance} %)"
+                )?;
             }
             Verdict::Different { causes, metrics } => {
                 let causes: Vec<_> = causes.iter().map(|cause| cause.text()).collect();
@@ -155,14 +163,16 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
             Verdict::NotAttempted { because } => writeln!(out, "not attempted  {name:width$}  {because}")?,
         }
     }
-    let count = |wanted: fn(&Verdict) -> bool| reproduction.stages.iter().filter(|(_, verdict)| wanted(verdict)).count();
+    let count =
+        |wanted: fn(&Verdict) -> bool| reproduction.stages.iter().filter(|(_, verdict)| wanted(verdict)).count();
     let counts = [
         (count(|verdict| matches!(verdict, Verdict::Identical)), "identical"),
         (count(|verdict| matches!(verdict, Verdict::Equal { .. })), "equal within tolerance"),
         (count(|verdict| matches!(verdict, Verdict::Different { .. })), "different"),
         (count(|verdict| matches!(verdict, Verdict::NotAttempted { .. })), "not attempted"),
     ];
-    let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let counts: Vec<_> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     writeln!(out, "{}", counts.join(", "))?;
     if let Some(first) = &reproduction.first_divergent {
         writeln!(out, "the first stage that differs is {first}")?;

@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let mode = Mode::choose(arguments.execution.json, arguments.execution.quiet);
     let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
     store.show_newest(&folder, EVENTS)?;
-    let decider = Decider { manifest: &project.manifest, store: &store, forced: &forced };
+    let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events: renderers.sender() };
     let outcome = run::run(decider, &project.graph, &options);
     renderers.finish();

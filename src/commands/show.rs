@@ -21,9 +21,8 @@ const TEXT: usize = 8 << 10;
 const CELL: usize = 60;
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
-    let (path, place) = arguments
-        .split()
-        .ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
+    let (path, place) =
+        arguments.split().ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
     let project = Project::load(&path, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
     let output = StageOutput::find(&project, &store, place)?;

@@ -72,7 +72,11 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
             _ => {
                 let last = store.last_build(&project.manifest.name, planned.name.as_str())?;
                 if last.is_some() {
-                    anstream::eprintln!("note: {} is that of its last build; it {}", planned.name, planned.state.text());
+                    anstream::eprintln!(
+                        "note: {} is that of its last build; it {}",
+                        planned.name,
+                        planned.state.text()
+                    );
                 }
                 last.map(|last| last.key)
             }

@@ -1,9 +1,11 @@
-//! `pipeline why STAGE`: what differs from the stage's last build, root causes first.
+//! `pipeline why STAGE`: what differs from the nearest earlier build of a stage, root causes first, what follows from them
+//! folded below.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::CommandError;
 use super::arguments::StageArguments;
@@ -12,8 +14,16 @@ use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::StageName;
-use crate::plan::{Plan, PlannedStage, Reason, State};
-use crate::store::Store;
+use crate::plan::{Decider, Plan, PlannedStage, Reason, State};
+use crate::store::{Record, Store};
+
+/// The build that a stage is compared with.
+#[derive(Debug, Serialize)]
+struct Compared {
+    key: contract::Digest,
+    started_ms: u64,
+    seconds: f64,
+}
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let (path, name) =
@@ -23,40 +33,55 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&project.cache)?;
     let plan = project.plan_for(&store, &name)?;
     let Some(stage) = plan.stages.iter().find(|stage| stage.name == name) else { return Ok(Exit::Done) };
-    let last = store.last_build(&project.manifest.name, name.as_str())?;
-    let record = match &last {
-        Some(last) => store.builds(last.key)?.records.into_values().next(),
-        None => None,
-    };
+    let compared = compared(&project, &store, stage)?;
+    let causes = causes(&plan, stage);
+    let follows = follows(&project, stage);
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let mut value = as_json(stage);
-        value["causes"] = causes(&plan, stage).iter().map(|stage| as_json(stage)).collect();
-        value["last_build"] = record.as_ref().map_or(json!(null), |record| {
-            json!({ "key": record.key, "started_ms": record.started, "seconds": record.seconds, "outputs": record.outputs })
-        });
+        value["causes"] = causes.iter().map(|stage| as_json(stage)).collect();
+        value["compared_with"] = json!(compared);
+        value["follows"] = follows.iter().map(|stage| Value::from(stage.as_str())).collect();
         writeln!(out, "{value:#}")?;
         return Ok(Exit::Done);
     }
     writeln!(out, "{name} ({}): {}", stage.kind, stage.state.text())?;
-    for cause in causes(&plan, stage) {
+    for cause in &causes {
         writeln!(out, "  because {} {}:", cause.name, cause.state.text())?;
         reasons(&mut out, cause, "    ")?;
     }
+    let between = between(&plan, stage, &causes);
+    if !between.is_empty() {
+        writeln!(out, "  by way of {}, unless one of them gives the same bytes as before", between.join(", "))?;
+    }
     reasons(&mut out, stage, "  ")?;
-    match (&record, stage.state) {
-        (Some(record), State::Cached) => {
-            let took = figures::duration(record.seconds);
-            writeln!(out, "  nothing differs from its last build: key {}, which took {took}", record.key.short())?;
+    if let Some(Compared { key, seconds, .. }) = compared {
+        let (key, took) = (key.short(), figures::duration(seconds));
+        match stage.state {
+            State::Cached => writeln!(out, "  nothing differs from its build with key {key}, which took {took}")?,
+            _ => writeln!(out, "  compared with its build with key {key}, which took {took}")?,
         }
-        (Some(record), _) => {
-            let took = figures::duration(record.seconds);
-            writeln!(out, "  its last build has key {} and took {took}", record.key.short())?;
-        }
-        (None, State::Cached) => writeln!(out, "  another stage or run built the same key")?,
-        (None, _) => {}
+    } else if stage.state == State::Cached {
+        writeln!(out, "  another stage or run built the same key")?;
+    }
+    if stage.state != State::Cached && !follows.is_empty() {
+        let names: Vec<_> = follows.iter().map(StageName::as_str).collect();
+        writeln!(out, "  if its output changes, these run too: {}", names.join(", "))?;
     }
     Ok(Exit::Done)
+}
+
+/// The nearest earlier build; of a cached stage, that which is used.
+fn compared(project: &Project, store: &Store, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
+    if let (State::Cached, Some(key)) = (stage.state, stage.key) {
+        let record = store.builds(key.digest())?.records.into_values().next();
+        return Ok(record.map(|Record { key, started, seconds, .. }| Compared { key, started_ms: started, seconds }));
+    }
+    let forced = BTreeSet::new();
+    let decider = Decider::new(&project.manifest, store, &forced);
+    let declared = &project.manifest.stages[&stage.name];
+    let nearest = decider.nearest_to(declared, stage)?;
+    Ok(nearest.map(|build| Compared { key: build.key, started_ms: build.started, seconds: build.seconds }))
 }
 
 fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io::Result<()> {
@@ -65,16 +90,30 @@ fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io:
 
 /// The stages above that are stale for reasons of their own, in the order of the graph.
 fn causes<'a>(plan: &'a Plan, stage: &PlannedStage) -> Vec<&'a PlannedStage> {
+    let above = above(plan, stage);
+    let is_root = |stage: &&PlannedStage| {
+        above.contains(&stage.name) && stage.reasons.iter().any(|reason| !matches!(reason, Reason::Upstream { .. }))
+    };
+    plan.stages.iter().filter(is_root).collect()
+}
+
+/// The stages between the causes and the stage: stale only because something above them is.
+fn between(plan: &Plan, stage: &PlannedStage, causes: &[&PlannedStage]) -> Vec<String> {
+    let above = above(plan, stage);
+    let folded = plan.stages.iter().filter(|one| above.contains(&one.name));
+    let folded = folded.filter(|one| !causes.iter().any(|cause| cause.name == one.name));
+    folded.map(|one| one.name.to_string()).collect()
+}
+
+/// The stale stages that a stage waits for, at any distance.
+fn above<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName> {
     let mut above: BTreeSet<&StageName> = upstream(stage).collect();
     for candidate in plan.stages.iter().rev() {
         if above.contains(&candidate.name) {
             above.extend(upstream(candidate));
         }
     }
-    let is_root = |stage: &&PlannedStage| {
-        above.contains(&stage.name) && stage.reasons.iter().any(|reason| !matches!(reason, Reason::Upstream { .. }))
-    };
-    plan.stages.iter().filter(is_root).collect()
+    above
 }
 
 fn upstream(stage: &PlannedStage) -> impl Iterator<Item = &StageName> {
@@ -82,4 +121,11 @@ fn upstream(stage: &PlannedStage) -> impl Iterator<Item = &StageName> {
         Reason::Upstream { stages } => stages.as_slice(),
         _ => &[],
     })
+}
+
+/// The stages that need this one, at any distance.
+fn follows(project: &Project, stage: &PlannedStage) -> BTreeSet<StageName> {
+    let mut below = project.graph.descendants([&stage.name]);
+    below.remove(&stage.name);
+    below
 }

@@ -62,6 +62,7 @@ mod diagnostic;
 mod document;
 mod edge;
 mod fault;
+mod foresee;
 mod machine;
 mod name;
 mod place;
@@ -208,7 +209,12 @@ fn stages(
     let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
     let edges: Vec<_> = drafts.iter().map(|draft| edge::join(draft, table, &by_name, diagnostics)).collect();
     cycle::report(&by_name, diagnostics);
+    let joined = drafts.iter().map(|draft| draft.name.as_str()).zip(&edges).collect();
+    let mut costs = foresee::foresee(&by_name, &joined, diagnostics);
     let declarations = drafts.into_iter().zip(edges);
-    let declarations = declarations.filter_map(|(draft, edges)| draft.declaration(edges, diagnostics));
+    let declarations = declarations.filter_map(|(draft, edges)| {
+        let cost = costs.remove(draft.name.as_str()).unwrap_or_default();
+        draft.declaration(edges, cost, diagnostics)
+    });
     Some(declarations.map(|declaration| (declaration.name.clone(), declaration)).collect())
 }

@@ -17,9 +17,10 @@ pub struct Place {
     pub column: usize,
 }
 
-/// `codeparrot-small.toml:41`; the command line has no lines.
+/// `codeparrot-small.toml:41:1`; the command line has no lines.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.file == COMMAND_LINE { f.write_str(COMMAND_LINE) } else { write!(f, "{}:{}", self.file, self.line) }
+        let Self { file, line, column } = self;
+        if file == COMMAND_LINE { f.write_str(file) } else { write!(f, "{file}:{line}:{column}") }
     }
 }

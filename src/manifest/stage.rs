@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use contract::{AnyStage, Kind, Ports};
+use contract::{AnyStage, Cost, Kind, Ports};
 
 use super::check::{Check, join};
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -29,6 +29,8 @@ pub struct StageDeclaration {
     pub ports: Ports,
     /// What feeds each connected input port.
     pub inputs: BTreeMap<String, Edge>,
+    /// What it will cost, as far as settings tell.
+    pub cost: Cost,
     /// Where it is declared.
     pub place: Place,
     /// Where each setting is written, by its path: `learning_rate`, `rules.line_max`, `allow`, `allow[0]`.
@@ -75,6 +77,22 @@ impl Draft<'_> {
         self.stage.is_some() || !self.kind.ports.open
     }
 
+    /// Where a setting is written, or the nearest table that holds it.
+    pub fn setting(&self, path: &str) -> Option<Span> {
+        let mut path = path;
+        loop {
+            if let Some(span) = self.settings.get(path) {
+                return Some(*span);
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
+    /// Where what feeds an input port is written.
+    pub fn wire(&self, port: &str) -> Option<Span> {
+        self.wires.list.iter().find(|wire| wire.port == port).map(|wire| wire.span)
+    }
+
     /// Where it is said that it has this output: the setting that declares it, else its kind.
     pub fn gives(&self, output: &str) -> (Span, String) {
         match self.outputs.get(output) {
@@ -84,13 +102,19 @@ impl Draft<'_> {
     }
 
     /// The finished stage; `None` while its settings are wrong.
-    pub fn declaration(self, inputs: BTreeMap<String, Edge>, diagnostics: &Diagnostics) -> Option<StageDeclaration> {
+    pub fn declaration(
+        self,
+        inputs: BTreeMap<String, Edge>,
+        cost: Cost,
+        diagnostics: &Diagnostics,
+    ) -> Option<StageDeclaration> {
         let place = |span| diagnostics.sources().place(span);
         Some(StageDeclaration {
             stage: self.stage?,
             kind: self.kind.clone(),
             ports: self.ports,
             inputs,
+            cost,
             place: place(self.header),
             settings: self.settings.into_iter().map(|(path, span)| (path, place(span))).collect(),
             name: self.name,

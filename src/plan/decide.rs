@@ -3,17 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use contract::Digest;
 
+use super::PlannedStage;
+use super::estimate::Estimate;
+use super::history::{Build, History};
 use super::reason::Reason;
+use super::recipe::{Recipe, own_differences, own_record};
 use super::sources;
 use crate::key::{Difference, Key, KeyInput, KeyRecord};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
-use crate::store::{Hit, LastBuild, Lookup, SourceSnapshot, Store, StoreError};
+use crate::store::{Hit, Lookup, SourceSnapshot, Store, StoreError};
 
-/// Decides for the stages of one manifest over one store.
-#[derive(Debug, Clone, Copy)]
+/// Decides for the stages of one manifest over one store. Clones share what was read of the store's history.
+#[derive(Debug, Clone)]
 pub struct Decider<'a> {
     /// The stages.
     pub manifest: &'a Manifest,
@@ -21,6 +26,7 @@ pub struct Decider<'a> {
     pub store: &'a Store,
     /// Stages that run even if their output is in the store.
     pub forced: &'a BTreeSet<StageName>,
+    history: Arc<History>,
 }
 
 /// What to do with a stage whose inputs are known.
@@ -46,6 +52,11 @@ pub struct Keyed {
 }
 
 impl<'a> Decider<'a> {
+    /// Over a store as it is from now on.
+    pub fn new(manifest: &'a Manifest, store: &'a Store, forced: &'a BTreeSet<StageName>) -> Self {
+        Self { manifest, store, forced, history: Arc::default() }
+    }
+
     /// The key of `stage` when its input ports read these trees, or why it has none yet: files outside the store are
     /// missing. `hashed` is told the bytes of each piece of such a file that had to be read, and stops the work by
     /// returning false.
@@ -104,24 +115,68 @@ impl<'a> Decider<'a> {
         Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources }
     }
 
-    /// What the last build of this stage of this run differs in from `record`; `NeverBuilt` when there was none.
+    /// What the nearest earlier build of this stage differs in from `record`: nothing when its last build is gone,
+    /// `NeverBuilt` when there was none.
     ///
     /// # Errors
-    /// When the run's or stage's name cannot be a file name.
+    /// When the run's or stage's name cannot be a file name, or the records cannot be read.
     fn differences(&self, stage: &StageDeclaration, record: &KeyRecord) -> Result<Vec<Reason>, StoreError> {
-        Ok(match self.last_build(stage)? {
-            Some((_, old)) => self.reasons(stage, &KeyRecord::difference(&old, record)),
+        let difference = |old: &KeyRecord| KeyRecord::difference(old, record);
+        let last = self.last_build(stage)?;
+        if last.as_ref() == Some(record) {
+            // The run remembers it, and the store has no record of it any more.
+            return Ok(Vec::new());
+        }
+        let nearest = self.nearest(stage, |old| difference(old).len())?.map(|build| build.record.clone());
+        Ok(match nearest.or(last) {
+            Some(old) => self.reasons(stage, &difference(&old)),
             None => vec![Reason::NeverBuilt],
         })
     }
 
-    /// The last build of this stage of this run, with its key written out.
+    /// The key of this stage's last build in this run, written out.
     ///
     /// # Errors
     /// When the run's or stage's name cannot be a file name.
-    pub fn last_build(&self, stage: &StageDeclaration) -> Result<Option<(LastBuild, KeyRecord)>, StoreError> {
+    pub fn last_build(&self, stage: &StageDeclaration) -> Result<Option<KeyRecord>, StoreError> {
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
-        Ok(last.and_then(|last| KeyRecord::from_value(&last.key_record).ok().map(|record| (last, record))))
+        Ok(last.and_then(|last| KeyRecord::from_value(&last.key_record).ok()))
+    }
+
+    /// The build on record of a stage of this name and kind, in any run, that is nearest by `distance`.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn nearest(
+        &self,
+        stage: &StageDeclaration,
+        distance: impl Fn(&KeyRecord) -> usize,
+    ) -> Result<Option<&Build>, StoreError> {
+        self.history.nearest(self.store, stage.kind.name, stage.name.as_str(), distance)
+    }
+
+    /// The build that the reasons of a planned stage compare with.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn nearest_to(&self, stage: &StageDeclaration, planned: &PlannedStage) -> Result<Option<&Build>, StoreError> {
+        match &planned.record {
+            Some(record) => self.nearest(stage, |old| KeyRecord::difference(old, record).len()),
+            None => {
+                let own = own_record(self, stage);
+                self.nearest(stage, |old| own_differences(old, &own).len())
+            }
+        }
+    }
+
+    /// Whether a build with this recipe is on record.
+    pub(super) fn has_built(&self, recipe: &Recipe) -> Result<bool, StoreError> {
+        self.history.has(self.store, recipe)
+    }
+
+    /// How long a stage with this recipe may take.
+    pub(super) fn estimate(&self, kind: &str, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
+        self.history.estimate(self.store, kind, recipe)
     }
 
     /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest.

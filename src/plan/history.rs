@@ -1,56 +1,76 @@
-//! The builds on record, read once, when a plan first asks for them: a plan in which all is cached reads none.
+//! The builds on record, read once, when something stale first asks for them: where all is cached, none is read.
 
-use std::cell::OnceCell;
+use std::cmp::Reverse;
+use std::sync::OnceLock;
+
+use contract::Digest;
 
 use super::estimate::Estimate;
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
 use crate::store::{Record, Store, StoreError};
 
-/// All builds of a store.
-pub(super) struct History<'a> {
-    store: &'a Store,
-    builds: OnceCell<Vec<Build>>,
-}
+/// All builds of a store as they were when first asked for. Shared by threads.
+#[derive(Debug, Default)]
+pub(super) struct History(OnceLock<Vec<Build>>);
 
-/// What a plan wants to know of one build.
-struct Build {
+/// A build on record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Build {
+    /// Its key.
+    pub key: Digest,
+    /// The key written out.
+    pub record: KeyRecord,
+    /// When it was made: milliseconds since 1970.
+    pub started: u64,
+    /// How long it took.
+    pub seconds: f64,
     kind: String,
+    stage: String,
     recipe: Recipe,
-    seconds: f64,
 }
 
-impl<'a> History<'a> {
-    pub(super) const fn of(store: &'a Store) -> Self {
-        Self { store, builds: OnceCell::new() }
-    }
-
+impl History {
     /// Whether a build with this recipe is on record.
-    pub(super) fn has(&self, recipe: &Recipe) -> Result<bool, StoreError> {
-        Ok(self.builds()?.iter().any(|build| build.recipe == *recipe))
+    pub(super) fn has(&self, store: &Store, recipe: &Recipe) -> Result<bool, StoreError> {
+        Ok(self.builds(store)?.iter().any(|build| build.recipe == *recipe))
     }
 
     /// How long builds of this kind took: those with this recipe where there are some, else all.
-    pub(super) fn estimate(&self, kind: &str, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
-        let builds = self.builds()?;
+    pub(super) fn estimate(&self, store: &Store, kind: &str, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
+        let builds = self.builds(store)?;
         let of_kind = || builds.iter().filter(|build| build.kind == kind);
         let alike = of_kind().filter(|build| build.recipe == *recipe).map(|build| build.seconds);
         let estimate = Estimate::of(alike, true);
         Ok(estimate.or_else(|| Estimate::of(of_kind().map(|build| build.seconds), false)))
     }
 
-    fn builds(&self) -> Result<&[Build], StoreError> {
-        if let Some(builds) = self.builds.get() {
+    /// The build of a stage of this name and kind whose key differs in the fewest places, by `distance`; of equals the
+    /// newest.
+    pub(super) fn nearest(
+        &self,
+        store: &Store,
+        kind: &str,
+        stage: &str,
+        distance: impl Fn(&KeyRecord) -> usize,
+    ) -> Result<Option<&Build>, StoreError> {
+        let builds = self.builds(store)?.iter().filter(|build| build.kind == kind && build.stage == stage);
+        Ok(builds.min_by_key(|build| (distance(&build.record), Reverse(build.started))))
+    }
+
+    fn builds(&self, store: &Store) -> Result<&[Build], StoreError> {
+        if let Some(builds) = self.0.get() {
             return Ok(builds);
         }
         let build = |record: Record| {
-            let key_record = KeyRecord::from_value(&record.key_record).ok()?;
-            Some(Build { kind: record.kind, recipe: Recipe::of(&key_record), seconds: record.seconds })
+            let Record { key, kind, stage, started, seconds, key_record, .. } = record;
+            let record = KeyRecord::from_value(&key_record).ok()?;
+            Some(Build { key, recipe: Recipe::of(&record), record, started, seconds, kind, stage })
         };
         let mut builds = Vec::new();
-        for key in self.store.keys()? {
-            builds.extend(self.store.builds(key)?.records.into_values().filter_map(build));
+        for key in store.keys()? {
+            builds.extend(store.builds(key)?.records.into_values().filter_map(build));
         }
-        Ok(self.builds.get_or_init(|| builds))
+        Ok(self.0.get_or_init(|| builds))
     }
 }

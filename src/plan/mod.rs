@@ -19,10 +19,12 @@
 //! | [`walk`] | the same for a whole graph, with what is not known yet |
 //! | [`state`], [`reason`], [`estimate`] | what a plan says of a stage: what happens, why, for how long |
 //! | [`recipe`], [`history`] | a key less its inputs; the builds on record |
+//! | [`fit`] | what stages need against what there is |
 //! | [`sources`] | files outside the store |
 
 mod decide;
 mod estimate;
+pub mod fit;
 mod history;
 mod reason;
 mod recipe;
@@ -32,15 +34,17 @@ mod walk;
 
 use std::collections::BTreeSet;
 
+use contract::Cost;
 use serde::Serialize;
 
 pub use decide::{Decider, Decision, Keyed};
 pub use estimate::{Estimate, range};
+pub use history::Build;
 pub use reason::Reason;
 pub use state::State;
 
 use crate::graph::Graph;
-use crate::key::Key;
+use crate::key::{Key, KeyRecord};
 use crate::manifest::StageName;
 use crate::store::StoreError;
 
@@ -60,10 +64,15 @@ pub struct PlannedStage {
     pub kind: &'static str,
     /// Its key, where its inputs are known.
     pub key: Option<Key>,
+    /// The key written out, where it is known.
+    #[serde(skip)]
+    pub record: Option<KeyRecord>,
     /// What would happen.
     pub state: State,
     /// How long it took before, where it is not cached and builds of its kind are on record.
     pub estimate: Option<Estimate>,
+    /// What it will cost, as far as settings tell.
+    pub cost: Cost,
     /// Why; empty for a cached stage.
     pub reasons: Vec<Reason>,
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::Digest;
 
-use super::history::History;
 use super::recipe::{Recipe, own_differences, own_record};
 use super::{Decider, Decision, PlannedStage, Reason, State};
 use crate::key::{Key, KeyRecord};
@@ -14,7 +13,6 @@ use crate::store::StoreError;
 /// What is known after some stages.
 pub(super) struct Walk<'a, F> {
     decider: &'a Decider<'a>,
-    history: History<'a>,
     /// Told the bytes of each piece of an external file that is hashed; false stops the walk.
     hashed: F,
     /// What cached stages hold.
@@ -32,7 +30,6 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
     pub(super) fn new(decider: &'a Decider<'a>, hashed: F) -> Self {
         Self {
             decider,
-            history: History::of(decider.store),
             hashed,
             outputs: BTreeMap::new(),
             building: BTreeMap::new(),
@@ -44,16 +41,17 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
 
     /// Plans one stage; those that it needs were planned before.
     pub(super) fn stage(&mut self, stage: &StageDeclaration) -> Result<(), StoreError> {
-        let (key, state, reasons) = match self.known_inputs(stage) {
+        let (known, state, reasons) = match self.known_inputs(stage) {
             Ok(inputs) => self.decide(stage, &inputs)?,
             Err(upstream) => self.below_stale(stage, upstream)?,
         };
         let estimate = match self.recipes.get(&stage.name) {
-            Some(recipe) => self.history.estimate(stage.kind.name, recipe)?,
+            Some(recipe) => self.decider.estimate(stage.kind.name, recipe)?,
             None => None,
         };
         let (name, kind) = (stage.name.clone(), stage.kind.name);
-        self.planned.push(PlannedStage { name, kind, key, state, estimate, reasons });
+        let (key, record) = known.unzip();
+        self.planned.push(PlannedStage { name, kind, key, record, state, estimate, cost: stage.cost, reasons });
         Ok(())
     }
 
@@ -92,7 +90,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         &mut self,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
-    ) -> Result<(Option<Key>, State, Vec<Reason>), StoreError> {
+    ) -> Result<(Option<(Key, KeyRecord)>, State, Vec<Reason>), StoreError> {
         let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
             Ok(keyed) => keyed,
             Err(missing) => {
@@ -103,14 +101,14 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         Ok(match self.decider.decide(stage, keyed)? {
             Decision::Cached(keyed, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
-                (Some(keyed.key), State::Cached, Vec::new())
+                (Some((keyed.key, keyed.record)), State::Cached, Vec::new())
             }
             Decision::Run(keyed, mut reasons) => {
                 let holder = self.decider.store.holder(keyed.key.digest())?;
                 reasons.extend(holder.map(|holder| Reason::Held { holder }));
                 self.building.entry(keyed.key).or_default().push(stage.name.clone());
                 self.is_stale(stage, Recipe::of(&keyed.record));
-                (Some(keyed.key), State::WillRun, reasons)
+                (Some((keyed.key, keyed.record)), State::WillRun, reasons)
             }
         })
     }
@@ -120,11 +118,11 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         &mut self,
         stage: &StageDeclaration,
         upstream: Vec<StageName>,
-    ) -> Result<(Option<Key>, State, Vec<Reason>), StoreError> {
+    ) -> Result<(Option<(Key, KeyRecord)>, State, Vec<Reason>), StoreError> {
         let own = own_record(self.decider, stage);
         let recipe = Recipe::of(&own);
         let forced = self.decider.forced.contains(&stage.name);
-        let state = if forced || !self.history.has(&recipe)? { State::WillRun } else { State::MayRun };
+        let state = if forced || !self.decider.has_built(&recipe)? { State::WillRun } else { State::MayRun };
         self.is_stale(stage, recipe);
         let reasons = self.reasons_below_stale(stage, &own, upstream, state)?;
         Ok((None, state, reasons))
@@ -147,10 +145,12 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         if self.decider.forced.contains(&stage.name) {
             reasons.push(Reason::Forced);
         }
-        match self.decider.last_build(stage)? {
+        let nearest = self.decider.nearest(stage, |old| own_differences(old, own).len())?;
+        let old = nearest.map(|build| build.record.clone()).or(self.decider.last_build(stage)?);
+        match old {
             None if state == State::WillRun => reasons.push(Reason::NeverBuilt),
             None => {}
-            Some((_, old)) => reasons.extend(self.decider.reasons(stage, &own_differences(&old, own))),
+            Some(old) => reasons.extend(self.decider.reasons(stage, &own_differences(&old, own))),
         }
         if state == State::MayRun || reasons.is_empty() {
             reasons.push(Reason::Upstream { stages: upstream });

@@ -173,7 +173,8 @@ impl RunLock {
     /// When a tree of an output cannot be read.
     pub fn of(run: &EndedRun<'_>, store: &Store) -> Result<Self, StoreError> {
         let EndedRun { folder, manifest, graph, outcome, budget, started } = run;
-        let stages = graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
+        let stages =
+            graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
         let stages = stages.map(|(stage, outcome)| locked(stage, outcome, store)).collect::<Result<_, StoreError>>()?;
         let run = LockedRun {
             name: manifest.name.clone(),

@@ -50,7 +50,9 @@ impl Reproduction {
                 (None, _) => Verdict::NotAttempted { because: "not asked for".to_owned() },
                 (Some(_), None) => {
                     let because = why.get(&locked.name).cloned();
-                    Verdict::NotAttempted { because: because.unwrap_or_else(|| "the manifest has no such stage".to_owned()) }
+                    Verdict::NotAttempted {
+                        because: because.unwrap_or_else(|| "the manifest has no such stage".to_owned()),
+                    }
                 }
                 (Some(name), Some(found)) => {
                     let below = graph.inputs_of(name).into_iter().any(|stage| tolerated.contains(stage));

@@ -165,9 +165,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
         }
         self.states.insert(name.clone(), State::Deciding);
-        let (decider, shared, sender) = (self.decider, self.shared, self.sender.clone());
+        let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let message = caught(|| decide(decider, shared, stage, inputs));
+            let message = caught(|| decide(&decider, shared, stage, inputs));
             // The scheduler listens until every thread is through.
             let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
         });
@@ -313,7 +313,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
 
 /// Finds out whether a stage's output is in the store; takes the lock of its key where it is not.
 fn decide(
-    decider: Decider<'_>,
+    decider: &Decider<'_>,
     shared: Shared<'_>,
     stage: &StageDeclaration,
     inputs: BTreeMap<String, Digest>,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use contract::{Digest, InputFile, InputTree, Staged, Tree, TreeEntry};
 
 use super::error::{Fault, Object, Result, StoreError};
-use super::{Store, seals, write};
+use super::{Store, failpoint, seals, write};
 
 impl Store {
     /// Moves staged files into the store and writes their trees; the digest of each port's tree. A file whose content
@@ -58,12 +58,16 @@ impl Store {
         if metadata.len() != entry.size {
             return Err(wrong("not as long as it was when it was written"));
         }
+        failpoint::pass("adopt-before-sync");
         File::open(location).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", location))?;
+        failpoint::pass("adopt-before-seal");
         seals::freeze(location).map_err(StoreError::io("seal", location))?;
         if let Some(folder) = blob.parent() {
             write::make_folder(folder)?;
         }
+        failpoint::pass("adopt-before-rename");
         fs::rename(location, &blob).map_err(StoreError::io("move an output to", &blob))?;
+        failpoint::pass("adopt-after-rename");
         Ok(true)
     }
 
@@ -74,6 +78,7 @@ impl Store {
             write::make_folder(folder)?;
         }
         let text = tree.encode();
+        failpoint::pass("tree-before-rename");
         let create = || write::create(&self.layout().folder("tmp"), &path, text.as_bytes(), seals::READ_ONLY);
         if !create()? {
             match self.listing(digest) {
@@ -82,6 +87,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+        failpoint::pass("tree-after-rename");
         Ok(digest)
     }
 

@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use contract::Digest;
 
+use super::failpoint;
 use super::signature::Signature;
 
 /// One remembered file.
@@ -55,11 +56,13 @@ impl Index {
     pub(super) fn append(&self, entries: &[Entry]) {
         // A batch starts on a line of its own even after a torn one.
         let text = entries.iter().fold("\n".to_owned(), |text, entry| text + &line(entry));
-        let written = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)
-            .and_then(|mut file| file.write_all(text.as_bytes()));
+        let written = OpenOptions::new().append(true).create(true).open(&self.path).and_then(|mut file| {
+            if failpoint::is_due("index-torn-line") {
+                file.write_all(&text.as_bytes()[..text.len() / 2])?;
+                failpoint::die();
+            }
+            file.write_all(text.as_bytes())
+        });
         if let Err(error) = written {
             tracing::debug!(path = %self.path.display(), %error, "cannot append to a stat index");
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use super::error::{Result, StoreError};
 use super::lock::HolderInfo;
-use super::{Store, write};
+use super::{Store, failpoint, write};
 
 const FOLDER: &str = "leases";
 const GATE: &str = ".gate";
@@ -51,6 +51,7 @@ impl Lease {
     /// When it cannot be written.
     pub fn hold<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
         let text = trees.into_iter().fold(String::new(), |text, tree| text + &format!("{tree}\n"));
+        failpoint::pass("lease-before-append");
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(text.as_bytes()).map_err(StoreError::io("write", &self.path))
     }

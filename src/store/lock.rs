@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::census::names;
 use super::error::{Result, StoreError};
 use super::record::milliseconds;
-use super::{Store, write};
+use super::{Store, failpoint, write};
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -212,6 +212,7 @@ impl Store {
         remove_folder(&work.staging)?;
         write::make_folder(&work.scratch)?;
         write::make_folder(&work.staging)?;
+        failpoint::pass("work-before-stage");
         Ok(work)
     }
 
@@ -220,6 +221,7 @@ impl Store {
     /// # Errors
     /// When it cannot be removed.
     pub fn clear_work(&self, lock: &KeyLock) -> Result<()> {
+        failpoint::pass("clear-before-remove");
         remove_folder(&self.layout().work(lock.key))
     }
 }

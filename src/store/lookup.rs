@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::record::Record;
-use super::{Store, write};
+use super::{Store, failpoint, write};
 
 /// The answer to [`Store::lookup`].
 #[derive(Debug, Clone, PartialEq)]
@@ -154,9 +154,11 @@ impl Store {
         let text = record.encode().map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
         let mut number = self.record_files(record.key)?.last_key_value().map_or(1, |(last, _)| last + 1);
         let temporary = self.layout().folder("tmp");
+        failpoint::pass("record-before-rename");
         while !write::create(&temporary, &folder.join(format!("{number:04}.json")), text.as_bytes(), 0o644)? {
             number += 1;
         }
+        failpoint::pass("record-after-rename");
         Ok(number)
     }
 

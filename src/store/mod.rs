@@ -29,6 +29,7 @@ mod adopt;
 mod census;
 mod copy;
 mod error;
+pub mod failpoint;
 mod gc;
 mod hashing;
 mod index;
@@ -105,6 +106,7 @@ impl Store {
         fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
         if !exists {
+            failpoint::pass("open-before-version");
             write::replace(&root, &root.join("version"), format!("{FORMAT}\n").as_bytes(), 0o644)?;
         }
         let tag = root.join("CACHEDIR.TAG");

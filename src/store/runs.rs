@@ -18,11 +18,11 @@ use contract::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::{Result, StoreError};
 use super::census::names;
+use super::error::{Result, StoreError};
 use super::layout::file_name;
 use super::lock::remove_folder;
-use super::{Store, write};
+use super::{Store, failpoint, write};
 
 /// What a stage of a run gave last, for reasons and for `why`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,6 +90,7 @@ impl Store {
     /// When it cannot be written.
     pub fn write_run_file(&self, folder: &RunFolder, name: &str, text: &str) -> Result<()> {
         self.writable()?;
+        failpoint::pass("lock-before-write");
         write::replace(&self.layout().folder("tmp"), &folder.path.join(name), text.as_bytes(), 0o644)?;
         self.show_newest(folder, name)
     }
@@ -143,6 +144,7 @@ impl Store {
         if self.last_build(run, stage)?.as_ref() == Some(build) {
             return Ok(());
         }
+        failpoint::pass("remember-before-write");
         if let Some(folder) = path.parent() {
             write::make_folder(folder)?;
         }
@@ -179,6 +181,7 @@ impl Store {
         }
         let fresh = self.layout().folder("tmp").join(format!("{run}.{stage}.{}", std::process::id()));
         remove_folder(&fresh)?;
+        failpoint::pass("publish-before-links");
         for (port, digest) in outputs {
             let place = fresh.join(file_name(port)?);
             fs::create_dir_all(&place).map_err(StoreError::io("make", &place))?;
@@ -196,12 +199,15 @@ impl Store {
         if let Some(run) = folder.parent() {
             write::make_folder(run)?;
         }
+        failpoint::pass("publish-before-remove");
         remove_folder(&folder)?;
+        failpoint::pass("publish-before-rename");
         match fs::rename(&fresh, &folder) {
             // Another process published the same stage meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => remove_folder(&fresh)?,
             renamed => renamed.map_err(StoreError::io("write", &folder))?,
         }
+        failpoint::pass("publish-after-rename");
         Ok(folder)
     }
 

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::error::{Result, StoreError};
+use super::failpoint;
 
 /// Writes `content` at `path`, replacing what is there. `temporary` is a folder on the same file system.
 pub(super) fn replace(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let file = prepare(temporary, path, content, mode)?;
+    failpoint::pass("write-before-rename");
     file.persist(path).map_err(|error| StoreError::io("write", path)(error.error))?;
+    failpoint::pass("write-after-rename");
     sync_parent(path)
 }
 
@@ -30,6 +33,7 @@ fn prepare(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<N
     let write = || {
         let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(temporary)?;
         file.write_all(content)?;
+        failpoint::pass("write-before-sync");
         file.as_file().sync_all()?;
         Ok(file)
     };

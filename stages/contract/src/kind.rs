@@ -157,7 +157,8 @@ fn parse<S: Stage>(kind: &Kind, settings: &Map<String, Value>) -> Result<Box<dyn
     if !problems.is_empty() {
         return Err(problems);
     }
-    let value = |settings: serde_json::Result<Value>| settings.map_err(|error| vec![Problem::new("", error.to_string())]);
+    let value =
+        |settings: serde_json::Result<Value>| settings.map_err(|error| vec![Problem::new("", error.to_string())]);
     let canonical = Kind::canonical(value(serde_json::to_value(&spec))?, &kind.spec_schema);
     let canonical_exec = Kind::canonical(value(serde_json::to_value(&exec))?, &kind.exec_schema);
     Ok(Box::new(Typed::<S> { spec, exec, canonical, canonical_exec, stage: PhantomData }))

@@ -8,7 +8,9 @@
 //! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
 //! size may change the last bits of a logit, and with it, rarely, a choice.
 
-use contract::{Class, Context, Draw, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{
+    Class, Context, Draw, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+};
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
 use schemars::JsonSchema;

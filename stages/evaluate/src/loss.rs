@@ -67,7 +67,12 @@ impl Stage for EvalLoss {
         let mut foresight = Foresight::default();
         let (model, tokens) = (inputs.port("model"), inputs.port("tokens"));
         foresight.same_tokenizer("tokens", &model, &tokens, "the model and the tokens come from");
-        foresight.same_tokenizer("tokenizer", &tokens, &inputs.port("tokenizer"), "the tokens and this evaluation have");
+        foresight.same_tokenizer(
+            "tokenizer",
+            &tokens,
+            &inputs.port("tokenizer"),
+            "the tokens and this evaluation have",
+        );
         foresight.compare(
             "inputs.tokens",
             model.positions.as_ref(),

@@ -107,9 +107,8 @@ impl Query {
             AnswerFormat::Parquet => {
                 let mut writer =
                     ArrowWriter::try_new_with_options(&mut *out, schema, rows_options()?).map_err(write_error)?;
-                self.session.stream(plan, |batch| {
-                    writer.write(&batch).and_then(|()| writer.flush()).map_err(write_error)
-                })?;
+                self.session
+                    .stream(plan, |batch| writer.write(&batch).and_then(|()| writer.flush()).map_err(write_error))?;
                 writer.close().map_err(write_error)?;
             }
         }

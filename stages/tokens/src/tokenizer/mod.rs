@@ -21,7 +21,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, Fact, Facts, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{
+    Class, Context, Fact, Facts, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::{Table, each_part};

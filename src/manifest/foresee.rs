@@ -1,0 +1,94 @@
+//! What the stages know of each other before anything runs: a walk that hands each the facts of its inputs, and tells
+//! what does not fit at the lines of both settings.
+
+use std::collections::BTreeMap;
+
+use contract::{Clash, Cost, Fact, Facts, Known};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::edge::Edge;
+use super::source::Span;
+use super::stage::Draft;
+
+/// What each stage will cost, by name. Stages whose settings are wrong know nothing.
+pub(super) fn foresee(
+    drafts: &BTreeMap<&str, &Draft<'_>>,
+    edges: &BTreeMap<&str, &BTreeMap<String, Edge>>,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<String, Cost> {
+    let mut walk = Walk { drafts, edges, facts: BTreeMap::new(), costs: BTreeMap::new(), clashes: Vec::new() };
+    drafts.keys().for_each(|stage| walk.stage(stage));
+    let Walk { costs, clashes, .. } = walk;
+    for (stage, clash) in clashes {
+        let own = span(drafts, stage, &clash.setting);
+        let other = span(drafts, &clash.with.stage, &clash.with.setting);
+        let (Some(own), Some(other)) = (own, other) else { continue };
+        let diagnostic = Diagnostic::error(format!("stage '{stage}': {}", clash.message));
+        diagnostics.push(diagnostic.at(own, "").at(other, clash.label).hint(clash.hint));
+    }
+    costs
+}
+
+struct Walk<'a, 'd> {
+    drafts: &'a BTreeMap<&'a str, &'a Draft<'d>>,
+    edges: &'a BTreeMap<&'a str, &'a BTreeMap<String, Edge>>,
+    /// The facts of each output of the stages so far; an empty entry while a stage is being looked at, so that a circle
+    /// ends.
+    facts: BTreeMap<&'a str, BTreeMap<String, Facts>>,
+    costs: BTreeMap<String, Cost>,
+    clashes: Vec<(&'a str, Clash)>,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn stage(&mut self, name: &'a str) {
+        if self.facts.contains_key(name) {
+            return;
+        }
+        self.facts.insert(name, BTreeMap::new());
+        let Some(stage) = self.drafts.get(name).and_then(|draft| draft.stage.as_ref()) else { return };
+        let mut known = BTreeMap::new();
+        for (port, edge) in self.edges.get(name).into_iter().flat_map(|edges| edges.iter()) {
+            if let Some((upstream, _)) = self.drafts.get_key_value(edge.stage.as_str()) {
+                self.stage(upstream);
+            }
+            let outputs = self.facts.get(edge.stage.as_str());
+            known.insert(
+                port.clone(),
+                outputs.and_then(|outputs| outputs.get(&edge.output)).cloned().unwrap_or_default(),
+            );
+        }
+        let foresight = stage.foresee(&Known::new(known));
+        let outputs = foresight.outputs.into_iter().map(|(port, facts)| (port.to_owned(), named(facts, name)));
+        self.facts.insert(name, outputs.collect());
+        self.costs.insert(name.to_owned(), foresight.cost);
+        self.clashes.extend(foresight.clashes.into_iter().map(|clash| (name, clash)));
+    }
+}
+
+/// Facts with the name of the stage that decided them, where it is the one that was asked.
+fn named(facts: Facts, stage: &str) -> Facts {
+    fn name<T>(fact: Option<Fact<T>>, stage: &str) -> Option<Fact<T>> {
+        let mut fact = fact?;
+        if fact.origin.stage.is_empty() {
+            stage.clone_into(&mut fact.origin.stage);
+        }
+        Some(fact)
+    }
+    Facts {
+        tokenizer: name(facts.tokenizer, stage),
+        vocabulary: name(facts.vocabulary, stage),
+        sequence_length: name(facts.sequence_length, stage),
+        positions: name(facts.positions, stage),
+        parameters: name(facts.parameters, stage),
+    }
+}
+
+/// Where a setting is written: the edge of `inputs.<port>`, the setting or the nearest table that holds it, else the
+/// stage.
+fn span(drafts: &BTreeMap<&str, &Draft<'_>>, stage: &str, setting: &str) -> Option<Span> {
+    let draft = drafts.get(stage)?;
+    if let Some(port) = setting.strip_prefix("inputs.") {
+        return Some(draft.wire(port).unwrap_or(draft.header));
+    }
+    Some(draft.setting(setting).unwrap_or(draft.header))
+}
