@@ -1,0 +1,113 @@
+//! A small pipeline whose stages add numbers: a diamond, a stage with two files and folders, one with two outputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
+use pipeline::manifest::Overrides;
+use pipeline::plan::Decider;
+use pipeline::report::RunLock;
+use pipeline::report::run_lock::EndedRun;
+use pipeline::run::{Budget, Options};
+use pipeline::store::Store;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+const MANIFEST: &str = r#"
+[run]
+name = "sums"
+[stages.a]
+kind = "sum"
+number = 1
+[stages.b]
+kind = "sum"
+number = 2
+inputs = { one = "a" }
+[stages.c]
+kind = "sum"
+number = 3
+inputs = { one = "a.log" }
+[stages.d]
+kind = "sum"
+number = 4
+inputs = { one = "b", two = "c" }
+"#;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct Settings {
+    number: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct Nothing {}
+
+/// Writes the sum of its number and of what it reads, a longer file made of it, and a log.
+struct Sum;
+
+impl Stage for Sum {
+    type Spec = Settings;
+    type Exec = Nothing;
+    const KIND: &'static str = "sum";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Global;
+
+    fn ports() -> Ports {
+        let ports = Ports::new().optional_input("one", PortType::Files, "a").optional_input("two", PortType::Files, "b");
+        ports.output("sum", PortType::Files, "the sum").output("log", PortType::Files, "what was done")
+    }
+
+    fn run(spec: &Settings, _: &Nothing, context: &Context) -> Result<()> {
+        let mut sum = spec.number;
+        for (_, tree) in context.inputs.iter() {
+            sum += tree.files.iter().map(|file| file.size).sum::<u64>();
+        }
+        let output = context.outputs.tree("sum")?;
+        output.write("sum", sum.to_string().as_bytes())?;
+        output.write("folder/long", sum.to_string().repeat(20_000).as_bytes())?;
+        context.outputs.tree("log")?.write("log", format!("added up to {sum}").as_bytes())
+    }
+}
+
+/// What a run gave.
+pub struct Run {
+    /// The tree of each stage's first output.
+    pub outputs: BTreeMap<String, Digest>,
+    pub ran: usize,
+    pub cached: usize,
+}
+
+/// Runs the pipeline in a folder, as the command `run` does; every stage again where `force`.
+pub fn run(folder: &Path, force: bool) -> Run {
+    let file = folder.join("sums.toml");
+    std::fs::write(&file, MANIFEST).unwrap();
+    let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Sum>()]).unwrap();
+    let store = Store::open(&folder.join("cache")).unwrap();
+    let wanted: BTreeSet<_> = manifest.stages.keys().cloned().collect();
+    let forced = if force { wanted.clone() } else { BTreeSet::new() };
+    let run_folder = store.start_run(&manifest.name).unwrap();
+    let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
+    let renderers = pipeline::events::Renderers::with(Vec::new());
+    let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
+    let started = std::time::SystemTime::now();
+    let decider = Decider::new(&manifest, &store, &forced);
+    let outcome = pipeline::run::run(decider, &graph, &options).unwrap();
+    let ended = EndedRun {
+        folder: &run_folder,
+        manifest: &manifest,
+        graph: &graph,
+        outcome: &outcome,
+        budget: &budget,
+        started,
+    };
+    let lock = RunLock::of(&ended, &store).unwrap();
+    store.write_run_file(&run_folder, "run.lock", &lock.encode()).unwrap();
+    assert_eq!(outcome.summary.failed + outcome.summary.skipped, 0);
+    let sum = |(name, stage): (&pipeline::manifest::StageName, &pipeline::run::StageOutcome)| {
+        (name.to_string(), stage.record.outputs["sum"])
+    };
+    Run {
+        outputs: outcome.stages.iter().map(sum).collect(),
+        ran: outcome.summary.ran,
+        cached: outcome.summary.cached,
+    }
+}
