@@ -121,7 +121,7 @@ fn as_json(kind: &Kind) -> Value {
         "seeded": kind.seeded,
         "about": kind.about(),
         "ports": kind.ports,
-        "spec": kind.spec_schema,
-        "exec": kind.exec_schema,
+        "spec": *kind.spec_schema,
+        "exec": *kind.exec_schema,
     })
 }

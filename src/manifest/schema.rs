@@ -77,7 +77,7 @@ fn stage(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     }
     let mut required = vec![json!("kind")];
     for (part, schema) in [("spec", &kind.spec_schema), ("exec", &kind.exec_schema)] {
-        let schema = adopt(&format!("{}.{part}", kind.name), schema.clone(), definitions);
+        let schema = adopt(&format!("{}.{part}", kind.name), Value::clone(schema), definitions);
         if let Some(settings) = schema.get("properties").and_then(Value::as_object) {
             let settings = settings.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
             properties.extend(settings.map(|(name, setting)| (name.clone(), setting.clone())));

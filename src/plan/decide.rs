@@ -12,7 +12,7 @@ use super::estimate::Estimate;
 use super::history::{Build, History};
 use super::reason::Reason;
 use super::recipe::{Recipe, own_differences, own_record};
-use super::sources;
+use super::sources::{self, Folders};
 use crate::key::{Difference, Key, KeyInput, KeyRecord};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, SourceSnapshot, Store, StoreError};
@@ -27,6 +27,7 @@ pub struct Decider<'a> {
     /// Stages that run even if their output is in the store.
     pub forced: &'a BTreeSet<StageName>,
     history: Arc<History>,
+    folders: Arc<Folders>,
 }
 
 /// What to do with a stage whose inputs are known.
@@ -54,7 +55,7 @@ pub struct Keyed {
 impl<'a> Decider<'a> {
     /// Over a store as it is from now on.
     pub fn new(manifest: &'a Manifest, store: &'a Store, forced: &'a BTreeSet<StageName>) -> Self {
-        Self { manifest, store, forced, history: Arc::default() }
+        Self { manifest, store, forced, history: Arc::default(), folders: Arc::default() }
     }
 
     /// The key of `stage` when its input ports read these trees, or why it has none yet: files outside the store are
@@ -224,7 +225,7 @@ impl<'a> Decider<'a> {
         if !stage.inputs.is_empty() {
             patterns.retain(|pattern| !pattern.0.is_empty());
         }
-        sources::matching(&patterns)
+        sources::matching(&self.folders, &patterns)
             .map_err(|problems| problems.into_iter().map(|problem| Reason::SourceMissing { problem }).collect())
     }
 }

@@ -1,9 +1,33 @@
 //! From patterns over files outside the store to the files that match now.
+//!
+//! The syntax is that of the crate `glob`: `*` and `?` within a name, `[a-z]`, and `**` for folders at any depth. A name
+//! that begins with a dot matches like any other. Folders are read once for all stages: a thousand patterns over one
+//! folder of ten thousand files read it once, and look only at the names that begin as the pattern does.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::SourcePattern;
+use glob::Pattern;
+
+/// Folders that were read, by path. Shared by threads; as of the first look.
+#[derive(Debug, Default)]
+pub(super) struct Folders(Mutex<HashMap<PathBuf, Names>>);
+
+/// The names in a folder, sorted, or why it cannot be read.
+type Names = Result<Arc<BTreeSet<String>>, Arc<io::Error>>;
+
+/// What matched and what is wrong.
+#[derive(Default)]
+struct Found {
+    files: BTreeSet<PathBuf>,
+    problems: Vec<String>,
+    matched: bool,
+    folder: bool,
+}
 
 /// The files that match the patterns: each once, sorted by path. Folders are passed over; anything else that matches and
 /// is no readable file is a problem, as a shard that silently stays out would be.
@@ -11,49 +35,113 @@ use contract::SourcePattern;
 /// # Errors
 /// What is wrong, in a few words each: an empty pattern (a source that the manifest leaves to the machine file or the
 /// command line), one that matches no file or is none, a dangling link, a pipe.
-pub(super) fn matching(patterns: &[SourcePattern]) -> Result<Vec<PathBuf>, Vec<String>> {
-    let mut files = BTreeSet::new();
-    let mut problems = Vec::new();
+pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<PathBuf>, Vec<String>> {
+    let mut found = Found::default();
     for SourcePattern(pattern) in patterns {
+        (found.matched, found.folder) = (false, false);
         if pattern.is_empty() {
-            problems.push("no source is set".to_owned());
+            found.problems.push("no source is set".to_owned());
             continue;
         }
-        let paths = match glob::glob(pattern) {
-            Ok(paths) => paths,
-            Err(error) => {
-                problems.push(format!("'{pattern}' is no pattern: {}", error.msg));
-                continue;
-            }
-        };
-        let (mut matched, mut folder) = (false, false);
-        for path in paths {
-            let path = match path {
-                Ok(path) => path,
-                Err(error) => {
-                    problems.push(format!("cannot read {}: {}", error.path().display(), error.error()));
-                    continue;
-                }
-            };
-            match path.metadata() {
-                Ok(metadata) if metadata.is_dir() => {
-                    folder = true;
-                    continue;
-                }
-                Ok(metadata) if metadata.is_file() => {
-                    files.insert(path);
-                }
-                Ok(_) => problems.push(format!("{} is not a regular file", path.display())),
-                Err(error) => problems.push(format!("cannot read {}: {error}", path.display())),
-            }
-            matched = true;
+        // The whole pattern first, for its messages: `**` in the middle of a name, an open bracket.
+        if let Err(error) = Pattern::new(pattern) {
+            found.problems.push(format!("'{pattern}' is no pattern: {}", error.msg));
+            continue;
         }
-        if !matched {
-            let hint = if folder { " (it is a folder: add '/*')" } else { "" };
-            problems.push(format!("no file matches '{pattern}'{hint}"));
+        let before = found.problems.len();
+        let components: Vec<_> = Path::new(pattern).components().collect();
+        folders.walk(Path::new(""), &components, &mut found);
+        if !found.matched && found.problems.len() == before {
+            let hint = if found.folder { " (it is a folder: add '/*')" } else { "" };
+            found.problems.push(format!("no file matches '{pattern}'{hint}"));
         }
     }
-    if problems.is_empty() { Ok(files.into_iter().collect()) } else { Err(problems) }
+    if found.problems.is_empty() { Ok(found.files.into_iter().collect()) } else { Err(found.problems) }
+}
+
+impl Folders {
+    /// Follows the rest of a pattern from a folder that matches its beginning.
+    fn walk(&self, at: &Path, rest: &[Component<'_>], found: &mut Found) {
+        let Some((first, rest)) = rest.split_first() else { return found.take(at) };
+        let Component::Normal(name) = first else { return self.walk(&at.join(first), rest, found) };
+        let name = name.to_string_lossy();
+        if name == "**" {
+            return self.walk_below(at, rest, found);
+        }
+        let plain = name.find(['*', '?', '[']);
+        let Some(plain) = plain else {
+            let path = at.join(&*name);
+            // A name that is not there matches nothing; a link that leads nowhere is there.
+            if path.symlink_metadata().is_ok() {
+                self.walk(&path, rest, found);
+            }
+            return;
+        };
+        // The components of a pattern that is right are right.
+        let Ok(pattern) = Pattern::new(&name) else { return };
+        let Some(names) = self.names(at, found) else { return };
+        let prefix = &name[..plain];
+        let begin = names.range(prefix.to_owned()..).take_while(|name| name.starts_with(prefix));
+        for name in begin.filter(|name| pattern.matches(name)) {
+            self.walk(&at.join(name), rest, found);
+        }
+    }
+
+    /// `**`: the folder and all below it. Links to folders are not followed, so that there is no circle.
+    fn walk_below(&self, at: &Path, rest: &[Component<'_>], found: &mut Found) {
+        match rest {
+            [] => {}
+            rest => self.walk(at, rest, found),
+        }
+        let Some(names) = self.names(at, found) else { return };
+        for name in names.iter() {
+            let path = at.join(name);
+            if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+                self.walk_below(&path, rest, found);
+            } else if rest.is_empty() {
+                found.take(&path);
+            }
+        }
+    }
+
+    fn names(&self, folder: &Path, found: &mut Found) -> Option<Arc<BTreeSet<String>>> {
+        let read = || {
+            let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            let mut names = BTreeSet::new();
+            for entry in fs::read_dir(path)? {
+                // A name that is no text matches no pattern of a manifest, which is text.
+                names.extend(entry?.file_name().into_string().ok());
+            }
+            Ok(Arc::new(names))
+        };
+        let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = folders.entry(folder.to_owned()).or_insert_with(|| read().map_err(Arc::new)).clone();
+        drop(folders);
+        match names {
+            Ok(names) => Some(names),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(error) => {
+                found.problems.push(format!("cannot read {}: {error}", folder.display()));
+                None
+            }
+        }
+    }
+}
+
+impl Found {
+    /// A path that matches the whole pattern.
+    fn take(&mut self, path: &Path) {
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => {
+                self.folder = true;
+                return;
+            }
+            Ok(metadata) if metadata.is_file() => drop(self.files.insert(path.to_owned())),
+            Ok(_) => self.problems.push(format!("{} is not a regular file", path.display())),
+            Err(error) => self.problems.push(format!("cannot read {}: {error}", path.display())),
+        }
+        self.matched = true;
+    }
 }
 
 #[cfg(test)]
@@ -64,9 +152,10 @@ mod tests {
     fn a_pattern_without_a_match_is_named_and_folders_do_not_match() {
         let folder = tempfile::tempdir().unwrap();
         let pattern = |name: &str| SourcePattern(folder.path().join(name).display().to_string());
-        std::fs::write(folder.path().join("b.gz"), "").unwrap();
-        std::fs::write(folder.path().join("a.gz"), "").unwrap();
-        std::fs::create_dir(folder.path().join("c.gz")).unwrap();
+        let matching = |patterns: &[SourcePattern]| matching(&Folders::default(), patterns);
+        fs::write(folder.path().join("b.gz"), "").unwrap();
+        fs::write(folder.path().join("a.gz"), "").unwrap();
+        fs::create_dir(folder.path().join("c.gz")).unwrap();
         let files = matching(&[pattern("*.gz"), pattern("a.gz")]).unwrap();
         assert_eq!(files, [folder.path().join("a.gz"), folder.path().join("b.gz")]);
         let problems = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
@@ -76,5 +165,24 @@ mod tests {
         assert!(matching(&[pattern("c.gz")]).unwrap_err()[0].contains("it is a folder"));
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
         assert!(matching(&[pattern("*.gz")]).unwrap_err()[0].contains("d.gz"), "a dangling link is a missing shard");
+    }
+
+    #[test]
+    fn patterns_match_what_the_crate_glob_matches() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["a/1.gz", "a/2.txt", "a/b/3.gz", "a/b/c/4.gz", "z/1.gz", "z.gz", "ab/1.gz", ".h/5.gz"] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let folders = Folders::default();
+        let patterns = ["*.gz", "*/*.gz", "a/*", "a/**/*.gz", "**/*.gz", "**/[13].gz", "a?/1.gz", "[az]/1.gz", "a/b/../1.gz", "**/b/*"];
+        for pattern in patterns {
+            let whole = folder.path().join(pattern).display().to_string();
+            let expected: BTreeSet<_> =
+                glob::glob(&whole).unwrap().map(Result::unwrap).filter(|path| path.is_file()).collect();
+            let expected: Vec<_> = expected.into_iter().collect();
+            assert_eq!(matching(&folders, &[SourcePattern(whole)]).unwrap(), expected, "{pattern}");
+        }
     }
 }

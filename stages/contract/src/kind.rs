@@ -5,6 +5,7 @@
 //! no difference, and a new setting with a default changes no key.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,9 +35,9 @@ pub struct Kind {
     /// The ports of the kind, whatever its settings.
     pub ports: Ports,
     /// JSON schema (an object) of the settings that are hashed.
-    pub spec_schema: Value,
+    pub spec_schema: Arc<Value>,
     /// JSON schema (an object) of the settings that are not.
-    pub exec_schema: Value,
+    pub exec_schema: Arc<Value>,
     parse: Parse,
 }
 
@@ -82,8 +83,8 @@ impl Kind {
             named_sources: S::NAMED_SOURCES,
             tolerance: S::TOLERANCE,
             ports: S::ports(),
-            spec_schema: schemars::schema_for!(S::Spec).to_value(),
-            exec_schema: schemars::schema_for!(S::Exec).to_value(),
+            spec_schema: Arc::new(schemars::schema_for!(S::Spec).to_value()),
+            exec_schema: Arc::new(schemars::schema_for!(S::Exec).to_value()),
             parse: parse::<S>,
         }
     }
