@@ -45,7 +45,7 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
             diagnostics.push(diagnostic);
         }
         last_line = line;
-        if diagnostics.list().last().is_some_and(|last| slip::is_last(last)) {
+        if diagnostics.list().last().is_some_and(slip::is_last) {
             break;
         }
     }
