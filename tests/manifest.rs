@@ -189,6 +189,7 @@ fn colours_change_no_word() {
         rest = after.split_once('m').map_or("", |(_, after)| after);
     }
     assert_eq!(plain + rest, diagnostics.render(false));
+    assert!(diagnostics.to_string().ends_with("edges.toml\n"), "{diagnostics}");
 }
 
 #[test]

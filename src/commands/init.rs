@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::CommandError;
 use crate::exit::Exit;
+use crate::manifest::shell::quoted;
 
 const QUICKSTART: &str = include_str!("../../manifests/quickstart.toml");
 
@@ -30,6 +31,7 @@ pub(super) fn run(arguments: &InitArguments) -> Result<Exit, CommandError> {
             .hint("give another name; nothing was changed"),
         _ => CommandError::usage(format!("cannot write {}: {error}", path.display())),
     })?;
-    anstream::eprintln!("wrote {}; now: pipeline run {}", path.display(), path.display());
+    let path = path.display().to_string();
+    anstream::eprintln!("wrote {path}; now: pipeline run {}", quoted(&path));
     Ok(Exit::Done)
 }

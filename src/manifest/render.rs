@@ -45,10 +45,10 @@ impl Diagnostics {
     }
 }
 
-/// Plain, as [`Diagnostics::render`].
+/// Plain, as [`Diagnostics::render`]; whole lines, so that what is printed next begins one.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.render(false).trim_end())
+        f.write_str(&self.render(false))
     }
 }
 

@@ -5,9 +5,8 @@ use serde_json::Value as Json;
 use super::diagnostic::Diagnostic;
 use super::source::Span;
 
-/// After this the parser takes the rest of the text for items of the array.
-pub(super) const OPEN_ARRAY: &str = "the array is not closed";
-
+const OPEN_ARRAY: &str = "the array is not closed";
+const OPEN_TABLE: &str = "the inline table is not closed";
 const OPEN_STRING: &str = "the string is not closed";
 
 /// An error of the parser at `span` of `text`.
@@ -39,7 +38,9 @@ pub(super) fn diagnostic(message: &str, span: Span, text: &str) -> Diagnostic {
             plain.hint("save it with lines that end in LF or CRLF".to_owned())
         }
         "unexpected leading zero" => plain.hint("write it without the zero in front".to_owned()),
-        "invalid basic string" | "invalid literal string" => match met {
+        _ if what.starts_with("invalid ") && what.ends_with(" string") => match met {
+            None if what.contains("multi-line basic") => unclosed(OPEN_STRING, before.rfind("\"\"\""), 3, plain),
+            None if what.contains("multi-line literal") => unclosed(OPEN_STRING, before.rfind("'''"), 3, plain),
             None | Some('\n' | '\r') => Diagnostic { message: OPEN_STRING.to_owned(), ..plain },
             Some(control) if control.is_control() => {
                 let diagnostic = Diagnostic::error("the string holds a control character").at(span, "");
@@ -47,16 +48,30 @@ pub(super) fn diagnostic(message: &str, span: Span, text: &str) -> Diagnostic {
             }
             Some(_) => plain,
         },
-        "invalid multi-line basic string" => unclosed(OPEN_STRING, before.rfind("\"\"\""), 3, plain),
-        "invalid multi-line literal string" => unclosed(OPEN_STRING, before.rfind("'''"), 3, plain),
         // The next setting or section, taken for an item.
-        "missing comma between array elements" if begins_line(before) && statement(after) => {
-            let opens = |start: &usize| before[..*start].trim_end_matches([' ', '\t']).ends_with('=');
-            let opened = before.rmatch_indices('[').map(|(start, _)| start).find(opens);
-            unclosed(OPEN_ARRAY, opened, 1, Diagnostic::error(what).at(span, "expected `]` before this"))
+        "missing comma between array elements" if begins_line(before) && statement(after) => unclosed(
+            OPEN_ARRAY,
+            last_open(before, '[', ']'),
+            1,
+            Diagnostic::error(what).at(span, "expected `]` before this"),
+        ),
+        "missing key for inline table element" | "missing comma between key-value pairs"
+            if begins_line(before) && statement(after) =>
+        {
+            unclosed(
+                OPEN_TABLE,
+                last_open(before, '{', '}'),
+                1,
+                Diagnostic::error(what).at(span, "expected `}` before this"),
+            )
         }
         _ => plain,
     }
+}
+
+/// Whether what the parser says after this means nothing: it takes the rest of the text for items of what is open.
+pub(super) fn is_last(diagnostic: &Diagnostic) -> bool {
+    [OPEN_ARRAY, OPEN_TABLE].contains(&diagnostic.message.as_str())
 }
 
 /// A colon after a key, as in YAML.
@@ -76,7 +91,8 @@ fn value(word: &str, span: Span) -> Diagnostic {
             diagnostic.at(span, "").hint("leave the line out: the setting then has its default".to_owned())
         }
         _ if word.starts_with(curly) => {
-            let straight = Json::from(word.trim_matches(curly));
+            let whole = word.chars().count() > 1 && word.ends_with(curly);
+            let straight = Json::from(if whole { word.trim_matches(curly) } else { "..." });
             diagnostic.at(span, "these are not the quotes of TOML").hint(format!("write {straight}"))
         }
         _ if word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
@@ -105,6 +121,14 @@ fn further(before: &str, after: &str) -> Option<String> {
     if after.starts_with(',') && digit(before.chars().last()) && digit(after[1..].chars().next()) {
         return Some("the decimal point is '.'".to_owned());
     }
+    if after.starts_with(char::is_alphanumeric) {
+        if before.ends_with('\'') {
+            return Some("a single quote ends the string: put one that holds it in double quotes".to_owned());
+        }
+        if before.ends_with('"') {
+            return Some("a quote ends the string: write \\\" for one in it".to_owned());
+        }
+    }
     Some("each setting has a line of its own".to_owned())
 }
 
@@ -117,6 +141,19 @@ fn unclosed(message: &str, opened: Option<usize>, length: usize, diagnostic: Dia
         }
         _ => diagnostic,
     }
+}
+
+/// The last of `open` before the end of the text that no `close` closes.
+fn last_open(before: &str, open: char, close: char) -> Option<usize> {
+    let mut closed = 0u32;
+    before.rmatch_indices([open, close]).find_map(|(place, bracket)| {
+        match (bracket.starts_with(close), closed) {
+            (true, _) => closed += 1,
+            (false, 0) => return Some(place),
+            (false, _) => closed -= 1,
+        }
+        None
+    })
 }
 
 fn begins_line(before: &str) -> bool {

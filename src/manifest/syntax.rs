@@ -45,7 +45,7 @@ pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, 
             diagnostics.push(diagnostic);
         }
         last_line = line;
-        if diagnostics.list().last().is_some_and(|last| last.message == slip::OPEN_ARRAY) {
+        if diagnostics.list().last().is_some_and(slip::is_last) {
             break;
         }
     }
@@ -95,9 +95,10 @@ fn first_header(text: &str, again: Span) -> Option<Span> {
     let mut start = 0;
     for line in text[..line_start].split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();
-        if line.split('#').next()?.trim() == header {
+        let earlier = line.split('#').next()?.trim();
+        if earlier.starts_with('[') && earlier.trim_matches(['[', ']']) == header.trim_matches(['[', ']']) {
             let start = start + indent;
-            return Some(Span { source: again.source, start, end: start + header.len() });
+            return Some(Span { source: again.source, start, end: start + earlier.len() });
         }
         start += line.len();
     }
