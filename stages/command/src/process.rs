@@ -3,6 +3,10 @@
 //! The group ends with the program: whatever it left running is killed when it exits, so that nothing writes to the
 //! outputs while they are taken. To stop it, the group is sent SIGTERM and, after [`GRACE`], SIGKILL. The program is
 //! reaped only after the group was killed: until then its id is its own and the signal reaches nobody else.
+//!
+//! On Linux the kernel kills the program when the thread that started it ends, and so when this process is killed with
+//! -9. That thread waits for the program in [`run`], so that nothing else ends it. It reaches the program alone: what
+//! the program started goes on then, and so does a program with the set-user-ID bit, for which the kernel forgets it.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -67,8 +71,28 @@ struct Group {
     reaped: bool,
 }
 
+/// Has the kernel kill the program when the thread that starts it ends.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn end_with_this_thread(command: &mut Command) {
+    let parent = Pid::this();
+    let before_exec = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // A parent that was killed before the line above would never be told of: the child has another parent by now.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
+    };
+    // SAFETY: between fork and exec a child of a process with threads may call async-signal-safe functions only. The
+    // closure makes two system calls, prctl and getppid, and holds a number; its errors are numbers of the operating
+    // system, so that it neither allocates nor takes a lock, and it touches no memory of the parent.
+    unsafe { command.pre_exec(before_exec) };
+}
+
+/// Elsewhere the program outlives a parent that is killed.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn end_with_this_thread(_: &mut Command) {}
+
 impl Group {
     fn start(command: &mut Command) -> io::Result<Self> {
+        end_with_this_thread(command);
         Ok(Self { leader: command.process_group(0).spawn()?, reaped: false })
     }
 
