@@ -1,0 +1,105 @@
+//! What builds give: found again, kept once, told apart.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use contract::Outputs;
+use pipeline::store::{Lookup, Store};
+
+use crate::bench::{blob, build, is_hit, key, locked, walk, with_a_build};
+
+#[test]
+fn a_build_is_found_again_by_this_and_another_program() {
+    let (folder, store, tree) = with_a_build();
+    assert_eq!(store.lookup(key("b")).unwrap(), Lookup::Miss);
+    for store in [store, Store::open(&folder.path().join("cache")).unwrap()] {
+        let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+        assert_eq!((hit.build, hit.builds, hit.distinct), (1, 1, 1));
+        assert_eq!(hit.record.outputs["out"], tree);
+        assert_eq!(fs::read(&store.tree(tree).unwrap().required("rows/1").unwrap().location).unwrap(), b"content");
+    }
+}
+
+#[test]
+fn blobs_and_trees_are_read_only() {
+    let (_folder, store, tree) = with_a_build();
+    for path in [blob(&store, b"content"), store.layout().tree(tree)] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o444);
+    }
+}
+
+#[test]
+fn the_first_of_two_different_builds_is_used_and_both_are_counted() {
+    let (_folder, store, tree) = with_a_build();
+    build(&store, key("a"), &[("rows/1", b"other bytes")]);
+    build(&store, key("a"), &[("rows/1", b"other bytes")]);
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    assert_eq!((hit.build, hit.builds, hit.distinct), (1, 3, 2));
+    assert_eq!(hit.record.outputs["out"], tree);
+}
+
+#[test]
+fn a_copied_store_is_hashed_once_and_works() {
+    let (folder, store, tree) = with_a_build();
+    let copy = folder.path().join("copy");
+    let status = Command::new("cp").arg("-r").arg(store.layout().root()).arg(&copy).status().unwrap();
+    assert!(status.success());
+    let copy = Store::open(&copy).unwrap();
+    assert!(is_hit(&copy, key("a")));
+    assert_eq!(copy.verify(tree).unwrap(), []);
+}
+
+#[test]
+fn equal_files_are_kept_once_and_linked_files_are_not_moved() {
+    let (_folder, store, tree) = with_a_build();
+    let input = store.tree(tree).unwrap();
+    let lock = locked(&store, key("b"));
+    let work = store.work(&lock).unwrap();
+    let outputs = Outputs::stage(&work.staging, ["out".to_owned(), "more".to_owned()]).unwrap();
+    outputs.tree("out").unwrap().link("text/1", input.required("text/1").unwrap()).unwrap();
+    outputs.tree("out").unwrap().write("rows/1", b"fewer").unwrap();
+    outputs.tree("more").unwrap().write("rows/1", b"fewer").unwrap();
+    outputs.tree("more").unwrap().write("rows/2", b"content").unwrap();
+    let trees = store.adopt(outputs.finish().unwrap()).unwrap();
+    assert_eq!(store.tree(trees["out"]).unwrap().files.len(), 2);
+    let blobs = walk(&store.layout().root().join("blobs")).into_iter().filter(|path| path.is_file()).count();
+    assert_eq!(blobs, 3);
+    for tree in trees.values() {
+        assert_eq!(store.verify(*tree).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_staged_file_changed_after_it_was_written_is_refused() {
+    let (_folder, store, _) = with_a_build();
+    let lock = locked(&store, key("b"));
+    let outputs = Outputs::stage(&store.work(&lock).unwrap().staging, ["out".to_owned()]).unwrap();
+    outputs.tree("out").unwrap().write("a", b"as written").unwrap();
+    let staged = outputs.finish().unwrap();
+    fs::write(&staged["out"].1[0].1, b"longer than it was").unwrap();
+    let error = store.adopt(staged).unwrap_err();
+    assert_eq!(error.to_string(), "output a of port 'out' is not as long as it was when it was written");
+}
+
+#[test]
+fn an_empty_output_is_an_output() {
+    let (_folder, store, _) = with_a_build();
+    let tree = build(&store, key("empty"), &[]);
+    assert!(is_hit(&store, key("empty")));
+    assert_eq!(store.tree(tree).unwrap().files, []);
+}
+
+#[test]
+fn scratch_survives_and_staging_does_not() {
+    let (_folder, store, _) = with_a_build();
+    let work = store.work(&locked(&store, key("b"))).unwrap();
+    fs::write(work.scratch.join("checkpoint"), "1").unwrap();
+    fs::write(work.staging.join("half"), "1").unwrap();
+    let lock = locked(&store, key("b"));
+    assert_eq!(store.work(&lock).unwrap(), work);
+    assert!(work.scratch.join("checkpoint").exists());
+    assert!(!work.staging.join("half").exists());
+    store.clear_work(&lock).unwrap();
+    assert!(!work.scratch.exists());
+}

@@ -1,0 +1,10 @@
+//! The store: what is kept, what is found damaged, what a kill leaves, and two users at once.
+
+mod bench;
+mod builds;
+mod damage;
+mod kills;
+mod locks;
+mod opening;
+mod runs;
+mod sources;
