@@ -13,7 +13,7 @@ use crate::bench::{build, is_hit, key, walk};
 
 /// The files of the n-th output of the crash test: some shared between outputs, one of several pieces.
 fn crash_files(number: u64) -> Vec<(String, Vec<u8>)> {
-    let mut files = vec![("large".to_owned(), number.to_le_bytes().repeat(2 << 20))];
+    let mut files = vec![("large".to_owned(), number.to_le_bytes().repeat(640 << 10))];
     for file in 0..4 {
         files.push((format!("part/{file}"), format!("{}", number / 2 + file).into_bytes()));
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod builds;
+mod care;
 mod damage;
 mod kills;
 mod locks;

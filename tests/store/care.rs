@@ -1,0 +1,275 @@
+//! A store looked at as a whole: everything that is damaged, copies of builds, and what running processes use.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use contract::Digest;
+use pipeline::store::{Fault, Lookup, Object, Record, Store, StoreError, Wish};
+
+use crate::bench::{blob, build, fault, flip, is_hit, key, record, walk, with_a_build};
+
+/// Keys with the files of their builds. Two builds share a blob that is to be damaged.
+const BUILDS: [(&str, &[(&str, &[u8])]); 8] = [
+    ("whole", &[("a", b"whole")]),
+    ("flipped", &[("a", b"flipped"), ("b", b"beside it")]),
+    ("shares", &[("c", b"flipped")]),
+    ("short", &[("a", b"too long to be short")]),
+    ("gone", &[("a", b"gone")]),
+    ("torn tree", &[("a", b"its tree is torn")]),
+    ("lost tree", &[("a", b"its tree is lost")]),
+    ("edited", &[("a", b"its record is edited")]),
+];
+
+fn cut(path: &Path) {
+    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    OpenOptions::new().write(true).open(path).unwrap().set_len(3).unwrap();
+}
+
+/// A store with [`BUILDS`], damaged in every way; how each object is damaged, sorted.
+fn damaged() -> (tempfile::TempDir, Store, Vec<(String, &'static str)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("cache")).unwrap();
+    for (name, files) in BUILDS {
+        build(&store, key(name), files);
+    }
+    let tree = |name: &str| store.builds(key(name)).unwrap().records[&1].outputs["out"];
+    let (torn, lost) = (tree("torn tree"), tree("lost tree"));
+    let edited = store.layout().records(key("edited")).join("0001.json");
+    flip(&blob(&store, b"flipped"));
+    cut(&blob(&store, b"too long to be short"));
+    fs::remove_file(blob(&store, b"gone")).unwrap();
+    cut(&store.layout().tree(torn));
+    fs::remove_file(store.layout().tree(lost)).unwrap();
+    let text = fs::read_to_string(&edited).unwrap();
+    fs::write(&edited, text.replacen("\"threads\": 1", "\"threads\": 2", 1)).unwrap();
+    let content = |content: &[u8]| Object::Blob(Digest::of(content)).to_string();
+    let mut expected = vec![
+        (content(b"flipped"), "modified"),
+        (content(b"too long to be short"), "modified"),
+        (content(b"gone"), "missing"),
+        (Object::Tree(torn).to_string(), "unreadable"),
+        (Object::Tree(lost).to_string(), "missing"),
+        (Object::Record(edited).to_string(), "unreadable"),
+    ];
+    expected.sort();
+    (folder, store, expected)
+}
+
+fn said(damage: &[pipeline::store::Damage]) -> Vec<(String, &'static str)> {
+    let how = |fault: &Fault| match fault {
+        Fault::Missing => "missing",
+        Fault::Size { .. } | Fault::Content { .. } => "modified",
+        Fault::Format(_) => "unreadable",
+    };
+    let mut said: Vec<_> = damage.iter().map(|damage| (damage.object.to_string(), how(&damage.fault))).collect();
+    said.sort();
+    said
+}
+
+fn first_builds(names: &[&str]) -> BTreeSet<(Digest, u32)> {
+    names.iter().map(|name| (key(name), 1)).collect()
+}
+
+/// Every file below a folder with its bytes.
+fn snapshot(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = walk(folder).into_iter().filter(|path| path.is_file());
+    let mut files: Vec<_> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn everything_damaged_is_named_once_with_the_builds_that_are_not_whole() {
+    let (_folder, store, expected) = damaged();
+    let before = snapshot(store.layout().root());
+    let reader = Store::open_read_only(store.layout().root()).unwrap();
+    for _ in 0..2 {
+        let verdict = reader.verify_all(|_| true).unwrap();
+        assert_eq!(said(&verdict.damage), expected);
+        assert!(verdict.damage.iter().all(|damage| damage.aside.is_none()), "{:?}", verdict.damage);
+        // The edited record is no build any more.
+        let broken = ["flipped", "shares", "short", "gone", "torn tree", "lost tree"];
+        assert_eq!(verdict.builds, first_builds(&broken));
+    }
+    assert_eq!(snapshot(store.layout().root()), before, "a store open for reading was changed");
+}
+
+#[test]
+fn a_store_open_for_writing_moves_damage_aside_and_the_next_builds_make_it_whole() {
+    let (_folder, store, expected) = damaged();
+    let verdict = store.verify_all(|_| true).unwrap();
+    assert_eq!(said(&verdict.damage), expected);
+    for damage in &verdict.damage {
+        assert_eq!(damage.aside.is_none(), damage.fault == Fault::Missing, "{damage}");
+        assert!(damage.aside.iter().all(|path| path.is_file()), "{damage}");
+    }
+    // What was moved is missing from now on; a record that was moved is as if it had never been.
+    let again = store.verify_all(|_| true).unwrap();
+    assert!(again.damage.iter().all(|damage| damage.fault == Fault::Missing), "{:?}", again.damage);
+    assert_eq!(again.damage.len(), expected.len() - 1);
+    assert_eq!(again.builds, verdict.builds);
+
+    assert_eq!(store.lookup(key("edited")).unwrap(), Lookup::Miss);
+    assert!(is_hit(&store, key("whole")));
+    for name in ["flipped", "shares", "short", "gone", "torn tree", "lost tree"] {
+        assert_eq!(fault(&store, key(name)), Fault::Missing, "{name}");
+    }
+    for (name, files) in BUILDS {
+        if !is_hit(&store, key(name)) {
+            build(&store, key(name), files);
+        }
+    }
+    let mended = store.verify_all(|_| true).unwrap();
+    assert_eq!((said(&mended.damage), mended.builds), (Vec::new(), BTreeSet::new()));
+    assert!(BUILDS.iter().all(|(name, _)| is_hit(&store, key(name))));
+}
+
+#[test]
+fn a_whole_store_is_read_to_the_last_byte_and_the_reading_can_be_stopped() {
+    let (_folder, store, _) = with_a_build();
+    let mut read = 0;
+    let verdict = store.verify_all(|bytes| {
+        read += bytes;
+        true
+    });
+    let verdict = verdict.unwrap();
+    assert_eq!((verdict.blobs, verdict.bytes, read), (2, 13, 13));
+    assert_eq!((verdict.damage.len(), verdict.builds.len(), verdict.census.builds.len()), (0, 0, 1));
+    assert!(matches!(store.verify_all(|_| false), Err(StoreError::Interrupted)));
+    assert!(is_hit(&store, key("a")), "a reading that was stopped is no damage");
+}
+
+fn only_record(store: &Store, name: &str) -> Record {
+    store.builds(key(name)).unwrap().records[&1].clone()
+}
+
+#[test]
+fn a_copied_build_is_a_hit_with_its_own_bytes_and_is_recorded_once() {
+    let (folder, from, tree) = with_a_build();
+    let to = Store::open(&folder.path().join("other")).unwrap();
+    for _ in 0..2 {
+        to.copy_build(&from, &only_record(&from, "a")).unwrap();
+        let Lookup::Hit(hit) = to.lookup(key("a")).unwrap() else { panic!("a miss") };
+        assert_eq!((hit.builds, &hit.record), (1, &only_record(&from, "a")));
+    }
+    assert_eq!(to.verify(tree).unwrap(), []);
+    assert_eq!(fs::metadata(blob(&to, b"content")).unwrap().permissions().mode() & 0o777, 0o444);
+    fs::remove_dir_all(from.layout().root()).unwrap();
+    assert_eq!(fs::read(blob(&to, b"content")).unwrap(), b"content");
+}
+
+#[test]
+fn a_copy_mends_what_is_damaged_where_it_goes() {
+    let (folder, from, tree) = with_a_build();
+    let to = Store::open(&folder.path().join("other")).unwrap();
+    build(&to, key("b"), &[("other/name", b"content")]);
+    flip(&blob(&to, b"content"));
+    to.copy_build(&from, &only_record(&from, "a")).unwrap();
+    assert_eq!(to.verify(tree).unwrap(), []);
+    assert!(is_hit(&to, key("a")) && is_hit(&to, key("b")));
+}
+
+#[test]
+fn a_damaged_or_incomplete_build_is_not_copied() {
+    type Spoil = fn(&Store, Digest);
+    let spoils: [(&str, Spoil); 4] = [
+        ("a flipped blob", |store, _| flip(&blob(store, b"content"))),
+        ("a shortened blob", |store, _| cut(&blob(store, b"content"))),
+        ("a missing blob", |store, _| fs::remove_file(blob(store, b"content")).unwrap()),
+        ("a torn tree", |store, tree| cut(&store.layout().tree(tree))),
+    ];
+    for (what, spoil) in spoils {
+        let (folder, from, tree) = with_a_build();
+        let record = only_record(&from, "a");
+        spoil(&from, tree);
+        let to = Store::open(&folder.path().join("other")).unwrap();
+        let reader = Store::open_read_only(from.layout().root()).unwrap();
+        assert!(to.copy_build(&reader, &record).is_err(), "{what}");
+        assert_eq!(to.lookup(key("a")).unwrap(), Lookup::Miss, "{what}");
+        assert_eq!(said(&to.verify_all(|_| true).unwrap().damage), [], "{what} was copied");
+    }
+}
+
+const HOLDER_FOLDER: &str = "PIPELINE_TEST_HOLDER_FOLDER";
+
+/// Not a test of its own: a process that leases what the key `b` gave, until it is killed.
+#[test]
+fn holder() {
+    let Some(folder) = std::env::var_os(HOLDER_FOLDER) else { return };
+    let store = Store::open(Path::new(&folder)).unwrap();
+    let lease = store.lease("held").unwrap();
+    let gate = store.gate().unwrap();
+    lease.hold(store.builds(key("b")).unwrap().records[&1].outputs.values()).unwrap();
+    drop(gate);
+    println!("\nleased");
+    std::io::stdin().lines().for_each(drop);
+}
+
+fn start_holder(store: &Store) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["care::holder", "--exact", "--nocapture"])
+        .env(HOLDER_FOLDER, store.layout().root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "leased"), "the child leases");
+    child
+}
+
+#[test]
+fn what_another_process_uses_stays_until_that_process_is_gone() {
+    let (_folder, store, _) = with_a_build();
+    let tree = build(&store, key("b"), &[("b", b"used by another process")]);
+    let mut child = start_holder(&store);
+    let leases = store.leases().unwrap();
+    assert_eq!(leases.len(), 1);
+    assert_eq!((leases[0].holder.pid, leases[0].holder.stage.as_str()), (child.id(), "held"));
+    assert_eq!(leases[0].trees, BTreeSet::from([tree]));
+
+    let everything = Wish { keep_size: Some(0), ..Wish::default() };
+    let removals = store.collect(&everything).unwrap();
+    assert_eq!(removals.builds.iter().map(|build| build.key).collect::<Vec<_>>(), [key("a")]);
+    assert!(is_hit(&store, key("b")) && !is_hit(&store, key("a")));
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let files = || walk(&store.layout().root().join("leases")).iter().filter(|path| !path.ends_with(".gate")).count();
+    assert_eq!(Store::open_read_only(store.layout().root()).unwrap().leases().unwrap(), []);
+    assert_eq!(files(), 1, "a kill leaves the file, and a reader removes nothing");
+    assert_eq!(store.leases().unwrap(), []);
+    assert_eq!(files(), 0);
+    assert_eq!(store.collect(&everything).unwrap().builds.len(), 1);
+    assert_eq!(store.lookup(key("b")).unwrap(), Lookup::Miss);
+}
+
+#[test]
+fn a_lease_names_its_process_and_ends_when_it_is_dropped() {
+    let (_folder, store, tree) = with_a_build();
+    let (first, second) = (store.lease("one").unwrap(), store.lease("two").unwrap());
+    first.hold([&tree]).unwrap();
+    let names = || store.leases().unwrap().into_iter().map(|lease| lease.holder.stage).collect::<BTreeSet<_>>();
+    assert_eq!(names(), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
+    drop(second);
+    assert_eq!(names(), BTreeSet::from(["one".to_owned()]));
+    assert_eq!(store.leases().unwrap()[0].trees, BTreeSet::from([tree]));
+    drop(first);
+    assert_eq!(store.leases().unwrap(), []);
+}
+
+#[test]
+fn a_census_counts_what_there_is() {
+    let (_folder, store, tree) = with_a_build();
+    store.record(&record(key("a"), tree)).unwrap();
+    build(&store, key("b"), &[("again", b"content")]);
+    let census = store.census().unwrap();
+    assert_eq!(census.builds.keys().filter(|(built, _)| *built == key("a")).count(), 2);
+    assert_eq!((census.builds.len(), census.trees.len(), census.blobs.len()), (3, 2, 2));
+    assert_eq!(census.blobs.values().sum::<u64>(), 13);
+    assert_eq!((census.scratch.len(), census.aside.len(), census.damage.len()), (0, 0, 0));
+}
