@@ -7,5 +7,6 @@ mod damage;
 mod kills;
 mod locks;
 mod opening;
+mod room;
 mod runs;
 mod sources;

@@ -1,0 +1,277 @@
+//! Making room: what goes, in which order, and what never does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use contract::Digest;
+use pipeline::store::{LastBuild, Lookup, Removals, Store, Wish};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::bench::{adopt, flip, is_hit, key, locked, record, walk};
+
+fn empty() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("cache")).unwrap();
+    (folder, store)
+}
+
+/// A build that took so long.
+fn build_in(store: &Store, key: Digest, seconds: f64, files: &[(&str, &[u8])]) -> (u32, Digest) {
+    let tree = adopt(store, key, files);
+    (store.record(&pipeline::store::Record { seconds, ..record(key, tree) }).unwrap(), tree)
+}
+
+/// A build of so many bytes that nothing shares.
+fn sized(store: &Store, name: &str, seconds: f64, bytes: usize) -> Digest {
+    let content: Vec<u8> = name.bytes().cycle().take(bytes).collect();
+    build_in(store, key(name), seconds, &[("file", &content)]).1
+}
+
+/// Makes a build what a stage of a run gave last.
+fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
+    let outputs = BTreeMap::from([("out".to_owned(), tree)]);
+    store.remember("run", stage, &LastBuild { key, key_record: json!([]), outputs }).unwrap();
+}
+
+fn keep(size: u64) -> Wish {
+    Wish { keep_size: Some(size), ..Wish::default() }
+}
+
+fn gone(removals: &Removals) -> Vec<Digest> {
+    removals.builds.iter().map(|build| build.key).collect()
+}
+
+fn blob_bytes(store: &Store) -> u64 {
+    let blobs = walk(&store.layout().root().join("blobs"));
+    blobs.iter().filter(|path| path.is_file()).map(|path| fs::metadata(path).unwrap().len()).sum()
+}
+
+fn names(folder: &Path) -> BTreeSet<PathBuf> {
+    walk(folder).into_iter().collect()
+}
+
+#[test]
+fn nothing_that_is_built_goes_unless_room_is_asked_for() {
+    let (_folder, store) = empty();
+    sized(&store, "a", 1.0, 100);
+    sized(&store, "b", 1.0, 200);
+    let removals = store.collect(&Wish::default()).unwrap();
+    assert_eq!((removals.before, removals.after, gone(&removals)), (300, 300, Vec::new()));
+    assert_eq!(gone(&store.collect(&keep(300)).unwrap()), []);
+    assert!(is_hit(&store, key("a")) && is_hit(&store, key("b")));
+}
+
+#[test]
+fn the_cheapest_seconds_for_their_bytes_go_first_until_the_rest_is_small_enough() {
+    let (_folder, store) = empty();
+    sized(&store, "slow and small", 100.0, 100);
+    sized(&store, "slow and large", 100.0, 10_000);
+    sized(&store, "fast and small", 0.1, 100);
+    sized(&store, "fast and large", 0.1, 10_000);
+    let removals = store.removals(&keep(0)).unwrap();
+    let order = ["fast and large", "fast and small", "slow and large", "slow and small"];
+    assert_eq!(gone(&removals), order.map(key));
+    assert_eq!(removals.builds.iter().map(|build| build.bytes).collect::<Vec<_>>(), [10_000, 100, 10_000, 100]);
+    assert_eq!(removals.builds[2].seconds, 100.0);
+    // 20200 bytes: without the first two 10100 are left.
+    let removals = store.collect(&keep(10_100)).unwrap();
+    assert_eq!((gone(&removals), removals.after), (order[..2].iter().map(|name| key(name)).collect(), 10_100));
+    assert_eq!(blob_bytes(&store), 10_100);
+    assert_eq!(order.map(|name| is_hit(&store, key(name))), [false, false, true, true]);
+}
+
+#[test]
+fn what_runs_gave_last_what_is_named_and_what_is_leased_never_goes() {
+    let (_folder, store) = empty();
+    let [run, wished, leased, old] =
+        ["run", "wished", "leased", "old"].map(|name| (key(name), sized(&store, name, 1.0, 100)));
+    given(&store, "train", old.0, old.1);
+    given(&store, "train", run.0, run.1);
+    let lease = store.lease("other").unwrap();
+    lease.hold([&leased.1]).unwrap();
+    let wish = Wish { keep_size: Some(0), roots: BTreeSet::from([wished.1]) };
+    let removals = store.collect(&wish).unwrap();
+    assert_eq!((gone(&removals), removals.rooted, removals.after), (vec![old.0], 300, 300));
+    for (key, tree) in [run, wished, leased] {
+        assert!(is_hit(&store, key));
+        assert_eq!(store.verify(tree).unwrap(), []);
+    }
+    drop(lease);
+    assert_eq!(gone(&store.collect(&wish).unwrap()), [leased.0]);
+    assert_eq!(gone(&store.collect(&keep(0)).unwrap()), [wished.0]);
+    assert!(is_hit(&store, run.0));
+}
+
+#[test]
+fn a_shared_blob_is_freed_when_its_last_holder_goes() {
+    let (_folder, store) = empty();
+    let shared = vec![b'x'; 1000];
+    let own = |name: &str| name.repeat(10).into_bytes();
+    for name in ["a", "b", "c"] {
+        build_in(&store, key(name), 1.0, &[("shared", &shared), ("own", &own(name))]);
+    }
+    let removals = store.removals(&keep(0)).unwrap();
+    assert_eq!(removals.builds.iter().map(|build| build.bytes).collect::<Vec<_>>(), [10, 10, 1010]);
+    assert_eq!(store.collect(&keep(1010)).unwrap().after, 1010);
+    assert_eq!(["a", "b", "c"].iter().filter(|name| is_hit(&store, key(name))).count(), 1);
+    assert_eq!(blob_bytes(&store), 1010);
+    // Two builds with the same bytes: either alone frees nothing, both together do.
+    let (_folder, store) = empty();
+    build_in(&store, key("a"), 1.0, &[("file", &shared)]);
+    build_in(&store, key("b"), 1.0, &[("other", &shared)]);
+    let removals = store.collect(&keep(999)).unwrap();
+    assert_eq!((removals.builds.len(), removals.after, blob_bytes(&store)), (2, 0, 0));
+}
+
+#[test]
+fn what_no_build_names_goes_without_being_asked_for() {
+    let (_folder, store) = empty();
+    let kept = sized(&store, "kept", 1.0, 100);
+    let orphan = adopt(&store, key("crashed"), &[("file", b"never recorded")]);
+    let spoilt = sized(&store, "spoilt", 1.0, 50);
+    flip(&store.tree(spoilt).unwrap().files[0].location);
+    assert!(!is_hit(&store, key("spoilt")));
+    let removals = store.collect(&Wish::default()).unwrap();
+    assert_eq!((removals.orphans.count, removals.orphans.bytes), (1, 14));
+    assert_eq!((removals.aside.count, removals.aside.bytes), (1, 50));
+    assert!(!store.layout().tree(orphan).exists());
+    assert_eq!(walk(&store.layout().root().join("damaged")), Vec::<PathBuf>::new());
+    assert_eq!(blob_bytes(&store), 100);
+    assert_eq!(store.verify(kept).unwrap(), []);
+}
+
+#[test]
+fn scratch_goes_only_where_its_key_is_built_and_nobody_builds_it_again() {
+    let (_folder, store) = empty();
+    for name in ["built", "in use"] {
+        sized(&store, name, 1.0, 10);
+    }
+    let mut locks: BTreeMap<_, _> = ["built", "in use", "stopped"]
+        .map(|name| {
+            let lock = locked(&store, key(name));
+            fs::write(store.work(&lock).unwrap().scratch.join("checkpoint"), "12345").unwrap();
+            (name, lock)
+        })
+        .into();
+    locks.remove("built");
+    locks.remove("stopped");
+    store.collect(&keep(0)).unwrap();
+    let left = ["built", "in use", "stopped"].map(|name| store.layout().work(key(name)).exists());
+    assert_eq!(left, [false, true, true]);
+}
+
+#[test]
+fn a_build_of_a_key_goes_alone_and_a_later_one_does_not_take_its_place() {
+    let (_folder, store) = empty();
+    build_in(&store, key("a"), 1.0, &[("file", &[b'1'; 100])]);
+    let (second, tree) = build_in(&store, key("a"), 9.0, &[("file", &[b'2'; 100])]);
+    let removals = store.collect(&keep(100)).unwrap();
+    assert_eq!(removals.builds.iter().map(|build| build.build).collect::<Vec<_>>(), [1]);
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    assert_eq!((hit.build, hit.builds, hit.record.outputs["out"]), (second, 1, tree));
+    assert_eq!(build_in(&store, key("a"), 1.0, &[("file", b"third")]).0, 3);
+}
+
+#[test]
+fn a_dry_run_says_what_would_go_and_writes_nothing() {
+    let (_folder, store) = empty();
+    for (name, seconds) in [("a", 3.0), ("b", 2.0), ("c", 1.0)] {
+        sized(&store, name, seconds, 100);
+    }
+    adopt(&store, key("crashed"), &[("file", b"never recorded")]);
+    let before = names(store.layout().root());
+    let reader = Store::open_read_only(store.layout().root()).unwrap();
+    let [dry, again] = [&reader, &store].map(|store| json!(store.removals(&keep(150)).unwrap()));
+    assert_eq!(dry, again);
+    assert_eq!(names(store.layout().root()), before);
+    assert!(reader.collect(&keep(150)).is_err(), "a store open for reading removes nothing");
+    let wet = store.collect(&keep(150)).unwrap();
+    assert_eq!((json!(wet), wet.builds.len(), wet.orphans.count), (dry, 2, 1));
+}
+
+/// What keeps a build of the property test.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Root {
+    None,
+    Run,
+    Wish,
+    Lease,
+}
+
+/// Contents that builds share, and how long the build took.
+#[derive(Debug, Clone)]
+struct Random {
+    contents: BTreeSet<u8>,
+    seconds: u8,
+    root: Root,
+    recorded: bool,
+}
+
+fn random() -> impl Strategy<Value = Random> {
+    let root = prop_oneof![4 => Just(Root::None), 1 => Just(Root::Run), 1 => Just(Root::Wish), 1 => Just(Root::Lease)];
+    (btree_set(0..10u8, 0..4), any::<u8>(), root, prop::bool::weighted(0.85))
+        .prop_map(|(contents, seconds, root, recorded)| Random { contents, seconds, root, recorded })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_goes_what_is_left_is_whole(builds in vec(random(), 1..9), keep_size in prop::option::of(0..600u64)) {
+        let (_folder, store) = empty();
+        let lease = store.lease("other").unwrap();
+        let mut wish = Wish { keep_size, ..Wish::default() };
+        let mut rooted = Vec::new();
+        for (number, build) in builds.iter().enumerate() {
+            let files = build.contents.iter().map(|content| (content.to_string(), vec![*content; 10 + 20 * usize::from(*content)]));
+            let files: Vec<_> = files.collect();
+            let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+            // Several builds of a key, too.
+            let key = key(&(number % 5).to_string());
+            if !build.recorded {
+                adopt(&store, key, &files);
+                continue;
+            }
+            let (number_of_key, tree) = build_in(&store, key, f64::from(build.seconds), &files);
+            match build.root {
+                Root::None => continue,
+                Root::Run => given(&store, &format!("s{number}"), key, tree),
+                Root::Wish => drop(wish.roots.insert(tree)),
+                Root::Lease => lease.hold([&tree]).unwrap(),
+            }
+            rooted.push((key, number_of_key, tree));
+        }
+        let recorded = store.census().unwrap().builds.len();
+        let before = names(store.layout().root());
+        let dry = json!(store.removals(&wish).unwrap());
+        prop_assert_eq!(names(store.layout().root()), before);
+        let removals = store.collect(&wish).unwrap();
+        prop_assert_eq!(json!(removals), dry);
+        let verdict = store.verify_all(|_| true).unwrap();
+        prop_assert!(verdict.damage.is_empty() && verdict.builds.is_empty(), "{:?}", verdict.damage);
+        prop_assert_eq!(removals.after, blob_bytes(&store));
+        prop_assert_eq!(verdict.census.builds.len() + removals.builds.len(), recorded);
+        for (key, number, tree) in rooted {
+            prop_assert_eq!(store.verify(tree).unwrap(), []);
+            let found = store.builds(key).unwrap().records.get(&number).map(|record| record.outputs["out"]);
+            prop_assert_eq!(found, Some(tree));
+        }
+        let freed: u64 = removals.builds.iter().map(|build| build.bytes).sum();
+        prop_assert_eq!(removals.before - removals.orphans.bytes - freed, removals.after);
+        match keep_size {
+            None => prop_assert!(removals.builds.is_empty()),
+            // Small enough, or nothing is left that may go.
+            Some(keep) if removals.after > keep => prop_assert_eq!(removals.after, removals.rooted),
+            Some(keep) => {
+                let last = removals.builds.last().map_or(u64::MAX, |last| last.bytes);
+                prop_assert!(last == u64::MAX || removals.after + last > keep, "more went than was needed");
+            }
+        }
+        // Nothing is left over for a second time.
+        let again = store.collect(&wish).unwrap();
+        prop_assert_eq!((again.builds.len(), again.orphans.count, again.after), (0, 0, removals.after));
+    }
+}
