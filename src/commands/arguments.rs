@@ -71,7 +71,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  pipeline replay quickstart\n  pipeline replay quickstart.3 --json")]
     Replay(replay::ReplayArguments),
     /// Show what a stage said when it was last run: its progress, warnings and metrics.
-    #[command(after_help = "Examples:\n  pipeline logs quickstart train\n  pipeline logs quickstart.3 train --json")]
+    #[command(override_usage = "pipeline logs [OPTIONS] [RUN] <STAGE>")]
+    #[command(after_help = "Examples:\n  pipeline logs train\n  pipeline logs quickstart.3 train --json")]
     Logs(replay::LogsArguments),
     /// Draw the graph of a manifest with the state of each stage.
     #[command(after_help = "Examples:\n  pipeline graph manifests/quickstart.toml\n  \

@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::CommandError;
 use super::hashing::Hashing;
+use super::locks;
+use super::run::LOCK;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::ByteSize;
@@ -33,8 +35,9 @@ pub enum CacheCommand {
     #[command(after_help = "Example: pipeline cache verify --repair")]
     Verify(VerifyArguments),
     /// Remove what nothing needs; with --keep-size also builds, the cheapest to make again for their bytes first.
-    #[command(after_help = "Example: pipeline cache gc --keep-size 50GiB --dry-run\n\n\
-        What the runs gave last, and what a running process uses, is never removed.")]
+    #[command(after_help = "Examples:\n  pipeline cache gc --keep-size 50GiB --dry-run\n  \
+        pipeline cache gc --keep-size 50GiB --keep-runs 3 --lock published.lock\n\n\
+        What the runs gave, what lock files name, and what a running process uses, is never removed.")]
     Gc(CollectArguments),
 }
 
@@ -66,9 +69,15 @@ pub struct CollectArguments {
     /// The store [default: $PIPELINE_CACHE, else ./cache].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Remove builds until the blobs take no more than this: `50GiB`, `0`.
+    /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` for all that may go.
     #[arg(long, value_name = "SIZE")]
     pub keep_size: Option<ByteSize>,
+    /// Keep what this lock file names (repeatable); what the runs of the store gave is kept anyway.
+    #[arg(long, value_name = "FILE")]
+    pub lock: Vec<PathBuf>,
+    /// Forget past runs but the newest N of each name, so that what only they gave may go.
+    #[arg(long, value_name = "N")]
+    pub keep_runs: Option<usize>,
     /// Only say what would go, and what making it again would cost.
     #[arg(long)]
     pub dry_run: bool,
@@ -212,12 +221,31 @@ fn verify(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
 
 fn gc(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let path = place(arguments.cache.as_ref())?;
-    let wish = Wish { keep_size: arguments.keep_size.map(|size| size.0), roots: BTreeSet::new() };
-    let removals = if arguments.dry_run {
-        Store::open_read_only(&path)?.removals(&wish)?
-    } else {
-        Store::open(&path)?.collect(&wish)?
-    };
+    let store = if arguments.dry_run { Store::open_read_only(&path)? } else { Store::open(&path)? };
+    let (mut roots, mut forgotten) = (BTreeSet::new(), Vec::new());
+    for lock in &arguments.lock {
+        roots.extend(locks::find(&lock.display().to_string(), &path)?.trees());
+    }
+    for name in store.run_names()? {
+        let numbers = store.run_numbers(&name)?.into_iter().rev().enumerate();
+        for (age, number) in numbers {
+            let folder = store.run_folder(&name, number)?;
+            if arguments.keep_runs.is_some_and(|keep| age >= keep) {
+                forgotten.push(folder);
+            } else if folder.path.join(LOCK).is_file() {
+                roots.extend(locks::find(&folder.path.join(LOCK).display().to_string(), &path)?.trees());
+            }
+        }
+    }
+    let wish = Wish { keep_size: arguments.keep_size.map(|size| size.0), roots };
+    let removals = if arguments.dry_run { store.removals(&wish)? } else { store.collect(&wish)? };
+    if !arguments.dry_run {
+        forgotten.iter().try_for_each(|folder| store.forget_run(folder))?;
+    }
+    if !forgotten.is_empty() && !arguments.json {
+        let verb = if arguments.dry_run { "would forget" } else { "forgot" };
+        anstream::println!("{verb} {}", figures::counted(forgotten.len() as u64, "past run"));
+    }
     let mut out = anstream::stdout().lock();
     if arguments.json {
         writeln!(out, "{:#}", json!(removals))?;

@@ -31,10 +31,10 @@ pub struct ReplayArguments {
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArguments {
-    /// The run: `quickstart` for the newest of that name, or `quickstart.3`.
-    pub run: String,
-    /// The stage.
-    pub stage: String,
+    /// The run (`quickstart` for the newest of that name, or `quickstart.3`; without it the newest run of the store), then
+    /// the stage.
+    #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
+    pub place: Vec<String>,
     /// The store that knows the run [default: $PIPELINE_CACHE, else ./cache].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
@@ -57,14 +57,19 @@ pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
 }
 
 pub(super) fn logs(arguments: &LogsArguments) -> Result<Exit, CommandError> {
+    let (run, stage) = match arguments.place.as_slice() {
+        [run, stage] => (run.clone(), stage),
+        [stage] => (newest(arguments.cache.clone())?, stage),
+        _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
+    };
     let (mut stages, mut told) = (Vec::new(), 0);
     let mut out = anstream::stdout().lock();
-    for event in events(&arguments.run, arguments.cache.clone())? {
+    for event in events(&run, arguments.cache.clone())? {
         let event = event?;
         if let Event::RunStarted { stages: all, .. } = &event.event {
             stages.clone_from(all);
         }
-        if event.event.stage() != Some(arguments.stage.as_str()) {
+        if event.event.stage() != Some(stage.as_str()) {
             continue;
         }
         told += 1;
@@ -75,15 +80,28 @@ pub(super) fn logs(arguments: &LogsArguments) -> Result<Exit, CommandError> {
         }
     }
     if told == 0 {
-        let hint = match did_you_mean(&arguments.stage, stages.iter().map(String::as_str)) {
+        let hint = match did_you_mean(stage, stages.iter().map(String::as_str)) {
             Some(near) => format!("did you mean '{near}'?"),
             None => format!("its stages are {}", stages.join(", ")),
         };
-        let error =
-            CommandError::usage(format!("run '{}' says nothing of a stage '{}'", arguments.run, arguments.stage));
+        let error = CommandError::usage(format!("run '{run}' says nothing of a stage '{stage}'"));
         return Err(error.hint(hint));
     }
     Ok(Exit::Done)
+}
+
+/// The run that started last.
+fn newest(cache: Option<PathBuf>) -> Result<String, CommandError> {
+    let store = Store::open_read_only(&cache_place(cache, None))?;
+    let mut newest = None;
+    for name in store.run_names()? {
+        for number in store.run_numbers(&name)? {
+            let started = store.run_folder(&name, number)?.path.metadata().and_then(|metadata| metadata.created());
+            newest = newest.max(started.ok().map(|started| (started, format!("{name}.{number}"))));
+        }
+    }
+    let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
+    newest.map(|(_, run)| run).ok_or_else(none)
 }
 
 /// What happened to a stage, in a line.

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
 use crate::report::RunLock;
-use crate::reproduce::{Reasons, Reproduction, Verdict, missing_stages, provide};
+use crate::reproduce::{NOT_ASKED, Reasons, Reproduction, Verdict, missing_stages, provide};
 use crate::run::Options;
 use crate::store::Store;
 
@@ -144,6 +144,7 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
     let width = reproduction.stages.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, verdict) in &reproduction.stages {
         match verdict {
+            Verdict::NotAttempted { because } if because == NOT_ASKED => {}
             Verdict::Identical => writeln!(out, "    identical  {name}")?,
             Verdict::Equal { tolerance, largest } => {
                 let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);

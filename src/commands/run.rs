@@ -96,7 +96,7 @@ pub(super) const EVENTS: &str = "events.jsonl";
 pub(super) const LOCK: &str = "run.lock";
 
 fn lock(run: &EndedRun<'_>, store: &Store, folder: &RunFolder) -> Result<(), StoreError> {
-    store.write_run_file(folder, LOCK, &RunLock::of(run, store)?.encode())
+    store.write_run_file(folder, LOCK, &RunLock::of(run).encode())
 }
 
 /// Says what came of the stages that were to be checked.

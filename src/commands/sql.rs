@@ -11,6 +11,7 @@ use super::CommandError;
 use super::arguments::{Source, is_manifest};
 use super::project::Project;
 use crate::exit::Exit;
+use crate::manifest::did_you_mean;
 use crate::plan::State;
 use crate::run::Budget;
 use crate::store::{Lookup, Store};
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     };
     let scratch = tempfile::tempdir()?;
     let tables = Query::new(resources, scratch.path())?;
-    let mut absent = Vec::new();
+    let (mut absent, mut known) = (Vec::new(), Vec::new());
     for planned in &plan.stages {
         let stage = &project.manifest.stages[&planned.name];
         let is_table = |ty| matches!(ty, PortType::Documents | PortType::Rows);
@@ -91,6 +92,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
             let Some(tree) = hit.record.outputs.get(port.name.as_ref()) else { continue };
             let tree = store.tree(*tree)?;
             tables.register(planned.name.as_str(), &port.name, number == 0, &tree)?;
+            known.push(if number == 0 { planned.name.to_string() } else { format!("{}.{}", planned.name, port.name) });
         }
     }
     let format = match arguments.format {
@@ -101,7 +103,12 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     };
     let mut out = std::io::BufWriter::new(std::io::stdout());
     tables.answer(query, format, &mut out).map_err(|error| {
-        let mut failed = CommandError::usage(error.to_string());
+        let text = error.to_string();
+        let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
+        let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
+        if let Some(near) = absent_table(text).and_then(|table| did_you_mean(table, known.iter().map(String::as_str))) {
+            failed = failed.hint(format!("did you mean '{near}'?"));
+        }
         if let Some(stage) = absent.iter().find(|stage| query.contains(stage.as_str())) {
             failed = failed.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
         }
@@ -109,4 +116,10 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     })?;
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// The table that DataFusion says there is none of.
+fn absent_table(message: &str) -> Option<&str> {
+    let name = message.split_once("table '")?.1.split_once("' not found")?.0;
+    Some(name.trim_start_matches("datafusion.public.").trim_start_matches("datafusion."))
 }

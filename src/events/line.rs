@@ -26,6 +26,8 @@ pub(super) struct Lines {
 /// What a running stage said.
 #[derive(Debug, Default)]
 struct Said {
+    /// Why it runs.
+    reason: Option<String>,
     info: Option<String>,
     metrics: BTreeMap<String, f64>,
 }
@@ -92,7 +94,8 @@ impl Lines {
             }
             Event::StagePlanned { .. } => None,
             Event::StageStarted { stage, reason, .. } => {
-                self.stages.remove(stage);
+                let said = Said { reason: reason.clone(), ..Said::default() };
+                self.stages.insert(stage.clone(), said);
                 Some(self.of(Verb::Run, stage, reason.as_deref().unwrap_or("")))
             }
             Event::StageWaiting { stage, holder } => Some(self.of(Verb::Wait, stage, &format!("for {holder}"))),
@@ -102,9 +105,9 @@ impl Lines {
             }
             Event::StageNote { stage, note } => self.note(stage, note),
             Event::StageFinished { stage, outputs, seconds, unchanged } => {
-                let said = self.stages.remove(stage).and_then(|said| said.info);
-                let what = said.unwrap_or_else(|| holds(outputs));
-                let same = same(outputs, unchanged);
+                let Said { reason, info, .. } = self.stages.remove(stage).unwrap_or_default();
+                let what = info.unwrap_or_else(|| holds(outputs));
+                let same = same(outputs, unchanged, reason.as_deref());
                 Some(self.of(Verb::Done, stage, &format!("{what} in {}{same}", figures::duration(*seconds))))
             }
             Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &holds(outputs))),
@@ -203,11 +206,14 @@ fn metric(value: f64) -> String {
     }
 }
 
-/// What is as it was before, where something is.
-fn same(outputs: &BTreeMap<String, OutputSummary>, unchanged: &[String]) -> String {
+/// What is as it was before, where something is, and what made no difference.
+fn same(outputs: &BTreeMap<String, OutputSummary>, unchanged: &[String], reason: Option<&str>) -> String {
     match unchanged.len() {
         0 => String::new(),
-        all if all == outputs.len() => ", same bytes as before".to_owned(),
+        all if all == outputs.len() => match reason.filter(|reason| reason.contains(" -> ")) {
+            Some(reason) => format!(", same bytes as before: no difference came of {reason}"),
+            None => ", same bytes as before".to_owned(),
+        },
         _ => format!(", {} as before", unchanged.join(" and ")),
     }
 }

@@ -2,6 +2,7 @@
 //! they cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -71,9 +72,20 @@ impl<'a> Decider<'a> {
         hashed: impl FnMut(u64) -> bool,
     ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
         match self.source_files(stage) {
-            Ok(files) => Ok(Ok(self.keyed(stage, inputs, self.store.sources(&files, hashed)?))),
+            Ok(files) => Ok(Ok(self.keyed(stage, inputs, self.store.sources_seen(&files, hashed)?))),
             Err(missing) => Ok(Err(missing)),
         }
+    }
+
+    /// The output of `stage`, where it is cached and this can be told without reading a file or waiting for anything;
+    /// `None` says only that [`Decider::decide`] has to look.
+    pub fn cached_at_once(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Option<(Keyed, Hit)> {
+        if self.forced.contains(&stage.name) {
+            return None;
+        }
+        let keyed = self.key(stage, inputs, |_| false).ok()?.ok()?;
+        let hit = self.store.lookup_sealed(keyed.key.digest())?;
+        Some((keyed, hit))
     }
 
     /// The decision for `stage` with this key.
@@ -220,7 +232,7 @@ impl<'a> Decider<'a> {
 
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over
     /// where an input port is connected in its place.
-    fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<PathBuf>, Vec<Reason>> {
+    fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Metadata)>, Vec<Reason>> {
         let mut patterns = stage.stage.sources();
         if !stage.inputs.is_empty() {
             patterns.retain(|pattern| !pattern.0.is_empty());

@@ -4,8 +4,8 @@
 //! that begins with a dot matches like any other. Folders are read once for all stages: a thousand patterns over one
 //! folder of ten thousand files read it once, and look only at the names that begin as the pattern does.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,19 +23,19 @@ type Names = Result<Arc<BTreeSet<String>>, Arc<io::Error>>;
 /// What matched and what is wrong.
 #[derive(Default)]
 struct Found {
-    files: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, Metadata>,
     problems: Vec<String>,
     matched: bool,
     folder: bool,
 }
 
-/// The files that match the patterns: each once, sorted by path. Folders are passed over; anything else that matches and
+/// The files that match the patterns, each once, sorted by path, with what `stat` says of them. Folders are passed over; anything else that matches and
 /// is no readable file is a problem, as a shard that silently stays out would be.
 ///
 /// # Errors
 /// What is wrong, in a few words each: an empty pattern (a source that the manifest leaves to the machine file or the
 /// command line), one that matches no file or is none, a dangling link, a pipe.
-pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<PathBuf>, Vec<String>> {
+pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Metadata)>, Vec<String>> {
     let mut found = Found::default();
     for SourcePattern(pattern) in patterns {
         (found.matched, found.folder) = (false, false);
@@ -72,7 +72,7 @@ impl Folders {
         let Some(plain) = plain else {
             let path = at.join(&*name);
             // A name that is not there matches nothing; a link that leads nowhere is there.
-            if path.symlink_metadata().is_ok() {
+            if !rest.is_empty() || path.symlink_metadata().is_ok() {
                 self.walk(&path, rest, found);
             }
             return;
@@ -136,7 +136,7 @@ impl Found {
                 self.folder = true;
                 return;
             }
-            Ok(metadata) if metadata.is_file() => drop(self.files.insert(path.to_owned())),
+            Ok(metadata) if metadata.is_file() => drop(self.files.insert(path.to_owned(), metadata)),
             Ok(_) => self.problems.push(format!("{} is not a regular file", path.display())),
             Err(error) => self.problems.push(format!("cannot read {}: {error}", path.display())),
         }
@@ -152,7 +152,10 @@ mod tests {
     fn a_pattern_without_a_match_is_named_and_folders_do_not_match() {
         let folder = tempfile::tempdir().unwrap();
         let pattern = |name: &str| SourcePattern(folder.path().join(name).display().to_string());
-        let matching = |patterns: &[SourcePattern]| matching(&Folders::default(), patterns);
+        let matching = |patterns: &[SourcePattern]| {
+            let files = matching(&Folders::default(), patterns)?;
+            Ok::<Vec<_>, Vec<String>>(files.into_iter().map(|(path, _)| path).collect())
+        };
         fs::write(folder.path().join("b.gz"), "").unwrap();
         fs::write(folder.path().join("a.gz"), "").unwrap();
         fs::create_dir(folder.path().join("c.gz")).unwrap();
@@ -176,13 +179,26 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let folders = Folders::default();
-        let patterns = ["*.gz", "*/*.gz", "a/*", "a/**/*.gz", "**/*.gz", "**/[13].gz", "a?/1.gz", "[az]/1.gz", "a/b/../1.gz", "**/b/*"];
+        let patterns = [
+            "*.gz",
+            "*/*.gz",
+            "a/*",
+            "a/**/*.gz",
+            "**/*.gz",
+            "**/[13].gz",
+            "a?/1.gz",
+            "[az]/1.gz",
+            "a/b/../1.gz",
+            "**/b/*",
+        ];
         for pattern in patterns {
             let whole = folder.path().join(pattern).display().to_string();
             let expected: BTreeSet<_> =
                 glob::glob(&whole).unwrap().map(Result::unwrap).filter(|path| path.is_file()).collect();
             let expected: Vec<_> = expected.into_iter().collect();
-            assert_eq!(matching(&folders, &[SourcePattern(whole)]).unwrap(), expected, "{pattern}");
+            let found = matching(&folders, &[SourcePattern(whole)]).unwrap();
+            let found: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
+            assert_eq!(found, expected, "{pattern}");
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::events::RunStatus;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::run::{Budget, Outcome, StageOutcome};
-use crate::store::{Machine, RunFolder, Store, StoreError};
+use crate::store::{Machine, RunFolder};
 
 /// The format that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -168,14 +168,11 @@ pub struct EndedRun<'a> {
 
 impl RunLock {
     /// The lock of a run that ended.
-    ///
-    /// # Errors
-    /// When a tree of an output cannot be read.
-    pub fn of(run: &EndedRun<'_>, store: &Store) -> Result<Self, StoreError> {
+    pub fn of(run: &EndedRun<'_>) -> Self {
         let EndedRun { folder, manifest, graph, outcome, budget, started } = run;
         let stages =
             graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
-        let stages = stages.map(|(stage, outcome)| locked(stage, outcome, store)).collect::<Result<_, StoreError>>()?;
+        let stages = stages.map(|(stage, outcome)| locked(stage, outcome)).collect();
         let run = LockedRun {
             name: manifest.name.clone(),
             number: folder.number,
@@ -187,7 +184,7 @@ impl RunLock {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             machine: Machine::this(),
         };
-        Ok(Self { version: VERSION, manifest: manifest.resolved(), run, stages })
+        Self { version: VERSION, manifest: manifest.resolved(), run, stages }
     }
 
     /// As the file's text.
@@ -241,20 +238,20 @@ impl LockedOutput {
     }
 }
 
-fn locked(stage: &StageDeclaration, outcome: &StageOutcome, store: &Store) -> Result<LockedStage, StoreError> {
-    let StageOutcome { keyed, record, ran, .. } = outcome;
+fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
+    let StageOutcome { keyed, record, trees, ran, .. } = outcome;
     let output = |(port, tree): (&String, &Digest)| {
         let ty = stage.ports.outputs.iter().find(|output| output.name == port.as_str());
         let ty = ty.map(|output| output.ty.to_string()).unwrap_or_default();
-        let text = store.listing(*tree)?.encode();
+        let text = trees.get(port).map(Tree::encode).unwrap_or_default();
         let files = text.lines().skip(1).map(str::to_owned).collect();
-        Ok((port.clone(), LockedOutput { ty, tree: *tree, files }))
+        (port.clone(), LockedOutput { ty, tree: *tree, files })
     };
     let source = |file: &contract::SourceFile| {
         let contract::SourceFile { path, digest, size } = file;
         format!("{digest} {size} {}", path.display())
     };
-    Ok(LockedStage {
+    LockedStage {
         name: stage.name.to_string(),
         kind: record.kind.clone(),
         revision: record.revision,
@@ -266,6 +263,6 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome, store: &Store) -> Re
         device: record.device.to_string(),
         tolerance: stage.kind.tolerance,
         metrics: record.metrics.clone(),
-        outputs: record.outputs.iter().map(output).collect::<Result<_, StoreError>>()?,
-    })
+        outputs: record.outputs.iter().map(output).collect(),
+    }
 }

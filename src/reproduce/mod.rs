@@ -21,6 +21,9 @@ use crate::report::RunLock;
 use crate::run::Outcome;
 use crate::store::{Lookup, Machine, Store, StoreError};
 
+/// Why a stage that the command line leaves out is not attempted.
+pub const NOT_ASKED: &str = "not asked for";
+
 /// What a reproduction proves.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reproduction {
@@ -47,7 +50,7 @@ impl Reproduction {
             let name = locked.name.parse::<StageName>().ok().filter(|name| asked.contains(name));
             let found = name.as_ref().and_then(|name| outcome.stages.get(name));
             let verdict = match (&name, found) {
-                (None, _) => Verdict::NotAttempted { because: "not asked for".to_owned() },
+                (None, _) => Verdict::NotAttempted { because: NOT_ASKED.to_owned() },
                 (Some(_), None) => {
                     let because = why.get(&locked.name).cloned();
                     Verdict::NotAttempted {

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Instant, SystemTime};
 
-use contract::{Cancel, Context, Digest, Inputs, Outputs, Progress, Resources, StageError};
+use contract::{Cancel, Context, Digest, Inputs, Outputs, Progress, Resources, StageError, Tree};
 
 use super::usage::Meter;
-use crate::events::{Event, EventSender, OutputSummary};
+use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::plan::{Keyed, Reason};
 use crate::store::{
@@ -73,6 +73,8 @@ pub(super) struct Ready {
 pub(super) struct Built {
     /// The build that is used from now on.
     pub(super) record: Record,
+    /// The files of each of its ports.
+    pub(super) trees: BTreeMap<String, Tree>,
     /// How long this one took, in seconds.
     pub(super) seconds: f64,
     /// It gave other bytes than the build that is used.
@@ -172,7 +174,7 @@ impl Shared<'_> {
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.store.record(&record)?;
-        let (record, earlier) = self.first_build(stage, record, progress)?;
+        let (record, trees, earlier) = self.first_build(stage, record, progress)?;
         let differs = record.outputs != outputs;
         let outputs = record.outputs.clone();
         self.lease.hold(outputs.values())?;
@@ -186,7 +188,7 @@ impl Shared<'_> {
         if let Err(error) = shown {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
-        Ok(Built { record, seconds, differs, earlier, unchanged })
+        Ok(Built { record, trees, seconds, differs, earlier, unchanged })
     }
 
     /// Does `find` and leases the trees that it found, so that they stay until the run ends.
@@ -219,7 +221,7 @@ impl Shared<'_> {
         stage: &StageDeclaration,
         record: Record,
         progress: &Progress,
-    ) -> Result<(Record, usize), Failure> {
+    ) -> Result<(Record, BTreeMap<String, Tree>, usize), Failure> {
         match self.store.lookup(record.key)? {
             Lookup::Hit(hit) if hit.record.outputs != record.outputs => {
                 progress.warn(format!(
@@ -229,10 +231,14 @@ impl Shared<'_> {
                     record.key.short(),
                     hit.distinct
                 ));
-                Ok((hit.record, hit.builds - 1))
+                Ok((hit.record, hit.trees, hit.builds - 1))
             }
-            Lookup::Hit(hit) => Ok((hit.record, hit.builds - 1)),
-            Lookup::Miss | Lookup::Damaged(_) => Ok((record, 0)),
+            Lookup::Hit(hit) => Ok((hit.record, hit.trees, hit.builds - 1)),
+            Lookup::Miss | Lookup::Damaged(_) => {
+                let tree = |(port, digest): (&String, &Digest)| Ok((port.clone(), self.store.listing(*digest)?));
+                let trees = record.outputs.iter().map(tree).collect::<Result<_, StoreError>>()?;
+                Ok((record, trees, 0))
+            }
         }
     }
 
@@ -248,16 +254,6 @@ impl Shared<'_> {
             LastBuild { key: keyed.key.digest(), key_record: keyed.record.to_value(), outputs: outputs.clone() };
         self.store.remember(run, name, &build)?;
         self.store.publish(run, name, outputs).map(drop)
-    }
-
-    /// Sizes of these outputs, for people.
-    pub(super) fn summaries(
-        &self,
-        outputs: &BTreeMap<String, Digest>,
-    ) -> Result<BTreeMap<String, OutputSummary>, StoreError> {
-        let summary =
-            |(port, digest): (&String, &Digest)| Ok((port.clone(), OutputSummary::of(&self.store.listing(*digest)?)));
-        outputs.iter().map(summary).collect()
     }
 }
 

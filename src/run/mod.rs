@@ -24,7 +24,7 @@ mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::Cancel;
+use contract::{Cancel, Tree};
 
 pub use resources::Budget;
 pub use scheduler::run;
@@ -65,6 +65,8 @@ pub struct StageOutcome {
     pub keyed: Keyed,
     /// The build that is used.
     pub record: Record,
+    /// The files of each of its ports.
+    pub trees: BTreeMap<String, Tree>,
     /// Whether it ran; else its output was in the store.
     pub ran: bool,
     /// Whether it ran and gave other bytes than the build that is used.

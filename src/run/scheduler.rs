@@ -10,16 +10,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use contract::{Digest, Note, Progress, StageError, Unit};
+use contract::{Digest, Note, Progress, StageError, Tree, Unit};
 
 use super::execution::{Built, Failure, Ready, Shared, caught};
-use super::resources::{Pools, Share};
+use super::resources::{Budget, Pools, Share};
 use super::usage::Meter;
 use super::{Options, Outcome, StageOutcome, Summary};
-use crate::events::Event;
+use crate::events::{Event, OutputSummary};
 use crate::graph::Graph;
 use crate::manifest::{StageDeclaration, StageName};
-use crate::plan::{Decider, Decision, Keyed, Reason};
+use crate::plan::{Decider, Decision, Keyed, Reason, fit};
 use crate::store::{Hit, StoreError};
 
 /// How often counters of running stages are sampled.
@@ -164,6 +164,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 _ => return,
             }
         }
+        if let Some((keyed, hit)) = self.cached_at_once(stage, &inputs) {
+            return self.cached(name, keyed, hit);
+        }
         self.states.insert(name.clone(), State::Deciding);
         let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
         self.scope.spawn(move || {
@@ -171,6 +174,15 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             // The scheduler listens until every thread is through.
             let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
         });
+    }
+
+    /// The output of a stage that is cached, where that takes no time: most stages of most runs need no thread.
+    fn cached_at_once(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Option<(Keyed, Hit)> {
+        let find = || Ok(self.decider.cached_at_once(stage, inputs));
+        let trees = |found: &Option<(Keyed, Hit)>| found.as_ref().map(|(_, hit)| hit.record.outputs.clone());
+        let (keyed, hit) = self.shared.leased(find, trees).ok()??;
+        self.shared.show(stage, &keyed, &hit.record.outputs).ok()?;
+        Some((keyed, hit))
     }
 
     /// Runs a ready stage if its share of the machine is free.
@@ -191,6 +203,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         for reason in ready.reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
             self.warn(name, reason.text());
         }
+        let Budget { memory, device, .. } = self.options.budget;
+        let machine = fit::Machine { memory, disk: fit::free_disk(self.shared.store.layout().root()), device };
+        fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
@@ -226,10 +241,17 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         for damage in &hit.damage {
             self.warn(name, format!("an earlier build is damaged: {damage}"));
         }
-        let outputs = self.shared.summaries(&hit.record.outputs).unwrap_or_default();
+        let outputs = summaries(&hit.trees);
         let (stage, key) = (name.to_string(), keyed.key.digest());
         self.options.events.send(Event::StageCached { stage, key, outputs });
-        let stage = StageOutcome { keyed, record: hit.record, ran: false, differs: false, earlier: hit.builds };
+        let stage = StageOutcome {
+            keyed,
+            record: hit.record,
+            trees: hit.trees,
+            ran: false,
+            differs: false,
+            earlier: hit.builds,
+        };
         self.done(name, stage);
     }
 
@@ -240,10 +262,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn built(&mut self, name: &StageName, keyed: Keyed, built: Built) {
         self.release(name);
         self.outcome.summary.ran += 1;
-        let Built { record, seconds, differs, earlier, unchanged } = built;
-        let outputs = self.shared.summaries(&record.outputs).unwrap_or_default();
+        let Built { record, trees, seconds, differs, earlier, unchanged } = built;
+        let outputs = summaries(&trees);
         self.options.events.send(Event::StageFinished { stage: name.to_string(), outputs, seconds, unchanged });
-        self.done(name, StageOutcome { keyed, record, ran: true, differs, earlier });
+        self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
     }
 
     fn done(&mut self, name: &StageName, stage: StageOutcome) {
@@ -309,6 +331,11 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             events.send(Event::StageProgress { stage: name.to_string(), sample, rate });
         }
     }
+}
+
+/// Sizes of outputs, for people.
+fn summaries(trees: &BTreeMap<String, Tree>) -> BTreeMap<String, OutputSummary> {
+    trees.iter().map(|(port, tree)| (port.clone(), OutputSummary::of(tree))).collect()
 }
 
 /// Finds out whether a stage's output is in the store; takes the lock of its key where it is not.

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use contract::Digest;
+use contract::{Digest, Tree};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +41,8 @@ impl Lookup {
 pub struct Hit {
     /// What it gave.
     pub record: Record,
+    /// The files of each port.
+    pub trees: BTreeMap<String, Tree>,
     /// Its number: 1 is the first build of the key.
     pub build: u32,
     /// How many builds of the key are on record.
@@ -116,9 +118,9 @@ impl Store {
         let (count, distinct) = (builds.records.len(), builds.distinct());
         let mut damage = builds.damage;
         for (build, record) in builds.records {
-            let found = self.damage_of(&record)?;
+            let (trees, found) = self.trees_of(&record)?;
             if found.is_empty() {
-                return Ok(Lookup::Hit(Box::new(Hit { record, build, builds: count, distinct, damage })));
+                return Ok(Lookup::Hit(Box::new(Hit { record, trees, build, builds: count, distinct, damage })));
             }
             damage.extend(found.into_iter().filter(|found| !damage.contains(found)).collect::<Vec<_>>());
         }
@@ -162,7 +164,7 @@ impl Store {
         Ok(number)
     }
 
-    fn record_files(&self, key: Digest) -> Result<BTreeMap<u32, PathBuf>> {
+    pub(super) fn record_files(&self, key: Digest) -> Result<BTreeMap<u32, PathBuf>> {
         let folder = self.layout().records(key);
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -180,16 +182,20 @@ impl Store {
         Ok(files)
     }
 
-    fn damage_of(&self, record: &Record) -> Result<Vec<Damage>> {
-        let mut damage = Vec::new();
-        for digest in record.outputs.values() {
+    /// The files of each port of a build, and what is not whole of them.
+    fn trees_of(&self, record: &Record) -> Result<(BTreeMap<String, Tree>, Vec<Damage>)> {
+        let (mut trees, mut damage) = (BTreeMap::new(), Vec::new());
+        for (port, digest) in &record.outputs {
             match self.listing(*digest) {
-                Ok(tree) => damage.extend(self.damages(tree.entries(), Self::check_blob)?),
+                Ok(tree) => {
+                    damage.extend(self.damages(tree.entries(), Self::check_blob)?);
+                    trees.insert(port.clone(), tree);
+                }
                 Err(StoreError::Damaged(found)) => damage.push(found),
                 Err(error) => return Err(error),
             }
         }
-        Ok(damage)
+        Ok((trees, damage))
     }
 
     fn damaged_record(&self, path: &std::path::Path, problem: String) -> Result<Damage> {

@@ -40,6 +40,7 @@ mod lock;
 mod lookup;
 mod record;
 mod runs;
+mod sealed;
 mod seals;
 mod signature;
 mod sources;

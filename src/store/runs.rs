@@ -95,6 +95,15 @@ impl Store {
         self.show_newest(folder, name)
     }
 
+    /// Removes the folder of a past run: its events and its lock. What the stages gave is no matter of it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget_run(&self, folder: &RunFolder) -> Result<()> {
+        self.writable()?;
+        remove_folder(&folder.path)
+    }
+
     /// The names of all runs, sorted.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ impl Seals {
         self.known.extend(self.index.news());
     }
 
-    fn holds(&mut self, digest: Digest, signature: Signature) -> bool {
+    pub(super) fn holds(&mut self, digest: Digest, signature: Signature) -> bool {
         if self.known.get(&digest) == Some(&signature) {
             return true;
         }

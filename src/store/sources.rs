@@ -6,7 +6,7 @@
 //! remembered: another write in the same tick of the file system's clock would leave its signature as it is.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -67,6 +67,11 @@ struct Seen {
 }
 
 impl SourceSnapshot {
+    fn of(mut seen: Vec<Seen>) -> Self {
+        seen.sort_by(|a, b| (a.file.digest, &a.file.path).cmp(&(b.file.digest, &b.file.path)));
+        Self(seen)
+    }
+
     /// The files, sorted by digest, then by path: the order in which a stage is handed them.
     pub fn files(&self) -> Vec<SourceFile> {
         self.0.iter().map(|seen| seen.file.clone()).collect()
@@ -117,9 +122,32 @@ impl Store {
     /// # Errors
     /// As [`Store::digest_of`]; [`StoreError::Interrupted`] when `hashed` returned false.
     pub fn sources(&self, paths: &[PathBuf], mut hashed: impl FnMut(u64) -> bool) -> Result<SourceSnapshot> {
-        let mut seen = paths.iter().map(|path| self.see(path, &mut hashed)).collect::<Result<Vec<_>>>()?;
-        seen.sort_by(|a, b| (a.file.digest, &a.file.path).cmp(&(b.file.digest, &b.file.path)));
-        Ok(SourceSnapshot(seen))
+        let seen = paths.iter().map(|path| self.see(path, &mut hashed)).collect::<Result<Vec<_>>>()?;
+        Ok(SourceSnapshot::of(seen))
+    }
+
+    /// The digests of external files, each with what `stat` just said of it. `hashed` is told the bytes of each piece
+    /// that had to be read, and stops the work by returning false.
+    ///
+    /// # Errors
+    /// As [`Store::digest_of`]; [`StoreError::Interrupted`] when `hashed` returned false.
+    pub fn sources_seen(
+        &self,
+        files: &[(PathBuf, Metadata)],
+        mut hashed: impl FnMut(u64) -> bool,
+    ) -> Result<SourceSnapshot> {
+        let see = |(path, metadata): &(PathBuf, Metadata)| {
+            let signature = Signature::of(metadata);
+            let known = lock_mutex(&self.inner.sources).digest(signature);
+            match known {
+                Some(digest) => {
+                    let file = SourceFile { path: path.clone(), digest, size: signature.size };
+                    Ok(Seen { file, signature, settled: true })
+                }
+                None => self.see(path, &mut hashed),
+            }
+        };
+        Ok(SourceSnapshot::of(files.iter().map(see).collect::<Result<Vec<_>>>()?))
     }
 
     fn see(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {

@@ -52,7 +52,8 @@ impl Stage for Sum {
     const CLASS: Class = Class::Global;
 
     fn ports() -> Ports {
-        let ports = Ports::new().optional_input("one", PortType::Files, "a").optional_input("two", PortType::Files, "b");
+        let ports =
+            Ports::new().optional_input("one", PortType::Files, "a").optional_input("two", PortType::Files, "b");
         ports.output("sum", PortType::Files, "the sum").output("log", PortType::Files, "what was done")
     }
 
@@ -99,15 +100,11 @@ pub fn run(folder: &Path, force: bool) -> Run {
         budget: &budget,
         started,
     };
-    let lock = RunLock::of(&ended, &store).unwrap();
+    let lock = RunLock::of(&ended);
     store.write_run_file(&run_folder, "run.lock", &lock.encode()).unwrap();
     assert_eq!(outcome.summary.failed + outcome.summary.skipped, 0);
     let sum = |(name, stage): (&pipeline::manifest::StageName, &pipeline::run::StageOutcome)| {
         (name.to_string(), stage.record.outputs["sum"])
     };
-    Run {
-        outputs: outcome.stages.iter().map(sum).collect(),
-        ran: outcome.summary.ran,
-        cached: outcome.summary.cached,
-    }
+    Run { outputs: outcome.stages.iter().map(sum).collect(), ran: outcome.summary.ran, cached: outcome.summary.cached }
 }
