@@ -1,17 +1,29 @@
-//! Documents as the stages of this crate read them: id and text, part by part.
+//! Documents as the stages of this crate read them: id and text, part by part. Neither is ever null: a row that lacks
+//! one is an error, so that no row goes missing without a count.
 
 use contract::{Result, StageError};
-use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use tables::{CONTENT, ID, Part};
+
+/// Ids or texts of some rows, in order; none is null.
+#[derive(Debug, Clone)]
+pub struct Strings(StringArray);
+
+impl Strings {
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.0.len()).map(|row| self.0.value(row))
+    }
+}
 
 /// The ids and texts of a part, a batch at a time.
 ///
 /// # Errors
-/// When the part cannot be opened; each batch, when it cannot be read.
-pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(StringArray, StringArray)>>> {
+/// When the part cannot be opened; each batch, when it cannot be read or a row lacks its id or text.
+pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(Strings, Strings)>>> {
     Ok(part.read(&[ID, CONTENT])?.map(|batch| {
         let batch = batch?;
-        Ok((column(&batch, 0)?, column(&batch, 1)?))
+        Ok((strings(part, &batch, ID)?, strings(part, &batch, CONTENT)?))
     }))
 }
 
@@ -19,11 +31,16 @@ pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(StringArray, St
 ///
 /// # Errors
 /// As [`texts`].
-pub fn ids(part: &Part) -> Result<impl Iterator<Item = Result<StringArray>>> {
-    Ok(part.read(&[ID])?.map(|batch| column(&batch?, 0)))
+pub fn ids(part: &Part) -> Result<impl Iterator<Item = Result<Strings>>> {
+    Ok(part.read(&[ID])?.map(|batch| strings(part, &batch?, ID)))
 }
 
-fn column(batch: &RecordBatch, index: usize) -> Result<StringArray> {
-    let column = batch.columns().get(index).and_then(|column| column.as_string_opt::<i32>());
-    column.cloned().ok_or_else(|| StageError::new("the table's ids or texts are not text"))
+fn strings(part: &Part, batch: &RecordBatch, name: &str) -> Result<Strings> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    let column = column.ok_or_else(|| StageError::new(format!("the table's column '{name}' is not text")))?;
+    match column.null_count() {
+        0 => Ok(Strings(column.clone())),
+        rows => Err(StageError::new(format!("the table's part '{}' has {rows} rows without '{name}'", part.name))
+            .hint("the file may be damaged: rebuild the stage that wrote it")),
+    }
 }

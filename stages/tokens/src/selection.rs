@@ -33,7 +33,7 @@ pub fn select(context: &Context, table: &Table, purpose: &str, sizes: &[u64]) ->
     each_part(context, table.parts(), |part| {
         let mut draws = Vec::new();
         for ids in documents::ids(part)? {
-            draws.extend(ids?.iter().flatten().map(|id| draw.bits(id.as_bytes())));
+            draws.extend(ids?.iter().map(|id| draw.bits(id.as_bytes())));
             context.cancel.check()?;
         }
         let mut all = smallest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

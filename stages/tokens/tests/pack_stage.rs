@@ -4,10 +4,14 @@ mod corpus;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use contract::InputTree;
 use contract::harness::Harness;
+use contract::{InputTree, Outputs};
+use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::datatypes::Schema;
 use serde_json::{Value, json};
+use tables::{CONTENT, ID, RowsFile, Table};
 use tokens::index::DocumentIndex;
 use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
@@ -183,6 +187,46 @@ fn an_empty_table_packs_to_nothing() {
     let outputs = harness.run::<Pack>(json!({})).unwrap();
     assert_eq!(PackedTokens::open(&outputs["train"]).unwrap().sequences(), 0);
     assert_eq!(DocumentIndex::open(&outputs["train"]).unwrap().documents(), 0);
+}
+
+/// A table of one document whose `column` is null in the file.
+fn table_without(folder: &Path, column: &str) -> InputTree {
+    let mut tree = corpus::table(&folder.join("whole"), &["x = 1\n".to_owned()], &["a"]);
+    let part = Table::open(&tree).unwrap().parts()[0].clone();
+    let batch = part.documents().unwrap().next().unwrap().unwrap();
+    let of_text = column == CONTENT;
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for field in batch.schema().fields().iter().filter(|field| (field.name() == CONTENT) == of_text) {
+        fields.push(field.as_ref().clone().with_nullable(true));
+        let values = batch.column_by_name(field.name()).unwrap().clone();
+        columns.push(if field.name() == column { new_null_array(field.data_type(), 1) } else { values });
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let outputs = Outputs::stage(&folder.join("holed"), ["rows".to_owned()]).unwrap();
+    let mut file = RowsFile::new(outputs.tree("rows").unwrap(), "part", batch.schema());
+    file.write(&batch).unwrap();
+    file.finish().unwrap();
+    let (_, files) = outputs.finish().unwrap().remove("rows").unwrap();
+    let replaced = if of_text { &part.text } else { &part.rows };
+    tree.files.iter_mut().find(|file| file.path == replaced.path).unwrap().location = files[0].1.clone();
+    tree
+}
+
+#[test]
+fn a_row_without_id_or_text_is_an_error_that_names_the_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path(), &corpus::invented(20), &["a"]);
+    for (column, expected) in [(ID, "' has 1 rows without 'id'"), (CONTENT, "' does not fit its text: ")] {
+        let table = table_without(&folder.path().join(column), column);
+        let part = format!("the table's part '{}{expected}", Table::open(&table).unwrap().parts()[0].name);
+        harness.connect("train", &table).connect("documents", &table);
+        for error in [
+            harness.run::<Pack>(json!({})).unwrap_err().to_string(),
+            harness.run::<Tokenizer>(json!({})).unwrap_err().to_string(),
+        ] {
+            assert!(error.starts_with(&part), "{column}: {error}");
+        }
+    }
 }
 
 #[test]

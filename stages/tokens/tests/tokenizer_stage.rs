@@ -166,6 +166,23 @@ fn too_little_text_for_the_vocabulary_is_a_warning() {
 }
 
 #[test]
+fn the_warning_of_too_few_ids_names_the_setting_that_keeps_them_few() {
+    for (settings, reason) in [
+        (json!({ "word_bytes": 1 }), "word_bytes = 1 keeps "),
+        (json!({ "min_frequency": 1_000_000 }), "no pair that is left occurs min_frequency = 1000000 times"),
+        (json!({ "vocabulary": 30_000 }), "they have no more pairs to merge"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut harness = Harness::new(folder.path());
+        harness.connect("documents", &corpus::table(&folder.path().join("table"), &corpus::invented(50), &["a"]));
+        train(&mut harness, settings).unwrap();
+        let notes = harness.progress.drain();
+        let told = |note: &contract::Note| matches!(note, contract::Note::Warning { text } if text.contains(reason));
+        assert!(notes.iter().any(told), "{reason}: {notes:?}");
+    }
+}
+
+#[test]
 fn settings_written_at_their_defaults_are_not_in_the_key() {
     let settings = json!({ "vocabulary": 32_768, "documents": 200_000, "special_tokens": ["<|endoftext|>"] });
     let stage = contract::Kind::of::<Tokenizer>().parse(settings.as_object().unwrap()).unwrap();

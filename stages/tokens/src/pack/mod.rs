@@ -91,8 +91,8 @@ impl Stage for Pack {
 
     fn check(settings: &Settings, _: &Exec) -> Vec<Problem> {
         if settings.sequence_length < 2 {
-            let problem = Problem::new("sequence_length", "a sequence has at least two tokens: one predicts the next");
-            return vec![problem.hint("1024 is usual for GPT-2")];
+            let message = format!("must be at least 2, not {}: one token predicts the next", settings.sequence_length);
+            return vec![Problem::new("sequence_length", message).hint("1024 is usual for GPT-2")];
         }
         Vec::new()
     }

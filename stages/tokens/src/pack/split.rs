@@ -104,9 +104,8 @@ impl Packer<'_> {
         for batch in documents::texts(part)? {
             let (batch, texts) = batch?;
             let mut records = Vec::with_capacity(texts.iter().len());
-            for (id, text) in batch.iter().zip(&texts) {
+            for (id, text) in batch.iter().zip(texts.iter()) {
                 self.context.cancel.check()?;
-                let (Some(id), Some(text)) = (id, text) else { continue };
                 let digest: Digest = id.parse().map_err(|error| StageError::new(format!("{error}")))?;
                 let start = ledger.tokens;
                 let is_checked =

@@ -124,14 +124,19 @@ fn check(settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
     let least = 256 + settings.special_tokens.len() as u64;
     if u64::from(settings.vocabulary) < least {
-        let message = format!("a byte-level vocabulary has at least {least} ids: the 256 bytes and the special tokens");
+        let message =
+            format!("must be at least {least}, the 256 bytes and the special tokens, not {}", settings.vocabulary);
         problems.push(Problem::new("vocabulary", message).hint("32768 is usual for code"));
     }
     if settings.documents == 0 {
-        problems.push(Problem::new("documents", "a tokenizer cannot be learned from no documents"));
+        problems.push(Problem::new(
+            "documents",
+            "must be at least 1, not 0: a tokenizer cannot be learned from no documents",
+        ));
     }
     if settings.word_bytes == 0 {
-        problems.push(Problem::new("word_bytes", "a tokenizer cannot be learned from no words"));
+        problems
+            .push(Problem::new("word_bytes", "must be at least 1, not 0: a tokenizer cannot be learned from no words"));
     }
     if settings.special_tokens.is_empty() {
         let problem =
@@ -149,6 +154,18 @@ fn check(settings: &Settings) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Why learning ended before the vocabulary was full.
+fn why_fewer(settings: &Settings, counted: &CountedWords) -> String {
+    if (counted.len() as u64) < counted.distinct {
+        let (kept, distinct, bytes) = (counted.len(), counted.distinct, settings.word_bytes);
+        format!("word_bytes = {bytes} keeps {kept} of their {distinct} distinct words; raise it")
+    } else if settings.min_frequency > 1 {
+        format!("no pair that is left occurs min_frequency = {} times", settings.min_frequency)
+    } else {
+        "they have no more pairs to merge".to_owned()
+    }
 }
 
 /// What was counted.
@@ -182,9 +199,10 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
     if learned.uses.len() < settings.vocabulary as usize {
         context.progress.warn(format!(
-            "the documents give {} ids, fewer than the {} asked for: they have no more pairs to merge",
+            "the documents give {} ids, fewer than the {} asked for: {}",
             learned.uses.len(),
-            settings.vocabulary
+            settings.vocabulary,
+            why_fewer(settings, &counted)
         ));
     }
 
@@ -219,9 +237,8 @@ fn count(
         let mut kept: Option<BufWriter<File>> = None;
         for batch in documents::texts(part)? {
             let (ids, texts) = batch?;
-            for (id, text) in ids.iter().zip(&texts) {
+            for (id, text) in ids.iter().zip(texts.iter()) {
                 context.cancel.check()?;
-                let (Some(id), Some(text)) = (id, text) else { continue };
                 if !selections[0].takes(id) {
                     continue;
                 }
