@@ -6,8 +6,8 @@ mod support;
 use std::fs;
 use std::io::Write;
 
-use contract::StageError;
 use contract::harness::Harness;
+use contract::{Note, StageError};
 use data::import::Import;
 use proptest::prelude::*;
 use serde_json::json;
@@ -195,6 +195,28 @@ fn with_max_bad_rows_malformed_rows_are_rejected_and_the_others_kept() {
         assert_eq!(report["rows"], json!(kept + 1), "{what}");
         let rejected: u64 = report["rejected"].as_object().unwrap().values().filter_map(|count| count.as_u64()).sum();
         assert_eq!(rejected, 1, "{what} at {at}");
+    }
+}
+
+#[test]
+fn what_is_lost_of_a_shard_that_breaks_off_is_told_and_counted() {
+    let whole = gzip(lines(&three()).repeat(50).as_bytes());
+    let without_its_end = whole.split_last_chunk::<4>().unwrap().0.to_vec();
+    for (bytes, line, kept) in [
+        (without_its_end, 151, "the 150 rows before it that passed are kept"),
+        (whole[..20].to_vec(), 1, "no row before it is kept"),
+    ] {
+        let mut bench = Bench::new();
+        let path = bench.shard("shard", &bytes);
+        let trees = bench.import(json!({"max_bad_rows": 1})).unwrap();
+        let notes = bench.harness.progress.drain();
+        let start = format!("{}:{line}: the gzip file breaks off here", path.display());
+        let end = format!("{kept}, the rest of the file is lost");
+        let told =
+            |note: &Note| matches!(note, Note::Warning { text } if text.starts_with(&start) && text.ends_with(&end));
+        assert!(notes.iter().any(told), "{notes:?}");
+        assert_eq!(column(&trees["rejected"], "kind"), [Some("gzip".to_owned())]);
+        assert_eq!(report(&trees)["rejected"], json!({"gzip": 1}));
     }
 }
 

@@ -96,11 +96,11 @@ impl<'a> Shard<'a> {
                 Ok(Some(line)) => line,
                 Err(error) if gzip && error.kind() == ErrorKind::UnexpectedEof => {
                     let reason = "the gzip file breaks off here (truncated, or a few other bytes follow it)".to_owned();
-                    return self.reject(bad("gzip", reason, b""));
+                    return self.break_off(bad("gzip", reason, b""));
                 }
                 Err(error) if gzip && matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
                     let reason = format!("the gzip file is corrupt from here, or other bytes follow it ({error})");
-                    return self.reject(bad("gzip", reason, b""));
+                    return self.break_off(bad("gzip", reason, b""));
                 }
                 Err(error) => return Err(StageError::io("read", &error).at(&self.source.name, number)),
             };
@@ -136,6 +136,20 @@ impl<'a> Shard<'a> {
             limit => format!("it is one more than max_bad_rows = {limit}"),
         };
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
+    }
+
+    /// Counts the bad row that stands for the rest of the shard, which cannot be read, and warns of what is lost.
+    pub(super) fn break_off(&mut self, row: BadRow) -> Result<()> {
+        let (name, line) = (self.source.name.display(), row.line);
+        let kept = match self.outcome.attrition.kept {
+            0 => "no row before it is kept".to_owned(),
+            1 => "the 1 row before it that passed is kept".to_owned(),
+            rows => format!("the {rows} rows before it that passed are kept"),
+        };
+        let warning = format!("{name}:{line}: {}: {kept}, the rest of the file is lost", row.reason);
+        self.reject(row)?;
+        self.context.progress.warn(warning);
+        Ok(())
     }
 
     /// Applies the query's WHERE to a row.
