@@ -145,7 +145,7 @@ impl Stage for Command {
             }
         }
         if exec.timeout_seconds == Some(0) {
-            problems.push(Problem::new("timeout_seconds", "must be at least 1"));
+            problems.push(Problem::new("timeout_seconds", "must be at least 1, not 0"));
         }
         problems
     }

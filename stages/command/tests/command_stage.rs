@@ -170,7 +170,7 @@ fn wrong_settings_are_named() {
             "outputs.Bad Name: 'Bad Name' is no name of a port",
             "environment.A=: 'A=' is no name of a variable",
             "pass[0]: '' is no name of a variable",
-            "timeout_seconds: must be at least 1",
+            "timeout_seconds: must be at least 1, not 0",
         ]
     );
     assert_eq!(problems(json!({ "program": "" })), ["program: is empty"]);

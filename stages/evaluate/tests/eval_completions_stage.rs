@@ -212,8 +212,9 @@ fn wrong_settings_are_named() {
     });
     assert_eq!(
         Bench::new(&SIZES, &random_gpt2(1)).failure(settings).message,
-        "completions: must be at least 1; batch: must be at least 1; temperature: must be at least 0; \
-         top_p: must be above 0 and at most 1; prompts[0].max_length: must be at least 1; stops[1]: is empty"
+        "completions: must be at least 1, not 0; batch: must be at least 1, not 0; \
+         temperature: must be at least 0, not -1; top_p: must be above 0 and at most 1, not 0; \
+         prompts[0].max_length: must be at least 1, not 0; stops[1]: is empty"
     );
 }
 

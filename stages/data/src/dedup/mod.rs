@@ -55,6 +55,8 @@ pub mod verdict;
 pub mod workshop;
 mod write;
 
+use std::fmt::Display;
+
 use contract::{Class, Context, PortType, Ports, Problem, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -148,18 +150,21 @@ impl Stage for Dedup {
 
     fn check(spec: &DedupSpec, _: &DedupExec) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut require = |holds: bool, setting: &str, message: &str| {
+        let mut require = |holds: bool, setting: &str, given: &dyn Display, expected: &str| {
             if !holds {
-                problems.push(Problem::new(setting, message));
+                problems.push(Problem::new(setting, format!("must be {expected}, not {given}")));
             }
         };
-        require(spec.threshold > 0.0 && spec.threshold <= 1.0, "threshold", "must be above 0 and at most 1");
-        require(spec.recall > 0.0 && spec.recall < 1.0, "recall", "must be above 0 and below 1");
-        require((1..=64).contains(&spec.shingle), "shingle", "must be from 1 to 64");
-        require(spec.min_tokens > 0, "min_tokens", "must be at least 1");
-        require(spec.audit <= 10_000, "audit", "must be at most 10000");
+        let DedupSpec { threshold, recall, shingle, min_tokens, audit, .. } = spec;
+        require(*threshold > 0.0 && *threshold <= 1.0, "threshold", threshold, "above 0 and at most 1");
+        require(*recall > 0.0 && *recall < 1.0, "recall", recall, "above 0 and below 1");
+        require((1..=64).contains(shingle), "shingle", shingle, "between 1 and 64");
+        require(*min_tokens > 0, "min_tokens", min_tokens, "at least 1");
+        require(*audit <= 10_000, "audit", audit, "at most 10000");
         for (index, key) in spec.prefer.iter().enumerate() {
-            require(!spec.prefer[..index].contains(key), &format!("prefer[{index}]"), "is twice in the list");
+            if spec.prefer[..index].contains(key) {
+                problems.push(Problem::new(format!("prefer[{index}]"), "is twice in the list"));
+            }
         }
         problems
     }

@@ -33,6 +33,9 @@ use serde::{Deserialize, Serialize};
 use self::document::Documents;
 use self::row::{bad_row, line};
 
+/// Files of the largest export.
+const FILES: u64 = 100_000_000;
+
 /// The stage kind `sample`.
 #[derive(Debug)]
 pub struct Sample;
@@ -89,26 +92,35 @@ impl Stage for Sample {
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
         let counts = [
-            ("repositories", spec.repositories, 1_000_000),
-            ("files_per_repository", spec.files_per_repository, 1_000_000),
-            ("shards", spec.shards, 10_000),
+            ("repositories", spec.repositories, 1..=1_000_000),
+            ("files_per_repository", spec.files_per_repository, 1..=1_000_000),
+            ("shards", spec.shards, 1..=10_000),
+            ("bad_rows", spec.bad_rows, 0..=1_000_000),
         ];
-        for (setting, count, most) in counts {
-            if count == 0 || count > most {
-                problems.push(Problem::new(setting, format!("{count} is not between 1 and {most}")));
+        for (setting, count, range) in counts {
+            if !range.contains(&count) {
+                let message = format!("must be between {} and {}, not {count}", range.start(), range.end());
+                problems.push(Problem::new(setting, message));
             }
         }
-        if u64::from(spec.repositories) * u64::from(spec.files_per_repository) > 100_000_000 {
-            problems.push(Problem::new("files_per_repository", "makes more than 100,000,000 files in all"));
+        let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
+        if files > FILES {
+            let message = format!("gives {files} files in all, more than {FILES}");
+            problems.push(Problem::new("files_per_repository", message));
         }
         for (setting, part) in [("exact_duplicates", spec.exact_duplicates), ("near_duplicates", spec.near_duplicates)]
         {
             if !(0.0..=1.0).contains(&part) {
-                problems.push(Problem::new(setting, format!("{part} is not between 0 and 1")));
+                problems.push(Problem::new(setting, format!("must be between 0 and 1, not {part}")));
             }
         }
-        if spec.exact_duplicates + spec.near_duplicates > 1.0 {
-            problems.push(Problem::new("near_duplicates", "is more than exact_duplicates leave"));
+        let (exact, near) = (spec.exact_duplicates, spec.near_duplicates);
+        if problems.is_empty() && exact + near > 1.0 {
+            let setting = if exact > near { "exact_duplicates" } else { "near_duplicates" };
+            let message = format!(
+                "does not fit: exact_duplicates = {exact} and near_duplicates = {near} must be at most 1 together"
+            );
+            problems.push(Problem::new(setting, message));
         }
         problems
     }

@@ -1,5 +1,7 @@
 //! The settings of the stage kind `train`.
 
+use std::fmt::Display;
+
 use contract::{Problem, Result, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -209,28 +211,43 @@ impl TrainSpec {
 pub fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
-    let mut expect = |holds: bool, setting: &str, expected: &str| {
+    let mut expect = |holds: bool, setting: &str, given: &dyn Display, expected: &str| {
         if !holds {
-            problems.push(Problem::new(setting, format!("must be {expected}")));
+            problems.push(Problem::new(setting, format!("must be {expected}, not {given}")));
         }
+        holds
     };
-    let finite = |value: f64, least: f64| value.is_finite() && value >= least;
-    expect((1..=1 << 20).contains(&spec.batch), "batch", "between 1 and 1048576");
-    expect((1..=1 << 20).contains(&spec.accumulation), "accumulation", "between 1 and 1048576");
-    expect((1..=1 << 32).contains(&spec.steps), "steps", "at least 1");
-    expect(finite(spec.learning_rate, 0.0) && spec.learning_rate > 0.0, "learning_rate", "greater than 0");
-    expect(spec.warmup <= spec.steps, "warmup", "at most steps");
-    let floor = finite(spec.min_learning_rate, 0.0) && spec.min_learning_rate <= spec.learning_rate;
-    expect(floor, "min_learning_rate", "between 0 and learning_rate");
-    expect(finite(spec.weight_decay, 0.0), "weight_decay", "at least 0");
-    expect((0.0..1.0).contains(&spec.beta1), "beta1", "at least 0 and less than 1");
-    expect((0.0..1.0).contains(&spec.beta2), "beta2", "at least 0 and less than 1");
-    expect(finite(spec.epsilon, 0.0), "epsilon", "at least 0");
-    expect(finite(spec.clip, 0.0) && spec.clip > 0.0, "clip", "greater than 0");
-    expect(spec.validate_every != Some(0), "validate_every", "at least 1");
-    expect(spec.validate_sequences != Some(0), "validate_sequences", "at least 1");
-    expect(exec.log_every > 0, "log_every", "at least 1");
-    expect(exec.checkpoint_every > 0, "checkpoint_every", "at least 1");
+    for (setting, count) in [("batch", spec.batch), ("accumulation", spec.accumulation)] {
+        expect((1..=1 << 20).contains(&count), setting, &count, "between 1 and 1048576");
+    }
+    if expect((1..=1 << 32).contains(&spec.steps), "steps", &spec.steps, "between 1 and 4294967296") {
+        expect(spec.warmup <= spec.steps, "warmup", &spec.warmup, &format!("at most steps ({})", spec.steps));
+    }
+    let positive = |value: f64| value.is_finite() && value > 0.0;
+    let (rate, floor) = (spec.learning_rate, spec.min_learning_rate);
+    let floor_holds = floor.is_finite() && floor >= 0.0;
+    if expect(positive(rate), "learning_rate", &rate, "greater than 0") {
+        let expected = format!("between 0 and learning_rate ({rate})");
+        expect(floor_holds && floor <= rate, "min_learning_rate", &floor, &expected);
+    } else {
+        expect(floor_holds, "min_learning_rate", &floor, "at least 0");
+    }
+    let decay = spec.weight_decay;
+    expect(decay.is_finite() && decay >= 0.0, "weight_decay", &decay, "at least 0");
+    for (setting, beta) in [("beta1", spec.beta1), ("beta2", spec.beta2)] {
+        expect((0.0..1.0).contains(&beta), setting, &beta, "at least 0 and less than 1");
+    }
+    for (setting, value) in [("epsilon", spec.epsilon), ("clip", spec.clip)] {
+        expect(positive(value), setting, &value, "greater than 0");
+    }
+    for (setting, count) in [
+        ("validate_every", spec.validate_every),
+        ("validate_sequences", spec.validate_sequences),
+        ("log_every", Some(exec.log_every)),
+        ("checkpoint_every", Some(exec.checkpoint_every)),
+    ] {
+        expect(count != Some(0), setting, &0, "at least 1");
+    }
     problems
 }
 
@@ -242,8 +259,9 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
             Some(_) if spec.preset.is_some() => problems.push(
                 Problem::new(name, "preset gives the sizes already").hint("keep either preset or the three sizes"),
             ),
-            Some(0) => problems.push(Problem::new(name, "must be at least 1")),
-            Some(65_536..) => problems.push(Problem::new(name, "must be less than 65536")),
+            Some(size @ (0 | 65_536..)) => {
+                problems.push(Problem::new(name, format!("must be between 1 and 65535, not {size}")));
+            }
             None if given > 0 && spec.preset.is_none() => {
                 problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
             }
@@ -253,6 +271,6 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
     if let (Some(width), Some(heads @ 1..)) = (spec.width, spec.heads)
         && width % heads != 0
     {
-        problems.push(Problem::new("width", format!("must be a multiple of heads ({heads})")));
+        problems.push(Problem::new("width", format!("must be a multiple of heads ({heads}), not {width}")));
     }
 }
