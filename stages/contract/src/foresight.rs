@@ -87,9 +87,9 @@ pub struct Clash {
 /// What a stage will cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Cost {
-    /// Tokens that a model reads.
+    /// Tokens that a model reads; the most that it can be where that is decided while it runs.
     pub tokens: Option<u64>,
-    /// Floating-point operations.
+    /// Floating-point operations for these tokens.
     pub flops: Option<f64>,
     /// Bytes of memory, where more is known than the settings alone tell.
     pub memory: Option<u64>,

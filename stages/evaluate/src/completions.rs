@@ -8,8 +8,9 @@
 //! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
 //! size may change the last bits of a logit, and with it, rarely, a choice.
 
+use contract::foresight::Told;
 use contract::{
-    Class, Context, Draw, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+    Class, Context, Draw, Fact, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
 use crate::completed::{Completed, CompletionText, Report};
+use crate::foresight::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
@@ -84,10 +86,30 @@ impl Stage for EvalCompletions {
             .output("report", PortType::Report, "completions.json and completions.md")
     }
 
-    fn foresee(_: &EvalCompletionsSpec, _: &EvalCompletionsExec, inputs: &Known) -> Foresight {
+    fn foresee(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, inputs: &Known) -> Foresight {
         let mut foresight = Foresight::default();
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
         foresight.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
+        for (number, prompt) in spec.prompts.iter().enumerate() {
+            let setting = format!("prompts[{number}].max_length");
+            let length = Fact::own(prompt.max_length as u64, setting.as_str());
+            foresight.compare(
+                &setting,
+                Some(&length),
+                model.positions.as_ref(),
+                |length, positions| length.value <= positions.value,
+                |length, positions| Told {
+                    message: format!("prompt {} may grow to {length} tokens, the model reads {positions}", number + 1),
+                    label: format!("{positions} tokens"),
+                    hint: format!("lower max_length to {positions} at most"),
+                },
+            );
+        }
+        if let (Some(sizes), Some(positions)) = (Sizes::of(&model), &model.positions) {
+            let lengths = spec.prompts.iter().map(|prompt| positions.value.min(prompt.max_length as u64));
+            let lengths: Vec<_> = lengths.collect();
+            foresight.cost = sizes.complete(spec.batch as u64, spec.completions as u64, &lengths);
+        }
         foresight
     }
 
@@ -99,12 +121,14 @@ impl Stage for EvalCompletions {
             }
         };
         expect(!spec.prompts.is_empty(), "prompts", "is empty");
-        expect(spec.completions > 0, "completions", "must be at least 1");
-        expect(spec.batch > 0, "batch", "must be at least 1");
-        expect(spec.temperature.is_finite() && spec.temperature >= 0.0, "temperature", "must be at least 0");
-        expect(spec.top_p > 0.0 && spec.top_p <= 1.0, "top_p", "must be above 0 and at most 1");
+        let (temperature, top_p) = (spec.temperature, spec.top_p);
+        expect(spec.completions > 0, "completions", "must be at least 1, not 0");
+        expect(spec.batch > 0, "batch", "must be at least 1, not 0");
+        let message = format!("must be at least 0, not {temperature}");
+        expect(temperature.is_finite() && temperature >= 0.0, "temperature", &message);
+        expect(top_p > 0.0 && top_p <= 1.0, "top_p", &format!("must be above 0 and at most 1, not {top_p}"));
         for (number, prompt) in spec.prompts.iter().enumerate() {
-            expect(prompt.max_length > 0, &format!("prompts[{number}].max_length"), "must be at least 1");
+            expect(prompt.max_length > 0, &format!("prompts[{number}].max_length"), "must be at least 1, not 0");
         }
         for (number, stop) in spec.stops.iter().enumerate() {
             expect(!stop.is_empty(), &format!("stops[{number}]"), "is empty");

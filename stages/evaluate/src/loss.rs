@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
-use crate::losses::token_losses;
+use crate::foresight::Sizes;
+use crate::losses::{LOGITS, token_losses};
 use crate::tally::{LossReport, Tally};
 use crate::threads::on_threads;
 
@@ -57,13 +58,13 @@ impl Stage for EvalLoss {
     }
 
     fn check(spec: &EvalLossSpec, _: &EvalLossExec) -> Vec<Problem> {
-        let at_least_one = |setting: &str| Problem::new(setting, "must be at least 1");
+        let at_least_one = |setting: &str| Problem::new(setting, "must be at least 1, not 0");
         let batch = (spec.batch == 0).then(|| at_least_one("batch"));
         let sequences = (spec.sequences == Some(0)).then(|| at_least_one("sequences"));
         batch.into_iter().chain(sequences).collect()
     }
 
-    fn foresee(_: &EvalLossSpec, _: &EvalLossExec, inputs: &Known) -> Foresight {
+    fn foresee(spec: &EvalLossSpec, _: &EvalLossExec, inputs: &Known) -> Foresight {
         let mut foresight = Foresight::default();
         let (model, tokens) = (inputs.port("model"), inputs.port("tokens"));
         foresight.same_tokenizer("tokens", &model, &tokens, "the model and the tokens come from");
@@ -84,6 +85,9 @@ impl Stage for EvalLoss {
                 hint: "pack the validation documents as those of the training".to_owned(),
             },
         );
+        if let (Some(sizes), Some(length)) = (Sizes::of(&model), &tokens.sequence_length) {
+            foresight.cost = sizes.predict(spec.batch as u64, spec.sequences, length.value, LOGITS);
+        }
         foresight
     }
 

@@ -6,7 +6,7 @@ use model::Gpt2;
 use model::parameters::host_values;
 
 /// Values of a logits tensor at a time: 64 MiB in `f32`.
-const LOGITS: usize = 16 << 20;
+pub(crate) const LOGITS: usize = 16 << 20;
 
 /// The negative log-likelihood in nats of each token given those before it, for sequences of `length` ids that lie one
 /// after another in `ids`: `length - 1` values a sequence, in order.

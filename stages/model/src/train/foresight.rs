@@ -17,7 +17,22 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
     let mut foresight = Foresight::default();
     foresight.same_tokenizer("valid", &train, &valid, "training and validation come from");
     foresight.same_tokenizer("tokenizer", &train, &inputs.port("tokenizer"), "the tokens and the model's folder have");
-    foresight.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
+    foresight.compare(
+        "inputs.train",
+        init.vocabulary.as_ref(),
+        train.vocabulary.as_ref(),
+        |init, train| init.value == train.value,
+        |init, train| Told {
+            message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
+            label: format!("{train} ids"),
+            hint: "pack with the tokenizer of that model".to_owned(),
+        },
+    );
+    // Other vocabularies are of other tokenizers: one clash tells it.
+    let vocabularies = [&init, &train].map(|facts| facts.vocabulary.as_ref().map(|fact| fact.value));
+    if vocabularies[0].is_none() || vocabularies[0] == vocabularies[1] {
+        foresight.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
+    }
     foresight.compare(
         "inputs.valid",
         train.sequence_length.as_ref(),
@@ -41,13 +56,19 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
         },
     );
     let positions = if inputs.has("init") { init.positions.clone() } else { train.sequence_length.clone() };
-    let mut model = Facts { positions, tokenizer: train.tokenizer, vocabulary: train.vocabulary, ..Facts::default() };
-    if let (Some(length), Some(vocabulary), Some((layers, width, heads))) =
-        (&train.sequence_length, &model.vocabulary, spec.shape())
+    let mut model = Facts {
+        positions,
+        tokenizer: train.tokenizer,
+        vocabulary: train.vocabulary,
+        parameters: init.parameters,
+        ..Facts::default()
+    };
+    if let (Some(length), Some(vocabulary), Some(positions), Some((layers, width, heads))) =
+        (&train.sequence_length, &model.vocabulary, &model.positions, spec.shape())
     {
-        let sequence = usize::try_from(length.value).unwrap_or(usize::MAX);
-        let vocabulary = usize::try_from(vocabulary.value).unwrap_or(usize::MAX);
-        let config = Gpt2Config { vocabulary, positions: sequence, width, layers, heads, end_of_text: None };
+        let [vocabulary, positions] =
+            [vocabulary, positions].map(|fact| usize::try_from(fact.value).unwrap_or(usize::MAX));
+        let config = Gpt2Config { vocabulary, positions, width, layers, heads, end_of_text: None };
         let parameters = config.parameters() as u64;
         let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
         let tokens = sequences.saturating_mul(length.value);

@@ -1,0 +1,120 @@
+//! What `train` tells before anything runs.
+
+use contract::{Fact, Facts, Foresight, Kind, Known, Origin};
+use model::Gpt2Config;
+use model::config::Preset;
+use model::train::Train;
+use serde_json::{Value, json};
+
+fn decided<T>(value: T, stage: &str, setting: &str) -> Option<Fact<T>> {
+    Some(Fact { value, origin: Origin { stage: stage.to_owned(), setting: setting.to_owned() } })
+}
+
+fn tokenizer(stage: &str, vocabulary: u64) -> Facts {
+    let vocabulary = decided(vocabulary, stage, "vocabulary");
+    Facts { tokenizer: decided((), stage, ""), vocabulary, ..Facts::default() }
+}
+
+fn tokens(stage: &str, sequence_length: u64) -> Facts {
+    Facts { sequence_length: decided(sequence_length, "pack", "sequence_length"), ..tokenizer(stage, 32_768) }
+}
+
+fn model(stage: &str, vocabulary: u64, positions: u64) -> Facts {
+    let positions = decided(positions, "before", "sequence_length");
+    Facts { positions, parameters: decided(7, "before", ""), ..tokenizer(stage, vocabulary) }
+}
+
+fn foresee(more: Value, ports: &[(&str, Facts)]) -> Foresight {
+    let mut settings = json!({ "batch": 4, "accumulation": 2, "steps": 10, "learning_rate": 0.001 });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let stage = Kind::of::<Train>().parse(settings.as_object().unwrap()).unwrap();
+    stage.foresee(&Known::new(ports.iter().map(|(port, facts)| ((*port).to_owned(), facts.clone())).collect()))
+}
+
+/// The place, the message and the other stage of each clash.
+fn told(foresight: &Foresight) -> Vec<(&str, &str, &str)> {
+    let clashes = foresight.clashes.iter();
+    clashes.map(|clash| (clash.setting.as_str(), clash.message.as_str(), clash.with.stage.as_str())).collect()
+}
+
+#[test]
+fn a_training_that_fits_tells_its_model_and_its_cost() {
+    let ports = [("train", tokens("a", 1024)), ("valid", tokens("a", 1024)), ("tokenizer", tokenizer("a", 32_768))];
+    let foresight = foresee(json!({ "preset": "gpt2" }), &ports);
+    assert_eq!(told(&foresight), []);
+    let parameters = Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).parameters() as u64;
+    let facts = &foresight.outputs["model"];
+    assert_eq!(facts.parameters, Some(Fact::own(parameters, "")));
+    assert_eq!(facts.positions, decided(1024, "pack", "sequence_length"));
+    assert_eq!(facts.vocabulary, decided(32_768, "a", "vocabulary"));
+    assert_eq!(facts.tokenizer, decided((), "a", ""));
+    let cost = foresight.cost;
+    assert_eq!(cost.tokens, Some(10 * 4 * 2 * 1024));
+    let each = 6.0 * parameters as f64 + 12.0 * 12.0 * 768.0 * 1024.0;
+    assert_eq!(cost.flops, Some(each * 81_920.0));
+    assert!(cost.memory > Some(20 * parameters) && cost.disk > Some(12 * parameters), "{cost:?}");
+}
+
+#[test]
+fn without_sizes_or_facts_there_is_no_cost() {
+    assert_eq!(foresee(json!({}), &[("train", tokens("a", 64))]).cost, contract::Cost::default());
+    assert_eq!(foresee(json!({ "preset": "gpt2" }), &[("train", Facts::default())]).cost, contract::Cost::default());
+}
+
+#[test]
+fn a_training_that_goes_on_has_the_sizes_of_its_model() {
+    let ports = [("train", tokens("a", 512)), ("init", model("a", 32_768, 1024))];
+    let foresight = foresee(json!({}), &ports);
+    assert_eq!(told(&foresight), []);
+    let facts = &foresight.outputs["model"];
+    assert_eq!(facts.positions, decided(1024, "before", "sequence_length"));
+    assert_eq!(facts.parameters, decided(7, "before", ""));
+    let sized = foresee(json!({ "preset": "gpt2" }), &ports);
+    let parameters = Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).parameters() as u64;
+    assert_eq!(sized.outputs["model"].parameters, Some(Fact::own(parameters, "")), "positions are those of 'init'");
+    assert_eq!(sized.cost.tokens, Some(10 * 4 * 2 * 512));
+}
+
+#[test]
+fn tokens_of_two_tokenizers_clash() {
+    let ports = [("train", tokens("a", 64)), ("valid", tokens("b", 64)), ("tokenizer", tokenizer("c", 32_768))];
+    assert_eq!(
+        told(&foresee(json!({}), &ports)),
+        [
+            ("inputs.valid", "training and validation come from two tokenizers", "b"),
+            ("inputs.tokenizer", "the tokens and the model's folder have two tokenizers", "c"),
+        ]
+    );
+}
+
+#[test]
+fn sequences_of_two_lengths_clash() {
+    let mut valid = tokens("a", 32);
+    valid.sequence_length = decided(32, "other", "sequence_length");
+    let foresight = foresee(json!({}), &[("train", tokens("a", 64)), ("valid", valid)]);
+    let message = "training has sequences of 64 tokens, validation of 32";
+    assert_eq!(told(&foresight), [("inputs.valid", message, "other")]);
+}
+
+#[test]
+fn a_model_of_another_tokenizer_clashes() {
+    let foresight = foresee(json!({}), &[("train", tokens("b", 64)), ("init", model("a", 32_768, 64))]);
+    let message = "the model of 'init' and the tokens come from two tokenizers";
+    assert_eq!(told(&foresight), [("inputs.train", message, "b")]);
+}
+
+#[test]
+fn a_model_of_another_vocabulary_clashes_once() {
+    let foresight = foresee(json!({}), &[("train", tokens("b", 64)), ("init", model("a", 500, 64))]);
+    let message = "the model of 'init' has a vocabulary of 500, the tokens one of 32768";
+    assert_eq!(told(&foresight), [("inputs.train", message, "b")]);
+    assert_eq!(foresight.clashes[0].with.setting, "vocabulary");
+    assert_eq!(foresight.clashes[0].hint, "pack with the tokenizer of that model");
+}
+
+#[test]
+fn sequences_longer_than_the_model_reads_clash() {
+    let foresight = foresee(json!({}), &[("train", tokens("a", 128)), ("init", model("a", 32_768, 64))]);
+    let message = "the model of 'init' reads 64 tokens, the sequences have 128";
+    assert_eq!(told(&foresight), [("inputs.train", message, "pack")]);
+}
