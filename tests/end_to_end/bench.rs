@@ -13,6 +13,32 @@ use tempfile::TempDir;
 /// Every kind from a synthetic export to the evaluation.
 pub const SMALL: &str = include_str!("small.toml");
 
+/// A few stages over synthetic data, done in a fraction of a second.
+pub const DATA: &str = r#"
+[run]
+name = "run"
+[stages.sample]
+kind = "sample"
+repositories = 3
+[stages.export]
+kind = "import"
+input = "sample"
+[stages.license]
+kind = "license"
+input = "export"
+allow = ["mit", "apache-2.0", "bsd-3-clause"]
+[stages.quality]
+kind = "quality"
+input = "license"
+[stages.split]
+kind = "split"
+input = "quality"
+fraction = 0.2
+"#;
+
+/// Its stages, in the order of the graph.
+pub const DATA_STAGES: [&str; 5] = ["sample", "export", "license", "quality", "split"];
+
 pub struct Bench {
     folder: TempDir,
     manifest: PathBuf,
@@ -37,12 +63,34 @@ impl Bench {
         Self::new(SMALL)
     }
 
+    /// The same in another place: everything in the folder is moved there.
+    pub fn moved(self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::rename(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let manifest = folder.path().join("run.toml");
+        Self { folder, manifest }
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
     pub fn cache(&self) -> PathBuf {
         self.path().join("cache")
+    }
+
+    /// The blobs of the store, sorted.
+    pub fn blobs(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.cache().join("blobs")).unwrap();
+        let mut blobs: Vec<_> = folders
+            .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().path())
+            .collect();
+        blobs.sort();
+        blobs
     }
 
     /// Replaces text of the manifest, which must be there.
@@ -70,6 +118,13 @@ impl Bench {
     /// Runs `pipeline ARGUMENTS` in the folder.
     pub fn pipeline(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    /// The same, which must succeed; its standard output as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let ran = self.pipeline(&[arguments, &["--json"]].concat());
+        assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap()
     }
 
     /// Starts `pipeline ARGUMENTS`, to be killed or waited for.

@@ -3,6 +3,8 @@
 mod bench;
 mod commands;
 mod failures;
+mod looking;
+mod reproduce;
 mod staleness;
 mod store;
 mod two_runs;

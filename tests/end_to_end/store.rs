@@ -2,41 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
-use crate::bench::Bench;
-
-const DATA: &str = r#"
-[run]
-name = "run"
-[stages.sample]
-kind = "sample"
-repositories = 3
-[stages.export]
-kind = "import"
-input = "sample"
-[stages.license]
-kind = "license"
-input = "export"
-allow = ["mit", "apache-2.0"]
-"#;
-
-fn blobs(bench: &Bench) -> Vec<PathBuf> {
-    let folders = fs::read_dir(bench.cache().join("blobs")).unwrap();
-    let mut blobs: Vec<_> = folders
-        .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
-        .map(|file| file.unwrap().path())
-        .collect();
-    blobs.sort();
-    blobs
-}
+use crate::bench::{Bench, DATA, DATA_STAGES};
 
 #[test]
 fn a_flipped_byte_is_found_before_it_is_used_and_rebuilt() {
     let bench = Bench::new(DATA);
     bench.run();
-    let before = bench.digests(&["sample", "export", "license"]);
-    for blob in blobs(&bench) {
+    let before = bench.digests(&DATA_STAGES);
+    for blob in bench.blobs() {
         let mut bytes = fs::read(&blob).unwrap();
         let Some(last) = bytes.last_mut() else { continue };
         *last ^= 1;
@@ -45,8 +19,8 @@ fn a_flipped_byte_is_found_before_it_is_used_and_rebuilt() {
     }
     let plan = bench.pipeline(&["plan", "run.toml"]);
     assert!(plan.stdout.contains("damaged"), "{}", plan.stdout);
-    assert_eq!(bench.run(), ["export", "license", "sample"]);
-    assert_eq!(bench.digests(&["sample", "export", "license"]), before);
+    assert_eq!(bench.run(), ["export", "license", "quality", "sample", "split"]);
+    assert_eq!(bench.digests(&DATA_STAGES), before);
 }
 
 #[test]
@@ -62,7 +36,7 @@ fn a_lost_blob_is_rebuilt_and_nothing_else() {
 fn blobs_are_read_only_and_outputs_are_found_by_name() {
     let bench = Bench::new(DATA);
     bench.run();
-    assert!(blobs(&bench).iter().all(|blob| blob.metadata().unwrap().permissions().mode() & 0o222 == 0));
+    assert!(bench.blobs().iter().all(|blob| blob.metadata().unwrap().permissions().mode() & 0o222 == 0));
     assert!(bench.cache().join("CACHEDIR.TAG").exists());
     assert!(bench.cache().join("runs/run/license/documents/rows").is_dir());
     let work = fs::read_dir(bench.cache().join("work")).unwrap().count();

@@ -1,0 +1,319 @@
+//! The commands that look at a manifest, a store and past runs, and change nothing; and the care of the store.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::bench::{Bench, DATA, DATA_STAGES};
+
+/// [`DATA`], run once.
+fn ran() -> Bench {
+    let bench = Bench::new(DATA);
+    bench.run();
+    bench
+}
+
+fn texts(value: &Value, path: &str) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|entry| entry[path].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn check_reads_a_manifest_and_writes_nothing() {
+    let bench = Bench::new(DATA);
+    let checked = bench.pipeline(&["check", "run.toml"]);
+    assert_eq!((checked.code, checked.stdout.as_str()), (0, "run.toml: 5 stages, nothing wrong\n"));
+    assert!(!bench.cache().exists());
+    bench.edit("fraction = 0.2", "fractoin = 0.2");
+    let checked = bench.pipeline(&["check", "run.toml"]);
+    assert_eq!(checked.code, 2);
+    assert!(checked.stderr.contains("'fraction'"), "{}", checked.stderr);
+}
+
+#[test]
+fn runs_lists_what_ran_with_its_end() {
+    let bench = ran();
+    bench.run();
+    let list = bench.pipeline(&["runs"]).stdout;
+    let lines: Vec<_> = list.lines().collect();
+    assert!(lines[0].starts_with("run.1 ") && lines[0].contains("done     5 ran, 0 cached in "), "{list}");
+    assert!(lines[1].starts_with("run.2 ") && lines[1].contains("done     0 ran, 5 cached in "), "{list}");
+    let json = bench.json(&["runs", "run"]);
+    assert_eq!(texts(&json, "id"), ["run.1", "run.2"]);
+    assert_eq!((&json[0]["ran"], &json[1]["ran"], &json[1]["stages"]), (&5.into(), &0.into(), &5.into()));
+    assert_eq!(json[0]["run"]["status"], "done");
+    let unknown = bench.pipeline(&["runs", "rnu"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("did you mean 'run'"), "{}", unknown.stderr);
+}
+
+#[test]
+fn status_names_a_run_and_its_stage_while_they_are_under_way() {
+    let manifest = r#"
+[run]
+name = "slow"
+[stages.waiter]
+kind = "command"
+program = "/bin/sh"
+arguments = ["-c", "read line < '@PIPE@'; echo $line > {output:files}/a"]
+"#;
+    let bench = Bench::new("");
+    let pipe = bench.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    bench.write("run.toml", manifest.replace("@PIPE@", &pipe.display().to_string()));
+    assert_eq!(bench.pipeline(&["status"]).stdout, "nothing is running\n");
+    // Open for both, so that neither side waits for the other to open it.
+    let mut pipe = OpenOptions::new().read(true).write(true).open(pipe).unwrap();
+    let mut child = bench.start(&["run", "run.toml", "--json"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"stage-started\"")), "the stage never started");
+    let status = bench.json(&["status"]);
+    let pid = child.id();
+    assert_eq!((&status["runs"][0]["pid"], &status["runs"][0]["stage"]), (&pid.into(), &"slow".into()));
+    let holder = &status["building"][0]["holder"];
+    assert_eq!((&holder["pid"], &holder["stage"]), (&pid.into(), &"waiter".into()));
+    let text = bench.pipeline(&["status"]).stdout;
+    assert!(text.starts_with(&format!("run slow: pid {pid}")) && text.contains("\n  waiter  key "), "{text}");
+    assert!(bench.pipeline(&["runs"]).stdout.starts_with("slow.1  running"));
+    pipe.write_all(b"go\n").unwrap();
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(bench.pipeline(&["status"]).stdout, "nothing is running\n");
+}
+
+#[test]
+fn status_tells_of_a_key_that_gave_different_bytes() {
+    let bench = Bench::new(
+        "[stages.fickle]\nkind = \"command\"\nprogram = \"/bin/sh\"\n\
+         arguments = [\"-c\", \"date +%N > {output:files}/now\"]\n",
+    );
+    bench.run();
+    let checked = bench.pipeline(&["run", "run.toml", "--check", "fickle"]);
+    assert_eq!(checked.code, 3, "{}", checked.stderr);
+    assert!(checked.stderr.contains("fickle: DIFFERENT"), "{}", checked.stderr);
+    let entry = bench.json(&["status"])["not_deterministic"][0].clone();
+    assert_eq!((&entry["stage"], &entry["builds"], &entry["distinct"]), (&"fickle".into(), &2.into(), &2.into()));
+    assert!(bench.pipeline(&["status"]).stdout.contains("not deterministic: command"));
+}
+
+#[test]
+fn replay_gives_the_run_again_as_it_was_shown_and_recorded() {
+    let bench = Bench::new(DATA);
+    let shown = bench.pipeline(&["run", "run.toml"]);
+    let again = bench.pipeline(&["replay", "run"]);
+    assert_eq!((again.code, &again.stdout), (0, &shown.stderr));
+    let second = bench.pipeline(&["run", "run.toml", "--json"]);
+    assert_eq!(bench.pipeline(&["replay", "run.2", "--json"]).stdout, second.stdout);
+    assert_eq!(bench.pipeline(&["replay", "run.1"]).stdout, shown.stderr);
+    let unknown = bench.pipeline(&["replay", "run.3"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("it has 1, 2"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_run_that_a_kill_tore_off_is_replayed_up_to_there() {
+    let bench = Bench::new(DATA);
+    let whole = bench.pipeline(&["run", "run.toml", "--json"]).stdout;
+    let events = fs::canonicalize(bench.cache().join("runs/run/events.jsonl")).unwrap();
+    fs::write(events, &whole[..whole.len() - 20]).unwrap();
+    let lines = whole.lines().count();
+    let again = bench.pipeline(&["replay", "run", "--json"]);
+    assert_eq!((again.code, again.stdout.lines().count()), (0, lines - 1), "{}", again.stderr);
+}
+
+#[test]
+fn logs_tells_what_one_stage_said() {
+    let bench = ran();
+    let text = bench.pipeline(&["logs", "run", "license"]).stdout;
+    assert!(text.contains("started (license, key ") && text.contains("finished after "), "{text}");
+    assert_eq!(bench.pipeline(&["logs", "license"]).stdout, text, "the newest run needs no name");
+    let events = bench.pipeline(&["logs", "run", "license", "--json"]).events();
+    assert!(events.len() > 1 && events.iter().all(|event| event["stage"] == "license"), "{events:?}");
+    let unknown = bench.pipeline(&["logs", "run", "licence"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("did you mean 'license'"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_graph_is_drawn_with_every_stage_its_state_and_every_edge() {
+    let bench = ran();
+    bench.edit("fraction = 0.2", "fraction = 0.3");
+    let draw = |format: &str| bench.pipeline(&["graph", "run.toml", "--format", format]).stdout;
+    let mermaid = bench.pipeline(&["graph", "run.toml"]).stdout;
+    assert_eq!(mermaid, draw("mermaid"));
+    assert!(mermaid.starts_with("flowchart TD\n"), "{mermaid}");
+    let dot = draw("dot");
+    assert!(dot.starts_with("digraph pipeline {\n") && dot.ends_with("}\n"), "{dot}");
+    assert_eq!(dot.matches('{').count(), dot.matches('}').count());
+    assert_eq!(dot.matches('"').count() % 2, 0);
+    let svg = draw("svg");
+    assert_well_formed(&svg);
+    for (number, stage) in DATA_STAGES.iter().enumerate() {
+        let state = if *stage == "split" { "will run" } else { "cached" };
+        let node = |text: &str| text.lines().any(|line| line.contains(&format!("{stage}<")) && line.contains(state));
+        assert!(node(&mermaid), "{stage} in\n{mermaid}");
+        let line = dot.lines().find(|line| line.starts_with(&format!("    \"{stage}\" [")));
+        assert!(line.is_some_and(|line| line.contains(state)), "{stage} in\n{dot}");
+        assert!(svg.contains(&format!(">{stage}<")) && svg.contains(state), "{stage} in\n{svg}");
+        if number > 0 {
+            let before = DATA_STAGES[number - 1];
+            assert!(dot.contains(&format!("    \"{before}\" -> \"{stage}\" [")), "{dot}");
+            assert!(mermaid.lines().any(|line| line.trim().starts_with(&format!("s{} -->", number - 1))), "{mermaid}");
+        }
+    }
+    let part = bench.pipeline(&["graph", "run.toml", "--until", "export"]).stdout;
+    assert!(part.contains("export") && !part.contains("license"), "{part}");
+}
+
+/// XML whose elements are closed in the order in which they were opened, with quoted attributes.
+fn assert_well_formed(xml: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    for (number, piece) in xml.split('<').enumerate() {
+        let Some((tag, text)) = piece.split_once('>').filter(|_| number > 0) else {
+            assert!(piece.trim().is_empty(), "text outside of elements: {piece}");
+            continue;
+        };
+        assert_eq!(tag.matches('"').count() % 2, 0, "<{tag}>");
+        assert!(!text.contains('&') || text.contains(';'), "{text}");
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name)),
+            None if tag.ends_with('/') => {}
+            None => open.push(tag.split_whitespace().next().unwrap()),
+        }
+        assert!(!open.is_empty() || text.trim().is_empty(), "text outside of elements: {text}");
+    }
+    assert!(open.is_empty() && xml.starts_with("<svg "), "{open:?}");
+}
+
+#[test]
+fn sql_answers_in_four_formats() {
+    let bench = ran();
+    let rows = bench.json(&["show", "run.toml", "license"])["outputs"]["documents"]["table"]["rows"].clone();
+    let query = "select count(*) as n, min(license) as least from license";
+    let ask = |format: &str| {
+        let child = bench.start(&["sql", "run.toml", query, "--format", format]);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let text = |format: &str| String::from_utf8(ask(format)).unwrap();
+    assert!(text("table").contains(&format!("| {rows} ")), "{}", text("table"));
+    let csv = text("csv");
+    assert!(csv.starts_with(&format!("n,least\n{rows},")), "{csv}");
+    let json: Value = serde_json::from_str(&text("json")).unwrap();
+    assert_eq!((&json["n"], json["least"].as_str()), (&rows, csv.trim().rsplit(',').next()));
+    let parquet = ask("parquet");
+    let (rest, magic) = parquet.split_last_chunk::<4>().unwrap();
+    let (_, footer) = rest.split_last_chunk::<4>().unwrap();
+    assert_eq!((&parquet[..4], magic), (&b"PAR1"[..], b"PAR1"));
+    assert!((u32::from_le_bytes(*footer) as usize) < parquet.len());
+    let other = bench.pipeline(&["sql", "run.toml", "select count(*) as n from split.valid", "--format", "csv"]);
+    assert_eq!(other.code, 0, "{}", other.stderr);
+    let valid = bench.json(&["show", "run.toml", "split.valid"])["outputs"]["valid"]["table"]["rows"].clone();
+    assert_eq!(other.stdout, format!("n\n{valid}\n"));
+}
+
+#[test]
+fn sql_refuses_what_would_write_and_names_what_is_not_there() {
+    let bench = ran();
+    for query in [
+        "create table copied as select * from license",
+        "create external table x stored as csv location 'run.toml'",
+        "copy (select * from license) to 'out.csv'",
+        "insert into license select * from license",
+        "drop table license",
+        "set datafusion.execution.batch_size = 1",
+        "select 1; drop table license",
+        "selec 1",
+    ] {
+        let refused = bench.pipeline(&["sql", "run.toml", query]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{query}\n{}", refused.stderr);
+        assert!(refused.stderr.starts_with("error: "), "{query}\n{}", refused.stderr);
+    }
+    assert!(!bench.path().join("out.csv").exists());
+    let unknown = bench.pipeline(&["sql", "run.toml", "select * from licence"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("licence") && unknown.stderr.contains("'license'"), "{}", unknown.stderr);
+    let fresh = Bench::new(DATA);
+    let unbuilt = fresh.pipeline(&["sql", "run.toml", "select * from license"]);
+    assert_eq!(unbuilt.code, 2);
+    assert!(unbuilt.stderr.contains("hint: stage 'license' has no output yet"), "{}", unbuilt.stderr);
+    assert!(!fresh.cache().exists());
+}
+
+#[test]
+fn completions_of_bash_are_a_script_that_knows_every_command() {
+    let bench = Bench::new("");
+    let script = bench.pipeline(&["completions", "bash"]).stdout;
+    bench.write("completions.bash", &script);
+    let parsed = Command::new("bash").arg("-n").arg(bench.path().join("completions.bash")).status().unwrap();
+    assert!(parsed.success());
+    for command in ["run", "plan", "check", "reproduce", "diff", "cache", "graph", "sql", "replay", "logs"] {
+        assert!(script.contains(&format!("pipeline,{command})")), "{command}");
+    }
+}
+
+#[test]
+fn cache_ls_lists_builds_with_who_uses_them() {
+    let bench = ran();
+    let text = bench.pipeline(&["cache", "ls"]).stdout;
+    assert!(DATA_STAGES.iter().all(|stage| text.contains(&format!("run/{stage}\n"))), "{text}");
+    assert!(text.contains("5 builds of 5 keys, "), "{text}");
+    let json = bench.json(&["cache", "ls"]);
+    assert_eq!(json["builds"].as_array().unwrap().len(), 5);
+    let blobs = bench.blobs();
+    let bytes: u64 = blobs.iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert_eq!(
+        (&json["totals"]["blobs"]["count"], &json["totals"]["blobs"]["bytes"]),
+        (&blobs.len().into(), &bytes.into())
+    );
+    let absent = bench.pipeline(&["cache", "ls", "--cache", "elsewhere"]);
+    assert_eq!(absent.code, 2);
+    assert!(absent.stderr.contains("hint: ") && !bench.path().join("elsewhere").exists(), "{}", absent.stderr);
+}
+
+#[test]
+fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
+    let bench = ran();
+    let whole = bench.pipeline(&["cache", "verify"]);
+    assert!(whole.code == 0 && whole.stdout.ends_with(": all whole\n"), "{}", whole.stdout);
+    let blob: PathBuf = fs::canonicalize(bench.cache().join("runs/run/license/report/report.json")).unwrap();
+    fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&blob, "other").unwrap();
+    for _ in 0..2 {
+        let found = bench.pipeline(&["cache", "verify"]);
+        assert_eq!(found.code, 4);
+        assert_eq!(found.stdout.matches("damaged: blob").count(), 1, "{}", found.stdout);
+        assert!(found.stdout.contains("(license), used by run/license"), "{}", found.stdout);
+        assert!(found.stderr.contains("--repair"), "{}", found.stderr);
+    }
+    let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
+    assert!(repaired.code == 0 && repaired.stdout.contains(", moved to "), "{}", repaired.stdout);
+    assert_eq!(bench.run(), ["license"]);
+    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn cache_gc_keeps_what_runs_gave_and_frees_what_it_said_it_would() {
+    let bench = ran();
+    let everything = ["cache", "gc", "--keep-size", "1B"];
+    assert_eq!(bench.json(&everything)["builds"], Value::Array(Vec::new()), "all of it is what the run gave");
+    let other = ["--set", "stages.license.allow=[\"mit\"]"];
+    assert_eq!(bench.run_with(&other), ["license", "quality", "split"]);
+    bench.run();
+    let with = |more: &[&'static str]| [&everything[..], &["--keep-runs", "1"], more].concat();
+    let dry = bench.json(&with(&["--dry-run"]));
+    let mut kinds = texts(&dry["builds"], "kind");
+    kinds.sort();
+    assert_eq!(kinds, ["license", "quality", "split"]);
+    assert_eq!(bench.json(&with(&["--dry-run"])), dry, "a dry run changes nothing");
+    assert_eq!(bench.json(&with(&[])), dry);
+    let left: u64 = bench.blobs().iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert_eq!(dry["after"], left);
+    assert_eq!(bench.run(), [""; 0], "what the manifest needs is still there");
+    assert_eq!(bench.run_with(&other), ["license", "quality", "split"]);
+    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}

@@ -1,0 +1,189 @@
+//! A run done again from its lock, and runs compared.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::bench::{Bench, DATA, DATA_STAGES, Ran};
+
+const LOCK: &str = "cache/runs/run/run.lock";
+
+fn ran() -> Bench {
+    let bench = Bench::new(DATA);
+    bench.run();
+    bench
+}
+
+/// The verdict on each stage that was asked for, in the lock's order.
+fn verdicts(ran: &Ran) -> Vec<(String, String)> {
+    let value: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let stages = value["stages"].as_array().unwrap().iter().filter(|stage| stage["because"] != "not asked for");
+    stages.map(|stage| (text(&stage["stage"]), text(&stage["verdict"]))).collect()
+}
+
+fn first_divergent(ran: &Ran) -> Value {
+    serde_json::from_str::<Value>(&ran.stdout).unwrap()["first_divergent"].clone()
+}
+
+#[test]
+fn a_lock_with_training_and_evaluation_reproduces_as_identical_and_a_checked_run_says_so() {
+    let bench = Bench::small();
+    let stages = bench.run().len();
+    let again = bench.pipeline(&["reproduce", LOCK, "--quiet"]);
+    assert_eq!(again.code, 0, "{}\n{}", again.stdout, again.stderr);
+    assert_eq!(again.stdout.matches("    identical  ").count(), stages);
+    assert!(again.stdout.ends_with(&format!("\n{stages} identical\n")), "{}", again.stdout);
+    let checked = bench.pipeline(&["run", "run.toml", "--check", "all", "--quiet"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    assert_eq!(
+        checked.stderr.matches(": identical to the earlier build of key ").count(),
+        stages,
+        "{}",
+        checked.stderr
+    );
+    assert_eq!(bench.json(&["status"])["not_deterministic"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_lock_needs_nothing_of_the_store_or_the_manifest_that_made_it() {
+    let bench = ran();
+    let elsewhere = Bench::new("");
+    fs::copy(bench.path().join(LOCK), elsewhere.path().join("published.lock")).unwrap();
+    drop(bench);
+    let again = elsewhere.pipeline(&["reproduce", "published.lock", "--json"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert_eq!(verdicts(&again), DATA_STAGES.map(|stage| (stage.to_owned(), "identical".to_owned())));
+    assert!(!elsewhere.cache().exists());
+    let kept = elsewhere.pipeline(&["reproduce", "published.lock", "--keep", "kept", "--quiet"]);
+    assert_eq!(kept.code, 0, "{}", kept.stderr);
+    assert_eq!(elsewhere.pipeline(&["cache", "verify", "--cache", "kept"]).code, 0);
+    assert_eq!(elsewhere.pipeline(&["reproduce", "published.lock", "--keep", "kept"]).code, 2, "a full folder");
+}
+
+#[test]
+fn a_changed_setting_differs_and_the_first_divergent_stage_is_named() {
+    let bench = ran();
+    let set = ["reproduce", "run", "--set", "stages.license.allow=[\"mit\"]"];
+    let differs = bench.pipeline(&[&set[..], &["--quiet"]].concat());
+    assert_eq!(differs.code, 3, "{}\n{}", differs.stdout, differs.stderr);
+    assert!(differs.stdout.contains("DIFFERENT  license  its settings differ\n"), "{}", differs.stdout);
+    assert!(
+        differs.stdout.contains("DIFFERENT  quality  its input 'documents' holds other bytes"),
+        "{}",
+        differs.stdout
+    );
+    assert!(differs.stdout.ends_with("the first stage that differs is license\n"), "{}", differs.stdout);
+    let json = bench.pipeline(&[&set[..], &["--json"]].concat());
+    assert_eq!((json.code, first_divergent(&json)), (3, "license".into()));
+    let expected = ["identical", "identical", "different", "different", "different"];
+    assert_eq!(verdicts(&json).into_iter().map(|(_, verdict)| verdict).collect::<Vec<_>>(), expected);
+    // A setting that changes no byte is no difference.
+    let same =
+        ["reproduce", "run", "--set", "stages.license.allow=[\"mit\",\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]"];
+    assert_eq!(bench.pipeline(&same).code, 0);
+}
+
+#[test]
+fn one_stage_is_reproduced_alone_or_with_what_it_needs() {
+    let bench = ran();
+    let only = bench.pipeline(&["reproduce", "run", "--only", "quality", "--json"]);
+    assert_eq!((only.code, verdicts(&only)), (0, vec![("quality".into(), "identical".into())]));
+    let until = bench.pipeline(&["reproduce", "run", "--until", "license", "--json"]);
+    let stages: Vec<_> = verdicts(&until).into_iter().map(|(stage, _)| stage).collect();
+    assert_eq!((until.code, stages), (0, DATA_STAGES[..3].iter().map(ToString::to_string).collect()));
+    // What it needs is taken from the store, whole or not at all.
+    let documents = bench.cache().join("runs/run/license/report/report.json");
+    fs::remove_file(fs::canonicalize(documents).unwrap()).unwrap();
+    let missing = bench.pipeline(&["reproduce", "run", "--only", "quality"]);
+    assert_eq!(missing.code, 2);
+    assert!(
+        missing.stderr.contains("locked output of 'license'") && missing.stderr.contains("--until"),
+        "{}",
+        missing.stderr
+    );
+    let unknown = bench.pipeline(&["reproduce", "run", "--only", "qualty"]);
+    assert_eq!(unknown.code, 2);
+}
+
+#[test]
+fn sources_that_moved_reproduce_and_sources_that_changed_are_the_cause() {
+    let bench = Bench::new(
+        "[run]\nname = \"run\"\n[stages.copy]\nkind = \"command\"\nprogram = \"/bin/sh\"\nfiles = [\"data/*.txt\"]\n\
+         arguments = [\"-c\", \"cp {source:a.txt} {output:files}/a\"]\n",
+    );
+    bench.write("data/a.txt", "first");
+    bench.run();
+    fs::rename(bench.path().join("data"), bench.path().join("moved")).unwrap();
+    let place = format!("stages.copy.files=[\"{}/*.txt\"]", bench.path().join("moved").display());
+    let again = ["reproduce", "run", "--json", "--set", &place];
+    let moved = bench.pipeline(&again);
+    assert_eq!((moved.code, first_divergent(&moved)), (0, Value::Null), "{}", moved.stderr);
+    bench.write("moved/a.txt", "second");
+    let changed = bench.pipeline(&again);
+    assert_eq!((changed.code, first_divergent(&changed)), (3, "copy".into()), "{}", changed.stderr);
+    assert!(changed.stdout.contains("\"cause\": \"sources\""), "{}", changed.stdout);
+    let gone = bench.pipeline(&["reproduce", "run", "--json"]);
+    assert_eq!(gone.code, 1, "{}", gone.stderr);
+    assert_eq!(verdicts(&gone), [("copy".to_owned(), "not-attempted".to_owned())]);
+}
+
+#[test]
+fn what_is_no_lock_is_refused_with_what_is_wrong() {
+    let bench = ran();
+    let lock = fs::read_to_string(bench.path().join(LOCK)).unwrap();
+    let tree = lock.find("tree = \"").unwrap() + "tree = \"".len();
+    let other = if lock[tree..].starts_with('0') { "1" } else { "0" };
+    let edited = [&lock[..tree], other, &lock[tree + 1..]].concat();
+    for (text, expected) in [
+        (String::new(), "version"),
+        ("garbage".to_owned(), "line 1"),
+        ("\u{0}\u{1}".to_owned(), "line 1"),
+        (lock[..lock.len() / 2].to_owned(), "line "),
+        (lock.replacen("version = 1", "version = 2", 1), "the lock has version 2, this program reads 1"),
+        (lock.replacen("version = 1", "version = 1\nfuture = 1", 1), "future"),
+        (edited, "are not those of its tree"),
+        (lock.replacen("kind = \"sample\"", "kind = \"simple\"", 1), "sample"),
+        (fs::read_to_string(bench.path().join("run.toml")).unwrap(), "missing field"),
+    ] {
+        bench.write("bad.lock", &text);
+        for command in [&["reproduce", "bad.lock"][..], &["diff", "run", "bad.lock"]] {
+            // A manifest that is no manifest matters to who would run it.
+            if command[0] == "diff" && text.contains("\"simple\"") {
+                continue;
+            }
+            let refused = bench.pipeline(command);
+            assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{expected}: {command:?}\n{}", refused.stderr);
+            assert!(refused.stderr.contains(expected), "{expected}: {command:?}\n{}", refused.stderr);
+        }
+    }
+    bench.write("bad.lock", [0xff, 0xfe, 0x00]);
+    assert_eq!(bench.pipeline(&["reproduce", "bad.lock"]).code, 2);
+    let absent = bench.pipeline(&["reproduce", "rnu"]);
+    assert_eq!(absent.code, 2);
+    assert!(absent.stderr.contains("hint: did you mean 'run'?"), "{}", absent.stderr);
+}
+
+#[test]
+fn diff_names_the_changed_setting_and_the_stages() {
+    let bench = ran();
+    assert_eq!(bench.pipeline(&["diff", "run.1", LOCK]).stdout, "the runs ask for the same and gave the same\n");
+    bench.edit("\"mit\", ", "");
+    bench.run();
+    let text = bench.pipeline(&["diff", "run.1", "run"]).stdout;
+    let first =
+        "stages.license.allow: [\"apache-2.0\",\"bsd-3-clause\",\"mit\"] -> [\"apache-2.0\",\"bsd-3-clause\"]\n";
+    assert!(text.starts_with(first), "{text}");
+    let json = bench.json(&["diff", "run.1", "run.2"]);
+    assert_eq!(json["settings"].as_array().unwrap().len(), 1);
+    assert_eq!(json["settings"][0]["path"], "stages.license.allow");
+    let stages = json["stages"].as_array().unwrap();
+    let names: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, &DATA_STAGES[2..], "{json:#}");
+    assert!(names.iter().all(|name| text.contains(&format!("\n{name} "))), "{text}");
+    // The synthetic export has no such license: another key, and nothing else.
+    bench.run_with(&["--set", "stages.license.allow=[\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]"]);
+    let text = bench.pipeline(&["diff", "run.2", "run.3"]).stdout;
+    assert!(text.ends_with("\nlicense  another key, the same bytes\n") && text.lines().count() == 2, "{text}");
+    assert_eq!(bench.pipeline(&["diff", "run.1", "run.7"]).code, 2);
+}
