@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use crate::bench::Bench;
 
 /// An import and a license filter over `data/*`.
-const IMPORT: &str = r#"
+pub const IMPORT: &str = r#"
 [run]
 name = "run"
 [stages.export]
@@ -24,7 +24,7 @@ kind = "dedup"
 input = "license"
 "#;
 
-fn row(repository: &str, content: &str) -> String {
+pub fn row(repository: &str, content: &str) -> String {
     let size = content.len();
     serde_json::json!({
         "repo_name": repository, "path": "a.py", "copies": "1", "size": size.to_string(), "content": content, "license": "mit"
@@ -38,7 +38,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn program(number: usize) -> String {
+pub fn program(number: usize) -> String {
     (0..40).map(|line| format!("value_{number}_{line} = compute_{line}({number})\n")).collect()
 }
 

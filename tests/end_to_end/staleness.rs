@@ -1,6 +1,10 @@
 //! What reruns after a change, and what does not.
 
+use std::fs::{self, File, FileTimes};
+use std::time::{Duration, SystemTime};
+
 use crate::bench::{Bench, SMALL};
+use crate::failures::{IMPORT, program, row};
 
 const DATA: [&str; 6] = ["export", "license", "quality", "dedup", "split", "tokenizer"];
 
@@ -47,7 +51,7 @@ fn what_does_not_determine_the_output_reruns_nothing() {
     ];
     for (what, old, new) in cases {
         if old.is_empty() {
-            let renamed = std::fs::read_to_string(bench.path().join("run.toml"))
+            let renamed = fs::read_to_string(bench.path().join("run.toml"))
                 .unwrap()
                 .replace("stages.split", "stages.halves")
                 .replace("\"split.", "\"halves.");
@@ -58,6 +62,71 @@ fn what_does_not_determine_the_output_reruns_nothing() {
         assert_eq!(bench.run(), [""; 0], "{what}");
     }
     assert_eq!(bench.run_with(&["--threads", "1", "--jobs", "1"]), [""; 0], "thread count");
+}
+
+#[test]
+fn the_order_of_stages_and_of_keys_reruns_nothing() {
+    let bench = Bench::small();
+    bench.run();
+    let mut blocks: Vec<&str> = SMALL.split("\n[").collect();
+    let head = blocks.remove(0);
+    let reversed = |block: &str| {
+        let (name, settings) = block.split_once('\n').unwrap();
+        let settings: Vec<_> = settings.lines().filter(|line| !line.is_empty()).rev().collect();
+        format!("[{name}\n{}\n", settings.join("\n"))
+    };
+    let text: String = blocks.into_iter().rev().map(reversed).collect();
+    assert!(text.find("[stages.train]") < text.find("[stages.sample]") && text.find("steps") < text.find("layers"));
+    bench.write("run.toml", format!("{head}\n{text}"));
+    assert_eq!(bench.run(), [""; 0]);
+}
+
+/// An import of two files beside the manifest, run once.
+fn imported() -> Bench {
+    let bench = Bench::new(IMPORT);
+    for file in ["a.json", "b.json"] {
+        let rows: Vec<_> = (0..5).map(|number| row(&format!("{file}/{number}"), &program(number))).collect();
+        bench.write(&format!("data/{file}"), rows.join("\n"));
+    }
+    assert_eq!(bench.run(), ["dedup", "export", "license"]);
+    bench
+}
+
+#[test]
+fn a_touched_source_reruns_nothing_and_a_changed_one_does() {
+    let bench = imported();
+    let path = bench.path().join("data/a.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let touch = |time| File::open(&path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+    for time in [SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(3600)] {
+        touch(time);
+        assert_eq!(bench.run(), [""; 0], "another time of modification");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &text).unwrap();
+    assert_eq!(bench.run(), [""; 0], "a new file of equal bytes");
+    bench.write("data/a.json", text.replace("value_0_", "other_0_"));
+    touch(SystemTime::UNIX_EPOCH);
+    assert_eq!(bench.plan()["export"], "will-run");
+    assert_eq!(bench.run(), ["dedup", "export", "license"]);
+}
+
+#[test]
+fn a_source_folder_in_another_place_reruns_nothing() {
+    let bench = imported();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(bench.path().join("data"), elsewhere.path().join("exports")).unwrap();
+    assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1, "the old place has no file");
+    let set = format!("stages.export.source=\"{}/exports/*\"", elsewhere.path().display());
+    assert_eq!(bench.run_with(&["--set", &set]), [""; 0]);
+}
+
+#[test]
+fn a_project_in_another_place_reruns_nothing() {
+    let bench = imported().moved();
+    assert_eq!(bench.run(), [""; 0]);
+    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+    assert!(bench.cache().join("runs/run/dedup/documents/rows").is_dir(), "links by name lead into the moved store");
 }
 
 #[test]
@@ -106,9 +175,9 @@ fn until_and_force_choose_stages() {
 fn a_setting_changed_on_the_command_line_changes_the_plan_and_not_the_file() {
     let bench = Bench::small();
     bench.run();
-    let before = std::fs::read_to_string(bench.path().join("run.toml")).unwrap();
+    let before = fs::read_to_string(bench.path().join("run.toml")).unwrap();
     let ran = bench.pipeline(&["plan", "run.toml", "--set", "stages.train.steps=5"]);
     assert!(ran.stdout.contains("will run  train"), "{}", ran.stdout);
     assert_eq!(bench.plan()["train"], "cached");
-    assert_eq!(std::fs::read_to_string(bench.path().join("run.toml")).unwrap(), before);
+    assert_eq!(fs::read_to_string(bench.path().join("run.toml")).unwrap(), before);
 }
