@@ -50,9 +50,19 @@ fn stages_lists_every_kind_with_its_settings_and_defaults() {
 #[test]
 fn every_help_text_has_an_example() {
     let bench = Bench::new("");
-    for command in ["run", "plan", "why", "show", "export", "stages", "init"] {
-        let help = bench.pipeline(&[command, "--help"]);
+    let all = "run plan check why show export cache/ls cache/verify cache/gc reproduce diff runs status replay logs graph \
+               sql completions stages init";
+    for command in all.split_whitespace() {
+        let words: Vec<_> = command.split('/').chain(["--help"]).collect();
+        let help = bench.pipeline(&words);
         assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
+    }
+    // Every command is in the list.
+    let help = bench.pipeline(&["--help"]).stdout;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for line in commands.filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let name = line.split_whitespace().next().unwrap();
+        assert!(name == "help" || all.contains(name), "{name} is in no test");
     }
 }
 
