@@ -70,9 +70,14 @@ impl Index {
 
     /// Replaces the file by these entries where it has grown to several times their size.
     pub(super) fn compact(&mut self, temporary: &std::path::Path, entries: &[Entry]) {
+        /// Bytes of most lines.
+        const LINE: u64 = 170;
+        let enough = (1 << 16) + 4 * LINE * entries.len() as u64;
+        if !fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > enough) {
+            return;
+        }
         let text = entries.iter().fold(String::new(), |text, entry| text + &line(entry));
-        let grown = fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > (1 << 16) + 4 * text.len() as u64);
-        if grown && super::write::replace(temporary, &self.path, text.as_bytes(), 0o644).is_ok() {
+        if super::write::replace(temporary, &self.path, text.as_bytes(), 0o644).is_ok() {
             self.read = text.len() as u64;
         }
     }

@@ -70,7 +70,7 @@ impl Query {
         };
         schema.register_table(port.to_owned(), provider.clone()).map_err(plan_error)?;
         if is_first {
-            let name = datafusion::sql::TableReference::bare(stage.to_owned());
+            let name = datafusion::common::TableReference::bare(stage.to_owned());
             context.register_table(name, provider).map_err(plan_error)?;
         }
         Ok(())
