@@ -141,7 +141,7 @@ fn plain_lines_tell_starts_ends_and_progress_now_and_then() {
      run  quality           learning_rate: 0.0005 -> 0.0006
      run  quality           10,000 of 11,449 rows  8,123/s  0:00 left
  warning  quality           3 rows have no license
-    done  quality           9,120 of 11,449 rows kept in 11 s, same bytes as before
+    done  quality           9,120 of 11,449 rows kept in 11 s, same bytes as before: no difference came of learning_rate: 0.0005 -> 0.0006
      run  import
   failed  import            data/x.json.gz:17: row is not JSON
                             at column 7
@@ -263,7 +263,7 @@ fn figures_read_well() {
 }
 
 #[test]
-fn the_record_of_a_run_replaces_the_one_before() {
+fn the_record_of_a_run_is_a_new_file_and_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let run = |name: &str| {
@@ -276,7 +276,7 @@ fn the_record_of_a_run_replaces_the_one_before() {
     first.finish();
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 1);
-    assert!(text.contains(r#""run":"second""#), "{text}");
+    assert!(text.contains(r#""run":"first""#), "{text}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -286,4 +286,12 @@ fn a_record_that_cannot_be_made_stops_nothing() {
     let renderers = Renderers::start(Mode::Quiet, Some(&folder.path().join("absent/events.jsonl")));
     renderers.sender().send(Event::RunStarted { run: "run".into(), stages: Vec::new() });
     renderers.finish();
+}
+
+#[test]
+fn events_read_back_as_they_were_written() {
+    for event in a_run() {
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Stamped>(&text).unwrap(), event, "{text}");
+    }
 }
