@@ -212,7 +212,7 @@ struct Random {
 
 fn random() -> impl Strategy<Value = Random> {
     let root = prop_oneof![4 => Just(Root::None), 1 => Just(Root::Run), 1 => Just(Root::Wish), 1 => Just(Root::Lease)];
-    (btree_set(0..10u8, 0..4), any::<u8>(), root, prop::bool::weighted(0.85))
+    (btree_set(0..10u8, 0..4), any::<u8>(), root, prop::bool::weighted(0.7))
         .prop_map(|(contents, seconds, root, recorded)| Random { contents, seconds, root, recorded })
 }
 
@@ -226,16 +226,19 @@ proptest! {
         let mut wish = Wish { keep_size, ..Wish::default() };
         let mut rooted = Vec::new();
         for (number, build) in builds.iter().enumerate() {
-            let files = build.contents.iter().map(|content| (content.to_string(), vec![*content; 10 + 20 * usize::from(*content)]));
-            let files: Vec<_> = files.collect();
+            let bytes = |content: u8| vec![content; 10 + 20 * usize::from(content)];
+            let files: Vec<_> = build.contents.iter().map(|content| (content.to_string(), bytes(*content))).collect();
             let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
             // Several builds of a key, too.
             let key = key(&(number % 5).to_string());
-            if !build.recorded {
-                adopt(&store, key, &files);
-                continue;
-            }
-            let (number_of_key, tree) = build_in(&store, key, f64::from(build.seconds), &files);
+            // A tree may be needed before, or after, there is a record that names it.
+            let (number_of_key, tree) = match build.recorded {
+                true => {
+                    let (number_of_key, tree) = build_in(&store, key, f64::from(build.seconds), &files);
+                    (Some(number_of_key), tree)
+                }
+                false => (None, adopt(&store, key, &files)),
+            };
             match build.root {
                 Root::None => continue,
                 Root::Run => given(&store, &format!("s{number}"), key, tree),
@@ -256,8 +259,10 @@ proptest! {
         prop_assert_eq!(verdict.census.builds.len() + removals.builds.len(), recorded);
         for (key, number, tree) in rooted {
             prop_assert_eq!(store.verify(tree).unwrap(), []);
-            let found = store.builds(key).unwrap().records.get(&number).map(|record| record.outputs["out"]);
-            prop_assert_eq!(found, Some(tree));
+            if let Some(number) = number {
+                let found = store.builds(key).unwrap().records.get(&number).map(|record| record.outputs["out"]);
+                prop_assert_eq!(found, Some(tree));
+            }
         }
         let freed: u64 = removals.builds.iter().map(|build| build.bytes).sum();
         prop_assert_eq!(removals.before - removals.orphans.bytes - freed, removals.after);
