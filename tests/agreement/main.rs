@@ -1,6 +1,6 @@
-//! A plan followed by a run with nothing touched makes the same decisions; a stage runs exactly when its own settings or
-//! the bytes of its inputs are new to the store; and a store with a history gives the bytes that an empty one gives: over
-//! random graphs and random edits, failures, damage and kills.
+//! A plan followed by a run with nothing touched makes the same decisions; a stage runs exactly when its own settings
+//! or the bytes of its inputs are new to the store; and a store with a history gives the bytes that an empty one gives:
+//! over random graphs and random edits, failures, damage and kills.
 //!
 //! `AGREEMENT_CASES=5000` looks longer, `AGREEMENT_SEED` elsewhere. The smallest failing case is written to a file, and
 //! `AGREEMENT_REPLAY=file.json` runs it alone.
@@ -65,7 +65,8 @@ fn a_plan_and_a_run_agree_and_history_makes_no_difference() {
 #[test]
 fn a_case_is_read_back_as_it_was_written() {
     let text = r#"{"nodes":[{"number":1,"inputs":[]},{"number":2,"inputs":[0]}],
-        "edits":[{"number":[1,3]},{"fail":{"stage":1,"number":2,"forget":true}},{"kill":{"stage":0,"number":3,"point":4,"pass":2}}]}"#;
+        "edits":[{"number":[1,3]},{"fail":{"stage":1,"number":2,"forget":true}},
+        {"kill":{"stage":0,"number":3,"point":4,"pass":2}}]}"#;
     let case: Case = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::from_str::<Case>(&serde_json::to_string(&case).unwrap()).unwrap(), case);
     World::live(&case);

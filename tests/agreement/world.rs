@@ -124,7 +124,8 @@ fn places(folder: &Path) -> (PathBuf, PathBuf) {
     (folder.join("random.toml"), folder.join("cache"))
 }
 
-/// In memory where the system has such a place: a case syncs hundreds of files, and a kill does not lose what is not synced.
+/// In memory where the system has such a place: a case syncs hundreds of files, and a kill loses nothing that was not
+/// synced.
 fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
