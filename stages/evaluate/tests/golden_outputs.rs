@@ -1,0 +1,77 @@
+//! What `eval-loss` writes for a fixed model and fixed tokens, against `golden_outputs.txt`.
+//!
+//! A line that differs means that equal inputs and settings no longer give an equal report: bump `REVISION`, so that losses
+//! are measured anew, and write the new lines down.
+//!
+//! Bytes are not compared: sums of `f32` are taken in another order where the processor has other vector instructions,
+//! and the last bits of a loss differ with it. Names, keys and whole numbers must be the same; a measure may differ by
+//! one in its third decimal. Of the report for people its words are compared, with `#` for each number.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use contract::harness::Harness;
+use contract::{InputTree, Stage};
+use evaluate::EvalLoss;
+use serde_json::{Value, json};
+use support::{END, SIZES, model_tree, random_gpt2, tokenizer_tree, tokens_tree};
+
+fn described(tree: &InputTree) -> String {
+    let read = |path: &str| std::fs::read(&tree.required(path).unwrap().location).unwrap();
+    let paths: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
+    let mut text = format!("report: {}\n", paths.join(" "));
+    let report: BTreeMap<String, Value> = serde_json::from_slice(&read("report.json")).unwrap();
+    for (name, value) in &report {
+        text += &match value.as_f64().filter(|_| value.is_f64()) {
+            Some(fraction) => format!("{name} {fraction:.3}\n"),
+            None => format!("{name} {value}\n"),
+        };
+    }
+    let mut in_number = false;
+    for character in String::from_utf8(read("report.md")).unwrap().chars() {
+        let is_digit = character.is_ascii_digit() || (in_number && character == '.');
+        match (is_digit, in_number) {
+            (true, false) => text.push('#'),
+            (true, true) => {}
+            (false, _) => text.push(character),
+        }
+        in_number = is_digit;
+    }
+    text
+}
+
+/// Whether two lines say the same, but for the third decimal of a measure, or as much of a larger one.
+fn agree(one: &str, other: &str) -> bool {
+    let is_measure = |text: &str| text.split_once('.').is_some_and(|(_, decimals)| decimals.len() == 3);
+    let close = |(one, other): (&str, &str)| match (one.parse::<f64>(), other.parse::<f64>()) {
+        (Ok(x), Ok(y)) if is_measure(one) && is_measure(other) => (x - y).abs() < 0.0015 * x.abs().max(1.0),
+        _ => one == other,
+    };
+    one.split(' ').count() == other.split(' ').count() && one.split(' ').zip(other.split(' ')).all(close)
+}
+
+#[test]
+fn outputs_are_those_of_their_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let id = |at: usize| if at % 11 == 7 { END } else { (at * at + 3 * at) as u32 % 256 };
+    let sequences: Vec<Vec<u32>> = (0..7).map(|row| (0..12).map(|at| id(row * 12 + at)).collect()).collect();
+    let trees = Harness::new(folder.path())
+        .connect("model", &model_tree(&place("model"), &SIZES, &random_gpt2(1)))
+        .connect("tokens", &tokens_tree(&place("tokens"), 257, &sequences))
+        .connect("tokenizer", &tokenizer_tree(&place("tokenizer"), 0))
+        .run::<EvalLoss>(json!({ "batch": 2, "sequences": 5 }))
+        .unwrap();
+    assert_eq!(trees.keys().collect::<Vec<_>>(), ["report"]);
+    let found = described(&trees["report"]);
+    let golden = include_str!("golden_outputs.txt");
+    let differs = found.lines().zip(golden.lines()).find(|(found, golden)| !agree(found, golden));
+    assert!(
+        differs.is_none() && found.lines().count() == golden.lines().count(),
+        "bump the REVISION of {}, then write this to golden_outputs.txt (first difference: {differs:?}):\n{found}",
+        EvalLoss::KIND
+    );
+}
