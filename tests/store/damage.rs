@@ -1,0 +1,139 @@
+//! What is changed, shortened or lost is found before it is used.
+
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use contract::Digest;
+use pipeline::store::{Fault, Lookup, Object};
+
+use crate::fixture::{adopt, blob, build, fault, flip, is_hit, key, record, with_a_build};
+
+#[test]
+fn a_flipped_byte_is_found_moved_aside_and_rebuilt() {
+    let (folder, store, tree) = with_a_build();
+    flip(&blob(&store, b"content"));
+    let Lookup::Damaged(damage) = store.lookup(key("a")).unwrap() else { panic!("not found") };
+    assert_eq!(damage.len(), 1);
+    assert_eq!(damage[0].object, Object::Blob(Digest::of(b"content")));
+    assert!(matches!(damage[0].fault, Fault::Content { .. }));
+    let aside = damage[0].aside.clone().unwrap();
+    assert!(aside.starts_with(fs::canonicalize(folder.path().join("cache/damaged")).unwrap()));
+    assert_eq!(fs::read(aside).unwrap(), b"bontent");
+    assert_eq!(fault(&store, key("a")), Fault::Missing);
+
+    assert_eq!(build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]), tree);
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    assert_eq!((hit.build, hit.builds, hit.distinct), (1, 2, 1));
+}
+
+#[test]
+fn a_flipped_byte_under_an_unchanged_time_of_modification_is_found() {
+    let (_folder, store, _) = with_a_build();
+    let path = blob(&store, b"content");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    flip(&path);
+    File::open(&path).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
+    // Where the clock of the file system is too coarse to tell the two apart, only a full check finds it.
+    let tree = store.builds(key("a")).unwrap().records[&1].outputs["out"];
+    assert!(matches!(store.lookup(key("a")).unwrap(), Lookup::Damaged(_)) || store.verify(tree).unwrap().len() == 1);
+}
+
+#[test]
+fn a_shortened_blob_is_found() {
+    let (_folder, store, _) = with_a_build();
+    let path = blob(&store, b"content");
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(3).unwrap();
+    assert_eq!(fault(&store, key("a")), Fault::Size { expected: 7, found: 3 });
+}
+
+#[test]
+fn a_deleted_blob_is_found() {
+    let (_folder, store, _) = with_a_build();
+    fs::remove_file(blob(&store, b"content")).unwrap();
+    assert_eq!(fault(&store, key("a")), Fault::Missing);
+}
+
+#[test]
+fn a_blob_replaced_by_a_folder_is_found() {
+    let (_folder, store, _) = with_a_build();
+    fs::remove_file(blob(&store, b"content")).unwrap();
+    fs::create_dir(blob(&store, b"content")).unwrap();
+    assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
+}
+
+#[test]
+fn a_blob_with_other_permissions_is_checked_and_made_read_only_again() {
+    let (_folder, store, _) = with_a_build();
+    let path = blob(&store, b"content");
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    assert!(is_hit(&store, key("a")));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
+}
+
+#[test]
+fn a_damaged_or_missing_tree_is_found_and_written_again() {
+    let (_folder, store, tree) = with_a_build();
+    flip(&store.layout().tree(tree));
+    assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
+    assert_eq!(fault(&store, key("a")), Fault::Missing);
+    assert!(store.tree(tree).unwrap_err().is_damage());
+    build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);
+    assert!(is_hit(&store, key("a")));
+}
+
+#[test]
+fn a_torn_record_is_moved_aside() {
+    let (_folder, store, tree) = with_a_build();
+    let path = store.layout().records(key("a")).join("0001.json");
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(20).unwrap();
+    assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
+    assert_eq!(store.lookup(key("a")).unwrap(), Lookup::Miss);
+    store.record(&record(key("a"), tree)).unwrap();
+    assert!(is_hit(&store, key("a")));
+}
+
+#[test]
+fn a_record_of_another_key_is_moved_aside() {
+    let (_folder, store, _) = with_a_build();
+    build(&store, key("b"), &[("rows/1", b"other bytes")]);
+    let path = |key| store.layout().records(key).join("0001.json");
+    fs::copy(path(key("b")), path(key("a"))).unwrap();
+    assert_eq!(fault(&store, key("a")), Fault::Format("it is of another key".into()));
+}
+
+#[test]
+fn an_edited_record_is_moved_aside() {
+    let (_folder, store, _) = with_a_build();
+    let path = store.layout().records(key("a")).join("0001.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for (number, edited) in
+        [text.replace("\"out\"", "\"put\""), text.replace("check", "chuck"), String::new()].iter().enumerate()
+    {
+        assert_ne!(edited, &text);
+        fs::write(&path, edited).unwrap();
+        assert!(matches!(fault(&store, key("a")), Fault::Format(_)), "{number}");
+    }
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+    fs::write(&path, text).unwrap();
+    assert!(is_hit(&store, key("a")));
+}
+
+#[test]
+fn damage_beside_a_whole_build_is_told_with_the_hit() {
+    let (_folder, store, _) = with_a_build();
+    build(&store, key("a"), &[("rows/1", b"other bytes")]);
+    fs::remove_file(blob(&store, b"content")).unwrap();
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    assert_eq!((hit.build, hit.builds, hit.distinct, hit.damage.len()), (2, 2, 2, 1));
+}
+
+#[test]
+fn writing_equal_bytes_again_mends_a_damaged_blob() {
+    let (_folder, store, tree) = with_a_build();
+    flip(&blob(&store, b"content"));
+    adopt(&store, key("c"), &[("other/name", b"content")]);
+    assert_eq!(store.verify(tree).unwrap(), []);
+    assert!(is_hit(&store, key("a")));
+}

@@ -1,0 +1,108 @@
+//! A store in a temporary folder, builds made in it as a run makes them, and damage done to it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use contract::{Device, Digest, Outputs, Staged};
+use pipeline::store::{Fault, HolderInfo, KeyLock, Lock, Lookup, Machine, Record, Store, milliseconds};
+use serde_json::json;
+
+pub fn key(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+pub fn locked(store: &Store, key: Digest) -> KeyLock {
+    match store.lock(key, &HolderInfo::this("test")).unwrap() {
+        Lock::Locked(lock) => lock,
+        Lock::HeldBy(holder) => panic!("held by {holder:?}"),
+    }
+}
+
+/// Writes these files to one port as a stage would.
+pub fn staged(store: &Store, lock: &KeyLock, files: &[(&str, &[u8])]) -> Staged {
+    let outputs = Outputs::stage(&store.work(lock).unwrap().staging, ["out".to_owned()]).unwrap();
+    for (path, content) in files {
+        outputs.tree("out").unwrap().write(path, content).unwrap();
+    }
+    outputs.finish().unwrap()
+}
+
+/// Stages these files and takes them into the store.
+pub fn adopt(store: &Store, key: Digest, files: &[(&str, &[u8])]) -> Digest {
+    let lock = locked(store, key);
+    let trees = store.adopt(staged(store, &lock, files)).unwrap();
+    store.clear_work(&lock).unwrap();
+    trees["out"]
+}
+
+pub fn record(key: Digest, tree: Digest) -> Record {
+    Record {
+        key,
+        kind: "test".into(),
+        revision: 1,
+        outputs: BTreeMap::from([("out".to_owned(), tree)]),
+        key_record: json!([]),
+        started: milliseconds(SystemTime::now()),
+        seconds: 0.1,
+        cpu_seconds: None,
+        peak_memory: None,
+        threads: 1,
+        device: Device::Cpu,
+        machine: Machine::this(),
+        program: "test".into(),
+    }
+}
+
+pub fn build(store: &Store, key: Digest, files: &[(&str, &[u8])]) -> Digest {
+    let tree = adopt(store, key, files);
+    store.record(&record(key, tree)).unwrap();
+    tree
+}
+
+/// A store in a temporary folder, with one build of the key `a`: two files of seven and six bytes.
+pub fn with_a_build() -> (tempfile::TempDir, Store, Digest) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("cache")).unwrap();
+    let tree = build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);
+    (folder, store, tree)
+}
+
+pub fn blob(store: &Store, content: &[u8]) -> PathBuf {
+    store.layout().blob(Digest::of(content))
+}
+
+pub fn is_hit(store: &Store, key: Digest) -> bool {
+    matches!(store.lookup(key).unwrap(), Lookup::Hit(_))
+}
+
+/// The one fault that a lookup finds.
+pub fn fault(store: &Store, key: Digest) -> Fault {
+    match store.lookup(key).unwrap() {
+        Lookup::Damaged(damage) if damage.len() == 1 => damage[0].fault.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            paths.extend(walk(&path));
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+/// Flips one bit of a file's first byte; its length stays.
+pub fn flip(path: &Path) {
+    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    let first = fs::read(path).unwrap()[0] ^ 1;
+    OpenOptions::new().write(true).open(path).unwrap().write_all(&[first]).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o444)).unwrap();
+}

@@ -1,0 +1,62 @@
+//! What is kept by the names of runs and stages.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use pipeline::store::{LastBuild, StoreError};
+use serde_json::json;
+
+use crate::fixture::{build, key, with_a_build};
+
+#[test]
+fn a_stage_s_last_build_is_remembered_by_run_and_name() {
+    let (_folder, store, tree) = with_a_build();
+    let build = LastBuild {
+        key: key("a"),
+        key_record: json!([{ "path": "kind", "value": "\"test\"" }]),
+        outputs: BTreeMap::from([("out".to_owned(), tree)]),
+    };
+    assert_eq!(store.last_build("run", "train").unwrap(), None);
+    store.remember("run", "train", &build).unwrap();
+    assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
+    assert_eq!(store.last_build("run", "other").unwrap(), None);
+    let changed = LastBuild { key: key("b"), ..build };
+    store.remember("run", "train", &changed).unwrap();
+    assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
+}
+
+#[test]
+fn outputs_are_published_by_name() {
+    let (folder, store, tree) = with_a_build();
+    let publish = |tree| store.publish("run", "train", &BTreeMap::from([("out".to_owned(), tree)])).unwrap();
+    let place = publish(tree);
+    assert_eq!(fs::read(place.join("out/rows/1")).unwrap(), b"content");
+    assert!(fs::read_link(place.join("out/rows/1")).unwrap().starts_with("../../../../../blobs"));
+    assert!(fs::read_to_string(place.join(".out.tree")).unwrap().starts_with("pipeline tree 1\n"));
+    let other = build(&store, key("b"), &[("model.bin", b"weights")]);
+    publish(other);
+    assert_eq!(fs::read(place.join("out/model.bin")).unwrap(), b"weights");
+    assert!(!place.join("out/rows").exists());
+    publish(other);
+    let both = BTreeMap::from([("out".to_owned(), other), ("more".to_owned(), tree)]);
+    store.publish("run", "train", &both).unwrap();
+    assert!(place.join("more/rows/1").exists());
+    publish(other);
+    assert!(!place.join("more").exists());
+    // Links are relative: a moved store keeps its names.
+    let moved = folder.path().join("moved");
+    fs::rename(folder.path().join("cache"), &moved).unwrap();
+    assert_eq!(fs::read(moved.join("runs/run/train/out/model.bin")).unwrap(), b"weights");
+}
+
+#[test]
+fn names_that_could_leave_the_run_s_folder_are_refused() {
+    let (_folder, store, tree) = with_a_build();
+    let outputs = BTreeMap::from([("out".to_owned(), tree)]);
+    for name in ["", ".", "..", "../up", "a/b", ".hidden", "a b", "a\n", &"x".repeat(200)] {
+        assert!(matches!(store.publish(name, "stage", &outputs), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(store.publish("run", name, &outputs), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(store.last_build("run", name), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(store.events_path(name), Err(StoreError::Name(_))), "{name:?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Files outside the store.
+
+use std::fs::{self, File, FileTimes};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use contract::Digest;
+use pipeline::store::{Store, StoreError};
+
+use crate::fixture::with_a_build;
+
+/// A file that was last touched long before this test ran.
+fn settled_file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("rustfmt.toml")
+}
+
+#[test]
+fn an_unchanged_source_is_read_once() {
+    let (folder, store, _) = with_a_build();
+    let paths = [settled_file()];
+    let read = |store: &Store| {
+        let mut bytes = 0;
+        let snapshot = store
+            .sources(&paths, |piece| {
+                bytes += piece;
+                true
+            })
+            .unwrap();
+        assert_eq!(snapshot.digests(), [Digest::of_file(&paths[0]).unwrap()]);
+        assert_eq!(snapshot.changed().unwrap(), Vec::<PathBuf>::new());
+        bytes
+    };
+    let size = fs::metadata(&paths[0]).unwrap().len();
+    assert_eq!((read(&store), read(&store)), (size, 0));
+    let other = Store::open(&folder.path().join("cache")).unwrap();
+    assert_eq!(read(&other), 0);
+    fs::write(store.layout().root().join("stat/sources"), "garbage").unwrap();
+    assert_eq!(read(&Store::open(&folder.path().join("cache")).unwrap()), size);
+}
+
+#[test]
+fn a_source_written_just_now_is_not_trusted_to_its_times() {
+    let (folder, store, _) = with_a_build();
+    let path = folder.path().join("source");
+    let digest = |content: &str| {
+        fs::write(&path, content).unwrap();
+        File::open(&path).unwrap().set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
+        store.digest_of(&path).unwrap().digest
+    };
+    for content in ["aaaa", "bbbb", "cccc"] {
+        assert_eq!(digest(content), Digest::of(content.as_bytes()));
+    }
+}
+
+#[test]
+fn a_source_changed_while_a_stage_runs_is_named() {
+    let (folder, store, _) = with_a_build();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["same", "rewritten", "edited", "longer", "gone"] {
+        fs::write(path(name), name).unwrap();
+    }
+    let paths: Vec<_> = ["same", "rewritten", "edited", "longer", "gone"].map(path).to_vec();
+    let snapshot = store.sources(&paths, |_| true).unwrap();
+    assert!(snapshot.digests().is_sorted());
+    assert_eq!(snapshot.files().len(), 5);
+    fs::write(path("rewritten"), "rewritten").unwrap();
+    fs::write(path("edited"), "EDITED").unwrap();
+    fs::write(path("longer"), "longer than before").unwrap();
+    fs::remove_file(path("gone")).unwrap();
+    let mut changed = snapshot.changed().unwrap();
+    changed.sort();
+    assert_eq!(changed, ["edited", "gone", "longer"].map(path));
+}
+
+#[test]
+fn a_source_that_is_no_file_is_refused() {
+    let (folder, store, _) = with_a_build();
+    assert!(matches!(store.digest_of(folder.path()), Err(StoreError::NotAFile(_))));
+    let error = store.digest_of(&folder.path().join("absent")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read ") && error.contains("absent"), "{error}");
+    assert!(matches!(store.sources(&[settled_file()], |_| false), Err(StoreError::Interrupted)));
+}
