@@ -22,6 +22,7 @@
 //! | standard input | empty |
 //! | standard output and error | the file `log` in the stage's scratch folder; its last lines are in the error message |
 //! | process group | its own; what the program left running in it is killed when the program exits |
+//! | the pipeline's death | on Linux the program is killed with it, by kill -9 too |
 //!
 //! `{input:…}` and `{output:…}` are relative paths, so that the arguments are the same on every machine.
 //!
@@ -40,7 +41,8 @@
 //! The program is trusted code with the rights of the user; this is no sandbox. It can read any file, and where it runs
 //! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
 //! same for the same key only if the program is deterministic. Executable bits are not kept. Where the pipeline itself
-//! is killed with -9, the program goes on, but in a folder that the next run has removed.
+//! is killed with -9, what the program started (and on systems other than Linux the program too) goes on, but in a
+//! folder that the next run has removed.
 //!
 //! | module | noun |
 //! |---|---|

@@ -3,6 +3,11 @@
 //! The group ends with the program: whatever it left running is killed when it exits, so that nothing writes to the
 //! outputs while they are taken. To stop it, the group is sent SIGTERM and, after [`GRACE`], SIGKILL. The program is
 //! reaped only after the group was killed: until then its id is its own and the signal reaches nobody else.
+//!
+//! On Linux the program ends with the pipeline too, however that ends: the kernel sends it SIGKILL (its parent-death
+//! signal) when the thread that started it is gone. [`run`] starts the program and waits for it on one thread, so that
+//! this happens while it is waited for only where the whole process dies. The signal is the program's alone: what the
+//! program started is not sent it, and a program with set-user-ID or file capabilities loses it.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -67,8 +72,24 @@ struct Group {
     reaped: bool,
 }
 
+/// Has the program killed when the calling thread ends, the death of the whole process `parent` among the causes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn die_with(command: &mut Command, parent: Pid) {
+    let bind = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // A parent that died before that call sends nothing any more, and the child has another parent by now.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
+    };
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure owns a plain number, makes two
+    // system calls (prctl and getppid), and its errors are numbers of the system in an `io::Error`: it allocates
+    // nothing, takes no lock and reads no memory that another thread may have left half written.
+    unsafe { command.pre_exec(bind) };
+}
+
 impl Group {
     fn start(command: &mut Command) -> io::Result<Self> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        die_with(command, Pid::this());
         Ok(Self { leader: command.process_group(0).spawn()?, reaped: false })
     }
 
@@ -128,5 +149,22 @@ impl Drop for Group {
         {
             tracing::warn!(%error, "a program was not reaped");
         }
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_whose_parent_is_gone_already_does_not_start() {
+        let mut command = Command::new("true");
+        // What the child sees where its parent died before it asked for the signal: its parent is another process.
+        die_with(&mut command, Pid::parent());
+        let error = command.spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::ESRCH as i32));
+        let mut command = Command::new("true");
+        die_with(&mut command, Pid::this());
+        assert!(command.spawn().unwrap().wait().unwrap().success());
     }
 }
