@@ -176,6 +176,18 @@ fn documents_that_fill_no_sequence_are_a_warning() {
 }
 
 #[test]
+fn a_row_without_an_id_is_an_error_that_names_the_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path(), &corpus::invented(20), &["a"]);
+    let table = corpus::without_an_id(folder.path(), &harness.inputs["train"]);
+    harness.connect("train", &table).connect("documents", &table);
+    let part = table.files[0].path.as_str().strip_prefix("rows/").unwrap().strip_suffix(".parquet").unwrap().to_owned();
+    let expected = format!("part '{part}' of the table holds rows (1 at least) without 'id'");
+    assert_eq!(harness.run::<Pack>(json!({})).unwrap_err().to_string(), expected);
+    assert_eq!(harness.run::<Tokenizer>(json!({})).unwrap_err().to_string(), expected);
+}
+
+#[test]
 fn an_empty_table_packs_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = harness(folder.path(), &corpus::invented(20), &["a"]);

@@ -166,6 +166,26 @@ fn too_little_text_for_the_vocabulary_is_a_warning() {
 }
 
 #[test]
+fn a_vocabulary_that_is_not_filled_is_a_warning_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::new(folder.path());
+    harness.connect("documents", &corpus::table(&folder.path().join("table"), &corpus::invented(30), &["a"]));
+    for (settings, reason) in [
+        (
+            json!({ "vocabulary": 2000, "word_bytes": 1 }),
+            ": word_bytes = 1 leaves 0 of their 138 distinct words to learn from",
+        ),
+        (json!({ "vocabulary": 2000, "min_frequency": 50 }), ": no more pairs occur min_frequency = 50 times"),
+        (json!({ "vocabulary": 2000 }), ": they have no more pairs to merge"),
+    ] {
+        train(&mut harness, settings).unwrap();
+        let notes = harness.progress.drain();
+        let warned = |note: &contract::Note| matches!(note, contract::Note::Warning { text } if text.contains(reason));
+        assert!(notes.iter().any(warned), "{notes:?}");
+    }
+}
+
+#[test]
 fn settings_written_at_their_defaults_are_not_in_the_key() {
     let settings = json!({ "vocabulary": 32_768, "documents": 200_000, "special_tokens": ["<|endoftext|>"] });
     let stage = contract::Kind::of::<Tokenizer>().parse(settings.as_object().unwrap()).unwrap();

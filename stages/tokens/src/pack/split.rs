@@ -102,11 +102,10 @@ impl Packer<'_> {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(part_file(scratch, number))?);
         let (mut row, mut bytes, mut ids) = (0, Vec::new(), Vec::new());
         for batch in documents::texts(part)? {
-            let (batch, texts) = batch?;
-            let mut records = Vec::with_capacity(texts.iter().len());
-            for (id, text) in batch.iter().zip(&texts) {
+            let texts = batch?;
+            let mut records = Vec::with_capacity(texts.len());
+            for (id, text) in texts.iter() {
                 self.context.cancel.check()?;
-                let (Some(id), Some(text)) = (id, text) else { continue };
                 let digest: Digest = id.parse().map_err(|error| StageError::new(format!("{error}")))?;
                 let start = ledger.tokens;
                 let is_checked =

@@ -171,9 +171,10 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
     if learned.uses.len() < settings.vocabulary as usize {
         context.progress.warn(format!(
-            "the documents give {} ids, fewer than the {} asked for: they have no more pairs to merge",
+            "the documents give {} ids, fewer than the vocabulary of {} asked for: {}",
             learned.uses.len(),
-            settings.vocabulary
+            settings.vocabulary,
+            why_no_more(settings, &counted)
         ));
     }
 
@@ -188,6 +189,21 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     fs::remove_dir_all(&sample)?;
     context.progress.info(format!("{} ids learned from {} documents", learned.uses.len(), tally.documents));
     Ok(())
+}
+
+/// Why learning ended before the vocabulary was full.
+fn why_no_more(settings: &Settings, counted: &CountedWords) -> String {
+    let (kept, distinct) = (counted.len() as u64, counted.distinct);
+    if kept < distinct {
+        let limit = settings.word_bytes;
+        format!(
+            "word_bytes = {limit} leaves {kept} of their {distinct} distinct words to learn from, which have no more pairs"
+        )
+    } else if settings.min_frequency > 1 {
+        format!("no more pairs occur min_frequency = {} times", settings.min_frequency)
+    } else {
+        "they have no more pairs to merge".to_owned()
+    }
 }
 
 /// Counts the words of the first selection, and puts the texts of the second into `sample`, a file a part.
@@ -207,10 +223,9 @@ fn count(
         let (mut counter, mut tally) = (Counter::default(), Tally::default());
         let mut kept: Option<BufWriter<File>> = None;
         for batch in documents::texts(part)? {
-            let (ids, texts) = batch?;
-            for (id, text) in ids.iter().zip(&texts) {
+            let texts = batch?;
+            for (id, text) in texts.iter() {
                 context.cancel.check()?;
-                let (Some(id), Some(text)) = (id, text) else { continue };
                 if !selections[0].takes(id) {
                     continue;
                 }
@@ -229,7 +244,7 @@ fn count(
                     file.write_all(text.as_bytes())?;
                 }
             }
-            context.progress.add(ids.iter().len() as u64);
+            context.progress.add(texts.len() as u64);
         }
         absorb(&mut counter)?;
         if let Some(mut file) = kept {

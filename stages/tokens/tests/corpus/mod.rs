@@ -4,8 +4,12 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use contract::{Digest, InputFile, InputTree, Outputs};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use flate2::read::MultiGzDecoder;
 use tables::{Document, ShardWriter};
 
@@ -71,6 +75,30 @@ pub fn table(folder: &Path, texts: &[String], shards: &[&str]) -> InputTree {
     let mut files: Vec<_> = files.into_iter().map(file).collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     InputTree { digest: tree.digest(), files }
+}
+
+/// The table as another program may write it: the second row of the first part has no id.
+pub fn without_an_id(folder: &Path, table: &InputTree) -> InputTree {
+    let mut tree = table.clone();
+    let file = tree.files.iter_mut().find(|file| file.path.as_str().starts_with("rows/")).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.location).unwrap()).unwrap();
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    let ids = batch.column_by_name("id").unwrap().as_string::<i32>();
+    let ids: StringArray = ids.iter().enumerate().map(|(row, id)| id.filter(|_| row != 1)).collect();
+    let columns =
+        batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| match field.name().as_str() {
+            "id" => ("id", Arc::new(ids.clone()) as ArrayRef, true),
+            name => (name, column.clone(), field.is_nullable()),
+        });
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    file.location = folder.join("without-an-id");
+    fs::write(&file.location, &bytes).unwrap();
+    (file.digest, file.size) = (Digest::of(&bytes), bytes.len() as u64);
+    tree
 }
 
 /// A tree of one file.
