@@ -22,21 +22,21 @@ pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Resul
     let bad = |line, reason: String| BadRow { line, kind: "parquet", reason, excerpt: String::new() };
     let builder = match ParquetRecordBatchReaderBuilder::try_new(file) {
         Ok(builder) => builder,
-        Err(error) => return shard.reject(bad(1, format!("the Parquet file cannot be read: {error}"))),
+        Err(error) => return shard.reject_rest(bad(1, format!("the Parquet file cannot be read: {error}"))),
     };
     let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     for column in COLUMNS {
         match names.iter().filter(|name| *name == column).count() {
-            0 => return shard.reject(bad(1, format!("column '{column}' is missing"))),
+            0 => return shard.reject_rest(bad(1, format!("column '{column}' is missing"))),
             1 => {}
-            _ => return shard.reject(bad(1, format!("column '{column}' is there twice"))),
+            _ => return shard.reject_rest(bad(1, format!("column '{column}' is there twice"))),
         }
     }
     let extra_columns = (names.len() - COLUMNS.len()) as u64;
     let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
     let reader = match builder.with_projection(mask).with_batch_size(BATCH).build() {
         Ok(reader) => reader,
-        Err(error) => return shard.reject(bad(1, format!("the Parquet file cannot be read: {error}"))),
+        Err(error) => return shard.reject_rest(bad(1, format!("the Parquet file cannot be read: {error}"))),
     };
     let mut line = 0;
     for batch in reader {
@@ -44,12 +44,12 @@ pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Resul
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
-                return shard.reject(bad(line + 1, format!("the Parquet file is corrupt from here: {error}")));
+                return shard.reject_rest(bad(line + 1, format!("the Parquet file is corrupt from here: {error}")));
             }
         };
         let columns = match Columns::of(&batch) {
             Ok(columns) => columns,
-            Err(reason) => return shard.reject(bad(line + 1, reason)),
+            Err(reason) => return shard.reject_rest(bad(line + 1, reason)),
         };
         for index in 0..batch.num_rows() {
             line += 1;

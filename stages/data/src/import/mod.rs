@@ -13,7 +13,7 @@
 //! mark at the start of a shard, `\r` at the end of a line, and blank lines (counted) are tolerated; nothing else is: a
 //! row with bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, or a line longer
 //! than `max_line` is a bad row. A gzip or Parquet file that breaks off or is corrupt is one bad row: the rows before it
-//! are kept, and nothing after it is read. Without `max_bad_rows` the first bad row ends the stage with file, line and
+//! are kept, nothing after it is read, and a warning names the file and says how many rows were kept. Without `max_bad_rows` the first bad row ends the stage with file, line and
 //! reason; with it, bad rows go to the output `rejected`.
 //!
 //! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
@@ -114,7 +114,7 @@ impl Stage for Import {
             problems.push(Problem::new("min_size", message));
         }
         if !(1..=i32::MAX as u64 / 2).contains(&spec.max_line) {
-            problems.push(Problem::new("max_line", "is not between 1 byte and 1 GiB"));
+            problems.push(Problem::new("max_line", format!("{} is not between 1 byte and 1 GiB", spec.max_line)));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
             problems

@@ -96,11 +96,11 @@ impl<'a> Shard<'a> {
                 Ok(Some(line)) => line,
                 Err(error) if gzip && error.kind() == ErrorKind::UnexpectedEof => {
                     let reason = "the gzip file breaks off here (truncated, or a few other bytes follow it)".to_owned();
-                    return self.reject(bad("gzip", reason, b""));
+                    return self.reject_rest(bad("gzip", reason, b""));
                 }
                 Err(error) if gzip && matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
                     let reason = format!("the gzip file is corrupt from here, or other bytes follow it ({error})");
-                    return self.reject(bad("gzip", reason, b""));
+                    return self.reject_rest(bad("gzip", reason, b""));
                 }
                 Err(error) => return Err(StageError::io("read", &error).at(&self.source.name, number)),
             };
@@ -136,6 +136,21 @@ impl<'a> Shard<'a> {
             limit => format!("it is one more than max_bad_rows = {limit}"),
         };
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
+    }
+
+    /// Counts all that is left of a file that can be read no further as one bad row, and says what is lost.
+    pub(super) fn reject_rest(&mut self, row: BadRow) -> Result<()> {
+        let (name, kept) = (self.source.name.display(), self.outcome.attrition.kept);
+        let warning = match self.outcome.attrition.rows + self.outcome.rejected_rows() {
+            0 => format!("{name}:{}: {}: the whole file is lost", row.line, row.reason),
+            read => format!(
+                "{name}:{}: {}: of the {read} rows before it {kept} are kept, the rest of the file is lost",
+                row.line, row.reason
+            ),
+        };
+        self.reject(row)?;
+        self.context.progress.warn(warning);
+        Ok(())
     }
 
     /// Applies the query's WHERE to a row.

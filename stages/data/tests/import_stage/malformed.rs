@@ -1,0 +1,194 @@
+//! Hostile rows and files.
+
+use std::fs;
+use std::io::Write;
+
+use contract::Note;
+use serde_json::json;
+
+use crate::bench::{message, three};
+use crate::support::{Bench, column, doc, documents, gzip, line, lines, report};
+
+/// What is wrong, the shard's bytes, the line of the failure, words of the message, rows kept before and after.
+fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
+    let good = line(&three()[0]);
+    let with = |bad: &[u8]| [good.as_bytes(), bad, b"\n", good.as_bytes()].concat();
+    let whole = gzip(lines(&three()).repeat(50).as_bytes());
+    vec![
+        ("no JSON", with(b"nonsense"), 2, "not a row", 2),
+        ("an array", with(b"[1, 2]"), 2, "not a row", 2),
+        ("two objects", with(b"{} {}"), 2, "not a row", 2),
+        ("an object cut off", with(&good.as_bytes()[..30]), 2, "not a row", 2),
+        ("a raw control character", with(good.replace('<', "\u{1}").trim_end().as_bytes()), 2, "not a row", 2),
+        ("bad UTF-8", with(b"{\"path\": \"\xff\"}"), 2, "no UTF-8 at byte 10", 2),
+        ("half a pair", with(good.replace('<', "\\ud83d").trim_end().as_bytes()), 2, "not a row", 2),
+        ("the other half", with(good.replace('<', "\\ude00").trim_end().as_bytes()), 2, "not a row", 2),
+        (
+            "a missing column",
+            with(good.replace("\"size\"", "\"sise\"").trim_end().as_bytes()),
+            2,
+            "column 'size' is missing",
+            2,
+        ),
+        (
+            "no license column",
+            with(good.replace("\"license\"", "\"licence\"").trim_end().as_bytes()),
+            2,
+            "column 'license' is missing",
+            2,
+        ),
+        ("a null", with(good.replace("\"x.py\"", "null").trim_end().as_bytes()), 2, "column 'path' is null", 2),
+        ("a wrong type", with(good.replace("\"x.py\"", "3").trim_end().as_bytes()), 2, "not a row", 2),
+        (
+            "a wrong number",
+            with(good.replace("\"copies\":\"1\"", "\"copies\":\"one\"").trim_end().as_bytes()),
+            2,
+            "'one' is no INT64",
+            2,
+        ),
+        (
+            "a fraction",
+            with(good.replace("\"copies\":\"1\"", "\"copies\":1.5").trim_end().as_bytes()),
+            2,
+            "not a row",
+            2,
+        ),
+        (
+            "a column twice",
+            with(good.replace("{\"", "{\"path\":\"p\",\"").trim_end().as_bytes()),
+            2,
+            "column 'path' is there twice",
+            2,
+        ),
+        ("a truncated gzip", gzip(good.repeat(3).as_bytes())[..60].to_vec(), 1, "truncated", 0),
+        (
+            "a gzip without its end",
+            gzip(good.as_bytes()).split_last_chunk::<4>().unwrap().0.to_vec(),
+            2,
+            "truncated",
+            1,
+        ),
+        ("bytes after a gzip", [gzip(good.as_bytes()), b"garbage that is no gzip".to_vec()].concat(), 2, "corrupt", 1),
+        (
+            "a flipped bit",
+            {
+                let mut bytes = whole;
+                let at = bytes.len() - 6;
+                bytes[at] ^= 1;
+                bytes
+            },
+            151,
+            "corrupt",
+            150,
+        ),
+        ("a Parquet name only", b"PAR1 is not enough".to_vec(), 1, "Parquet", 0),
+    ]
+}
+
+#[test]
+fn a_malformed_row_fails_with_file_line_and_reason() {
+    for (what, bytes, at, reason, _) in malformed() {
+        let mut bench = Bench::new();
+        let path = bench.shard("shard", &bytes);
+        let message = message(bench.import(json!({})));
+        assert!(message.starts_with(&format!("{}:{at}: ", path.display())), "{what}: {message}");
+        assert!(message.contains(reason) && message.contains("max_bad_rows"), "{what}: {message}");
+    }
+}
+
+#[test]
+fn with_max_bad_rows_malformed_rows_are_rejected_and_the_others_kept() {
+    for (what, bytes, at, reason, kept) in malformed() {
+        let mut bench = Bench::new();
+        bench.shard("shard", &bytes);
+        let trees = bench.import(json!({"max_bad_rows": 1})).unwrap();
+        assert_eq!(documents(&trees["documents"]).len(), kept, "{what}");
+        let reasons = column(&trees["rejected"], "reason");
+        assert!(matches!(reasons.as_slice(), [Some(found)] if found.contains(reason)), "{what}: {reasons:?}");
+        let report = report(&trees);
+        assert_eq!(report["rows"], json!(kept + 1), "{what}");
+        let rejected: u64 = report["rejected"].as_object().unwrap().values().filter_map(|count| count.as_u64()).sum();
+        assert_eq!(rejected, 1, "{what} at {at}");
+    }
+}
+
+#[test]
+fn more_bad_rows_than_allowed_fail_in_one_shard_or_over_several() {
+    let mut bench = Bench::new();
+    bench.shard("a", b"bad\nbad\n");
+    assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("one more than max_bad_rows = 1"));
+    let mut bench = Bench::new();
+    bench.shard("a", b"bad\n");
+    bench.shard("b", b"worse\n");
+    assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("2 malformed rows in all"));
+    assert!(bench.import(json!({"max_bad_rows": 2})).is_ok());
+}
+
+#[test]
+fn a_line_of_100_mb_is_skipped_without_being_held() {
+    let mut bench = Bench::new();
+    let path = bench.folder.path().join("export/huge");
+    let mut file = std::io::BufWriter::new(fs::File::create(path).unwrap());
+    file.write_all(line(&three()[0]).as_bytes()).unwrap();
+    file.write_all(b"{\"content\": \"").unwrap();
+    let chunk = vec![b'x'; 1 << 20];
+    (0..100).for_each(|_| file.write_all(&chunk).unwrap());
+    file.write_all(b"\"}\n").unwrap();
+    file.write_all(line(&three()[1]).as_bytes()).unwrap();
+    file.into_inner().unwrap().sync_all().unwrap();
+    let trees = bench.import(json!({"max_bad_rows": 1, "max_line": 1 << 20})).unwrap();
+    assert_eq!(documents(&trees["documents"]), three()[..2]);
+    assert_eq!(report(&trees)["rejected"], json!({"long line": 1}));
+    assert!(column(&trees["rejected"], "reason")[0].as_ref().unwrap().contains("104857616 bytes"));
+    // The same line within a larger limit is read, and is no row for want of columns.
+    let message = message(bench.import(json!({"max_line": 200 << 20})));
+    assert!(message.contains("column 'repo_name' is missing"), "{message}");
+}
+
+#[test]
+fn a_row_with_deeply_nested_values_is_malformed_and_overflows_no_stack() {
+    for (depth, fits) in [(100, true), (1_000, false), (2_000_000, false)] {
+        let mut bench = Bench::new();
+        let good = line(&doc("a/a", "a.py", "mit", "x = [[[[{{{{\n"));
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let with_extra = good.trim_end().replacen('{', &format!("{{\"extra\":{nested},"), 1);
+        bench.shard("shard.json", format!("{}\n{with_extra}\n", good.trim_end()).as_bytes());
+        let result = bench.import(json!({ "max_line": 1 << 24 }));
+        assert_eq!(result.is_ok(), fits, "{depth}");
+        if let Err(error) = result {
+            assert!(error.to_string().contains("nested") && error.to_string().contains(":2:"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_breaks_off_is_a_warning_with_its_name_and_the_rows_that_are_kept() {
+    let rows: String =
+        (0..2000).map(|n| line(&doc("a/b", &format!("{n}.py"), "mit", &format!("x = {}", n * n)))).collect();
+    let whole = gzip(rows.as_bytes());
+    let mut bench = Bench::new();
+    let cut = bench.shard("cut.json.gz", &whole[..whole.len() / 2]);
+    bench.shard("sound.json.gz", &gzip(line(&three()[0]).as_bytes()));
+    let named_only = bench.shard("named-only", b"PAR1 is not enough");
+    let trees = bench.import(json!({ "max_bad_rows": 2 })).unwrap();
+
+    let report = report(&trees);
+    let kept = documents(&trees["documents"]).len() - 1;
+    assert!((100..1900).contains(&kept), "{kept}");
+    assert_eq!((&report["kept"], &report["rows"]), (&json!(kept + 1), &json!(kept + 3)));
+    assert_eq!(report["rejected"], json!({ "gzip": 1, "parquet": 1 }));
+    let digest = contract::Digest::of(&whole[..whole.len() / 2]).to_string();
+    assert_eq!(report["shards"][&digest]["rejected"], json!(1));
+    let (kinds, shards) = (column(&trees["rejected"], "kind"), column(&trees["rejected"], "shard"));
+    let at = kinds.iter().position(|kind| kind.as_deref() == Some("gzip")).unwrap();
+    assert_eq!((kinds.len(), shards[at].as_deref()), (2, Some(digest.as_str())));
+
+    let text = |note| if let Note::Warning { text } = note { Some(text) } else { None };
+    let warnings: Vec<String> = bench.harness.progress.drain().into_iter().filter_map(text).collect();
+    let beginning = format!("{}:{}: the gzip file breaks off here", cut.display(), kept + 1);
+    let end = format!(": of the {kept} rows before it {kept} are kept, the rest of the file is lost");
+    assert!(warnings.iter().any(|text| text.starts_with(&beginning) && text.ends_with(&end)), "{warnings:#?}");
+    let beginning = format!("{}:1: the Parquet file cannot be read", named_only.display());
+    let lost = |text: &String| text.starts_with(&beginning) && text.ends_with(": the whole file is lost");
+    assert!(warnings.iter().any(lost), "{warnings:#?}");
+}

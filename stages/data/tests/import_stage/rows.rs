@@ -1,0 +1,127 @@
+//! Well-formed rows, and what the query's WHERE drops of them.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::bench::three;
+use crate::support::{Bench, column, doc, documents, gzip, line, lines, report};
+
+#[test]
+fn rows_come_out_as_they_went_in() {
+    for bytes in [lines(&three()).into_bytes(), gzip(lines(&three()).as_bytes())] {
+        let mut bench = Bench::new();
+        bench.shard("s", &bytes);
+        let trees = bench.import(json!({})).unwrap();
+        assert_eq!(documents(&trees["documents"]), three());
+        let report = report(&trees);
+        assert_eq!((&report["rows"], &report["kept"]), (&json!(3), &json!(3)));
+    }
+}
+
+#[test]
+fn a_gzip_of_several_members_is_read_to_its_end() {
+    let mut bench = Bench::new();
+    let bytes: Vec<u8> = three().iter().flat_map(|doc| gzip(line(doc).as_bytes())).collect();
+    bench.shard("s", &bytes);
+    assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three());
+}
+
+#[test]
+fn bigquery_escapes_and_numbers_in_both_spellings_are_read() {
+    let mut bench = Bench::new();
+    let rows = concat!(
+        r#"{"repo_name":"a/b","path":"x.py","copies":"7","size":"11","content":"\u003c\u003d\u0027\u2028\ud83d\ude00","license":null}"#,
+        "\n",
+        r#"{"license":"mit","content":"","size":0,"copies":2,"path":"y.py","repo_name":"a/b"}"#,
+        "\n",
+    );
+    bench.shard("s", rows.as_bytes());
+    let trees = bench.import(json!({})).unwrap();
+    let docs = documents(&trees["documents"]);
+    assert_eq!(docs[0].content, "<='\u{2028}\u{1f600}");
+    assert_eq!(docs[0].license, None);
+    assert_eq!(docs[1].content, "");
+    assert_eq!(report(&trees)["size_mismatches"], json!(1), "the first has 10 bytes");
+}
+
+#[test]
+fn marks_line_ends_and_blank_lines_are_tolerated() {
+    let mut bench = Bench::new();
+    let text = lines(&three()).replace('\n', "\r\n");
+    bench.shard("s", format!("\u{feff}{text}\r\n\n  ").as_bytes());
+    let trees = bench.import(json!({})).unwrap();
+    assert_eq!(documents(&trees["documents"]), three());
+    assert_eq!(report(&trees)["blank_lines"], json!(3));
+}
+
+#[test]
+fn the_where_rules_drop_and_count() {
+    let mut bench = Bench::new();
+    let docs = [
+        doc("a/b", "x.txt", "mit", "12345"),
+        doc("a/b", "x.py", "mit", "1234"),
+        doc("a/b", "x.py", "mit", "1234567890A"),
+        doc("a/b", "x.py", "mit", "123\x00456"),
+        doc("a/b", "x.py", "mit", "12345"),
+    ];
+    bench.shard("s", lines(&docs).as_bytes());
+    let trees = bench.import(json!({"min_size": 5, "max_size": 10})).unwrap();
+    assert_eq!(documents(&trees["documents"]), docs[4..]);
+    let rules: Vec<_> = column(&trees["dropped"], "rule").into_iter().flatten().collect();
+    assert_eq!(rules, ["suffix", "size", "size", "binary"]);
+    let trees = bench.import(json!({"suffix": "", "max_size": 100, "allow_binary": true})).unwrap();
+    assert_eq!(documents(&trees["documents"]).len(), 5);
+}
+
+#[test]
+fn parquet_is_read_with_any_integer_and_string_types() {
+    use datafusion::arrow::array::{ArrayRef, Int32Array, LargeStringArray, RecordBatch, StringArray};
+    use std::sync::Arc;
+    let text = |values: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+    let batch = RecordBatch::try_from_iter([
+        ("extra", text(["", ""])),
+        ("license", Arc::new(StringArray::from(vec![Some("mit"), None])) as ArrayRef),
+        ("content", Arc::new(LargeStringArray::from(vec!["é", "two"])) as ArrayRef),
+        ("size", text(["2", "3"])),
+        ("copies", Arc::new(Int32Array::from(vec![1, 1])) as ArrayRef),
+        ("path", text(["x.py", "y.py"])),
+        ("repo_name", text(["a/b", "a/b"])),
+    ])
+    .unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let mut bench = Bench::new();
+    bench.shard("any-name", &bytes);
+    let trees = bench.import(json!({})).unwrap();
+    let docs = documents(&trees["documents"]);
+    assert_eq!(docs[0], doc("a/b", "x.py", "mit", "é"));
+    assert_eq!((docs[1].license.clone(), docs[1].content.as_str()), (None, "two"));
+    assert_eq!(report(&trees)["rows_with_extra_columns"], json!(2));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever bytes a shard holds, every line is kept, dropped, rejected or blank.
+    #[test]
+    fn every_line_is_accounted_for(kinds in prop::collection::vec(0u8..6, 0..40)) {
+        let text: String = kinds.iter().enumerate().map(|(index, kind)| match kind {
+            0 => line(&doc("a/b", &format!("{index}.py"), "mit", "x = 1")),
+            1 => line(&doc("a/b", &format!("{index}.rs"), "mit", "x = 1")),
+            2 => line(&doc("a/b", &format!("{index}.py"), "mit", "")),
+            3 => "{\"half\": ".to_owned() + "\n",
+            4 => "\n".to_owned(),
+            _ => line(&doc("a/b", &format!("{index}.py"), "mit", "\0binary")),
+        }).collect();
+        let mut bench = Bench::new();
+        bench.shard("s", text.as_bytes());
+        let trees = bench.import(json!({"min_size": 1, "max_bad_rows": 1000})).unwrap();
+        let count = |wanted: &[u8]| kinds.iter().filter(|kind| wanted.contains(kind)).count();
+        prop_assert_eq!(documents(&trees["documents"]).len(), count(&[0]));
+        prop_assert_eq!(column(&trees["dropped"], "rule").len(), count(&[1, 2, 5]));
+        prop_assert_eq!(column(&trees["rejected"], "reason").len(), count(&[3]));
+        prop_assert_eq!(report(&trees)["blank_lines"].as_u64(), Some(count(&[4]) as u64));
+    }
+}
