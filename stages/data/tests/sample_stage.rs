@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 
-use contract::InputTree;
 use contract::harness::Harness;
+use contract::{InputTree, Kind};
 use data::import::Import;
 use data::license::{KEYS, License};
 use data::quality::QualityStage;
@@ -127,4 +127,33 @@ fn settings_out_of_bounds_are_problems() {
         digests(&harness.run::<Sample>(json!({"repositories": 1, "files_per_repository": 1})).unwrap()).len(),
         1
     );
+}
+
+#[test]
+fn a_setting_out_of_bounds_is_named_with_its_range_and_its_value() {
+    let problems = |settings: Value| -> Vec<String> {
+        let problems = Kind::of::<Sample>().parse(settings.as_object().unwrap()).err().unwrap_or_default();
+        problems.into_iter().map(|problem| format!("{}: {}", problem.setting, problem.message)).collect()
+    };
+    assert_eq!(
+        problems(json!({ "shards": 0, "bad_rows": 1_000_001, "exact_duplicates": 1.5, "near_duplicates": 0.9 })),
+        [
+            "shards: 0 is not between 1 and 10000",
+            "bad_rows: 1000001 is not between 0 and 1000000",
+            "exact_duplicates: 1.5 is not between 0 and 1",
+        ]
+    );
+    assert_eq!(
+        problems(json!({ "repositories": 1_000_000, "files_per_repository": 101 })),
+        ["files_per_repository: must be at most 100000000 together with repositories (their product), not 101000000"]
+    );
+    assert_eq!(
+        problems(json!({ "exact_duplicates": 1.0 })),
+        ["exact_duplicates: must be at most 1 together with near_duplicates, not 1.1"]
+    );
+    assert_eq!(
+        problems(json!({ "exact_duplicates": 0.75, "near_duplicates": 0.5 })),
+        ["near_duplicates: must be at most 1 together with exact_duplicates, not 1.25"]
+    );
+    assert_eq!(problems(json!({ "exact_duplicates": 1.0, "near_duplicates": 0.0, "bad_rows": 1_000_000 })), [""; 0]);
 }

@@ -33,6 +33,9 @@ use serde::{Deserialize, Serialize};
 use self::document::Documents;
 use self::row::{bad_row, line};
 
+/// Files of an export at most.
+const MOST_FILES: u64 = 100_000_000;
+
 /// The stage kind `sample`.
 #[derive(Debug)]
 pub struct Sample;
@@ -89,26 +92,38 @@ impl Stage for Sample {
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
         let counts = [
-            ("repositories", spec.repositories, 1_000_000),
-            ("files_per_repository", spec.files_per_repository, 1_000_000),
-            ("shards", spec.shards, 10_000),
+            ("repositories", spec.repositories, 1, 1_000_000),
+            ("files_per_repository", spec.files_per_repository, 1, 1_000_000),
+            ("shards", spec.shards, 1, 10_000),
+            ("bad_rows", spec.bad_rows, 0, 1_000_000),
         ];
-        for (setting, count, most) in counts {
-            if count == 0 || count > most {
-                problems.push(Problem::new(setting, format!("{count} is not between 1 and {most}")));
+        for (setting, count, least, most) in counts {
+            if !(least..=most).contains(&count) {
+                problems.push(Problem::new(setting, format!("{count} is not between {least} and {most}")));
             }
         }
-        if u64::from(spec.repositories) * u64::from(spec.files_per_repository) > 100_000_000 {
-            problems.push(Problem::new("files_per_repository", "makes more than 100,000,000 files in all"));
+        let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
+        if files > MOST_FILES {
+            let message =
+                format!("must be at most {MOST_FILES} together with repositories (their product), not {files}");
+            problems.push(Problem::new("files_per_repository", message));
         }
-        for (setting, part) in [("exact_duplicates", spec.exact_duplicates), ("near_duplicates", spec.near_duplicates)]
-        {
+        let Spec { exact_duplicates: exact, near_duplicates: near, .. } = *spec;
+        let mut in_range = true;
+        for (setting, part) in [("exact_duplicates", exact), ("near_duplicates", near)] {
             if !(0.0..=1.0).contains(&part) {
+                in_range = false;
                 problems.push(Problem::new(setting, format!("{part} is not between 0 and 1")));
             }
         }
-        if spec.exact_duplicates + spec.near_duplicates > 1.0 {
-            problems.push(Problem::new("near_duplicates", "is more than exact_duplicates leave"));
+        if in_range && exact + near > 1.0 {
+            // The one that is not at its default is the one to look at.
+            let (setting, other) = match near == Spec::default().near_duplicates {
+                true => ("exact_duplicates", "near_duplicates"),
+                false => ("near_duplicates", "exact_duplicates"),
+            };
+            let message = format!("must be at most 1 together with {other}, not {}", exact + near);
+            problems.push(Problem::new(setting, message).hint("no file is an exact and a near copy"));
         }
         problems
     }
