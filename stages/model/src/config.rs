@@ -8,6 +8,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The vocabulary for which memory is estimated before a tokenizer is there.
+pub const USUAL_VOCABULARY: usize = 32_768;
+/// The sequence length for which memory is estimated before the tokens are there.
+pub const USUAL_SEQUENCE: usize = 1024;
+
 /// The sizes of a GPT-2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpt2Config {

@@ -310,7 +310,10 @@ fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()
     }
     let Some(valid) = valid else { return Ok(()) };
     if valid.sequences() == 0 {
-        return Err(StageError::new("the validation tokens hold no sequence").hint(hint));
+        return Err(StageError::new("the validation tokens hold no sequence").hint(
+            "leave the input 'valid' out to train without validation, raise the fraction of the split stage, or lower \
+             sequence_length in the pack stage",
+        ));
     }
     let (one, other) = ((train.vocabulary(), train.end_of_text()), (valid.vocabulary(), valid.end_of_text()));
     if one != other || valid.sequence_length() < 2 || valid.sequence_length() > train.sequence_length() {

@@ -1,11 +1,13 @@
 //! The settings of the stage kind `train`.
 
+use std::fmt::Display;
+
 use contract::{Problem, Result, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokens::packed::PackedTokens;
 
-use crate::config::{Gpt2Config, Preset};
+use crate::config::{Gpt2Config, Preset, USUAL_SEQUENCE, USUAL_VOCABULARY};
 use crate::train::adamw::AdamWSettings;
 use crate::train::schedule::Schedule;
 
@@ -107,10 +109,6 @@ fn checkpoint_every() -> u64 {
     500
 }
 
-/// The vocabulary and the sequence length for which memory is estimated before the tokens are there.
-const USUAL_VOCABULARY: usize = 32_768;
-const USUAL_SEQUENCE: usize = 1024;
-
 impl TrainSpec {
     /// AdamW's settings.
     pub fn optimizer(&self) -> AdamWSettings {
@@ -208,28 +206,44 @@ impl TrainSpec {
 pub fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
-    let mut expect = |holds: bool, setting: &str, expected: &str| {
+    let mut expect = |holds: bool, setting: &str, expected: &str, found: &dyn Display| {
         if !holds {
-            problems.push(Problem::new(setting, format!("must be {expected}")));
+            problems.push(Problem::new(setting, format!("must be {expected}, not {found}")));
         }
     };
-    let finite = |value: f64, least: f64| value.is_finite() && value >= least;
-    expect((1..=1 << 20).contains(&spec.batch), "batch", "between 1 and 1048576");
-    expect((1..=1 << 20).contains(&spec.accumulation), "accumulation", "between 1 and 1048576");
-    expect((1..=1 << 32).contains(&spec.steps), "steps", "at least 1");
-    expect(finite(spec.learning_rate, 0.0) && spec.learning_rate > 0.0, "learning_rate", "greater than 0");
-    expect(spec.warmup <= spec.steps, "warmup", "at most steps");
-    let floor = finite(spec.min_learning_rate, 0.0) && spec.min_learning_rate <= spec.learning_rate;
-    expect(floor, "min_learning_rate", "between 0 and learning_rate");
-    expect(finite(spec.weight_decay, 0.0), "weight_decay", "at least 0");
-    expect((0.0..1.0).contains(&spec.beta1), "beta1", "at least 0 and less than 1");
-    expect((0.0..1.0).contains(&spec.beta2), "beta2", "at least 0 and less than 1");
-    expect(finite(spec.epsilon, 0.0), "epsilon", "at least 0");
-    expect(finite(spec.clip, 0.0) && spec.clip > 0.0, "clip", "greater than 0");
-    expect(spec.validate_every != Some(0), "validate_every", "at least 1");
-    expect(spec.validate_sequences != Some(0), "validate_sequences", "at least 1");
-    expect(exec.log_every > 0, "log_every", "at least 1");
-    expect(exec.checkpoint_every > 0, "checkpoint_every", "at least 1");
+    let at_least = |value: f64, least: f64| value.is_finite() && value >= least;
+    let positive = |value: f64| value.is_finite() && value > 0.0;
+    let small = "between 1 and 1048576";
+    expect((1..=1 << 20).contains(&spec.batch), "batch", small, &spec.batch);
+    expect((1..=1 << 20).contains(&spec.accumulation), "accumulation", small, &spec.accumulation);
+    expect((1..=1 << 32).contains(&spec.steps), "steps", "between 1 and 4294967296", &spec.steps);
+    let rate = spec.learning_rate;
+    expect(positive(rate), "learning_rate", "greater than 0", &rate);
+    expect(spec.warmup <= spec.steps, "warmup", &format!("at most steps ({})", spec.steps), &spec.warmup);
+    let floor = spec.min_learning_rate;
+    // Where the greatest rate is wrong itself, it says nothing of the least one.
+    let most = if positive(rate) { rate } else { f64::MAX };
+    let range = match positive(rate) {
+        true => format!("between 0 and learning_rate ({rate})"),
+        false => "at least 0".to_owned(),
+    };
+    expect(at_least(floor, 0.0) && floor <= most, "min_learning_rate", &range, &floor);
+    expect(at_least(spec.weight_decay, 0.0), "weight_decay", "at least 0", &spec.weight_decay);
+    for (setting, beta) in [("beta1", spec.beta1), ("beta2", spec.beta2)] {
+        expect((0.0..1.0).contains(&beta), setting, "at least 0 and less than 1", &beta);
+    }
+    // The moments are 32-bit numbers: a term that is 0 among them does not keep the divisor from 0.
+    let epsilon = at_least(spec.epsilon, f32::MIN_POSITIVE.into()) && spec.epsilon <= f32::MAX.into();
+    expect(epsilon, "epsilon", "greater than 0 (at least 1.2e-38) and at most 3.4e38", &spec.epsilon);
+    expect(positive(spec.clip), "clip", "greater than 0", &spec.clip);
+    for (setting, count) in [
+        ("validate_every", spec.validate_every),
+        ("validate_sequences", spec.validate_sequences),
+        ("log_every", Some(exec.log_every)),
+        ("checkpoint_every", Some(exec.checkpoint_every)),
+    ] {
+        expect(count != Some(0), setting, "at least 1", &0);
+    }
     problems
 }
 
@@ -241,8 +255,9 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
             Some(_) if spec.preset.is_some() => problems.push(
                 Problem::new(name, "preset gives the sizes already").hint("keep either preset or the three sizes"),
             ),
-            Some(0) => problems.push(Problem::new(name, "must be at least 1")),
-            Some(65_536..) => problems.push(Problem::new(name, "must be less than 65536")),
+            Some(size @ (0 | 65_536..)) => {
+                problems.push(Problem::new(name, format!("must be between 1 and 65535, not {size}")));
+            }
             None if given > 0 && spec.preset.is_none() => {
                 problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
             }
@@ -252,6 +267,6 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
     if let (Some(width), Some(heads @ 1..)) = (spec.width, spec.heads)
         && width % heads != 0
     {
-        problems.push(Problem::new("width", format!("must be a multiple of heads ({heads})")));
+        problems.push(Problem::new("width", format!("must be a multiple of heads ({heads}), not {width}")));
     }
 }

@@ -1,0 +1,170 @@
+//! Runs that are stopped, killed, or find damaged checkpoints: they end with the same bytes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use contract::harness::Harness;
+use contract::{Note, StageError};
+use model::train::Train;
+use model::train::order::Order;
+use serde_json::{Value, json};
+use tokens::packed::HEADER_SIZE;
+
+use crate::bench::{LENGTH, digests, harness, settings, tree, uninterrupted, with};
+
+fn checkpoints(scratch: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(scratch.join("checkpoints")).into_iter().flatten().flatten();
+    let mut folders: Vec<_> = entries.map(|entry| entry.path()).collect();
+    folders.sort();
+    folders
+}
+
+/// Whether a run told this, word by word.
+fn said(harness: &Harness, line: &str) -> bool {
+    harness.progress.drain().iter().any(|note| matches!(note, Note::Info { text } if text == line))
+}
+
+#[test]
+fn stopped_after_any_step_it_ends_with_the_same_bytes() {
+    let expected = uninterrupted();
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(folder.path().join("scratch"));
+    let whole = harness.inputs["train"].clone();
+    for steps in [1, 4, 5] {
+        // An id outside the vocabulary stops the run at the step that reads it.
+        let sequence = Order::new(harness.seed, 40).sequence(steps * 6) as usize;
+        let mut bytes = fs::read(&whole.files[0].location).unwrap();
+        bytes[HEADER_SIZE + sequence * LENGTH * 2..][..2].copy_from_slice(&u16::MAX.to_le_bytes());
+        harness.connect("train", &tree(folder.path(), "damaged", &[("tokens.bin", &bytes)]));
+        let error = harness.run::<Train>(with(json!({ "checkpoint_every": 1 }))).unwrap_err().to_string();
+        assert!(error.contains("holds id 65535"), "{error}");
+        harness.progress = contract::Progress::default();
+    }
+    harness.connect("train", &whole);
+    let outputs = harness.run::<Train>(settings()).unwrap();
+    assert!(said(&harness, "resumed after step 5"));
+    assert_eq!(digests(&outputs), expected);
+}
+
+#[test]
+fn asked_to_stop_it_saves_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(scratch.clone());
+    let (cancel, progress) = (harness.cancel.clone(), harness.progress.clone());
+    let watch = std::thread::spawn(move || {
+        while progress.sample().done < 2 {
+            std::thread::yield_now();
+        }
+        cancel.set();
+    });
+    let long = with(json!({ "steps": 1_000_000, "checkpoint_every": 1_000_000 }));
+    assert!(matches!(harness.run::<Train>(long.clone()), Err(StageError::Interrupted)));
+    watch.join().unwrap();
+    let folders = checkpoints(&scratch);
+    let step: u64 = folders[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+    assert!(folders.len() == 1 && step >= 2);
+    // Asked again before it has done anything, it keeps what it has.
+    assert!(matches!(harness.run::<Train>(long), Err(StageError::Interrupted)));
+    assert!(said(&harness, &format!("resumed after step {step}")));
+    assert_eq!(checkpoints(&scratch), folders);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_left_out_and_the_one_before_is_used() {
+    let expected = uninterrupted();
+    let damages: [(&str, fn(&mut Vec<u8>)); 6] = [
+        ("state.safetensors", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("state.safetensors", |bytes| bytes.clear()),
+        ("state.safetensors", |bytes| *bytes.last_mut().unwrap() ^= 1),
+        ("metrics.bin", |bytes| bytes.truncate(8)),
+        ("seal.json", |bytes| bytes.truncate(10)),
+        ("seal.json", |bytes| *bytes = bytes.iter().map(|byte| if *byte == b'a' { b'b' } else { *byte }).collect()),
+    ];
+    for (file, damage) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = folder.path().join("scratch");
+        let mut harness = harness(folder.path());
+        harness.scratch = Some(scratch.clone());
+        harness.run::<Train>(settings()).unwrap();
+        let folders = checkpoints(&scratch);
+        assert_eq!(folders.len(), 2, "the last two are kept");
+        let path = folders[1].join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        harness.progress = contract::Progress::default();
+        assert_eq!(digests(&harness.run::<Train>(settings()).unwrap()), expected, "{file}");
+        let notes = harness.progress.drain();
+        assert!(notes.iter().any(|note| matches!(note, Note::Warning { text } if text.contains("step 9 is damaged"))));
+        assert!(notes.iter().any(|note| matches!(note, Note::Info { text } if text == "resumed after step 6")));
+    }
+}
+
+#[test]
+fn without_a_whole_checkpoint_it_starts_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(scratch.clone());
+    harness.run::<Train>(settings()).unwrap();
+    for checkpoint in checkpoints(&scratch) {
+        fs::remove_file(checkpoint.join("seal.json")).unwrap();
+    }
+    fs::create_dir_all(scratch.join("checkpoints/unfinished")).unwrap();
+    fs::write(scratch.join("checkpoints/unfinished/state.safetensors"), b"half").unwrap();
+    assert_eq!(digests(&harness.run::<Train>(settings()).unwrap()), uninterrupted());
+}
+
+/// The variable that turns [`the_process_that_is_killed`] into a training run below its value.
+const CHILD: &str = "PIPELINE_TEST_TRAIN_CHILD";
+
+/// Long enough that no child ends before it is killed.
+fn long(checkpoint_every: u64) -> Value {
+    with(json!({ "steps": 300, "checkpoint_every": checkpoint_every, "validate_every": 100 }))
+}
+
+#[test]
+fn the_process_that_is_killed() {
+    let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let mut harness = harness(&folder);
+    harness.scratch = Some(folder.join("scratch"));
+    harness.run::<Train>(long(1)).unwrap();
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let half_written = scratch.join("checkpoints/unfinished/state.safetensors");
+    let mut newest = None;
+    for round in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "interruption::the_process_that_is_killed"])
+            .env(CHILD, folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let before = newest.clone();
+        // Every other time it is killed while it writes a checkpoint.
+        while newest == before || (round % 2 == 1 && !half_written.exists()) {
+            newest = checkpoints(&scratch).into_iter().rfind(|folder| !folder.ends_with("unfinished")).or(newest);
+            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(scratch);
+    let resumed = digests(&harness.run::<Train>(long(1000)).unwrap());
+    assert!(
+        harness.progress.drain().iter().any(|note| matches!(note, Note::Info { text } if text.contains("resumed")))
+    );
+    harness.scratch = None;
+    assert_eq!(resumed, digests(&harness.run::<Train>(long(1000)).unwrap()));
+}

@@ -1,0 +1,82 @@
+//! What training does to a model.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::Note;
+use model::folder::ModelFolder;
+use model::parameters::host_values;
+use model::train::Train;
+use serde_json::{Value, json};
+
+use crate::bench::{LENGTH, Outputs, VOCABULARY, harness, lines, read, settings, tokens, tree, with};
+
+#[test]
+fn training_learns_what_can_be_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    let outputs = harness.run::<Train>(with(json!({ "steps": 60, "min_learning_rate": 0.001 }))).unwrap();
+    let lines = lines(&outputs);
+    let updates: Vec<_> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
+    let validations: Vec<_> = lines.iter().filter(|line| line.get("validation_loss").is_some()).collect();
+    assert_eq!((updates.len(), validations.len()), (60, 12));
+    assert_eq!(updates[0]["learning_rate"], json!(0.0));
+    assert_eq!(updates[59]["tokens"], json!(60 * 6 * LENGTH));
+    let first = updates[0]["loss"].as_f64().unwrap();
+    assert!((first - f64::from(VOCABULARY).ln()).abs() < 0.1, "an untrained model guesses evenly: {first}");
+    let last = validations[11]["validation_loss"].as_f64().unwrap();
+    assert!(last < 1.0, "{last}");
+    let report: Value = serde_json::from_slice(&read(&outputs, "metrics", "report.json")).unwrap();
+    assert_eq!(report["validation_loss"].as_f64(), Some(last));
+    assert_eq!(report["epochs"], json!(9.0));
+    let notes = harness.progress.drain();
+    assert!(notes.iter().any(|note| matches!(note, Note::Metric { name, step: 60, .. } if name == "loss/train")));
+    assert!(notes.iter().any(|note| matches!(note, Note::Info { text } if text.contains("60 steps"))));
+}
+
+#[test]
+fn the_model_is_written_with_its_tokenizer_and_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    let files: [(&str, &[u8]); 3] =
+        [("tokenizer.json", b"{}"), ("tokenizer_config.json", b"{}"), ("report.json", b"{}")];
+    harness.connect("tokenizer", &tree(folder.path(), "tokenizer", &files));
+    let outputs = harness.run::<Train>(settings()).unwrap();
+    let paths: Vec<_> = outputs["model"].files.iter().map(|file| file.path.as_str().to_owned()).collect();
+    let expected =
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(paths, expected);
+    let (config, model) = ModelFolder::of(&outputs["model"]).unwrap().load(&Device::flex()).unwrap();
+    assert_eq!((config.vocabulary, config.positions, config.end_of_text), (VOCABULARY as usize, LENGTH, Some(0)));
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![0i32, 3, 6, 9], [1, 4]), &Device::flex());
+    assert!(host_values(model.loss(ids)).unwrap()[0].is_finite());
+}
+
+#[test]
+fn accumulation_gives_the_step_of_one_large_batch() {
+    let run = |batch: u64, accumulation: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let more = json!({ "batch": batch, "accumulation": accumulation, "steps": 8 });
+        lines(&harness(folder.path()).run::<Train>(with(more)).unwrap())
+    };
+    for (one, other) in run(6, 1).iter().zip(run(2, 3)) {
+        let key = if one.get("loss").is_some() { "loss" } else { "validation_loss" };
+        let (one, other) = (one[key].as_f64().unwrap(), other[key].as_f64().unwrap());
+        assert!((one - other).abs() < 1e-4, "{one} {other}");
+    }
+}
+
+#[test]
+fn training_goes_on_from_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    let first = harness.run::<Train>(with(json!({ "steps": 60 }))).unwrap();
+    harness.connect("init", &first["model"]);
+    let settings = json!({ "batch": 6, "steps": 1, "learning_rate": 0.001 });
+    let more = harness.run::<Train>(settings.clone()).unwrap();
+    let end = |outputs: &Outputs| lines(outputs).last().unwrap()["validation_loss"].as_f64().unwrap();
+    assert!((end(&more) - end(&first)).abs() < 0.2, "{} {}", end(&more), end(&first));
+    harness
+        .connect("train", &tokens(folder.path(), "other", 99, 40))
+        .connect("valid", &tokens(folder.path(), "o", 99, 4));
+    let error = harness.run::<Train>(settings).unwrap_err();
+    assert_eq!(error.to_string(), "the model of 'init' has a vocabulary of 61, the tokens one of 99");
+}
