@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
 use crate::completed::{Completed, CompletionText, Report};
+use crate::memory;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
@@ -103,8 +104,10 @@ impl Stage for EvalCompletions {
         problems
     }
 
-    fn needs(_: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {
-        Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
+    fn needs(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {
+        let rows = spec.batch.min(spec.completions.saturating_mul(spec.prompts.len()));
+        let tokens = spec.prompts.iter().map(|prompt| prompt.max_length).max().unwrap_or(0);
+        Needs { gpu: true, memory: memory::generation(rows, tokens), ..Needs::default() }
     }
 
     fn run(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, context: &Context) -> Result<()> {

@@ -8,12 +8,14 @@
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
 //! | [`prompts`] | what is completed by default |
 //! | [`completed`] | `completions.json` and `completions.md` |
+//! | [`memory`] | how much memory the stages ask for |
 //! | [`threads`] | the stage's share of threads |
 
 pub mod completed;
 pub mod completions;
 pub mod loss;
 pub mod losses;
+pub mod memory;
 pub mod prompts;
 pub mod tally;
 pub mod threads;

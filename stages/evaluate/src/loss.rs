@@ -13,6 +13,7 @@ use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
 use crate::losses::token_losses;
+use crate::memory;
 use crate::tally::{LossReport, Tally};
 use crate::threads::on_threads;
 
@@ -61,8 +62,9 @@ impl Stage for EvalLoss {
         batch.into_iter().chain(sequences).collect()
     }
 
-    fn needs(_: &EvalLossSpec, _: &EvalLossExec) -> Needs {
-        Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
+    fn needs(spec: &EvalLossSpec, _: &EvalLossExec) -> Needs {
+        let sequences = spec.sequences.and_then(|cap| usize::try_from(cap).ok()).unwrap_or(usize::MAX);
+        Needs { gpu: true, memory: memory::forward(spec.batch.min(sequences)), ..Needs::default() }
     }
 
     fn run(spec: &EvalLossSpec, _: &EvalLossExec, context: &Context) -> Result<()> {

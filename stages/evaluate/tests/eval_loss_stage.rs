@@ -211,6 +211,22 @@ fn the_report_for_people_says_what_was_measured() {
     );
 }
 
+/// Bump `REVISION` when this fails by intent. Measures are compared to four digits: the CPU's kernels choose their
+/// instructions by the processor, and with them the order of a sum and its last bits.
+#[test]
+fn the_report_is_that_of_this_revision() {
+    let report = Bench::new(&random_gpt2(1), &sequences(5, 32)).report(json!({ "batch": 2, "sequences": 4 }));
+    let golden: Value = serde_json::from_str(include_str!("golden_loss.json")).unwrap();
+    let (found, golden) = (report.as_object().unwrap(), golden.as_object().unwrap());
+    let is_near = |(found, golden): (&Value, &Value)| match (found.as_f64(), golden.as_f64()) {
+        (Some(found), Some(golden)) if golden.fract() != 0.0 => (found - golden).abs() <= 1e-4 * golden.abs(),
+        _ => found == golden,
+    };
+    let near = found.keys().eq(golden.keys()) && found.values().zip(golden.values()).all(is_near);
+    assert_eq!(<EvalLoss as contract::Stage>::REVISION, 1);
+    assert!(near, "bump the REVISION of eval-loss, then write this to golden_loss.json:\n{report:#}");
+}
+
 #[test]
 fn inputs_that_do_not_fit_are_errors_with_a_hint() {
     let model = random_gpt2(1);
