@@ -13,6 +13,13 @@ use tempfile::TempDir;
 /// Every kind from a synthetic export to the evaluation.
 pub const SMALL: &str = include_str!("small.toml");
 
+/// The table of a stage `name` that gives this script to a shell, with further settings below.
+pub fn shell(name: &str, script: &str, settings: &str) -> String {
+    format!(
+        "[stages.{name}]\nkind = \"command\"\nprogram = \"/bin/sh\"\narguments = [\"-c\", '''{script}''']\n{settings}\n"
+    )
+}
+
 pub struct Bench {
     folder: TempDir,
     manifest: PathBuf,

@@ -5,7 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, shell};
 
 /// An import and a license filter over `data/*`.
 const IMPORT: &str = r#"
@@ -99,23 +99,10 @@ fn a_line_of_a_hundred_megabytes_is_a_bad_row_with_its_line() {
 
 #[test]
 fn a_failed_stage_stops_only_what_needs_it_and_the_rest_is_kept() {
-    let manifest = r#"
-[stages.good]
-kind = "sample"
-repositories = 2
-[stages.bad]
-kind = "command"
-program = "/bin/sh"
-arguments = ["-c", "echo the reason >&2; exit 3"]
-[stages.after_good]
-kind = "import"
-input = "good"
-[stages.after_bad]
-kind = "command"
-inputs = { files = "bad" }
-program = "/bin/true"
-"#;
-    let bench = Bench::new(manifest);
+    let sound = "[stages.good]\nkind = \"sample\"\nrepositories = 2\n[stages.after_good]\nkind = \"import\"\ninput = \"good\"\n";
+    let bad = shell("bad", "echo the reason >&2; exit 3", "");
+    let after_bad = shell("after_bad", "true", "inputs = { files = \"bad\" }");
+    let bench = Bench::new(&[sound, &bad, &after_bad].concat());
     let ran = bench.pipeline(&["run", "run.toml", "--json", "--keep-going"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert_eq!(ran.stages("stage-finished"), ["after_good", "good"]);
@@ -128,17 +115,11 @@ program = "/bin/true"
 
 #[test]
 fn a_source_that_changes_while_it_is_read_keeps_the_output_out_of_the_store() {
-    let manifest = r#"
-[stages.slow]
-kind = "command"
-program = "/bin/sh"
-arguments = ["-c", "echo more >> '@FILE@'; echo done > {output:files}/result"]
-files = ["input.txt"]
-"#;
     let bench = Bench::new("");
     bench.write("input.txt", "first\n");
-    let file = bench.path().join("input.txt").display().to_string();
-    bench.write("run.toml", manifest.replace("@FILE@", &file));
+    let script =
+        format!("echo more >> '{}'; echo done > {{output:files}}/result", bench.path().join("input.txt").display());
+    bench.write("run.toml", shell("slow", &script, "files = [\"input.txt\"]"));
     let ran = bench.pipeline(&["run", "run.toml"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("input.txt") && ran.stderr.contains("changed while"), "{}", ran.stderr);

@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod failures;
+mod sources;
 mod staleness;
 mod store;
 mod two_runs;

@@ -61,7 +61,27 @@ fn what_does_not_determine_the_output_reruns_nothing() {
 }
 
 #[test]
-fn a_moved_folder_reruns_nothing() {
+fn the_order_of_stages_and_settings_reruns_nothing() {
+    let bench = Bench::small();
+    bench.run();
+    // Every table below the first, each with its settings from the last to the first.
+    let (head, tables) = SMALL.split_once("\n\n").unwrap();
+    let reversed = |table: &str| {
+        let (name, settings) = table.trim_end().split_once('\n').unwrap();
+        format!("{name}\n{}\n", settings.lines().rev().collect::<Vec<_>>().join("\n"))
+    };
+    let tables: Vec<_> = tables.split("\n\n").map(reversed).collect();
+    let manifest: String = tables.into_iter().rev().collect();
+    bench.write("run.toml", format!("{manifest}{head}\n"));
+    bench.edit(
+        "inputs = { train = \"split.train\", valid = \"split.valid\", tokenizer = \"tokenizer\" }",
+        "inputs = { tokenizer = \"tokenizer\", valid = \"split.valid\", train = \"split.train\" }",
+    );
+    assert_eq!(bench.run(), [""; 0]);
+}
+
+#[test]
+fn a_moved_store_reruns_nothing() {
     let bench = Bench::small();
     bench.run();
     let elsewhere = Bench::new(SMALL);

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, shell};
 
 const DATA: &str = r#"
 [run]
@@ -83,24 +83,17 @@ fn a_store_that_is_a_file_or_somebody_elses_folder_is_refused() {
 
 #[test]
 fn an_input_that_is_changed_in_the_store_during_a_run_reaches_no_output() {
-    // `writer` leaves a process that changes its output after the store has taken it.
-    let manifest = r#"
-[stages.writer]
-kind = "command"
-program = "/bin/sh"
-arguments = ["-c", "echo first > {output:files}/a"]
-[stages.spoiler]
-kind = "command"
-inputs = { files = "writer" }
-program = "/bin/sh"
-arguments = ["-c", "f=$(readlink -f {input:files}/a); chmod +w $f; echo spoilt > $f; touch {output:files}/b"]
-[stages.reader]
-kind = "command"
-inputs = { files = "writer", after = "spoiler" }
-program = "/bin/sh"
-arguments = ["-c", "cat {input:files}/a > {output:files}/c"]
-"#;
-    let bench = Bench::new(manifest);
+    let spoil = "f=$(readlink -f {input:files}/a); chmod +w $f; echo spoilt > $f; touch {output:files}/b";
+    let manifest = [
+        shell("writer", "echo first > {output:files}/a", ""),
+        shell("spoiler", spoil, "inputs = { files = \"writer\" }"),
+        shell(
+            "reader",
+            "cat {input:files}/a > {output:files}/c",
+            "inputs = { files = \"writer\", after = \"spoiler\" }",
+        ),
+    ];
+    let bench = Bench::new(&manifest.concat());
     let ran = bench.pipeline(&["run", "run.toml"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("changed"), "{}", ran.stderr);
