@@ -21,7 +21,7 @@ use contract::{Device, Kind};
 use folder::{Folder, base, folder, load, manifests, name, spec};
 use kinds::kinds;
 use pipeline::graph::Graph;
-use pipeline::manifest::{self, ByteSize, Overrides};
+use pipeline::manifest::{self, ByteSize, Overrides, Place};
 use serde_json::Value;
 
 #[test]
@@ -88,7 +88,8 @@ fn a_manifest_keeps_its_settings_with_their_places() {
     assert_eq!(train.inputs["train"].stage, name("split"));
     assert_eq!(train.inputs["valid"].output, "valid");
     assert_eq!(manifest.seed_place.unwrap().line, line("seed"));
-    assert!(train.place.to_string().ends_with(&format!("whole.toml:{}", train.place.line)));
+    let Place { line, column, .. } = &train.place;
+    assert!(train.place.to_string().ends_with(&format!("whole.toml:{line}:{column}")));
     assert!(manifest.stages["export"].settings.contains_key("allow[1]"));
 }
 
@@ -119,7 +120,7 @@ fn a_later_layer_wins_and_tables_merge() {
     assert_eq!((manifest.exec.threads, manifest.exec.memory), (Some(5), Some(ByteSize(2 << 30))));
     let places = &manifest.stages["train"].settings;
     assert_eq!(places["learning_rate"].to_string(), "--set");
-    assert!(places["steps"].to_string().ends_with("m.toml:3"));
+    assert!(places["steps"].to_string().ends_with("m.toml:3:1"));
     assert!(places["optimiser.name"].file.ends_with("base.toml"));
     let source = &manifest.stages["export"].stage.sources()[0].0;
     assert_eq!(Path::new(source), folder.0.path().join("local/*.json"));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::project::cache_place;
 use super::{CommandError, locks};
+use crate::events::figures;
 use crate::exit::Exit;
 use crate::report::Difference;
 use crate::report::difference::Change;
@@ -62,7 +63,7 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
         };
         writeln!(out, "{:width$}  {text}", stage.stage)?;
         for (metric, [old, new]) in &stage.metrics {
-            let text = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+            let text = |value: &Option<f64>| value.map_or("none".to_owned(), figures::metric);
             writeln!(out, "{:width$}  {metric}: {} -> {}", "", text(old), text(new))?;
         }
     }

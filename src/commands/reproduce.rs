@@ -12,7 +12,7 @@ use super::CommandError;
 use super::arguments::{Execution, Source};
 use super::project::{Project, cache_place};
 use super::{locks, run};
-use crate::events::{Json, Mode, Renderers};
+use crate::events::{Json, Mode, Renderers, figures};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
@@ -157,7 +157,7 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
                 let causes: Vec<_> = causes.iter().map(|cause| cause.text()).collect();
                 writeln!(out, "    DIFFERENT  {name:width$}  {}", causes.join("; "))?;
                 for (metric, [locked, found]) in metrics {
-                    let text = |value: &Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+                    let text = |value: &Option<f64>| value.map_or("none".to_owned(), figures::metric);
                     writeln!(out, "               {:width$}  {metric}: {} -> {}", "", text(locked), text(found))?;
                 }
             }

@@ -85,3 +85,12 @@ pub fn rate(rate: f64, unit: Unit) -> String {
         format!("{}/s", count(rate.round() as u64))
     }
 }
+
+/// A value to four digits: `4.2137`, `0.0005`, `1.2e-7`.
+pub fn metric(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) {
+        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
+}

@@ -192,18 +192,9 @@ pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTre
     // The loss first: the end of a line may be cut off.
     let mut metrics: Vec<_> = metrics.into_iter().flatten().collect();
     metrics.sort_by_key(|(name, _)| !name.starts_with("loss"));
-    parts.extend(metrics.into_iter().map(|(name, value)| format!("{name} {}", metric(*value))));
+    parts.extend(metrics.into_iter().map(|(name, value)| format!("{name} {}", figures::metric(*value))));
     let phase = if sample.phase.is_empty() { String::new() } else { format!("{}: ", sample.phase) };
     phase + &parts.join("  ")
-}
-
-/// A value to four digits: `4.2137`, `0.0005`, `1.2e-7`.
-fn metric(value: f64) -> String {
-    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) {
-        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        format!("{value:.1e}")
-    }
 }
 
 /// What is as it was before, where something is, and what made no difference.

@@ -45,7 +45,7 @@ enum State {
 enum Message {
     Cached(StageName, Keyed, Box<Hit>),
     Ready(StageName, Box<Ready>),
-    Built(StageName, Keyed, Built),
+    Built(StageName, Keyed, Box<Built>),
     Failed(StageName, Failure),
 }
 
@@ -211,7 +211,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.scope.spawn(move || {
             let built = caught(|| shared.execute(stage, &ready, share.resources, &progress));
             let message = match built {
-                Ok(built) => Message::Built(stage.name.clone(), ready.keyed.clone(), built),
+                Ok(built) => Message::Built(stage.name.clone(), ready.keyed.clone(), Box::new(built)),
                 Err(failure) => Message::Failed(stage.name.clone(), failure),
             };
             // The lock of the key ends before anyone is told that it is built.
@@ -224,7 +224,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         match message {
             Message::Ready(name, ready) => drop(self.states.insert(name, State::Ready(ready))),
             Message::Cached(name, keyed, hit) => self.cached(&name, keyed, *hit),
-            Message::Built(name, keyed, built) => self.built(&name, keyed, built),
+            Message::Built(name, keyed, built) => self.built(&name, keyed, *built),
             Message::Failed(name, failure) => self.failed(&name, failure),
         }
     }

@@ -1,7 +1,7 @@
 //! Points at which a test kills the process, to prove that a crash there loses nothing.
 //!
 //! `PIPELINE_FAILPOINT=record-before-rename:2` sends the process SIGKILL when it passes the point for the second time.
-//! Without the variable a point costs one comparison. `tests/crash.rs` kills at every point of [`ALL`] and looks that the next
+//! Without the variable a point costs one comparison. `tests/crash` kills at every point of [`ALL`] and looks that the next
 //! run is right.
 
 use std::sync::OnceLock;

@@ -83,7 +83,8 @@ struct Sweep {
 }
 
 impl Store {
-    /// What [`Store::collect`] would remove now. Writes nothing.
+    /// What [`Store::collect`] would remove now. A store that is open for reading only is not changed; in another one what
+    /// is found damaged is moved aside, as by any look at it.
     ///
     /// # Errors
     /// When the store cannot be read.

@@ -39,6 +39,13 @@ fraction = 0.2
 /// Its stages, in the order of the graph.
 pub const DATA_STAGES: [&str; 5] = ["sample", "export", "license", "quality", "split"];
 
+/// The table of a stage `name` that gives this script to a shell, with further settings below.
+pub fn shell(name: &str, script: &str, settings: &str) -> String {
+    format!(
+        "[stages.{name}]\nkind = \"command\"\nprogram = \"/bin/sh\"\narguments = [\"-c\", '''{script}''']\n{settings}\n"
+    )
+}
+
 pub struct Bench {
     folder: TempDir,
     manifest: PathBuf,

@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod failures;
+mod hard_times;
 mod looking;
 mod reproduce;
 mod staleness;

@@ -1,9 +1,11 @@
 //! Kills, and two runs on one store.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command};
 
-use crate::bench::{Bench, Ran};
+use crate::bench::{Bench, Ran, shell};
 
 const ALL: [&str; 10] =
     ["export", "license", "quality", "dedup", "split", "tokenizer", "pack", "train", "loss", "completions"];
@@ -46,6 +48,11 @@ fn two_runs_at_once_build_each_key_once() {
     assert_eq!(finished, stages, "each stage ran in exactly one of the two");
 }
 
+/// Ctrl-C.
+fn interrupt(child: &Child) {
+    assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
+}
+
 #[test]
 fn an_interrupted_training_says_so_and_resumes_to_the_same_bytes() {
     let long = ["--set", "stages.train.steps=600", "--set", "stages.train.checkpoint_every=50"];
@@ -59,8 +66,9 @@ fn an_interrupted_training_says_so_and_resumes_to_the_same_bytes() {
     // Steps are done: some line of the training's metrics has come.
     let began = lines.any(|line| line.unwrap().contains("\"note\":\"metric\""));
     assert!(began, "the training never began");
-    std::process::Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
-    lines.for_each(drop);
+    interrupt(&child);
+    let last = lines.last().unwrap().unwrap();
+    assert!(last.contains("\"event\":\"run-finished\"") && last.contains("\"interrupted\""), "{last}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
 
     let resumed = bench.pipeline(&run);
@@ -72,6 +80,34 @@ fn an_interrupted_training_says_so_and_resumes_to_the_same_bytes() {
         (shown["outputs"]["model"]["digest"].clone(), shown["outputs"]["metrics"]["digest"].clone())
     };
     assert_eq!(digests(&bench), digests(&whole));
+}
+
+#[test]
+fn a_second_interrupt_ends_the_program_at_once_and_the_store_works() {
+    let bench = Bench::new("");
+    let [begun, quick] = ["begun", "quick"].map(|name| bench.path().join(name).display().to_string());
+    assert!(Command::new("mkfifo").arg(&begun).status().unwrap().success());
+    // A program that is asked to stop has two seconds to do so; this one takes them all.
+    let script = format!(
+        "trap '' TERM; if [ ! -e '{quick}' ]; then echo > '{begun}'; sleep 10; fi; echo done > {{output:files}}/result"
+    );
+    let first = "[stages.first]\nkind = \"sample\"\nrepositories = 1\n";
+    bench.write("run.toml", [first, &shell("slow", &script, "inputs = { files = \"first\" }")].concat());
+
+    let mut child = bench.start(&["run", "run.toml", "--json"]);
+    fs::read(&begun).unwrap();
+    interrupt(&child);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(stderr.any(|line| line.unwrap().contains("press Ctrl-C again")));
+    interrupt(&child);
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 130);
+    assert_eq!(ran.stages("stage-finished"), ["first"]);
+    assert!(!ran.stdout.contains("run-finished"), "it waited for the stage\n{}", ran.stdout);
+
+    bench.write("quick", "");
+    assert_eq!(bench.run(), ["slow"]);
+    assert!(bench.plan().values().all(|state| state == "cached"));
 }
 
 #[test]

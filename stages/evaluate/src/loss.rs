@@ -105,6 +105,14 @@ impl Stage for EvalLoss {
             measure(spec, context, &model, &tokens, &tokenizer)
         })?;
         context.progress.info(report.line());
+        let measures = [
+            ("loss", Some(report.loss)),
+            ("perplexity", Some(report.perplexity)),
+            ("bits_per_byte", report.bits_per_byte),
+        ];
+        for (name, value) in measures {
+            value.into_iter().for_each(|value| context.progress.metric(report.tokens, name, value));
+        }
         let output = context.outputs.tree("report")?;
         output.write_json("report.json", &report)?;
         output.write("report.md", report.markdown().as_bytes())

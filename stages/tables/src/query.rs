@@ -49,7 +49,8 @@ impl Query {
         Ok(Self { session: Session::standalone(resources, scratch)? })
     }
 
-    /// Makes the table of `stage.port` known as `"stage"."port"`, and where `is_first` also as `"stage"`.
+    /// Makes the table of `stage.port` known as `"stage"."port"` and as `"stage.port"`, and where `is_first` also as
+    /// `"stage"`.
     ///
     /// # Errors
     /// When the tree is no table.
@@ -69,6 +70,8 @@ impl Query {
             }
         };
         schema.register_table(port.to_owned(), provider.clone()).map_err(plan_error)?;
+        let whole = datafusion::common::TableReference::bare(format!("{stage}.{port}"));
+        context.register_table(whole, provider.clone()).map_err(plan_error)?;
         if is_first {
             let name = datafusion::common::TableReference::bare(stage.to_owned());
             context.register_table(name, provider).map_err(plan_error)?;

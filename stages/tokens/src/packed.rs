@@ -18,6 +18,11 @@
 //!
 //! The header fixes the size of the file to the byte, so a truncated or extended file does not open. An id outside the
 //! vocabulary is an error of the read that meets it, because a check of all of them on opening would read the whole file.
+//!
+//! The size is compared once, with that of the map, when the file is opened: from then on the bytes must stay. The store's
+//! files are read-only, and nothing in this program changes or truncates one. Where another program truncates the file
+//! while it is mapped, the next read of a lost page ends the process with SIGBUS, which cannot be turned into an error;
+//! the store finds the damage in the next run.
 
 use std::fs::File;
 use std::io::Write;

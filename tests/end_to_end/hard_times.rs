@@ -1,0 +1,130 @@
+//! A full disk, a store that cannot be written, a clock that jumps, many runs at once.
+//!
+//! The first two need a file system of their own, mounted in a namespace of the test (`unshare`); where that is not
+//! allowed they say so and pass.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::bench::{Bench, DATA, DATA_STAGES, Ran};
+
+/// Runs a shell script, in which `$P` is the program, in the bench's folder and a mount namespace of its own; false, and a
+/// printed reason, where that is not allowed.
+fn in_namespace(script: &str, bench: &Bench) -> bool {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-ec", script]).current_dir(bench.path());
+        command.env("P", env!("CARGO_BIN_EXE_pipeline")).env_remove("PIPELINE_CACHE").env("NO_COLOR", "1").output()
+    };
+    match unshare("mount -t tmpfs tmpfs /mnt") {
+        Ok(output) if output.status.success() => {
+            let output = unshare(script).unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            true
+        }
+        Ok(output) => {
+            println!("skipped: no mount in a namespace: {}", String::from_utf8_lossy(&output.stderr).trim());
+            false
+        }
+        Err(error) => {
+            println!("skipped: no unshare: {error}");
+            false
+        }
+    }
+}
+
+/// What a step of a script said, and how it ended.
+fn step(bench: &Bench, name: &str) -> (String, String) {
+    let read = |kind: &str| fs::read_to_string(bench.path().join(format!("{name}.{kind}"))).unwrap();
+    (read("code").trim().to_owned(), read("out"))
+}
+
+#[test]
+fn a_full_disk_says_so_and_loses_nothing() {
+    let bench = Bench::new(DATA);
+    let script = "mkdir disk
+        mount -t tmpfs -o size=160k tmpfs disk
+        set +e
+        $P run run.toml --cache disk/cache > first.out 2>&1; echo $? > first.code
+        $P cache verify --cache disk/cache > verify.out 2>&1; echo $? > verify.code
+        mount -o remount,size=64m disk
+        $P run run.toml --cache disk/cache > second.out 2>&1; echo $? > second.code
+        $P plan run.toml --cache disk/cache > plan.out 2>&1; echo $? > plan.code";
+    if !in_namespace(script, &bench) {
+        return;
+    }
+    let (code, said) = step(&bench, "first");
+    assert!(code == "1" || code == "4", "{code}: {said}");
+    assert!(said.contains("the disk is full"), "{said}");
+    for name in ["verify", "second", "plan"] {
+        let (code, said) = step(&bench, name);
+        assert_eq!(code, "0", "{name}: {said}");
+    }
+    assert!(step(&bench, "plan").1.contains(&format!("{} cached", DATA_STAGES.len())));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_can_be_looked_at() {
+    let bench = Bench::new(DATA);
+    bench.run();
+    let script = "mount --bind cache cache
+        mount -o remount,bind,ro cache
+        set +e
+        $P plan run.toml > plan.out 2>&1; echo $? > plan.code
+        $P why run.toml split > why.out 2>&1; echo $? > why.code
+        $P show run.toml export > show.out 2>&1; echo $? > show.code
+        $P cache verify > verify.out 2>&1; echo $? > verify.code
+        $P run run.toml > run.out 2>&1; echo $? > run.code";
+    if !in_namespace(script, &bench) {
+        return;
+    }
+    for name in ["plan", "why", "show", "verify"] {
+        let (code, said) = step(&bench, name);
+        assert_eq!(code, "0", "{name}: {said}");
+    }
+    let (code, said) = step(&bench, "run");
+    assert_eq!(code, "4", "{said}");
+    assert!(said.contains("put the store where you may write"), "{said}");
+}
+
+#[test]
+fn a_clock_that_jumps_changes_no_answer() {
+    let bench = Bench::new(
+        "[run]\nname = \"run\"\n[stages.copy]\nkind = \"command\"\nprogram = \"/bin/cp\"\n\
+         arguments = [\"{source:text}\", \"{output:files}\"]\nfiles = [\"text\"]\n",
+    );
+    let set_time = |time: SystemTime| {
+        File::options().append(true).open(bench.path().join("text")).unwrap().set_modified(time).unwrap();
+    };
+    bench.write("text", "first");
+    assert_eq!(bench.run(), ["copy"]);
+    let year = Duration::from_secs(365 * 24 * 3600);
+    for time in [SystemTime::now() + year, SystemTime::now() - year, SystemTime::UNIX_EPOCH] {
+        set_time(time);
+        assert!(bench.run().is_empty(), "the content is what counts");
+    }
+    // Other bytes of the same length, under a time of the future that stays as it is.
+    let future = SystemTime::now() + year;
+    set_time(future);
+    assert!(bench.run().is_empty());
+    bench.write("text", "other");
+    set_time(future);
+    assert_eq!(bench.run(), ["copy"]);
+}
+
+#[test]
+fn ten_runs_at_once_build_each_key_once() {
+    let bench = Bench::new(DATA);
+    let runs: Vec<_> = (0..10).map(|_| bench.start(&["run", "run.toml", "--json"])).collect();
+    let runs: Vec<_> = runs.into_iter().map(|child| Ran::of(child.wait_with_output().unwrap())).collect();
+    let mut finished = Vec::new();
+    for run in &runs {
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        finished.extend(run.stages("stage-finished"));
+    }
+    finished.sort();
+    let once: BTreeSet<_> = DATA_STAGES.into_iter().map(str::to_owned).collect();
+    assert_eq!(finished, once.into_iter().collect::<Vec<_>>(), "each stage ran in exactly one of the ten");
+}
