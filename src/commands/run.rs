@@ -126,7 +126,7 @@ pub(super) fn budget(
 ) -> Result<Budget, CommandError> {
     let (exec, machine) = (&project.manifest.exec, Budget::of_this_machine());
     let threads = execution.threads.or(exec.threads).map_or(machine.threads, usize::from);
-    let budget = Budget {
+    let mut budget = Budget {
         threads,
         memory: exec.memory.map_or(machine.memory, |size| size.0),
         jobs: execution.jobs.or(exec.jobs).map_or(threads, usize::from),
@@ -134,7 +134,7 @@ pub(super) fn budget(
     };
     if wanted.iter().any(|stage| project.manifest.stages[stage].stage.needs().gpu) {
         // Before hours of data stages, not after.
-        model::device::resolve(budget.device)
+        budget.device = model::device::chosen(budget.device)
             .map_err(|error| CommandError::usage(error.to_string()).hint("--device cpu"))?;
     }
     Ok(budget)

@@ -20,6 +20,14 @@ pub trait Renderer: Send {
     /// # Errors
     /// When it cannot be written; the renderer is then not called again.
     fn event(&mut self, event: &Stamped) -> io::Result<()>;
+
+    /// Makes what was taken seen; called when no event waits.
+    ///
+    /// # Errors
+    /// As [`Renderer::event`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// How a run is shown.
@@ -127,15 +135,25 @@ impl Drop for Renderers {
 }
 
 fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {
-    while let Ok(Message::Event(event)) = receiver.recv() {
-        renderers.retain_mut(|renderer| match renderer.event(&event) {
-            Ok(()) => true,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::BrokenPipe {
-                    anstream::eprintln!("warning: events are no longer shown or recorded: {error}");
-                }
-                false
+    let told = |done: io::Result<()>| match done {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                anstream::eprintln!("warning: events are no longer shown or recorded: {error}");
             }
-        });
+            false
+        }
+    };
+    let mut next = receiver.recv().ok();
+    while let Some(Message::Event(event)) = next {
+        renderers.retain_mut(|renderer| told(renderer.event(&event)));
+        next = match receiver.try_recv() {
+            Ok(message) => Some(message),
+            Err(_) => {
+                renderers.retain_mut(|renderer| told(renderer.flush()));
+                receiver.recv().ok()
+            }
+        };
     }
+    renderers.retain_mut(|renderer| told(renderer.flush()));
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`resources`] | the machine's share for each running stage |
 //! | `scheduler` | which stage starts when; what a failure stops |
+//! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
 //! | `usage` | memory and processor time that a stage took |
 //!
@@ -17,6 +18,7 @@
 //!    +--> skipped (a stage that it needs failed or was interrupted)
 //! ```
 
+mod at_once;
 mod execution;
 pub mod resources;
 mod scheduler;

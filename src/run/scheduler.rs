@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, Note, Progress, StageError, Tree, Unit};
 
+use super::at_once::{Open, cached_at_once};
 use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::resources::{Budget, Pools, Share};
 use super::usage::Meter;
 use super::{Options, Outcome, StageOutcome, Summary};
 use crate::events::{Event, OutputSummary};
 use crate::graph::Graph;
-use crate::manifest::{StageDeclaration, StageName};
+use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::plan::{Decider, Decision, Keyed, Reason, fit};
 use crate::store::{Hit, StoreError};
 
@@ -54,7 +55,14 @@ struct Scheduler<'scope, 'a: 'scope> {
     decider: Decider<'a>,
     shared: Shared<'a>,
     options: &'a Options,
+    graph: &'a Graph,
     order: Vec<StageName>,
+    /// How many of the stages that it needs are not done, for each blocked stage.
+    missing: BTreeMap<StageName, usize>,
+    /// Blocked stages all of whose inputs are done, by their place in the order.
+    open: BTreeMap<usize, StageName>,
+    /// The place of each stage in the order.
+    places: BTreeMap<StageName, usize>,
     states: BTreeMap<StageName, State>,
     pools: Pools,
     outcome: Outcome,
@@ -87,7 +95,25 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         let states = order.iter().map(|name| (name.clone(), State::Blocked)).collect();
         let pools = Pools::new(options.budget);
         let outcome = Outcome::default();
-        let scheduler = Scheduler { scope, decider, shared, options, order, states, pools, outcome, sender };
+        let missing: BTreeMap<_, _> = order.iter().map(|name| (name.clone(), graph.inputs_of(name).len())).collect();
+        let places: BTreeMap<_, _> = order.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
+        let open = order.iter().enumerate().filter(|(_, name)| missing[*name] == 0);
+        let open = open.map(|(place, name)| (place, name.clone())).collect();
+        let scheduler = Scheduler {
+            scope,
+            decider,
+            shared,
+            options,
+            graph,
+            order,
+            missing,
+            open,
+            places,
+            states,
+            pools,
+            outcome,
+            sender,
+        };
         scheduler.run(&receiver)
     });
     let status = outcome.summary.status();
@@ -129,8 +155,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             return;
         }
-        for name in self.names(|state| matches!(state, State::Blocked)) {
-            self.unblock(&name);
+        while !self.open.is_empty() {
+            self.decide_open();
         }
         let ready = self.names(|state| matches!(state, State::Ready(_)));
         for (index, name) in ready.iter().enumerate() {
@@ -151,38 +177,35 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.decider.manifest.stages.get(name)
     }
 
-    /// Starts to decide a stage when all that it needs is done; skips it when something that it needs has no output.
-    fn unblock(&mut self, name: &StageName) {
-        let Some(stage) = self.stage(name) else { return };
-        let mut inputs = BTreeMap::new();
-        for (port, edge) in &stage.inputs {
-            match self.states.get(&edge.stage) {
-                Some(State::Done(outputs)) => {
-                    inputs.extend(outputs.get(&edge.output).map(|tree| (port.clone(), *tree)));
-                }
-                Some(State::Ended) => return self.skip(name, format!("it needs {}", edge.stage)),
-                _ => return,
+    /// Decides the stages all of whose inputs are done: at once where they are cached and nothing is out of the
+    /// ordinary, else on a thread each.
+    fn decide_open(&mut self) {
+        let names = std::mem::take(&mut self.open).into_values();
+        let open: Vec<Open<'a>> =
+            names.filter_map(|name| self.stage(&name).map(|stage| (stage, self.inputs(stage)))).collect();
+        let found = cached_at_once(&self.decider, self.shared, &open);
+        for ((stage, inputs), found) in open.into_iter().zip(found) {
+            if let Some((keyed, hit)) = found {
+                self.cached(&stage.name, keyed, hit);
+                continue;
             }
+            self.states.insert(stage.name.clone(), State::Deciding);
+            let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
+            self.scope.spawn(move || {
+                let message = caught(|| decide(&decider, shared, stage, inputs));
+                // The scheduler listens until every thread is through.
+                let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
+            });
         }
-        if let Some((keyed, hit)) = self.cached_at_once(stage, &inputs) {
-            return self.cached(name, keyed, hit);
-        }
-        self.states.insert(name.clone(), State::Deciding);
-        let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
-        self.scope.spawn(move || {
-            let message = caught(|| decide(&decider, shared, stage, inputs));
-            // The scheduler listens until every thread is through.
-            let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
-        });
     }
 
-    /// The output of a stage that is cached, where that takes no time: most stages of most runs need no thread.
-    fn cached_at_once(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Option<(Keyed, Hit)> {
-        let find = || Ok(self.decider.cached_at_once(stage, inputs));
-        let trees = |found: &Option<(Keyed, Hit)>| found.as_ref().map(|(_, hit)| hit.record.outputs.clone());
-        let (keyed, hit) = self.shared.leased(find, trees).ok()??;
-        self.shared.show(stage, &keyed, &hit.record.outputs).ok()?;
-        Some((keyed, hit))
+    /// The tree that each input port of a stage reads, all of whose inputs are done.
+    fn inputs(&self, stage: &StageDeclaration) -> BTreeMap<String, Digest> {
+        let tree = |(port, edge): (&String, &Edge)| match self.states.get(&edge.stage) {
+            Some(State::Done(outputs)) => Some((port.clone(), *outputs.get(&edge.output)?)),
+            _ => None,
+        };
+        stage.inputs.iter().filter_map(tree).collect()
     }
 
     /// Runs a ready stage if its share of the machine is free.
@@ -271,6 +294,15 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn done(&mut self, name: &StageName, stage: StageOutcome) {
         self.states.insert(name.clone(), State::Done(stage.record.outputs.clone()));
         self.outcome.stages.insert(name.clone(), stage);
+        for dependent in self.graph.dependents_of(name) {
+            let (Some(missing), Some(place)) = (self.missing.get_mut(dependent), self.places.get(dependent)) else {
+                continue;
+            };
+            *missing -= 1;
+            if *missing == 0 && matches!(self.states.get(dependent), Some(State::Blocked)) {
+                self.open.insert(*place, dependent.clone());
+            }
+        }
     }
 
     fn failed(&mut self, name: &StageName, failure: Failure) {
@@ -293,13 +325,23 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         };
         self.outcome.summary.failed += 1;
         self.options.events.send(event);
-        self.states.insert(name.clone(), State::Ended);
+        self.end(name);
     }
 
     fn skip(&mut self, name: &StageName, because: String) {
         self.outcome.summary.skipped += 1;
         self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
+        self.end(name);
+    }
+
+    /// A stage has no output: what needs it is skipped.
+    fn end(&mut self, name: &StageName) {
         self.states.insert(name.clone(), State::Ended);
+        for dependent in self.graph.dependents_of(name) {
+            if matches!(self.states.get(dependent), Some(State::Blocked)) {
+                self.skip(&dependent.clone(), format!("it needs {name}"));
+            }
+        }
     }
 
     /// Gives a stage's share back, and shows what it said last.

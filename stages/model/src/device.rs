@@ -25,6 +25,19 @@ pub fn resolve(device: contract::Device) -> Result<Device> {
     }
 }
 
+/// The device that [`resolve`] gives, by name: what a run computes on, and writes down, where `auto` was asked for.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn chosen(device: contract::Device) -> Result<contract::Device> {
+    resolve(device)?;
+    Ok(match device {
+        contract::Device::Auto if cuda(0).is_ok() => contract::Device::Cuda(0),
+        contract::Device::Auto => contract::Device::Cpu,
+        named => named,
+    })
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: usize) -> Result<Device, String> {
     Err("this program was built without CUDA (cargo build --release --features cuda)".into())
