@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`resources`] | the machine's share for each running stage |
 //! | `scheduler` | which stage starts when; what a failure stops |
+//! | `decision` | one stage, from its sources to its lock |
 //! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
 //! | `usage` | memory and processor time that a stage took |
@@ -19,6 +20,7 @@
 //! ```
 
 mod at_once;
+mod decision;
 mod execution;
 pub mod resources;
 mod scheduler;

@@ -5,14 +5,15 @@
 //! is free, in the order of the graph. A failed stage stops only what needs it, unless the run is to fail fast. When the
 //! run is asked to stop, running stages are told, and nothing starts any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use contract::{Digest, Note, Progress, StageError, Tree, Unit};
+use contract::{Digest, Note, Progress, Tree};
 
 use super::at_once::{Open, cached_at_once};
+use super::decision::{Decided, decide};
 use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::resources::{Budget, Pools, Share};
 use super::usage::Meter;
@@ -20,11 +21,11 @@ use super::{Options, Outcome, StageOutcome, Summary};
 use crate::events::{Event, OutputSummary};
 use crate::graph::Graph;
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::plan::{Decider, Decision, Keyed, Reason, fit};
+use crate::plan::{Decider, Keyed, Reason, fit};
 use crate::store::{Hit, StoreError};
 
 /// How often counters of running stages are sampled.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// Where a stage is (module docs of [`super`]).
 enum State {
@@ -48,6 +49,16 @@ enum Message {
     Ready(StageName, Box<Ready>),
     Built(StageName, Keyed, Box<Built>),
     Failed(StageName, Failure),
+}
+
+impl Message {
+    /// What a decision says to the scheduler.
+    fn of(stage: &StageName, decided: Decided) -> Self {
+        match decided {
+            Decided::Cached(keyed, hit) => Self::Cached(stage.clone(), keyed, hit),
+            Decided::Ready(ready) => Self::Ready(stage.clone(), ready),
+        }
+    }
 }
 
 struct Scheduler<'scope, 'a: 'scope> {
@@ -192,7 +203,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             self.states.insert(stage.name.clone(), State::Deciding);
             let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
             self.scope.spawn(move || {
-                let message = caught(|| decide(&decider, shared, stage, inputs));
+                let message = caught(|| Ok(Message::of(&stage.name, decide(&decider, shared, stage, inputs)?)));
                 // The scheduler listens until every thread is through.
                 let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
             });
@@ -378,67 +389,4 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
 /// Sizes of outputs, for people.
 fn summaries(trees: &BTreeMap<String, Tree>) -> BTreeMap<String, OutputSummary> {
     trees.iter().map(|(port, tree)| (port.clone(), OutputSummary::of(tree))).collect()
-}
-
-/// Finds out whether a stage's output is in the store; takes the lock of its key where it is not.
-fn decide(
-    decider: &Decider<'_>,
-    shared: Shared<'_>,
-    stage: &StageDeclaration,
-    inputs: BTreeMap<String, Digest>,
-) -> Result<Message, Failure> {
-    let (name, progress) = (stage.name.clone(), Progress::default());
-    progress.start("hash sources", Unit::Bytes, None);
-    let mut told = Instant::now();
-    let hashed = |bytes| {
-        progress.add(bytes);
-        if told.elapsed() > TICK {
-            told = Instant::now();
-            let (stage, sample) = (name.to_string(), progress.sample());
-            shared.events.send(Event::StageProgress { stage, sample, rate: None });
-        }
-        !shared.cancel.is_set()
-    };
-    let cached = |keyed: Keyed, hit: Box<Hit>| {
-        shared.show(stage, &keyed, &hit.record.outputs)?;
-        Ok(Message::Cached(stage.name.clone(), keyed, hit))
-    };
-    let keyed = match decider.key(stage, &inputs, hashed)? {
-        Ok(keyed) => keyed,
-        Err(missing) => return Err(without_sources(stage, &missing)),
-    };
-    let decision = shared.leased(
-        || decider.decide(stage, keyed),
-        |decision| match decision {
-            Decision::Cached(_, hit) => Some(hit.record.outputs.clone()),
-            Decision::Run(..) => None,
-        },
-    )?;
-    match decision {
-        Decision::Cached(keyed, hit) => cached(keyed, hit),
-        Decision::Run(keyed, reasons) => match shared.lock(stage, keyed, reasons, inputs)? {
-            Ok(ready) => Ok(Message::Ready(stage.name.clone(), Box::new(ready))),
-            Err((keyed, hit)) => cached(keyed, hit),
-        },
-    }
-}
-
-/// The failure of a stage whose files outside the store are missing.
-fn without_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
-    let texts: BTreeSet<_> = missing.iter().map(Reason::text).collect();
-    let message = texts.into_iter().collect::<Vec<_>>().join("; ");
-    let (name, setting) = (&stage.name, source_setting(stage));
-    let hint = format!(
-        "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
-         manifest or in machine.toml beside it"
-    );
-    StageError::new(message).hint(hint).into()
-}
-
-/// The setting of the stage's kind that names files outside the store.
-fn source_setting(stage: &StageDeclaration) -> &str {
-    let format = contract::SourcePattern::FORMAT;
-    let properties = stage.kind.exec_schema.get("properties").and_then(serde_json::Value::as_object);
-    let names_files = |(_, schema): &(&String, &serde_json::Value)| schema.to_string().contains(format);
-    properties.into_iter().flatten().find(names_files).map_or("source", |(name, _)| name)
 }

@@ -63,7 +63,7 @@ pub use format::{
     TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, document_id, dropped_schema, part_name, rows_schema,
 };
 pub use parallel::each_part;
-pub use provider::{DocumentsProvider, RowsProvider};
+pub use provider::FilesProvider;
 pub use query::{AnswerFormat, Query};
 pub use rows::{RowsFile, RowsPart, read_rows};
 pub use session::Session;

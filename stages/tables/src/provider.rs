@@ -1,8 +1,9 @@
-//! Documents as a DataFusion table: a partition a part, and no text read unless it is asked for.
+//! The tables of the store as DataFusion tables: a partition a part, and no text read unless it is asked for.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -16,30 +17,52 @@ use futures::stream;
 use contract::{InputFile, InputTree};
 
 use crate::error::TableError;
-use crate::rows::read_rows;
+use crate::rows::read_file;
 use crate::table::{Part, Table, footer, with_content};
 
-/// The documents of some parts: the columns of `rows/`, then `content`. Each partition is in order.
+/// The files of a table. Each partition is in order.
 #[derive(Debug, Clone)]
-pub struct DocumentsProvider {
-    parts: Vec<Part>,
+pub struct FilesProvider {
+    files: Files,
     schema: SchemaRef,
 }
 
-impl DocumentsProvider {
-    /// All parts of a table.
-    pub fn new(table: &Table) -> Self {
-        Self { parts: table.parts().to_vec(), schema: table.schema() }
+#[derive(Debug, Clone)]
+enum Files {
+    /// Documents: the columns of `rows/`, then `content`.
+    Documents(Vec<Part>),
+    /// Rows ([`contract::PortType::Rows`]).
+    Rows(Vec<InputFile>),
+}
+
+impl FilesProvider {
+    /// All documents of a table.
+    pub fn documents(table: &Table) -> Self {
+        Self { files: Files::Documents(table.parts().to_vec()), schema: table.schema() }
     }
 
-    /// One part.
+    /// The documents of one part.
     pub fn part(part: &Part) -> Self {
-        Self { parts: vec![part.clone()], schema: with_content(part.rows_schema()) }
+        Self { files: Files::Documents(vec![part.clone()]), schema: with_content(part.rows_schema()) }
+    }
+
+    /// The table that a tree holds, of documents or of rows.
+    ///
+    /// # Errors
+    /// When the tree is no table, or a footer cannot be read.
+    pub fn open(tree: &InputTree) -> std::result::Result<Self, TableError> {
+        match tree.files.first() {
+            Some(first) if tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) => {
+                let schema = footer(first)?.schema().clone();
+                Ok(Self { files: Files::Rows(tree.files.clone()), schema })
+            }
+            _ => Ok(Self::documents(&Table::open(tree)?)),
+        }
     }
 }
 
 #[async_trait]
-impl TableProvider for DocumentsProvider {
+impl TableProvider for FilesProvider {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
@@ -59,8 +82,20 @@ impl TableProvider for DocumentsProvider {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => self.schema.clone(),
         };
-        let partition = |part: &Part| Arc::new(PartStream { part: part.clone(), schema: schema.clone() }) as _;
-        let mut partitions: Vec<Arc<dyn PartitionStream>> = self.parts.iter().map(partition).collect();
+        let mut partitions: Vec<Arc<dyn PartitionStream>> = match &self.files {
+            Files::Documents(parts) => {
+                let partition = |part: &Part| Arc::new(PartStream { part: part.clone(), schema: schema.clone() }) as _;
+                parts.iter().map(partition).collect()
+            }
+            Files::Rows(files) => {
+                let columns = projection.cloned();
+                let partition = |file: &InputFile| {
+                    let (file, columns) = (file.clone(), columns.clone());
+                    Arc::new(RowsStream { file, columns, schema: schema.clone() }) as _
+                };
+                files.iter().map(partition).collect()
+            }
+        };
         if partitions.is_empty() {
             partitions.push(Arc::new(NoRows(schema.clone())));
         }
@@ -90,59 +125,11 @@ impl PartitionStream for PartStream {
     }
 }
 
-/// A table of rows ([`contract::PortType::Rows`]): a partition a file.
-#[derive(Debug, Clone)]
-pub struct RowsProvider {
-    files: Vec<InputFile>,
-    schema: SchemaRef,
-}
-
-impl RowsProvider {
-    /// The rows of a tree; `None` where the tree is of documents, or empty.
-    ///
-    /// # Errors
-    /// When a footer cannot be read.
-    pub fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
-        match tree.files.first() {
-            Some(first) if tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) => {
-                let schema = footer(first)?.schema().clone();
-                Ok(Some(Self { files: tree.files.clone(), schema }))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-#[async_trait]
-impl TableProvider for RowsProvider {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let partition = |file: &InputFile| {
-            let tree = InputTree { digest: file.digest, files: vec![file.clone()] };
-            Arc::new(RowsStream { tree, schema: self.schema.clone() }) as _
-        };
-        let partitions = self.files.iter().map(partition).collect();
-        let exec = StreamingTableExec::try_new(self.schema.clone(), partitions, projection, None, false, limit)?;
-        Ok(Arc::new(exec))
-    }
-}
-
+/// A file of rows; the columns are taken out of each batch.
 #[derive(Debug)]
 struct RowsStream {
-    tree: InputTree,
+    file: InputFile,
+    columns: Option<Vec<usize>>,
     schema: SchemaRef,
 }
 
@@ -153,10 +140,14 @@ impl PartitionStream for RowsStream {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let external = |error| DataFusionError::External(Box::new(error));
-        let batches: Vec<Result<_>> = match read_rows(&self.tree) {
-            // One file of rows: its batches are small, and what they borrow does not outlive this call.
-            Ok(batches) => batches.map(|batch| batch.map_err(external)).collect(),
-            Err(error) => vec![Err(external(error))],
+        let columns = self.columns.clone();
+        let project = move |batch: RecordBatch| match &columns {
+            Some(columns) => Ok(batch.project(columns)?),
+            None => Ok(batch),
+        };
+        let batches: Box<dyn Iterator<Item = Result<_>> + Send> = match read_file(&self.file) {
+            Ok(batches) => Box::new(batches.map(move |batch| batch.map_err(external).and_then(&project))),
+            Err(error) => Box::new(std::iter::once(Err(external(error)))),
         };
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
     }

@@ -15,9 +15,8 @@ use parquet::arrow::ArrowWriter;
 
 use crate::error::plan_error;
 use crate::format::{rows_options, write_error};
-use crate::provider::{DocumentsProvider, RowsProvider};
+use crate::provider::FilesProvider;
 use crate::session::Session;
-use crate::table::Table;
 
 /// The catalog and schema that DataFusion looks names up in.
 const CATALOG: &str = "datafusion";
@@ -55,10 +54,7 @@ impl Query {
     /// # Errors
     /// When the tree is no table.
     pub fn register(&self, stage: &str, port: &str, is_first: bool, tree: &InputTree) -> Result<()> {
-        let provider: Arc<dyn TableProvider> = match RowsProvider::open(tree)? {
-            Some(rows) => Arc::new(rows),
-            None => Arc::new(DocumentsProvider::new(&Table::open(tree)?)),
-        };
+        let provider: Arc<dyn TableProvider> = Arc::new(FilesProvider::open(tree)?);
         let context = self.session.context();
         let catalog = context.catalog(CATALOG).ok_or_else(|| StageError::new("there is no catalog of tables"))?;
         let schema = match catalog.schema(stage) {

@@ -1,6 +1,6 @@
 //! Writes and reads Parquet parts of rows.
 
-use contract::{InputTree, OutputFile, OutputTree, Result, StageError};
+use contract::{InputFile, InputTree, OutputFile, OutputTree, Result, StageError};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
@@ -108,14 +108,17 @@ impl<'a> RowsPart<'a> {
 /// # Errors
 /// When a file cannot be opened; each batch, when it cannot be read.
 pub fn read_rows(tree: &InputTree) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + '_, TableError> {
-    let readers = tree.below("rows").map(|file| {
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(file)?, footer(file)?)
-            .build()
-            .map_err(TableError::parquet(&file.path))?;
-        Ok((file, reader))
-    });
-    let readers: Vec<_> = readers.collect::<Result<_, TableError>>()?;
-    Ok(readers.into_iter().flat_map(|(file, reader)| {
-        reader.map(|batch| batch.map_err(|error| TableError::parquet(&file.path)(error.into())))
-    }))
+    let readers: Vec<_> = tree.below("rows").map(read_file).collect::<Result<_, TableError>>()?;
+    Ok(readers.into_iter().flatten())
+}
+
+/// The rows of one file, in batches.
+pub(crate) fn read_file(
+    file: &InputFile,
+) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + Send + 'static, TableError> {
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(file)?, footer(file)?)
+        .build()
+        .map_err(TableError::parquet(&file.path))?;
+    let path = file.path.to_string();
+    Ok(reader.map(move |batch| batch.map_err(|error| TableError::parquet(&path)(error.into()))))
 }

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::plan_error;
-use crate::provider::DocumentsProvider;
+use crate::provider::FilesProvider;
 use crate::table::{Part, Table};
 
 /// A session whose plans keep to the stage's threads and memory and spill into its scratch folder.
@@ -75,7 +75,7 @@ impl Session {
     /// # Errors
     /// When DataFusion refuses the table.
     pub fn documents(&self, table: &Table) -> Result<DataFrame> {
-        self.context.read_table(Arc::new(DocumentsProvider::new(table))).map_err(plan_error)
+        self.context.read_table(Arc::new(FilesProvider::documents(table))).map_err(plan_error)
     }
 
     /// The documents of one part.
@@ -83,7 +83,7 @@ impl Session {
     /// # Errors
     /// When DataFusion refuses the table.
     pub fn part(&self, part: &Part) -> Result<DataFrame> {
-        self.context.read_table(Arc::new(DocumentsProvider::part(part))).map_err(plan_error)
+        self.context.read_table(Arc::new(FilesProvider::part(part))).map_err(plan_error)
     }
 
     /// Waits for what DataFusion does.

@@ -1,0 +1,88 @@
+//! One stage whose inputs are known, from its sources to an answer: cached, or ready to run with the lock of its key.
+//!
+//! It may hash files outside the store, and it may wait for another process that builds the key, so it has a thread of its
+//! own. A stage that is ready holds its lock while it waits for its share of the machine. That is no deadlock: shares are
+//! held by running stages alone, and a running stage waits for no lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use contract::{Digest, Progress, StageError, Unit};
+
+use super::execution::{Failure, Ready, Shared};
+use super::scheduler::TICK;
+use crate::events::Event;
+use crate::manifest::StageDeclaration;
+use crate::plan::{Decider, Decision, Keyed, Reason};
+use crate::store::Hit;
+
+/// What came out.
+pub(super) enum Decided {
+    /// Its output is in the store.
+    Cached(Keyed, Box<Hit>),
+    /// It is stale, and the lock of its key is ours.
+    Ready(Box<Ready>),
+}
+
+/// Finds out whether a stage's output is in the store; takes the lock of its key where it is not.
+pub(super) fn decide(
+    decider: &Decider<'_>,
+    shared: Shared<'_>,
+    stage: &StageDeclaration,
+    inputs: BTreeMap<String, Digest>,
+) -> Result<Decided, Failure> {
+    let (name, progress) = (stage.name.clone(), Progress::default());
+    progress.start("hash sources", Unit::Bytes, None);
+    let mut told = Instant::now();
+    let hashed = |bytes| {
+        progress.add(bytes);
+        if told.elapsed() > TICK {
+            told = Instant::now();
+            let (stage, sample) = (name.to_string(), progress.sample());
+            shared.events.send(Event::StageProgress { stage, sample, rate: None });
+        }
+        !shared.cancel.is_set()
+    };
+    let cached = |keyed: Keyed, hit: Box<Hit>| {
+        shared.show(stage, &keyed, &hit.record.outputs)?;
+        Ok(Decided::Cached(keyed, hit))
+    };
+    let keyed = match decider.key(stage, &inputs, hashed)? {
+        Ok(keyed) => keyed,
+        Err(missing) => return Err(without_sources(stage, &missing)),
+    };
+    let decision = shared.leased(
+        || decider.decide(stage, keyed),
+        |decision| match decision {
+            Decision::Cached(_, hit) => Some(hit.record.outputs.clone()),
+            Decision::Run(..) => None,
+        },
+    )?;
+    match decision {
+        Decision::Cached(keyed, hit) => cached(keyed, hit),
+        Decision::Run(keyed, reasons) => match shared.lock(stage, keyed, reasons, inputs)? {
+            Ok(ready) => Ok(Decided::Ready(Box::new(ready))),
+            Err((keyed, hit)) => cached(keyed, hit),
+        },
+    }
+}
+
+/// The failure of a stage whose files outside the store are missing.
+fn without_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
+    let texts: BTreeSet<_> = missing.iter().map(Reason::text).collect();
+    let message = texts.into_iter().collect::<Vec<_>>().join("; ");
+    let (name, setting) = (&stage.name, source_setting(stage));
+    let hint = format!(
+        "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
+         manifest or in machine.toml beside it"
+    );
+    StageError::new(message).hint(hint).into()
+}
+
+/// The setting of the stage's kind that names files outside the store.
+fn source_setting(stage: &StageDeclaration) -> &str {
+    let format = contract::SourcePattern::FORMAT;
+    let properties = stage.kind.exec_schema.get("properties").and_then(serde_json::Value::as_object);
+    let names_files = |(_, schema): &(&String, &serde_json::Value)| schema.to_string().contains(format);
+    properties.into_iter().flatten().find(names_files).map_or("source", |(name, _)| name)
+}
