@@ -123,3 +123,46 @@ fn every_committed_manifest_plans_without_data() {
         assert!(!cache.path().join("none").exists());
     }
 }
+
+#[test]
+fn a_resolved_manifest_reads_back_to_the_same_stages() {
+    for path in manifests() {
+        let load = |path: &Path| {
+            let loaded = pipeline::graph::load(path, &Overrides::default(), &kinds());
+            loaded.unwrap_or_else(|errors| panic!("{errors}")).0
+        };
+        let manifest = load(&path);
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy.toml");
+        fs::write(&copy, manifest.resolved()).unwrap();
+        let again = load(&copy);
+        assert_eq!((&again.name, again.seed), (&manifest.name, manifest.seed));
+        assert_eq!(again.stages.len(), manifest.stages.len());
+        for (name, stage) in &manifest.stages {
+            let other = &again.stages[name];
+            assert_eq!((other.kind.name, other.stage.spec()), (stage.kind.name, stage.stage.spec()), "{name}");
+            assert_eq!(other.stage.exec(), stage.stage.exec(), "{name}");
+            let edges = |stage: &pipeline::manifest::StageDeclaration| {
+                let edge = |(port, edge): (&String, &pipeline::manifest::Edge)| {
+                    (port.clone(), edge.stage.clone(), edge.output.clone())
+                };
+                stage.inputs.iter().map(edge).collect::<Vec<_>>()
+            };
+            assert_eq!(edges(other), edges(stage), "{name}");
+        }
+        assert_eq!(again.resolved(), manifest.resolved());
+    }
+}
+
+#[test]
+fn the_published_lock_is_of_the_quickstart_as_it_is() {
+    let text = fs::read_to_string(root().join("manifests/quickstart.lock")).unwrap();
+    let lock = pipeline::report::RunLock::decode(&text).unwrap_or_else(|error| panic!("{error}"));
+    let path = root().join("manifests/quickstart.toml");
+    let (manifest, graph) =
+        pipeline::graph::load(&path, &Overrides::default(), &kinds()).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(lock.manifest, manifest.resolved(), "run the quickstart anew and publish its run.lock");
+    let stages: Vec<_> = lock.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(stages, graph.order().iter().map(|name| name.as_str()).collect::<Vec<_>>());
+    assert_eq!(lock.encode(), text);
+}

@@ -226,14 +226,21 @@ fn gc(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     for lock in &arguments.lock {
         roots.extend(locks::find(&lock.display().to_string(), &path)?.trees());
     }
+    let active: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
     for name in store.run_names()? {
         let numbers = store.run_numbers(&name)?.into_iter().rev().enumerate();
         for (age, number) in numbers {
             let folder = store.run_folder(&name, number)?;
-            if arguments.keep_runs.is_some_and(|keep| age >= keep) {
+            let lock = folder.path.join(LOCK);
+            // The newest keeps its number from being given again; one without a lock may be under way.
+            let ended = lock.is_file() || !active.contains(&name);
+            if age > 0 && ended && arguments.keep_runs.is_some_and(|keep| age >= keep) {
                 forgotten.push(folder);
-            } else if folder.path.join(LOCK).is_file() {
-                roots.extend(locks::find(&folder.path.join(LOCK).display().to_string(), &path)?.trees());
+            } else if lock.is_file() {
+                match locks::find(&lock.display().to_string(), &path) {
+                    Ok(lock) => roots.extend(lock.trees()),
+                    Err(error) => anstream::eprint!("warning: what run {name}.{number} gave is not known: {error}"),
+                }
             }
         }
     }

@@ -49,8 +49,11 @@ impl Project {
     }
 
     /// The stages of these names.
-    pub(super) fn stages(&self, names: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
-        names.iter().map(|name| self.stage(name)).collect()
+    pub(super) fn stages<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n String>,
+    ) -> Result<BTreeSet<StageName>, CommandError> {
+        names.into_iter().map(|name| self.stage(name)).collect()
     }
 
     /// Plans these stages, which hold with each stage all that it needs.

@@ -96,7 +96,7 @@ fn newest(cache: Option<PathBuf>) -> Result<String, CommandError> {
     let mut newest = None;
     for name in store.run_names()? {
         for number in store.run_numbers(&name)? {
-            let started = store.run_folder(&name, number)?.path.metadata().and_then(|metadata| metadata.created());
+            let started = store.run_folder(&name, number)?.path.metadata().and_then(|metadata| metadata.modified());
             newest = newest.max(started.ok().map(|started| (started, format!("{name}.{number}"))));
         }
     }

@@ -54,14 +54,24 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     if let Some(stage) = missing_stages(&lock, &project.manifest).first() {
         return Err(CommandError::usage(format!("the lock has a stage '{stage}' that its manifest has not")));
     }
+    let named = project.stages(arguments.only.iter().chain(&arguments.until))?;
+    if let Some(stage) = named.iter().find(|stage| lock.stage(stage.as_str()).is_none()) {
+        let error = CommandError::usage(format!("the lock says nothing of stage '{stage}'"));
+        return Err(error.hint("the run that wrote it did not come so far"));
+    }
     let asked = match (arguments.only.is_empty(), arguments.until.is_empty()) {
-        (false, _) => project.stages(&arguments.only)?,
-        (true, false) => project.graph.ancestors(&project.stages(&arguments.until)?),
-        (true, true) => project.manifest.stages.keys().cloned().collect(),
+        (false, _) => named,
+        (true, false) => project.graph.ancestors(&named),
+        (true, true) => {
+            let locked = |stage: &&StageName| lock.stage(stage.as_str()).is_some();
+            project.manifest.stages.keys().filter(locked).cloned().collect()
+        }
     };
-    let mut wanted = asked.clone();
+    if asked.is_empty() {
+        return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
+    }
+    let wanted = project.graph.ancestors(&asked);
     if !arguments.only.is_empty() {
-        wanted = project.graph.ancestors(&asked);
         let needed: BTreeSet<StageName> = wanted.difference(&asked).cloned().collect();
         let from = Store::open_read_only(&cache)?;
         if let Err(stage) = provide(&lock, &needed, &from, &store)? {
@@ -91,9 +101,9 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     drop(temporary);
     Ok(match outcome.summary.interrupted {
         true => Exit::Interrupted,
-        false if reproduction.holds(&asked) => Exit::Done,
         false if reproduction.first_divergent.is_some() => Exit::Differs,
-        false => run::exit(outcome.summary),
+        false if reproduction.holds(&asked) => run::exit(outcome.summary),
+        false => Exit::StageFailed,
     })
 }
 
@@ -150,7 +160,7 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
                 let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);
                 writeln!(
                     out,
-                    "        equal  {name:width$}  metrics within {largest:.2} % (the lock allows {tolerance} %)"
+                    "        equal  {name:width$}  losses within {largest:.2} % (the lock allows {tolerance} %)"
                 )?;
             }
             Verdict::Different { causes, metrics } => {
@@ -161,6 +171,12 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
                     writeln!(out, "               {:width$}  {metric}: {} -> {}", "", text(locked), text(found))?;
                 }
             }
+            Verdict::NotComparable => {
+                writeln!(
+                    out,
+                    "            ?  {name:width$}  its inputs are equal within tolerance only: not comparable"
+                )?;
+            }
             Verdict::NotAttempted { because } => writeln!(out, "not attempted  {name:width$}  {because}")?,
         }
     }
@@ -169,6 +185,7 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
     let counts = [
         (count(|verdict| matches!(verdict, Verdict::Identical)), "identical"),
         (count(|verdict| matches!(verdict, Verdict::Equal { .. })), "equal within tolerance"),
+        (count(|verdict| matches!(verdict, Verdict::NotComparable)), "not comparable"),
         (count(|verdict| matches!(verdict, Verdict::Different { .. })), "different"),
         (count(|verdict| matches!(verdict, Verdict::NotAttempted { .. })), "not attempted"),
     ];

@@ -37,7 +37,14 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     for name in &names {
         for number in store.run_numbers(name)? {
             let path = store.run_folder(name, number)?.path.join(LOCK);
-            let lock = if path.is_file() { Some(locks::find(&path.display().to_string(), &cache)?) } else { None };
+            let lock = match path.is_file().then(|| locks::find(&path.display().to_string(), &cache)) {
+                Some(Ok(lock)) => Some(lock),
+                Some(Err(error)) => {
+                    anstream::eprint!("warning: run {name}.{number}: {error}");
+                    continue;
+                }
+                None => None,
+            };
             found.push((format!("{name}.{number}"), lock));
         }
     }

@@ -104,6 +104,9 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     let mut out = std::io::BufWriter::new(std::io::stdout());
     tables.answer(query, format, &mut out).map_err(|error| {
         let text = error.to_string();
+        if text.contains("Broken pipe") {
+            return CommandError::Closed;
+        }
         let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
         let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
         if let Some(near) = absent_table(text).and_then(|table| did_you_mean(table, known.iter().map(String::as_str))) {

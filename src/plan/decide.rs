@@ -114,7 +114,7 @@ impl<'a> Decider<'a> {
     /// The key of a stage whose input ports read these trees.
     pub fn keyed(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>, sources: SourceSnapshot) -> Keyed {
         let digests = match stage.kind.named_sources {
-            true => sources.files().iter().map(contract::SourceFile::named_digest).collect(),
+            true => contract::SourceFile::named_digests(&sources.files()),
             false => sources.digests(),
         };
         let input = KeyInput {

@@ -105,12 +105,14 @@ pub struct LockedStage {
     pub ran: bool,
     /// The device that the build computed on.
     pub device: String,
-    /// By how much, relatively, its metrics may differ on another device; a kind without it gives the same bytes anywhere.
+    /// By how much, relatively, its losses may differ on another device; a kind without it gives the same bytes anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
     /// The last value of each series that the build gave.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
+    /// The machine that it was built on.
+    pub machine: Machine,
     /// What it gave, by port.
     pub outputs: BTreeMap<String, LockedOutput>,
 }
@@ -261,6 +263,7 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         seconds: record.seconds,
         ran: *ran,
         device: record.device.to_string(),
+        machine: record.machine.clone(),
         tolerance: stage.kind.tolerance,
         metrics: record.metrics.clone(),
         outputs: record.outputs.iter().map(output).collect(),

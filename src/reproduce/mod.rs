@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-pub use verdict::{Cause, Place, Verdict};
+pub use verdict::{Cause, Verdict};
 
 use crate::events::{Event, Renderer, Stamped};
 use crate::graph::Graph;
 use crate::manifest::{Manifest, StageName};
 use crate::report::RunLock;
 use crate::run::Outcome;
-use crate::store::{Lookup, Machine, Store, StoreError};
+use crate::store::{Lookup, Store, StoreError};
 
 /// Why a stage that the command line leaves out is not attempted.
 pub const NOT_ASKED: &str = "not asked for";
@@ -42,8 +42,6 @@ impl Reproduction {
         why: &BTreeMap<String, String>,
         asked: &BTreeSet<StageName>,
     ) -> Self {
-        let here = Machine::this();
-        let place = Place { locked: &lock.run.machine, here: &here };
         let mut stages: Vec<(String, Verdict)> = Vec::new();
         let mut tolerated = BTreeSet::new();
         for locked in &lock.stages {
@@ -59,8 +57,8 @@ impl Reproduction {
                 }
                 (Some(name), Some(found)) => {
                     let below = graph.inputs_of(name).into_iter().any(|stage| tolerated.contains(stage));
-                    let verdict = Verdict::of(locked, found, place, below);
-                    if matches!(verdict, Verdict::Equal { .. }) {
+                    let verdict = Verdict::of(locked, found, below);
+                    if matches!(verdict, Verdict::Equal { .. } | Verdict::NotComparable) {
                         tolerated.insert(name.clone());
                     }
                     verdict
@@ -81,10 +79,10 @@ impl Reproduction {
         Self { stages, first_divergent }
     }
 
-    /// Whether every stage that was asked for was run and holds.
+    /// Whether every stage that was asked for is in the lock, was run, and holds.
     pub fn holds(&self, asked: &BTreeSet<StageName>) -> bool {
-        let asked = |name: &String| asked.iter().any(|stage| stage.as_str() == name);
-        self.stages.iter().all(|(name, verdict)| !asked(name) || verdict.holds())
+        let verdict = |stage: &StageName| self.stages.iter().find(|(name, _)| name == stage.as_str());
+        asked.iter().all(|stage| verdict(stage).is_some_and(|(_, verdict)| verdict.holds()))
     }
 }
 

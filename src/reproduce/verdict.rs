@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::report::LockedStage;
 use crate::run::StageOutcome;
-use crate::store::Machine;
 
 /// The comparison of one stage with its lock.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,13 +13,15 @@ use crate::store::Machine;
 pub enum Verdict {
     /// The same bytes.
     Identical,
-    /// Other bytes, on another device or processor, or below such a stage; every metric within the lock's tolerance.
+    /// Other bytes, on another device or processor, or below such a stage; every loss within the lock's tolerance.
     Equal {
         /// The tolerance, relative.
         tolerance: f64,
         /// The largest relative difference of a metric.
         largest: f64,
     },
+    /// Other bytes, below a stage that is [`Verdict::Equal`], of a kind without a tolerance: nothing can be said.
+    NotComparable,
     /// Other bytes.
     Different {
         /// Why that may be.
@@ -59,34 +60,26 @@ pub enum Cause {
     NotDeterministic,
 }
 
-/// Where a run computed.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// The lock's machine.
-    pub locked: &'a Machine,
-    /// This one.
-    pub here: &'a Machine,
-}
-
 impl Verdict {
-    /// Whether the stage is reproduced.
+    /// Whether nothing speaks against the stage being reproduced.
     pub const fn holds(&self) -> bool {
-        matches!(self, Self::Identical | Self::Equal { .. })
+        matches!(self, Self::Identical | Self::Equal { .. } | Self::NotComparable)
     }
 
     /// Compares what a stage gave with its lock. `tolerated` says that a stage above it is [`Verdict::Equal`], so that its
     /// inputs cannot hold the same bytes.
-    pub fn of(locked: &LockedStage, found: &StageOutcome, place: Place<'_>, tolerated: bool) -> Self {
+    pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: bool) -> Self {
         if locked.trees() == found.record.outputs {
             return Self::Identical;
         }
-        let elsewhere = locked.device != found.record.device.to_string() || place.locked.cpu != place.here.cpu;
-        let differing = differing(&locked.metrics, &found.record.metrics);
-        let largest = differing.values().map(|pair| distance(*pair)).fold(0.0, f64::max);
-        let tolerance = locked.tolerance.filter(|_| elsewhere || tolerated);
-        match tolerance {
-            Some(tolerance) if !locked.metrics.is_empty() && largest <= tolerance => Self::Equal { tolerance, largest },
-            _ => Self::Different { causes: causes(locked, found), metrics: differing },
+        let here = &found.record;
+        let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
+        let losses = losses(&locked.metrics, &here.metrics);
+        let largest = losses.iter().map(|(one, other)| distance(*one, *other)).fold(0.0, f64::max);
+        match locked.tolerance.filter(|_| elsewhere || tolerated) {
+            Some(tolerance) if !losses.is_empty() && largest <= tolerance => Self::Equal { tolerance, largest },
+            None if tolerated => Self::NotComparable,
+            _ => Self::Different { causes: causes(locked, found), metrics: differing(&locked.metrics, &here.metrics) },
         }
     }
 }
@@ -119,12 +112,16 @@ fn differing(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> B
     pairs.filter(|(_, [locked, found])| locked != found).collect()
 }
 
-/// The relative difference; a metric that only one side has is infinitely far away.
-fn distance(pair: [Option<f64>; 2]) -> f64 {
-    match pair {
-        [Some(one), Some(other)] => (one - other).abs() / one.abs().max(other.abs()).max(f64::MIN_POSITIVE),
-        _ => f64::INFINITY,
-    }
+/// The losses that both sides have. Other series, such as the norm of the last gradient, are noise at this scale; a build
+/// that was resumed has only the series of its last part.
+fn losses(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> Vec<(f64, f64)> {
+    let locked = locked.iter().filter(|(name, _)| name.starts_with("loss"));
+    locked.filter_map(|(name, value)| Some((*value, *found.get(name)?))).collect()
+}
+
+/// The relative difference.
+fn distance(one: f64, other: f64) -> f64 {
+    (one - other).abs() / one.abs().max(other.abs()).max(f64::MIN_POSITIVE)
 }
 
 impl Cause {

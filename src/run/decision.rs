@@ -60,10 +60,12 @@ pub(super) fn decide(
     )?;
     match decision {
         Decision::Cached(keyed, hit) => cached(keyed, hit),
-        Decision::Run(keyed, reasons) => match shared.lock(stage, keyed, reasons, inputs)? {
-            Ok(ready) => Ok(Decided::Ready(Box::new(ready))),
-            Err((keyed, hit)) => cached(keyed, hit),
-        },
+        Decision::Run(keyed, reasons) => {
+            match shared.lock(stage, keyed, reasons, inputs, decider.forced.contains(&stage.name))? {
+                Ok(ready) => Ok(Decided::Ready(Box::new(ready))),
+                Err((keyed, hit)) => cached(keyed, hit),
+            }
+        }
     }
 }
 

@@ -94,6 +94,7 @@ impl Shared<'_> {
         keyed: Keyed,
         reasons: Vec<Reason>,
         inputs: BTreeMap<String, Digest>,
+        forced: bool,
     ) -> Result<Result<Ready, (Keyed, Box<Hit>)>, Failure> {
         let name = stage.name.to_string();
         let waiting = |holder: Option<&HolderInfo>| {
@@ -104,9 +105,7 @@ impl Shared<'_> {
         let lock = self.store.wait_for_lock(key, &HolderInfo::this(&name), self.cancel, waiting)?;
         let lock = lock.ok_or(Failure::Interrupted)?;
         let trees = |lookup: &Lookup| lookup.outputs().cloned();
-        if !reasons.contains(&Reason::Forced)
-            && let Lookup::Hit(hit) = self.leased(|| self.store.lookup(key), trees)?
-        {
+        if !forced && let Lookup::Hit(hit) = self.leased(|| self.store.lookup(key), trees)? {
             return Ok(Err((keyed, hit)));
         }
         Ok(Ok(Ready { keyed, reasons, inputs, lock }))
@@ -173,9 +172,10 @@ impl Shared<'_> {
             machine: Machine::this(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
+        let before = self.store.builds(record.key)?;
+        let (earlier, differs) = (before.records.len(), before.records.values().any(|other| other.outputs != outputs));
         self.store.record(&record)?;
-        let (record, trees, earlier) = self.first_build(stage, record, progress)?;
-        let differs = record.outputs != outputs;
+        let (record, trees) = self.first_build(stage, record, differs, progress)?;
         let outputs = record.outputs.clone();
         self.lease.hold(outputs.values())?;
         drop(gate);
@@ -214,30 +214,31 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// The build that is used: the first whole one of the key; and how many there were before. One that gave other bytes
+    /// The build that is used: the first whole one of the key, with its files. That this one `differs` from an earlier one
     /// is reported.
     fn first_build(
         &self,
         stage: &StageDeclaration,
         record: Record,
+        differs: bool,
         progress: &Progress,
-    ) -> Result<(Record, BTreeMap<String, Tree>, usize), Failure> {
+    ) -> Result<(Record, BTreeMap<String, Tree>), Failure> {
         match self.store.lookup(record.key)? {
-            Lookup::Hit(hit) if hit.record.outputs != record.outputs => {
+            Lookup::Hit(hit) if differs => {
                 progress.warn(format!(
-                    "{} is not deterministic here: {} builds of key {} gave {} different outputs; the first stays in use",
+                    "{} is not deterministic here: {} builds of key {} gave {} different outputs; the first whole one is used",
                     stage.name,
                     hit.builds,
                     record.key.short(),
                     hit.distinct
                 ));
-                Ok((hit.record, hit.trees, hit.builds - 1))
+                Ok((hit.record, hit.trees))
             }
-            Lookup::Hit(hit) => Ok((hit.record, hit.trees, hit.builds - 1)),
+            Lookup::Hit(hit) => Ok((hit.record, hit.trees)),
             Lookup::Miss | Lookup::Damaged(_) => {
                 let tree = |(port, digest): (&String, &Digest)| Ok((port.clone(), self.store.listing(*digest)?));
                 let trees = record.outputs.iter().map(tree).collect::<Result<_, StoreError>>()?;
-                Ok((record, trees, 0))
+                Ok((record, trees))
             }
         }
     }

@@ -162,7 +162,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         if self.options.cancel.is_set() || (self.options.fail_fast && self.outcome.summary.failed > 0) {
             let because = if self.options.cancel.is_set() { "the run was interrupted" } else { "another stage failed" };
             for name in self.names(|state| matches!(state, State::Blocked | State::Ready(_))) {
-                self.skip(&name, because.to_owned());
+                // What needs a skipped stage was skipped with it.
+                if matches!(self.states.get(&name), Some(State::Blocked | State::Ready(_))) {
+                    self.skip(&name, because.to_owned());
+                }
             }
             return;
         }

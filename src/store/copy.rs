@@ -39,9 +39,11 @@ impl Store {
             .map_err(StoreError::io("write", &place))?
             .into_temp_path();
         fs::copy(&source, &temporary).map_err(StoreError::io("read", &source))?;
+        fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &temporary))?;
         seals::freeze(&temporary).map_err(StoreError::io("seal", &temporary))?;
         place.parent().map_or(Ok(()), write::make_folder)?;
         temporary.persist(&place).map_err(|error| StoreError::io("write", &place)(error.error))?;
+        write::sync_parent(&place)?;
         self.rehash_blob(digest, size)
     }
 }

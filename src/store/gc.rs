@@ -138,23 +138,40 @@ struct Marked<'c> {
     roots: &'c BTreeSet<Digest>,
     /// Their blobs.
     rooted: BTreeSet<Digest>,
-    /// Builds that may go.
-    loose: BTreeMap<(Digest, u32), BTreeSet<Digest>>,
-    /// How many builds name a blob.
+    /// Builds that may go, together where they gave the same: one of them alone would free nothing.
+    loose: Vec<Group>,
+    /// How many groups of builds name a blob.
     holders: BTreeMap<Digest, usize>,
+}
+
+/// Builds that gave the same output.
+struct Group {
+    builds: Vec<(Digest, u32)>,
+    blobs: BTreeSet<Digest>,
+    /// What making all of it again would cost: the quickest build of each key.
+    seconds: f64,
 }
 
 impl<'c> Marked<'c> {
     fn new(census: &'c Census, roots: &'c BTreeSet<Digest>) -> Self {
         let rooted = census.blobs_of(roots);
-        let mut loose = BTreeMap::new();
-        let mut holders: BTreeMap<Digest, usize> = BTreeMap::new();
+        let mut alike: BTreeMap<&BTreeMap<String, Digest>, Vec<(Digest, u32)>> = BTreeMap::new();
         for (build, record) in &census.builds {
-            let blobs = census.blobs_of(record.outputs.values());
+            alike.entry(&record.outputs).or_default().push(*build);
+        }
+        let mut loose = Vec::new();
+        let mut holders: BTreeMap<Digest, usize> = BTreeMap::new();
+        for (outputs, builds) in alike {
+            let blobs = census.blobs_of(outputs.values());
             blobs.iter().for_each(|blob| *holders.entry(*blob).or_default() += 1);
-            // Removing a build whose blobs all stay would free nothing.
+            // Removing builds whose blobs all stay would free nothing.
             if !blobs.is_subset(&rooted) {
-                loose.insert(*build, blobs);
+                let mut quickest: BTreeMap<Digest, f64> = BTreeMap::new();
+                for build in &builds {
+                    let seconds = quickest.entry(build.0).or_insert(f64::INFINITY);
+                    *seconds = seconds.min(census.builds[build].seconds);
+                }
+                loose.push(Group { builds, blobs, seconds: quickest.values().sum() });
             }
         }
         Self { census, roots, rooted, loose, holders }
@@ -178,9 +195,9 @@ impl<'c> Marked<'c> {
         removals.plan.scratch = scratch.into_iter().map(|(key, _)| *key).collect();
         removals.plan.blobs = orphans;
         while wish.keep_size.is_some_and(|keep| removals.after > keep) {
-            let Some((build, bytes)) = self.cheapest() else { break };
-            let record = &census.builds[&build];
-            for blob in self.loose.remove(&build).unwrap_or_default() {
+            let Some((index, bytes)) = self.cheapest() else { break };
+            let Group { builds, blobs, .. } = self.loose.swap_remove(index);
+            for blob in blobs {
                 let holders = self.holders.entry(blob).or_default();
                 *holders = holders.saturating_sub(1);
                 if *holders == 0 && !self.rooted.contains(&blob) {
@@ -188,15 +205,19 @@ impl<'c> Marked<'c> {
                 }
             }
             removals.after -= bytes;
-            removals.plan.records.push(build);
-            removals.builds.push(RemovedBuild {
-                key: build.0,
-                build: build.1,
-                kind: record.kind.clone(),
-                started: record.started,
-                seconds: record.seconds,
-                bytes,
-            });
+            for (number, build) in builds.into_iter().enumerate() {
+                let record = &census.builds[&build];
+                removals.plan.records.push(build);
+                removals.builds.push(RemovedBuild {
+                    key: build.0,
+                    build: build.1,
+                    kind: record.kind.clone(),
+                    started: record.started,
+                    seconds: record.seconds,
+                    // What builds share goes with the first of them.
+                    bytes: if number == 0 { bytes } else { 0 },
+                });
+            }
         }
         let gone: BTreeSet<_> = removals.plan.records.iter().collect();
         let kept = census.builds.iter().filter(|(build, _)| !gone.contains(build));
@@ -210,21 +231,23 @@ impl<'c> Marked<'c> {
         !self.holders.contains_key(blob) && !self.rooted.contains(blob)
     }
 
-    /// The loose build with the fewest seconds for the bytes that it frees now, and these bytes. Builds that free nothing
-    /// go last: others hold what they gave, and go too before the bytes are free.
-    fn cheapest(&self) -> Option<((Digest, u32), u64)> {
-        let price = |build: &(Digest, u32), bytes: u64| self.census.builds[build].seconds / bytes as f64;
-        let frees = |blobs: &BTreeSet<Digest>| {
-            let alone = blobs.iter().filter(|blob| self.holders.get(*blob) == Some(&1) && !self.rooted.contains(*blob));
+    /// The loose group with the fewest seconds for the bytes that it frees now, and these bytes; of equals the first by
+    /// key. Groups that free nothing go last: others hold what they gave, and go too before the bytes are free.
+    fn cheapest(&self) -> Option<(usize, u64)> {
+        let freed = |group: &Group| {
+            let alone =
+                group.blobs.iter().filter(|blob| self.holders.get(*blob) == Some(&1) && !self.rooted.contains(*blob));
             self.census.bytes_of(alone)
         };
-        let candidates = self.loose.iter().map(|(build, blobs)| (*build, frees(blobs)));
-        let cheaper =
-            |(one, freed): &((Digest, u32), u64), (other, also): &((Digest, u32), u64)| match (*freed > 0, *also > 0) {
-                (true, true) => price(one, *freed).total_cmp(&price(other, *also)),
+        let candidates = self.loose.iter().enumerate().map(|(index, group)| (index, freed(group)));
+        candidates.min_by(|(one, bytes), (other, others)| {
+            let (one, other) = (&self.loose[*one], &self.loose[*other]);
+            let order = match (*bytes > 0, *others > 0) {
+                (true, true) => (one.seconds / *bytes as f64).total_cmp(&(other.seconds / *others as f64)),
                 (one, other) => other.cmp(&one),
             };
-        candidates.min_by(cheaper)
+            order.then_with(|| one.builds.cmp(&other.builds))
+        })
     }
 }
 

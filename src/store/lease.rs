@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use contract::Digest;
 use std::collections::BTreeSet;
@@ -78,11 +79,14 @@ impl Store {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let host = holder.host.as_deref().unwrap_or("");
         let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        let path = folder.join(format!("{}-{number}-{host}", holder.pid));
+        // Two containers may share process numbers and host names, and hardly the moment.
+        let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let path = folder.join(format!("{}-{number}-{moment:09}-{host}", holder.pid));
         let _gate = self.gate()?;
         let open = || {
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-            file.try_lock()?;
+            // Whoever looks who is alive holds it for a moment.
+            file.lock()?;
             file.set_len(0)?;
             let text = serde_json::to_string(&holder).map_err(std::io::Error::other)?;
             file.write_all(format!("{text}\n").as_bytes())?;

@@ -84,6 +84,20 @@ fn the_cheapest_seconds_for_their_bytes_go_first_until_the_rest_is_small_enough(
 }
 
 #[test]
+fn builds_that_gave_the_same_go_together_at_the_price_of_one() {
+    let (_folder, store) = empty();
+    // The long one was built twice, as by `run --check`: neither build alone frees anything.
+    sized(&store, "long", 100.0, 1_000);
+    sized(&store, "long", 90.0, 1_000);
+    sized(&store, "short", 1.0, 1_000);
+    let removals = store.collect(&keep(1_000)).unwrap();
+    assert_eq!((gone(&removals), removals.after), (vec![key("short")], 1_000));
+    let removals = store.collect(&keep(0)).unwrap();
+    assert_eq!((gone(&removals), removals.after), (vec![key("long"), key("long")], 0));
+    assert_eq!(removals.builds.iter().map(|build| build.bytes).sum::<u64>(), 1_000);
+}
+
+#[test]
 fn what_runs_gave_last_what_is_named_and_what_is_leased_never_goes() {
     let (_folder, store) = empty();
     let [run, wished, leased, old] =

@@ -1,7 +1,7 @@
 //! What a running stage is handed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cancel::Cancel;
 use crate::device::Device;
@@ -128,10 +128,44 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// The digest of its content bound to its name (the last component of its path): what a key holds of a source whose
-    /// name matters.
-    pub fn named_digest(&self) -> Digest {
-        let name = self.path.file_name().unwrap_or_default().as_encoded_bytes();
-        Digest::of_record("pipeline 2026 named source v1", &[self.digest.as_bytes(), name].concat())
+    /// The digests of contents, each bound to its file's name: what a key holds of sources whose names matter. A name is
+    /// the path below the innermost folder that holds all files, so that a folder may move and two files may not swap.
+    pub fn named_digests(files: &[Self]) -> Vec<Digest> {
+        let folders = files.iter().filter_map(|file| file.path.parent());
+        let common = folders.map(Path::to_owned).reduce(|one, other| {
+            let shared = one.components().zip(other.components()).take_while(|(one, other)| one == other);
+            shared.map(|(component, _)| component).collect()
+        });
+        let common = common.unwrap_or_default();
+        let digest = |file: &Self| {
+            let name = file.path.strip_prefix(&common).unwrap_or(&file.path).as_os_str().as_encoded_bytes();
+            Digest::of_record("pipeline 2026 named source v1", &[file.digest.as_bytes(), name].concat())
+        };
+        files.iter().map(digest).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(files: &[(&str, &str)]) -> Vec<Digest> {
+        let file = |(path, content): &(&str, &str)| SourceFile {
+            path: path.into(),
+            digest: Digest::of(content.as_bytes()),
+            size: content.len() as u64,
+        };
+        let mut digests = SourceFile::named_digests(&files.iter().map(file).collect::<Vec<_>>());
+        digests.sort();
+        digests
+    }
+
+    #[test]
+    fn files_of_one_name_in_two_folders_cannot_swap_and_a_folder_can_move() {
+        let before = named(&[("p/a/x.py", "one"), ("p/b/x.py", "two")]);
+        assert_ne!(named(&[("p/a/x.py", "two"), ("p/b/x.py", "one")]), before);
+        assert_eq!(named(&[("/q/a/x.py", "one"), ("/q/b/x.py", "two")]), before);
+        assert_eq!(named(&[("p/x.py", "one")]), named(&[("/elsewhere/x.py", "one")]));
+        assert_ne!(named(&[("x.py", "one")]), named(&[("y.py", "one")]));
     }
 }

@@ -246,7 +246,10 @@ fn sql_joins_content_when_it_is_asked_for() {
     let context = context(folder.path(), "s", 2);
     let table = Table::open(&tree).unwrap();
     let session = Session::new(&context).unwrap();
-    session.context().register_table("documents", std::sync::Arc::new(tables::FilesProvider::documents(&table))).unwrap();
+    session
+        .context()
+        .register_table("documents", std::sync::Arc::new(tables::FilesProvider::documents(&table)))
+        .unwrap();
     let plan = futures::executor::block_on(
         session.context().sql("SELECT \"row\" FROM documents WHERE content LIKE 'needle' OR content LIKE '39 %'"),
     );
