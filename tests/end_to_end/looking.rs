@@ -317,3 +317,33 @@ fn cache_gc_keeps_what_runs_gave_and_frees_what_it_said_it_would() {
     assert_eq!(bench.run_with(&other), ["license", "quality", "split"]);
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
 }
+
+#[test]
+fn why_and_plan_say_in_json_what_their_page_says() {
+    let bench = ran();
+    bench.edit("\"bsd-3-clause\"", "\"isc\"");
+    let why = bench.json(&["why", "run.toml", "quality"]);
+    // Times and digests are those of this run.
+    assert!(why["compared_with"]["key"].as_str().is_some_and(|key| key.len() == 64));
+    assert!(why["compared_with"]["started_ms"].is_u64() && why["compared_with"]["seconds"].is_f64());
+    assert!(why["estimate"]["least"].is_f64() && why["estimate"]["most"].is_f64());
+    let cause = why["causes"][0].clone();
+    assert!(cause["key"].as_str().is_some_and(|key| key.len() == 64));
+    assert_eq!(why["causes"].as_array().map(Vec::len), Some(1));
+    let reason = &cause["reasons"][0];
+    assert_eq!((&reason["reason"], &reason["setting"]), (&"setting-changed".into(), &"allow".into()));
+    assert_eq!((reason["old"].as_array().map(Vec::len), reason["new"].as_array().map(Vec::len)), (Some(3), Some(3)));
+    assert!(reason["place"]["line"].is_u64() && reason["place"]["column"].is_u64());
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut expected =
+        ["name", "kind", "key", "state", "estimate", "cost", "reasons", "causes", "compared_with", "follows"];
+    expected.sort_unstable();
+    let mut found = keys(&why);
+    found.sort();
+    assert_eq!(found, expected);
+    assert_eq!((&why["state"], &why["key"]), (&"may-run".into(), &serde_json::Value::Null));
+    assert_eq!(why["follows"], serde_json::json!(["split"]));
+    let plan = bench.json(&["plan", "run.toml"]);
+    let planned = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "license").unwrap();
+    assert_eq!(planned["reasons"], cause["reasons"], "one type for both");
+}
