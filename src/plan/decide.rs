@@ -72,7 +72,7 @@ impl<'a> Decider<'a> {
         hashed: impl FnMut(u64) -> bool,
     ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
         match self.source_files(stage) {
-            Ok(files) => Ok(Ok(self.keyed(stage, inputs, self.store.sources_seen(&files, hashed)?))),
+            Ok(files) => Ok(Ok(self.keyed(stage, inputs, self.store.sources(&files, hashed)?))),
             Err(missing) => Ok(Err(missing)),
         }
     }
@@ -83,7 +83,8 @@ impl<'a> Decider<'a> {
         if self.forced.contains(&stage.name) {
             return None;
         }
-        let keyed = self.key(stage, inputs, |_| false).ok()?.ok()?;
+        let sources = self.store.known_sources(&self.source_files(stage).ok()?)?;
+        let keyed = self.keyed(stage, inputs, sources);
         let hit = self.store.lookup_sealed(keyed.key.digest())?;
         Some((keyed, hit))
     }

@@ -91,10 +91,6 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<(Option<(Key, KeyRecord)>, State, Vec<Reason>), StoreError> {
-        if let Some((keyed, hit)) = self.decider.cached_at_once(stage, inputs) {
-            self.outputs.insert(stage.name.clone(), hit.record.outputs);
-            return Ok((Some((keyed.key, keyed.record)), State::Cached, Vec::new()));
-        }
         let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
             Ok(keyed) => keyed,
             Err(missing) => {

@@ -8,6 +8,7 @@ use contract::{Digest, Tree};
 use serde::Serialize;
 
 use super::error::{Damage, Result, StoreError};
+use super::names::names_if_folder;
 use super::record::Record;
 use super::{LastBuild, Store};
 
@@ -55,6 +56,21 @@ impl Census {
         trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
     }
 
+    /// All blobs.
+    pub fn all_blobs(&self) -> Totals {
+        Totals::of(self.blobs.values().copied())
+    }
+
+    /// The scratch of all keys.
+    pub fn all_scratch(&self) -> Totals {
+        Totals::of(self.scratch.values().copied())
+    }
+
+    /// All that was moved aside.
+    pub fn all_aside(&self) -> Totals {
+        Totals::of(self.aside.iter().map(|(_, bytes)| *bytes))
+    }
+
     /// Bytes of these blobs.
     pub fn bytes_of<'c>(&self, blobs: impl IntoIterator<Item = &'c Digest>) -> u64 {
         blobs.into_iter().filter_map(|blob| self.blobs.get(blob)).sum()
@@ -85,12 +101,12 @@ impl Store {
             let stages = self.last_builds(&run)?;
             census.runs.insert(run, stages);
         }
-        for name in names(&self.layout().folder("work"))? {
+        for name in names_if_folder(&self.layout().folder("work"))? {
             let size = size_of(&self.layout().folder("work").join(&name));
             census.scratch.extend(name.parse::<Digest>().ok().map(|key| (key, size)));
         }
         let aside = self.layout().folder("damaged");
-        for name in names(&aside)? {
+        for name in names_if_folder(&aside)? {
             let path = aside.join(name);
             let size = size_of(&path);
             census.aside.push((path, size));
@@ -102,8 +118,8 @@ impl Store {
     fn objects(&self, folder: &str) -> Result<BTreeMap<Digest, u64>> {
         let folder = self.layout().folder(folder);
         let mut objects = BTreeMap::new();
-        for shelf in names(&folder)? {
-            for name in names(&folder.join(&shelf))? {
+        for shelf in names_if_folder(&folder)? {
+            for name in names_if_folder(&folder.join(&shelf))? {
                 let path = folder.join(&shelf).join(&name);
                 let (Ok(digest), Ok(metadata)) = (name.parse::<Digest>(), path.symlink_metadata()) else { continue };
                 objects.insert(digest, metadata.len());
@@ -111,23 +127,6 @@ impl Store {
         }
         Ok(objects)
     }
-}
-
-/// The names in a folder, sorted; none where there is no folder. Names that are no text are nobody's.
-pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(StoreError::io("read", folder)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(StoreError::io("read", folder))?.file_name().into_string().ok());
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// Bytes of a file, or of all files below a folder; what cannot be read counts as nothing.

@@ -179,13 +179,13 @@ impl<'c> Marked<'c> {
 
     fn removals(mut self, wish: &Wish) -> Removals {
         let census = self.census;
-        let before = census.blobs.values().sum();
+        let before = census.all_blobs().bytes;
         let orphans: BTreeSet<_> = census.blobs.keys().filter(|blob| self.is_orphan(blob)).copied().collect();
         let mut removals = Removals {
             before,
             after: before - census.bytes_of(&orphans),
             orphans: Totals { count: orphans.len() as u64, bytes: census.bytes_of(&orphans) },
-            aside: Totals::of(census.aside.iter().map(|(_, bytes)| *bytes)),
+            aside: census.all_aside(),
             rooted: census.bytes_of(&self.rooted),
             ..Removals::default()
         };

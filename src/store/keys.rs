@@ -1,11 +1,10 @@
 //! The keys that were ever built.
 
-use std::fs;
-
 use contract::Digest;
 
 use super::Store;
-use super::error::{Result, StoreError};
+use super::error::Result;
+use super::names::names;
 
 impl Store {
     /// Every key with a build on record, sorted.
@@ -14,16 +13,7 @@ impl Store {
     /// When the folder of records cannot be read.
     pub fn keys(&self) -> Result<Vec<Digest>> {
         let folder = self.layout().root().join("records");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(StoreError::io("read", &folder)(error)),
-        };
-        let mut keys = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(StoreError::io("read", &folder))?.file_name();
-            keys.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
-        }
+        let mut keys: Vec<_> = names(&folder)?.iter().filter_map(|name| name.parse::<Digest>().ok()).collect();
         keys.sort_unstable();
         Ok(keys)
     }

@@ -6,6 +6,7 @@
 //! whoever removes things reads the leases and removes under an exclusive one. So an output is either leased before it
 //! is looked at for removal, or gone before it is looked up.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,10 +15,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use contract::Digest;
-use std::collections::BTreeSet;
 
 use super::error::{Result, StoreError};
 use super::lock::HolderInfo;
+use super::names::names;
 use super::{Store, failpoint, write};
 
 const FOLDER: &str = "leases";
@@ -101,7 +102,6 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be opened or the file system has no locks.
     pub fn gate(&self) -> Result<Gate> {
-        self.writable()?;
         let (file, path) = self.gate_file()?;
         file.lock_shared().map_err(StoreError::io("lock", &path))?;
         Ok(Gate { _file: file })
@@ -109,13 +109,13 @@ impl Store {
 
     /// Waits until nobody finds or removes anything, and keeps it so until the gate is dropped.
     pub(super) fn exclusive_gate(&self) -> Result<Gate> {
-        self.writable()?;
         let (file, path) = self.gate_file()?;
         file.lock().map_err(StoreError::io("lock", &path))?;
         Ok(Gate { _file: file })
     }
 
     fn gate_file(&self) -> Result<(File, PathBuf)> {
+        self.writable()?;
         let path = self.layout().folder(FOLDER).join(GATE);
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = match open() {
@@ -134,20 +134,9 @@ impl Store {
     /// When the folder of leases cannot be read.
     pub fn leases(&self) -> Result<Vec<LeaseInfo>> {
         let folder = self.layout().folder(FOLDER);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(StoreError::io("read", &folder)(error)),
-        };
-        let mut paths = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(StoreError::io("read", &folder))?.path();
-            paths.extend(Some(path).filter(|path| path.file_name().is_some_and(|name| name != GATE)));
-        }
-        paths.sort();
         let mut leases = Vec::new();
-        for path in paths {
-            leases.extend(self.alive(&path)?);
+        for name in names(&folder)?.iter().filter(|name| *name != GATE) {
+            leases.extend(self.alive(&folder.join(name))?);
         }
         Ok(leases)
     }

@@ -14,8 +14,8 @@ use contract::{Cancel, Digest};
 use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
-use super::census::names;
 use super::error::{Result, StoreError};
+use super::names::names_if_folder;
 use super::record::milliseconds;
 use super::{Store, failpoint, write};
 
@@ -41,9 +41,7 @@ impl HolderInfo {
         let host = gethostname().ok().and_then(|name| name.into_string().ok());
         Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(SystemTime::now()) }
     }
-}
 
-impl HolderInfo {
     /// `pid 4121 on build-2, for 0:12:41`.
     pub fn process(&self) -> String {
         format!("{}, {}", self.who(), self.age())
@@ -191,7 +189,7 @@ impl Store {
     /// When the folder of locks cannot be read.
     pub fn holders(&self) -> Result<Vec<(Digest, HolderInfo)>> {
         let mut holders = Vec::new();
-        for name in names(&self.layout().folder("locks"))? {
+        for name in names_if_folder(&self.layout().folder("locks"))? {
             let Ok(key) = name.parse::<Digest>() else { continue };
             holders.extend(self.holder(key)?.map(|holder| (key, holder)));
         }

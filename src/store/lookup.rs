@@ -12,6 +12,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Damage, Fault, Object, Result, StoreError};
+use super::names::names;
 use super::record::Record;
 use super::{Store, failpoint, write};
 
@@ -166,20 +167,9 @@ impl Store {
 
     pub(super) fn record_files(&self, key: Digest) -> Result<BTreeMap<u32, PathBuf>> {
         let folder = self.layout().records(key);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => return Err(StoreError::io("read", &folder)(error)),
-        };
-        let mut files = BTreeMap::new();
-        for entry in entries {
-            let path = entry.map_err(StoreError::io("read", &folder))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
-            if let Some(number) = name.and_then(|name| name.parse().ok()) {
-                files.insert(number, path);
-            }
-        }
-        Ok(files)
+        let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
+        let files = names(&folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(name))));
+        Ok(files.collect())
     }
 
     /// The files of each port of a build, and what is not whole of them.

@@ -38,6 +38,7 @@ mod layout;
 mod lease;
 mod lock;
 mod lookup;
+mod names;
 mod record;
 mod runs;
 mod sealed;

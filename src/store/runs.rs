@@ -18,10 +18,10 @@ use contract::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::census::names;
 use super::error::{Result, StoreError};
 use super::layout::file_name;
 use super::lock::remove_folder;
+use super::names::names_if_folder;
 use super::{Store, failpoint, write};
 
 /// What a stage of a run gave last, for reasons and for `why`.
@@ -109,7 +109,7 @@ impl Store {
     /// # Errors
     /// When the folder of runs cannot be read.
     pub fn run_names(&self) -> Result<Vec<String>> {
-        let names = names(&self.layout().folder("runs"))?;
+        let names = names_if_folder(&self.layout().folder("runs"))?;
         Ok(names.into_iter().filter(|name| file_name(name).is_ok()).collect())
     }
 
@@ -118,8 +118,10 @@ impl Store {
     /// # Errors
     /// When the name cannot be a file name or the folder cannot be read.
     pub fn run_numbers(&self, run: &str) -> Result<Vec<u32>> {
-        let mut numbers: Vec<u32> =
-            names(&self.layout().run(run)?.join(HISTORY))?.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut numbers: Vec<u32> = names_if_folder(&self.layout().run(run)?.join(HISTORY))?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
@@ -138,7 +140,7 @@ impl Store {
     /// # Errors
     /// When the name cannot be a file name or the folder cannot be read.
     pub fn last_builds(&self, run: &str) -> Result<BTreeMap<String, LastBuild>> {
-        let files = names(&self.layout().run(run)?.join(STAGES))?;
+        let files = names_if_folder(&self.layout().run(run)?.join(STAGES))?;
         let stages = files.iter().filter_map(|name| name.strip_suffix(".json"));
         Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
     }

@@ -116,49 +116,41 @@ impl Store {
         self.see(path, &mut |_| true).map(|seen| seen.file)
     }
 
-    /// The digests of external files. `hashed` is told the bytes of each piece that had to be read, and stops the work
-    /// by returning false.
-    ///
-    /// # Errors
-    /// As [`Store::digest_of`]; [`StoreError::Interrupted`] when `hashed` returned false.
-    pub fn sources(&self, paths: &[PathBuf], mut hashed: impl FnMut(u64) -> bool) -> Result<SourceSnapshot> {
-        let seen = paths.iter().map(|path| self.see(path, &mut hashed)).collect::<Result<Vec<_>>>()?;
-        Ok(SourceSnapshot::of(seen))
-    }
-
     /// The digests of external files, each with what `stat` just said of it. `hashed` is told the bytes of each piece
     /// that had to be read, and stops the work by returning false.
     ///
     /// # Errors
     /// As [`Store::digest_of`]; [`StoreError::Interrupted`] when `hashed` returned false.
-    pub fn sources_seen(
+    pub fn sources(
         &self,
         files: &[(PathBuf, Metadata)],
         mut hashed: impl FnMut(u64) -> bool,
     ) -> Result<SourceSnapshot> {
-        let see = |(path, metadata): &(PathBuf, Metadata)| {
-            let signature = Signature::of(metadata);
-            let known = lock_mutex(&self.inner.sources).digest(signature);
-            match known {
-                Some(digest) => {
-                    let file = SourceFile { path: path.clone(), digest, size: signature.size };
-                    Ok(Seen { file, signature, settled: true })
-                }
-                None => self.see(path, &mut hashed),
-            }
+        let see = |(path, metadata): &(PathBuf, Metadata)| match self.known(path, Signature::of(metadata)) {
+            Some(seen) => Ok(seen),
+            None => self.see(path, &mut hashed),
         };
         Ok(SourceSnapshot::of(files.iter().map(see).collect::<Result<Vec<_>>>()?))
+    }
+
+    /// The same where every digest is remembered; `None`, and nothing read, where one is not.
+    pub fn known_sources(&self, files: &[(PathBuf, Metadata)]) -> Option<SourceSnapshot> {
+        let known = files.iter().map(|(path, metadata)| self.known(path, Signature::of(metadata)));
+        Some(SourceSnapshot::of(known.collect::<Option<Vec<_>>>()?))
+    }
+
+    /// A file whose digest is remembered.
+    fn known(&self, path: &Path, signature: Signature) -> Option<Seen> {
+        let digest = lock_mutex(&self.inner.sources).digest(signature)?;
+        let file = SourceFile { path: path.to_owned(), digest, size: signature.size };
+        Some(Seen { file, signature, settled: true })
     }
 
     fn see(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {
         for _ in 0..TRIES {
             let signature = stat(path)?;
-            let seen = |digest, settled| {
-                let file = SourceFile { path: path.to_owned(), digest, size: signature.size };
-                Ok(Seen { file, signature, settled })
-            };
-            if let Some(digest) = lock_mutex(&self.inner.sources).digest(signature) {
-                return seen(digest, true);
+            if let Some(seen) = self.known(path, signature) {
+                return Ok(seen);
             }
             let started = SystemTime::now();
             let digest = hashing::digest_of(path, &mut *hashed)
@@ -175,7 +167,8 @@ impl Store {
                     sources.index.append(&[(digest, signature)]);
                 }
             }
-            return seen(digest, settled);
+            let file = SourceFile { path: path.to_owned(), digest, size: signature.size };
+            return Ok(Seen { file, signature, settled });
         }
         Err(StoreError::Changing(path.to_owned()))
     }

@@ -1,6 +1,6 @@
 //! Files outside the store: read once, and never trusted when they may have changed.
 
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File, FileTimes, Metadata};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -14,6 +14,11 @@ fn settled_file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("rustfmt.toml")
 }
 
+/// Files with what `stat` says of them now.
+fn seen(paths: &[PathBuf]) -> Vec<(PathBuf, Metadata)> {
+    paths.iter().map(|path| (path.clone(), fs::metadata(path).unwrap())).collect()
+}
+
 #[test]
 fn an_unchanged_source_is_read_once() {
     let (folder, store, _) = with_a_build();
@@ -21,7 +26,7 @@ fn an_unchanged_source_is_read_once() {
     let read = |store: &Store| {
         let mut bytes = 0;
         let snapshot = store
-            .sources(&paths, |piece| {
+            .sources(&seen(&paths), |piece| {
                 bytes += piece;
                 true
             })
@@ -31,7 +36,9 @@ fn an_unchanged_source_is_read_once() {
         bytes
     };
     let size = fs::metadata(&paths[0]).unwrap().len();
+    assert!(store.known_sources(&seen(&paths)).is_none());
     assert_eq!((read(&store), read(&store)), (size, 0));
+    assert_eq!(store.known_sources(&seen(&paths)).unwrap().digests(), [Digest::of_file(&paths[0]).unwrap()]);
     let other = Store::open(&folder.path().join("cache")).unwrap();
     assert_eq!(read(&other), 0);
     fs::write(store.layout().root().join("stat/sources"), "garbage").unwrap();
@@ -60,7 +67,7 @@ fn a_source_changed_while_a_stage_runs_is_named() {
         fs::write(path(name), name).unwrap();
     }
     let paths: Vec<_> = ["same", "rewritten", "edited", "longer", "gone"].map(path).to_vec();
-    let snapshot = store.sources(&paths, |_| true).unwrap();
+    let snapshot = store.sources(&seen(&paths), |_| true).unwrap();
     assert!(snapshot.digests().is_sorted());
     assert_eq!(snapshot.files().len(), 5);
     fs::write(path("rewritten"), "rewritten").unwrap();
@@ -78,5 +85,5 @@ fn a_source_that_is_no_file_is_refused() {
     assert!(matches!(store.digest_of(folder.path()), Err(StoreError::NotAFile(_))));
     let error = store.digest_of(&folder.path().join("absent")).unwrap_err().to_string();
     assert!(error.starts_with("cannot read ") && error.contains("absent"), "{error}");
-    assert!(matches!(store.sources(&[settled_file()], |_| false), Err(StoreError::Interrupted)));
+    assert!(matches!(store.sources(&seen(&[settled_file()]), |_| false), Err(StoreError::Interrupted)));
 }
