@@ -205,6 +205,7 @@ impl<'c> Marked<'c> {
                 }
             }
             removals.after -= bytes;
+            let last = builds.len() - 1;
             for (number, build) in builds.into_iter().enumerate() {
                 let record = &census.builds[&build];
                 removals.plan.records.push(build);
@@ -214,8 +215,8 @@ impl<'c> Marked<'c> {
                     kind: record.kind.clone(),
                     started: record.started,
                     seconds: record.seconds,
-                    // What builds share goes with the first of them.
-                    bytes: if number == 0 { bytes } else { 0 },
+                    // What builds share is free when the last of them goes.
+                    bytes: if number == last { bytes } else { 0 },
                 });
             }
         }
