@@ -2,9 +2,13 @@
 //!
 //! Each `tests/manifests/clashes/*.toml` gives exactly the text of the `.stderr` beside it; `UPDATE_GOLDEN=1` writes it anew.
 
+#[path = "manifests/golden.rs"]
+mod golden;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use golden::assert_golden;
 use pipeline::kinds::kinds;
 use pipeline::manifest::Overrides;
 
@@ -19,22 +23,7 @@ fn what_does_not_fit_is_told_at_both_lines() {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
     assert!(paths.len() >= 5);
-    let mut wrong = Vec::new();
-    for path in paths {
-        let text = match pipeline::graph::load(&path, &Overrides::default(), &kinds()) {
-            Ok(_) => panic!("{} loads", path.display()),
-            Err(diagnostics) => diagnostics.render(false).replace(&format!("{}/", folder.display()), ""),
-        };
-        let golden = path.with_extension("stderr");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, &text).unwrap();
-        }
-        let expected = fs::read_to_string(&golden).unwrap_or_default();
-        if text != expected {
-            wrong.push(format!("--- {}\n{text}+++ expected\n{expected}", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 accepts the new messages", wrong.join("\n"));
+    assert_golden(&folder, &paths, |path| pipeline::graph::load(path, &Overrides::default(), &kinds()));
 }
 
 #[test]

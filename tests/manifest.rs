@@ -7,6 +7,8 @@
 
 #[path = "manifests/folder.rs"]
 mod folder;
+#[path = "manifests/golden.rs"]
+mod golden;
 #[path = "manifests/hostile.rs"]
 mod hostile;
 #[path = "manifests/kinds.rs"]
@@ -19,6 +21,7 @@ use std::path::Path;
 
 use contract::{Device, Kind};
 use folder::{Folder, base, folder, load, manifests, name, spec};
+use golden::assert_golden;
 use kinds::kinds;
 use pipeline::graph::Graph;
 use pipeline::manifest::{self, ByteSize, Overrides, Place};
@@ -26,11 +29,8 @@ use serde_json::Value;
 
 #[test]
 fn each_wrong_manifest_gives_its_golden_messages() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let prefix = format!("{}/", folder("invalid").display());
-    let mut wrong = Vec::new();
-    for path in manifests("invalid") {
-        let sets: Vec<String> = fs::read(&path)
+    assert_golden(&folder("invalid"), &manifests("invalid"), |path| {
+        let sets: Vec<String> = fs::read(path)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap()
             .lines()
@@ -38,20 +38,8 @@ fn each_wrong_manifest_gives_its_golden_messages() {
             .collect();
         let machine = path.with_extension("machine");
         let overrides = Overrides { sets, machine: machine.is_file().then_some(machine) };
-        let text = match manifest::load(&path, &overrides, &kinds()) {
-            Ok(_) => panic!("{} loads", path.display()),
-            Err(diagnostics) => diagnostics.render(false).replace(&prefix, ""),
-        };
-        let golden = path.with_extension("stderr");
-        if update {
-            fs::write(&golden, &text).unwrap();
-        }
-        let expected = fs::read_to_string(&golden).unwrap_or_default();
-        if text != expected {
-            wrong.push(format!("--- {}\n{text}+++ expected\n{expected}", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 accepts the new messages", wrong.join("\n"));
+        manifest::load(path, &overrides, &kinds())
+    });
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub enum Command {
     Graph(graph::GraphArguments),
     /// Query the tables of a manifest, each by its stage's name, with SQL.
     #[command(
-        after_help = "Examples:\n  pipeline sql manifests/quickstart.toml 'select license, count(*) from licensed group by 1'\n  \
+        after_help = "Examples:\n  pipeline sql manifests/quickstart.toml 'select license, count(*) from license group by 1'\n  \
         pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet"
     )]
     Sql(sql::SqlArguments),

@@ -15,7 +15,7 @@ use super::run::LOCK;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::ByteSize;
-use crate::store::{Census, Removals, Store, Totals, Wish};
+use crate::store::{Census, Removals, Store, Wish};
 
 /// Arguments of `cache`.
 #[derive(Debug, Args)]
@@ -119,9 +119,9 @@ fn ls(arguments: &ListArguments) -> Result<Exit, CommandError> {
         };
         let builds: Vec<_> = census.builds.iter().map(build).collect();
         let totals = json!({
-            "blobs": Totals::of(census.blobs.values().copied()),
-            "scratch": Totals::of(census.scratch.values().copied()),
-            "aside": Totals::of(census.aside.iter().map(|(_, bytes)| *bytes)),
+            "blobs": census.all_blobs(),
+            "scratch": census.all_scratch(),
+            "aside": census.all_aside(),
         });
         writeln!(out, "{:#}", json!({ "builds": builds, "totals": totals }))?;
         return Ok(Exit::Done);
@@ -135,7 +135,7 @@ fn ls(arguments: &ListArguments) -> Result<Exit, CommandError> {
         let (age, took) = (ago(record.started), figures::duration(record.seconds));
         writeln!(out, "{}  {:<16}  {age:>8}  {took:>8}  {size:>8}  {used}", key.short(), record.kind)?;
     }
-    let blobs = Totals::of(census.blobs.values().copied());
+    let blobs = census.all_blobs();
     writeln!(
         out,
         "{} of {}, {} in {}",
@@ -144,10 +144,9 @@ fn ls(arguments: &ListArguments) -> Result<Exit, CommandError> {
         figures::size(blobs.bytes),
         figures::counted(blobs.count, "blob"),
     )?;
-    for (totals, what) in [
-        (Totals::of(census.scratch.values().copied()), "scratch of stages that were stopped"),
-        (Totals::of(census.aside.iter().map(|(_, bytes)| *bytes)), "moved aside as damaged"),
-    ] {
+    for (totals, what) in
+        [(census.all_scratch(), "scratch of stages that were stopped"), (census.all_aside(), "moved aside as damaged")]
+    {
         if totals.count > 0 {
             writeln!(out, "{} {what}", figures::size(totals.bytes))?;
         }
@@ -237,7 +236,7 @@ fn gc(arguments: &CollectArguments) -> Result<Exit, CommandError> {
             if age > 0 && ended && arguments.keep_runs.is_some_and(|keep| age >= keep) {
                 forgotten.push(folder);
             } else if lock.is_file() {
-                match locks::find(&lock.display().to_string(), &path) {
+                match locks::read(&lock) {
                     Ok(lock) => roots.extend(lock.trees()),
                     Err(error) => anstream::eprint!("warning: what run {name}.{number} gave is not known: {error}"),
                 }

@@ -11,7 +11,7 @@ use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
 use crate::exit::Exit;
-use crate::plan::{Plan, State};
+use crate::plan::{Decider, Plan, State};
 use crate::store::Store;
 
 mod svg;
@@ -54,7 +54,9 @@ struct Drawing {
 pub(super) fn run(arguments: &GraphArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
-    let plan = project.plan(&store, &project.wanted(&arguments.until)?, &BTreeSet::new())?;
+    let forced = BTreeSet::new();
+    let decider = Decider::new(&project.manifest, &store, &forced);
+    let plan = project.plan(&decider, &project.wanted(&arguments.until)?)?;
     let drawing = Drawing::of(&project, &plan);
     let text = match arguments.format {
         GraphFormat::Mermaid => drawing.mermaid(),

@@ -1,7 +1,7 @@
 //! Runs by reference: `quickstart` (the newest that ended), `quickstart.3`, or the path of a lock file.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::CommandError;
 use super::run::LOCK;
@@ -68,9 +68,9 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
     Err(CommandError::usage(format!("there is no run and no lock file '{reference}'")).hint(hint))
 }
 
-fn read(path: &Path) -> Result<RunLock, CommandError> {
-    let shown = PathBuf::from(path);
-    let failed = |problem: String| CommandError::usage(format!("{}: {problem}", shown.display()));
+/// The lock that a file holds.
+pub(super) fn read(path: &Path) -> Result<RunLock, CommandError> {
+    let failed = |problem: String| CommandError::usage(format!("{}: {problem}", path.display()));
     // A lock names each file of each output; more than this is none.
     const LARGEST: u64 = 256 << 20;
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LARGEST) {

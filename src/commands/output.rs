@@ -1,12 +1,14 @@
 //! The output that a command is asked about: `stage`, or `stage.output` for one port.
 
+use std::collections::BTreeSet;
+
 use contract::{Digest, InputTree, PortType};
 
 use super::CommandError;
 use super::project::Project;
 use crate::manifest::StageName;
 use crate::manifest::did_you_mean;
-use crate::plan::{Reason, State};
+use crate::plan::{Decider, Reason, State};
 use crate::store::{Lookup, Store, StoreError};
 
 /// What a stage gave.
@@ -72,7 +74,8 @@ impl StageOutput {
 
 /// The key to look at, and why it is not the current one where it is not.
 fn build(project: &Project, store: &Store, name: &StageName) -> Result<(Digest, Option<String>), CommandError> {
-    let plan = project.plan_for(store, name)?;
+    let forced = BTreeSet::new();
+    let plan = project.plan_for(&Decider::new(&project.manifest, store, &forced), name)?;
     let planned = plan.stages.iter().find(|stage| stage.name == *name);
     if let Some(key) = planned.filter(|stage| stage.state == State::Cached).and_then(|stage| stage.key) {
         return Ok((key.digest(), None));

@@ -12,7 +12,7 @@ use super::arguments::Source;
 use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::plan::{Plan, PlannedStage, Reason, State, range};
+use crate::plan::{Decider, Plan, PlannedStage, Reason, State, range};
 use crate::store::Store;
 
 /// Arguments of `plan`.
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
     let store = Store::open_read_only(&project.cache)?;
-    let plan = project.plan(&store, &wanted, &forced)?;
+    let plan = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?;
     let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached).map(|stage| &stage.name);
     project.misfits(stale).iter().for_each(|misfit| anstream::eprintln!("warning: {}", misfit.text()));
     let mut out = anstream::stdout().lock();

@@ -13,7 +13,6 @@ use crate::manifest::{Manifest, Overrides, StageName};
 use crate::plan::fit::{self, Misfit};
 use crate::plan::{Decider, Plan};
 use crate::run::Budget;
-use crate::store::Store;
 
 /// A manifest with its graph.
 pub(super) struct Project {
@@ -57,36 +56,26 @@ impl Project {
     }
 
     /// Plans these stages, which hold with each stage all that it needs.
-    pub(super) fn plan(
-        &self,
-        store: &Store,
-        wanted: &BTreeSet<StageName>,
-        forced: &BTreeSet<StageName>,
-    ) -> Result<Plan, CommandError> {
-        let decider = Decider::new(&self.manifest, store, forced);
+    pub(super) fn plan(&self, decider: &Decider<'_>, wanted: &BTreeSet<StageName>) -> Result<Plan, CommandError> {
         let mut hashing = Hashing::start("hashing source files that no run has seen yet or that changed since");
         let hashed = |bytes| {
             hashing.add(bytes);
             true
         };
-        Ok(Plan::new(&decider, &self.graph, wanted, hashed)?)
+        Ok(Plan::new(decider, &self.graph, wanted, hashed)?)
     }
 
     /// Which of these stages need more than there is.
     pub(super) fn misfits<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Misfit> {
-        let (exec, budget) = (&self.manifest.exec, Budget::of_this_machine());
-        let machine = fit::Machine {
-            memory: exec.memory.map_or(budget.memory, |size| size.0),
-            disk: fit::free_disk(&self.cache),
-            device: exec.device.unwrap_or(budget.device),
-        };
+        let Budget { memory, device, .. } = Budget::of(&self.manifest.exec);
+        let machine = fit::Machine { memory, disk: fit::free_disk(&self.cache), device };
         let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
         stages.flat_map(|stage| fit::misfits(stage, &machine)).collect()
     }
 
     /// Plans one stage and what it needs.
-    pub(super) fn plan_for(&self, store: &Store, stage: &StageName) -> Result<Plan, CommandError> {
-        self.plan(store, &self.graph.ancestors([stage]), &BTreeSet::new())
+    pub(super) fn plan_for(&self, decider: &Decider<'_>, stage: &StageName) -> Result<Plan, CommandError> {
+        self.plan(decider, &self.graph.ancestors([stage]))
     }
 
     /// These stages with all that they need; all stages when none is named.

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
 use crate::report::RunLock;
-use crate::reproduce::{NOT_ASKED, Reasons, Reproduction, Verdict, missing_stages, provide};
+use crate::reproduce::{NOT_ASKED, Reasons, Reproduction, Verdict, provide, unknown_stage};
 use crate::run::Options;
 use crate::store::Store;
 
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let (folder, temporary) = new_store(arguments.keep.as_deref())?;
     let store = Store::open(&folder)?;
     let project = project(arguments, &lock, &folder)?;
-    if let Some(stage) = missing_stages(&lock, &project.manifest).first() {
+    if let Some(stage) = unknown_stage(&lock, &project.manifest) {
         return Err(CommandError::usage(format!("the lock has a stage '{stage}' that its manifest has not")));
     }
     let named = project.stages(arguments.only.iter().chain(&arguments.until))?;

@@ -19,7 +19,7 @@ use crate::plan::Decider;
 use crate::report::RunLock;
 use crate::report::run_lock::EndedRun;
 use crate::run::{self, Budget, Options, Outcome, Summary};
-use crate::store::{RunFolder, Store, StoreError};
+use crate::store::Store;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         budget: &budget,
         started,
     };
-    if let Err(error) = lock(&ended, &store, &folder) {
+    if let Err(error) = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode()) {
         anstream::eprintln!("warning: the run is not written down: {error}");
     }
     Ok(match exit(outcome.summary) {
@@ -94,10 +94,6 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
 pub(super) const EVENTS: &str = "events.jsonl";
 /// The run written down, in its folder.
 pub(super) const LOCK: &str = "run.lock";
-
-fn lock(run: &EndedRun<'_>, store: &Store, folder: &RunFolder) -> Result<(), StoreError> {
-    store.write_run_file(folder, LOCK, &RunLock::of(run).encode())
-}
 
 /// Says what came of the stages that were to be checked.
 fn tell_checks(outcome: &Outcome, checked: &BTreeSet<StageName>) -> Exit {
@@ -125,14 +121,11 @@ pub(super) fn budget(
     project: &Project,
     wanted: &BTreeSet<StageName>,
 ) -> Result<Budget, CommandError> {
-    let (exec, machine) = (&project.manifest.exec, Budget::of_this_machine());
-    let threads = execution.threads.or(exec.threads).map_or(machine.threads, usize::from);
-    let mut budget = Budget {
-        threads,
-        memory: exec.memory.map_or(machine.memory, |size| size.0),
-        jobs: execution.jobs.or(exec.jobs).map_or(threads, usize::from),
-        device: execution.device.or(exec.device).unwrap_or(machine.device),
-    };
+    let mut exec = project.manifest.exec.clone();
+    exec.threads = execution.threads.or(exec.threads);
+    exec.jobs = execution.jobs.or(exec.jobs);
+    exec.device = execution.device.or(exec.device);
+    let mut budget = Budget::of(&exec);
     if wanted.iter().any(|stage| project.manifest.stages[stage].stage.needs().gpu) {
         // Before hours of data stages, not after.
         budget.device = model::device::chosen(budget.device)

@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     for name in &names {
         for number in store.run_numbers(name)? {
             let path = store.run_folder(name, number)?.path.join(LOCK);
-            let lock = match path.is_file().then(|| locks::find(&path.display().to_string(), &cache)) {
+            let lock = match path.is_file().then(|| locks::read(&path)) {
                 Some(Ok(lock)) => Some(lock),
                 Some(Err(error)) => {
                     anstream::eprint!("warning: run {name}.{number}: {error}");

@@ -1,5 +1,6 @@
 //! `pipeline sql`: the tables of a manifest, queried by the names of their stages.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use super::arguments::{Source, is_manifest};
 use super::project::Project;
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
-use crate::plan::State;
+use crate::plan::{Decider, State};
 use crate::run::Budget;
 use crate::store::{Lookup, Store};
 
@@ -51,13 +52,10 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     };
     let project = Project::load(&manifest, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
-    let plan = project.plan(&store, &project.wanted(&[])?, &Default::default())?;
-    let machine = Budget::of_this_machine();
-    let resources = Resources {
-        threads: project.manifest.exec.threads.map_or(machine.threads, usize::from),
-        memory: project.manifest.exec.memory.map_or(machine.memory, |size| size.0),
-        device: contract::Device::Cpu,
-    };
+    let forced = BTreeSet::new();
+    let plan = project.plan(&Decider::new(&project.manifest, &store, &forced), &project.wanted(&[])?)?;
+    let Budget { threads, memory, .. } = Budget::of(&project.manifest.exec);
+    let resources = Resources { threads, memory, device: contract::Device::Cpu };
     let scratch = tempfile::tempdir()?;
     let tables = Query::new(resources, scratch.path())?;
     let (mut absent, mut known) = (Vec::new(), Vec::new());

@@ -31,9 +31,11 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&path, &arguments.source)?;
     let name = project.stage(name)?;
     let store = Store::open_read_only(&project.cache)?;
-    let plan = project.plan_for(&store, &name)?;
+    let forced = BTreeSet::new();
+    let decider = Decider::new(&project.manifest, &store, &forced);
+    let plan = project.plan_for(&decider, &name)?;
     let Some(stage) = plan.stages.iter().find(|stage| stage.name == name) else { return Ok(Exit::Done) };
-    let compared = compared(&project, &store, stage)?;
+    let compared = compared(&decider, stage)?;
     let causes = causes(&plan, stage);
     let follows = follows(&project, stage);
     let mut out = anstream::stdout().lock();
@@ -72,14 +74,12 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
 }
 
 /// The nearest earlier build; of a cached stage, that which is used.
-fn compared(project: &Project, store: &Store, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
+fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
     if let (State::Cached, Some(key)) = (stage.state, stage.key) {
-        let record = store.builds(key.digest())?.records.into_values().next();
+        let record = decider.store.builds(key.digest())?.records.into_values().next();
         return Ok(record.map(|Record { key, started, seconds, .. }| Compared { key, started_ms: started, seconds }));
     }
-    let forced = BTreeSet::new();
-    let decider = Decider::new(&project.manifest, store, &forced);
-    let declared = &project.manifest.stages[&stage.name];
+    let declared = &decider.manifest.stages[&stage.name];
     let nearest = decider.nearest_to(declared, stage)?;
     Ok(nearest.map(|build| Compared { key: build.key, started_ms: build.started, seconds: build.seconds }))
 }

@@ -37,6 +37,24 @@ pub struct StageDeclaration {
     pub settings: BTreeMap<String, Place>,
 }
 
+impl StageDeclaration {
+    /// Where a setting is written, or the nearest table that holds it.
+    pub fn setting(&self, path: &str) -> Option<&Place> {
+        nearest(&self.settings, path)
+    }
+}
+
+/// What is known of a dotted path, else of the nearest one above it.
+fn nearest<'s, T>(settings: &'s BTreeMap<String, T>, path: &str) -> Option<&'s T> {
+    let mut path = path;
+    loop {
+        if let Some(found) = settings.get(path) {
+            return Some(found);
+        }
+        path = path.rsplit_once('.')?.0;
+    }
+}
+
 impl fmt::Debug for StageDeclaration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StageDeclaration")
@@ -79,13 +97,7 @@ impl Draft<'_> {
 
     /// Where a setting is written, or the nearest table that holds it.
     pub fn setting(&self, path: &str) -> Option<Span> {
-        let mut path = path;
-        loop {
-            if let Some(span) = self.settings.get(path) {
-                return Some(*span);
-            }
-            path = path.rsplit_once('.')?.0;
-        }
+        nearest(&self.settings, path).copied()
     }
 
     /// Where what feeds an input port is written.

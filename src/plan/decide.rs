@@ -202,7 +202,7 @@ impl<'a> Decider<'a> {
             let Difference { path, old, new } = difference;
             let digest = |side: &Option<serde_json::Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
             if let Some(setting) = difference.setting() {
-                let place = place(stage, setting);
+                let place = stage.setting(setting).cloned();
                 let setting = setting.to_owned();
                 reasons.push(Reason::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
             } else if let Some(port) = path.strip_prefix("inputs.") {
@@ -240,16 +240,5 @@ impl<'a> Decider<'a> {
         }
         sources::matching(&self.folders, &patterns)
             .map_err(|problems| problems.into_iter().map(|problem| Reason::SourceMissing { problem }).collect())
-    }
-}
-
-/// Where the manifest sets a setting, or the nearest table that holds it.
-fn place(stage: &StageDeclaration, setting: &str) -> Option<crate::manifest::Place> {
-    let mut path = setting;
-    loop {
-        if let Some(place) = stage.settings.get(path) {
-            return Some(place.clone());
-        }
-        path = path.rsplit_once('.')?.0;
     }
 }

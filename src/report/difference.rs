@@ -81,17 +81,18 @@ impl Difference {
 }
 
 fn difference(stage: &LockedStage, change: Change, before: Option<&LockedStage>) -> StageDifference {
-    let mut metrics = BTreeMap::new();
-    if let Some(before) = before {
-        let names: BTreeSet<_> = before.metrics.keys().chain(stage.metrics.keys()).collect();
-        for name in names {
-            let values = [before.metrics.get(name).copied(), stage.metrics.get(name).copied()];
-            if values[0] != values[1] {
-                metrics.insert(name.clone(), values);
-            }
-        }
-    }
+    let metrics = before.map(|before| differing_metrics(&before.metrics, &stage.metrics)).unwrap_or_default();
     StageDifference { stage: stage.name.clone(), change, metrics }
+}
+
+/// The metrics that are not equal, or that only one side has: older and newer value.
+pub fn differing_metrics(
+    old: &BTreeMap<String, f64>,
+    new: &BTreeMap<String, f64>,
+) -> BTreeMap<String, [Option<f64>; 2]> {
+    let pairs =
+        old.keys().chain(new.keys()).map(|name| (name.clone(), [old.get(name).copied(), new.get(name).copied()]));
+    pairs.filter(|(_, [old, new])| old != new).collect()
 }
 
 fn change(old: &LockedStage, new: &LockedStage) -> Option<Change> {

@@ -108,11 +108,10 @@ pub fn provide(
     Ok(Ok(()))
 }
 
-/// Checks that the manifest of a lock is one that this program reads to the same keys, as far as that is known before
-/// anything runs: the stages are the same.
-pub fn missing_stages<'l>(lock: &'l RunLock, manifest: &Manifest) -> Vec<&'l str> {
+/// A stage of a lock that its manifest has not, if there is one.
+pub fn unknown_stage<'l>(lock: &'l RunLock, manifest: &Manifest) -> Option<&'l str> {
     let has = |name: &str| manifest.stages.keys().any(|stage| stage.as_str() == name);
-    lock.stages.iter().map(|stage| stage.name.as_str()).filter(|name| !has(name)).collect()
+    lock.stages.iter().map(|stage| stage.name.as_str()).find(|name| !has(name))
 }
 
 /// Remembers why stages have no output.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::report::LockedStage;
+use crate::report::difference::differing_metrics;
 use crate::run::StageOutcome;
 
 /// The comparison of one stage with its lock.
@@ -79,7 +80,10 @@ impl Verdict {
         match locked.tolerance.filter(|_| elsewhere || tolerated) {
             Some(tolerance) if !losses.is_empty() && largest <= tolerance => Self::Equal { tolerance, largest },
             None if tolerated => Self::NotComparable,
-            _ => Self::Different { causes: causes(locked, found), metrics: differing(&locked.metrics, &here.metrics) },
+            _ => Self::Different {
+                causes: causes(locked, found),
+                metrics: differing_metrics(&locked.metrics, &here.metrics),
+            },
         }
     }
 }
@@ -103,13 +107,6 @@ fn causes(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
         causes.push(if locked.key == found.record.key { Cause::NotDeterministic } else { Cause::Settings });
     }
     causes
-}
-
-/// The metrics that are not equal, or that only one side has.
-fn differing(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> BTreeMap<String, [Option<f64>; 2]> {
-    let names = locked.keys().chain(found.keys());
-    let pairs = names.map(|name| (name.clone(), [locked.get(name).copied(), found.get(name).copied()]));
-    pairs.filter(|(_, [locked, found])| locked != found).collect()
 }
 
 /// The losses that both sides have. Other series, such as the norm of the last gradient, are noise at this scale; a build

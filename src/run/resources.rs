@@ -8,6 +8,8 @@
 use contract::Device;
 use contract::{Needs, Resources};
 
+use crate::manifest::ExecSettings;
+
 /// What all stages together may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -26,6 +28,18 @@ impl Budget {
     pub fn of_this_machine() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads, memory: total_memory().unwrap_or(4 << 30) / 2, jobs: threads, device: Device::Auto }
+    }
+
+    /// What `[exec]` says, else this machine; without a number of jobs as many as threads.
+    pub fn of(exec: &ExecSettings) -> Self {
+        let machine = Self::of_this_machine();
+        let threads = exec.threads.map_or(machine.threads, usize::from);
+        Self {
+            threads,
+            memory: exec.memory.map_or(machine.memory, |size| size.0),
+            jobs: exec.jobs.map_or(threads, usize::from),
+            device: exec.device.unwrap_or(machine.device),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! is free, in the order of the graph. A failed stage stops only what needs it, unless the run is to fail fast. When the
 //! run is asked to stop, running stages are told, and nothing starts any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ struct Scheduler<'scope, 'a: 'scope> {
     /// How many of the stages that it needs are not done, for each blocked stage.
     missing: BTreeMap<StageName, usize>,
     /// Blocked stages all of whose inputs are done, by their place in the order.
-    open: BTreeMap<usize, StageName>,
+    open: BTreeSet<usize>,
     /// The place of each stage in the order.
     places: BTreeMap<StageName, usize>,
     states: BTreeMap<StageName, State>,
@@ -108,8 +108,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         let outcome = Outcome::default();
         let missing: BTreeMap<_, _> = order.iter().map(|name| (name.clone(), graph.inputs_of(name).len())).collect();
         let places: BTreeMap<_, _> = order.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
-        let open = order.iter().enumerate().filter(|(_, name)| missing[*name] == 0);
-        let open = open.map(|(place, name)| (place, name.clone())).collect();
+        let open = order.iter().enumerate().filter(|(_, name)| missing[*name] == 0).map(|(place, _)| place).collect();
         let scheduler = Scheduler {
             scope,
             decider,
@@ -194,9 +193,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     /// Decides the stages all of whose inputs are done: at once where they are cached and nothing is out of the
     /// ordinary, else on a thread each.
     fn decide_open(&mut self) {
-        let names = std::mem::take(&mut self.open).into_values();
-        let open: Vec<Open<'a>> =
-            names.filter_map(|name| self.stage(&name).map(|stage| (stage, self.inputs(stage)))).collect();
+        let places = std::mem::take(&mut self.open).into_iter();
+        let stages = places.filter_map(|place| self.stage(&self.order[place]));
+        let open: Vec<Open<'a>> = stages.map(|stage| (stage, self.inputs(stage))).collect();
         let found = cached_at_once(&self.decider, self.shared, &open);
         for ((stage, inputs), found) in open.into_iter().zip(found) {
             if let Some((keyed, hit)) = found {
@@ -314,7 +313,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             };
             *missing -= 1;
             if *missing == 0 && matches!(self.states.get(dependent), Some(State::Blocked)) {
-                self.open.insert(*place, dependent.clone());
+                self.open.insert(*place);
             }
         }
     }
