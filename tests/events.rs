@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use contract::progress::Sample;
 use contract::{Digest, Note, Unit};
 use pipeline::events::{
-    Event, Json, Mode, OutputSummary, Plain, PlannedState, Quiet, Renderer, Renderers, RunStatus, Stamped, figures,
+    Event, Json, Mode, OutputSummary, Plain, Quiet, Renderer, Renderers, RunStatus, Stamped, figures,
 };
 
 /// Collects what is written; the text without ANSI codes is what a person reads.
@@ -46,19 +46,18 @@ fn note(stage: &str, note: Note) -> Event {
 /// A run with every kind of event, and the seconds at which they happen.
 fn a_run() -> Vec<Stamped> {
     let key = Digest::of(b"key");
-    let started = |stage: &str, reason: Option<&str>| Event::StageStarted {
+    let started = |stage: &str, reasons: &[&str]| Event::StageStarted {
         stage: stage.into(),
         kind: stage.into(),
         key,
         threads: 2,
-        reason: reason.map(str::to_owned),
+        reasons: reasons.iter().map(ToString::to_string).collect(),
     };
     let names = ["export", "quality", "import", "split", "pack", "train"];
     let events = [
         (0.0, Event::RunStarted { run: "small".into(), stages: names.map(str::to_owned).to_vec() }),
-        (0.0, Event::StagePlanned { stage: "export".into(), state: PlannedState::Cached, reason: None }),
         (0.1, Event::StageCached { stage: "export".into(), key, outputs: outputs(4, 40 << 20) }),
-        (0.2, started("quality", Some("learning_rate: 0.0005 -> 0.0006"))),
+        (0.2, started("quality", &["learning_rate: 0.0005 -> 0.0006", "input documents from import: 12 -> 34"])),
         (1.0, progress("quality", 4_000, Some(11_449), Some(8_123.4))),
         (10.5, progress("quality", 10_000, Some(11_449), Some(8_123.4))),
         (11.0, progress("quality", 11_000, Some(11_449), Some(8_123.4))),
@@ -72,9 +71,11 @@ fn a_run() -> Vec<Stamped> {
                 outputs: outputs(1, 812),
                 seconds: 11.4,
                 unchanged: vec!["documents".into()],
+                compared: Some("12 of 8,192 merges changed".into()),
+                without_effect: vec!["learning_rate: 0.0005 -> 0.0006".into()],
             },
         ),
-        (12.0, started("import", None)),
+        (12.0, started("import", &[])),
         (
             12.1,
             Event::StageFailed {
@@ -86,7 +87,7 @@ fn a_run() -> Vec<Stamped> {
         ),
         (12.1, Event::StageSkipped { stage: "split".into(), because: "import failed".into() }),
         (12.2, Event::StageWaiting { stage: "pack".into(), holder: "pid 4121, stage pack, for 0:00:07".into() }),
-        (13.0, started("train", None)),
+        (13.0, started("train", &[])),
         (13.5, note("train", Note::Metric { step: 120, name: "loss/train".into(), value: 4.2137 })),
         (
             24.0,
@@ -103,6 +104,8 @@ fn a_run() -> Vec<Stamped> {
                 outputs: outputs(2, 1_536),
                 seconds: 12.0,
                 unchanged: Vec::new(),
+                compared: None,
+                without_effect: Vec::new(),
             },
         ),
         (
@@ -138,10 +141,10 @@ fn plain_lines_tell_starts_ends_and_progress_now_and_then() {
     assert_eq!(
         text,
         "  cached  export            4 files, 40 MiB
-     run  quality           learning_rate: 0.0005 -> 0.0006
+     run  quality           learning_rate: 0.0005 -> 0.0006 (and 1 more)
      run  quality           10,000 of 11,449 rows  8,123/s  0:00 left
  warning  quality           3 rows have no license
-    done  quality           9,120 of 11,449 rows kept in 11 s, same bytes as before: no difference came of learning_rate: 0.0005 -> 0.0006
+    done  quality           9,120 of 11,449 rows kept in 11 s, 12 of 8,192 merges changed, same bytes as before: no difference came of learning_rate: 0.0005 -> 0.0006
      run  import
   failed  import            data/x.json.gz:17: row is not JSON
                             at column 7
@@ -182,17 +185,16 @@ fn json_is_one_object_a_line() {
     assert_eq!(lines.len(), a_run().len());
     let expected = [
         (0, r#"{"at":0.0,"event":"run-started","run":"small","stages":["export","quality","import","split","pack","train"]}"#.to_owned()),
-        (1, r#"{"at":0.0,"event":"stage-planned","stage":"export","state":"cached","reason":null}"#.to_owned()),
-        (2, format!(r#"{{"at":0.1,"event":"stage-cached","stage":"export","key":"{key}","outputs":{{"documents":{{"digest":"{tree}","files":4,"bytes":41943040}}}}}}"#)),
-        (3, format!(r#"{{"at":0.2,"event":"stage-started","stage":"quality","kind":"quality","key":"{key}","threads":2,"reason":"learning_rate: 0.0005 -> 0.0006"}}"#)),
-        (4, r#"{"at":1.0,"event":"stage-progress","stage":"quality","sample":{"phase":"","unit":"rows","done":4000,"total":11449},"rate":8123.4}"#.to_owned()),
-        (7, r#"{"at":11.1,"event":"stage-note","stage":"quality","note":"info","text":"first thoughts"}"#.to_owned()),
-        (10, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"unchanged":["documents"]}}"#)),
-        (12, r#"{"at":12.1,"event":"stage-failed","stage":"import","message":"row is not JSON\nat column 7","place":"data/x.json.gz:17","hint":"max_bad_rows sets such rows aside"}"#.to_owned()),
-        (13, r#"{"at":12.1,"event":"stage-skipped","stage":"split","because":"import failed"}"#.to_owned()),
-        (14, r#"{"at":12.2,"event":"stage-waiting","stage":"pack","holder":"pid 4121, stage pack, for 0:00:07"}"#.to_owned()),
-        (16, r#"{"at":13.5,"event":"stage-note","stage":"train","note":"metric","step":120,"name":"loss/train","value":4.2137}"#.to_owned()),
-        (19, r#"{"at":61.0,"event":"run-finished","status":"failed","ran":2,"cached":1,"failed":1,"skipped":1,"seconds":61.0}"#.to_owned()),
+        (1, format!(r#"{{"at":0.1,"event":"stage-cached","stage":"export","key":"{key}","outputs":{{"documents":{{"digest":"{tree}","files":4,"bytes":41943040}}}}}}"#)),
+        (2, format!(r#"{{"at":0.2,"event":"stage-started","stage":"quality","kind":"quality","key":"{key}","threads":2,"reasons":["learning_rate: 0.0005 -> 0.0006","input documents from import: 12 -> 34"]}}"#)),
+        (3, r#"{"at":1.0,"event":"stage-progress","stage":"quality","sample":{"phase":"","unit":"rows","done":4000,"total":11449},"rate":8123.4}"#.to_owned()),
+        (6, r#"{"at":11.1,"event":"stage-note","stage":"quality","note":"info","text":"first thoughts"}"#.to_owned()),
+        (9, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"unchanged":["documents"],"compared":"12 of 8,192 merges changed","without_effect":["learning_rate: 0.0005 -> 0.0006"]}}"#)),
+        (11, r#"{"at":12.1,"event":"stage-failed","stage":"import","message":"row is not JSON\nat column 7","place":"data/x.json.gz:17","hint":"max_bad_rows sets such rows aside"}"#.to_owned()),
+        (12, r#"{"at":12.1,"event":"stage-skipped","stage":"split","because":"import failed"}"#.to_owned()),
+        (13, r#"{"at":12.2,"event":"stage-waiting","stage":"pack","holder":"pid 4121, stage pack, for 0:00:07"}"#.to_owned()),
+        (15, r#"{"at":13.5,"event":"stage-note","stage":"train","note":"metric","step":120,"name":"loss/train","value":4.2137}"#.to_owned()),
+        (18, r#"{"at":61.0,"event":"run-finished","status":"failed","ran":2,"cached":1,"failed":1,"skipped":1,"seconds":61.0}"#.to_owned()),
     ];
     for (index, line) in expected {
         assert_eq!(lines[index], line, "event {index}");

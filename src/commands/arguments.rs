@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use contract::Device;
 
-use super::{cache, check, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status};
+use super::project::cache_place;
+use super::{CommandError, cache, check, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status};
+use crate::store::Store;
 
 /// From a GitHub query export to a trained, evaluated code model, declared in one TOML file.
 #[derive(Debug, Parser)]
@@ -80,7 +82,8 @@ pub enum Command {
     Graph(graph::GraphArguments),
     /// Query the tables of a manifest, each by its stage's name, with SQL.
     #[command(
-        after_help = "Examples:\n  pipeline sql manifests/quickstart.toml 'select license, count(*) from license group by 1'\n  \
+        after_help = "Examples:\n  pipeline sql manifests/quickstart.toml\n  \
+        pipeline sql manifests/quickstart.toml 'select license, count(*) from license group by 1'\n  \
         pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet"
     )]
     Sql(sql::SqlArguments),
@@ -114,7 +117,27 @@ pub struct Source {
     pub cache: Option<PathBuf>,
 }
 
-/// What a run may use, and how it is shown.
+/// Where the store is, for commands that need no manifest.
+#[derive(Debug, Clone, Args)]
+pub struct StorePlace {
+    /// The store [default: $PIPELINE_CACHE, else ./cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+impl StorePlace {
+    /// Its folder; one must be there.
+    pub(super) fn existing(&self) -> Result<PathBuf, CommandError> {
+        let path = cache_place(self.cache.clone(), None);
+        if Store::is_at(&path)? {
+            return Ok(path);
+        }
+        let error = CommandError::usage(format!("there is no store at {}", path.display()));
+        Err(error.hint("name it with --cache DIR; the first run makes it"))
+    }
+}
+
+/// What a run may use.
 #[derive(Debug, Args)]
 pub struct Execution {
     /// Stages that may run at the same time [default: as threads and memory allow].
@@ -126,12 +149,6 @@ pub struct Execution {
     /// Where tensors live: auto, cpu or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
-    /// Show failures and warnings only.
-    #[arg(long, short, conflicts_with = "json")]
-    pub quiet: bool,
-    /// Print the events, one JSON object a line, to standard output.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// A manifest and a stage of it.

@@ -1,4 +1,5 @@
-//! `pipeline check`: everything that can be known of a manifest before anything runs.
+//! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
+//! earlier runs gave, headers are looked at.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use super::arguments::Source;
 use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
+use crate::plan::fit::{Misfit, Remarked};
+use crate::store::Store;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -24,13 +27,23 @@ pub struct CheckArguments {
 pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let misfits = project.misfits(project.graph.order());
-    misfits.iter().for_each(|misfit| anstream::eprintln!("warning: {}", misfit.text()));
+    let remarks = project.remarks(&Store::open_read_only(&project.cache)?, project.graph.order());
+    let warned = remarks.iter().filter(|remark| remark.warning.is_some()).map(Remarked::full_text);
+    let warnings: Vec<_> = misfits.iter().map(Misfit::text).chain(warned).collect();
+    warnings.iter().for_each(|warning| anstream::eprintln!("warning: {warning}"));
     let mut out = anstream::stdout().lock();
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
-    writeln!(out, "{}: {stages}, nothing wrong", arguments.manifest.display())?;
+    let found = match warnings.len() + project.manifest.warnings.len() {
+        0 => "nothing wrong".to_owned(),
+        count => format!("no error, {}", figures::counted(count as u64, "warning")),
+    };
+    writeln!(out, "{}: {stages}, {found}", arguments.manifest.display())?;
     for name in project.graph.order() {
         if let Some(cost) = super::plan::cost_text(&project.manifest.stages[name].cost) {
             writeln!(out, "  {name}: {cost}")?;
+        }
+        for remark in remarks.iter().filter(|remark| remark.stage == *name && remark.warning.is_none()) {
+            writeln!(out, "  {name}: {}", remark.text)?;
         }
     }
     Ok(Exit::Done)

@@ -1,12 +1,11 @@
 //! `pipeline diff RUN RUN`: what two runs ask for, and what they gave.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::project::cache_place;
+use super::arguments::StorePlace;
 use super::{CommandError, locks};
 use crate::events::figures;
 use crate::exit::Exit;
@@ -20,17 +19,15 @@ pub struct DiffArguments {
     pub old: String,
     /// The newer one.
     pub new: String,
-    /// The store that knows the runs [default: $PIPELINE_CACHE, else ./cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StorePlace,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
-    let cache = cache_place(arguments.cache.clone(), None);
-    let (old, new) = (locks::find(&arguments.old, &cache)?, locks::find(&arguments.new, &cache)?);
+    let (old, new) = (locks::find(&arguments.old, &arguments.store)?, locks::find(&arguments.new, &arguments.store)?);
     let difference = Difference::of(&old, &new);
     let mut out = anstream::stdout().lock();
     if arguments.json {

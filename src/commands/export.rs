@@ -60,6 +60,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     })?;
     let project = Project::load(&manifest, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
+    let _gate = store.reading();
     let output = StageOutput::find(&project, &store, place)?;
     if let Some(stale) = &output.stale {
         anstream::eprintln!("note: this is the last build of {}, which {stale}", output.stage);

@@ -1,30 +1,38 @@
 //! Runs by reference: `quickstart` (the newest that ended), `quickstart.3`, or the path of a lock file.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 use super::CommandError;
-use super::run::LOCK;
+use super::arguments::StorePlace;
+use crate::events::Stamped;
 use crate::manifest::did_you_mean;
 use crate::report::RunLock;
-use crate::store::{RunFolder, Store};
+use crate::store::{Damage, RunFolder, Store, StoreError};
+
+/// The events of a run, in its folder.
+pub(super) const EVENTS: &str = "events.jsonl";
+/// The run written down, in its folder.
+pub(super) const LOCK: &str = "run.lock";
 
 /// The lock of a run.
-pub(super) fn find(reference: &str, cache: &Path) -> Result<RunLock, CommandError> {
+pub(super) fn find(reference: &str, place: &StorePlace) -> Result<RunLock, CommandError> {
     let path = Path::new(reference);
     if path.is_file() {
         return read(path);
     }
-    let store = Store::open_read_only(cache)?;
+    let store = Store::open_read_only(&place.existing()?)?;
     let (run, number) = named(reference, &store)?;
     let numbers = match number {
         Some(number) => vec![number],
         None => store.run_numbers(&run)?.into_iter().rev().collect(),
     };
     for number in numbers {
-        let path = store.run_folder(&run, number)?.path.join(LOCK);
-        if path.is_file() {
-            return read(&path);
+        match of_run(&store, &store.run_folder(&run, number)?) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) => {}
+            Err(damage) => return Err(StoreError::Damaged(damage?).into()),
         }
     }
     Err(CommandError::usage(format!("run '{reference}' has not ended, or was not written down")))
@@ -70,12 +78,74 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
 
 /// The lock that a file holds.
 pub(super) fn read(path: &Path) -> Result<RunLock, CommandError> {
-    let failed = |problem: String| CommandError::usage(format!("{}: {problem}", path.display()));
+    decode(path).map_err(|problem| {
+        let error = CommandError::usage(format!("{} is no run.lock: {problem}", path.display()));
+        error.hint("a run writes one: cache/runs/NAME/run.lock")
+    })
+}
+
+/// The lock of a run of the store; none where it did not end.
+///
+/// # Errors
+/// Its damage, which a store that is open for writing moves aside, or why that could not be done.
+pub(super) fn of_run(store: &Store, run: &RunFolder) -> Result<Option<RunLock>, Result<Damage, StoreError>> {
+    let path = run.path.join(LOCK);
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    decode(&path).map(Some).map_err(|problem| store.damaged_file(&path, problem))
+}
+
+fn decode(path: &Path) -> Result<RunLock, String> {
     // A lock names each file of each output; more than this is none.
     const LARGEST: u64 = 256 << 20;
-    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LARGEST) {
-        return Err(failed("too large for a lock file".to_owned()));
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    if metadata.len() > LARGEST || !metadata.is_file() {
+        return Err("it is too large, or no file".to_owned());
     }
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    RunLock::decode(&text).map_err(|error| failed(error.to_string().trim_end().to_owned()))
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    RunLock::decode(&text).map_err(|error| error.to_string())
+}
+
+/// The recorded events of a run, in order. A last line that a kill tore off is left out.
+pub(super) fn events(run: &RunFolder) -> Result<impl Iterator<Item = Result<Stamped, BadEvent>> + use<>, BadEvent> {
+    let path = run.path.join(EVENTS);
+    let file = File::open(&path).map_err(|error| BadEvent { path: path.clone(), problem: error.to_string() })?;
+    let lines = BufReader::new(file).split(b'\n').enumerate();
+    Ok(lines.filter_map(move |(number, line)| {
+        let bad = |problem: String| Some(Err(BadEvent { path: path.clone(), problem }));
+        match line.map(|line| serde_json::from_slice(&line)) {
+            Ok(Ok(event)) => Some(Ok(event)),
+            // Torn by a kill: nothing comes after it.
+            Ok(Err(error)) if error.is_eof() => None,
+            Ok(Err(error)) => bad(format!("line {}: {error}", number + 1)),
+            Err(error) => bad(error.to_string()),
+        }
+    }))
+}
+
+/// Events that cannot be read.
+#[derive(Debug)]
+pub(super) struct BadEvent {
+    path: PathBuf,
+    problem: String,
+}
+
+impl BadEvent {
+    /// As damage of the store.
+    pub(super) fn damage(self, store: &Store) -> Result<Damage, StoreError> {
+        store.damaged_file(&self.path, self.problem)
+    }
+}
+
+/// What is wrong with a run's events, if anything; a store that is open for writing moves them aside.
+pub(super) fn events_damage(store: &Store, run: &RunFolder) -> Result<Option<Damage>, StoreError> {
+    if run.path.join(EVENTS).symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let bad = match events(run) {
+        Ok(mut events) => events.find_map(Result::err),
+        Err(bad) => Some(bad),
+    };
+    bad.map(|bad| bad.damage(store)).transpose()
 }

@@ -106,6 +106,7 @@ impl CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Manifest(_) | Self::Usage { .. } => Exit::Usage,
+            Self::Store(StoreError::Interrupted) => Exit::Interrupted,
             Self::Store(error) if error.is_external() => Exit::StageFailed,
             Self::Store(_) => Exit::StoreDamaged,
             Self::Failed { .. } => Exit::StageFailed,

@@ -41,24 +41,32 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let plan = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?;
     let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached).map(|stage| &stage.name);
     project.misfits(stale).iter().for_each(|misfit| anstream::eprintln!("warning: {}", misfit.text()));
+    let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached);
+    let remarks = project.remarks(&store, stale.map(|stage| &stage.name));
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
-        writeln!(out, "{:#}", json!({ "run": project.manifest.name, "stages": stages }))?;
+        writeln!(out, "{:#}", json!({ "run": project.manifest.name, "stages": stages, "remarks": remarks }))?;
         return Ok(Exit::Done);
+    }
+    for remark in remarks.iter().filter(|remark| remark.warning.is_some()) {
+        anstream::eprintln!("warning: {}", remark.full_text());
     }
     let width = plan.stages.iter().map(|stage| stage.name.as_str().len()).max().unwrap_or(0);
     for stage in &plan.stages {
         let key = stage.key.map(|key| key.short()).unwrap_or_default();
         let mut reasons = stage.reasons.iter().map(Reason::text);
         let first = reasons.next().unwrap_or(key);
-        writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
+        let held = stage.reasons.iter().any(|reason| matches!(reason, Reason::Held { .. }));
+        let state = if held { "waiting" } else { stage.state.text() };
+        writeln!(out, "{state:>8}  {:width$}  {first}", stage.name.as_str())?;
         let took = (stage.state != State::Cached).then(|| match &stage.estimate {
-            Some(estimate) => format!("took {}", estimate.text()),
+            Some(estimate) => estimate.text(),
             None => format!("how long is not known: no build of kind {} is on record", stage.kind),
         });
         let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
-        for line in reasons.chain(took).chain(cost) {
+        let remarks = remarks.iter().filter(|remark| remark.stage == stage.name && remark.warning.is_none());
+        for line in reasons.chain(took).chain(cost).chain(remarks.map(|remark| remark.text.clone())) {
             writeln!(out, "{:>8}  {:width$}  {line}", "", "")?;
         }
     }

@@ -10,9 +10,11 @@ use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{Manifest, Overrides, StageName};
-use crate::plan::fit::{self, Misfit};
+use crate::plan::fit::{self, Misfit, Remarked};
 use crate::plan::{Decider, Plan};
+use crate::report::RunLock;
 use crate::run::Budget;
+use crate::store::Store;
 
 /// A manifest with its graph.
 pub(super) struct Project {
@@ -32,6 +34,14 @@ impl Project {
         }
         let cache = cache_place(source.cache.clone(), manifest.exec.cache.clone());
         Ok(Self { manifest, graph, cache })
+    }
+
+    /// The manifest of a lock, with a store in `cache`. A machine file says nothing here: `[exec]` is no part of a lock.
+    pub(super) fn of_lock(name: &str, lock: &RunLock, sets: &[String], cache: &Path) -> Result<Self, CommandError> {
+        let name = format!("the manifest in {name}");
+        let manifest = crate::manifest::load_resolved(&name, &lock.manifest, sets, &kinds())?;
+        let graph = Graph::of(&manifest);
+        Ok(Self { manifest, graph, cache: cache.to_owned() })
     }
 
     /// The stage of this name.
@@ -71,6 +81,13 @@ impl Project {
         let machine = fit::Machine { memory, disk: fit::free_disk(&self.cache), device };
         let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
         stages.flat_map(|stage| fit::misfits(stage, &machine)).collect()
+    }
+
+    /// What these stages say of what the stages above gave them last.
+    pub(super) fn remarks<'n>(&self, store: &Store, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Remarked> {
+        let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
+        let remarks = |stage| fit::remarks(&self.manifest, stage, &fit::last_inputs(&self.manifest, stage, store));
+        stages.flat_map(remarks).collect()
     }
 
     /// Plans one stage and what it needs.

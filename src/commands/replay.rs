@@ -1,28 +1,25 @@
 //! `pipeline replay RUN` and `pipeline logs RUN STAGE`: a past run, from its events.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::io::Write;
 
 use clap::Args;
 use contract::Note;
 
-use super::project::cache_place;
-use super::run::EVENTS;
-use super::{CommandError, locks};
+use super::arguments::StorePlace;
+use super::locks::{self, BadEvent};
+use super::CommandError;
 use crate::events::{Event, Json, Plain, Renderer, Stamped, figures};
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArguments {
     /// The run: `quickstart` for the newest of that name, or `quickstart.3`.
     pub run: String,
-    /// The store that knows the run [default: $PIPELINE_CACHE, else ./cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StorePlace,
     /// Print the events as they were recorded, one JSON object a line.
     #[arg(long)]
     pub json: bool,
@@ -35,16 +32,15 @@ pub struct LogsArguments {
     /// the stage.
     #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
     pub place: Vec<String>,
-    /// The store that knows the run [default: $PIPELINE_CACHE, else ./cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StorePlace,
     /// Print the stage's events as they were recorded, one JSON object a line.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
-    let events = events(&arguments.run, arguments.cache.clone())?;
+    let events = events(&arguments.run, &arguments.store)?;
     let out = anstream::stdout();
     let mut renderer: Box<dyn Renderer> = match arguments.json {
         true => Box::new(Json::new(std::io::stdout())),
@@ -59,12 +55,12 @@ pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
 pub(super) fn logs(arguments: &LogsArguments) -> Result<Exit, CommandError> {
     let (run, stage) = match arguments.place.as_slice() {
         [run, stage] => (run.clone(), stage),
-        [stage] => (newest(arguments.cache.clone())?, stage),
+        [stage] => (newest(&arguments.store)?, stage),
         _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
     };
     let (mut stages, mut told) = (Vec::new(), 0);
     let mut out = anstream::stdout().lock();
-    for event in events(&run, arguments.cache.clone())? {
+    for event in events(&run, &arguments.store)? {
         let event = event?;
         if let Event::RunStarted { stages: all, .. } = &event.event {
             stages.clone_from(all);
@@ -91,14 +87,12 @@ pub(super) fn logs(arguments: &LogsArguments) -> Result<Exit, CommandError> {
 }
 
 /// The run that started last.
-fn newest(cache: Option<PathBuf>) -> Result<String, CommandError> {
-    let store = Store::open_read_only(&cache_place(cache, None))?;
+fn newest(place: &StorePlace) -> Result<String, CommandError> {
+    let store = Store::open_read_only(&place.existing()?)?;
     let mut newest = None;
-    for name in store.run_names()? {
-        for number in store.run_numbers(&name)? {
-            let started = store.run_folder(&name, number)?.path.metadata().and_then(|metadata| metadata.modified());
-            newest = newest.max(started.ok().map(|started| (started, format!("{name}.{number}"))));
-        }
+    for run in store.run_folders()? {
+        let started = run.path.metadata().and_then(|metadata| metadata.modified());
+        newest = newest.max(started.ok().map(|started| (started, run.to_string())));
     }
     let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
     newest.map(|(_, run)| run).ok_or_else(none)
@@ -106,18 +100,24 @@ fn newest(cache: Option<PathBuf>) -> Result<String, CommandError> {
 
 /// What happened to a stage, in a line.
 fn line(event: &Event) -> Option<String> {
-    let because = |why: &Option<String>| why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     Some(match event {
-        Event::StageStarted { kind, key, threads, reason, .. } => {
-            format!("started ({kind}, key {}, {threads} threads){}", key.short(), because(reason))
+        Event::StageStarted { kind, key, threads, reasons, .. } => {
+            let because: String = reasons.iter().map(|reason| format!("\n{:10}because: {reason}", "")).collect();
+            format!("started ({kind}, key {}, {threads} threads){because}", key.short())
         }
         Event::StageWaiting { holder, .. } => format!("waits for {holder}"),
         Event::StageNote { note, .. } => match note {
             Note::Info { text } => text.clone(),
+            Note::Output { text } => format!("| {text}"),
             Note::Warning { text } => format!("warning: {text}"),
             Note::Metric { step, name, value } => format!("{name} {value} at {step}"),
         },
-        Event::StageFinished { seconds, .. } => format!("finished after {}", figures::duration(*seconds)),
+        Event::StageFinished { seconds, compared, without_effect, .. } => {
+            let compared = compared.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            let nothing: String =
+                without_effect.iter().map(|text| format!("\n{:10}without effect: {text}", "")).collect();
+            format!("finished after {}{compared}{nothing}", figures::duration(*seconds))
+        }
         Event::StageCached { key, .. } => format!("was cached (key {})", key.short()),
         Event::StageFailed { message, place, hint, .. } => {
             let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
@@ -125,33 +125,21 @@ fn line(event: &Event) -> Option<String> {
             format!("failed: {place}{message}{hint}")
         }
         Event::StageSkipped { because, .. } => format!("was skipped: {because}"),
-        Event::RunStarted { .. }
-        | Event::StagePlanned { .. }
-        | Event::StageProgress { .. }
-        | Event::RunFinished { .. } => return None,
+        Event::RunStarted { .. } | Event::StageProgress { .. } | Event::RunFinished { .. } => return None,
     })
 }
 
-/// The recorded events of a run, in order. A last line that a kill tore off is left out.
+/// The recorded events of a run, in order.
 fn events(
     reference: &str,
-    cache: Option<PathBuf>,
-) -> Result<impl Iterator<Item = Result<Stamped, CommandError>>, CommandError> {
-    let store = Store::open_read_only(&cache_place(cache, None))?;
-    let path = locks::folder(reference, &store)?.path.join(EVENTS);
-    let failed = |problem: String| CommandError::Failed { message: problem, hint: None };
-    let file = File::open(&path).map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
-    let lines = BufReader::new(file).split(b'\n').enumerate();
-    Ok(lines.filter_map(move |(number, line)| {
-        let line = match line {
-            Ok(line) => line,
-            Err(error) => return Some(Err(failed(format!("cannot read {}: {error}", path.display())))),
-        };
-        match serde_json::from_slice(&line) {
-            Ok(event) => Some(Ok(event)),
-            // Torn by a kill: nothing comes after it.
-            Err(error) if error.is_eof() => None,
-            Err(error) => Some(Err(failed(format!("{}:{}: {error}", path.display(), number + 1)))),
-        }
-    }))
+    place: &StorePlace,
+) -> Result<impl Iterator<Item = Result<Stamped, CommandError>> + use<>, CommandError> {
+    let store = Store::open_read_only(&place.existing()?)?;
+    let run = locks::folder(reference, &store)?;
+    let damaged = move |bad: BadEvent| match bad.damage(&store) {
+        Ok(damage) => StoreError::Damaged(damage).into(),
+        Err(error) => CommandError::Store(error),
+    };
+    let events = locks::events(&run).map_err(&damaged)?;
+    Ok(events.map(move |event| event.map_err(&damaged)))
 }

@@ -1,23 +1,23 @@
 //! `pipeline reproduce`: a locked run again, in an empty store, compared stage by stage.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::{Execution, Source};
-use super::project::{Project, cache_place};
+use super::arguments::{Execution, StorePlace};
+use super::project::Project;
 use super::{locks, run};
 use crate::events::{Json, Mode, Renderers, figures};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
 use crate::report::RunLock;
-use crate::reproduce::{NOT_ASKED, Reasons, Reproduction, Verdict, provide, unknown_stage};
+use crate::reproduce::{Cause, NOT_ASKED, Reasons, Reproduction, Verdict, contradiction, provide};
 use crate::run::Options;
 use crate::store::Store;
 
@@ -38,21 +38,26 @@ pub struct ReproduceArguments {
     /// Change a setting of the locked manifest, such as where its sources lie (repeatable).
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
-    /// The store that knows the run [default: $PIPELINE_CACHE, else ./cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StorePlace,
     #[command(flatten)]
     pub execution: Execution,
+    /// Show no progress, only failures, warnings and the verdicts.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print the verdicts as one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> {
-    let cache = cache_place(arguments.cache.clone(), None);
-    let lock = locks::find(&arguments.lock, &cache)?;
+    let lock = locks::find(&arguments.lock, &arguments.store)?;
     let (folder, temporary) = new_store(arguments.keep.as_deref())?;
-    let store = Store::open(&folder)?;
-    let project = project(arguments, &lock, &folder)?;
-    if let Some(stage) = unknown_stage(&lock, &project.manifest) {
-        return Err(CommandError::usage(format!("the lock has a stage '{stage}' that its manifest has not")));
+    let project = Project::of_lock(&arguments.lock, &lock, &arguments.sets, &folder)?;
+    if arguments.sets.is_empty()
+        && let Some(contradiction) = contradiction(&lock, &project.manifest)
+    {
+        return Err(CommandError::usage(format!("{} contradicts itself: {contradiction}", arguments.lock)));
     }
     let named = project.stages(arguments.only.iter().chain(&arguments.until))?;
     if let Some(stage) = named.iter().find(|stage| lock.stage(stage.as_str()).is_none()) {
@@ -71,9 +76,12 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
     }
     let wanted = project.graph.ancestors(&asked);
+    let store = Store::open(&folder)?;
     if !arguments.only.is_empty() {
         let needed: BTreeSet<StageName> = wanted.difference(&asked).cloned().collect();
+        let cache = arguments.store.existing()?;
         let from = Store::open_read_only(&cache)?;
+        let _gate = from.reading();
         if let Err(stage) = provide(&lock, &needed, &from, &store)? {
             let error =
                 CommandError::usage(format!("{} does not have the locked output of '{stage}'", cache.display()));
@@ -83,10 +91,10 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let budget = run::budget(&arguments.execution, &project, &wanted)?;
     let cancel = run::stop_on_signals()?;
     let reasons = Reasons::default();
-    let mut shown = vec![Mode::choose(false, arguments.execution.quiet || arguments.execution.json).renderer()];
+    let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
     if let Some(keep) = &arguments.keep {
-        let record = fs::File::create_new(keep.join(run::EVENTS))?;
+        let record = fs::File::create_new(keep.join(locks::EVENTS))?;
         shown.push(Box::new(Json::new(record)));
     }
     let renderers = Renderers::with(shown);
@@ -97,7 +105,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     renderers.finish();
     let outcome = outcome?;
     let reproduction = Reproduction::of(&lock, &project.graph, &outcome, &reasons.get(), &asked);
-    tell(&reproduction, &lock, arguments.execution.json)?;
+    tell(&reproduction, &lock, arguments.json)?;
     drop(temporary);
     Ok(match outcome.summary.interrupted {
         true => Exit::Interrupted,
@@ -108,7 +116,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
 }
 
 /// The folder of the new store; a temporary one is removed when the second value is dropped.
-fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), CommandError> {
+fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<Temporary>), CommandError> {
     match keep {
         Some(folder) => {
             if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -119,19 +127,40 @@ fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)
             Ok((folder.to_owned(), None))
         }
         None => {
-            let folder = tempfile::Builder::new().prefix("pipeline-reproduce-").tempdir()?;
-            Ok((folder.path().to_owned(), Some(folder)))
+            let temporary = Temporary::new()?;
+            Ok((temporary.folder.path().to_owned(), Some(temporary)))
         }
     }
 }
 
-/// The locked manifest, read as any other.
-fn project(arguments: &ReproduceArguments, lock: &RunLock, folder: &Path) -> Result<Project, CommandError> {
-    let file = folder.join("tmp").join("locked.toml");
-    fs::write(&file, &lock.manifest)?;
-    // A machine file beside the lock's own manifest says nothing here: `[exec]` is not part of a lock.
-    let source = Source { sets: arguments.sets.clone(), machine: None, cache: Some(folder.to_owned()) };
-    Project::load(&file, &source)
+/// A temporary folder that another reproduction removes where this process was killed: `.owner` in it is locked while
+/// the process lives.
+struct Temporary {
+    folder: tempfile::TempDir,
+    _owner: File,
+}
+
+impl Temporary {
+    const PREFIX: &str = "pipeline-reproduce-";
+    const OWNER: &str = ".owner";
+
+    fn new() -> io::Result<Self> {
+        for entry in fs::read_dir(std::env::temp_dir())?.flatten() {
+            let path = entry.path();
+            let ours = entry.file_name().to_string_lossy().starts_with(Self::PREFIX) && !path.is_symlink();
+            let owner = File::open(path.join(Self::OWNER)).ok().filter(|_| ours);
+            if owner.is_some_and(|owner| owner.try_lock().is_ok()) {
+                // Blobs are read-only, their folders are not. What is another user's stays.
+                let _ = fs::remove_dir_all(path);
+            }
+        }
+        let folder = tempfile::Builder::new().prefix(Self::PREFIX).tempdir()?;
+        // Locked before it has its name, so that nobody takes the folder for abandoned.
+        let owner = tempfile::NamedTempFile::new_in(&folder)?;
+        owner.as_file().try_lock().map_err(io::Error::from)?;
+        let owner = owner.persist(folder.path().join(Self::OWNER)).map_err(|error| error.error)?;
+        Ok(Self { folder, _owner: owner })
+    }
 }
 
 fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(), CommandError> {
@@ -147,7 +176,8 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
         writeln!(
             out,
             "{:#}",
-            json!({ "run": lock.run.name, "number": lock.run.number, "stages": stages, "first_divergent": first })
+            json!({ "run": lock.run.name, "number": lock.run.number, "stages": stages,
+                "not_locked": reproduction.not_locked, "first_divergent": first })
         )?;
         return Ok(());
     }
@@ -155,7 +185,11 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
     for (name, verdict) in &reproduction.stages {
         match verdict {
             Verdict::NotAttempted { because } if because == NOT_ASKED => {}
-            Verdict::Identical => writeln!(out, "    identical  {name}")?,
+            Verdict::Identical { causes } if causes.is_empty() => writeln!(out, "    identical  {name}")?,
+            Verdict::Identical { causes } => {
+                let causes: Vec<_> = causes.iter().map(Cause::text).collect();
+                writeln!(out, "    identical  {name:width$}  although {}", causes.join("; "))?;
+            }
             Verdict::Equal { tolerance, largest } => {
                 let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);
                 writeln!(
@@ -164,7 +198,7 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
                 )?;
             }
             Verdict::Different { causes, metrics } => {
-                let causes: Vec<_> = causes.iter().map(|cause| cause.text()).collect();
+                let causes: Vec<_> = causes.iter().map(Cause::text).collect();
                 writeln!(out, "    DIFFERENT  {name:width$}  {}", causes.join("; "))?;
                 for (metric, [locked, found]) in metrics {
                     let text = |value: &Option<f64>| value.map_or("none".to_owned(), figures::metric);
@@ -183,7 +217,7 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
     let count =
         |wanted: fn(&Verdict) -> bool| reproduction.stages.iter().filter(|(_, verdict)| wanted(verdict)).count();
     let counts = [
-        (count(|verdict| matches!(verdict, Verdict::Identical)), "identical"),
+        (count(|verdict| matches!(verdict, Verdict::Identical { .. })), "identical"),
         (count(|verdict| matches!(verdict, Verdict::Equal { .. })), "equal within tolerance"),
         (count(|verdict| matches!(verdict, Verdict::NotComparable)), "not comparable"),
         (count(|verdict| matches!(verdict, Verdict::Different { .. })), "different"),
@@ -192,6 +226,9 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
     let counts: Vec<_> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     writeln!(out, "{}", counts.join(", "))?;
+    if !reproduction.not_locked.is_empty() {
+        writeln!(out, "the lock says nothing of {}", reproduction.not_locked.join(", "))?;
+    }
     if let Some(first) = &reproduction.first_divergent {
         writeln!(out, "the first stage that differs is {first}")?;
     }

@@ -1,6 +1,7 @@
 //! `pipeline run`: brings a manifest up to date.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use contract::Cancel;
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
+use super::locks::{EVENTS, LOCK};
 use super::project::Project;
 use crate::events::{Mode, Renderers};
 use crate::exit::Exit;
@@ -31,6 +33,12 @@ pub struct RunArguments {
     pub source: Source,
     #[command(flatten)]
     pub execution: Execution,
+    /// Show failures and warnings only.
+    #[arg(long, short, conflicts_with = "json")]
+    pub quiet: bool,
+    /// Print the events, one JSON object a line, to standard output.
+    #[arg(long)]
+    pub json: bool,
     /// Stop after this stage: run it and what it needs (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
@@ -65,7 +73,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let cancel = stop_on_signals()?;
     let started = SystemTime::now();
     let folder = store.start_run(&project.manifest.name)?;
-    let mode = Mode::choose(arguments.execution.json, arguments.execution.quiet);
+    let mode = Mode::choose(arguments.json, arguments.quiet);
     let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
     store.show_newest(&folder, EVENTS)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
@@ -89,11 +97,6 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         exit => exit,
     })
 }
-
-/// The events of a run, in its folder.
-pub(super) const EVENTS: &str = "events.jsonl";
-/// The run written down, in its folder.
-pub(super) const LOCK: &str = "run.lock";
 
 /// Says what came of the stages that were to be checked.
 fn tell_checks(outcome: &Outcome, checked: &BTreeSet<StageName>) -> Exit {
@@ -140,13 +143,29 @@ pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
     let (flag, second) = (cancel.clone(), AtomicBool::new(false));
     ctrlc::set_handler(move || {
         if second.swap(true, Ordering::Relaxed) {
+            command::process::kill_all();
             process::exit(Exit::Interrupted.code().into());
         }
         anstream::eprintln!("stopping; press Ctrl-C again to stop at once (the store stays whole either way)");
         flag.set();
     })
-    .map_err(|error| CommandError::Failed { message: format!("cannot listen for Ctrl-C: {error}"), hint: None })?;
+    .map_err(cannot_listen)?;
     Ok(cancel)
+}
+
+/// For commands that only read: a signal ends the program at once, and takes away its temporary folder if it has one.
+pub(super) fn end_on_signals(temporary: Option<PathBuf>) -> Result<(), CommandError> {
+    ctrlc::set_handler(move || {
+        if let Some(folder) = &temporary {
+            let _ = fs::remove_dir_all(folder);
+        }
+        process::exit(Exit::Interrupted.code().into());
+    })
+    .map_err(cannot_listen)
+}
+
+fn cannot_listen(error: ctrlc::Error) -> CommandError {
+    CommandError::Failed { message: format!("cannot listen for Ctrl-C: {error}"), hint: None }
 }
 
 /// How the program ends for how a run ended.

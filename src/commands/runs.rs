@@ -1,13 +1,11 @@
 //! `pipeline runs`: the runs that a store remembers.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
-use super::project::cache_place;
-use super::run::LOCK;
+use super::arguments::StorePlace;
 use super::{CommandError, locks};
 use crate::events::{RunStatus, figures};
 use crate::exit::Exit;
@@ -18,36 +16,32 @@ use crate::store::Store;
 pub struct RunsArguments {
     /// Only those of this name.
     pub name: Option<String>,
-    /// The store [default: $PIPELINE_CACHE, else ./cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StorePlace,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
-    let cache = cache_place(arguments.cache.clone(), None);
-    let store = Store::open_read_only(&cache)?;
+    let store = Store::open_read_only(&arguments.store.existing()?)?;
     let names = match &arguments.name {
         Some(name) => vec![locks::folder(name, &store)?.run],
         None => store.run_names()?,
     };
-    let mut found = Vec::new();
+    let (mut found, mut damaged) = (Vec::new(), false);
     for name in &names {
         for number in store.run_numbers(name)? {
-            let path = store.run_folder(name, number)?.path.join(LOCK);
-            let lock = match path.is_file().then(|| locks::read(&path)) {
-                Some(Ok(lock)) => Some(lock),
-                Some(Err(error)) => {
-                    anstream::eprint!("warning: run {name}.{number}: {error}");
-                    continue;
+            match locks::of_run(&store, &store.run_folder(name, number)?) {
+                Ok(lock) => found.push((format!("{name}.{number}"), lock)),
+                Err(damage) => {
+                    anstream::eprintln!("warning: {}", damage?);
+                    damaged = true;
                 }
-                None => None,
-            };
-            found.push((format!("{name}.{number}"), lock));
+            }
         }
     }
+    let exit = if damaged { Exit::StoreDamaged } else { Exit::Done };
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let run = |(id, lock): &(String, Option<crate::report::RunLock>)| {
@@ -56,7 +50,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
                 "stages": lock.as_ref().map(|lock| lock.stages.len()) })
         };
         writeln!(out, "{:#}", json!(found.iter().map(run).collect::<Vec<_>>()))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let width = found.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
     for (id, lock) in &found {
@@ -74,5 +68,5 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         let took = figures::duration(lock.run.seconds);
         writeln!(out, "{id:width$}  {}  {status:7}  {ran} ran, {cached} cached in {took}", lock.run.started)?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }

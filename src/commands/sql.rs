@@ -5,12 +5,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use contract::{PortType, Resources};
-use tables::{AnswerFormat, Query};
+use contract::{InputTree, PortType, Resources};
+use tables::{Answer, AnswerFormat, Query};
 
 use super::CommandError;
 use super::arguments::{Source, is_manifest};
 use super::project::Project;
+use super::run::end_on_signals;
+use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
 use crate::plan::{Decider, State};
@@ -20,9 +22,10 @@ use crate::store::{Lookup, Store};
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
 pub struct SqlArguments {
-    /// The manifest [default: pipeline.toml], then the query. `split` is the first output of the stage `split`,
-    /// `split.valid` the output `valid`; a name with a hyphen or a capital is put in double quotes.
-    #[arg(value_name = "QUERY", num_args = 1..=2, required = true)]
+    /// The manifest [default: pipeline.toml], then the query; without a query, the tables that there are. `split` is the
+    /// first output of the stage `split`, `split.valid` the output `valid`; a name with a hyphen or a capital is put in
+    /// double quotes.
+    #[arg(value_name = "QUERY", num_args = 0..=2)]
     pub query: Vec<String>,
     #[command(flatten)]
     pub source: Source,
@@ -45,37 +48,98 @@ pub enum SqlFormat {
 }
 
 pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
+    let default = || PathBuf::from("pipeline.toml");
     let (manifest, query) = match arguments.query.as_slice() {
-        [manifest, query] => (PathBuf::from(manifest), query),
-        [query] if !is_manifest(query) => (PathBuf::from("pipeline.toml"), query),
-        _ => return Err(CommandError::usage("which query?").hint("pipeline sql MANIFEST 'select count(*) from STAGE'")),
+        [manifest, query] => (PathBuf::from(manifest), Some(query)),
+        [manifest] if is_manifest(manifest) => (PathBuf::from(manifest), None),
+        [query] => (default(), Some(query)),
+        _ => (default(), None),
     };
     let project = Project::load(&manifest, &arguments.source)?;
     let store = Store::open_read_only(&project.cache)?;
-    let forced = BTreeSet::new();
-    let plan = project.plan(&Decider::new(&project.manifest, &store, &forced), &project.wanted(&[])?)?;
+    let _gate = store.reading();
+    let (found, absent) = tables_of(&project, &store)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let Some(query) = query else {
+        list(&mut out, &found)?;
+        absent.iter().try_for_each(|stage| writeln!(out, "{stage}: no output yet"))?;
+        return Ok(Exit::Done);
+    };
     let Budget { threads, memory, .. } = Budget::of(&project.manifest.exec);
     let resources = Resources { threads, memory, device: contract::Device::Cpu };
     let scratch = tempfile::tempdir()?;
+    end_on_signals(Some(scratch.path().to_owned()))?;
     let tables = Query::new(resources, scratch.path())?;
-    let (mut absent, mut known) = (Vec::new(), Vec::new());
+    for FoundTable { stage, port, is_first, tree } in &found {
+        tables.register(stage, port, *is_first, tree)?;
+    }
+    let format = match arguments.format {
+        SqlFormat::Table => AnswerFormat::Table,
+        SqlFormat::Csv => AnswerFormat::Csv,
+        SqlFormat::Json => AnswerFormat::Json,
+        SqlFormat::Parquet => AnswerFormat::Parquet,
+    };
+    let answer = tables.answer(query, format, &mut out).map_err(|error| {
+        let text = error.to_string();
+        if text.contains("Broken pipe") {
+            return CommandError::Closed;
+        }
+        let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
+        let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
+        let known: Vec<_> = found.iter().map(FoundTable::name).collect();
+        if let Some(table) = absent_table(text) {
+            failed = failed.hint(match did_you_mean(table, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("the tables are {}", known.join(", ")),
+            });
+        }
+        if let Some(stage) = absent.iter().find(|stage| query.contains(stage.as_str())) {
+            failed = failed.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
+        }
+        failed
+    })?;
+    out.flush()?;
+    if let Answer::First(rows) = answer {
+        anstream::eprintln!("note: these are the first {}: csv, json and parquet have them all", figures::counted(rows as u64, "row"));
+    }
+    Ok(Exit::Done)
+}
+
+/// A table of a manifest.
+struct FoundTable {
+    stage: String,
+    port: String,
+    /// Whether it is the stage's first output, which the stage's name alone means.
+    is_first: bool,
+    tree: InputTree,
+}
+
+impl FoundTable {
+    fn name(&self) -> String {
+        if self.is_first { self.stage.clone() } else { format!("{}.{}", self.stage, self.port) }
+    }
+}
+
+/// The tables of a manifest, in the order of its graph, and the stages whose tables nobody built yet. An output is that of
+/// the manifest as it is, else that of the last build, as `show` has it.
+fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<String>), CommandError> {
+    let forced = BTreeSet::new();
+    let plan = project.plan(&Decider::new(&project.manifest, store, &forced), &project.wanted(&[])?)?;
+    let (mut found, mut absent) = (Vec::new(), Vec::new());
     for planned in &plan.stages {
         let stage = &project.manifest.stages[&planned.name];
-        let is_table = |ty| matches!(ty, PortType::Documents | PortType::Rows);
-        if !stage.ports.outputs.iter().any(|port| is_table(port.ty)) {
+        let ports = stage.ports.outputs.iter().enumerate();
+        let mut ports = ports.filter(|(_, port)| matches!(port.ty, PortType::Documents | PortType::Rows)).peekable();
+        if ports.peek().is_none() {
             continue;
         }
-        // The output of the manifest as it is, else that of the last build, as `show` has it.
         let key = match (planned.state, planned.key) {
             (State::Cached, Some(key)) => Some(key.digest()),
             _ => {
                 let last = store.last_build(&project.manifest.name, planned.name.as_str())?;
                 if last.is_some() {
-                    anstream::eprintln!(
-                        "note: {} is that of its last build; it {}",
-                        planned.name,
-                        planned.state.text()
-                    );
+                    let (name, state) = (&planned.name, planned.state.text());
+                    anstream::eprintln!("note: {name} is that of its last build; it {state}");
                 }
                 last.map(|last| last.key)
             }
@@ -85,38 +149,25 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
             absent.push(planned.name.to_string());
             continue;
         };
-        let ports = stage.ports.outputs.iter().enumerate().filter(|(_, port)| is_table(port.ty));
         for (number, port) in ports {
             let Some(tree) = hit.record.outputs.get(port.name.as_ref()) else { continue };
-            let tree = store.tree(*tree)?;
-            tables.register(planned.name.as_str(), &port.name, number == 0, &tree)?;
-            known.push(if number == 0 { planned.name.to_string() } else { format!("{}.{}", planned.name, port.name) });
+            let (stage, port) = (planned.name.to_string(), port.name.clone().into_owned());
+            found.push(FoundTable { stage, port, is_first: number == 0, tree: store.tree(*tree)? });
         }
     }
-    let format = match arguments.format {
-        SqlFormat::Table => AnswerFormat::Table,
-        SqlFormat::Csv => AnswerFormat::Csv,
-        SqlFormat::Json => AnswerFormat::Json,
-        SqlFormat::Parquet => AnswerFormat::Parquet,
-    };
-    let mut out = std::io::BufWriter::new(std::io::stdout());
-    tables.answer(query, format, &mut out).map_err(|error| {
-        let text = error.to_string();
-        if text.contains("Broken pipe") {
-            return CommandError::Closed;
-        }
-        let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
-        let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
-        if let Some(near) = absent_table(text).and_then(|table| did_you_mean(table, known.iter().map(String::as_str))) {
-            failed = failed.hint(format!("did you mean '{near}'?"));
-        }
-        if let Some(stage) = absent.iter().find(|stage| query.contains(stage.as_str())) {
-            failed = failed.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
-        }
-        failed
-    })?;
-    out.flush()?;
-    Ok(Exit::Done)
+    Ok((found, absent))
+}
+
+/// `quality  9,120 rows: id, repo_name, ...`, a line each.
+fn list(out: &mut impl Write, found: &[FoundTable]) -> Result<(), CommandError> {
+    let width = found.iter().map(|table| table.name().len()).max().unwrap_or(0);
+    for table in found {
+        let described = tables::describe(&table.tree)?;
+        let columns: Vec<_> = described.columns.iter().map(|column| column.name.as_str()).collect();
+        let rows = figures::counted(described.rows, "row");
+        writeln!(out, "{:width$}  {rows}: {}", table.name(), columns.join(", "))?;
+    }
+    Ok(())
 }
 
 /// The table that DataFusion says there is none of.

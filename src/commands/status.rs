@@ -1,29 +1,27 @@
 //! `pipeline status`: what is running on a store, and what is not right with it.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
-use super::project::cache_place;
+use super::arguments::StorePlace;
 use crate::exit::Exit;
 use crate::store::Store;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// The store [default: $PIPELINE_CACHE, else ./cache].
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StorePlace,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
-    let store = Store::open_read_only(&cache_place(arguments.cache.clone(), None))?;
+    let store = Store::open_read_only(&arguments.store.existing()?)?;
     let runs = store.leases()?;
     let building = store.holders()?;
     let ledger = store.ledger()?;

@@ -28,15 +28,6 @@ pub enum Event {
         /// The stages that will be looked at, in order.
         stages: Vec<String>,
     },
-    /// What is to be done with a stage, as far as it is known at the start.
-    StagePlanned {
-        /// The stage.
-        stage: String,
-        /// What is to be done.
-        state: PlannedState,
-        /// Why, in one line.
-        reason: Option<String>,
-    },
     /// A stage began to run.
     StageStarted {
         /// The stage.
@@ -47,8 +38,8 @@ pub enum Event {
         key: Digest,
         /// Threads that it was given.
         threads: usize,
-        /// Why it runs, in one line.
-        reason: Option<String>,
+        /// Why it runs, a line each.
+        reasons: Vec<String>,
     },
     /// Another process builds the same key.
     StageWaiting {
@@ -84,6 +75,10 @@ pub enum Event {
         seconds: f64,
         /// The ports that gave the same bytes as in its last build: nothing is stale for their sake.
         unchanged: Vec<String>,
+        /// What differs from what its last build gave, in the words of its kind: `12 of 8,192 merges changed`.
+        compared: Option<String>,
+        /// What was not as in its last build and made no difference to any port, a line each.
+        without_effect: Vec<String>,
     },
     /// A stage's output is in the store.
     StageCached {
@@ -133,8 +128,7 @@ impl Event {
     /// The stage that it is about, if it is about one.
     pub fn stage(&self) -> Option<&str> {
         match self {
-            Self::StagePlanned { stage, .. }
-            | Self::StageStarted { stage, .. }
+            Self::StageStarted { stage, .. }
             | Self::StageWaiting { stage, .. }
             | Self::StageProgress { stage, .. }
             | Self::StageNote { stage, .. }
@@ -145,18 +139,6 @@ impl Event {
             Self::RunStarted { .. } | Self::RunFinished { .. } => None,
         }
     }
-}
-
-/// What is to be done with a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlannedState {
-    /// Its output is in the store.
-    Cached,
-    /// It will run.
-    WillRun,
-    /// It will run if a stage above it changes its output.
-    MayRun,
 }
 
 /// How a run ended.

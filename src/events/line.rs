@@ -26,8 +26,6 @@ pub(super) struct Lines {
 /// What a running stage said.
 #[derive(Debug, Default)]
 struct Said {
-    /// Why it runs.
-    reason: Option<String>,
     info: Option<String>,
     metrics: BTreeMap<String, f64>,
 }
@@ -92,11 +90,9 @@ impl Lines {
                 self.width = stages.iter().map(|stage| stage.chars().count()).max().unwrap_or(0).clamp(16, 32);
                 None
             }
-            Event::StagePlanned { .. } => None,
-            Event::StageStarted { stage, reason, .. } => {
-                let said = Said { reason: reason.clone(), ..Said::default() };
-                self.stages.insert(stage.clone(), said);
-                Some(self.of(Verb::Run, stage, reason.as_deref().unwrap_or("")))
+            Event::StageStarted { stage, reasons, .. } => {
+                self.stages.insert(stage.clone(), Said::default());
+                Some(self.of(Verb::Run, stage, &shortened(reasons)))
             }
             Event::StageWaiting { stage, holder } => Some(self.of(Verb::Wait, stage, &format!("for {holder}"))),
             Event::StageProgress { stage, sample, rate } => {
@@ -104,11 +100,17 @@ impl Lines {
                 Some(self.of(Verb::Run, stage, &text))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
-            Event::StageFinished { stage, outputs, seconds, unchanged } => {
-                let Said { reason, info, .. } = self.stages.remove(stage).unwrap_or_default();
+            Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect } => {
+                let Said { info, .. } = self.stages.remove(stage).unwrap_or_default();
                 let what = info.unwrap_or_else(|| holds(outputs));
-                let same = same(outputs, unchanged, reason.as_deref());
-                Some(self.of(Verb::Done, stage, &format!("{what} in {}{same}", figures::duration(*seconds))))
+                let mut parts = vec![format!("{what} in {}", figures::duration(*seconds))];
+                parts.extend(compared.clone());
+                parts.extend(same(outputs, unchanged));
+                let effect = match without_effect.is_empty() {
+                    true => String::new(),
+                    false => format!(": no difference came of {}", shortened(without_effect)),
+                };
+                Some(self.of(Verb::Done, stage, &(parts.join(", ") + &effect)))
             }
             Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &holds(outputs))),
             Event::StageFailed { stage, message, place, hint } => {
@@ -131,6 +133,7 @@ impl Lines {
                 self.stages.entry(stage.to_owned()).or_default().metrics.insert(name.clone(), *value);
                 None
             }
+            Note::Output { .. } => None,
             Note::Warning { text } => Some(self.of(Verb::Warning, stage, text)),
         }
     }
@@ -197,15 +200,21 @@ pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTre
     phase + &parts.join("  ")
 }
 
-/// What is as it was before, where something is, and what made no difference.
-fn same(outputs: &BTreeMap<String, OutputSummary>, unchanged: &[String], reason: Option<&str>) -> String {
+/// What is as it was before, where something is.
+fn same(outputs: &BTreeMap<String, OutputSummary>, unchanged: &[String]) -> Option<String> {
     match unchanged.len() {
-        0 => String::new(),
-        all if all == outputs.len() => match reason.filter(|reason| reason.contains(" -> ")) {
-            Some(reason) => format!(", same bytes as before: no difference came of {reason}"),
-            None => ", same bytes as before".to_owned(),
-        },
-        _ => format!(", {} as before", unchanged.join(" and ")),
+        0 => None,
+        all if all == outputs.len() => Some("same bytes as before".to_owned()),
+        _ => Some(format!("{} as before", unchanged.join(" and "))),
+    }
+}
+
+/// The first of these, and how many more there are.
+fn shortened(texts: &[String]) -> String {
+    match texts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
     }
 }
 

@@ -20,7 +20,7 @@ mod plain;
 mod quiet;
 mod stream;
 
-pub use event::{Event, OutputSummary, PlannedState, RunStatus, Stamped};
+pub use event::{Event, OutputSummary, RunStatus, Stamped};
 pub use json::Json;
 pub use plain::Plain;
 pub use quiet::Quiet;

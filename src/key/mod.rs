@@ -47,6 +47,11 @@ pub const DOMAIN: &str = "pipeline 2026 stage key v1";
 pub struct Key(Digest);
 
 impl Key {
+    /// The key that a build on record has.
+    pub(crate) const fn of(digest: Digest) -> Self {
+        Self(digest)
+    }
+
     /// The hash itself, as the store takes it.
     pub const fn digest(self) -> Digest {
         self.0

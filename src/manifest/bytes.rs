@@ -1,4 +1,5 @@
-//! A number of bytes, as people write it: `536870912`, `"512MiB"`, `"1.5GB"`.
+//! A number of bytes, as people write it: `536870912`, `"512MiB"`, `"1.5GB"`. A letter alone is a power of 1024, as for
+//! coreutils: `50G` is `50GiB`.
 
 use std::str::FromStr;
 
@@ -10,15 +11,20 @@ pub struct ByteSize(pub u64);
 
 /// A text that is no number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not a number of bytes", .0.escape_debug())]
+#[error("'{}' is not a number of bytes: write 536870912, 512MiB, 50G or 1.5GB", .0.escape_debug())]
 pub struct NotAByteSize(String);
 
-const UNITS: [(&str, u64); 9] = [
+const UNITS: [(&str, u64); 14] = [
     ("", 1),
     ("B", 1),
     ("KB", 1000),
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("T", 1 << 40),
     ("KIB", 1 << 10),
     ("MIB", 1 << 20),
     ("GIB", 1 << 30),
@@ -59,7 +65,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_and_without_units() {
-        for (text, bytes) in [("1024", 1024), ("2GiB", 2 << 30), ("512 mib", 512 << 20), ("1.5GB", 1_500_000_000)] {
+        for (text, bytes) in [("1024", 1024), ("2GiB", 2 << 30), ("512 mib", 512 << 20), ("50G", 50 << 30), ("1.5GB", 1_500_000_000)] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "GiB", "-1GiB", "1GiBs", "inf", "0", "1e300"] {

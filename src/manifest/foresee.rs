@@ -21,7 +21,8 @@ pub(super) fn foresee(
     let Walk { costs, clashes, .. } = walk;
     for (stage, clash) in clashes {
         let own = span(drafts, stage, &clash.setting);
-        let other = span(drafts, &clash.with.stage, &clash.with.setting);
+        let with = if clash.with.stage.is_empty() { stage } else { &clash.with.stage };
+        let other = span(drafts, with, &clash.with.setting);
         let (Some(own), Some(other)) = (own, other) else { continue };
         let diagnostic = Diagnostic::error(format!("stage '{stage}': {}", clash.message));
         diagnostics.push(diagnostic.at(own, "").at(other, clash.label).hint(clash.hint));

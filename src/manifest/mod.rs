@@ -138,6 +138,27 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, overrides, kinds, &mut diagnostics);
     let manifest = document.and_then(|document| checked(path, &document, kinds, &mut diagnostics));
+    finished(manifest, diagnostics)
+}
+
+/// Reads what [`Manifest::resolved`] gave, which people call `name`, with these `--set`s laid over it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(name);
+    let folder = std::env::current_dir().unwrap_or_default();
+    let source = diagnostics.add_source(name, folder.clone(), text.to_owned());
+    let (mut document, sound) = syntax::parse(source, &mut diagnostics);
+    if let Some(entry) = document.0.remove("extends") {
+        diagnostics.push(Diagnostic::error("a resolved manifest extends nothing").at(entry.key, ""));
+    }
+    sets.iter().for_each(|argument| set::lay(&mut document, argument, &folder, &mut diagnostics));
+    let manifest = sound.then(|| checked(Path::new(name), &document, kinds, &mut diagnostics)).flatten();
+    finished(manifest, diagnostics)
+}
+
+fn finished(manifest: Option<Manifest>, mut diagnostics: Diagnostics) -> Result<Manifest, Diagnostics> {
     diagnostics.sort();
     match manifest {
         Some(manifest) if !diagnostics.has_errors() => Ok(Manifest { warnings: diagnostics, ..manifest }),

@@ -70,6 +70,12 @@ fn text<'s>(document: &'s Table, section: &str, key: &str) -> Option<(&'s str, S
     Some((node.as_str()?, node.span))
 }
 
+/// Whether a name reads as the number of a run: `quickstart.3`.
+fn numbered(name: &str) -> bool {
+    let number = name.rsplit_once('.').map_or("", |(_, number)| number);
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) -> RunSettings {
     let section = section(document, "run", &schemars::schema_for!(RunSettings).to_value(), diagnostics);
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -83,6 +89,11 @@ pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) 
                         "letters, digits, '_', '-' and '.', at most 100, the first a letter or digit".to_owned(),
                     ));
             }
+            if numbered(name) {
+                let diagnostic = Diagnostic::error(format!("'{name}' is no name for a run")).at(span, "");
+                let hint = "a number after '.' says which run of a name is meant: write '-' in place of '.'";
+                diagnostics.push(diagnostic.hint(hint.to_owned()));
+            }
             name.to_owned()
         }
         None => {
@@ -93,6 +104,7 @@ pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) 
                 .skip_while(|c| !c.is_ascii_alphanumeric())
                 .take(100)
                 .collect();
+            let stem = if numbered(&stem) { stem.replace('.', "-") } else { stem };
             if stem.is_empty() { "run".to_owned() } else { stem }
         }
     };

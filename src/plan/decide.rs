@@ -13,8 +13,8 @@ use super::estimate::Estimate;
 use super::history::{Build, History};
 use super::reason::Reason;
 use super::recipe::{Recipe, own_differences, own_record};
-use super::sources::{self, Folders};
-use crate::key::{Difference, Key, KeyInput, KeyRecord};
+use super::sources::{self, Folders, Missing};
+use crate::key::{Key, KeyInput, KeyRecord};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, SourceSnapshot, Store, StoreError};
 
@@ -51,6 +51,8 @@ pub struct Keyed {
     pub inputs: BTreeMap<String, Digest>,
     /// The files outside the store that it read.
     pub sources: SourceSnapshot,
+    /// Whether these files are gone: they are taken to be those of its last build.
+    pub absent: bool,
 }
 
 impl<'a> Decider<'a> {
@@ -71,10 +73,41 @@ impl<'a> Decider<'a> {
         inputs: &BTreeMap<String, Digest>,
         hashed: impl FnMut(u64) -> bool,
     ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
-        match self.source_files(stage) {
-            Ok(files) => Ok(Ok(self.keyed(stage, inputs, self.store.sources(&files, hashed)?))),
-            Err(missing) => Ok(Err(missing)),
+        let missing = match self.source_files(stage) {
+            Ok(files) => return Ok(Ok(self.keyed(stage, inputs, self.store.sources(&files, hashed)?))),
+            Err(missing) => missing,
+        };
+        if missing.nothing
+            && let Some(keyed) = self.keyed_as_last(stage, inputs)?
+        {
+            return Ok(Ok(keyed));
         }
+        Ok(Err(missing.problems.into_iter().map(|problem| Reason::SourceMissing { problem }).collect()))
+    }
+
+    /// The key of a stage none of whose files outside the store is there any more: that of its last build in runs of this
+    /// name, where the store has its output, the files were looked for in the same places, and nothing else differs.
+    fn keyed_as_last(
+        &self,
+        stage: &StageDeclaration,
+        inputs: &BTreeMap<String, Digest>,
+    ) -> Result<Option<Keyed>, StoreError> {
+        let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
+        let Some(last) = self.store.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
+            return Ok(None);
+        };
+        let Ok(record) = KeyRecord::from_value(&last.key_record) else { return Ok(None) };
+        let keyed = self.keyed(stage, inputs, SourceSnapshot::default());
+        let same = KeyRecord::difference(&record, &keyed.record).iter().all(|difference| difference.path == "sources");
+        if !same || self.forced.contains(&stage.name) {
+            return Ok(None);
+        }
+        let built = match self.store.lookup(last.key)? {
+            Lookup::Hit(hit) => hit.record.key_record == last.key_record,
+            Lookup::Miss | Lookup::Damaged(_) => false,
+        };
+        let sources = SourceSnapshot::remembered(self.store.last_sources(run, name)?);
+        Ok(built.then(|| Keyed { key: Key::of(last.key), record, sources, absent: true, ..keyed }))
     }
 
     /// The output of `stage`, where it is cached and this can be told without reading a file or waiting for anything;
@@ -126,7 +159,7 @@ impl<'a> Decider<'a> {
             inputs,
             sources: &digests,
         };
-        Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources }
+        Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources, absent: false }
     }
 
     /// What the nearest earlier build of this stage differs in from `record`: nothing when its last build is gone,
@@ -143,7 +176,7 @@ impl<'a> Decider<'a> {
         }
         let nearest = self.nearest(stage, |old| difference(old).len())?.map(|build| build.record.clone());
         Ok(match nearest.or(last) {
-            Some(old) => self.reasons(stage, &difference(&old)),
+            Some(old) => Reason::of(self.manifest, stage, &difference(&old)),
             None => vec![Reason::NeverBuilt],
         })
     }
@@ -188,57 +221,23 @@ impl<'a> Decider<'a> {
         self.history.has(self.store, recipe)
     }
 
-    /// How long a stage with this recipe may take.
-    pub(super) fn estimate(&self, kind: &str, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
-        self.history.estimate(self.store, kind, recipe)
-    }
-
-    /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest.
-    pub fn reasons(&self, stage: &StageDeclaration, differences: &[Difference]) -> Vec<Reason> {
-        let mut reasons = Vec::new();
-        let mut kind: [Option<String>; 2] = [None, None];
-        let (mut added, mut removed) = (0, 0);
-        for difference in differences {
-            let Difference { path, old, new } = difference;
-            let digest = |side: &Option<serde_json::Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
-            if let Some(setting) = difference.setting() {
-                let place = stage.setting(setting).cloned();
-                let setting = setting.to_owned();
-                reasons.push(Reason::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
-            } else if let Some(port) = path.strip_prefix("inputs.") {
-                let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
-                reasons.push(Reason::InputChanged { port: port.to_owned(), from, old: digest(old), new: digest(new) });
-            } else if path == "sources" {
-                added += usize::from(new.is_some());
-                removed += usize::from(old.is_some());
-            } else if path == "seed" {
-                let setting = "run.seed".to_owned();
-                let place = self.manifest.seed_place.clone();
-                reasons.push(Reason::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
-            } else {
-                for (side, value) in kind.iter_mut().zip([old, new]) {
-                    let text = value.as_ref().map(ToString::to_string).unwrap_or_default();
-                    *side = Some(format!("{}{path} {}", side.take().map(|text| text + ", ").unwrap_or_default(), text));
-                }
-            }
-        }
-        if added + removed > 0 {
-            reasons.insert(0, Reason::SourcesChanged { added, removed });
-        }
-        if let [Some(old), Some(new)] = kind {
-            reasons.insert(0, Reason::KindChanged { old, new });
-        }
-        reasons
+    /// How long a stage may take that has this recipe.
+    pub(super) fn estimate(&self, stage: &StageDeclaration, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
+        self.history.estimate(self.store, stage.kind.name, recipe, stage.cost.flops)
     }
 
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over
     /// where an input port is connected in its place.
-    fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Metadata)>, Vec<Reason>> {
+    fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Metadata)>, Missing> {
         let mut patterns = stage.stage.sources();
         if !stage.inputs.is_empty() {
             patterns.retain(|pattern| !pattern.0.is_empty());
         }
         sources::matching(&self.folders, &patterns)
-            .map_err(|problems| problems.into_iter().map(|problem| Reason::SourceMissing { problem }).collect())
     }
+}
+
+/// Where a stage looks for files outside the store.
+pub fn patterns(stage: &StageDeclaration) -> Vec<String> {
+    stage.stage.sources().into_iter().map(|pattern| pattern.0).collect()
 }

@@ -7,30 +7,46 @@ use crate::events::figures;
 /// The range of the times that builds took. It is history, not a promise: the input may be larger now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Seconds of the quickest build.
+    /// Seconds of the quickest.
     pub least: f64,
     /// Seconds of the slowest.
     pub most: f64,
     /// How many builds there are.
     pub builds: usize,
-    /// Whether they had the stage's own settings; else they were only of its kind.
-    pub alike: bool,
+    /// What they have in common with the stage.
+    pub basis: Basis,
+}
+
+/// From which builds a stage's time is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// Those with its own settings.
+    Settings,
+    /// Those of its kind, at their floating-point operations a second.
+    Operations,
+    /// Those of its kind.
+    Kind,
 }
 
 impl Estimate {
     /// Of builds that took so many seconds; `None` of none.
-    pub(super) fn of(seconds: impl Iterator<Item = f64>, alike: bool) -> Option<Self> {
+    pub(super) fn of(seconds: impl Iterator<Item = f64>, basis: Basis) -> Option<Self> {
         seconds.fold(None, |estimate: Option<Self>, seconds| {
             let Self { least, most, builds, .. } =
-                estimate.unwrap_or(Self { least: seconds, most: seconds, builds: 0, alike });
-            Some(Self { least: least.min(seconds), most: most.max(seconds), builds: builds + 1, alike })
+                estimate.unwrap_or(Self { least: seconds, most: seconds, builds: 0, basis });
+            Some(Self { least: least.min(seconds), most: most.max(seconds), builds: builds + 1, basis })
         })
     }
 
-    /// For people: `12 s to 1:40 (3 builds of its kind)`.
+    /// For people: `took 12 s to 1:40 (3 builds of its kind)`.
     pub fn text(&self) -> String {
-        let what = if self.alike { "with its settings" } else { "of its kind" };
-        format!("{} ({} {what})", range(self.least, self.most), figures::counted(self.builds as u64, "build"))
+        let (range, builds) = (range(self.least, self.most), figures::counted(self.builds as u64, "build"));
+        match self.basis {
+            Basis::Settings => format!("took {range} ({builds} with its settings)"),
+            Basis::Operations => format!("would take {range} (at the speed of {builds} of its kind)"),
+            Basis::Kind => format!("took {range} ({builds} of its kind)"),
+        }
     }
 }
 
@@ -46,9 +62,10 @@ mod tests {
 
     #[test]
     fn an_estimate_is_the_range_of_what_was() {
-        assert_eq!(Estimate::of(std::iter::empty(), true), None);
-        let estimate = Estimate::of([12.0, 100.0, 30.0].into_iter(), false).unwrap();
-        assert_eq!(estimate.text(), "12 s to 1:40 (3 builds of its kind)");
-        assert_eq!(Estimate::of([0.5].into_iter(), true).unwrap().text(), "0.5 s (1 build with its settings)");
+        assert_eq!(Estimate::of(std::iter::empty(), Basis::Settings), None);
+        let text = |seconds: &[f64], basis| Estimate::of(seconds.iter().copied(), basis).unwrap().text();
+        assert_eq!(text(&[12.0, 100.0, 30.0], Basis::Kind), "took 12 s to 1:40 (3 builds of its kind)");
+        assert_eq!(text(&[0.5], Basis::Settings), "took 0.5 s (1 build with its settings)");
+        assert_eq!(text(&[90.0], Basis::Operations), "would take 1:30 (at the speed of 1 build of its kind)");
     }
 }

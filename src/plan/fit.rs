@@ -1,12 +1,13 @@
-//! What stages need of the machine against what there is.
+//! What stages need against what there is: of the machine, and of their inputs.
 
 use std::path::Path;
 
-use contract::{Cost, Device, Needs};
+use contract::{Cost, Device, Inputs, Needs, Remark};
 use serde::Serialize;
 
 use crate::events::figures;
-use crate::manifest::{Place, StageDeclaration, StageName};
+use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
+use crate::store::Store;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,59 @@ pub fn misfits(stage: &StageDeclaration, machine: &Machine) -> Vec<Misfit> {
     let memory = on_host.then(|| misfit("memory", known.unwrap_or(memory), machine.memory)).flatten();
     let disk = disk.zip(machine.disk).and_then(|(needs, has)| misfit("disk", needs, has));
     memory.into_iter().chain(disk).collect()
+}
+
+/// A remark of a stage on its inputs, with the lines of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remarked {
+    /// The stage.
+    pub stage: StageName,
+    /// Where the setting is written that it is about, else the stage.
+    pub place: Place,
+    /// Where the stage is declared that gives the input.
+    pub input: Option<Place>,
+    /// What there is to know.
+    pub text: String,
+    /// What to do about it, where it is more than worth knowing.
+    pub warning: Option<String>,
+}
+
+impl Remarked {
+    /// For people.
+    pub fn full_text(&self) -> String {
+        let Self { stage, place, input, text, warning } = self;
+        let input = input.as_ref().map(|input| format!(" (given by {input})")).unwrap_or_default();
+        let warning = warning.as_ref().map(|warning| format!(": {warning}")).unwrap_or_default();
+        format!("{place}: stage '{stage}': {text}{input}{warning}")
+    }
+}
+
+/// What a stage says of these inputs, by port; one that is not there yet is missing.
+pub fn remarks(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec<Remarked> {
+    if inputs.is_empty() {
+        return Vec::new();
+    }
+    let remarked = |remark: Remark| {
+        let edge = stage.inputs.get(remark.port);
+        Remarked {
+            stage: stage.name.clone(),
+            place: stage.setting(&remark.setting).unwrap_or(&stage.place).clone(),
+            input: edge.and_then(|edge| Some(manifest.stages.get(&edge.stage)?.place.clone())),
+            text: remark.text,
+            warning: remark.warning,
+        }
+    };
+    stage.stage.consider(inputs).into_iter().map(remarked).collect()
+}
+
+/// The inputs of a stage as the stages above gave them last in runs of this name; what the store does not have any more
+/// is missing.
+pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
+    let tree = |(port, edge): (&String, &Edge)| {
+        let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
+        Some((port.clone(), store.tree(*last.outputs.get(&edge.output)?).ok()?))
+    };
+    Inputs::new(stage.inputs.iter().filter_map(tree).collect())
 }
 
 /// Bytes that are free on the disk where `path` is, or will be.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use contract::Digest;
 
-use super::estimate::Estimate;
+use super::estimate::{Basis, Estimate};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
 use crate::store::{Record, Store, StoreError};
@@ -25,6 +25,8 @@ pub struct Build {
     pub started: u64,
     /// How long it took.
     pub seconds: f64,
+    /// Its floating-point operations, where they are known and there are any.
+    operations: Option<f64>,
     kind: String,
     stage: String,
     recipe: Recipe,
@@ -36,13 +38,22 @@ impl History {
         Ok(self.builds(store)?.iter().any(|build| build.recipe == *recipe))
     }
 
-    /// How long builds of this kind took: those with this recipe where there are some, else all.
-    pub(super) fn estimate(&self, store: &Store, kind: &str, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
+    /// How long builds of this kind took: those with this recipe where there are some; else all, for this stage's
+    /// operations where these are known of both.
+    pub(super) fn estimate(
+        &self,
+        store: &Store,
+        kind: &str,
+        recipe: &Recipe,
+        operations: Option<f64>,
+    ) -> Result<Option<Estimate>, StoreError> {
         let builds = self.builds(store)?;
         let of_kind = || builds.iter().filter(|build| build.kind == kind);
         let alike = of_kind().filter(|build| build.recipe == *recipe).map(|build| build.seconds);
-        let estimate = Estimate::of(alike, true);
-        Ok(estimate.or_else(|| Estimate::of(of_kind().map(|build| build.seconds), false)))
+        let scaled = of_kind().filter_map(|build| Some(build.seconds / build.operations? * operations?));
+        Ok(Estimate::of(alike, Basis::Settings)
+            .or_else(|| Estimate::of(scaled, Basis::Operations))
+            .or_else(|| Estimate::of(of_kind().map(|build| build.seconds), Basis::Kind)))
     }
 
     /// The build of a stage of this name and kind whose key differs in the fewest places, by `distance`; of equals the
@@ -63,9 +74,10 @@ impl History {
             return Ok(builds);
         }
         let build = |record: Record| {
-            let Record { key, kind, stage, started, seconds, key_record, .. } = record;
+            let Record { key, kind, stage, started, seconds, operations, key_record, .. } = record;
             let record = KeyRecord::from_value(&key_record).ok()?;
-            Some(Build { key, recipe: Recipe::of(&record), record, started, seconds, kind, stage })
+            let operations = operations.filter(|operations| *operations > 0.0);
+            Some(Build { key, recipe: Recipe::of(&record), record, started, seconds, operations, kind, stage })
         };
         let mut builds = Vec::new();
         for key in store.keys()? {

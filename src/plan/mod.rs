@@ -37,8 +37,8 @@ use std::collections::BTreeSet;
 use contract::Cost;
 use serde::Serialize;
 
-pub use decide::{Decider, Decision, Keyed};
-pub use estimate::{Estimate, range};
+pub use decide::{Decider, Decision, Keyed, patterns};
+pub use estimate::{Basis, Estimate, range};
 pub use history::Build;
 pub use reason::Reason;
 pub use state::State;
@@ -73,7 +73,7 @@ pub struct PlannedStage {
     pub estimate: Option<Estimate>,
     /// What it will cost, as far as settings tell.
     pub cost: Cost,
-    /// Why; empty for a cached stage.
+    /// Why; a cached stage has none, save a remark.
     pub reasons: Vec<Reason>,
 }
 

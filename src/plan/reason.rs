@@ -4,7 +4,8 @@ use contract::Digest;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::manifest::{Place, StageName};
+use crate::key::Difference;
+use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::HolderInfo;
 
 /// One reason why a stage will run or may run.
@@ -54,6 +55,8 @@ pub enum Reason {
         /// Which, and in what way.
         problem: String,
     },
+    /// No reason to run: the files outside the store are gone, and its last build is taken for theirs.
+    SourcesAbsent,
     /// Its output is on record but damaged.
     Damaged {
         /// What is wrong with it.
@@ -81,6 +84,44 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest.
+    pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[Difference]) -> Vec<Self> {
+        let mut reasons = Vec::new();
+        let mut kind: [Option<String>; 2] = [None, None];
+        let (mut added, mut removed) = (0, 0);
+        for difference in differences {
+            let Difference { path, old, new } = difference;
+            let digest = |side: &Option<serde_json::Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
+            if let Some(setting) = difference.setting() {
+                let place = stage.setting(setting).cloned();
+                let setting = setting.to_owned();
+                reasons.push(Self::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
+            } else if let Some(port) = path.strip_prefix("inputs.") {
+                let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
+                reasons.push(Self::InputChanged { port: port.to_owned(), from, old: digest(old), new: digest(new) });
+            } else if path == "sources" {
+                added += usize::from(new.is_some());
+                removed += usize::from(old.is_some());
+            } else if path == "seed" {
+                let setting = "run.seed".to_owned();
+                let place = manifest.seed_place.clone();
+                reasons.push(Self::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
+            } else {
+                for (side, value) in kind.iter_mut().zip([old, new]) {
+                    let text = value.as_ref().map(ToString::to_string).unwrap_or_default();
+                    *side = Some(format!("{}{path} {}", side.take().map(|text| text + ", ").unwrap_or_default(), text));
+                }
+            }
+        }
+        if added + removed > 0 {
+            reasons.insert(0, Self::SourcesChanged { added, removed });
+        }
+        if let [Some(old), Some(new)] = kind {
+            reasons.insert(0, Self::KindChanged { old, new });
+        }
+        reasons
+    }
+
     /// A line for people.
     pub fn text(&self) -> String {
         match self {
@@ -100,6 +141,7 @@ impl Reason {
                 format!("source files: {added} new or changed, {removed} gone or changed")
             }
             Self::SourceMissing { problem } => problem.clone(),
+            Self::SourcesAbsent => "its source files are not there: the output is that of its last build".to_owned(),
             Self::Damaged { what } => format!("damaged in the store: {what}"),
             Self::Removed => "its last build is no longer in the store".to_owned(),
             Self::Upstream { stages } => {

@@ -29,14 +29,24 @@ struct Found {
     folder: bool,
 }
 
-/// The files that match the patterns, each once, sorted by path, with what `stat` says of them. Folders are passed over; anything else that matches and
-/// is no readable file is a problem, as a shard that silently stays out would be.
+/// Why there are no files to read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// What is wrong, in a few words each.
+    pub(super) problems: Vec<String>,
+    /// Whether patterns are set, and nothing at all is where they look.
+    pub(super) nothing: bool,
+}
+
+/// The files that match the patterns, each once, sorted by path, with what `stat` says of them. Folders are passed over;
+/// anything else that matches and is no readable file is a problem, as a shard that silently stays out would be.
 ///
 /// # Errors
-/// What is wrong, in a few words each: an empty pattern (a source that the manifest leaves to the machine file or the
-/// command line), one that matches no file or is none, a dangling link, a pipe.
-pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Metadata)>, Vec<String>> {
+/// An empty pattern (a source that the manifest leaves to the machine file or the command line), one that matches no file
+/// or is none, a dangling link, a pipe.
+pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Metadata)>, Missing> {
     let mut found = Found::default();
+    let mut nothing = 0;
     for SourcePattern(pattern) in patterns {
         (found.matched, found.folder) = (false, false);
         if pattern.is_empty() {
@@ -52,11 +62,15 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
         let components: Vec<_> = Path::new(pattern).components().collect();
         folders.walk(Path::new(""), &components, &mut found);
         if !found.matched && found.problems.len() == before {
+            nothing += usize::from(!found.folder);
             let hint = if found.folder { " (it is a folder: add '/*')" } else { "" };
             found.problems.push(format!("no file matches '{pattern}'{hint}"));
         }
     }
-    if found.problems.is_empty() { Ok(found.files.into_iter().collect()) } else { Err(found.problems) }
+    match found.problems.is_empty() {
+        true => Ok(found.files.into_iter().collect()),
+        false => Err(Missing { problems: found.problems, nothing: nothing == patterns.len() }),
+    }
 }
 
 impl Folders {
@@ -154,20 +168,23 @@ mod tests {
         let pattern = |name: &str| SourcePattern(folder.path().join(name).display().to_string());
         let matching = |patterns: &[SourcePattern]| {
             let files = matching(&Folders::default(), patterns)?;
-            Ok::<Vec<_>, Vec<String>>(files.into_iter().map(|(path, _)| path).collect())
+            Ok::<Vec<_>, Missing>(files.into_iter().map(|(path, _)| path).collect())
         };
         fs::write(folder.path().join("b.gz"), "").unwrap();
         fs::write(folder.path().join("a.gz"), "").unwrap();
         fs::create_dir(folder.path().join("c.gz")).unwrap();
         let files = matching(&[pattern("*.gz"), pattern("a.gz")]).unwrap();
         assert_eq!(files, [folder.path().join("a.gz"), folder.path().join("b.gz")]);
-        let problems = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
+        let Missing { problems, nothing } = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
+        assert!(!nothing);
         assert!(problems[0].contains("no file matches") && problems[0].contains("*.txt"), "{problems:?}");
         assert!(problems[1].contains("is no pattern"), "{problems:?}");
-        assert_eq!(matching(&[SourcePattern::default()]), Err(vec!["no source is set".to_owned()]));
-        assert!(matching(&[pattern("c.gz")]).unwrap_err()[0].contains("it is a folder"));
+        let unset = Missing { problems: vec!["no source is set".to_owned()], nothing: false };
+        assert_eq!(matching(&[SourcePattern::default()]), Err(unset));
+        assert!(matching(&[pattern("*.txt"), pattern("nowhere/*")]).unwrap_err().nothing);
+        assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].contains("it is a folder"));
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
-        assert!(matching(&[pattern("*.gz")]).unwrap_err()[0].contains("d.gz"), "a dangling link is a missing shard");
+        assert!(matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"), "a dangling link is a missing shard");
     }
 
     #[test]

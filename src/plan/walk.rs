@@ -46,7 +46,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             Err(upstream) => self.below_stale(stage, upstream)?,
         };
         let estimate = match self.recipes.get(&stage.name) {
-            Some(recipe) => self.decider.estimate(stage.kind.name, recipe)?,
+            Some(recipe) => self.decider.estimate(stage, recipe)?,
             None => None,
         };
         let (name, kind) = (stage.name.clone(), stage.kind.name);
@@ -101,7 +101,8 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         Ok(match self.decider.decide(stage, keyed)? {
             Decision::Cached(keyed, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
-                (Some((keyed.key, keyed.record)), State::Cached, Vec::new())
+                let reasons = keyed.absent.then_some(Reason::SourcesAbsent).into_iter().collect();
+                (Some((keyed.key, keyed.record)), State::Cached, reasons)
             }
             Decision::Run(keyed, mut reasons) => {
                 let holder = self.decider.store.holder(keyed.key.digest())?;
@@ -150,7 +151,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         match old {
             None if state == State::WillRun => reasons.push(Reason::NeverBuilt),
             None => {}
-            Some(old) => reasons.extend(self.decider.reasons(stage, &own_differences(&old, own))),
+            Some(old) => reasons.extend(Reason::of(self.decider.manifest, stage, &own_differences(&old, own))),
         }
         if state == State::MayRun || reasons.is_empty() {
             reasons.push(Reason::Upstream { stages: upstream });

@@ -1,6 +1,7 @@
 //! `run.lock`: a run written down, as TOML, so that it can be done again anywhere and compared.
 //!
 //! ```toml
+//! check = "<64 hex digits>"       # digest of all that follows this line
 //! version = 1
 //! manifest = '''...'''            # all layers merged, as `pipeline reproduce` reads it again
 //!
@@ -26,9 +27,10 @@
 //! ```
 //!
 //! Inputs and outputs are trees of the store; a line of `files` is a line of a tree. Times and the machine are there for
-//! people and for the price of a reproduction; they are not compared.
+//! people and for the price of a reproduction; they are not compared. The check finds damage and edits: a lock is evidence,
+//! and who wants another run changes its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use contract::{Digest, Tree};
@@ -42,6 +44,8 @@ use crate::store::{Machine, RunFolder};
 
 /// The format that this program reads and writes.
 pub const VERSION: u32 = 1;
+
+const CHECK: &str = "check = \"";
 
 /// A run written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,9 +137,23 @@ pub struct LockedOutput {
 /// Why a text is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum NotALock {
-    /// No TOML, or not of the format; the message has line and column.
-    #[error("{0}")]
-    Format(#[from] Box<toml::de::Error>),
+    /// No TOML, or not of the format.
+    #[error("line {line}: {problem}")]
+    Format {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// Its first line is no check.
+    #[error("it does not begin with its check")]
+    NoCheck,
+    /// Something of it is not as it was written.
+    #[error("it was changed after it was written: its check does not hold")]
+    Changed,
+    /// A stage is there twice.
+    #[error("it has stage '{0}' twice")]
+    Twice(String),
     /// Of another version.
     #[error("the lock has version {0}, this program reads {VERSION}")]
     Version(u32),
@@ -149,6 +167,21 @@ pub enum NotALock {
         /// The tree.
         tree: Digest,
     },
+}
+
+impl NotALock {
+    fn format(body: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start.min(body.len()));
+        // The check is line 1.
+        let line = 2 + body.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+        Self::Format { line, problem: error.message().lines().next().unwrap_or_default().to_owned() }
+    }
+}
+
+/// What every version begins with.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
 }
 
 /// A run that ended, with all that its lock says.
@@ -192,19 +225,31 @@ impl RunLock {
     /// As the file's text.
     pub fn encode(&self) -> String {
         // Every field has a TOML form.
-        toml::to_string_pretty(self).unwrap_or_default()
+        let body = toml::to_string_pretty(self).unwrap_or_default();
+        format!("{CHECK}{}\"\n{body}", Digest::of(body.as_bytes()))
     }
 
-    /// Reads what [`RunLock::encode`] gave, or what a person made of it.
+    /// Reads what [`RunLock::encode`] gave. Lines may end as on another system.
     ///
     /// # Errors
     /// See [`NotALock`].
     pub fn decode(text: &str) -> Result<Self, NotALock> {
-        let lock: Self = toml::from_str(text).map_err(Box::new)?;
-        if lock.version != VERSION {
-            return Err(NotALock::Version(lock.version));
+        let text = text.replace("\r\n", "\n");
+        let (check, body) = text.split_once('\n').ok_or(NotALock::NoCheck)?;
+        let check = check.strip_prefix(CHECK).and_then(|check| check.strip_suffix('"')).ok_or(NotALock::NoCheck)?;
+        if check.parse() != Ok(Digest::of(body.as_bytes())) {
+            return Err(NotALock::Changed);
         }
+        let Head { version } = toml::from_str(body).map_err(|error| NotALock::format(body, &error))?;
+        if version != VERSION {
+            return Err(NotALock::Version(version));
+        }
+        let lock: Self = toml::from_str(body).map_err(|error| NotALock::format(body, &error))?;
+        let mut names = BTreeSet::new();
         for stage in &lock.stages {
+            if !names.insert(&stage.name) {
+                return Err(NotALock::Twice(stage.name.clone()));
+            }
             for (port, output) in &stage.outputs {
                 if output.listing().is_none() {
                     return Err(NotALock::Tree { stage: stage.name.clone(), port: port.clone(), tree: output.tree });
@@ -219,9 +264,10 @@ impl RunLock {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
-    /// The trees that the lock names: what it needs of a store.
-    pub fn trees(&self) -> impl Iterator<Item = Digest> {
-        self.stages.iter().flat_map(|stage| stage.outputs.values().map(|output| output.tree))
+    /// The trees that the lock names, with their files: what it needs of a store.
+    pub fn listings(&self) -> impl Iterator<Item = (Digest, Tree)> {
+        let outputs = self.stages.iter().flat_map(|stage| stage.outputs.values());
+        outputs.filter_map(|output| Some((output.tree, output.listing()?)))
     }
 }
 
@@ -249,17 +295,13 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         let files = text.lines().skip(1).map(str::to_owned).collect();
         (port.clone(), LockedOutput { ty, tree: *tree, files })
     };
-    let source = |file: &contract::SourceFile| {
-        let contract::SourceFile { path, digest, size } = file;
-        format!("{digest} {size} {}", path.display())
-    };
     LockedStage {
         name: stage.name.to_string(),
         kind: record.kind.clone(),
         revision: record.revision,
         key: record.key,
         inputs: keyed.inputs.clone(),
-        sources: keyed.sources.files().iter().map(source).collect(),
+        sources: keyed.sources.files().iter().map(contract::SourceFile::line).collect(),
         seconds: record.seconds,
         ran: *ran,
         device: record.device.to_string(),

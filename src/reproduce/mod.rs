@@ -29,6 +29,8 @@ pub const NOT_ASKED: &str = "not asked for";
 pub struct Reproduction {
     /// By stage, in the lock's order.
     pub stages: Vec<(String, Verdict)>,
+    /// Stages of the manifest of which the lock says nothing.
+    pub not_locked: Vec<String>,
     /// The first stage that differs although it read what the lock says; else the first that differs.
     pub first_divergent: Option<String>,
 }
@@ -76,7 +78,8 @@ impl Reproduction {
         let different: Vec<_> = stages.iter().filter_map(different).collect();
         let root = different.iter().find(|(below, _)| !below).or(different.first());
         let first_divergent = root.map(|(_, name)| name.clone());
-        Self { stages, first_divergent }
+        let not_locked = graph.order().iter().filter(|stage| lock.stage(stage.as_str()).is_none());
+        Self { not_locked: not_locked.map(ToString::to_string).collect(), stages, first_divergent }
     }
 
     /// Whether every stage that was asked for is in the lock, was run, and holds.
@@ -108,10 +111,27 @@ pub fn provide(
     Ok(Ok(()))
 }
 
-/// A stage of a lock that its manifest has not, if there is one.
-pub fn unknown_stage<'l>(lock: &'l RunLock, manifest: &Manifest) -> Option<&'l str> {
-    let has = |name: &str| manifest.stages.keys().any(|stage| stage.as_str() == name);
-    lock.stages.iter().map(|stage| stage.name.as_str()).find(|name| !has(name))
+/// What contradicts itself in a lock, if anything: its manifest says of a stage what the stage's own entry does not.
+pub fn contradiction(lock: &RunLock, manifest: &Manifest) -> Option<String> {
+    lock.stages.iter().find_map(|locked| {
+        let name = &locked.name;
+        let Some(stage) = manifest.stages.values().find(|stage| stage.name.as_str() == name) else {
+            return Some(format!("the lock has a stage '{name}' that its manifest has not"));
+        };
+        if stage.kind.name != locked.kind {
+            return Some(format!("stage '{name}' is of kind {} in the lock's manifest, not {}", stage.kind.name, locked.kind));
+        }
+        stage.inputs.iter().find_map(|(port, edge)| {
+            let above = edge.stage.as_str();
+            let gave = lock.stage(above).and_then(|above| above.outputs.get(&edge.output));
+            let Some(gave) = gave else {
+                return Some(format!("'{name}' reads {above}.{}, of which the lock says nothing", edge.output));
+            };
+            let read = locked.inputs.get(port);
+            (read != Some(&gave.tree))
+                .then(|| format!("'{name}' did not read on its port '{port}' what {above}.{} gave", edge.output))
+        })
+    })
 }
 
 /// Remembers why stages have no output.

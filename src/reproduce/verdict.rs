@@ -13,7 +13,11 @@ use crate::run::StageOutcome;
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
     /// The same bytes.
-    Identical,
+    Identical {
+        /// What differs although they are the same.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        causes: Vec<Cause>,
+    },
     /// Other bytes, on another device or processor, or below such a stage; every loss within the lock's tolerance.
     Equal {
         /// The tolerance, relative.
@@ -64,14 +68,14 @@ pub enum Cause {
 impl Verdict {
     /// Whether nothing speaks against the stage being reproduced.
     pub const fn holds(&self) -> bool {
-        matches!(self, Self::Identical | Self::Equal { .. } | Self::NotComparable)
+        matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }
 
     /// Compares what a stage gave with its lock. `tolerated` says that a stage above it is [`Verdict::Equal`], so that its
     /// inputs cannot hold the same bytes.
     pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: bool) -> Self {
         if locked.trees() == found.record.outputs {
-            return Self::Identical;
+            return Self::Identical { causes: differences(locked, found) };
         }
         let here = &found.record;
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
@@ -89,6 +93,14 @@ impl Verdict {
 }
 
 fn causes(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
+    match differences(locked, found) {
+        causes if causes.is_empty() => vec![Cause::NotDeterministic],
+        causes => causes,
+    }
+}
+
+/// What determines the output and differs.
+fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     let mut causes = Vec::new();
     if locked.revision != found.record.revision {
         causes.push(Cause::Revision { locked: locked.revision, here: found.record.revision });
@@ -103,8 +115,8 @@ fn causes(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     if sources != here {
         causes.push(Cause::Sources);
     }
-    if causes.is_empty() {
-        causes.push(if locked.key == found.record.key { Cause::NotDeterministic } else { Cause::Settings });
+    if causes.is_empty() && locked.key != found.record.key {
+        causes.push(Cause::Settings);
     }
     causes
 }

@@ -11,10 +11,11 @@ use std::time::{Instant, SystemTime};
 
 use contract::{Cancel, Context, Digest, Inputs, Outputs, Progress, Resources, StageError, Tree};
 
+use super::change::Change;
 use super::usage::Meter;
 use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration};
-use crate::plan::{Keyed, Reason};
+use crate::plan::{Keyed, Reason, patterns};
 use crate::store::{
     Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Store, StoreError, milliseconds,
 };
@@ -81,8 +82,8 @@ pub(super) struct Built {
     pub(super) differs: bool,
     /// Builds of its key before it.
     pub(super) earlier: usize,
-    /// The ports that hold what they held after the stage's last build.
-    pub(super) unchanged: Vec<String>,
+    /// What this one gave against what the stage gave last.
+    pub(super) change: Change,
 }
 
 impl Shared<'_> {
@@ -166,6 +167,7 @@ impl Shared<'_> {
             seconds,
             cpu_seconds: usage.cpu_seconds,
             peak_memory: usage.peak_memory,
+            operations: stage.cost.flops.filter(|operations| operations.is_finite()),
             metrics: finite(progress.metrics()),
             threads: resources.threads,
             device: resources.device,
@@ -175,20 +177,18 @@ impl Shared<'_> {
         let before = self.store.builds(record.key)?;
         let (earlier, differs) = (before.records.len(), before.records.values().any(|other| other.outputs != outputs));
         self.store.record(&record)?;
+        let given = outputs;
         let (record, trees) = self.first_build(stage, record, differs, progress)?;
         let outputs = record.outputs.clone();
         self.lease.hold(outputs.values())?;
         drop(gate);
-        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
-        let before = last.map(|last| last.outputs).unwrap_or_default();
-        let unchanged = outputs.iter().filter(|(port, tree)| before.get(*port) == Some(tree));
-        let unchanged = unchanged.map(|(port, _)| port.clone()).collect();
+        let change = Change::since_last(self, stage, keyed, &given)?;
         // The build is on record: what fails now costs a link or some disk, not the build.
         let shown = self.show(stage, keyed, &outputs).and_then(|()| self.store.clear_work(lock));
         if let Err(error) = shown {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
-        Ok(Built { record, trees, seconds, differs, earlier, unchanged })
+        Ok(Built { record, trees, seconds, differs, earlier, change })
     }
 
     /// Does `find` and leases the trees that it found, so that they stay until the run ends.
@@ -252,8 +252,8 @@ impl Shared<'_> {
     ) -> Result<(), StoreError> {
         let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
         let build =
-            LastBuild { key: keyed.key.digest(), key_record: keyed.record.to_value(), outputs: outputs.clone() };
-        self.store.remember(run, name, &build)?;
+            LastBuild { key: keyed.key.digest(), key_record: keyed.record.to_value(), outputs: outputs.clone(), patterns: patterns(stage) };
+        self.store.remember(run, name, &build, &keyed.sources)?;
         self.store.publish(run, name, outputs).map(drop)
     }
 }

@@ -8,6 +8,7 @@
 //! | `decision` | one stage, from its sources to its lock |
 //! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
+//! | `change` | what a stage gave against what it gave last |
 //! | `usage` | memory and processor time that a stage took |
 //!
 //! A stage goes through these states, one enum in `scheduler`:
@@ -20,6 +21,7 @@
 //! ```
 
 mod at_once;
+mod change;
 mod decision;
 mod execution;
 pub mod resources;

@@ -10,9 +10,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use contract::{Digest, Note, Progress, Tree};
+use contract::{Digest, Inputs, Note, Progress, Tree};
 
 use super::at_once::{Open, cached_at_once};
+use super::change::Change;
 use super::decision::{Decided, decide};
 use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::resources::{Budget, Pools, Share};
@@ -234,7 +235,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             kind: stage.kind.name.to_owned(),
             key: ready.keyed.key.digest(),
             threads: share.resources.threads,
-            reason: ready.reasons.first().map(Reason::text),
+            reasons: ready.reasons.iter().map(Reason::text).collect(),
         });
         for reason in ready.reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
             self.warn(name, reason.text());
@@ -242,6 +243,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let Budget { memory, device, .. } = self.options.budget;
         let machine = fit::Machine { memory, disk: fit::free_disk(self.shared.store.layout().root()), device };
         fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
+        let trees = ready.inputs.iter().filter_map(|(port, tree)| Some((port.clone(), self.shared.store.tree(*tree).ok()?)));
+        let remarks = fit::remarks(self.decider.manifest, stage, &Inputs::new(trees.collect()));
+        remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
@@ -274,6 +278,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 format!("{builds} builds of its key gave {distinct} different outputs; the first whole one is used"),
             );
         }
+        if keyed.absent {
+            self.warn(name, Reason::SourcesAbsent.text());
+        }
         for damage in &hit.damage {
             self.warn(name, format!("an earlier build is damaged: {damage}"));
         }
@@ -298,9 +305,11 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn built(&mut self, name: &StageName, keyed: Keyed, built: Built) {
         self.release(name);
         self.outcome.summary.ran += 1;
-        let Built { record, trees, seconds, differs, earlier, unchanged } = built;
-        let outputs = summaries(&trees);
-        self.options.events.send(Event::StageFinished { stage: name.to_string(), outputs, seconds, unchanged });
+        let Built { record, trees, seconds, differs, earlier, change } = built;
+        let Change { unchanged, compared, without_effect } = change;
+        let (stage, outputs) = (name.to_string(), summaries(&trees));
+        let finished = Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect };
+        self.options.events.send(finished);
         self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
     }
 
@@ -342,17 +351,26 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     }
 
     fn skip(&mut self, name: &StageName, because: String) {
-        self.outcome.summary.skipped += 1;
-        self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
+        self.tell_skipped(name, because);
         self.end(name);
     }
 
-    /// A stage has no output: what needs it is skipped.
+    fn tell_skipped(&mut self, name: &StageName, because: String) {
+        self.outcome.summary.skipped += 1;
+        self.states.insert(name.clone(), State::Ended);
+        self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
+    }
+
+    /// A stage has no output: what needs it is skipped. The graph may be deeper than a stack.
     fn end(&mut self, name: &StageName) {
         self.states.insert(name.clone(), State::Ended);
-        for dependent in self.graph.dependents_of(name) {
-            if matches!(self.states.get(dependent), Some(State::Blocked)) {
-                self.skip(&dependent.clone(), format!("it needs {name}"));
+        let mut ended = vec![name.clone()];
+        while let Some(name) = ended.pop() {
+            for dependent in self.graph.dependents_of(&name) {
+                if matches!(self.states.get(dependent), Some(State::Blocked)) {
+                    self.tell_skipped(dependent, format!("it needs {name}"));
+                    ended.push(dependent.clone());
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use contract::{Digest, Tree};
 use serde::Serialize;
 
-use super::error::{Damage, Result, StoreError};
+use super::error::{Damage, Object, Result, StoreError};
 use super::names::names_if_folder;
 use super::record::Record;
 use super::{LastBuild, Store};
@@ -54,6 +54,17 @@ impl Census {
     pub fn blobs_of<'c>(&'c self, trees: impl IntoIterator<Item = &'c Digest>) -> BTreeSet<Digest> {
         let trees = trees.into_iter().filter_map(|tree| self.trees.get(tree));
         trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
+    }
+
+    /// Whether this tree is there and cannot be read.
+    pub(super) fn is_torn(&self, tree: &Digest) -> bool {
+        self.damage.iter().any(|damage| damage.object == Object::Tree(*tree))
+    }
+
+    /// The trees that builds name and that are torn or gone.
+    pub(super) fn lost_trees(&self) -> BTreeSet<Digest> {
+        let named = self.builds.values().flat_map(|record| record.outputs.values());
+        named.filter(|tree| !self.trees.contains_key(tree)).copied().collect()
     }
 
     /// All blobs.

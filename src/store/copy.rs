@@ -6,7 +6,7 @@ use contract::{Digest, Tree};
 
 use super::error::{Result, StoreError};
 use super::record::Record;
-use super::{Store, seals, write};
+use super::{Store, failpoint, seals, write};
 
 impl Store {
     /// Copies a build with its trees and blobs from another store. Every blob is hashed here: what is wrong there cannot
@@ -42,6 +42,7 @@ impl Store {
         fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &temporary))?;
         seals::freeze(&temporary).map_err(StoreError::io("seal", &temporary))?;
         place.parent().map_or(Ok(()), write::make_folder)?;
+        failpoint::pass("copy-before-rename");
         temporary.persist(&place).map_err(|error| StoreError::io("write", &place)(error.error))?;
         write::sync_parent(&place)?;
         self.rehash_blob(digest, size)

@@ -49,6 +49,9 @@ pub enum StoreError {
     /// An object of the store is damaged or missing.
     #[error("{0}")]
     Damaged(Damage),
+    /// Something is damaged, so that nobody can say what belongs to what.
+    #[error("{} in the store, so that it is not known what is needed: {}", count(.0.len()), list(.0))]
+    Unaccountable(Vec<Damage>),
     /// A stage handed over something that the store cannot take.
     #[error("output {path} of port '{port}' is {problem}")]
     Output {
@@ -91,7 +94,7 @@ impl StoreError {
 
     /// Whether an object of the store is damaged (exit code 4).
     pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged(_))
+        matches!(self, Self::Damaged(_) | Self::Unaccountable(_))
     }
 
     /// What to do about it.
@@ -115,11 +118,25 @@ impl StoreError {
             Self::NotAFolder(_) | Self::NotAStore(_) => Some("choose a new or empty folder with --cache DIR"),
             Self::Format { .. } => Some("use the program that wrote it, or another folder with --cache DIR"),
             Self::Damaged(_) => Some("run again: what is damaged is moved aside and rebuilt"),
+            Self::Unaccountable(_) => {
+                Some("`pipeline cache verify --repair` makes it whole first; a run rebuilds what it needs")
+            }
             Self::Name(_) => Some("use letters, digits, '.', '_' and '-', beginning with a letter or digit"),
             Self::Changing(_) => Some("wait until nothing writes to it any more, then run again"),
             Self::ReadOnly | Self::Output { .. } | Self::NotAFile(_) | Self::Interrupted => None,
         }
     }
+}
+
+fn count(objects: usize) -> String {
+    if objects == 1 { "1 object is damaged".to_owned() } else { format!("{objects} objects are damaged") }
+}
+
+fn list(damage: &[Damage]) -> String {
+    const SHOWN: usize = 3;
+    let mut shown: Vec<_> = damage.iter().take(SHOWN).map(ToString::to_string).collect();
+    shown.extend((damage.len() > SHOWN).then(|| format!("and {} more", damage.len() - SHOWN)));
+    shown.join(", ")
 }
 
 /// An object of the store that is not what it was.
@@ -146,6 +163,16 @@ pub enum Object {
     /// What a build gave.
     #[error("record {}", .0.display())]
     Record(PathBuf),
+    /// What is written down of a run.
+    #[error("{}", .0.display())]
+    File(PathBuf),
+}
+
+impl Object {
+    /// That it is gone.
+    pub(super) const fn missing(self) -> Damage {
+        Damage { object: self, fault: Fault::Missing, aside: None }
+    }
 }
 
 /// In what way an object is damaged.

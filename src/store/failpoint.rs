@@ -1,8 +1,8 @@
 //! Points at which a test kills the process, to prove that a crash there loses nothing.
 //!
 //! `PIPELINE_FAILPOINT=record-before-rename:2` sends the process SIGKILL when it passes the point for the second time.
-//! Without the variable a point costs one comparison. `tests/crash` kills at every point of [`ALL`] and looks that the next
-//! run is right.
+//! Without the variable a point costs one comparison. `tests/crash` kills at every point of [`OF_A_RUN`] and [`OF_CARE`] and
+//! looks that the next run is right.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Every point, in the order in which a run passes them for the first time.
-pub const ALL: [&str; 22] = [
+/// The points of a run, in the order in which it passes them for the first time.
+pub const OF_A_RUN: [&str; 26] = [
     "open-before-version",
     "write-before-sync",
     "write-before-rename",
     "write-after-rename",
+    "history-before-folder",
+    "history-after-folder",
+    "lease-before-write",
     "lease-before-append",
     "work-before-stage",
     "adopt-before-sync",
@@ -34,6 +37,19 @@ pub const ALL: [&str; 22] = [
     "publish-after-rename",
     "clear-before-remove",
     "lock-before-write",
+    "show-before-rename",
+];
+
+/// The points of making room, of a repair, and of taking builds over from another store.
+pub const OF_CARE: [&str; 8] = [
+    "gc-before-record",
+    "gc-before-tree",
+    "gc-before-blob",
+    "gc-before-aside",
+    "forget-before-remove",
+    "repair-before-restore",
+    "repair-before-record",
+    "copy-before-rename",
 ];
 
 static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();

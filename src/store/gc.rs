@@ -12,6 +12,8 @@
 //! that its removal would free now (blobs that another build holds too are not freed).
 //!
 //! A kill at any point leaves a store that works: records go before trees, trees before blobs.
+//!
+//! In a store with a torn record or tree, or a tree that is gone, nobody can say which blobs are needed: nothing is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,9 +24,10 @@ use contract::Digest;
 use serde::Serialize;
 
 use super::census::{Census, Totals};
-use super::error::{Result, StoreError};
+use super::error::{Object, Result, StoreError};
 use super::lock::{HolderInfo, Lock, remove_folder};
-use super::{Gate, Store};
+use super::price::{Group, Prices};
+use super::{Gate, Store, failpoint};
 
 /// What to remove.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +36,8 @@ pub struct Wish {
     pub keep_size: Option<u64>,
     /// Trees that are to stay, besides those of the runs.
     pub roots: BTreeSet<Digest>,
+    /// Blobs that are to stay, whether their tree is there or not.
+    pub blobs: BTreeSet<Digest>,
 }
 
 /// What a removal would do, or has done.
@@ -83,23 +88,28 @@ struct Sweep {
 }
 
 impl Store {
-    /// What [`Store::collect`] would remove now. A store that is open for reading only is not changed; in another one what
-    /// is found damaged is moved aside, as by any look at it.
+    /// What [`Store::collect`] would remove now; nothing is changed.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// [`StoreError::Unaccountable`] when a record or tree is damaged, or the store cannot be read.
     pub fn removals(&self, wish: &Wish) -> Result<Removals> {
-        let census = self.census()?;
+        let census = self.as_reader().census()?;
+        let lost = census.lost_trees().into_iter().filter(|tree| !census.is_torn(tree));
+        let damage: Vec<_> =
+            census.damage.iter().cloned().chain(lost.map(|tree| Object::Tree(tree).missing())).collect();
+        if !damage.is_empty() {
+            return Err(StoreError::Unaccountable(damage));
+        }
         let mut roots = wish.roots.clone();
         roots.extend(census.runs.values().flat_map(|stages| stages.values()).flat_map(|last| last.outputs.values()));
         roots.extend(self.leases()?.into_iter().flat_map(|lease| lease.trees));
-        Ok(Marked::new(&census, &roots).removals(wish))
+        Ok(Marked::new(&census, &roots, &wish.blobs).removals(wish))
     }
 
     /// Removes what is wished for; what went. Nobody finds an output in the store meanwhile.
     ///
     /// # Errors
-    /// When the store cannot be read or something cannot be removed; what went before is gone, and the store works.
+    /// As [`Store::removals`], and when something cannot be removed; what went before is gone, and the store works.
     pub fn collect(&self, wish: &Wish) -> Result<Removals> {
         let gate = self.exclusive_gate()?;
         let removals = self.removals(wish)?;
@@ -109,13 +119,19 @@ impl Store {
 
     fn sweep(&self, plan: &Sweep, _gate: &Gate) -> Result<()> {
         for (key, build) in &plan.records {
-            let folder = self.layout().records(*key);
-            remove_file(&folder.join(format!("{build:04}.json")))?;
+            failpoint::pass("gc-before-record");
+            remove_file(&self.layout().record(*key, *build))?;
             // Other builds of the key keep the folder.
-            let _ = fs::remove_dir(&folder);
+            let _ = fs::remove_dir(self.layout().records(*key));
         }
-        plan.trees.iter().try_for_each(|tree| remove_file(&self.layout().tree(*tree)))?;
-        plan.blobs.iter().try_for_each(|blob| remove_file(&self.layout().blob(*blob)))?;
+        for tree in &plan.trees {
+            failpoint::pass("gc-before-tree");
+            remove_file(&self.layout().tree(*tree))?;
+        }
+        for blob in &plan.blobs {
+            failpoint::pass("gc-before-blob");
+            remove_file(&self.layout().blob(*blob))?;
+        }
         for key in &plan.scratch {
             // A key that is being built again has its lock held, and its scratch is in use.
             if let Lock::Locked(lock) = self.lock(*key, &HolderInfo::this("gc"))? {
@@ -124,6 +140,7 @@ impl Store {
         }
         let damaged = self.layout().folder("damaged");
         for entry in fs::read_dir(&damaged).into_iter().flatten().flatten() {
+            failpoint::pass("gc-before-aside");
             let path = entry.path();
             if path.is_dir() { remove_folder(&path)? } else { remove_file(&path)? }
         }
@@ -140,30 +157,23 @@ struct Marked<'c> {
     rooted: BTreeSet<Digest>,
     /// Builds that may go, together where they gave the same: one of them alone would free nothing.
     loose: Vec<Group>,
-    /// How many groups of builds name a blob.
-    holders: BTreeMap<Digest, usize>,
-}
-
-/// Builds that gave the same output.
-struct Group {
-    builds: Vec<(Digest, u32)>,
-    blobs: BTreeSet<Digest>,
-    /// What making all of it again would cost: the quickest build of each key.
-    seconds: f64,
+    /// The blobs that builds name.
+    named: BTreeSet<Digest>,
 }
 
 impl<'c> Marked<'c> {
-    fn new(census: &'c Census, roots: &'c BTreeSet<Digest>) -> Self {
-        let rooted = census.blobs_of(roots);
+    fn new(census: &'c Census, roots: &'c BTreeSet<Digest>, blobs: &BTreeSet<Digest>) -> Self {
+        let mut rooted = census.blobs_of(roots);
+        rooted.extend(blobs.iter().copied());
         let mut alike: BTreeMap<&BTreeMap<String, Digest>, Vec<(Digest, u32)>> = BTreeMap::new();
         for (build, record) in &census.builds {
             alike.entry(&record.outputs).or_default().push(*build);
         }
         let mut loose = Vec::new();
-        let mut holders: BTreeMap<Digest, usize> = BTreeMap::new();
+        let mut named = BTreeSet::new();
         for (outputs, builds) in alike {
             let blobs = census.blobs_of(outputs.values());
-            blobs.iter().for_each(|blob| *holders.entry(*blob).or_default() += 1);
+            named.extend(blobs.iter().copied());
             // Removing builds whose blobs all stay would free nothing.
             if !blobs.is_subset(&rooted) {
                 let mut quickest: BTreeMap<Digest, f64> = BTreeMap::new();
@@ -174,10 +184,11 @@ impl<'c> Marked<'c> {
                 loose.push(Group { builds, blobs, seconds: quickest.values().sum() });
             }
         }
-        Self { census, roots, rooted, loose, holders }
+        loose.sort_by(|one, other| one.builds.cmp(&other.builds));
+        Self { census, roots, rooted, loose, named }
     }
 
-    fn removals(mut self, wish: &Wish) -> Removals {
+    fn removals(&self, wish: &Wish) -> Removals {
         let census = self.census;
         let before = census.all_blobs().bytes;
         let orphans: BTreeSet<_> = census.blobs.keys().filter(|blob| self.is_orphan(blob)).copied().collect();
@@ -194,31 +205,8 @@ impl<'c> Marked<'c> {
         removals.scratch = Totals::of(scratch.iter().map(|(_, bytes)| **bytes));
         removals.plan.scratch = scratch.into_iter().map(|(key, _)| *key).collect();
         removals.plan.blobs = orphans;
-        while wish.keep_size.is_some_and(|keep| removals.after > keep) {
-            let Some((index, bytes)) = self.cheapest() else { break };
-            let Group { builds, blobs, .. } = self.loose.swap_remove(index);
-            for blob in blobs {
-                let holders = self.holders.entry(blob).or_default();
-                *holders = holders.saturating_sub(1);
-                if *holders == 0 && !self.rooted.contains(&blob) {
-                    removals.plan.blobs.insert(blob);
-                }
-            }
-            removals.after -= bytes;
-            let last = builds.len() - 1;
-            for (number, build) in builds.into_iter().enumerate() {
-                let record = &census.builds[&build];
-                removals.plan.records.push(build);
-                removals.builds.push(RemovedBuild {
-                    key: build.0,
-                    build: build.1,
-                    kind: record.kind.clone(),
-                    started: record.started,
-                    seconds: record.seconds,
-                    // What builds share is free when the last of them goes.
-                    bytes: if number == last { bytes } else { 0 },
-                });
-            }
+        if let Some(keep) = wish.keep_size {
+            self.make_room(keep, &mut removals);
         }
         let gone: BTreeSet<_> = removals.plan.records.iter().collect();
         let kept = census.builds.iter().filter(|(build, _)| !gone.contains(build));
@@ -228,27 +216,31 @@ impl<'c> Marked<'c> {
         removals
     }
 
-    fn is_orphan(&self, blob: &Digest) -> bool {
-        !self.holders.contains_key(blob) && !self.rooted.contains(blob)
+    /// Adds builds, the cheapest first, until no more than `keep` bytes are left.
+    fn make_room(&self, keep: u64, removals: &mut Removals) {
+        let mut prices = Prices::new(self.census, &self.loose, &self.rooted);
+        while removals.after > keep {
+            let Some((group, free, bytes)) = prices.take() else { break };
+            removals.plan.blobs.extend(free);
+            removals.after -= bytes;
+            for (left, build) in group.builds.iter().enumerate().map(|(number, build)| (group.builds.len() - 1 - number, build)) {
+                let record = &self.census.builds[build];
+                removals.plan.records.push(*build);
+                removals.builds.push(RemovedBuild {
+                    key: build.0,
+                    build: build.1,
+                    kind: record.kind.clone(),
+                    started: record.started,
+                    seconds: record.seconds,
+                    // What builds share is free when the last of them goes.
+                    bytes: if left == 0 { bytes } else { 0 },
+                });
+            }
+        }
     }
 
-    /// The loose group with the fewest seconds for the bytes that it frees now, and these bytes; of equals the first by
-    /// key. Groups that free nothing go last: others hold what they gave, and go too before the bytes are free.
-    fn cheapest(&self) -> Option<(usize, u64)> {
-        let freed = |group: &Group| {
-            let alone =
-                group.blobs.iter().filter(|blob| self.holders.get(*blob) == Some(&1) && !self.rooted.contains(*blob));
-            self.census.bytes_of(alone)
-        };
-        let candidates = self.loose.iter().enumerate().map(|(index, group)| (index, freed(group)));
-        candidates.min_by(|(one, bytes), (other, others)| {
-            let (one, other) = (&self.loose[*one], &self.loose[*other]);
-            let order = match (*bytes > 0, *others > 0) {
-                (true, true) => (one.seconds / *bytes as f64).total_cmp(&(other.seconds / *others as f64)),
-                (one, other) => other.cmp(&one),
-            };
-            order.then_with(|| one.builds.cmp(&other.builds))
-        })
+    fn is_orphan(&self, blob: &Digest) -> bool {
+        !self.named.contains(blob) && !self.rooted.contains(blob)
     }
 }
 

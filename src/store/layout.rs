@@ -42,6 +42,11 @@ impl Layout {
         self.root.join("records").join(key.to_string())
     }
 
+    /// `records/<key>/<build>.json`.
+    pub fn record(&self, key: Digest, build: u32) -> PathBuf {
+        self.records(key).join(format!("{build:04}.json"))
+    }
+
     /// `work/<key>/`.
     pub fn work(&self, key: Digest) -> PathBuf {
         self.root.join("work").join(key.to_string())

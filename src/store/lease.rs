@@ -89,6 +89,7 @@ impl Store {
             // Whoever looks who is alive holds it for a moment.
             file.lock()?;
             file.set_len(0)?;
+            failpoint::pass("lease-before-write");
             let text = serde_json::to_string(&holder).map_err(std::io::Error::other)?;
             file.write_all(format!("{text}\n").as_bytes())?;
             Ok(file)
@@ -105,6 +106,13 @@ impl Store {
         let (file, path) = self.gate_file()?;
         file.lock_shared().map_err(StoreError::io("lock", &path))?;
         Ok(Gate { _file: file })
+    }
+
+    /// The same for who reads outputs and writes nothing to the store; `None` where nothing was ever removed or run.
+    pub fn reading(&self) -> Option<Gate> {
+        let file = File::open(self.layout().folder(FOLDER).join(GATE)).ok()?;
+        file.lock_shared().ok()?;
+        Some(Gate { _file: file })
     }
 
     /// Waits until nobody finds or removes anything, and keeps it so until the gate is dropped.

@@ -158,7 +158,7 @@ impl Store {
         let mut number = self.record_files(record.key)?.last_key_value().map_or(1, |(last, _)| last + 1);
         let temporary = self.layout().folder("tmp");
         failpoint::pass("record-before-rename");
-        while !write::create(&temporary, &folder.join(format!("{number:04}.json")), text.as_bytes(), 0o644)? {
+        while !write::create(&temporary, &self.layout().record(record.key, number), text.as_bytes(), 0o644)? {
             number += 1;
         }
         failpoint::pass("record-after-rename");
@@ -189,9 +189,6 @@ impl Store {
     }
 
     fn damaged_record(&self, path: &std::path::Path, problem: String) -> Result<Damage> {
-        match self.damage(Object::Record(path.to_owned()), Fault::Format(problem), path) {
-            StoreError::Damaged(damage) => Ok(damage),
-            error => Err(error),
-        }
+        self.damaged(Object::Record(path.to_owned()), Fault::Format(problem), path)
     }
 }

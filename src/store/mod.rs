@@ -39,6 +39,7 @@ mod lease;
 mod lock;
 mod lookup;
 mod names;
+mod price;
 mod record;
 mod runs;
 mod sealed;
@@ -107,9 +108,10 @@ impl Store {
         let exists = inspect(path)?;
         fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
-        if !exists {
+        let version = root.join("version");
+        if !exists || fs::read(&version).map_or(true, |text| text.trim_ascii().is_empty()) {
             failpoint::pass("open-before-version");
-            write::replace(&root, &root.join("version"), format!("{FORMAT}\n").as_bytes(), 0o644)?;
+            write::replace(&root, &version, format!("{FORMAT}\n").as_bytes(), 0o644)?;
         }
         let tag = root.join("CACHEDIR.TAG");
         if !tag.exists() {
@@ -133,6 +135,14 @@ impl Store {
         Ok(Self::at(root.map_err(StoreError::io("open the store", path))?, false))
     }
 
+    /// Whether there is a store at `path` that this program can use.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`].
+    pub fn is_at(path: &Path) -> Result<bool> {
+        inspect(path)
+    }
+
     fn at(root: PathBuf, writes: bool) -> Self {
         let layout = Layout::new(root);
         let index = |name: &str| Index::new(layout.folder("stat").join(name));
@@ -144,6 +154,11 @@ impl Store {
     /// Where things lie.
     pub fn layout(&self) -> &Layout {
         &self.inner.layout
+    }
+
+    /// The same store for reading only, as [`Store::open_read_only`] opens it.
+    pub fn as_reader(&self) -> Self {
+        Self::at(self.layout().root().to_owned(), false)
     }
 
     fn writes(&self) -> bool {
@@ -184,6 +199,9 @@ fn inspect(path: &Path) -> Result<bool> {
     }
     match fs::read_to_string(&version) {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
+        // The tag is written after the version: where it is ours, the version was lost.
+        Ok(text) if text.trim().is_empty() && is_tagged(path) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_tagged(path) => Ok(true),
         Ok(text) => Err(StoreError::Format { path: path.to_owned(), found: text.trim().chars().take(32).collect() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A folder with a note about what it is for is free; one with other things is somebody's.
@@ -199,4 +217,9 @@ fn inspect(path: &Path) -> Result<bool> {
         }
         Err(error) => Err(StoreError::io("read", &version)(error)),
     }
+}
+
+/// Whether the folder says that a program of this format made it.
+fn is_tagged(path: &Path) -> bool {
+    fs::read_to_string(path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag == CACHEDIR_TAG)
 }

@@ -39,6 +39,9 @@ pub struct Record {
     /// Most memory that the process held while it ran, in bytes, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// Floating-point operations, where the settings tell how many they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<f64>,
     /// The last value of each series that it gave: `loss/train`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,

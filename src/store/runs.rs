@@ -10,19 +10,20 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use contract::Digest;
+use contract::{Digest, SourceFile};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::{Result, StoreError};
+use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::layout::file_name;
 use super::lock::remove_folder;
 use super::names::names_if_folder;
-use super::{Store, failpoint, write};
+use super::{SourceSnapshot, Store, failpoint, write};
 
 /// What a stage of a run gave last, for reasons and for `why`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,9 +34,12 @@ pub struct LastBuild {
     pub key_record: Value,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
+    /// Where it looked for files outside the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<String>,
 }
 
-/// The folder of one run.
+/// The folder of one run. It is shown as `quickstart.3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     /// The run's name.
@@ -46,8 +50,15 @@ pub struct RunFolder {
     pub path: PathBuf,
 }
 
+impl fmt::Display for RunFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.run, self.number)
+    }
+}
+
 const HISTORY: &str = ".history";
 const STAGES: &str = ".stages";
+const SOURCES: &str = "sources";
 
 impl Store {
     /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now.
@@ -61,8 +72,12 @@ impl Store {
         let mut number = self.run_numbers(run)?.last().map_or(1, |last| last + 1);
         loop {
             let folder = RunFolder { run: run.to_owned(), number, path: history.join(format!("{number:04}")) };
+            failpoint::pass("history-before-folder");
             match fs::create_dir(&folder.path) {
-                Ok(()) => return Ok(folder),
+                Ok(()) => {
+                    failpoint::pass("history-after-folder");
+                    return Ok(folder);
+                }
                 // Another process started a run of that name meanwhile.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(StoreError::io("make", &folder.path)(error)),
@@ -81,6 +96,7 @@ impl Store {
         let _ = fs::remove_file(&fresh);
         let target = Path::new(HISTORY).join(format!("{:04}", folder.number)).join(name);
         symlink(target, &fresh).map_err(StoreError::io("write", &fresh))?;
+        failpoint::pass("show-before-rename");
         fs::rename(&fresh, &link).map_err(StoreError::io("write", &link))
     }
 
@@ -101,6 +117,7 @@ impl Store {
     /// When it cannot be removed.
     pub fn forget_run(&self, folder: &RunFolder) -> Result<()> {
         self.writable()?;
+        failpoint::pass("forget-before-remove");
         remove_folder(&folder.path)
     }
 
@@ -135,6 +152,50 @@ impl Store {
         Ok(RunFolder { run: run.to_owned(), number, path })
     }
 
+    /// The folders of all runs, by name, from the oldest of each.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn run_folders(&self) -> Result<Vec<RunFolder>> {
+        let mut folders = Vec::new();
+        for name in self.run_names()? {
+            for number in self.run_numbers(&name)? {
+                folders.push(self.run_folder(&name, number)?);
+            }
+        }
+        Ok(folders)
+    }
+
+    /// What is wrong with a file that tells of a run; it is moved aside where the store may be written.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn damaged_file(&self, path: &Path, problem: String) -> Result<Damage> {
+        self.damaged(Object::File(path.to_owned()), Fault::Format(problem), path)
+    }
+
+    /// The files of what stages gave last that cannot be read; they are moved aside where the store may be written.
+    ///
+    /// # Errors
+    /// When a folder cannot be read, or a file not moved.
+    pub fn torn_last_builds(&self) -> Result<Vec<Damage>> {
+        let mut torn = Vec::new();
+        for run in self.run_names()? {
+            let folder = self.layout().run(&run)?.join(STAGES);
+            let files = names_if_folder(&folder)?;
+            for path in files.iter().filter(|name| name.ends_with(".json")).map(|name| folder.join(name)) {
+                let text = fs::read(&path).map_err(|error| error.to_string());
+                let build = text.and_then(|text| {
+                    serde_json::from_slice::<LastBuild>(&text).map_err(|error| error.to_string())
+                });
+                if let Err(problem) = build {
+                    torn.push(self.damaged_file(&path, problem)?);
+                }
+            }
+        }
+        Ok(torn)
+    }
+
     /// What each stage of a run gave last, by stage.
     ///
     /// # Errors
@@ -145,11 +206,12 @@ impl Store {
         Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
     }
 
-    /// Writes down what a stage of a run gave, as `runs/<run>/.stages/<stage>.json`.
+    /// Writes down what a stage of a run gave, as `runs/<run>/.stages/<stage>.json`, and of which files outside the store,
+    /// as `<stage>.sources` beside it.
     ///
     /// # Errors
-    /// When a name cannot be a file name or the file cannot be written.
-    pub fn remember(&self, run: &str, stage: &str, build: &LastBuild) -> Result<()> {
+    /// When a name cannot be a file name or a file cannot be written.
+    pub fn remember(&self, run: &str, stage: &str, build: &LastBuild, sources: &SourceSnapshot) -> Result<()> {
         self.writable()?;
         let path = self.last_build_path(run, stage)?;
         if self.last_build(run, stage)?.as_ref() == Some(build) {
@@ -159,9 +221,24 @@ impl Store {
         if let Some(folder) = path.parent() {
             write::make_folder(folder)?;
         }
+        let temporary = self.layout().folder("tmp");
+        let sources = sources.files();
+        if !sources.is_empty() {
+            let text = sources.iter().fold(String::new(), |text, file| text + &file.line() + "\n");
+            write::replace(&temporary, &path.with_extension(SOURCES), text.as_bytes(), 0o644)?;
+        }
         let text = serde_json::to_string_pretty(build)
             .map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
-        write::replace(&self.layout().folder("tmp"), &path, text.as_bytes(), 0o644)
+        write::replace(&temporary, &path, text.as_bytes(), 0o644)
+    }
+
+    /// The files outside the store that a stage of a run read last; lines that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// When a name cannot be a file name.
+    pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
+        let text = fs::read_to_string(self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
+        Ok(text.lines().filter_map(SourceFile::of_line).collect())
     }
 
     /// What a stage of a run gave last, if anything; a file that cannot be read counts as nothing.

@@ -144,6 +144,14 @@ impl Store {
         self.damage(Object::Blob(digest), fault, &self.layout().blob(digest))
     }
 
+    /// [`Store::damage`] as an answer.
+    pub(super) fn damaged(&self, object: Object, fault: Fault, path: &Path) -> Result<Damage> {
+        match self.damage(object, fault, path) {
+            StoreError::Damaged(damage) => Ok(damage),
+            error => Err(error),
+        }
+    }
+
     /// Reports an object as damaged, and moves it aside where the store may be written.
     pub(super) fn damage(&self, object: Object, fault: Fault, path: &Path) -> StoreError {
         let mut aside = None;

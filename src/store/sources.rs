@@ -72,6 +72,12 @@ impl SourceSnapshot {
         Self(seen)
     }
 
+    /// Files as they were once said to be, of which nothing is known now.
+    pub fn remembered(files: Vec<SourceFile>) -> Self {
+        let seen = |file: SourceFile| Seen { file, signature: Signature::default(), settled: false };
+        Self::of(files.into_iter().map(seen).collect())
+    }
+
     /// The files, sorted by digest, then by path: the order in which a stage is handed them.
     pub fn files(&self) -> Vec<SourceFile> {
         self.0.iter().map(|seen| seen.file.clone()).collect()

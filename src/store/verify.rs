@@ -1,12 +1,15 @@
-//! Looking at everything again: each blob is hashed, whatever its seal says.
+//! Looking at everything again: each blob is hashed, whatever its seal says. In a store that is open for writing this is
+//! also its repair: what is damaged is moved aside, trees that somebody else wrote down are restored, and builds that are
+//! not whole for it are taken off the record, so that the next look finds nothing wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
-use contract::Digest;
+use contract::{Digest, Tree};
 
-use super::Store;
 use super::census::Census;
-use super::error::{Damage, Fault, Object, Result, StoreError};
+use super::error::{Damage, Object, Result, StoreError};
+use super::{Store, failpoint, write};
 
 /// What [`Store::verify_all`] found.
 #[derive(Debug, Clone, Default)]
@@ -19,20 +22,33 @@ pub struct Verdict {
     pub bytes: u64,
     /// Everything that is damaged or missing, each once.
     pub damage: Vec<Damage>,
+    /// Trees among it that were restored.
+    pub restored: BTreeSet<Digest>,
     /// The builds that are not whole for it, by key and number.
     pub builds: BTreeSet<(Digest, u32)>,
 }
 
 impl Store {
-    /// Hashes every blob, reads every tree and record, and looks for what they name. A store that is open for writing
-    /// moves what is damaged aside, so that the next run rebuilds it; one for reading only tells. `piece` is told the
-    /// bytes of each piece that was read, and stops the work by returning false.
+    /// Hashes every blob, reads every tree and record, and looks for what they name. A store that is open for reading only
+    /// tells. One that is open for writing moves what is damaged aside, restores trees that are in `known`, and takes builds
+    /// that are not whole off the record, so that the next run builds what it needs of them. `piece` is told the bytes of
+    /// each piece that was read, and stops the work by returning false.
     ///
     /// # Errors
     /// When the store cannot be read; [`StoreError::Interrupted`] when `piece` returned false.
-    pub fn verify_all(&self, mut piece: impl FnMut(u64) -> bool) -> Result<Verdict> {
-        let census = self.census()?;
+    pub fn verify_all(&self, known: &BTreeMap<Digest, Tree>, mut piece: impl FnMut(u64) -> bool) -> Result<Verdict> {
+        let mut census = self.census()?;
+        let lost = census.lost_trees();
         let mut verdict = Verdict { damage: census.damage.clone(), ..Verdict::default() };
+        verdict.damage.extend(lost.iter().filter(|tree| !census.is_torn(tree)).map(|tree| Object::Tree(*tree).missing()));
+        if self.writes() {
+            for listing in lost.iter().filter_map(|tree| known.get(tree)) {
+                failpoint::pass("repair-before-restore");
+                let tree = self.write_tree(listing)?;
+                census.trees.insert(tree, listing.clone());
+                verdict.restored.insert(tree);
+            }
+        }
         let mut broken: BTreeMap<Digest, Damage> = BTreeMap::new();
         // As long as a tree says that it is; what no tree names may have any length.
         let entries = census.trees.values().flat_map(|tree| tree.entries());
@@ -54,17 +70,13 @@ impl Store {
             for tree in record.outputs.values() {
                 let Some(listed) = census.trees.get(tree) else {
                     whole = false;
-                    // A tree that is there and cannot be read was told with the census.
-                    if !census.damage.iter().any(|damage| damage.object == Object::Tree(*tree)) {
-                        missing.insert(Missing::Tree(*tree));
-                    }
                     continue;
                 };
                 for entry in listed.entries() {
                     match census.blobs.get(&entry.digest) {
                         None => {
                             whole = false;
-                            missing.insert(Missing::Blob(entry.digest));
+                            missing.insert(entry.digest);
                         }
                         Some(_) => whole &= !broken.contains_key(&entry.digest),
                     }
@@ -74,24 +86,17 @@ impl Store {
                 verdict.builds.insert(*build);
             }
         }
-        verdict.damage.extend(missing.into_iter().map(Missing::damage));
+        verdict.damage.extend(missing.into_iter().map(|blob| Object::Blob(blob).missing()));
+        if self.writes() {
+            for (key, number) in &verdict.builds {
+                failpoint::pass("repair-before-record");
+                let record = self.layout().record(*key, *number);
+                write::move_aside(&record, &self.layout().folder("damaged"))?;
+                // Other builds of the key keep the folder.
+                let _ = fs::remove_dir(self.layout().records(*key));
+            }
+        }
         verdict.census = census;
         Ok(verdict)
-    }
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Missing {
-    Blob(Digest),
-    Tree(Digest),
-}
-
-impl Missing {
-    fn damage(self) -> Damage {
-        let object = match self {
-            Self::Blob(digest) => Object::Blob(digest),
-            Self::Tree(digest) => Object::Tree(digest),
-        };
-        Damage { object, fault: Fault::Missing, aside: None }
     }
 }

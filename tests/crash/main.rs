@@ -15,31 +15,53 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use contract::{Digest, Draw};
+use pipeline::report::RunLock;
 use pipeline::store::{Store, Wish, failpoint};
-use pipeline_of_sums::{Run, run};
+use pipeline_of_sums::{Run, run, run_with};
 
 const VICTIM: &str = "CRASH_VICTIM";
+const TASK: &str = "CRASH_TASK";
 
 /// Not a test of its own: what a victim does. The folder is in the environment.
 #[test]
 fn victim() {
-    if let Some(folder) = std::env::var_os(VICTIM) {
-        let again = std::env::var("CRASH_FORCE").is_ok();
-        run(Path::new(&folder), again);
+    let Some(folder) = std::env::var_os(VICTIM) else { return };
+    let folder = Path::new(&folder);
+    match std::env::var(TASK).as_deref() {
+        Ok("run") => drop(run(folder, false)),
+        Ok("force") => drop(run(folder, true)),
+        Ok("care") => take_care(folder),
+        task => panic!("no task {task:?}"),
+    }
+}
+
+/// Everything that takes care of a store: a repair with what a lock knows, making room, forgetting, copying.
+fn take_care(folder: &Path) {
+    let store = Store::open(&folder.join("cache")).unwrap();
+    let lock = std::fs::read_to_string(folder.join("cache/runs/sums/run.lock")).unwrap();
+    let known: BTreeMap<_, _> = RunLock::decode(&lock).unwrap().listings().collect();
+    store.verify_all(&known, |_| true).unwrap();
+    store.collect(&Wish { keep_size: Some(0), ..Wish::default() }).unwrap();
+    for old in store.run_folders().unwrap().iter().rev().skip(1) {
+        store.forget_run(old).unwrap();
+    }
+    let copy = Store::open(&folder.join("copy")).unwrap();
+    for key in store.keys().unwrap() {
+        for record in store.builds(key).unwrap().records.values() {
+            copy.copy_build(&store, record).unwrap();
+        }
     }
 }
 
 /// Starts the victim, which is this program.
-fn victim_in(folder: &Path, failpoint: Option<&str>, force: bool) -> Command {
+fn victim_in(folder: &Path, failpoint: Option<&str>, task: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "victim", "--nocapture"]).env(VICTIM, folder).stdout(Stdio::null()).stderr(Stdio::null());
     match failpoint {
         Some(point) => command.env("PIPELINE_FAILPOINT", point),
         None => command.env_remove("PIPELINE_FAILPOINT"),
     };
-    if force {
-        command.env("CRASH_FORCE", "1");
-    }
+    command.env(TASK, task);
     command
 }
 
@@ -56,7 +78,7 @@ fn look(folder: &Path, clean: &BTreeMap<String, Digest>, when: &str) {
     let Run { ran, cached, .. } = run(folder, false);
     assert_eq!((ran, cached), (0, clean.len()), "the run after is not all cached, after a kill {when}");
     let store = Store::open_read_only(&folder.join("cache")).unwrap();
-    let verdict = store.verify_all(|_| true).unwrap();
+    let verdict = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
     assert!(verdict.damage.is_empty(), "{:?} after a kill {when}", verdict.damage);
     assert!(store.leases().unwrap().is_empty());
     assert!(store.holders().unwrap().is_empty());
@@ -66,19 +88,19 @@ fn look(folder: &Path, clean: &BTreeMap<String, Digest>, when: &str) {
     assert!(removals.builds.is_empty());
     let census = store.census().unwrap();
     assert!(census.scratch.is_empty() && census.builds.len() >= clean.len(), "after a kill {when}");
-    assert!(store.verify_all(|_| true).unwrap().damage.is_empty(), "room was made, after a kill {when}");
+    assert!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.is_empty(), "room was made, after a kill {when}");
 }
 
 #[test]
 fn a_kill_at_every_write_point_loses_nothing() {
     let clean = clean();
-    for point in failpoint::ALL {
+    for point in failpoint::OF_A_RUN {
         let mut killed = 0;
         // The first passages, and some later ones: other stages, other files.
         for passage in [1, 2, 3, 5, 8, 13] {
             let folder = tempfile::tempdir().unwrap();
             let wanted = format!("{point}:{passage}");
-            let status = victim_in(folder.path(), Some(&wanted), false).status().unwrap();
+            let status = victim_in(folder.path(), Some(&wanted), "run").status().unwrap();
             if status.signal() != Some(9) {
                 assert!(status.success(), "{wanted}: {status}");
                 break;
@@ -91,12 +113,50 @@ fn a_kill_at_every_write_point_loses_nothing() {
 }
 
 #[test]
+fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
+    let clean = clean();
+    for point in failpoint::OF_CARE {
+        let mut killed = 0;
+        for passage in [1, 2, 3, 5] {
+            let folder = tempfile::tempdir().unwrap();
+            // Builds that may go, of which one is not whole, and builds that may not, of which one lost its list of files.
+            for number in [19, 1] {
+                run_with(folder.path(), number, false);
+            }
+            let store = Store::open(&folder.path().join("cache")).unwrap();
+            let last = store.last_builds("sums").unwrap();
+            std::fs::remove_file(store.layout().tree(last["b"].outputs["sum"])).unwrap();
+            let census = store.census().unwrap();
+            let old = census.builds.values().find(|record| record.stage == "a" && record.key != last["a"].key).unwrap();
+            let blob = store.listing(old.outputs["log"]).unwrap().entries()[0].digest;
+            std::fs::remove_file(store.layout().blob(blob)).unwrap();
+            let wanted = format!("{point}:{passage}");
+            let status = victim_in(folder.path(), Some(&wanted), "care").status().unwrap();
+            if status.signal() != Some(9) {
+                assert!(status.success(), "{wanted}: {status}");
+                break;
+            }
+            killed += 1;
+            // Once more, to the end, without any other step; then nothing of what the last run gave has to be built.
+            assert!(victim_in(folder.path(), None, "care").status().unwrap().success(), "again after {wanted}");
+            let Run { ran, .. } = run(folder.path(), false);
+            assert_eq!(ran, 0, "after {wanted}");
+            look(folder.path(), &clean, &format!("at {wanted}"));
+            let copy = Store::open_read_only(&folder.path().join("copy")).unwrap();
+            assert!(copy.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.is_empty(), "the copy, at {wanted}");
+            assert_eq!(copy.keys().unwrap(), store.keys().unwrap(), "at {wanted}");
+        }
+        assert!(killed > 0, "nothing passes the point {point}");
+    }
+}
+
+#[test]
 fn a_kill_while_everything_is_built_again_loses_nothing() {
     let clean = clean();
     for point in ["tree-before-rename", "record-before-rename", "record-after-rename", "publish-before-remove"] {
         let folder = tempfile::tempdir().unwrap();
         run(folder.path(), false);
-        let status = victim_in(folder.path(), Some(point), true).status().unwrap();
+        let status = victim_in(folder.path(), Some(point), "force").status().unwrap();
         // A second build gives the same bytes, so nothing is published again.
         assert!(status.signal() == Some(9) || point.starts_with("publish"), "{point}: {status}");
         look(folder.path(), &clean, &format!("at {point} of a forced run"));
@@ -114,7 +174,7 @@ fn every_point_in_the_source_is_in_the_list() {
     }
     found.sort();
     found.dedup();
-    let mut listed = failpoint::ALL.to_vec();
+    let mut listed = [&failpoint::OF_A_RUN[..], &failpoint::OF_CARE].concat();
     listed.sort_unstable();
     assert_eq!(found, listed);
 }
@@ -126,13 +186,13 @@ fn a_kill_at_random_moments_loses_nothing() {
     let clean = clean();
     let folder = tempfile::tempdir().unwrap();
     let started = Instant::now();
-    assert!(victim_in(folder.path(), None, false).status().unwrap().success());
+    assert!(victim_in(folder.path(), None, "run").status().unwrap().success());
     let whole = started.elapsed();
     let mut landed = 0;
     for moment in 0..moments {
         let folder = tempfile::tempdir().unwrap();
         let share = Draw::new(seed, "crash").unit(&moment.to_le_bytes());
-        let mut victim = victim_in(folder.path(), None, false).spawn().unwrap();
+        let mut victim = victim_in(folder.path(), None, "run").spawn().unwrap();
         std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
         victim.kill().unwrap();
         let status = victim.wait().unwrap();

@@ -94,6 +94,7 @@ fn status_tells_of_a_key_that_gave_different_bytes() {
     let checked = bench.pipeline(&["run", "run.toml", "--check", "fickle"]);
     assert_eq!(checked.code, 3, "{}", checked.stderr);
     assert!(checked.stderr.contains("fickle: DIFFERENT"), "{}", checked.stderr);
+    assert!(!checked.stderr.contains("same bytes"), "{}", checked.stderr);
     let entry = bench.json(&["status"])["not_deterministic"][0].clone();
     assert_eq!((&entry["stage"], &entry["builds"], &entry["distinct"]), (&"fickle".into(), &2.into(), &2.into()));
     assert!(bench.pipeline(&["status"]).stdout.contains("not deterministic: command"));
@@ -294,6 +295,54 @@ fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
     assert!(repaired.code == 0 && repaired.stdout.contains(", moved to "), "{}", repaired.stdout);
     assert_eq!(bench.run(), ["license"]);
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
+    let bench = ran();
+    bench.run();
+    let (first, second) = (bench.cache().join("runs/run/.history/0001"), bench.cache().join("runs/run/.history/0002"));
+    let text = fs::read_to_string(first.join("run.lock")).unwrap();
+    fs::write(first.join("run.lock"), &text[..text.len() - 9]).unwrap();
+    fs::write(second.join("events.jsonl"), "{\"at\": 0}\n{}\n").unwrap();
+    fs::write(bench.cache().join("runs/run/.stages/split.json"), "{").unwrap();
+    for (command, said) in [
+        (&["cache", "verify"][..], "run.lock cannot be read: it was changed"),
+        (&["cache", "verify"], "events.jsonl cannot be read: line 1"),
+        (&["cache", "verify"], "split.json cannot be read"),
+        (&["cache", "gc"], "2 objects are damaged"),
+        (&["diff", "run.1", "run.2"], "it was changed after it was written"),
+        (&["reproduce", "run.1"], "it was changed after it was written"),
+        (&["replay", "run"], "events.jsonl cannot be read: line 1"),
+        (&["logs", "run", "split"], "events.jsonl cannot be read: line 1"),
+        (&["runs"], "it was changed after it was written"),
+    ] {
+        let found = bench.pipeline(command);
+        assert_eq!(found.code, 4, "{command:?}: {}", found.stderr);
+        assert!((found.stdout + &found.stderr).contains(said), "{command:?}: {said}");
+    }
+    let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
+    assert_eq!((repaired.code, repaired.stdout.matches(", moved to ").count()), (0, 3), "{}", repaired.stdout);
+    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+    assert_eq!(bench.pipeline(&["cache", "gc"]).code, 0);
+    assert_eq!(bench.run(), [""; 0]);
+}
+
+#[test]
+fn a_tree_that_is_lost_comes_back_from_a_lock_and_nothing_is_removed_before() {
+    let bench = ran();
+    let tree = fs::canonicalize(bench.cache().join("runs/run/quality/.documents.tree")).unwrap();
+    fs::remove_file(tree).unwrap();
+    let before = bench.blobs();
+    for _ in 0..2 {
+        let refused = bench.pipeline(&["cache", "gc", "--lock", "cache/runs/run/run.lock"]);
+        assert!(refused.code == 4 && refused.stderr.contains("verify --repair"), "{}", refused.stderr);
+        assert_eq!(bench.blobs(), before);
+    }
+    let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
+    assert!(repaired.code == 0 && repaired.stdout.contains("restored: tree "), "{}", repaired.stdout);
+    assert_eq!(bench.pipeline(&["cache", "gc"]).code, 0);
+    assert_eq!((bench.run(), bench.blobs()), (Vec::new(), before));
 }
 
 #[test]

@@ -128,6 +128,22 @@ fn sources_that_moved_reproduce_and_sources_that_changed_are_the_cause() {
     assert_eq!(verdicts(&gone), [("copy".to_owned(), "not-attempted".to_owned())]);
 }
 
+/// A lock whose check was made to hold again.
+fn resealed(lock: &str) -> String {
+    let (_, body) = lock.split_once('\n').unwrap();
+    format!("check = \"{}\"\n{body}", contract::Digest::of(body.as_bytes()))
+}
+
+#[test]
+fn stages_of_which_the_lock_says_nothing_are_named_and_identical_stages_of_other_settings_too() {
+    let bench = Bench::new(DATA);
+    bench.run_with(&["--until", "license"]);
+    let again = bench.pipeline(&["reproduce", "run", "--set", "stages.license.allow=[\"mit\",\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stdout.contains("identical  license  although its settings differ\n"), "{}", again.stdout);
+    assert!(again.stdout.ends_with("3 identical\nthe lock says nothing of quality, split\n"), "{}", again.stdout);
+}
+
 #[test]
 fn what_is_no_lock_is_refused_with_what_is_wrong() {
     let bench = ran();
@@ -135,21 +151,33 @@ fn what_is_no_lock_is_refused_with_what_is_wrong() {
     let tree = lock.find("tree = \"").unwrap() + "tree = \"".len();
     let other = if lock[tree..].starts_with('0') { "1" } else { "0" };
     let edited = [&lock[..tree], other, &lock[tree + 1..]].concat();
+    let quality = lock.find("[[stages]]\nname = \"quality\"").unwrap();
+    let split = quality + lock[quality..].find("[[stages]]\nname = \"split\"").unwrap();
+    let without = [&lock[..quality], &lock[split..]].concat();
+    let twice = [&lock[..split], &lock[quality..]].concat();
+    let read = quality + lock[quality..].find("documents = \"").unwrap() + "documents = \"".len();
+    let other_input = [&lock[..read], &"0".repeat(64), &lock[read + 64..]].concat();
     for (text, expected) in [
-        (String::new(), "version"),
-        ("garbage".to_owned(), "line 1"),
-        ("\u{0}\u{1}".to_owned(), "line 1"),
-        (lock[..lock.len() / 2].to_owned(), "line "),
-        (lock.replacen("version = 1", "version = 2", 1), "the lock has version 2, this program reads 1"),
-        (lock.replacen("version = 1", "version = 1\nfuture = 1", 1), "future"),
-        (edited, "are not those of its tree"),
-        (lock.replacen("kind = \"sample\"", "kind = \"simple\"", 1), "sample"),
-        (fs::read_to_string(bench.path().join("run.toml")).unwrap(), "missing field"),
+        (String::new(), "does not begin with its check"),
+        ("garbage".to_owned(), "does not begin with its check"),
+        ("\u{0}\u{1}".to_owned(), "does not begin with its check"),
+        (lock[..lock.len() / 2].to_owned(), "its check does not hold"),
+        (lock.replacen("seconds = ", "seconds = 1", 1), "its check does not hold"),
+        (resealed(&lock[..lock.len() / 2]), "line "),
+        (resealed(&lock.replacen("version = 1", "version = 2\nfuture = 1", 1)), "version 2, this program reads 1"),
+        (resealed(&lock.replacen("version = 1", "version = 1\nfuture = 1", 1)), "future"),
+        (resealed(&edited), "are not those of its tree"),
+        (resealed(&twice), "it has stage 'quality' twice"),
+        (fs::read_to_string(bench.path().join("run.toml")).unwrap(), "does not begin with its check"),
+        // Who only compares two locks does not ask whether one could be run.
+        (resealed(&lock.replacen("kind = \"sample\"", "kind = \"simple\"", 1)), "the manifest in bad.lock:"),
+        (resealed(&without), "'split' reads quality.documents, of which the lock says nothing"),
+        (resealed(&other_input), "'quality' did not read on its port 'documents' what license.documents gave"),
     ] {
         bench.write("bad.lock", &text);
         for command in [&["reproduce", "bad.lock"][..], &["diff", "run", "bad.lock"]] {
-            // A manifest that is no manifest matters to who would run it.
-            if command[0] == "diff" && text.contains("\"simple\"") {
+            let to_run = ["the manifest in", "reads quality", "did not read"].iter().any(|part| expected.contains(part));
+            if command[0] == "diff" && to_run {
                 continue;
             }
             let refused = bench.pipeline(command);
@@ -157,6 +185,9 @@ fn what_is_no_lock_is_refused_with_what_is_wrong() {
             assert!(refused.stderr.contains(expected), "{expected}: {command:?}\n{}", refused.stderr);
         }
     }
+    // A checkout may end lines in another way.
+    bench.write("bad.lock", lock.replace('\n', "\r\n"));
+    assert_eq!(bench.pipeline(&["diff", "run", "bad.lock"]).code, 0);
     bench.write("bad.lock", [0xff, 0xfe, 0x00]);
     assert_eq!(bench.pipeline(&["reproduce", "bad.lock"]).code, 2);
     let absent = bench.pipeline(&["reproduce", "rnu"]);

@@ -116,9 +116,85 @@ fn a_source_folder_in_another_place_reruns_nothing() {
     let bench = imported();
     let elsewhere = tempfile::tempdir().unwrap();
     fs::rename(bench.path().join("data"), elsewhere.path().join("exports")).unwrap();
-    assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1, "the old place has no file");
     let set = format!("stages.export.source=\"{}/exports/*\"", elsewhere.path().display());
     assert_eq!(bench.run_with(&["--set", &set]), [""; 0]);
+}
+
+#[test]
+fn source_files_that_are_gone_are_not_needed_by_what_is_cached() {
+    let bench = imported();
+    let away = bench.path().join("away");
+    fs::rename(bench.path().join("data"), &away).unwrap();
+    let plan = bench.json(&["plan", "run.toml"]);
+    let export = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "export").unwrap().clone();
+    assert_eq!((&export["state"], &export["reasons"][0]["reason"]), (&"cached".into(), &"sources-absent".into()));
+    let ran = bench.pipeline(&["run", "run.toml"]);
+    assert!(ran.code == 0 && ran.stderr.contains("its source files are not there"), "{}", ran.stderr);
+    bench.edit("kind = \"dedup\"", "kind = \"dedup\"\nthreshold = 0.9");
+    assert_eq!(bench.run(), ["dedup"], "what reads it runs");
+    let lock = fs::read_to_string(bench.cache().join("runs/run/run.lock")).unwrap();
+    assert!(lock.contains("data/a.json"), "the lock says what was read");
+    // Another setting, another place, force, or a lost output: then they are needed.
+    for (what, arguments) in [
+        ("a setting", &["--set", "stages.export.min_size=3"][..]),
+        ("a place", &["--set", "stages.export.source=\"other/*.json\""]),
+        ("force", &["--force", "export"]),
+    ] {
+        let arguments = |command| [&[command, "run.toml"], arguments].concat();
+        assert_eq!(bench.pipeline(&arguments("run")).code, 1, "{what}");
+        assert!(bench.pipeline(&arguments("plan")).stdout.contains("will run  export"), "{what}");
+    }
+    // One file of two is another export.
+    fs::create_dir(bench.path().join("data")).unwrap();
+    fs::rename(away.join("a.json"), bench.path().join("data/a.json")).unwrap();
+    assert_eq!(bench.plan()["export"], "will-run");
+    fs::remove_dir_all(bench.path().join("data")).unwrap();
+    fs::remove_dir_all(bench.cache().join("records")).unwrap();
+    assert_eq!(bench.plan()["export"], "will-run");
+    assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1);
+}
+
+#[test]
+fn a_done_line_says_what_changed_and_what_made_no_difference() {
+    let bench = Bench::small();
+    bench.run();
+    let line = |arguments: &[&str], stage: &str| {
+        let ran = bench.pipeline(&[&["run", "run.toml", "--until", stage], arguments].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let verb = format!("done  {stage} ");
+        ran.stderr.lines().find(|line| line.contains(&verb)).unwrap_or_default().to_owned()
+    };
+    // As many merges as before: no pair is as rare as the old bound or the new one.
+    let same = line(&["--set", "stages.tokenizer.min_frequency=1"], "tokenizer");
+    assert!(same.contains("0 of 143 merges changed, same bytes as before"), "{same}");
+    assert!(same.contains("no difference came of min_frequency: default -> 1"), "{same}");
+    let fewer = line(&["--set", "stages.tokenizer.vocabulary=380"], "tokenizer");
+    assert!(fewer.contains("0 of 123 merges changed"), "{fewer}");
+    let licenses = line(&["--set", "stages.license.allow=[\"mit\"]"], "license");
+    assert!(licenses.contains("documents: ") && licenses.contains(" rows fewer"), "{licenses}");
+}
+
+#[test]
+fn a_plan_prices_a_longer_training_by_its_operations_and_says_how_often_it_reads_its_tokens() {
+    let bench = Bench::small();
+    bench.run();
+    let of_train = |arguments: &[&str]| {
+        let plan = bench.json(&[&["plan", "run.toml"], arguments].concat());
+        let stages = plan["stages"].as_array().unwrap();
+        (stages.iter().find(|stage| stage["name"] == "train").unwrap().clone(), plan["remarks"].clone())
+    };
+    let (short, _) = of_train(&["--set", "stages.train.learning_rate=2e-3"]);
+    let (long, remarks) = of_train(&["--set", "stages.train.steps=2000", "--set", "stages.train.warmup=200"]);
+    assert_eq!((&short["estimate"]["basis"], &long["estimate"]["basis"]), (&"operations".into(), &"operations".into()));
+    let ratio = long["estimate"]["most"].as_f64().unwrap() / short["estimate"]["most"].as_f64().unwrap();
+    assert!((ratio - 100.0).abs() < 1e-6, "2,000 steps against 20: {ratio}");
+    let remark = remarks.as_array().unwrap().iter().find(|remark| remark["stage"] == "train").unwrap();
+    assert!(remark["text"].as_str().unwrap().starts_with("2,000 steps of 4 sequences read 512,000 tokens"), "{remark}");
+    assert!(remark["warning"].as_str().unwrap().contains("passes over the same tokens"), "{remark}");
+    assert!(remark["place"]["line"].is_u64() && remark["input"]["line"].is_u64(), "{remark}");
+    let checked = bench.pipeline(&["check", "run.toml", "--set", "stages.train.steps=2000"]);
+    assert!(checked.code == 0 && checked.stdout.contains("no error, 1 warning"), "{}", checked.stdout);
+    assert!(checked.stderr.contains("warning: ") && checked.stderr.contains("given by run.toml:"), "{}", checked.stderr);
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub fn record(key: Digest, tree: Digest) -> Record {
         seconds: 0.1,
         cpu_seconds: None,
         peak_memory: None,
+        operations: None,
         metrics: BTreeMap::new(),
         threads: 1,
         device: Device::Cpu,

@@ -39,6 +39,23 @@ fn a_path_that_cannot_be_a_store_is_refused_with_a_hint() {
 }
 
 #[test]
+fn a_store_whose_version_was_lost_or_emptied_is_still_a_store() {
+    let (_folder, store, _) = with_a_build();
+    let (root, version) = (store.layout().root(), store.layout().root().join("version"));
+    for lose in [|version: &Path| fs::remove_file(version), |version: &Path| fs::write(version, "")] {
+        lose(&version).unwrap();
+        assert!(Store::is_at(root).unwrap());
+        let found = Store::open_read_only(root).unwrap().lookup(key("a")).unwrap();
+        assert!(matches!(found, Lookup::Hit(_)) && fs::read(&version).unwrap_or_default().is_empty());
+        Store::open(root).unwrap();
+        assert_eq!(fs::read_to_string(&version).unwrap(), "1\n");
+    }
+    fs::write(root.join("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
+    fs::remove_file(&version).unwrap();
+    assert!(matches!(Store::open(root), Err(StoreError::NotAStore(_))), "another program's folder of caches");
+}
+
+#[test]
 fn a_folder_with_only_a_readme_and_an_ignore_file_can_become_a_store() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("README.md"), "").unwrap();

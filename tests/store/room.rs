@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::Digest;
-use pipeline::store::{LastBuild, Lookup, Removals, Store, Wish};
+use pipeline::store::{LastBuild, Lookup, Removals, SourceSnapshot, Store, StoreError, Wish};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::json;
@@ -33,7 +33,7 @@ fn sized(store: &Store, name: &str, seconds: f64, bytes: usize) -> Digest {
 /// Makes a build what a stage of a run gave last.
 fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);
-    store.remember("run", stage, &LastBuild { key, key_record: json!([]), outputs }).unwrap();
+    store.remember("run", stage, &LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new() }, &SourceSnapshot::default()).unwrap();
 }
 
 fn keep(size: u64) -> Wish {
@@ -106,7 +106,7 @@ fn what_runs_gave_last_what_is_named_and_what_is_leased_never_goes() {
     given(&store, "train", run.0, run.1);
     let lease = store.lease("other").unwrap();
     lease.hold([&leased.1]).unwrap();
-    let wish = Wish { keep_size: Some(0), roots: BTreeSet::from([wished.1]) };
+    let wish = Wish { keep_size: Some(0), roots: BTreeSet::from([wished.1]), ..Wish::default() };
     let removals = store.collect(&wish).unwrap();
     assert_eq!((gone(&removals), removals.rooted, removals.after), (vec![old.0], 300, 300));
     for (key, tree) in [run, wished, leased] {
@@ -190,6 +190,59 @@ fn a_build_of_a_key_goes_alone_and_a_later_one_does_not_take_its_place() {
 }
 
 #[test]
+fn nothing_goes_while_it_is_not_known_what_belongs_to_what() {
+    let damage: [(&str, fn(&Store, Digest)); 3] = [
+        ("a torn tree", |store, tree| flip(&store.layout().tree(tree))),
+        ("a lost tree", |store, tree| fs::remove_file(store.layout().tree(tree)).unwrap()),
+        ("a torn record", |store, _| fs::write(store.layout().record(key("a"), 1), "{").unwrap()),
+    ];
+    for (what, damage) in damage {
+        let (_folder, store) = empty();
+        let tree = sized(&store, "a", 1.0, 100);
+        sized(&store, "b", 1.0, 100);
+        adopt(&store, key("crashed"), &[("file", b"never recorded")]);
+        drop(store.lease("run").unwrap());
+        damage(&store, tree);
+        let before = names(store.layout().root());
+        for wish in [Wish::default(), keep(0)] {
+            let refused = store.collect(&wish).unwrap_err();
+            assert!(matches!(&refused, StoreError::Unaccountable(damage) if damage.len() == 1), "{what}: {refused}");
+            assert!(refused.is_damage() && refused.hint().unwrap().contains("verify --repair"));
+            assert_eq!(names(store.layout().root()), before, "{what}: something went");
+        }
+        // What nobody can restore is given up by a repair, knowingly.
+        let verdict = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
+        assert_eq!(verdict.damage.len(), 1, "{what}");
+        assert!(is_hit(&store, key("b")) && store.lookup(key("a")).unwrap() == Lookup::Miss, "{what}");
+        assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage, [], "{what}");
+        store.collect(&Wish::default()).unwrap();
+        assert!(is_hit(&store, key("b")) && !names(store.layout().root()).is_superset(&before), "{what}");
+    }
+}
+
+#[test]
+fn a_list_of_files_that_somebody_wrote_down_keeps_its_blobs_and_restores_its_tree() {
+    let (_folder, store) = empty();
+    let tree = sized(&store, "a", 1.0, 100);
+    let listing = store.listing(tree).unwrap();
+    let (blob, record) = (listing.entries()[0].digest, store.layout().record(key("a"), 1));
+    // Neither record nor tree: only the wish knows the blob.
+    let text = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    fs::remove_file(store.layout().tree(tree)).unwrap();
+    let wish = Wish { keep_size: Some(0), roots: BTreeSet::from([tree]), blobs: BTreeSet::from([blob]) };
+    assert_eq!(store.collect(&wish).unwrap().after, 100);
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    fs::write(&record, text).unwrap();
+    let known = BTreeMap::from([(tree, listing)]);
+    let reader = Store::open_read_only(store.layout().root()).unwrap();
+    assert!(reader.verify_all(&known, |_| true).unwrap().restored.is_empty());
+    let verdict = store.verify_all(&known, |_| true).unwrap();
+    assert_eq!((verdict.restored, verdict.builds), (BTreeSet::from([tree]), BTreeSet::new()));
+    assert!(is_hit(&store, key("a")));
+}
+
+#[test]
 fn a_dry_run_says_what_would_go_and_writes_nothing() {
     let (_folder, store) = empty();
     for (name, seconds) in [("a", 3.0), ("b", 2.0), ("c", 1.0)] {
@@ -267,7 +320,7 @@ proptest! {
         prop_assert_eq!(names(store.layout().root()), before);
         let removals = store.collect(&wish).unwrap();
         prop_assert_eq!(json!(removals), dry);
-        let verdict = store.verify_all(|_| true).unwrap();
+        let verdict = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
         prop_assert!(verdict.damage.is_empty() && verdict.builds.is_empty(), "{:?}", verdict.damage);
         prop_assert_eq!(removals.after, blob_bytes(&store));
         prop_assert_eq!(verdict.census.builds.len() + removals.builds.len(), recorded);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use pipeline::store::{LastBuild, StoreError};
+use pipeline::store::{LastBuild, SourceSnapshot, StoreError};
 use serde_json::json;
 
 use crate::bench::{build, key, with_a_build};
@@ -15,13 +15,15 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
         key: key("a"),
         key_record: json!([{ "path": "kind", "value": "\"test\"" }]),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
+        patterns: Vec::new(),
     };
+    let sources = SourceSnapshot::default();
     assert_eq!(store.last_build("run", "train").unwrap(), None);
-    store.remember("run", "train", &build).unwrap();
+    store.remember("run", "train", &build, &sources).unwrap();
     assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
     assert_eq!(store.last_build("run", "other").unwrap(), None);
     let changed = LastBuild { key: key("b"), ..build };
-    store.remember("run", "train", &changed).unwrap();
+    store.remember("run", "train", &changed, &sources).unwrap();
     assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
 }
 

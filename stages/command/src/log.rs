@@ -5,17 +5,19 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Lines that a failure shows.
-const LINES: usize = 20;
+pub const SHOWN: usize = 20;
+/// Lines that are kept with the events of a run.
+pub const KEPT: usize = 500;
 /// Characters of a line that it shows.
 const CHARACTERS: usize = 400;
 /// Bytes that are read from the end of the log.
 const BYTES: u64 = 64 << 10;
 
-/// The last lines of a log, each cut to 400 characters, with control characters escaped.
+/// The last lines of a log, at most so many, each cut to 400 characters, with control characters escaped.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn last_lines(path: &Path) -> io::Result<Vec<String>> {
+pub fn last_lines(path: &Path, most: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(BYTES)))?;
@@ -23,7 +25,7 @@ pub fn last_lines(path: &Path) -> io::Result<Vec<String>> {
     file.take(BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(LINES)..].iter().map(|line| printable(line)).collect())
+    Ok(lines[lines.len().saturating_sub(most)..].iter().map(|line| printable(line)).collect())
 }
 
 /// A line that a terminal shows as it is.

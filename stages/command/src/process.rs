@@ -8,9 +8,11 @@
 //! -9. That thread waits for the program in [`run`], so that nothing else ends it. It reaches the program alone: what
 //! the program started goes on then, and so does a program with the set-user-ID bit, for which the kernel forgets it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use contract::Cancel;
@@ -65,6 +67,20 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// The groups that run now.
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Kills every program that [`run`] waits for, with its group: for a process that is about to end at once. None is started
+/// any more.
+pub fn kill_all() {
+    // The lock is never given back.
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    for group in running.iter() {
+        let _ = killpg(Pid::from_raw(*group), Signal::SIGKILL);
+    }
+    std::mem::forget(running);
+}
+
 /// A running program and its group; both are killed when it is dropped.
 struct Group {
     leader: Child,
@@ -93,7 +109,10 @@ fn end_with_this_thread(_: &mut Command) {}
 impl Group {
     fn start(command: &mut Command) -> io::Result<Self> {
         end_with_this_thread(command);
-        Ok(Self { leader: command.process_group(0).spawn()?, reaped: false })
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = Self { leader: command.process_group(0).spawn()?, reaped: false };
+        running.insert(group.id().as_raw());
+        Ok(group)
     }
 
     /// Whether the program has exited; it is not reaped.
@@ -128,7 +147,11 @@ impl Group {
     /// Kills what is left of the group and reaps the program.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGKILL);
+        // Once the program is reaped its id may be another's.
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.id().as_raw());
         let status = self.leader.wait()?;
+        drop(running);
         self.reaped = true;
         Ok(status)
     }

@@ -169,6 +169,7 @@ impl Stage for Command {
         let timeout = exec.timeout_seconds.map(Duration::from_secs);
         let outcome = crate::process::run(&mut command, &context.cancel, timeout)
             .map_err(|error| not_started(&command, &error))?;
+        log::last_lines(&log, log::KEPT).unwrap_or_default().into_iter().for_each(|line| context.progress.output(line));
         let program = spec.program.as_str();
         match outcome {
             Outcome::Cancelled => return Err(StageError::Interrupted),
@@ -269,7 +270,7 @@ fn not_started(command: &process::Command, error: &io::Error) -> StageError {
 
 /// A failure with the last lines of the log.
 fn failed(what: &str, log: &Path) -> StageError {
-    match log::last_lines(log) {
+    match log::last_lines(log, log::SHOWN) {
         Ok(lines) if lines.is_empty() => StageError::new(format!("{what}; it wrote nothing")),
         Ok(lines) => StageError::new(format!("{what}; it last wrote:\n  {}", lines.join("\n  "))),
         Err(error) => StageError::new(format!("{what}; its log cannot be read: {error}")),

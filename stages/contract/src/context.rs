@@ -66,6 +66,11 @@ impl Inputs {
         self.0.get(port)
     }
 
+    /// Whether no port is connected.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All connected ports, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &InputTree)> {
         self.0.iter().map(|(port, tree)| (port.as_str(), tree))
@@ -128,6 +133,18 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
+    /// `<digest> <bytes> <path>`, as locks and the store write it down.
+    pub fn line(&self) -> String {
+        format!("{} {} {}", self.digest, self.size, self.path.display())
+    }
+
+    /// Reads what [`SourceFile::line`] wrote; `None` of anything else.
+    pub fn of_line(line: &str) -> Option<Self> {
+        let (digest, rest) = line.split_once(' ')?;
+        let (size, path) = rest.split_once(' ')?;
+        Some(Self { path: path.into(), digest: digest.parse().ok()?, size: size.parse().ok()? })
+    }
+
     /// The digests of contents, each bound to its file's name: what a key holds of sources whose names matter. A name is
     /// the path below the innermost folder that holds all files, so that a folder may move and two files may not swap.
     pub fn named_digests(files: &[Self]) -> Vec<Digest> {

@@ -76,12 +76,25 @@ pub struct Clash {
     pub setting: String,
     /// What does not fit.
     pub message: String,
-    /// The other setting.
+    /// The other setting; of the asked stage itself where it names none.
     pub with: Origin,
     /// What the other setting says, in a few words.
     pub label: String,
     /// What to do about it.
     pub hint: String,
+}
+
+/// What is worth knowing of a stage once some of its inputs are there ([`crate::Stage::consider`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// The setting that it is about; empty for the stage as a whole.
+    pub setting: String,
+    /// The input port that it is about.
+    pub port: &'static str,
+    /// What there is to know.
+    pub text: String,
+    /// What to do about it, where it is more than worth knowing.
+    pub warning: Option<String>,
 }
 
 /// What a stage will cost.

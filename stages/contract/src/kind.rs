@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::context::Context;
+use crate::context::{Context, Inputs};
 use crate::error::{Problem, Result};
-use crate::foresight::{Foresight, Known};
+use crate::foresight::{Foresight, Known, Remark};
 use crate::port::Ports;
 use crate::stage::{Class, Needs, SourcePattern, Stage};
 
@@ -55,6 +55,10 @@ pub trait AnyStage: Send + Sync {
     fn sources(&self) -> Vec<SourcePattern>;
     /// What is known before anything runs.
     fn foresee(&self, inputs: &Known) -> Foresight;
+    /// What is worth knowing once these inputs are there.
+    fn consider(&self, inputs: &Inputs) -> Vec<Remark>;
+    /// How its outputs differ from those before, in words.
+    fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
     /// What it takes from the machine.
     fn needs(&self) -> Needs;
     /// Runs it.
@@ -198,6 +202,14 @@ where
 
     fn foresee(&self, inputs: &Known) -> Foresight {
         S::foresee(&self.spec, &self.exec, inputs)
+    }
+
+    fn consider(&self, inputs: &Inputs) -> Vec<Remark> {
+        S::consider(&self.spec, &self.exec, inputs)
+    }
+
+    fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String> {
+        S::compare(before, after)
     }
 
     fn needs(&self) -> Needs {

@@ -15,6 +15,7 @@
 //! | [`outputs`] | where a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`foresight`] | what is known of a stage before anything runs |
+//! | [`figures`] | figures for people |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
 //! | [`error`] | what went wrong, where, and a hint |
 
@@ -24,6 +25,7 @@ pub mod device;
 pub mod digest;
 pub mod draw;
 pub mod error;
+pub mod figures;
 pub mod foresight;
 pub mod harness;
 pub mod kind;
@@ -39,7 +41,7 @@ pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
-pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin};
+pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin, Remark};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports};

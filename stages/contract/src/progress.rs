@@ -39,6 +39,11 @@ pub enum Note {
         /// What it says.
         text: String,
     },
+    /// A line that a program wrote which the stage ran.
+    Output {
+        /// What it says.
+        text: String,
+    },
     /// One value of a series: the loss at a step.
     Metric {
         /// Position in the series.
@@ -106,6 +111,11 @@ impl Progress {
     /// Says something that people should see.
     pub fn warn(&self, text: impl Into<String>) {
         self.note(Note::Warning { text: text.into() });
+    }
+
+    /// Passes on a line that a program wrote.
+    pub fn output(&self, text: impl Into<String>) {
+        self.note(Note::Output { text: text.into() });
     }
 
     /// Gives one value of a series.

@@ -6,9 +6,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::context::Context;
+use crate::context::{Context, Inputs};
 use crate::error::{Problem, Result};
-use crate::foresight::{Foresight, Known};
+use crate::foresight::{Foresight, Known, Remark};
 use crate::port::Ports;
 
 /// How a kind's output depends on the parts of its input.
@@ -122,6 +122,18 @@ pub trait Stage: Send + Sync + 'static {
     /// What is known of its outputs, what does not fit its inputs, and what it will cost, from settings alone.
     fn foresee(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Known) -> Foresight {
         Foresight::default()
+    }
+
+    /// What is worth knowing of its settings now that these inputs are there: told by `check` and `plan`, and when it
+    /// starts. It reads headers, not data; an input that is missing or cannot be read is passed over.
+    fn consider(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Inputs) -> Vec<Remark> {
+        Vec::new()
+    }
+
+    /// How its outputs (by port) differ from those that it gave before, in a few words: `12 of 8,192 merges changed`. It
+    /// is for people: what cannot be read is passed over, and `None` leaves the words to the engine.
+    fn compare(_before: &Inputs, _after: &Inputs) -> Option<String> {
+        None
     }
 
     /// What it takes from the machine.

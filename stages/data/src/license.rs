@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::prelude::{Expr, btrim, col, lit, lower, when};
 use datafusion::scalar::ScalarValue;
@@ -105,6 +105,10 @@ impl Stage for License {
             }
         }
         problems
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        tables::rows_compared(before, after)
     }
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {

@@ -38,6 +38,7 @@
 //! A global stage takes a [`Session`], or reads [`Part::read`] in [`each_part`], and writes with [`sift`] or [`RowsPart`].
 
 mod batch;
+mod compare;
 mod describe;
 mod documents;
 mod error;
@@ -53,6 +54,7 @@ mod table;
 mod writer;
 
 pub use batch::DocumentBatch;
+pub use compare::rows_compared;
 pub use describe::{Column, Description, describe};
 pub use documents::Documents;
 pub use error::{TableError, plan_error};
@@ -64,7 +66,7 @@ pub use format::{
 };
 pub use parallel::each_part;
 pub use provider::FilesProvider;
-pub use query::{AnswerFormat, Query};
+pub use query::{Answer, AnswerFormat, Query};
 pub use rows::{RowsFile, RowsPart, read_rows};
 pub use session::Session;
 pub use table::{Part, Table};

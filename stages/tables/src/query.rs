@@ -34,6 +34,20 @@ pub enum AnswerFormat {
     Parquet,
 }
 
+/// Rows that an answer as a table shows.
+pub const TABLE_ROWS: usize = 10_000;
+/// Bytes of memory of these rows.
+const TABLE_BYTES: usize = 64 << 20;
+
+/// Whether an answer was written to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// All rows.
+    Whole,
+    /// As many as a table for people shows.
+    First(usize),
+}
+
 /// Tables by name, and a session to query them.
 pub struct Query {
     session: Session,
@@ -75,17 +89,35 @@ impl Query {
         Ok(())
     }
 
-    /// Answers a query. Statements that would define or write anything are refused.
+    /// Answers a query. Statements that would define or write anything are refused. A table for people holds its rows in
+    /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows come.
     ///
     /// # Errors
     /// What is wrong with the query, or that the answer cannot be written.
-    pub fn answer(&self, sql: &str, format: AnswerFormat, out: &mut (impl Write + Send)) -> Result<()> {
+    pub fn answer(&self, sql: &str, format: AnswerFormat, out: &mut (impl Write + Send)) -> Result<Answer> {
+        let mut answer = Answer::Whole;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let plan = self.session.block_on(self.session.context().sql_with_options(sql, options)).map_err(plan_error)?;
         let schema: Arc<datafusion::arrow::datatypes::Schema> = Arc::new(plan.schema().as_arrow().clone());
         match format {
             AnswerFormat::Table => {
-                let mut batches = self.session.collect(plan)?;
+                let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
+                let streamed = self.session.stream(plan, |batch| {
+                    let taken = batch.slice(0, batch.num_rows().min(TABLE_ROWS - rows));
+                    rows += taken.num_rows();
+                    bytes += batch.get_array_memory_size();
+                    let cut = taken.num_rows() < batch.num_rows() || bytes > TABLE_BYTES;
+                    batches.push(taken);
+                    if cut {
+                        answer = Answer::First(rows);
+                        // Ends the stream; it is no failure.
+                        return Err(StageError::Interrupted);
+                    }
+                    Ok(())
+                });
+                if answer == Answer::Whole {
+                    streamed?;
+                }
                 if batches.is_empty() {
                     batches.push(RecordBatch::new_empty(schema));
                 }
@@ -112,6 +144,6 @@ impl Query {
             }
         }
         out.flush()?;
-        Ok(())
+        Ok(answer)
     }
 }

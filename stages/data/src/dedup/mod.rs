@@ -57,7 +57,7 @@ mod write;
 
 use std::fmt::Display;
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, Stage};
+use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -167,6 +167,10 @@ impl Stage for Dedup {
             }
         }
         problems
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        tables::rows_compared(before, after)
     }
 
     fn run(spec: &DedupSpec, _: &DedupExec, context: &Context) -> Result<()> {

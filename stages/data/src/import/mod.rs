@@ -33,7 +33,7 @@ mod shard;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use contract::{Class, Context, Digest, PortType, Ports, Problem, Result, SourcePattern, Stage, StageError, Unit};
+use contract::{Clash, Class, Context, Digest, Foresight, Inputs, Known, Origin, PortType, Ports, Problem, Result, SourcePattern, Stage, StageError, Unit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +127,24 @@ impl Stage for Import {
     /// An empty pattern says that the source is still to be set; it is passed over where `export` is connected.
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         vec![exec.source.clone()]
+    }
+
+    fn foresee(_: &Spec, exec: &Exec, inputs: &Known) -> Foresight {
+        let mut foresight = Foresight::default();
+        if inputs.has("export") && !exec.source.0.is_empty() {
+            foresight.clashes.push(Clash {
+                setting: "source".to_owned(),
+                message: "both a source and an input 'export' are given".to_owned(),
+                with: Origin { setting: "inputs.export".to_owned(), ..Origin::default() },
+                label: "the other".to_owned(),
+                hint: "give one of the two".to_owned(),
+            });
+        }
+        foresight
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        tables::rows_compared(before, after)
     }
 
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {

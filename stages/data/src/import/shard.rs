@@ -42,12 +42,16 @@ pub(super) fn import(spec: &Spec, source: &Source, context: &Context) -> Result<
     let mut reader = BufReader::with_capacity(BUFFER, Counted { file, progress: &context.progress });
     let first = reader.fill_buf().map_err(failed)?;
     let (gzip, parquet) = (first.starts_with(b"\x1f\x8b"), first.starts_with(b"PAR1"));
+    let first = first[..first.len().min(EXCERPT)].to_vec();
 
     let mut shard = Shard::new(spec, source, context)?;
     if parquet {
         let file = File::open(&source.location).map_err(failed)?;
         column::read(file, spec.max_line, &mut shard)?;
         context.progress.add(source.size.saturating_sub(BUFFER as u64));
+    } else if source.size > 0 && source.name.extension().is_some_and(|extension| extension == "parquet") {
+        let reason = "its name says Parquet, its first bytes do not".to_owned();
+        shard.break_off(BadRow { line: 1, kind: "parquet", reason, excerpt: excerpt(&first) })?;
     } else if gzip {
         shard.lines(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader)), true)?;
     } else {

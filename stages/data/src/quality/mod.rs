@@ -25,7 +25,7 @@ pub mod rules;
 
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::logical_expr::ScalarUDF;
@@ -239,6 +239,10 @@ impl Stage for QualityStage {
             problems.push(Problem::new(setting, format!("{mean} is negative")));
         }
         problems
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        tables::rows_compared(before, after)
     }
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {

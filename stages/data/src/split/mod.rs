@@ -14,7 +14,7 @@ mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, not};
 use schemars::JsonSchema;
@@ -118,6 +118,10 @@ impl Stage for Split {
             }
         }
         problems
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        tables::rows_compared(before, after)
     }
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {

@@ -4,13 +4,19 @@
 //! attention (Chowdhery et al., "PaLM", 2022, appendix B).
 
 use contract::foresight::Told;
-use contract::{Cost, Fact, Facts, Foresight, Known};
+use contract::figures::count;
+use contract::{Cost, Fact, Facts, Foresight, Inputs, Known, Remark};
+use tokens::packed::PackedTokens;
 
 use super::settings::TrainSpec;
 use crate::config::Gpt2Config;
 
 /// Checkpoints that lie on disk at the same time: the last two, and the one being written.
 const CHECKPOINTS: u64 = 3;
+
+/// Passes over the same tokens from which on more of them teach hardly anything (Muennighoff et al., "Scaling
+/// data-constrained language models", 2023: up to 4 are as good as new tokens, from 16 on little is gained).
+const PASSES: f64 = 16.0;
 
 pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
@@ -84,4 +90,29 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
     }
     foresight.outputs.insert("model", model);
     foresight
+}
+
+/// The tokens that the settings read against those that there are.
+pub(super) fn consider(spec: &TrainSpec, inputs: &Inputs) -> Vec<Remark> {
+    let Some(Ok(packed)) = inputs.get("train").map(PackedTokens::open) else { return Vec::new() };
+    let (sequences, length) = (packed.sequences() as u64, packed.sequence_length() as u64);
+    if sequences == 0 {
+        return Vec::new();
+    }
+    let a_step = spec.batch.saturating_mul(spec.accumulation);
+    let read = spec.steps.saturating_mul(a_step);
+    let passes = read as f64 / sequences as f64;
+    let text = format!(
+        "{} steps of {} sequences read {} tokens: the {} that there are, {}",
+        count(spec.steps),
+        count(a_step),
+        count(read.saturating_mul(length)),
+        count(sequences.saturating_mul(length)),
+        if passes < 10.0 { format!("{passes:.2} times") } else { format!("{passes:.0} times") },
+    );
+    let warning = (passes > PASSES).then(|| {
+        let enough = (PASSES * sequences as f64 / a_step.max(1) as f64).ceil() as u64;
+        format!("more than {PASSES} passes over the same tokens teach little: more data, or {} steps", count(enough))
+    });
+    vec![Remark { setting: "steps".to_owned(), port: "train", text, warning }]
 }

@@ -24,7 +24,9 @@ pub mod trainer;
 
 use std::time::Instant;
 
-use contract::{Class, Context, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{
+    Class, Context, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Remark, Result, Stage, StageError, Unit,
+};
 use serde_json::{Value, json};
 use tokens::packed::PackedTokens;
 
@@ -68,6 +70,10 @@ impl Stage for Train {
 
     fn foresee(spec: &TrainSpec, _: &TrainExec, inputs: &Known) -> Foresight {
         foresight::foresee(spec, inputs)
+    }
+
+    fn consider(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Remark> {
+        foresight::consider(spec, inputs)
     }
 
     fn needs(spec: &TrainSpec, _: &TrainExec) -> Needs {

@@ -1,14 +1,17 @@
 //! The files of a tokenizer, as Hugging Face's programs write and read them.
 
 use std::collections::HashMap;
+use std::fs;
 
-use contract::{OutputTree, Result, StageError};
+use contract::{InputTree, OutputTree, Result, StageError};
 use serde_json::{Value, json};
 
 use crate::alphabet;
 use crate::merges::Learned;
 use crate::text;
 use crate::tokenizer::Settings;
+
+const MERGES_FILE: &str = "merges.txt";
 
 /// Writes all of them; returns the content of `tokenizer.json`.
 pub fn write(settings: &Settings, learned: &Learned, output: &OutputTree) -> Result<Value> {
@@ -66,8 +69,14 @@ pub fn write(settings: &Settings, learned: &Learned, output: &OutputTree) -> Res
     let lines = tokens.iter().zip(0u32..).map(|(token, id)| format!("  {}: {id}", Value::from(token.as_str())));
     output.write("vocab.json", format!("{{\n{}\n}}\n", lines.collect::<Vec<_>>().join(",\n")).as_bytes())?;
     let lines = merges.iter().map(|(left, right)| format!("{left} {right}\n"));
-    output.write("merges.txt", format!("#version: 0.2\n{}", lines.collect::<String>()).as_bytes())?;
+    output.write(MERGES_FILE, format!("#version: 0.2\n{}", lines.collect::<String>()).as_bytes())?;
     Ok(value)
+}
+
+/// The merges of a tokenizer that was written here, in their order; `None` where they cannot be read.
+pub fn merges(tree: &InputTree) -> Option<Vec<String>> {
+    let text = fs::read_to_string(&tree.file(MERGES_FILE)?.location).ok()?;
+    Some(text.lines().skip(1).map(str::to_owned).collect())
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StageError {

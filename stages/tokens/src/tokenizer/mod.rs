@@ -16,13 +16,15 @@
 mod files;
 mod report;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use contract::{
-    Class, Context, Fact, Facts, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+    Class, Context, Fact, Facts, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+    Unit, figures,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,6 +111,15 @@ impl Stage for Tokenizer {
             ..Facts::default()
         };
         Foresight { outputs: [("tokenizer", facts)].into(), ..Foresight::default() }
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        let merges = |inputs: &Inputs| files::merges(inputs.get("tokenizer")?);
+        let (old, new) = (merges(before)?, merges(after)?);
+        let known: HashSet<_> = old.iter().collect();
+        let changed = new.iter().filter(|merge| !known.contains(merge)).count();
+        let moved = if changed == 0 && old.len() == new.len() && old != new { ", their order did" } else { "" };
+        Some(format!("{} of {} changed{moved}", figures::count(changed as u64), figures::counted(new.len() as u64, "merge")))
     }
 
     fn needs(settings: &Settings, _: &Exec) -> Needs {

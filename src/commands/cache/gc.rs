@@ -1,0 +1,120 @@
+//! `pipeline cache gc`: making room in a store.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{CommandError, StorePlace, ago};
+use crate::commands::locks;
+use crate::events::figures;
+use crate::exit::Exit;
+use crate::manifest::ByteSize;
+use crate::report::RunLock;
+use crate::store::{Removals, RunFolder, Store, StoreError, Wish};
+
+/// Arguments of `cache gc`.
+#[derive(Debug, Args)]
+pub struct CollectArguments {
+    #[command(flatten)]
+    pub store: StorePlace,
+    /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` for all that may go.
+    #[arg(long, value_name = "SIZE")]
+    pub keep_size: Option<ByteSize>,
+    /// Keep what this lock file names (repeatable); what the runs of the store gave is kept anyway.
+    #[arg(long, value_name = "FILE")]
+    pub lock: Vec<PathBuf>,
+    /// Forget past runs but the newest N of each name, so that what only they gave may go.
+    #[arg(long, value_name = "N")]
+    pub keep_runs: Option<usize>,
+    /// Only say what would go, and what making it again would cost.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
+    let path = arguments.store.existing()?;
+    let store = if arguments.dry_run { Store::open_read_only(&path)? } else { Store::open(&path)? };
+    let mut wish = Wish { keep_size: arguments.keep_size.map(|size| size.0), ..Wish::default() };
+    for lock in &arguments.lock {
+        need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
+    }
+    let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
+    for run in store.run_folders()? {
+        if is_old(&store, &run, arguments.keep_runs)? {
+            forgotten.push(run);
+            continue;
+        }
+        match locks::of_run(&store.as_reader(), &run) {
+            Ok(lock) => lock.iter().for_each(|lock| need(&mut wish, lock)),
+            Err(damage) => torn.push(damage?),
+        }
+    }
+    torn.extend(store.as_reader().torn_last_builds()?);
+    if !torn.is_empty() {
+        return Err(StoreError::Unaccountable(torn).into());
+    }
+    let removals = if arguments.dry_run { store.removals(&wish)? } else { store.collect(&wish)? };
+    if !arguments.dry_run {
+        forgotten.iter().try_for_each(|folder| store.forget_run(folder))?;
+    }
+    if !forgotten.is_empty() && !arguments.json {
+        let verb = if arguments.dry_run { "would forget" } else { "forgot" };
+        anstream::println!("{verb} {}", figures::counted(forgotten.len() as u64, "past run"));
+    }
+    let mut out = anstream::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{:#}", json!(removals))?;
+    } else {
+        tell(&mut out, &removals, arguments.dry_run)?;
+    }
+    if wish.keep_size.is_some_and(|keep| removals.after > keep) {
+        let needed = figures::size(removals.rooted);
+        anstream::eprintln!("note: {needed} are in use by runs, lock files or running processes, and stay");
+    }
+    Ok(Exit::Done)
+}
+
+/// What a lock names is to stay.
+fn need(wish: &mut Wish, lock: &RunLock) {
+    for (tree, listing) in lock.listings() {
+        wish.roots.insert(tree);
+        wish.blobs.extend(listing.entries().iter().map(|entry| entry.digest));
+    }
+}
+
+/// Whether a run is past those that are to be kept. The newest keeps its number from being given again; one without a
+/// lock may be under way.
+fn is_old(store: &Store, run: &RunFolder, keep: Option<usize>) -> Result<bool, StoreError> {
+    let Some(keep) = keep else { return Ok(false) };
+    let newer = store.run_numbers(&run.run)?.into_iter().filter(|number| *number > run.number).count();
+    let active = || Ok::<_, StoreError>(store.leases()?.iter().any(|lease| lease.holder.stage == run.run));
+    Ok(newer > 0 && newer >= keep && (run.path.join(locks::LOCK).is_file() || !active()?))
+}
+
+fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), CommandError> {
+    let verb = if dry { "would remove" } else { "removed" };
+    for build in &removals.builds {
+        let (size, took) = (figures::size(build.bytes), figures::duration(build.seconds));
+        let (key, age) = (build.key.short(), ago(build.started));
+        writeln!(out, "{verb} {size:>8}  {:<16}  {key}  built {age} ago, {took} to build again", build.kind)?;
+    }
+    for (totals, what) in [
+        (removals.orphans, "that no build names"),
+        (removals.scratch, "of scratch of stages that are done"),
+        (removals.aside, "moved aside as damaged"),
+    ] {
+        if totals.count > 0 {
+            writeln!(out, "{verb} {:>8}  {what}", figures::size(totals.bytes))?;
+        }
+    }
+    let cost: f64 = removals.builds.iter().map(|build| build.seconds).sum();
+    let (before, after) = (figures::size(removals.before), figures::size(removals.after));
+    let again = if cost > 0.0 { format!("; all of it again takes {}", figures::duration(cost)) } else { String::new() };
+    writeln!(out, "{before} -> {after}{again}")?;
+    Ok(())
+}

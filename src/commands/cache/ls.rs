@@ -1,0 +1,75 @@
+//! `pipeline cache ls`: every build of a store.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use clap::Args;
+use contract::Digest;
+use serde_json::json;
+
+use super::{CommandError, StorePlace, ago, users};
+use crate::events::figures;
+use crate::exit::Exit;
+use crate::store::Store;
+
+/// Arguments of `cache ls`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    #[command(flatten)]
+    pub store: StorePlace,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
+    let store = Store::open_read_only(&arguments.store.existing()?)?;
+    let census = store.census()?;
+    let users = users(&census);
+    let mut out = anstream::stdout().lock();
+    if arguments.json {
+        let build = |((key, number), record): (&(Digest, u32), &crate::store::Record)| {
+            let bytes = census.bytes_of(&census.blobs_of(record.outputs.values()));
+            json!({
+                "key": key, "build": number, "kind": record.kind, "started_ms": record.started,
+                "seconds": record.seconds, "bytes": bytes, "outputs": record.outputs,
+                "stages": users.get(key).cloned().unwrap_or_default(),
+            })
+        };
+        let builds: Vec<_> = census.builds.iter().map(build).collect();
+        let totals = json!({
+            "blobs": census.all_blobs(),
+            "scratch": census.all_scratch(),
+            "aside": census.all_aside(),
+        });
+        writeln!(out, "{:#}", json!({ "builds": builds, "totals": totals }))?;
+        return Ok(Exit::Done);
+    }
+    let mut builds: Vec<_> = census.builds.iter().collect();
+    builds.sort_by_key(|(_, record)| record.started);
+    writeln!(out, "{:12}  {:<16}  {:>8}  {:>8}  {:>8}  used by", "key", "kind", "built", "took", "size")?;
+    for ((key, _), record) in builds {
+        let size = figures::size(census.bytes_of(&census.blobs_of(record.outputs.values())));
+        let used = users.get(key).map_or("no run".to_owned(), |stages| stages.join(", "));
+        let (age, took) = (ago(record.started), figures::duration(record.seconds));
+        writeln!(out, "{}  {:<16}  {age:>8}  {took:>8}  {size:>8}  {used}", key.short(), record.kind)?;
+    }
+    let blobs = census.all_blobs();
+    writeln!(
+        out,
+        "{} of {}, {} in {}",
+        figures::counted(census.builds.len() as u64, "build"),
+        figures::counted(census.builds.keys().map(|(key, _)| key).collect::<BTreeSet<_>>().len() as u64, "key"),
+        figures::size(blobs.bytes),
+        figures::counted(blobs.count, "blob"),
+    )?;
+    for (totals, what) in
+        [(census.all_scratch(), "scratch of stages that were stopped"), (census.all_aside(), "moved aside as damaged")]
+    {
+        if totals.count > 0 {
+            writeln!(out, "{} {what}", figures::size(totals.bytes))?;
+        }
+    }
+    census.damage.iter().try_for_each(|damage| writeln!(out, "damaged: {damage}"))?;
+    Ok(if census.damage.is_empty() { Exit::Done } else { Exit::StoreDamaged })
+}

@@ -1,0 +1,69 @@
+//! `pipeline cache ls | verify | gc`: the care of a store. They need no manifest.
+
+mod gc;
+mod ls;
+mod verify;
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use contract::Digest;
+
+use super::CommandError;
+use super::arguments::StorePlace;
+use crate::exit::Exit;
+use crate::store::Census;
+
+/// Arguments of `cache`.
+#[derive(Debug, Args)]
+pub struct CacheArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// The care of a store.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List every build with its key, age, cost, size and who uses it.
+    #[command(after_help = "Example: pipeline cache ls --json")]
+    Ls(ls::ListArguments),
+    /// Hash every blob and read every tree and record; exit code 4 when something is damaged.
+    #[command(after_help = "Example: pipeline cache verify --repair")]
+    Verify(verify::VerifyArguments),
+    /// Remove what nothing needs; with --keep-size also builds, the cheapest to make again for their bytes first.
+    #[command(after_help = "Examples:\n  pipeline cache gc --keep-size 50GiB --dry-run\n  \
+        pipeline cache gc --keep-size 50GiB --keep-runs 3 --lock published.lock\n\n\
+        What the runs gave, what lock files name, and what a running process uses, is never removed.")]
+    Gc(gc::CollectArguments),
+}
+
+pub(super) fn run(arguments: &CacheArguments) -> Result<Exit, CommandError> {
+    match &arguments.command {
+        CacheCommand::Ls(arguments) => ls::run(arguments),
+        CacheCommand::Verify(arguments) => verify::run(arguments),
+        CacheCommand::Gc(arguments) => gc::run(arguments),
+    }
+}
+
+/// The stages of runs whose last build has a key, as `run/stage`.
+fn users(census: &Census) -> BTreeMap<Digest, Vec<String>> {
+    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    for (run, stages) in &census.runs {
+        for (stage, last) in stages {
+            users.entry(last.key).or_default().push(format!("{run}/{stage}"));
+        }
+    }
+    users
+}
+
+/// `3 min`, `2 h`, `5 d` before now.
+fn ago(started: u64) -> String {
+    let now = crate::store::milliseconds(std::time::SystemTime::now());
+    match now.saturating_sub(started) / 1000 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}

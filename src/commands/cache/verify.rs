@@ -1,0 +1,86 @@
+//! `pipeline cache verify`: everything in a store read again, and with `--repair` made whole.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{CommandError, StorePlace, users};
+use crate::commands::hashing::Hashing;
+use crate::commands::locks;
+use crate::commands::run::stop_on_signals;
+use crate::events::figures;
+use crate::exit::Exit;
+use crate::report::RunLock;
+use crate::store::{Damage, Store};
+
+/// Arguments of `cache verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    #[command(flatten)]
+    pub store: StorePlace,
+    /// Move what is damaged aside, so that the next run rebuilds it; restore lists of files that a lock holds.
+    #[arg(long)]
+    pub repair: bool,
+    /// A lock file that may hold what is lost (repeatable); those of the store's runs are looked at anyway.
+    #[arg(long, value_name = "FILE", requires = "repair")]
+    pub lock: Vec<PathBuf>,
+}
+
+pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
+    let path = arguments.store.existing()?;
+    let store = if arguments.repair { Store::open(&path)? } else { Store::open_read_only(&path)? };
+    let cancel = stop_on_signals()?;
+    let mut known = BTreeMap::new();
+    for lock in &arguments.lock {
+        known.extend(locks::read(lock)?.listings());
+    }
+    let mut damage = Vec::new();
+    for run in store.run_folders()? {
+        match locks::of_run(&store, &run) {
+            Ok(lock) => known.extend(lock.iter().flat_map(RunLock::listings)),
+            Err(torn) => damage.push(torn?),
+        }
+        damage.extend(locks::events_damage(&store, &run)?);
+    }
+    damage.extend(store.torn_last_builds()?);
+    let mut hashing = Hashing::start("hashing the store");
+    let verdict = store.verify_all(&known, |bytes| {
+        hashing.add(bytes);
+        !cancel.is_set()
+    })?;
+    drop(hashing);
+    damage.extend(verdict.damage);
+    let users = users(&verdict.census);
+    let mut out = anstream::stdout().lock();
+    let aside = |damage: &Damage| damage.aside.as_ref().map(|path| format!(", moved to {}", path.display()));
+    for damage in &damage {
+        writeln!(out, "damaged: {damage}{}", aside(damage).unwrap_or_default())?;
+    }
+    for tree in &verdict.restored {
+        writeln!(out, "restored: tree {}, from a lock", tree.short())?;
+    }
+    for (key, number) in &verdict.builds {
+        let kind = verdict.census.builds.get(&(*key, *number)).map_or("", |record| record.kind.as_str());
+        let used = users.get(key).map(|stages| format!(", used by {}", stages.join(", "))).unwrap_or_default();
+        writeln!(out, "not whole: build {number} of {} ({kind}){used}", key.short())?;
+    }
+    let what = format!(
+        "{} and {} of {} read",
+        figures::counted(verdict.census.builds.len() as u64, "build"),
+        figures::counted(verdict.blobs, "blob"),
+        figures::size(verdict.bytes)
+    );
+    let count = figures::counted(damage.len() as u64, "object");
+    match (damage.len(), arguments.repair) {
+        (0, _) => writeln!(out, "{what}: all whole")?,
+        (_, true) => writeln!(out, "{what}: {count} damaged and out of the way; the next run rebuilds what it needs")?,
+        (_, false) => writeln!(out, "{what}: {count} damaged")?,
+    }
+    if damage.is_empty() || arguments.repair {
+        return Ok(Exit::Done);
+    }
+    anstream::eprintln!("hint: --repair moves it aside; the next run rebuilds what it needs");
+    Ok(Exit::StoreDamaged)
+}

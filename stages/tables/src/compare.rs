@@ -1,0 +1,24 @@
+//! What changed between two builds of a stage, in rows.
+
+use std::cmp::Ordering;
+
+use contract::Inputs;
+use contract::figures::counted;
+
+use crate::table::Table;
+
+/// How many rows more or fewer each table of documents has that holds other bytes than before: `kept: 20 rows fewer`.
+/// `None` where none differs or can be read.
+pub fn rows_compared(before: &Inputs, after: &Inputs) -> Option<String> {
+    let differing = after.iter().filter_map(|(port, tree)| {
+        let old = before.get(port).filter(|old| old.digest != tree.digest)?;
+        let (old, new) = (Table::open(old).ok()?.rows(), Table::open(tree).ok()?.rows());
+        Some(match new.cmp(&old) {
+            Ordering::Less => format!("{port}: {} fewer", counted(old - new, "row")),
+            Ordering::Equal => format!("{port}: other rows, as many"),
+            Ordering::Greater => format!("{port}: {} more", counted(new - old, "row")),
+        })
+    });
+    let texts: Vec<_> = differing.collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
