@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use contract::Device;
 
 use super::project::cache_place;
-use super::{CommandError, cache, check, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status};
+use super::{
+    CommandError, cache, check, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status,
+};
 use crate::store::Store;
 
 /// From a GitHub query export to a trained, evaluated code model, declared in one TOML file.
@@ -81,11 +83,9 @@ pub enum Command {
         pipeline graph manifests/quickstart.toml --format svg > quickstart.svg")]
     Graph(graph::GraphArguments),
     /// Query the tables of a manifest, each by its stage's name, with SQL.
-    #[command(
-        after_help = "Examples:\n  pipeline sql manifests/quickstart.toml\n  \
+    #[command(after_help = "Examples:\n  pipeline sql manifests/quickstart.toml\n  \
         pipeline sql manifests/quickstart.toml 'select license, count(*) from license group by 1'\n  \
-        pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet"
-    )]
+        pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet")]
     Sql(sql::SqlArguments),
     /// Print the completions of a shell.
     #[command(after_help = "Example: pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline")]

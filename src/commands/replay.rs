@@ -5,9 +5,9 @@ use std::io::Write;
 use clap::Args;
 use contract::Note;
 
+use super::CommandError;
 use super::arguments::StorePlace;
 use super::locks::{self, BadEvent};
-use super::CommandError;
 use crate::events::{Event, Json, Plain, Renderer, Stamped, figures};
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;

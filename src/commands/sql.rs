@@ -100,7 +100,10 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     })?;
     out.flush()?;
     if let Answer::First(rows) = answer {
-        anstream::eprintln!("note: these are the first {}: csv, json and parquet have them all", figures::counted(rows as u64, "row"));
+        anstream::eprintln!(
+            "note: these are the first {}: csv, json and parquet have them all",
+            figures::counted(rows as u64, "row")
+        );
     }
     Ok(Exit::Done)
 }

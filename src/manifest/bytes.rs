@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_and_without_units() {
-        for (text, bytes) in [("1024", 1024), ("2GiB", 2 << 30), ("512 mib", 512 << 20), ("50G", 50 << 30), ("1.5GB", 1_500_000_000)] {
+        for (text, bytes) in
+            [("1024", 1024), ("2GiB", 2 << 30), ("512 mib", 512 << 20), ("50G", 50 << 30), ("1.5GB", 1_500_000_000)]
+        {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "GiB", "-1GiB", "1GiBs", "inf", "0", "1e300"] {

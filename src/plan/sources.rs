@@ -184,7 +184,10 @@ mod tests {
         assert!(matching(&[pattern("*.txt"), pattern("nowhere/*")]).unwrap_err().nothing);
         assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].contains("it is a folder"));
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
-        assert!(matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"), "a dangling link is a missing shard");
+        assert!(
+            matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"),
+            "a dangling link is a missing shard"
+        );
     }
 
     #[test]

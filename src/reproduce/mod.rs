@@ -119,7 +119,10 @@ pub fn contradiction(lock: &RunLock, manifest: &Manifest) -> Option<String> {
             return Some(format!("the lock has a stage '{name}' that its manifest has not"));
         };
         if stage.kind.name != locked.kind {
-            return Some(format!("stage '{name}' is of kind {} in the lock's manifest, not {}", stage.kind.name, locked.kind));
+            return Some(format!(
+                "stage '{name}' is of kind {} in the lock's manifest, not {}",
+                stage.kind.name, locked.kind
+            ));
         }
         stage.inputs.iter().find_map(|(port, edge)| {
             let above = edge.stage.as_str();

@@ -37,7 +37,12 @@ impl Change {
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
         // What was given last may be gone or damaged by now: then there are no words for it.
         let trees = |outputs: &BTreeMap<String, Digest>| {
-            Inputs::new(outputs.iter().filter_map(|(port, tree)| shared.store.tree(*tree).ok().map(|tree| (port.clone(), tree))).collect())
+            Inputs::new(
+                outputs
+                    .iter()
+                    .filter_map(|(port, tree)| shared.store.tree(*tree).ok().map(|tree| (port.clone(), tree)))
+                    .collect(),
+            )
         };
         let compare = || stage.stage.compare(&trees(&last.outputs), &trees(given));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();

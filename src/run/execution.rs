@@ -251,8 +251,12 @@ impl Shared<'_> {
         outputs: &BTreeMap<String, Digest>,
     ) -> Result<(), StoreError> {
         let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
-        let build =
-            LastBuild { key: keyed.key.digest(), key_record: keyed.record.to_value(), outputs: outputs.clone(), patterns: patterns(stage) };
+        let build = LastBuild {
+            key: keyed.key.digest(),
+            key_record: keyed.record.to_value(),
+            outputs: outputs.clone(),
+            patterns: patterns(stage),
+        };
         self.store.remember(run, name, &build, &keyed.sources)?;
         self.store.publish(run, name, outputs).map(drop)
     }

@@ -243,7 +243,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let Budget { memory, device, .. } = self.options.budget;
         let machine = fit::Machine { memory, disk: fit::free_disk(self.shared.store.layout().root()), device };
         fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
-        let trees = ready.inputs.iter().filter_map(|(port, tree)| Some((port.clone(), self.shared.store.tree(*tree).ok()?)));
+        let trees =
+            ready.inputs.iter().filter_map(|(port, tree)| Some((port.clone(), self.shared.store.tree(*tree).ok()?)));
         let remarks = fit::remarks(self.decider.manifest, stage, &Inputs::new(trees.collect()));
         remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");

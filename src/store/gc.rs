@@ -223,7 +223,9 @@ impl<'c> Marked<'c> {
             let Some((group, free, bytes)) = prices.take() else { break };
             removals.plan.blobs.extend(free);
             removals.after -= bytes;
-            for (left, build) in group.builds.iter().enumerate().map(|(number, build)| (group.builds.len() - 1 - number, build)) {
+            for (left, build) in
+                group.builds.iter().enumerate().map(|(number, build)| (group.builds.len() - 1 - number, build))
+            {
                 let record = &self.census.builds[build];
                 removals.plan.records.push(*build);
                 removals.builds.push(RemovedBuild {

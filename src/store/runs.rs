@@ -185,9 +185,8 @@ impl Store {
             let files = names_if_folder(&folder)?;
             for path in files.iter().filter(|name| name.ends_with(".json")).map(|name| folder.join(name)) {
                 let text = fs::read(&path).map_err(|error| error.to_string());
-                let build = text.and_then(|text| {
-                    serde_json::from_slice::<LastBuild>(&text).map_err(|error| error.to_string())
-                });
+                let build =
+                    text.and_then(|text| serde_json::from_slice::<LastBuild>(&text).map_err(|error| error.to_string()));
                 if let Err(problem) = build {
                     torn.push(self.damaged_file(&path, problem)?);
                 }

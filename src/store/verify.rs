@@ -40,7 +40,9 @@ impl Store {
         let mut census = self.census()?;
         let lost = census.lost_trees();
         let mut verdict = Verdict { damage: census.damage.clone(), ..Verdict::default() };
-        verdict.damage.extend(lost.iter().filter(|tree| !census.is_torn(tree)).map(|tree| Object::Tree(*tree).missing()));
+        verdict
+            .damage
+            .extend(lost.iter().filter(|tree| !census.is_torn(tree)).map(|tree| Object::Tree(*tree).missing()));
         if self.writes() {
             for listing in lost.iter().filter_map(|tree| known.get(tree)) {
                 failpoint::pass("repair-before-restore");

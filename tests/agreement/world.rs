@@ -194,7 +194,10 @@ impl World {
                 let status = Command::new(std::env::current_exe().unwrap())
                     .args(["victim", "--exact"])
                     .env(VICTIM, self.folder.path())
-                    .env("PIPELINE_FAILPOINT", format!("{}:{pass}", failpoint::OF_A_RUN[point % failpoint::OF_A_RUN.len()]))
+                    .env(
+                        "PIPELINE_FAILPOINT",
+                        format!("{}:{pass}", failpoint::OF_A_RUN[point % failpoint::OF_A_RUN.len()]),
+                    )
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .status()

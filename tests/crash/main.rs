@@ -88,7 +88,10 @@ fn look(folder: &Path, clean: &BTreeMap<String, Digest>, when: &str) {
     assert!(removals.builds.is_empty());
     let census = store.census().unwrap();
     assert!(census.scratch.is_empty() && census.builds.len() >= clean.len(), "after a kill {when}");
-    assert!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.is_empty(), "room was made, after a kill {when}");
+    assert!(
+        store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.is_empty(),
+        "room was made, after a kill {when}"
+    );
 }
 
 #[test]

@@ -138,7 +138,12 @@ fn resealed(lock: &str) -> String {
 fn stages_of_which_the_lock_says_nothing_are_named_and_identical_stages_of_other_settings_too() {
     let bench = Bench::new(DATA);
     bench.run_with(&["--until", "license"]);
-    let again = bench.pipeline(&["reproduce", "run", "--set", "stages.license.allow=[\"mit\",\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]"]);
+    let again = bench.pipeline(&[
+        "reproduce",
+        "run",
+        "--set",
+        "stages.license.allow=[\"mit\",\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]",
+    ]);
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(again.stdout.contains("identical  license  although its settings differ\n"), "{}", again.stdout);
     assert!(again.stdout.ends_with("3 identical\nthe lock says nothing of quality, split\n"), "{}", again.stdout);
@@ -176,7 +181,8 @@ fn what_is_no_lock_is_refused_with_what_is_wrong() {
     ] {
         bench.write("bad.lock", &text);
         for command in [&["reproduce", "bad.lock"][..], &["diff", "run", "bad.lock"]] {
-            let to_run = ["the manifest in", "reads quality", "did not read"].iter().any(|part| expected.contains(part));
+            let to_run =
+                ["the manifest in", "reads quality", "did not read"].iter().any(|part| expected.contains(part));
             if command[0] == "diff" && to_run {
                 continue;
             }

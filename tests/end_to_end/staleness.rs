@@ -184,17 +184,24 @@ fn a_plan_prices_a_longer_training_by_its_operations_and_says_how_often_it_reads
         (stages.iter().find(|stage| stage["name"] == "train").unwrap().clone(), plan["remarks"].clone())
     };
     let (short, _) = of_train(&["--set", "stages.train.learning_rate=2e-3"]);
-    let (long, remarks) = of_train(&["--set", "stages.train.steps=2000", "--set", "stages.train.warmup=200"]);
+    let (long, remarks) = of_train(&["--set", "stages.train.steps=20000", "--set", "stages.train.warmup=200"]);
     assert_eq!((&short["estimate"]["basis"], &long["estimate"]["basis"]), (&"operations".into(), &"operations".into()));
     let ratio = long["estimate"]["most"].as_f64().unwrap() / short["estimate"]["most"].as_f64().unwrap();
-    assert!((ratio - 100.0).abs() < 1e-6, "2,000 steps against 20: {ratio}");
+    assert!((ratio - 1000.0).abs() < 1e-6, "20,000 steps against 20: {ratio}");
     let remark = remarks.as_array().unwrap().iter().find(|remark| remark["stage"] == "train").unwrap();
-    assert!(remark["text"].as_str().unwrap().starts_with("2,000 steps of 4 sequences read 512,000 tokens"), "{remark}");
+    assert!(
+        remark["text"].as_str().unwrap().starts_with("20,000 steps of 4 sequences read 5,120,000 tokens"),
+        "{remark}"
+    );
     assert!(remark["warning"].as_str().unwrap().contains("passes over the same tokens"), "{remark}");
     assert!(remark["place"]["line"].is_u64() && remark["input"]["line"].is_u64(), "{remark}");
-    let checked = bench.pipeline(&["check", "run.toml", "--set", "stages.train.steps=2000"]);
+    let checked = bench.pipeline(&["check", "run.toml", "--set", "stages.train.steps=20000"]);
     assert!(checked.code == 0 && checked.stdout.contains("no error, 1 warning"), "{}", checked.stdout);
-    assert!(checked.stderr.contains("warning: ") && checked.stderr.contains("given by run.toml:"), "{}", checked.stderr);
+    assert!(
+        checked.stderr.contains("warning: ") && checked.stderr.contains("given by run.toml:"),
+        "{}",
+        checked.stderr
+    );
 }
 
 #[test]

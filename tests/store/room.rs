@@ -33,7 +33,14 @@ fn sized(store: &Store, name: &str, seconds: f64, bytes: usize) -> Digest {
 /// Makes a build what a stage of a run gave last.
 fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);
-    store.remember("run", stage, &LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new() }, &SourceSnapshot::default()).unwrap();
+    store
+        .remember(
+            "run",
+            stage,
+            &LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new() },
+            &SourceSnapshot::default(),
+        )
+        .unwrap();
 }
 
 fn keep(size: u64) -> Wish {

@@ -33,7 +33,10 @@ mod shard;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use contract::{Clash, Class, Context, Digest, Foresight, Inputs, Known, Origin, PortType, Ports, Problem, Result, SourcePattern, Stage, StageError, Unit};
+use contract::{
+    Clash, Class, Context, Digest, Foresight, Inputs, Known, Origin, PortType, Ports, Problem, Result, SourcePattern,
+    Stage, StageError, Unit,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -3,8 +3,8 @@
 //! Operations of a token: 6 a parameter for the forward and the backward pass, and `12 · layers · width · sequence` for
 //! attention (Chowdhery et al., "PaLM", 2022, appendix B).
 
-use contract::foresight::Told;
 use contract::figures::count;
+use contract::foresight::Told;
 use contract::{Cost, Fact, Facts, Foresight, Inputs, Known, Remark};
 use tokens::packed::PackedTokens;
 

@@ -119,7 +119,11 @@ impl Stage for Tokenizer {
         let known: HashSet<_> = old.iter().collect();
         let changed = new.iter().filter(|merge| !known.contains(merge)).count();
         let moved = if changed == 0 && old.len() == new.len() && old != new { ", their order did" } else { "" };
-        Some(format!("{} of {} changed{moved}", figures::count(changed as u64), figures::counted(new.len() as u64, "merge")))
+        Some(format!(
+            "{} of {} changed{moved}",
+            figures::count(changed as u64),
+            figures::counted(new.len() as u64, "merge")
+        ))
     }
 
     fn needs(settings: &Settings, _: &Exec) -> Needs {
