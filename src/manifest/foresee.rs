@@ -1,7 +1,7 @@
 //! What the stages know of each other before anything runs: a walk that hands each the facts of its inputs, and tells
 //! what does not fit at the lines of both settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{Clash, Cost, Fact, Facts, Known};
 
@@ -33,31 +33,39 @@ pub(super) fn foresee(
 struct Walk<'a, 'd> {
     drafts: &'a BTreeMap<&'a str, &'a Draft<'d>>,
     edges: &'a BTreeMap<&'a str, &'a BTreeMap<String, Edge>>,
-    /// The facts of each output of the stages so far; an empty entry while a stage is being looked at, so that a circle
-    /// ends.
+    /// The facts of each output of the stages so far.
     facts: BTreeMap<&'a str, BTreeMap<String, Facts>>,
     costs: BTreeMap<String, Cost>,
     clashes: Vec<(&'a str, Clash)>,
 }
 
 impl<'a> Walk<'a, '_> {
+    /// Looks at a stage after all that it needs. The graph may be deeper than a stack; in a circle, nothing is known of the
+    /// stage that closes it.
     fn stage(&mut self, name: &'a str) {
-        if self.facts.contains_key(name) {
-            return;
+        let (mut waiting, mut entered) = (vec![name], BTreeSet::new());
+        while let Some(name) = waiting.last().copied() {
+            let edges = self.edges.get(name).into_iter().flat_map(|edges| edges.values());
+            let needed = edges.filter_map(|edge| Some(*self.drafts.get_key_value(edge.stage.as_str())?.0));
+            if self.facts.contains_key(name) {
+                waiting.pop();
+            } else if entered.insert(name) {
+                waiting.extend(needed.filter(|needed| !entered.contains(needed)));
+            } else {
+                waiting.pop();
+                self.look_at(name);
+            }
         }
+    }
+
+    fn look_at(&mut self, name: &'a str) {
         self.facts.insert(name, BTreeMap::new());
         let Some(stage) = self.drafts.get(name).and_then(|draft| draft.stage.as_ref()) else { return };
-        let mut known = BTreeMap::new();
-        for (port, edge) in self.edges.get(name).into_iter().flat_map(|edges| edges.iter()) {
-            if let Some((upstream, _)) = self.drafts.get_key_value(edge.stage.as_str()) {
-                self.stage(upstream);
-            }
+        let known = self.edges.get(name).into_iter().flat_map(|edges| edges.iter()).map(|(port, edge)| {
             let outputs = self.facts.get(edge.stage.as_str());
-            known.insert(
-                port.clone(),
-                outputs.and_then(|outputs| outputs.get(&edge.output)).cloned().unwrap_or_default(),
-            );
-        }
+            (port.clone(), outputs.and_then(|outputs| outputs.get(&edge.output)).cloned().unwrap_or_default())
+        });
+        let known = known.collect();
         let foresight = stage.foresee(&Known::new(known));
         let outputs = foresight.outputs.into_iter().map(|(port, facts)| (port.to_owned(), named(facts, name)));
         self.facts.insert(name, outputs.collect());

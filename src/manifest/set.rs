@@ -59,7 +59,13 @@ fn parsed(source: SourceId, argument: &str, key: &str, value: &str, diagnostics:
             "" => "there is no path before '='".to_owned(),
             key => format!("'{key}' is not the path of a setting"),
         };
-        diagnostics.push(Diagnostic::error(message).at(span, "").hint(EXAMPLE.to_owned()));
+        let hint = match key.split_once('[') {
+            Some((list, _)) if key.trim_end().ends_with(']') => {
+                format!("a list is set as a whole, as --set '{list}=[1, 2]'")
+            }
+            _ => EXAMPLE.to_owned(),
+        };
+        diagnostics.push(Diagnostic::error(message).at(span, "").hint(hint));
         return None;
     };
     if !bare {

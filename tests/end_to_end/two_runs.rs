@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
+use std::time::Instant;
+
+use contract::Draw;
 
 use crate::bench::{Bench, Ran, shell};
 
@@ -33,6 +36,33 @@ fn a_run_killed_at_any_point_ends_with_the_same_bytes_when_it_is_run_again() {
     killed.run();
     assert_eq!(killed.digests(&ALL), expected);
     assert!(killed.plan().values().all(|state| state == "cached"));
+}
+
+/// `KILL_MOMENTS=1000` kills at a thousand moments; `KILL_SEED` changes them.
+#[test]
+fn a_real_run_killed_at_a_random_moment_loses_nothing() {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (moments, seed) = (number("KILL_MOMENTS", 6), number("KILL_SEED", 1));
+    let whole = Bench::small();
+    let started = Instant::now();
+    whole.run();
+    let (length, expected) = (started.elapsed(), whole.digests(&ALL));
+    let mut landed = 0;
+    for moment in 0..moments {
+        let bench = Bench::small();
+        let mut child = bench.start(&["run", "run.toml", "--quiet"]);
+        std::thread::sleep(length.mul_f64(Draw::new(seed, "kill").unit(&moment.to_le_bytes())));
+        child.kill().unwrap();
+        landed += u64::from(child.wait().unwrap().signal() == Some(9));
+        let when = format!("moment {moment} of seed {seed}");
+        let again = bench.pipeline(&["run", "run.toml", "--quiet"]);
+        assert_eq!(again.code, 0, "{when}: {}", again.stderr);
+        assert_eq!(bench.digests(&ALL), expected, "{when}");
+        assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{when}");
+        assert!(bench.plan().values().all(|state| state == "cached"), "{when}");
+    }
+    println!("{landed} of {moments} kills came before the run was done");
+    assert!(landed * 2 >= moments, "only {landed} of {moments} kills came before the run was done");
 }
 
 #[test]

@@ -135,3 +135,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_chain_of_thousands_of_stages_overflows_no_stack() {
+    const STAGES: usize = 18_000;
+    // The first by name is the last of the chain.
+    let stage = |number: usize| match number {
+        STAGES => format!("[stages.s{number}]\nkind = \"import\"\n"),
+        _ => format!("[stages.s{number}]\nkind = \"copies\"\ninput = \"s{}\"\n", number + 1),
+    };
+    let text: String = (10_000..=STAGES).map(stage).collect();
+    let manifest = Folder::new(&text).load(&[]).unwrap();
+    let graph = pipeline::graph::Graph::of(&manifest);
+    assert_eq!(graph.order().len(), STAGES - 10_000 + 1);
+    assert_eq!(graph.order()[0].as_str(), format!("s{STAGES}"));
+}
