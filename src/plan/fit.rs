@@ -107,11 +107,11 @@ pub fn remarks(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -
 /// The inputs of a stage as the stages above gave them last in runs of this name; what the store does not have any more
 /// is missing.
 pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
-    let tree = |(port, edge): (&String, &Edge)| {
+    let given = |(port, edge): (&String, &Edge)| {
         let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
-        Some((port.clone(), store.tree(*last.outputs.get(&edge.output)?).ok()?))
+        Some((port.clone(), *last.outputs.get(&edge.output)?))
     };
-    Inputs::new(stage.inputs.iter().filter_map(tree).collect())
+    store.readable(&stage.inputs.iter().filter_map(given).collect())
 }
 
 /// Bytes that are free on the disk where `path` is, or will be.

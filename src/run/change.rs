@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use contract::{Digest, Inputs};
+use contract::Digest;
 
 use super::execution::Shared;
 use crate::key::KeyRecord;
@@ -36,15 +36,7 @@ impl Change {
         let unchanged = given.iter().filter(|(port, tree)| last.outputs.get(*port) == Some(tree));
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
         // What was given last may be gone or damaged by now: then there are no words for it.
-        let trees = |outputs: &BTreeMap<String, Digest>| {
-            Inputs::new(
-                outputs
-                    .iter()
-                    .filter_map(|(port, tree)| shared.store.tree(*tree).ok().map(|tree| (port.clone(), tree)))
-                    .collect(),
-            )
-        };
-        let compare = || stage.stage.compare(&trees(&last.outputs), &trees(given));
+        let compare = || stage.stage.compare(&shared.store.readable(&last.outputs), &shared.store.readable(given));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
         let without_effect = match KeyRecord::from_value(&last.key_record) {
             Ok(old) if unchanged.len() == given.len() => {

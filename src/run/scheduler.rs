@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use contract::{Digest, Inputs, Note, Progress, Tree};
+use contract::{Digest, Note, Progress, Tree};
 
 use super::at_once::{Open, cached_at_once};
 use super::change::Change;
@@ -243,9 +243,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let Budget { memory, device, .. } = self.options.budget;
         let machine = fit::Machine { memory, disk: fit::free_disk(self.shared.store.layout().root()), device };
         fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
-        let trees =
-            ready.inputs.iter().filter_map(|(port, tree)| Some((port.clone(), self.shared.store.tree(*tree).ok()?)));
-        let remarks = fit::remarks(self.decider.manifest, stage, &Inputs::new(trees.collect()));
+        let remarks = fit::remarks(self.decider.manifest, stage, &self.shared.store.readable(&ready.inputs));
         remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());

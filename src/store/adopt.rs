@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use contract::{Digest, InputFile, InputTree, Staged, Tree, TreeEntry};
+use contract::{Digest, InputFile, InputTree, Inputs, Staged, Tree, TreeEntry};
 
 use super::error::{Fault, Object, Result, StoreError};
 use super::{Store, failpoint, seals, write};
@@ -124,6 +124,12 @@ impl Store {
             size: entry.size,
         };
         Ok(InputTree { digest, files: self.listing(digest)?.entries().iter().map(file).collect() })
+    }
+
+    /// Those of these trees, by port, that can be read: for whoever can do without the others.
+    pub fn readable(&self, trees: &BTreeMap<String, Digest>) -> Inputs {
+        let readable = trees.iter().filter_map(|(port, tree)| Some((port.clone(), self.tree(*tree).ok()?)));
+        Inputs::new(readable.collect())
     }
 
     /// Looks at every blob of a tree as [`Store::lookup`] does: by its seal, and by its content where that does not hold.

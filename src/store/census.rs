@@ -56,9 +56,11 @@ impl Census {
         trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
     }
 
-    /// Whether this tree is there and cannot be read.
-    pub(super) fn is_torn(&self, tree: &Digest) -> bool {
-        self.damage.iter().any(|damage| damage.object == Object::Tree(*tree))
+    /// Records and trees that cannot be read, and trees that builds name and that are gone.
+    pub(super) fn all_damage(&self) -> Vec<Damage> {
+        let is_torn = |tree: &Digest| self.damage.iter().any(|damage| damage.object == Object::Tree(*tree));
+        let gone = self.lost_trees().into_iter().filter(|tree| !is_torn(tree));
+        self.damage.iter().cloned().chain(gone.map(|tree| Object::Tree(tree).missing())).collect()
     }
 
     /// The trees that builds name and that are torn or gone.

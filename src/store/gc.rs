@@ -24,7 +24,7 @@ use contract::Digest;
 use serde::Serialize;
 
 use super::census::{Census, Totals};
-use super::error::{Object, Result, StoreError};
+use super::error::{Result, StoreError};
 use super::lock::{HolderInfo, Lock, remove_folder};
 use super::price::{Group, Prices};
 use super::{Gate, Store, failpoint};
@@ -94,9 +94,7 @@ impl Store {
     /// [`StoreError::Unaccountable`] when a record or tree is damaged, or the store cannot be read.
     pub fn removals(&self, wish: &Wish) -> Result<Removals> {
         let census = self.as_reader().census()?;
-        let lost = census.lost_trees().into_iter().filter(|tree| !census.is_torn(tree));
-        let damage: Vec<_> =
-            census.damage.iter().cloned().chain(lost.map(|tree| Object::Tree(tree).missing())).collect();
+        let damage = census.all_damage();
         if !damage.is_empty() {
             return Err(StoreError::Unaccountable(damage));
         }

@@ -39,10 +39,7 @@ impl Store {
     pub fn verify_all(&self, known: &BTreeMap<Digest, Tree>, mut piece: impl FnMut(u64) -> bool) -> Result<Verdict> {
         let mut census = self.census()?;
         let lost = census.lost_trees();
-        let mut verdict = Verdict { damage: census.damage.clone(), ..Verdict::default() };
-        verdict
-            .damage
-            .extend(lost.iter().filter(|tree| !census.is_torn(tree)).map(|tree| Object::Tree(*tree).missing()));
+        let mut verdict = Verdict { damage: census.all_damage(), ..Verdict::default() };
         if self.writes() {
             for listing in lost.iter().filter_map(|tree| known.get(tree)) {
                 failpoint::pass("repair-before-restore");

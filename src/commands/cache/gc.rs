@@ -1,5 +1,6 @@
 //! `pipeline cache gc`: making room in a store.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::ByteSize;
 use crate::report::RunLock;
-use crate::store::{Removals, RunFolder, Store, StoreError, Wish};
+use crate::store::{Removals, Store, StoreError, Wish};
 
 /// Arguments of `cache gc`.
 #[derive(Debug, Args)]
@@ -44,23 +45,30 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
     }
     let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
-    for run in store.run_folders()? {
-        if is_old(&store, &run, arguments.keep_runs)? {
+    // What is torn is told here, and moved aside by a repair alone.
+    let reader = store.as_reader();
+    let runs = store.run_folders()?;
+    let active: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    for run in &runs {
+        let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
+        // The newest keeps its number from being given again; one without a lock may be under way.
+        let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.run);
+        if newer > 0 && ended && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
             forgotten.push(run);
             continue;
         }
-        match locks::of_run(&store.as_reader(), &run) {
+        match locks::of_run(&reader, run) {
             Ok(lock) => lock.iter().for_each(|lock| need(&mut wish, lock)),
             Err(damage) => torn.push(damage?),
         }
     }
-    torn.extend(store.as_reader().torn_last_builds()?);
+    torn.extend(reader.torn_last_builds()?);
     if !torn.is_empty() {
         return Err(StoreError::Unaccountable(torn).into());
     }
     let removals = if arguments.dry_run { store.removals(&wish)? } else { store.collect(&wish)? };
     if !arguments.dry_run {
-        forgotten.iter().try_for_each(|folder| store.forget_run(folder))?;
+        forgotten.iter().try_for_each(|run| store.forget_run(run))?;
     }
     if !forgotten.is_empty() && !arguments.json {
         let verb = if arguments.dry_run { "would forget" } else { "forgot" };
@@ -85,15 +93,6 @@ fn need(wish: &mut Wish, lock: &RunLock) {
         wish.roots.insert(tree);
         wish.blobs.extend(listing.entries().iter().map(|entry| entry.digest));
     }
-}
-
-/// Whether a run is past those that are to be kept. The newest keeps its number from being given again; one without a
-/// lock may be under way.
-fn is_old(store: &Store, run: &RunFolder, keep: Option<usize>) -> Result<bool, StoreError> {
-    let Some(keep) = keep else { return Ok(false) };
-    let newer = store.run_numbers(&run.run)?.into_iter().filter(|number| *number > run.number).count();
-    let active = || Ok::<_, StoreError>(store.leases()?.iter().any(|lease| lease.holder.stage == run.run));
-    Ok(newer > 0 && newer >= keep && (run.path.join(locks::LOCK).is_file() || !active()?))
 }
 
 fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), CommandError> {
