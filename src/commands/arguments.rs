@@ -7,7 +7,8 @@ use contract::Device;
 
 use super::project::cache_place;
 use super::{
-    CommandError, cache, check, diff, export, graph, init, plan, replay, reproduce, run, runs, sql, stages, status,
+    CommandError, cache, check, diff, export, graph, init, logs, plan, replay, reproduce, run, runs, sql, stages,
+    status,
 };
 use crate::store::Store;
 
@@ -77,7 +78,7 @@ pub enum Command {
     /// Show what a stage said when it was last run: its progress, warnings and metrics.
     #[command(override_usage = "pipeline logs [OPTIONS] [RUN] <STAGE>")]
     #[command(after_help = "Examples:\n  pipeline logs train\n  pipeline logs quickstart.3 train --json")]
-    Logs(replay::LogsArguments),
+    Logs(logs::LogsArguments),
     /// Draw the graph of a manifest with the state of each stage.
     #[command(after_help = "Examples:\n  pipeline graph manifests/quickstart.toml\n  \
         pipeline graph manifests/quickstart.toml --format svg > quickstart.svg")]

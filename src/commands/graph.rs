@@ -73,6 +73,7 @@ fn colours(state: State) -> (&'static str, &'static str) {
         State::Cached => ("#e3f4e1", "#3c8a3c"),
         State::WillRun => ("#fde7c8", "#c8791b"),
         State::MayRun => ("#fdf7d2", "#b6a21c"),
+        State::Waiting => ("#dce8f7", "#3f6fb0"),
     }
 }
 
@@ -105,7 +106,7 @@ impl Drawing {
         for (from, to, what) in &self.edges {
             let _ = writeln!(text, "    s{from} -->|{what}| s{to}");
         }
-        for state in [State::Cached, State::WillRun, State::MayRun] {
+        for state in State::ALL {
             let (fill, stroke) = colours(state);
             let _ = writeln!(text, "    classDef {} fill:{fill},stroke:{stroke},color:#222", class(state));
         }
@@ -136,5 +137,6 @@ fn class(state: State) -> &'static str {
         State::Cached => "cached",
         State::WillRun => "willRun",
         State::MayRun => "mayRun",
+        State::Waiting => "waiting",
     }
 }

@@ -124,6 +124,24 @@ pub(super) fn events(run: &RunFolder) -> Result<impl Iterator<Item = Result<Stam
     }))
 }
 
+/// The recorded events of a run by reference, in order.
+pub(super) fn recorded(
+    reference: &str,
+    place: &StorePlace,
+) -> Result<impl Iterator<Item = Result<Stamped, CommandError>> + use<>, CommandError> {
+    let store = Store::open_read_only(&place.existing()?)?;
+    let run = folder(reference, &store)?;
+    if run.path.join(EVENTS).symlink_metadata().is_err() {
+        return Err(CommandError::usage(format!("run '{run}' was stopped before anything happened")));
+    }
+    let damaged = move |bad: BadEvent| match bad.damage(&store) {
+        Ok(damage) => StoreError::Damaged(damage).into(),
+        Err(error) => CommandError::Store(error),
+    };
+    let events = events(&run).map_err(&damaged)?;
+    Ok(events.map(move |event| event.map_err(&damaged)))
+}
+
 /// Events that cannot be read.
 #[derive(Debug)]
 pub(super) struct BadEvent {

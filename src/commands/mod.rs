@@ -9,6 +9,7 @@ mod graph;
 mod hashing;
 mod init;
 mod locks;
+mod logs;
 mod output;
 mod plan;
 mod project;
@@ -48,7 +49,7 @@ pub fn main() -> Exit {
         Command::Runs(arguments) => runs::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
-        Command::Logs(arguments) => replay::logs(&arguments),
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Completions { shell } => {
@@ -72,8 +73,13 @@ pub fn main() -> Exit {
 fn start_log() {
     let filter = EnvFilter::try_from_env("PIPELINE_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    // A panic inside a stage is caught and shown as its failure; where it happened is for the log.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{panic}");
+        // A panic that is caught is shown as its stage's failure; where it happened is for the log.
+        if !crate::run::is_caught() {
+            anstream::eprintln!("internal error: {panic}\nhint: this is a bug, please report it");
+        }
+    }));
 }
 
 /// Why a command did nothing, or not all.
@@ -107,8 +113,8 @@ impl CommandError {
         match self {
             Self::Manifest(_) | Self::Usage { .. } => Exit::Usage,
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
-            Self::Store(error) if error.is_external() => Exit::StageFailed,
-            Self::Store(_) => Exit::StoreDamaged,
+            Self::Store(error) if error.is_of_the_store() => Exit::StoreDamaged,
+            Self::Store(_) => Exit::StageFailed,
             Self::Failed { .. } => Exit::StageFailed,
             Self::Closed => Exit::Done,
         }

@@ -29,7 +29,7 @@ pub struct PlanArguments {
     /// Plan as if this stage were to run even if its output is in the store (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
-    /// Print one JSON object: `stages`, an array of {name, kind, key, state, reasons}.
+    /// Print one JSON object: `run`, `stages`, an array of {name, kind, key, state, estimate, cost, reasons}, and `remarks`.
     #[arg(long)]
     pub json: bool,
 }
@@ -57,9 +57,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let key = stage.key.map(|key| key.short()).unwrap_or_default();
         let mut reasons = stage.reasons.iter().map(Reason::text);
         let first = reasons.next().unwrap_or(key);
-        let held = stage.reasons.iter().any(|reason| matches!(reason, Reason::Held { .. }));
-        let state = if held { "waiting" } else { stage.state.text() };
-        writeln!(out, "{state:>8}  {:width$}  {first}", stage.name.as_str())?;
+        writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
         let took = (stage.state != State::Cached).then(|| match &stage.estimate {
             Some(estimate) => estimate.text(),
             None => format!("how long is not known: no build of kind {} is on record", stage.kind),
@@ -70,7 +68,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
             writeln!(out, "{:>8}  {:width$}  {line}", "", "")?;
         }
     }
-    let totals = [State::Cached, State::WillRun, State::MayRun].map(|state| total(&plan, state));
+    let totals = State::ALL.map(|state| total(&plan, state));
     writeln!(out, "{}", totals.into_iter().flatten().collect::<Vec<_>>().join(", "))?;
     Ok(Exit::Done)
 }

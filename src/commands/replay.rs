@@ -1,17 +1,12 @@
-//! `pipeline replay RUN` and `pipeline logs RUN STAGE`: a past run, from its events.
-
-use std::io::Write;
+//! `pipeline replay RUN`: a past run shown again, from its events.
 
 use clap::Args;
-use contract::Note;
 
 use super::CommandError;
 use super::arguments::StorePlace;
-use super::locks::{self, BadEvent};
-use crate::events::{Event, Json, Plain, Renderer, Stamped, figures};
+use super::locks;
+use crate::events::{Json, Plain, Renderer};
 use crate::exit::Exit;
-use crate::manifest::did_you_mean;
-use crate::store::{Store, StoreError};
 
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
@@ -25,22 +20,8 @@ pub struct ReplayArguments {
     pub json: bool,
 }
 
-/// Arguments of `logs`.
-#[derive(Debug, Args)]
-pub struct LogsArguments {
-    /// The run (`quickstart` for the newest of that name, or `quickstart.3`; without it the newest run of the store), then
-    /// the stage.
-    #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
-    pub place: Vec<String>,
-    #[command(flatten)]
-    pub store: StorePlace,
-    /// Print the stage's events as they were recorded, one JSON object a line.
-    #[arg(long)]
-    pub json: bool,
-}
-
 pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
-    let events = events(&arguments.run, &arguments.store)?;
+    let events = locks::recorded(&arguments.run, &arguments.store)?;
     let out = anstream::stdout();
     let mut renderer: Box<dyn Renderer> = match arguments.json {
         true => Box::new(Json::new(std::io::stdout())),
@@ -50,96 +31,4 @@ pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
         renderer.event(&event?)?;
     }
     Ok(Exit::Done)
-}
-
-pub(super) fn logs(arguments: &LogsArguments) -> Result<Exit, CommandError> {
-    let (run, stage) = match arguments.place.as_slice() {
-        [run, stage] => (run.clone(), stage),
-        [stage] => (newest(&arguments.store)?, stage),
-        _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
-    };
-    let (mut stages, mut told) = (Vec::new(), 0);
-    let mut out = anstream::stdout().lock();
-    for event in events(&run, &arguments.store)? {
-        let event = event?;
-        if let Event::RunStarted { stages: all, .. } = &event.event {
-            stages.clone_from(all);
-        }
-        if event.event.stage() != Some(stage.as_str()) {
-            continue;
-        }
-        told += 1;
-        if arguments.json {
-            writeln!(out, "{}", serde_json::to_string(&event).unwrap_or_default())?;
-        } else if let Some(text) = line(&event.event) {
-            writeln!(out, "{:>8}  {text}", figures::clock(event.at))?;
-        }
-    }
-    if told == 0 {
-        let hint = match did_you_mean(stage, stages.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None => format!("its stages are {}", stages.join(", ")),
-        };
-        let error = CommandError::usage(format!("run '{run}' says nothing of a stage '{stage}'"));
-        return Err(error.hint(hint));
-    }
-    Ok(Exit::Done)
-}
-
-/// The run that started last.
-fn newest(place: &StorePlace) -> Result<String, CommandError> {
-    let store = Store::open_read_only(&place.existing()?)?;
-    let mut newest = None;
-    for run in store.run_folders()? {
-        let started = run.path.metadata().and_then(|metadata| metadata.modified());
-        newest = newest.max(started.ok().map(|started| (started, run.to_string())));
-    }
-    let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
-    newest.map(|(_, run)| run).ok_or_else(none)
-}
-
-/// What happened to a stage, in a line.
-fn line(event: &Event) -> Option<String> {
-    Some(match event {
-        Event::StageStarted { kind, key, threads, reasons, .. } => {
-            let because: String = reasons.iter().map(|reason| format!("\n{:10}because: {reason}", "")).collect();
-            format!("started ({kind}, key {}, {threads} threads){because}", key.short())
-        }
-        Event::StageWaiting { holder, .. } => format!("waits for {holder}"),
-        Event::StageNote { note, .. } => match note {
-            Note::Info { text } => text.clone(),
-            Note::Output { text } => format!("| {text}"),
-            Note::Warning { text } => format!("warning: {text}"),
-            Note::Metric { step, name, value } => format!("{name} {value} at {step}"),
-        },
-        Event::StageFinished { seconds, compared, without_effect, .. } => {
-            let compared = compared.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-            let nothing: String =
-                without_effect.iter().map(|text| format!("\n{:10}without effect: {text}", "")).collect();
-            format!("finished after {}{compared}{nothing}", figures::duration(*seconds))
-        }
-        Event::StageCached { key, .. } => format!("was cached (key {})", key.short()),
-        Event::StageFailed { message, place, hint, .. } => {
-            let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-            let hint = hint.as_ref().map(|hint| format!("\n{:10}hint: {hint}", "")).unwrap_or_default();
-            format!("failed: {place}{message}{hint}")
-        }
-        Event::StageSkipped { because, .. } => format!("was skipped: {because}"),
-        Event::RunStarted { .. } | Event::StageProgress { .. } | Event::RunFinished { .. } => return None,
-    })
-}
-
-/// The recorded events of a run, in order.
-fn events(
-    reference: &str,
-    place: &StorePlace,
-) -> Result<impl Iterator<Item = Result<Stamped, CommandError>> + use<>, CommandError> {
-    let store = Store::open_read_only(&place.existing()?)?;
-    let run = locks::folder(reference, &store)?;
-    let damaged = move |bad: BadEvent| match bad.damage(&store) {
-        Ok(damage) => StoreError::Damaged(damage).into(),
-        Err(error) => CommandError::Store(error),
-    };
-    let events = locks::events(&run).map_err(&damaged)?;
-    Ok(events.map(move |event| event.map_err(&damaged)))
 }

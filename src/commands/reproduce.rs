@@ -99,13 +99,14 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     }
     let renderers = Renderers::with(shown);
     let forced = BTreeSet::new();
+    let lease = store.lease(&project.manifest.name)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: false, wanted, cancel, events: renderers.sender() };
-    let outcome = crate::run::run(decider, &project.graph, &options);
+    let outcome = crate::run::run(decider, &project.graph, &lease, &options);
     renderers.finish();
-    let outcome = outcome?;
     let reproduction = Reproduction::of(&lock, &project.graph, &outcome, &reasons.get(), &asked);
     tell(&reproduction, &lock, arguments.json)?;
+    drop(lease);
     drop(temporary);
     Ok(match outcome.summary.interrupted {
         true => Exit::Interrupted,

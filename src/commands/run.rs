@@ -69,18 +69,18 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         return Err(CommandError::usage(format!("'{stage}' is forced or checked, and no stage of --until needs it")));
     }
     let budget = budget(&arguments.execution, &project, &wanted)?;
-    let store = Store::open(&project.cache)?;
     let cancel = stop_on_signals()?;
+    let store = Store::open(&project.cache)?.stopped_by(&cancel);
     let started = SystemTime::now();
     let folder = store.start_run(&project.manifest.name)?;
     let mode = Mode::choose(arguments.json, arguments.quiet);
     let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
     store.show_newest(&folder, EVENTS)?;
+    let lease = store.lease(&project.manifest.name)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events: renderers.sender() };
-    let outcome = run::run(decider, &project.graph, &options);
+    let outcome = run::run(decider, &project.graph, &lease, &options);
     renderers.finish();
-    let outcome = outcome?;
     let ended = EndedRun {
         folder: &folder,
         manifest: &project.manifest,
@@ -92,8 +92,11 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     if let Err(error) = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode()) {
         anstream::eprintln!("warning: the run is not written down: {error}");
     }
+    // From here on the lock holds what the lease held.
+    drop(lease);
+    let checks = tell_checks(&outcome, &checked);
     Ok(match exit(outcome.summary) {
-        Exit::Done => tell_checks(&outcome, &checked),
+        Exit::Done => checks,
         exit => exit,
     })
 }

@@ -107,20 +107,13 @@ fn between(plan: &Plan, stage: &PlannedStage, causes: &[&PlannedStage]) -> Vec<S
 
 /// The stale stages that a stage waits for, at any distance.
 fn above<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName> {
-    let mut above: BTreeSet<&StageName> = upstream(stage).collect();
+    let mut above: BTreeSet<&StageName> = stage.unknown.iter().collect();
     for candidate in plan.stages.iter().rev() {
         if above.contains(&candidate.name) {
-            above.extend(upstream(candidate));
+            above.extend(&candidate.unknown);
         }
     }
     above
-}
-
-fn upstream(stage: &PlannedStage) -> impl Iterator<Item = &StageName> {
-    stage.reasons.iter().flat_map(|reason| match reason {
-        Reason::Upstream { stages } => stages.as_slice(),
-        _ => &[],
-    })
 }
 
 /// The stages that need this one, at any distance.

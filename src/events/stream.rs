@@ -129,8 +129,9 @@ impl Renderers {
 impl Drop for Renderers {
     fn drop(&mut self) {
         let _ = self.sender.channel.send(Message::End);
-        // A renderer that panicked has shown what it could.
-        let _ = self.thread.take().map(JoinHandle::join);
+        if self.thread.take().map(JoinHandle::join).is_some_and(|done| done.is_err()) {
+            anstream::eprintln!("warning: not all events were shown and recorded");
+        }
     }
 }
 

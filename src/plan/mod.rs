@@ -8,9 +8,11 @@
 //! | no build with its kind, revision, settings and seed | `will run`: whatever its inputs turn out to hold, nothing fits |
 //! | such a build | `may run`: only if an upstream stage changes its output |
 //!
-//! Stages with equal keys are built once, so of stages that may turn out to have equal keys each may run.
+//! Stages with equal keys are built once, so of stages that may turn out to have equal keys each may run. A stage whose key
+//! another process builds now is `waiting`, and those below it may run: that process may build them too.
 //!
-//! So a plan followed by a run with nothing touched agrees: `cached` stays cached, `will run` runs, `may run` does either.
+//! So a plan followed by a run with nothing touched agrees: `cached` stays cached, `will run` runs, `may run` does either,
+//! `waiting` runs only where the other process fails.
 //! A plan writes nothing, not even what it hashed.
 //!
 //! | module | noun |
@@ -75,6 +77,9 @@ pub struct PlannedStage {
     pub cost: Cost,
     /// Why; a cached stage has none, save a remark.
     pub reasons: Vec<Reason>,
+    /// The stages that it reads from directly and whose output nobody knows yet.
+    #[serde(skip)]
+    pub unknown: Vec<StageName>,
 }
 
 impl Plan {

@@ -11,18 +11,24 @@ pub enum State {
     /// It will run: whatever its inputs turn out to hold, no build with its settings is on record; or its inputs are
     /// known and no build with them is; or it is forced.
     WillRun,
-    /// It runs only if a stage that it needs changes its output. Precondition: such a stage will run or may run, and a
-    /// build with its own settings is on record.
+    /// It runs only if a stage that it needs changes its output. Precondition: such a stage will run, may run or waits, and a
+    /// build with its own settings is on record, or another process is at work on what it needs.
     MayRun,
+    /// Another process builds its key now: it waits, and finds the output then. [`super::Reason::Held`] says who.
+    Waiting,
 }
 
 impl State {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Cached, Self::WillRun, Self::MayRun, Self::Waiting];
+
     /// For people.
     pub fn text(self) -> &'static str {
         match self {
             Self::Cached => "cached",
             Self::WillRun => "will run",
             Self::MayRun => "may run",
+            Self::Waiting => "waiting",
         }
     }
 }

@@ -23,7 +23,18 @@ pub(super) struct Walk<'a, F> {
     stale: BTreeMap<Recipe, usize>,
     /// The recipes of the stages so far that are not cached.
     recipes: BTreeMap<StageName, Recipe>,
+    /// Stages that wait for another process, and those below them: that one may build these too.
+    waiting: BTreeSet<StageName>,
     planned: Vec<PlannedStage>,
+}
+
+/// What a walk finds out about a stage.
+struct Found {
+    known: Option<(Key, KeyRecord)>,
+    state: State,
+    reasons: Vec<Reason>,
+    /// The stages whose output it needs and nobody knows yet.
+    unknown: Vec<StageName>,
 }
 
 impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
@@ -35,15 +46,16 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             building: BTreeMap::new(),
             stale: BTreeMap::new(),
             recipes: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             planned: Vec::new(),
         }
     }
 
     /// Plans one stage; those that it needs were planned before.
     pub(super) fn stage(&mut self, stage: &StageDeclaration) -> Result<(), StoreError> {
-        let (known, state, reasons) = match self.known_inputs(stage) {
+        let Found { known, state, reasons, unknown } = match self.known_inputs(stage) {
             Ok(inputs) => self.decide(stage, &inputs)?,
-            Err(upstream) => self.below_stale(stage, upstream)?,
+            Err(unknown) => self.below_stale(stage, unknown)?,
         };
         let estimate = match self.recipes.get(&stage.name) {
             Some(recipe) => self.decider.estimate(stage, recipe)?,
@@ -51,7 +63,17 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         };
         let (name, kind) = (stage.name.clone(), stage.kind.name);
         let (key, record) = known.unzip();
-        self.planned.push(PlannedStage { name, kind, key, record, state, estimate, cost: stage.cost, reasons });
+        self.planned.push(PlannedStage {
+            name,
+            kind,
+            key,
+            record,
+            state,
+            estimate,
+            cost: stage.cost,
+            reasons,
+            unknown,
+        });
         Ok(())
     }
 
@@ -86,47 +108,53 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
     }
 
     /// A stage whose inputs are known: decided for good.
-    fn decide(
-        &mut self,
-        stage: &StageDeclaration,
-        inputs: &BTreeMap<String, Digest>,
-    ) -> Result<(Option<(Key, KeyRecord)>, State, Vec<Reason>), StoreError> {
+    fn decide(&mut self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Result<Found, StoreError> {
+        let found = |known, state, reasons| Found { known, state, reasons, unknown: Vec::new() };
         let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
             Ok(keyed) => keyed,
             Err(missing) => {
                 self.is_stale(stage, Recipe::of(&own_record(self.decider, stage)));
-                return Ok((None, State::WillRun, missing));
+                return Ok(found(None, State::WillRun, missing));
             }
         };
         Ok(match self.decider.decide(stage, keyed)? {
             Decision::Cached(keyed, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
                 let reasons = keyed.absent.then_some(Reason::SourcesAbsent).into_iter().collect();
-                (Some((keyed.key, keyed.record)), State::Cached, reasons)
+                found(Some((keyed.key, keyed.record)), State::Cached, reasons)
             }
             Decision::Run(keyed, mut reasons) => {
                 let holder = self.decider.store.holder(keyed.key.digest())?;
-                reasons.extend(holder.map(|holder| Reason::Held { holder }));
-                self.building.entry(keyed.key).or_default().push(stage.name.clone());
+                // A forced stage waits too, and runs then.
+                let waits = holder.is_some() && !self.decider.forced.contains(&stage.name);
+                if waits {
+                    self.waiting.insert(stage.name.clone());
+                } else {
+                    self.building.entry(keyed.key).or_default().push(stage.name.clone());
+                }
+                let held = holder.map(|holder| Reason::Held { holder });
+                reasons.splice(0..0, held);
                 self.is_stale(stage, Recipe::of(&keyed.record));
-                (Some((keyed.key, keyed.record)), State::WillRun, reasons)
+                let state = if waits { State::Waiting } else { State::WillRun };
+                found(Some((keyed.key, keyed.record)), state, reasons)
             }
         })
     }
 
     /// A stage below one that is not cached: its own settings tell whether it will or may run.
-    fn below_stale(
-        &mut self,
-        stage: &StageDeclaration,
-        upstream: Vec<StageName>,
-    ) -> Result<(Option<(Key, KeyRecord)>, State, Vec<Reason>), StoreError> {
+    fn below_stale(&mut self, stage: &StageDeclaration, unknown: Vec<StageName>) -> Result<Found, StoreError> {
         let own = own_record(self.decider, stage);
         let recipe = Recipe::of(&own);
         let forced = self.decider.forced.contains(&stage.name);
-        let state = if forced || !self.decider.has_built(&recipe)? { State::WillRun } else { State::MayRun };
+        let waits = unknown.iter().any(|above| self.waiting.contains(above));
+        if waits {
+            self.waiting.insert(stage.name.clone());
+        }
+        let runs = forced || !(waits || self.decider.has_built(&recipe)?);
+        let state = if runs { State::WillRun } else { State::MayRun };
         self.is_stale(stage, recipe);
-        let reasons = self.reasons_below_stale(stage, &own, upstream, state)?;
-        Ok((None, state, reasons))
+        let reasons = self.reasons_below_stale(stage, &own, unknown.clone(), state)?;
+        Ok(Found { known: None, state, reasons, unknown })
     }
 
     fn is_stale(&mut self, stage: &StageDeclaration, recipe: Recipe) {

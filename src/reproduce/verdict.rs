@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::SourceFile;
 use serde::Serialize;
 
 use crate::report::LockedStage;
@@ -79,11 +80,10 @@ impl Verdict {
         }
         let here = &found.record;
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
-        let losses = losses(&locked.metrics, &here.metrics);
-        let largest = losses.iter().map(|(one, other)| distance(*one, *other)).fold(0.0, f64::max);
-        match locked.tolerance.filter(|_| elsewhere || tolerated) {
-            Some(tolerance) if !losses.is_empty() && largest <= tolerance => Self::Equal { tolerance, largest },
-            None if tolerated => Self::NotComparable,
+        let largest = largest_difference(&locked.metrics, &here.metrics);
+        match (locked.tolerance.filter(|_| elsewhere || tolerated), largest) {
+            (Some(tolerance), Some(largest)) if largest <= tolerance => Self::Equal { tolerance, largest },
+            (None, _) if tolerated => Self::NotComparable,
             _ => Self::Different {
                 causes: causes(locked, found),
                 metrics: differing_metrics(&locked.metrics, &here.metrics),
@@ -107,9 +107,9 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     }
     let ports = locked.inputs.iter().filter(|(port, tree)| found.keyed.inputs.get(*port) != Some(tree));
     causes.extend(ports.map(|(port, _)| Cause::Input { port: port.clone() }));
-    let digest = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
+    let digest = |line: &String| SourceFile::of_line(line).map(|file| file.digest);
     let mut sources: Vec<_> = locked.sources.iter().map(digest).collect();
-    let mut here: Vec<_> = found.keyed.sources.digests().iter().map(ToString::to_string).collect();
+    let mut here: Vec<_> = found.keyed.sources.digests().into_iter().map(Some).collect();
     sources.sort();
     here.sort();
     if sources != here {
@@ -121,11 +121,12 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     causes
 }
 
-/// The losses that both sides have. Other series, such as the norm of the last gradient, are noise at this scale; a build
-/// that was resumed has only the series of its last part.
-fn losses(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> Vec<(f64, f64)> {
-    let locked = locked.iter().filter(|(name, _)| name.starts_with("loss"));
-    locked.filter_map(|(name, value)| Some((*value, *found.get(name)?))).collect()
+/// The largest relative difference of a loss; `None` where the lock has no loss, or one that was not found: it diverged, so
+/// that its value is no number. Other series, such as the norm of the last gradient, are noise at this scale.
+fn largest_difference(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> Option<f64> {
+    let losses = locked.iter().filter(|(name, _)| name.starts_with("loss"));
+    let differences = losses.map(|(name, value)| Some(distance(*value, *found.get(name)?)));
+    differences.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
 }
 
 /// The relative difference.
@@ -143,5 +144,21 @@ impl Cause {
             Self::Settings => "its settings differ".to_owned(),
             Self::NotDeterministic => "the same key gave other bytes".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_no_number_here_is_no_equal_one() {
+        let metrics = |all: &[(&str, f64)]| all.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let locked = metrics(&[("loss/train", 1.0), ("loss/validation", 2.0), ("gradient_norm", 1.0)]);
+        let near = metrics(&[("loss/train", 1.25), ("loss/validation", 2.0)]);
+        assert_eq!(largest_difference(&locked, &near), Some(0.2));
+        // What diverged is not in a record, which holds numbers alone.
+        assert_eq!(largest_difference(&locked, &metrics(&[("loss/train", 1.0)])), None);
+        assert_eq!(largest_difference(&metrics(&[("gradient_norm", 1.0)]), &near), None);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use contract::{Digest, Progress, StageError, Unit};
+use contract::{Digest, Note, Progress, StageError, Unit};
 
 use super::execution::{Failure, Ready, Shared};
 use super::scheduler::TICK;
@@ -44,7 +44,11 @@ pub(super) fn decide(
         !shared.cancel.is_set()
     };
     let cached = |keyed: Keyed, hit: Box<Hit>| {
-        shared.show(stage, &keyed, &hit.record.outputs)?;
+        // Its output is in the store, whether the links to it can be written or not.
+        if let Err(error) = shared.show(stage, &keyed, &hit.record.outputs) {
+            let note = Note::Warning { text: format!("the output is there, but it cannot be shown by name: {error}") };
+            shared.events.send(Event::StageNote { stage: name.to_string(), note });
+        }
         Ok(Decided::Cached(keyed, hit))
     };
     let keyed = match decider.key(stage, &inputs, hashed)? {

@@ -5,6 +5,7 @@
 //! changed; move the output into the store; write the record; show the output under the run's name; remove the scratch.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Instant, SystemTime};
@@ -206,7 +207,11 @@ impl Shared<'_> {
     /// A blob that was changed since it was found whole must not reach an output: a key promises what its inputs hold.
     fn check_inputs(&self, inputs: &BTreeMap<String, Digest>, when: &str) -> Result<(), Failure> {
         for (port, digest) in inputs {
-            if let Some(damage) = self.store.check(*digest)?.first() {
+            let damage = match self.store.check(*digest) {
+                Err(StoreError::Damaged(damage)) => vec![damage],
+                checked => checked?,
+            };
+            if let Some(damage) = damage.first() {
                 let message = format!("the input '{port}' was changed in the store {when}: {damage}");
                 return Err(StageError::new(message).hint("run again: what is damaged is rebuilt first").into());
             }
@@ -262,9 +267,21 @@ impl Shared<'_> {
     }
 }
 
-/// Does the work of a thread; a panic in it is a failure like any other, and the scheduler hears of it.
+thread_local! {
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread now becomes the failure of a stage.
+pub fn is_caught() -> bool {
+    CAUGHT.get()
+}
+
+/// Does some work for a stage; a panic in it is a failure like any other, and the scheduler hears of it.
 pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let outside = CAUGHT.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CAUGHT.set(outside);
+    done.unwrap_or_else(|panic| {
         Err(StageError::new(format!("internal error: {}", panic_text(panic.as_ref())))
             .hint("this is a bug; PIPELINE_LOG=error shows where, please report it")
             .into())

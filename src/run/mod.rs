@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`resources`] | the machine's share for each running stage |
 //! | `scheduler` | which stage starts when; what a failure stops |
+//! | `frontier` | the stages whose inputs are done |
 //! | `decision` | one stage, from its sources to its lock |
 //! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
@@ -24,6 +25,7 @@ mod at_once;
 mod change;
 mod decision;
 mod execution;
+mod frontier;
 pub mod resources;
 mod scheduler;
 mod usage;
@@ -32,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{Cancel, Tree};
 
+pub use execution::is_caught;
 pub use resources::Budget;
 pub use scheduler::run;
 

@@ -5,17 +5,18 @@
 //! is free, in the order of the graph. A failed stage stops only what needs it, unless the run is to fail fast. When the
 //! run is asked to stop, running stages are told, and nothing starts any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use contract::{Digest, Note, Progress, Tree};
+use contract::{Digest, Note, Progress, StageError, Tree};
 
 use super::at_once::{Open, cached_at_once};
 use super::change::Change;
 use super::decision::{Decided, decide};
 use super::execution::{Built, Failure, Ready, Shared, caught};
+use super::frontier::Frontier;
 use super::resources::{Budget, Pools, Share};
 use super::usage::Meter;
 use super::{Options, Outcome, StageOutcome, Summary};
@@ -23,7 +24,10 @@ use crate::events::{Event, OutputSummary};
 use crate::graph::Graph;
 use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::plan::{Decider, Keyed, Reason, fit};
-use crate::store::{Hit, StoreError};
+use crate::store::{Hit, Lease};
+
+/// How many stages are decided or wait for their share at a time, at most: each has a thread or holds an open lock.
+const AT_WORK: usize = 32;
 
 /// How often counters of running stages are sampled.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -68,30 +72,23 @@ struct Scheduler<'scope, 'a: 'scope> {
     shared: Shared<'a>,
     options: &'a Options,
     graph: &'a Graph,
-    order: Vec<StageName>,
-    /// How many of the stages that it needs are not done, for each blocked stage.
-    missing: BTreeMap<StageName, usize>,
-    /// Blocked stages all of whose inputs are done, by their place in the order.
-    open: BTreeSet<usize>,
-    /// The place of each stage in the order.
-    places: BTreeMap<StageName, usize>,
+    frontier: Frontier,
+    /// Stages whose inputs are done and that have to be decided on a thread, with the tree that each input port reads.
+    undecided: VecDeque<Open<'a>>,
     states: BTreeMap<StageName, State>,
     pools: Pools,
     outcome: Outcome,
     sender: Sender<Message>,
 }
 
-/// Brings the wanted stages up to date.
-///
-/// # Errors
-/// When the store cannot be written at all. What goes wrong with one stage is told as its failure.
-pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> Result<Outcome, StoreError> {
-    let lease = decider.store.lease(&decider.manifest.name)?;
-    let order: Vec<_> = graph.order().iter().filter(|name| options.wanted.contains(*name)).cloned().collect();
+/// Brings the wanted stages up to date; what goes wrong with one stage is told as its failure. `lease` holds what they read
+/// and give until the caller has written down what that was.
+pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options: &'a Options) -> Outcome {
+    let frontier = Frontier::new(graph, &options.wanted);
     let started = Instant::now();
     options.events.send(Event::RunStarted {
         run: decider.manifest.name.clone(),
-        stages: order.iter().map(ToString::to_string).collect(),
+        stages: frontier.order().iter().map(ToString::to_string).collect(),
     });
     let meter = Meter::default();
     let shared = Shared {
@@ -100,38 +97,22 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, options: &'a Options) -> 
         events: &options.events,
         cancel: &options.cancel,
         meter: &meter,
-        lease: &lease,
+        lease,
     };
     let outcome = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        let states = order.iter().map(|name| (name.clone(), State::Blocked)).collect();
+        let states = frontier.order().iter().map(|name| (name.clone(), State::Blocked)).collect();
         let pools = Pools::new(options.budget);
-        let outcome = Outcome::default();
-        let missing: BTreeMap<_, _> = order.iter().map(|name| (name.clone(), graph.inputs_of(name).len())).collect();
-        let places: BTreeMap<_, _> = order.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
-        let open = order.iter().enumerate().filter(|(_, name)| missing[*name] == 0).map(|(place, _)| place).collect();
-        let scheduler = Scheduler {
-            scope,
-            decider,
-            shared,
-            options,
-            graph,
-            order,
-            missing,
-            open,
-            places,
-            states,
-            pools,
-            outcome,
-            sender,
-        };
+        let (outcome, undecided) = (Outcome::default(), VecDeque::new());
+        let scheduler =
+            Scheduler { scope, decider, shared, options, graph, frontier, undecided, states, pools, outcome, sender };
         scheduler.run(&receiver)
     });
     let status = outcome.summary.status();
     let Summary { ran, cached, failed, skipped, .. } = outcome.summary;
     let seconds = started.elapsed().as_secs_f64();
     options.events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
-    Ok(outcome)
+    outcome
 }
 
 impl<'scope, 'a> Scheduler<'scope, 'a> {
@@ -153,7 +134,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             self.sample();
         }
         let summary = &mut self.outcome.summary;
-        summary.interrupted = self.options.cancel.is_set() && summary.ran + summary.cached < self.order.len();
+        summary.interrupted =
+            self.options.cancel.is_set() && summary.ran + summary.cached < self.frontier.order().len();
         self.outcome
     }
 
@@ -169,8 +151,20 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             return;
         }
-        while !self.open.is_empty() {
-            self.decide_open();
+        loop {
+            let open = self.frontier.take();
+            if open.is_empty() {
+                break;
+            }
+            self.look_up(&open);
+        }
+        let at_work = |state: &&State| matches!(state, State::Deciding | State::Ready(_));
+        let mut at_work = self.states.values().filter(at_work).count();
+        while at_work < AT_WORK
+            && let Some((stage, inputs)) = self.undecided.pop_front()
+        {
+            self.decide(stage, inputs);
+            at_work += 1;
         }
         let ready = self.names(|state| matches!(state, State::Ready(_)));
         for (index, name) in ready.iter().enumerate() {
@@ -184,42 +178,60 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
 
     /// The stages in such a state, in the order of the graph.
     fn names(&self, wanted: impl Fn(&State) -> bool) -> Vec<StageName> {
-        self.order.iter().filter(|name| self.states.get(*name).is_some_and(&wanted)).cloned().collect()
+        self.frontier.order().iter().filter(|name| self.states.get(*name).is_some_and(&wanted)).cloned().collect()
     }
 
     fn stage(&self, name: &StageName) -> Option<&'a StageDeclaration> {
         self.decider.manifest.stages.get(name)
     }
 
-    /// Decides the stages all of whose inputs are done: at once where they are cached and nothing is out of the
-    /// ordinary, else on a thread each.
-    fn decide_open(&mut self) {
-        let places = std::mem::take(&mut self.open).into_iter();
-        let stages = places.filter_map(|place| self.stage(&self.order[place]));
-        let open: Vec<Open<'a>> = stages.map(|stage| (stage, self.inputs(stage))).collect();
-        let found = cached_at_once(&self.decider, self.shared, &open);
-        for ((stage, inputs), found) in open.into_iter().zip(found) {
-            if let Some((keyed, hit)) = found {
-                self.cached(&stage.name, keyed, hit);
-                continue;
+    /// Looks up the stages all of whose inputs are done: those that are cached, with nothing out of the ordinary, are done
+    /// too; the others have to be decided.
+    fn look_up(&mut self, open: &[StageName]) {
+        let mut found = Vec::with_capacity(open.len());
+        for name in open {
+            let Some(stage) = self.stage(name) else { continue };
+            match self.inputs(stage) {
+                Ok(inputs) => found.push((stage, inputs)),
+                Err(missing) => self.failed(&stage.name, missing.into()),
             }
-            self.states.insert(stage.name.clone(), State::Deciding);
-            let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
-            self.scope.spawn(move || {
-                let message = caught(|| Ok(Message::of(&stage.name, decide(&decider, shared, stage, inputs)?)));
-                // The scheduler listens until every thread is through.
-                let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
-            });
+        }
+        let cached = cached_at_once(&self.decider, self.shared, &found);
+        for ((stage, inputs), cached) in found.into_iter().zip(cached) {
+            match cached {
+                Some((keyed, hit)) => self.cached(&stage.name, keyed, hit),
+                None => self.undecided.push_back((stage, inputs)),
+            }
         }
     }
 
-    /// The tree that each input port of a stage reads, all of whose inputs are done.
-    fn inputs(&self, stage: &StageDeclaration) -> BTreeMap<String, Digest> {
-        let tree = |(port, edge): (&String, &Edge)| match self.states.get(&edge.stage) {
-            Some(State::Done(outputs)) => Some((port.clone(), *outputs.get(&edge.output)?)),
-            _ => None,
+    /// Decides a stage on a thread.
+    fn decide(&mut self, stage: &'a StageDeclaration, inputs: BTreeMap<String, Digest>) {
+        self.states.insert(stage.name.clone(), State::Deciding);
+        let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
+        self.scope.spawn(move || {
+            let message = caught(|| Ok(Message::of(&stage.name, decide(&decider, shared, stage, inputs)?)));
+            // The scheduler listens until every thread is through.
+            let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
+        });
+    }
+
+    /// The tree that each input port of a stage reads, all of whose inputs are done. A build of an older revision of a kind
+    /// may lack a port that its kind has now.
+    fn inputs(&self, stage: &StageDeclaration) -> Result<BTreeMap<String, Digest>, StageError> {
+        let tree = |(port, edge): (&String, &Edge)| {
+            let outputs = match self.states.get(&edge.stage) {
+                Some(State::Done(outputs)) => outputs.get(&edge.output),
+                _ => None,
+            };
+            let missing = || {
+                let Edge { stage, output, .. } = edge;
+                StageError::new(format!("the build of '{stage}' that is used has no output '{output}'"))
+                    .hint(format!("build it again: --force {stage}"))
+            };
+            Ok((port.clone(), *outputs.ok_or_else(missing)?))
         };
-        stage.inputs.iter().filter_map(tree).collect()
+        stage.inputs.iter().map(tree).collect()
     }
 
     /// Runs a ready stage if its share of the machine is free.
@@ -243,7 +255,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let Budget { memory, device, .. } = self.options.budget;
         let machine = fit::Machine { memory, disk: fit::free_disk(self.shared.store.layout().root()), device };
         fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
-        let remarks = fit::remarks(self.decider.manifest, stage, &self.shared.store.readable(&ready.inputs));
+        let inputs = self.shared.store.readable(&ready.inputs);
+        // A kind that cannot say what it thinks of its inputs can still run.
+        let remarks = caught(|| Ok(fit::remarks(self.decider.manifest, stage, &inputs))).unwrap_or_default();
         remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
         let (shared, sender) = (self.shared, self.sender.clone());
@@ -315,15 +329,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn done(&mut self, name: &StageName, stage: StageOutcome) {
         self.states.insert(name.clone(), State::Done(stage.record.outputs.clone()));
         self.outcome.stages.insert(name.clone(), stage);
-        for dependent in self.graph.dependents_of(name) {
-            let (Some(missing), Some(place)) = (self.missing.get_mut(dependent), self.places.get(dependent)) else {
-                continue;
-            };
-            *missing -= 1;
-            if *missing == 0 && matches!(self.states.get(dependent), Some(State::Blocked)) {
-                self.open.insert(*place);
-            }
-        }
+        self.frontier.done(self.graph, name);
     }
 
     fn failed(&mut self, name: &StageName, failure: Failure) {
@@ -339,7 +345,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 Event::StageFailed { stage, message: failure.message, place, hint: failure.hint }
             }
             Failure::Store(error) => {
-                self.outcome.summary.store_failed |= !error.is_external();
+                self.outcome.summary.store_failed |= error.is_of_the_store();
                 let hint = error.hint().map(str::to_owned);
                 Event::StageFailed { stage, message: error.to_string(), place: None, hint }
             }

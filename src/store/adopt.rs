@@ -78,7 +78,6 @@ impl Store {
             write::make_folder(folder)?;
         }
         let text = tree.encode();
-        failpoint::pass("tree-before-rename");
         let create = || write::create(&self.layout().folder("tmp"), &path, text.as_bytes(), seals::READ_ONLY);
         if !create()? {
             match self.listing(digest) {
@@ -87,7 +86,6 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        failpoint::pass("tree-after-rename");
         Ok(digest)
     }
 
@@ -112,7 +110,7 @@ impl Store {
     }
 
     /// A tree with the places of its files, as a stage reads it. The blobs are not checked here but by
-    /// [`Store::lookup`] and [`Store::verify`].
+    /// [`Store::lookup`] and [`Store::check`].
     ///
     /// # Errors
     /// As [`Store::listing`].
@@ -138,26 +136,14 @@ impl Store {
     /// # Errors
     /// When the store cannot be read, or the tree itself is damaged.
     pub fn check(&self, digest: Digest) -> Result<Vec<super::Damage>> {
-        self.damages(self.listing(digest)?.entries(), Self::check_blob)
+        self.damages(self.listing(digest)?.entries())
     }
 
-    /// Hashes every blob of a tree; what is damaged is moved aside and returned.
-    ///
-    /// # Errors
-    /// When the store cannot be read, or the tree itself is damaged.
-    pub fn verify(&self, digest: Digest) -> Result<Vec<super::Damage>> {
-        self.damages(self.listing(digest)?.entries(), Self::rehash_blob)
-    }
-
-    /// What `check` finds damaged among these files.
-    pub(super) fn damages(
-        &self,
-        entries: &[TreeEntry],
-        check: impl Fn(&Self, Digest, u64) -> Result<()>,
-    ) -> Result<Vec<super::Damage>> {
+    /// What is damaged among these files.
+    pub(super) fn damages(&self, entries: &[TreeEntry]) -> Result<Vec<super::Damage>> {
         let mut damages = Vec::new();
         for entry in entries {
-            match check(self, entry.digest, entry.size) {
+            match self.check_blob(entry.digest, entry.size) {
                 Ok(()) => {}
                 Err(StoreError::Damaged(damage)) => damages.push(damage),
                 Err(error) => return Err(error),

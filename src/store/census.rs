@@ -56,17 +56,18 @@ impl Census {
         trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
     }
 
-    /// Records and trees that cannot be read, and trees that builds name and that are gone.
+    /// Records and trees that cannot be read, and trees that builds or runs name and that are gone.
     pub(super) fn all_damage(&self) -> Vec<Damage> {
         let is_torn = |tree: &Digest| self.damage.iter().any(|damage| damage.object == Object::Tree(*tree));
         let gone = self.lost_trees().into_iter().filter(|tree| !is_torn(tree));
         self.damage.iter().cloned().chain(gone.map(|tree| Object::Tree(tree).missing())).collect()
     }
 
-    /// The trees that builds name and that are torn or gone.
+    /// The trees that builds name, or that a run gave last, and that are torn or gone.
     pub(super) fn lost_trees(&self) -> BTreeSet<Digest> {
-        let named = self.builds.values().flat_map(|record| record.outputs.values());
-        named.filter(|tree| !self.trees.contains_key(tree)).copied().collect()
+        let built = self.builds.values().flat_map(|record| record.outputs.values());
+        let last = self.runs.values().flat_map(|stages| stages.values()).flat_map(|last| last.outputs.values());
+        built.chain(last).filter(|tree| !self.trees.contains_key(tree)).copied().collect()
     }
 
     /// All blobs.

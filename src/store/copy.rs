@@ -45,6 +45,6 @@ impl Store {
         failpoint::pass("copy-before-rename");
         temporary.persist(&place).map_err(|error| StoreError::io("write", &place)(error.error))?;
         write::sync_parent(&place)?;
-        self.rehash_blob(digest, size)
+        self.rehash_blob(digest, size, |_| !self.stop.is_set())
     }
 }

@@ -87,9 +87,22 @@ impl StoreError {
         move |source| Self::Source { path, source }
     }
 
-    /// Whether a file outside the store is the cause, not the store.
-    pub const fn is_external(&self) -> bool {
-        matches!(self, Self::Source { .. } | Self::NotAFile(_) | Self::Changing(_))
+    /// Whether the store, or the file system below it, is the cause (exit code 4): not a file outside it, not what a stage
+    /// handed over, not a request to stop.
+    pub const fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::NotAFolder(_)
+            | Self::NotAStore(_)
+            | Self::Format { .. }
+            | Self::ReadOnly
+            | Self::Damaged(_)
+            | Self::Unaccountable(_)
+            | Self::Name(_) => true,
+            Self::Source { .. } | Self::Output { .. } | Self::NotAFile(_) | Self::Changing(_) | Self::Interrupted => {
+                false
+            }
+        }
     }
 
     /// Whether an object of the store is damaged (exit code 4).

@@ -1,6 +1,6 @@
 //! Points at which a test kills the process, to prove that a crash there loses nothing.
 //!
-//! `PIPELINE_FAILPOINT=record-before-rename:2` sends the process SIGKILL when it passes the point for the second time.
+//! `PIPELINE_FAILPOINT=create-before-rename:2` sends the process SIGKILL when it passes the point for the second time.
 //! Without the variable a point costs one comparison. `tests/crash` kills at every point of [`OF_A_RUN`] and [`OF_CARE`] and
 //! looks that the next run is right.
 
@@ -11,14 +11,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The points of a run, in the order in which it passes them for the first time.
-pub const OF_A_RUN: [&str; 26] = [
+pub const OF_A_RUN: [&str; 24] = [
     "open-before-version",
     "write-before-sync",
     "write-before-rename",
     "write-after-rename",
     "history-before-folder",
     "history-after-folder",
-    "lease-before-write",
+    "lease-before-name",
     "lease-before-append",
     "work-before-stage",
     "adopt-before-sync",
@@ -26,10 +26,8 @@ pub const OF_A_RUN: [&str; 26] = [
     "adopt-before-rename",
     "adopt-after-rename",
     "index-torn-line",
-    "tree-before-rename",
-    "tree-after-rename",
-    "record-before-rename",
-    "record-after-rename",
+    "create-before-rename",
+    "create-after-rename",
     "remember-before-write",
     "publish-before-links",
     "publish-before-remove",
@@ -41,7 +39,7 @@ pub const OF_A_RUN: [&str; 26] = [
 ];
 
 /// The points of making room, of a repair, and of taking builds over from another store.
-pub const OF_CARE: [&str; 8] = [
+pub const OF_CARE: [&str; 9] = [
     "gc-before-record",
     "gc-before-tree",
     "gc-before-blob",
@@ -49,6 +47,7 @@ pub const OF_CARE: [&str; 8] = [
     "forget-before-remove",
     "repair-before-restore",
     "repair-before-record",
+    "repair-before-last-build",
     "copy-before-rename",
 ];
 

@@ -78,6 +78,13 @@ pub struct RemovedBuild {
     pub bytes: u64,
 }
 
+/// The right to remove things: while it is held nobody finds an output in the store, and nobody begins to use one.
+#[derive(Debug)]
+pub struct Removing<'s> {
+    store: &'s Store,
+    _gate: Gate,
+}
+
 /// The files that go.
 #[derive(Debug, Clone, Default)]
 struct Sweep {
@@ -88,7 +95,7 @@ struct Sweep {
 }
 
 impl Store {
-    /// What [`Store::collect`] would remove now; nothing is changed.
+    /// What [`Removing::collect`] would remove now; nothing is changed.
     ///
     /// # Errors
     /// [`StoreError::Unaccountable`] when a record or tree is damaged, or the store cannot be read.
@@ -104,39 +111,50 @@ impl Store {
         Ok(Marked::new(&census, &roots, &wish.blobs).removals(wish))
     }
 
-    /// Removes what is wished for; what went. Nobody finds an output in the store meanwhile.
+    /// Waits until nobody looks for an output or takes one into the store, and keeps it so. What is to stay has to be found
+    /// out after this: before, a run that ends may write down more.
+    ///
+    /// # Errors
+    /// When the store is open for reading only, or the file system has no locks.
+    pub fn removing(&self) -> Result<Removing<'_>> {
+        Ok(Removing { store: self, _gate: self.exclusive_gate()? })
+    }
+}
+
+impl Removing<'_> {
+    /// Removes what is wished for; what went.
     ///
     /// # Errors
     /// As [`Store::removals`], and when something cannot be removed; what went before is gone, and the store works.
     pub fn collect(&self, wish: &Wish) -> Result<Removals> {
-        let gate = self.exclusive_gate()?;
-        let removals = self.removals(wish)?;
-        self.sweep(&removals.plan, &gate)?;
+        let removals = self.store.removals(wish)?;
+        self.sweep(&removals.plan)?;
         Ok(removals)
     }
 
-    fn sweep(&self, plan: &Sweep, _gate: &Gate) -> Result<()> {
+    fn sweep(&self, plan: &Sweep) -> Result<()> {
+        let store = self.store;
         for (key, build) in &plan.records {
             failpoint::pass("gc-before-record");
-            remove_file(&self.layout().record(*key, *build))?;
+            remove_file(&store.layout().record(*key, *build))?;
             // Other builds of the key keep the folder.
-            let _ = fs::remove_dir(self.layout().records(*key));
+            let _ = fs::remove_dir(store.layout().records(*key));
         }
         for tree in &plan.trees {
             failpoint::pass("gc-before-tree");
-            remove_file(&self.layout().tree(*tree))?;
+            remove_file(&store.layout().tree(*tree))?;
         }
         for blob in &plan.blobs {
             failpoint::pass("gc-before-blob");
-            remove_file(&self.layout().blob(*blob))?;
+            remove_file(&store.layout().blob(*blob))?;
         }
         for key in &plan.scratch {
             // A key that is being built again has its lock held, and its scratch is in use.
-            if let Lock::Locked(lock) = self.lock(*key, &HolderInfo::this("gc"))? {
-                self.clear_work(&lock)?;
+            if let Lock::Locked(lock) = store.lock(*key, &HolderInfo::this("gc"))? {
+                store.clear_work(&lock)?;
             }
         }
-        let damaged = self.layout().folder("damaged");
+        let damaged = store.layout().folder("damaged");
         for entry in fs::read_dir(&damaged).into_iter().flatten().flatten() {
             failpoint::pass("gc-before-aside");
             let path = entry.path();

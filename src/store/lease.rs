@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use contract::Digest;
+use tempfile::NamedTempFile;
 
 use super::error::{Result, StoreError};
 use super::lock::HolderInfo;
@@ -83,17 +84,17 @@ impl Store {
         // Two containers may share process numbers and host names, and hardly the moment.
         let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
         let path = folder.join(format!("{}-{number}-{moment:09}-{host}", holder.pid));
-        let _gate = self.gate()?;
         let open = || {
-            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-            // Whoever looks who is alive holds it for a moment.
-            file.lock()?;
-            file.set_len(0)?;
-            failpoint::pass("lease-before-write");
+            // It is locked before it has its name: a lease that nobody locks is nobody's, at any moment.
+            let mut file = NamedTempFile::new_in(self.layout().folder("tmp"))?;
+            file.as_file().lock()?;
             let text = serde_json::to_string(&holder).map_err(std::io::Error::other)?;
             file.write_all(format!("{text}\n").as_bytes())?;
-            Ok(file)
+            failpoint::pass("lease-before-name");
+            Ok(file.persist(&path)?)
         };
+        // Whoever removes things saw all leases there were.
+        let _gate = self.gate()?;
         let file = open().map_err(StoreError::io("write", &path))?;
         Ok(Lease { path, file: Mutex::new(file) })
     }
@@ -120,6 +121,14 @@ impl Store {
         let (file, path) = self.gate_file()?;
         file.lock().map_err(StoreError::io("lock", &path))?;
         Ok(Gate { _file: file })
+    }
+
+    /// The exclusive gate, where no process uses anything of the store now; it is not waited for.
+    pub(super) fn gate_if_idle(&self) -> Option<Gate> {
+        let (file, _) = self.gate_file().ok()?;
+        file.try_lock().ok()?;
+        let gate = Gate { _file: file };
+        self.leases().ok()?.is_empty().then_some(gate)
     }
 
     fn gate_file(&self) -> Result<(File, PathBuf)> {

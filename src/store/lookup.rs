@@ -4,17 +4,16 @@
 //! neither replace it nor vanish, so that a kind that gives other bytes for an equal key is seen
 //! ([`Hit::distinct`] above 1), and what read the first build stays consistent with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 use contract::{Digest, Tree};
-use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::names::names;
 use super::record::Record;
-use super::{Store, failpoint, write};
+use super::{Store, checked, write};
 
 /// The answer to [`Store::lookup`].
 #[derive(Debug, Clone, PartialEq)]
@@ -70,45 +69,7 @@ impl Builds {
     }
 }
 
-/// A key whose builds gave different outputs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LedgerEntry {
-    /// The key.
-    pub key: Digest,
-    /// The stage kind.
-    pub kind: String,
-    /// The run that built it first.
-    pub run: String,
-    /// What that run called the stage.
-    pub stage: String,
-    /// Builds on record.
-    pub builds: usize,
-    /// Different outputs among them.
-    pub distinct: usize,
-}
-
 impl Store {
-    /// The determinism ledger: every key whose builds gave different outputs.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
-    pub fn ledger(&self) -> Result<Vec<LedgerEntry>> {
-        let mut ledger = Vec::new();
-        for key in self.keys()? {
-            // Most keys were built once: their record need not be read.
-            if self.record_files(key)?.len() < 2 {
-                continue;
-            }
-            let builds = self.builds(key)?;
-            let (distinct, count) = (builds.distinct(), builds.records.len());
-            if let Some(first) = builds.records.into_values().next().filter(|_| distinct > 1) {
-                let Record { kind, run, stage, .. } = first;
-                ledger.push(LedgerEntry { key, kind, run, stage, builds: count, distinct });
-            }
-        }
-        Ok(ledger)
-    }
-
     /// What the key gave. Reads the key's records and trees, and a `stat` of each blob; a blob whose seal does not hold
     /// is hashed.
     ///
@@ -136,7 +97,7 @@ impl Store {
         let mut builds = Builds { records: BTreeMap::new(), damage: Vec::new() };
         for (number, path) in self.record_files(key)? {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());
-            let record = text.and_then(|text| Record::decode(&text));
+            let record = text.and_then(|text| checked::decode::<Record>(&text));
             match record {
                 Ok(record) if record.key == key => drop(builds.records.insert(number, record)),
                 Ok(_) => builds.damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
@@ -154,14 +115,13 @@ impl Store {
         self.writable()?;
         let folder = self.layout().records(record.key);
         write::make_folder(&folder)?;
-        let text = record.encode().map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
+        let text =
+            checked::encode(record).map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
         let mut number = self.record_files(record.key)?.last_key_value().map_or(1, |(last, _)| last + 1);
         let temporary = self.layout().folder("tmp");
-        failpoint::pass("record-before-rename");
         while !write::create(&temporary, &self.layout().record(record.key, number), text.as_bytes(), 0o644)? {
             number += 1;
         }
-        failpoint::pass("record-after-rename");
         Ok(number)
     }
 
@@ -173,12 +133,12 @@ impl Store {
     }
 
     /// The files of each port of a build, and what is not whole of them.
-    fn trees_of(&self, record: &Record) -> Result<(BTreeMap<String, Tree>, Vec<Damage>)> {
+    pub(super) fn trees_of(&self, record: &Record) -> Result<(BTreeMap<String, Tree>, Vec<Damage>)> {
         let (mut trees, mut damage) = (BTreeMap::new(), Vec::new());
         for (port, digest) in &record.outputs {
             match self.listing(*digest) {
                 Ok(tree) => {
-                    damage.extend(self.damages(tree.entries(), Self::check_blob)?);
+                    damage.extend(self.damages(tree.entries())?);
                     trees.insert(port.clone(), tree);
                 }
                 Err(StoreError::Damaged(found)) => damage.push(found),

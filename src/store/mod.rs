@@ -27,19 +27,22 @@
 
 mod adopt;
 mod census;
+mod checked;
 mod copy;
 mod error;
 pub mod failpoint;
 mod gc;
-mod hashing;
 mod index;
 mod keys;
+mod last_builds;
 mod layout;
 mod lease;
+mod ledger;
 mod lock;
 mod lookup;
 mod names;
 mod price;
+mod published;
 mod record;
 mod runs;
 mod sealed;
@@ -57,16 +60,19 @@ use std::time::Duration;
 pub use census::{Census, Totals};
 pub use contract::Staged;
 pub use error::{Damage, Fault, Object, Result, StoreError};
-pub use gc::{Removals, RemovedBuild, Wish};
+pub use gc::{Removals, RemovedBuild, Removing, Wish};
+pub use last_builds::LastBuild;
 pub use layout::{Layout, file_name};
 pub use lease::{Gate, Lease, LeaseInfo};
+pub use ledger::LedgerEntry;
 pub use lock::{HolderInfo, KeyLock, Lock, Work};
-pub use lookup::{Builds, Hit, LedgerEntry, Lookup};
+pub use lookup::{Builds, Hit, Lookup};
 pub use record::{Machine, Record, milliseconds};
-pub use runs::{LastBuild, RunFolder};
+pub use runs::RunFolder;
 pub use sources::SourceSnapshot;
 pub use verify::Verdict;
 
+use contract::Cancel;
 use index::Index;
 use seals::Seals;
 use sources::Sources;
@@ -78,6 +84,9 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file is a cache directory tag created by pipeline.\n\
     # For information about cache directory tags, see https://bford.info/cachedir/\n";
 
+/// How many blobs one process hashes at a time, at most, whose seals do not hold.
+const HASHING: usize = 16;
+
 /// How old a file in `tmp/` must be to be nobody's any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -85,6 +94,8 @@ const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Ends the hashing of blobs.
+    stop: Cancel,
 }
 
 #[derive(Debug)]
@@ -93,6 +104,8 @@ struct Inner {
     writes: bool,
     seals: Mutex<Seals>,
     sources: Mutex<Sources>,
+    /// Held while a blob is hashed because its seal does not hold, by the first byte of its digest.
+    hashing: [Mutex<()>; HASHING],
 }
 
 fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,7 +161,14 @@ impl Store {
         let index = |name: &str| Index::new(layout.folder("stat").join(name));
         let seals = Mutex::new(Seals::load(index("blobs")));
         let sources = Mutex::new(Sources::load(index("sources")));
-        Self { inner: Arc::new(Inner { layout, writes, seals, sources }) }
+        let hashing = Default::default();
+        Self { inner: Arc::new(Inner { layout, writes, seals, sources, hashing }), stop: Cancel::default() }
+    }
+
+    /// The same store, which stops hashing blobs, with [`StoreError::Interrupted`], once `stop` is set.
+    pub fn stopped_by(mut self, stop: &Cancel) -> Self {
+        self.stop = stop.clone();
+        self
     }
 
     /// Where things lie.
@@ -172,10 +192,16 @@ impl Store {
     /// Removes what crashes left in `tmp/`, and the lines of the indexes that newer ones replace.
     fn tidy(&self) {
         let temporary = self.layout().folder("tmp");
-        for entry in fs::read_dir(&temporary).into_iter().flatten().flatten() {
+        let old = |entry: &fs::DirEntry| {
             let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            if age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED)) {
-                let path = entry.path();
+            age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED))
+        };
+        let abandoned: Vec<_> = fs::read_dir(&temporary).into_iter().flatten().flatten().filter(old).collect();
+        // A clock may jump: what is old is nobody's only where nobody is at work.
+        if !abandoned.is_empty()
+            && let Some(_gate) = self.gate_if_idle()
+        {
+            for path in abandoned.iter().map(fs::DirEntry::path) {
                 // What cannot be removed now stays until the next time.
                 let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             }

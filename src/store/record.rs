@@ -1,7 +1,4 @@
 //! What one build gave.
-//!
-//! A record is kept as indented JSON whose last field, `check`, is the digest of all bytes before that field, so that a
-//! torn or edited record is seen.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +7,7 @@ use contract::{Device, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One build of a key, kept as `records/<key>/<number>.json`.
+/// One build of a key, kept as `records/<key>/<number>.json` ([`super::checked`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The key that was built.
@@ -53,26 +50,6 @@ pub struct Record {
     pub machine: Machine,
     /// Version of the program.
     pub program: String,
-}
-
-const CHECK: &str = ",\n  \"check\": \"";
-
-impl Record {
-    /// As the store keeps it.
-    pub(super) fn encode(&self) -> serde_json::Result<String> {
-        let text = serde_json::to_string_pretty(self)?;
-        let body = text.trim_end_matches("\n}");
-        Ok(format!("{body}{CHECK}{}\"\n}}\n", Digest::of(body.as_bytes())))
-    }
-
-    /// Reads what [`Record::encode`] gave; what is wrong, otherwise.
-    pub(super) fn decode(text: &str) -> Result<Self, String> {
-        let (body, check) = text.rsplit_once(CHECK).ok_or("it has no check")?;
-        if check.trim_end_matches("\"\n}\n") != Digest::of(body.as_bytes()).to_string() {
-            return Err("it is not as it was written".to_owned());
-        }
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    }
 }
 
 /// A machine, without its name.

@@ -1,43 +1,21 @@
-//! A run's folder, `runs/<run>/`: the history of the runs of that name, what each stage gave last, and the outputs by
-//! name.
+//! The history of runs, `runs/<run>/.history/`: a folder a run.
 //!
 //! ```text
-//! .history/0003/        one folder a run: events.jsonl, and run.lock when it ended
-//! events.jsonl          link to that of the newest run
-//! run.lock              link to that of the newest run that ended
-//! .stages/<stage>.json  what the stage gave last
-//! <stage>/<port>/       its output by name
+//! runs/<run>/.history/0003/  events.jsonl, and run.lock when it ended
+//! runs/<run>/events.jsonl    link to that of the newest run
+//! runs/<run>/run.lock        link to that of the newest run that ended
 //! ```
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use contract::{Digest, SourceFile};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::layout::file_name;
 use super::lock::remove_folder;
 use super::names::names_if_folder;
-use super::{SourceSnapshot, Store, failpoint, write};
-
-/// What a stage of a run gave last, for reasons and for `why`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LastBuild {
-    /// Its key.
-    pub key: Digest,
-    /// The key written out, as the key's own type serialises it.
-    pub key_record: Value,
-    /// The digest of each output port's tree.
-    pub outputs: BTreeMap<String, Digest>,
-    /// Where it looked for files outside the store.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub patterns: Vec<String>,
-}
+use super::{Store, failpoint, write};
 
 /// The folder of one run. It is shown as `quickstart.3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +35,6 @@ impl fmt::Display for RunFolder {
 }
 
 const HISTORY: &str = ".history";
-const STAGES: &str = ".stages";
-const SOURCES: &str = "sources";
 
 impl Store {
     /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now.
@@ -173,145 +149,4 @@ impl Store {
     pub fn damaged_file(&self, path: &Path, problem: String) -> Result<Damage> {
         self.damaged(Object::File(path.to_owned()), Fault::Format(problem), path)
     }
-
-    /// The files of what stages gave last that cannot be read; they are moved aside where the store may be written.
-    ///
-    /// # Errors
-    /// When a folder cannot be read, or a file not moved.
-    pub fn torn_last_builds(&self) -> Result<Vec<Damage>> {
-        let mut torn = Vec::new();
-        for run in self.run_names()? {
-            let folder = self.layout().run(&run)?.join(STAGES);
-            let files = names_if_folder(&folder)?;
-            for path in files.iter().filter(|name| name.ends_with(".json")).map(|name| folder.join(name)) {
-                let text = fs::read(&path).map_err(|error| error.to_string());
-                let build =
-                    text.and_then(|text| serde_json::from_slice::<LastBuild>(&text).map_err(|error| error.to_string()));
-                if let Err(problem) = build {
-                    torn.push(self.damaged_file(&path, problem)?);
-                }
-            }
-        }
-        Ok(torn)
-    }
-
-    /// What each stage of a run gave last, by stage.
-    ///
-    /// # Errors
-    /// When the name cannot be a file name or the folder cannot be read.
-    pub fn last_builds(&self, run: &str) -> Result<BTreeMap<String, LastBuild>> {
-        let files = names_if_folder(&self.layout().run(run)?.join(STAGES))?;
-        let stages = files.iter().filter_map(|name| name.strip_suffix(".json"));
-        Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
-    }
-
-    /// Writes down what a stage of a run gave, as `runs/<run>/.stages/<stage>.json`, and of which files outside the store,
-    /// as `<stage>.sources` beside it.
-    ///
-    /// # Errors
-    /// When a name cannot be a file name or a file cannot be written.
-    pub fn remember(&self, run: &str, stage: &str, build: &LastBuild, sources: &SourceSnapshot) -> Result<()> {
-        self.writable()?;
-        let path = self.last_build_path(run, stage)?;
-        if self.last_build(run, stage)?.as_ref() == Some(build) {
-            return Ok(());
-        }
-        failpoint::pass("remember-before-write");
-        if let Some(folder) = path.parent() {
-            write::make_folder(folder)?;
-        }
-        let temporary = self.layout().folder("tmp");
-        let sources = sources.files();
-        if !sources.is_empty() {
-            let text = sources.iter().fold(String::new(), |text, file| text + &file.line() + "\n");
-            write::replace(&temporary, &path.with_extension(SOURCES), text.as_bytes(), 0o644)?;
-        }
-        let text = serde_json::to_string_pretty(build)
-            .map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
-        write::replace(&temporary, &path, text.as_bytes(), 0o644)
-    }
-
-    /// The files outside the store that a stage of a run read last; lines that cannot be read are passed over.
-    ///
-    /// # Errors
-    /// When a name cannot be a file name.
-    pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
-        let text = fs::read_to_string(self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
-        Ok(text.lines().filter_map(SourceFile::of_line).collect())
-    }
-
-    /// What a stage of a run gave last, if anything; a file that cannot be read counts as nothing.
-    ///
-    /// # Errors
-    /// When a name cannot be a file name.
-    pub fn last_build(&self, run: &str, stage: &str) -> Result<Option<LastBuild>> {
-        let path = self.last_build_path(run, stage)?;
-        Ok(fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()))
-    }
-
-    fn last_build_path(&self, run: &str, stage: &str) -> Result<PathBuf> {
-        Ok(self.layout().run(run)?.join(STAGES).join(format!("{}.json", file_name(stage)?)))
-    }
-
-    /// Shows a stage's outputs by name: `runs/<run>/<stage>/<port>/` with a relative link to the blob of each file, and
-    /// beside it `.<port>.tree`, a link to the tree that says which one is shown. The folder of the stage.
-    ///
-    /// # Errors
-    /// When a name cannot be a file name, a tree is damaged, or a link cannot be made.
-    pub fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Digest>) -> Result<PathBuf> {
-        self.writable()?;
-        let folder = self.layout().run(run)?.join(file_name(stage)?);
-        // Two entries a port: a stage that lost a port is published anew.
-        let entries = fs::read_dir(&folder).map_or(0, Iterator::count);
-        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, *tree)) {
-            return Ok(folder);
-        }
-        let fresh = self.layout().folder("tmp").join(format!("{run}.{stage}.{}", std::process::id()));
-        remove_folder(&fresh)?;
-        failpoint::pass("publish-before-links");
-        for (port, digest) in outputs {
-            let place = fresh.join(file_name(port)?);
-            fs::create_dir_all(&place).map_err(StoreError::io("make", &place))?;
-            link(&self.layout().tree(*digest), &fresh.join(mark(port)), self.layout().root(), 3)?;
-            for entry in self.listing(*digest)?.entries() {
-                let name = entry.path.below(&place);
-                if let Some(above) = name.parent() {
-                    fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
-                }
-                // Below the store: runs, run, stage, port, then the folders of the tree.
-                let depth = 4 + entry.path.as_str().matches('/').count();
-                link(&self.layout().blob(entry.digest), &name, self.layout().root(), depth)?;
-            }
-        }
-        if let Some(run) = folder.parent() {
-            write::make_folder(run)?;
-        }
-        failpoint::pass("publish-before-remove");
-        remove_folder(&folder)?;
-        failpoint::pass("publish-before-rename");
-        match fs::rename(&fresh, &folder) {
-            // Another process published the same stage meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => remove_folder(&fresh)?,
-            renamed => renamed.map_err(StoreError::io("write", &folder))?,
-        }
-        failpoint::pass("publish-after-rename");
-        Ok(folder)
-    }
-
-    fn is_published(&self, folder: &Path, port: &str, tree: Digest) -> bool {
-        let tree = self.layout().tree(tree);
-        let link = fs::read_link(folder.join(mark(port)));
-        link.is_ok_and(|link| link.file_name() == tree.file_name())
-    }
-}
-
-fn mark(port: &str) -> String {
-    format!(".{port}.tree")
-}
-
-/// A link at `name`, which will lie `depth` folders below `root`, to `target` in the store.
-fn link(target: &Path, name: &Path, root: &Path, depth: usize) -> Result<()> {
-    let below = target.strip_prefix(root).unwrap_or(target);
-    let up: PathBuf = std::iter::repeat_n("..", depth).collect();
-    symlink(up.join(below), name).map_err(StoreError::io("write", name))
 }

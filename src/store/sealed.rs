@@ -8,7 +8,7 @@ use contract::{Digest, Tree};
 use super::lookup::{Builds, Hit};
 use super::record::Record;
 use super::signature::Signature;
-use super::{Store, lock_mutex};
+use super::{Store, checked, lock_mutex};
 
 impl Store {
     /// What the key gave, where its records, its trees and the seals of its blobs are all as they should be. Nothing is
@@ -16,7 +16,7 @@ impl Store {
     pub fn lookup_sealed(&self, key: Digest) -> Option<Hit> {
         let mut builds = Builds { records: BTreeMap::new(), damage: Vec::new() };
         for (number, path) in self.record_files(key).ok()? {
-            let record = Record::decode(&fs::read_to_string(path).ok()?).ok()?;
+            let record = checked::decode::<Record>(&fs::read_to_string(path).ok()?).ok()?;
             builds.records.insert(number, Some(record).filter(|record| record.key == key)?);
         }
         let (count, distinct) = (builds.records.len(), builds.distinct());

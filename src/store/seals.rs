@@ -18,7 +18,7 @@ use contract::Digest;
 use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::index::Index;
 use super::signature::Signature;
-use super::{Store, hashing, lock_mutex, write};
+use super::{HASHING, Store, lock_mutex, write};
 
 /// One second after 1970: no file is written then.
 const SEALED_AT: Duration = Duration::from_secs(1);
@@ -64,8 +64,17 @@ pub(super) fn freeze(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     };
-    owner(fs::set_permissions(path, Permissions::from_mode(READ_ONLY)))?;
-    owner(File::open(path)?.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + SEALED_AT)))
+    // What is right already is left alone: any change, even to what it is, gives the file another signature, and spoils
+    // the work of whoever hashes it at the same time.
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.permissions().mode() & 0o7777 != READ_ONLY {
+        owner(fs::set_permissions(path, Permissions::from_mode(READ_ONLY)))?;
+    }
+    let sealed_at = SystemTime::UNIX_EPOCH + SEALED_AT;
+    if metadata.modified()? != sealed_at {
+        owner(File::open(path)?.set_times(FileTimes::new().set_modified(sealed_at)))?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -90,17 +99,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`]: the blob was moved aside, unless the store is open for reading only.
     pub(super) fn check_blob(&self, digest: Digest, size: u64) -> Result<()> {
+        if self.seal_holds(digest, size)? {
+            return Ok(());
+        }
+        // Stages that share a blob wait for one of them to hash it.
+        let _hashing = lock_mutex(&self.inner.hashing[usize::from(digest.as_bytes()[0]) % HASHING]);
+        if self.seal_holds(digest, size)? {
+            return Ok(());
+        }
+        self.rehash_blob(digest, size, |_| !self.stop.is_set())
+    }
+
+    fn seal_holds(&self, digest: Digest, size: u64) -> Result<bool> {
         let signature = self.stat_blob(digest, size)?;
-        if lock_mutex(&self.inner.seals).holds(digest, signature) { Ok(()) } else { self.rehash_blob(digest, size) }
+        Ok(lock_mutex(&self.inner.seals).holds(digest, signature))
     }
 
-    /// Checks a blob by its content, and seals it.
-    pub(super) fn rehash_blob(&self, digest: Digest, size: u64) -> Result<()> {
-        self.rehash_blob_told(digest, size, |_| true)
-    }
-
-    /// [`Store::rehash_blob`]; `piece` is told the bytes of each piece, and stops the work by returning false.
-    pub(super) fn rehash_blob_told(&self, digest: Digest, size: u64, mut piece: impl FnMut(u64) -> bool) -> Result<()> {
+    /// Checks a blob by its content, and seals it. `piece` is told the bytes of each piece, and stops the work by returning
+    /// false.
+    pub(super) fn rehash_blob(&self, digest: Digest, size: u64, mut piece: impl FnMut(u64) -> bool) -> Result<()> {
         let path = self.layout().blob(digest);
         // A blob may go at any time: another process finds the same damage and moves it aside.
         let gone = |attempt: &'static str, error: io::Error| match error.kind() {
@@ -112,7 +129,7 @@ impl Store {
                 freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;
-            let found = hashing::digest_of(&path, &mut piece).map_err(|error| gone("read", error))?;
+            let found = Digest::of_file_told(&path, &mut piece).map_err(|error| gone("read", error))?;
             let found = found.ok_or(StoreError::Interrupted)?;
             // Else it was written, or replaced by another process that adopted the same content, while it was read.
             if self.stat_blob(digest, size)? == before {

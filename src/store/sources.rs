@@ -16,7 +16,7 @@ use super::error::{Result, StoreError};
 use super::index::Index;
 use super::record::milliseconds;
 use super::signature::Signature;
-use super::{Store, hashing, lock_mutex};
+use super::{Store, lock_mutex};
 
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLE: Duration = Duration::from_secs(2);
@@ -100,8 +100,8 @@ impl SourceSnapshot {
                 Ok(metadata) if *settled && Signature::of(&metadata) == *signature => true,
                 Ok(metadata) if metadata.len() != file.size || !metadata.is_file() => false,
                 Ok(_) => {
-                    let digest = hashing::digest_of(path, |_| true).map_err(StoreError::source(path))?;
-                    digest == Some(file.digest)
+                    let digest = Digest::of_file(path).map_err(StoreError::source(path))?;
+                    digest == file.digest
                 }
                 Err(_) => false,
             };
@@ -114,19 +114,12 @@ impl SourceSnapshot {
 }
 
 impl Store {
-    /// The digest of an external file, hashed only where it may have changed.
-    ///
-    /// # Errors
-    /// When it cannot be read, is not a regular file, or keeps changing.
-    pub fn digest_of(&self, path: &Path) -> Result<SourceFile> {
-        self.see(path, &mut |_| true).map(|seen| seen.file)
-    }
-
     /// The digests of external files, each with what `stat` just said of it. `hashed` is told the bytes of each piece
     /// that had to be read, and stops the work by returning false.
     ///
     /// # Errors
-    /// As [`Store::digest_of`]; [`StoreError::Interrupted`] when `hashed` returned false.
+    /// When one cannot be read, is not a regular file, or keeps changing; [`StoreError::Interrupted`] when `hashed` returned
+    /// false.
     pub fn sources(
         &self,
         files: &[(PathBuf, Metadata)],
@@ -159,7 +152,7 @@ impl Store {
                 return Ok(seen);
             }
             let started = SystemTime::now();
-            let digest = hashing::digest_of(path, &mut *hashed)
+            let digest = Digest::of_file_told(path, &mut *hashed)
                 .map_err(StoreError::source(path))?
                 .ok_or(StoreError::Interrupted)?;
             if stat(path)? != signature {

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use contract::{Digest, Tree};
 
@@ -37,6 +39,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read; [`StoreError::Interrupted`] when `piece` returned false.
     pub fn verify_all(&self, known: &BTreeMap<Digest, Tree>, mut piece: impl FnMut(u64) -> bool) -> Result<Verdict> {
+        // Nothing is removed meanwhile, so what is missing is missing.
+        let _gate = if self.writes() { Some(self.gate()?) } else { self.reading() };
         let mut census = self.census()?;
         let lost = census.lost_trees();
         let mut verdict = Verdict { damage: census.all_damage(), ..Verdict::default() };
@@ -54,7 +58,7 @@ impl Store {
         let lengths: BTreeMap<Digest, u64> = entries.map(|entry| (entry.digest, entry.size)).collect();
         for (digest, size) in &census.blobs {
             let expected = lengths.get(digest).unwrap_or(size);
-            match self.rehash_blob_told(*digest, *expected, &mut piece) {
+            match self.rehash_blob(*digest, *expected, &mut piece) {
                 Ok(()) => {}
                 Err(StoreError::Damaged(damage)) => drop(broken.insert(*digest, damage)),
                 Err(error) => return Err(error),
@@ -87,15 +91,38 @@ impl Store {
         }
         verdict.damage.extend(missing.into_iter().map(|blob| Object::Blob(blob).missing()));
         if self.writes() {
-            for (key, number) in &verdict.builds {
-                failpoint::pass("repair-before-record");
-                let record = self.layout().record(*key, *number);
-                write::move_aside(&record, &self.layout().folder("damaged"))?;
-                // Other builds of the key keep the folder.
-                let _ = fs::remove_dir(self.layout().records(*key));
-            }
+            self.take_off_the_record(&census, &mut verdict)?;
         }
         verdict.census = census;
         Ok(verdict)
+    }
+
+    /// Moves the records of builds that are not whole aside, and what runs remember of trees that are gone.
+    fn take_off_the_record(&self, census: &Census, verdict: &mut Verdict) -> Result<()> {
+        let aside = |path: &Path| match write::move_aside(path, &self.layout().folder("damaged")) {
+            // Another process is repairing too.
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+            moved => moved.map(drop),
+        };
+        for (key, number) in std::mem::take(&mut verdict.builds) {
+            // A run may have built it again since it was listed.
+            if self.trees_of(&census.builds[&(key, number)])?.1.is_empty() {
+                continue;
+            }
+            failpoint::pass("repair-before-record");
+            aside(&self.layout().record(key, number))?;
+            // Other builds of the key keep the folder.
+            let _ = fs::remove_dir(self.layout().records(key));
+            verdict.builds.insert((key, number));
+        }
+        for (run, stages) in &census.runs {
+            for (stage, last) in stages {
+                if last.outputs.values().any(|tree| !census.trees.contains_key(tree) && self.listing(*tree).is_err()) {
+                    failpoint::pass("repair-before-last-build");
+                    aside(&self.last_build_path(run, stage)?)?;
+                }
+            }
+        }
+        Ok(())
     }
 }

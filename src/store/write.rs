@@ -22,8 +22,12 @@ pub(super) fn replace(temporary: &Path, path: &Path, content: &[u8], mode: u32) 
 /// Writes `content` at `path`; false, and nothing written, when something is there already.
 pub(super) fn create(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<bool> {
     let file = prepare(temporary, path, content, mode)?;
+    failpoint::pass("create-before-rename");
     match file.persist_noclobber(path) {
-        Ok(_) => sync_parent(path).map(|()| true),
+        Ok(_) => {
+            failpoint::pass("create-after-rename");
+            sync_parent(path).map(|()| true)
+        }
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(StoreError::io("write", path)(error.error)),
     }

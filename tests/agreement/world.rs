@@ -105,7 +105,8 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let wanted = manifest.stages.keys().cloned().collect();
     let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let outcome = pipeline::run::run(Decider::new(&manifest, &store, &forced), &graph, &options).unwrap();
+    let lease = store.lease(&manifest.name).unwrap();
+    let outcome = pipeline::run::run(Decider::new(&manifest, &store, &forced), &graph, &lease, &options);
     renderers.finish();
     outcome
 }
@@ -251,6 +252,7 @@ impl World {
                 State::Cached => assert!(!found.ran, "s{stage} was cached and ran"),
                 State::WillRun => assert!(found.ran || since.damaged.is_some(), "s{stage} was to run and did not"),
                 State::MayRun => {}
+                State::Waiting => panic!("nobody else is at work"),
             }
             if found.ran && !since.forced.contains(&stage) && !since.killed {
                 let known = self.built.get(&recipe).filter(|tree| since.damaged != Some(**tree));

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, Draw};
 use pipeline::report::RunLock;
-use pipeline::store::{Store, Wish, failpoint};
+use pipeline::store::{SourceSnapshot, Store, Wish, failpoint};
 use pipeline_of_sums::{Run, run, run_with};
 
 const VICTIM: &str = "CRASH_VICTIM";
@@ -41,7 +41,7 @@ fn take_care(folder: &Path) {
     let lock = std::fs::read_to_string(folder.join("cache/runs/sums/run.lock")).unwrap();
     let known: BTreeMap<_, _> = RunLock::decode(&lock).unwrap().listings().collect();
     store.verify_all(&known, |_| true).unwrap();
-    store.collect(&Wish { keep_size: Some(0), ..Wish::default() }).unwrap();
+    store.removing().unwrap().collect(&Wish { keep_size: Some(0), ..Wish::default() }).unwrap();
     for old in store.run_folders().unwrap().iter().rev().skip(1) {
         store.forget_run(old).unwrap();
     }
@@ -84,7 +84,7 @@ fn look(folder: &Path, clean: &BTreeMap<String, Digest>, when: &str) {
     assert!(store.holders().unwrap().is_empty());
     // What the kill left of scratch and orphans is no danger, and goes when room is made; nothing else does.
     let store = Store::open(&folder.join("cache")).unwrap();
-    let removals = store.collect(&Wish::default()).unwrap();
+    let removals = store.removing().unwrap().collect(&Wish::default()).unwrap();
     assert!(removals.builds.is_empty());
     let census = store.census().unwrap();
     assert!(census.scratch.is_empty() && census.builds.len() >= clean.len(), "after a kill {when}");
@@ -133,6 +133,10 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
             let old = census.builds.values().find(|record| record.stage == "a" && record.key != last["a"].key).unwrap();
             let blob = store.listing(old.outputs["log"]).unwrap().entries()[0].digest;
             std::fs::remove_file(store.layout().blob(blob)).unwrap();
+            // What a killed run gave, of which nothing is left.
+            let mut lost = last["a"].clone();
+            lost.outputs.values_mut().for_each(|tree| *tree = Digest::of(b"lost"));
+            store.remember("lost", "a", &lost, &SourceSnapshot::default()).unwrap();
             let wanted = format!("{point}:{passage}");
             let status = victim_in(folder.path(), Some(&wanted), "care").status().unwrap();
             if status.signal() != Some(9) {
@@ -156,7 +160,7 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
 #[test]
 fn a_kill_while_everything_is_built_again_loses_nothing() {
     let clean = clean();
-    for point in ["tree-before-rename", "record-before-rename", "record-after-rename", "publish-before-remove"] {
+    for point in ["create-before-rename", "create-before-rename:2", "create-after-rename", "publish-before-remove"] {
         let folder = tempfile::tempdir().unwrap();
         run(folder.path(), false);
         let status = victim_in(folder.path(), Some(point), "force").status().unwrap();

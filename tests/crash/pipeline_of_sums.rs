@@ -96,7 +96,8 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
     let started = std::time::SystemTime::now();
     let decider = Decider::new(&manifest, &store, &forced);
-    let outcome = pipeline::run::run(decider, &graph, &options).unwrap();
+    let lease = store.lease(&manifest.name).unwrap();
+    let outcome = pipeline::run::run(decider, &graph, &lease, &options);
     let ended = EndedRun {
         folder: &run_folder,
         manifest: &manifest,

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::bench::{Bench, DATA, DATA_STAGES, Ran};
+use crate::bench::{Bench, DATA, DATA_STAGES, Ran, shell};
 
 /// Runs a shell script, in which `$P` is the program, in the bench's folder and a mount namespace of its own; false, and a
 /// printed reason, where that is not allowed.
@@ -127,4 +127,14 @@ fn ten_runs_at_once_build_each_key_once() {
     finished.sort();
     let once: BTreeSet<_> = DATA_STAGES.into_iter().map(str::to_owned).collect();
     assert_eq!(finished, once.into_iter().collect::<Vec<_>>(), "each stage ran in exactly one of the ten");
+}
+
+#[test]
+fn a_wide_manifest_runs_with_few_open_files() {
+    let stage = |number| shell(&format!("s{number:03}"), &format!("echo {number} > {{output:files}}/out"), "");
+    let bench = Bench::new(&(0..150).map(stage).collect::<String>());
+    let script = format!("ulimit -n 140; exec {} run run.toml --quiet", env!("CARGO_BIN_EXE_pipeline"));
+    let done = Command::new("/bin/sh").args(["-c", &script]).current_dir(bench.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(bench.plan().values().filter(|state| *state == "cached").count(), 150);
 }

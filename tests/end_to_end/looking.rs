@@ -397,3 +397,15 @@ fn why_and_plan_say_in_json_what_their_page_says() {
     let planned = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "license").unwrap();
     assert_eq!(planned["reasons"], cause["reasons"], "one type for both");
 }
+
+#[test]
+fn why_names_the_causes_above_a_stage_that_has_reasons_of_its_own() {
+    let bench = ran();
+    bench.edit("\"bsd-3-clause\"", "\"isc\"");
+    bench.edit("fraction = 0.2", "fraction = 0.3");
+    let why = bench.json(&["why", "run.toml", "split"]);
+    assert_eq!((&why["state"], &why["reasons"][0]["setting"]), (&"will-run".into(), &"fraction".into()));
+    assert_eq!(texts(&why["causes"], "name"), ["license"]);
+    let text = bench.pipeline(&["why", "run.toml", "split"]).stdout;
+    assert!(text.contains("because license will run") && text.contains("by way of quality"), "{text}");
+}

@@ -155,3 +155,33 @@ files = ["*.txt"]
     bench.write("a.txt", "two").write("b.txt", "one");
     assert_eq!(bench.run(), ["both"]);
 }
+
+#[test]
+fn a_plan_and_another_run_say_who_builds_what_they_need() {
+    let slow = shell("slow", "while [ ! -e \"$0\" ]; do sleep 0.02; done; echo done > {output:files}/out", "");
+    let below = shell("below", "cat {input:up}/out > {output:files}/out", "inputs = { up = \"slow\" }");
+    let bench = Bench::new("");
+    let go = bench.path().join("go").display().to_string();
+    bench.write("run.toml", slow.replace("\"$0\"", &format!("\"{go}\"")) + &below);
+    let mut first = bench.start(&["run", "run.toml", "--json"]);
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("\"stage-started\"")));
+    let plan = bench.json(&["plan", "run.toml"]);
+    let (slow, below) = (&plan["stages"][0], &plan["stages"][1]);
+    assert_eq!((&slow["name"], &slow["state"]), (&"slow".into(), &"waiting".into()), "{plan}");
+    assert_eq!(slow["reasons"][0]["reason"], "held");
+    assert_eq!(slow["reasons"][0]["holder"]["pid"], first.id());
+    assert_eq!(below["state"], "may-run", "the other run may build it too: {plan}");
+    let text = bench.pipeline(&["plan", "run.toml"]).stdout;
+    assert!(text.contains(&format!(" waiting  slow   waiting for pid {}", first.id())), "{text}");
+
+    let mut second = bench.start(&["run", "run.toml", "--json"]);
+    let mut told = BufReader::new(second.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let waits = told.find(|line| line.contains("\"stage-waiting\"")).unwrap();
+    assert!(waits.contains(&format!("pid {}", first.id())) && waits.contains("stage slow"), "{waits}");
+    bench.write("go", "");
+    let rest: Vec<_> = told.collect();
+    assert!(rest.iter().any(|line| line.contains("\"stage-cached\"") && line.contains("\"slow\"")), "{rest:?}");
+    assert!(lines.any(|line| line.contains("\"run-finished\"")));
+    assert_eq!([first.wait().unwrap().code(), second.wait().unwrap().code()], [Some(0), Some(0)]);
+}

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use pipeline::store::{LastBuild, SourceSnapshot, StoreError};
 use serde_json::json;
 
-use crate::bench::{build, key, with_a_build};
+use crate::bench::{build, key, walk, with_a_build};
 
 #[test]
 fn a_stage_s_last_build_is_remembered_by_run_and_name() {
@@ -25,6 +26,15 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
     let changed = LastBuild { key: key("b"), ..build };
     store.remember("run", "train", &changed, &sources).unwrap();
     assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
+    assert_eq!(store.torn_last_builds().unwrap(), []);
+    // One other digit, where a digest would still be one.
+    let file = store.layout().root().join("runs/run/.stages/train.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let digit = if tree.to_string().starts_with('0') { "1" } else { "0" };
+    fs::write(&file, text.replace(&tree.to_string(), &format!("{digit}{}", &tree.to_string()[1..]))).unwrap();
+    assert_eq!(store.last_build("run", "train").unwrap(), None);
+    let torn = store.torn_last_builds().unwrap();
+    assert_eq!((torn.len(), file.exists()), (1, false), "{torn:?}");
 }
 
 #[test]
@@ -45,6 +55,17 @@ fn outputs_are_published_by_name() {
     assert!(place.join("more/rows/1").exists());
     publish(other);
     assert!(!place.join("more").exists());
+    // Several at once, with other outputs: one of them is shown, whole, and nothing is left over.
+    std::thread::scope(|scope| {
+        for tree in [tree, other, tree, other] {
+            scope.spawn(move || (0..20).for_each(|_| drop(publish(tree))));
+        }
+    });
+    let shown = if place.join("out/model.bin").exists() { other } else { tree };
+    let files = |folder: &Path| walk(folder).iter().filter(|path| path.is_file()).count();
+    assert_eq!(files(&place.join("out")), store.listing(shown).unwrap().entries().len());
+    assert_eq!(walk(&store.layout().root().join("tmp")), Vec::<PathBuf>::new());
+    publish(other);
     // Links are relative: a moved store keeps its names.
     let moved = folder.path().join("moved");
     fs::rename(folder.path().join("cache"), &moved).unwrap();

@@ -52,7 +52,7 @@ fn a_source_written_just_now_is_not_trusted_to_its_times() {
     let digest = |content: &str| {
         fs::write(&path, content).unwrap();
         File::open(&path).unwrap().set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
-        store.digest_of(&path).unwrap().digest
+        store.sources(&seen(&[path.clone()]), |_| true).unwrap().digests()[0]
     };
     for content in ["aaaa", "bbbb", "cccc"] {
         assert_eq!(digest(content), Digest::of(content.as_bytes()));
@@ -82,8 +82,13 @@ fn a_source_changed_while_a_stage_runs_is_named() {
 #[test]
 fn a_source_that_is_no_file_is_refused() {
     let (folder, store, _) = with_a_build();
-    assert!(matches!(store.digest_of(folder.path()), Err(StoreError::NotAFile(_))));
-    let error = store.digest_of(&folder.path().join("absent")).unwrap_err().to_string();
+    let refused = |paths: &[(PathBuf, Metadata)]| store.sources(paths, |_| true).unwrap_err();
+    assert!(matches!(refused(&seen(&[folder.path().to_owned()])), StoreError::NotAFile(_)));
+    let gone = folder.path().join("absent");
+    fs::write(&gone, "").unwrap();
+    let was_there = seen(&[gone.clone()]);
+    fs::remove_file(&gone).unwrap();
+    let error = refused(&was_there).to_string();
     assert!(error.starts_with("cannot read ") && error.contains("absent"), "{error}");
     assert!(matches!(store.sources(&seen(&[settled_file()]), |_| false), Err(StoreError::Interrupted)));
 }

@@ -13,7 +13,7 @@ use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::ByteSize;
 use crate::report::RunLock;
-use crate::store::{Removals, Store, StoreError, Wish};
+use crate::store::{Removals, RunFolder, Store, StoreError, Wish};
 
 /// Arguments of `cache gc`.
 #[derive(Debug, Args)]
@@ -40,36 +40,20 @@ pub struct CollectArguments {
 pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let path = arguments.store.existing()?;
     let store = if arguments.dry_run { Store::open_read_only(&path)? } else { Store::open(&path)? };
-    let mut wish = Wish { keep_size: arguments.keep_size.map(|size| size.0), ..Wish::default() };
-    for lock in &arguments.lock {
-        need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
-    }
-    let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
-    // What is torn is told here, and moved aside by a repair alone.
-    let reader = store.as_reader();
-    let runs = store.run_folders()?;
-    let active: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
-    for run in &runs {
-        let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
-        // The newest keeps its number from being given again; one without a lock may be under way.
-        let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.run);
-        if newer > 0 && ended && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
-            forgotten.push(run);
-            continue;
-        }
-        match locks::of_run(&reader, run) {
-            Ok(lock) => lock.iter().for_each(|lock| need(&mut wish, lock)),
-            Err(damage) => torn.push(damage?),
-        }
-    }
-    torn.extend(reader.torn_last_builds()?);
-    if !torn.is_empty() {
-        return Err(StoreError::Unaccountable(torn).into());
-    }
-    let removals = if arguments.dry_run { store.removals(&wish)? } else { store.collect(&wish)? };
-    if !arguments.dry_run {
+    // From here on no run ends that would need more than is found now.
+    let (removing, _reading) = match arguments.dry_run {
+        true => (None, store.reading()),
+        false => (Some(store.removing()?), None),
+    };
+    let (wish, forgotten) = wish(arguments, &store.as_reader())?;
+    let removals = match &removing {
+        Some(removing) => removing.collect(&wish)?,
+        None => store.removals(&wish)?,
+    };
+    if removing.is_some() {
         forgotten.iter().try_for_each(|run| store.forget_run(run))?;
     }
+    drop(removing);
     if !forgotten.is_empty() && !arguments.json {
         let verb = if arguments.dry_run { "would forget" } else { "forgot" };
         anstream::println!("{verb} {}", figures::counted(forgotten.len() as u64, "past run"));
@@ -85,6 +69,36 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         anstream::eprintln!("note: {needed} are in use by runs, lock files or running processes, and stay");
     }
     Ok(Exit::Done)
+}
+
+/// What is to go and what is to stay, and the past runs that are to be forgotten. What is torn is told here, and moved aside
+/// by a repair alone.
+fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFolder>), CommandError> {
+    let mut wish = Wish { keep_size: arguments.keep_size.map(|size| size.0), ..Wish::default() };
+    for lock in &arguments.lock {
+        need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
+    }
+    let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
+    let runs = store.run_folders()?;
+    let active: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    for run in &runs {
+        let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
+        // The newest keeps its number from being given again; one without a lock may be under way.
+        let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.run);
+        if newer > 0 && ended && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
+            forgotten.push(run.clone());
+            continue;
+        }
+        match locks::of_run(store, run) {
+            Ok(lock) => lock.iter().for_each(|lock| need(&mut wish, lock)),
+            Err(damage) => torn.push(damage?),
+        }
+    }
+    torn.extend(store.torn_last_builds()?);
+    match torn.is_empty() {
+        true => Ok((wish, forgotten)),
+        false => Err(StoreError::Unaccountable(torn).into()),
+    }
 }
 
 /// What a lock names is to stay.

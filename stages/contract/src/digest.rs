@@ -1,7 +1,8 @@
 //! Content digests: blake3, 32 bytes, written as 64 lowercase hexadecimal digits.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -28,14 +29,44 @@ impl Digest {
         Self(blake3::derive_key(domain, content))
     }
 
-    /// The hash of a file's content, read through a memory map on all of blake3's threads.
+    /// The hash of a file's content ([`Digest::of_file_told`]).
     ///
     /// # Errors
     /// Any error of opening or reading the file.
     pub fn of_file(path: &Path) -> io::Result<Self> {
+        Self::of_file_told(path, |_| true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
+    }
+
+    /// The hash of a file's content, read in pieces (a memory map would kill the process when another one truncates the file
+    /// meanwhile) and hashed on all of blake3's threads. `piece` is told the bytes of each piece, and stops the reading by
+    /// returning false, which gives `None`.
+    ///
+    /// # Errors
+    /// Any error of opening or reading the file.
+    pub fn of_file_told(path: &Path, mut piece: impl FnMut(u64) -> bool) -> io::Result<Option<Self>> {
+        const PIECE: usize = 4 << 20;
+        let mut file = File::open(path)?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path)?;
-        Ok(Self(*hasher.finalize().as_bytes()))
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(PIECE);
+        let mut buffer = vec![0; PIECE.min(length.saturating_add(1))];
+        loop {
+            let mut filled = 0;
+            while filled < buffer.len() {
+                match file.read(&mut buffer[filled..]) {
+                    Ok(0) => break,
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if filled == 0 {
+                return Ok(Some(Self(*hasher.finalize().as_bytes())));
+            }
+            hasher.update_rayon(&buffer[..filled]);
+            if !piece(filled as u64) {
+                return Ok(None);
+            }
+        }
     }
 
     /// The 32 bytes.

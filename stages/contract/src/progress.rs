@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,9 +50,14 @@ pub enum Note {
         step: u64,
         /// `loss/train`.
         name: String,
-        /// The value.
+        /// The value; JSON has no word for one that is not finite, and shows it as `null`.
+        #[serde(deserialize_with = "null_is_not_a_number")]
         value: f64,
     },
+}
+
+fn null_is_not_a_number<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Option::deserialize(value).map(|value| value.unwrap_or(f64::NAN))
 }
 
 /// Shared by the stage, which counts, and the engine, which shows. Cheap to clone and to call from any thread.
@@ -143,5 +148,20 @@ impl Progress {
     /// The notes since the last call.
     pub fn drain(&self) -> Vec<Note> {
         lock(&self.0.notes).drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_that_diverged_can_be_read_again() {
+        for value in [1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let note = Note::Metric { step: 3, name: "loss/train".to_owned(), value };
+            let text = serde_json::to_string(&note).unwrap();
+            let Note::Metric { value: read, .. } = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+            assert!(if value.is_finite() { read == value } else { read.is_nan() }, "{text}");
+        }
     }
 }

@@ -1,0 +1,105 @@
+//! `pipeline logs RUN STAGE`: what a stage of a past run did and said, from its events.
+
+use std::io::Write;
+
+use clap::Args;
+use contract::Note;
+
+use super::CommandError;
+use super::arguments::StorePlace;
+use super::locks;
+use crate::events::{Event, figures};
+use crate::exit::Exit;
+use crate::manifest::did_you_mean;
+use crate::store::Store;
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArguments {
+    /// The run (`quickstart` for the newest of that name, or `quickstart.3`; without it the newest run of the store), then
+    /// the stage.
+    #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
+    pub place: Vec<String>,
+    #[command(flatten)]
+    pub store: StorePlace,
+    /// Print the stage's events as they were recorded, one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
+    let (run, stage) = match arguments.place.as_slice() {
+        [run, stage] => (run.clone(), stage),
+        [stage] => (newest(&arguments.store)?, stage),
+        _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
+    };
+    let (mut stages, mut told) = (Vec::new(), 0);
+    let mut out = anstream::stdout().lock();
+    for event in locks::recorded(&run, &arguments.store)? {
+        let event = event?;
+        if let Event::RunStarted { stages: all, .. } = &event.event {
+            stages.clone_from(all);
+        }
+        if event.event.stage() != Some(stage.as_str()) {
+            continue;
+        }
+        told += 1;
+        if arguments.json {
+            writeln!(out, "{}", serde_json::to_string(&event).unwrap_or_default())?;
+        } else if let Some(text) = line(&event.event) {
+            writeln!(out, "{:>8}  {text}", figures::clock(event.at))?;
+        }
+    }
+    if told == 0 {
+        let hint = match did_you_mean(stage, stages.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => format!("its stages are {}", stages.join(", ")),
+        };
+        let error = CommandError::usage(format!("run '{run}' says nothing of a stage '{stage}'"));
+        return Err(error.hint(hint));
+    }
+    Ok(Exit::Done)
+}
+
+/// The run that started, or ended, last.
+fn newest(place: &StorePlace) -> Result<String, CommandError> {
+    let store = Store::open_read_only(&place.existing()?)?;
+    let mut newest = None;
+    for run in store.run_folders()? {
+        let started = run.path.metadata().and_then(|metadata| metadata.modified());
+        newest = newest.max(started.ok().map(|started| (started, run.to_string())));
+    }
+    let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
+    newest.map(|(_, run)| run).ok_or_else(none)
+}
+
+/// What happened to a stage, in a line.
+fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::StageStarted { kind, key, threads, reasons, .. } => {
+            let because: String = reasons.iter().map(|reason| format!("\n{:10}because: {reason}", "")).collect();
+            format!("started ({kind}, key {}, {threads} threads){because}", key.short())
+        }
+        Event::StageWaiting { holder, .. } => format!("waits for {holder}"),
+        Event::StageNote { note, .. } => match note {
+            Note::Info { text } => text.clone(),
+            Note::Output { text } => format!("| {text}"),
+            Note::Warning { text } => format!("warning: {text}"),
+            Note::Metric { step, name, value } => format!("{name} {value} at {step}"),
+        },
+        Event::StageFinished { seconds, compared, without_effect, .. } => {
+            let compared = compared.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            let nothing: String =
+                without_effect.iter().map(|text| format!("\n{:10}without effect: {text}", "")).collect();
+            format!("finished after {}{compared}{nothing}", figures::duration(*seconds))
+        }
+        Event::StageCached { key, .. } => format!("was cached (key {})", key.short()),
+        Event::StageFailed { message, place, hint, .. } => {
+            let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+            let hint = hint.as_ref().map(|hint| format!("\n{:10}hint: {hint}", "")).unwrap_or_default();
+            format!("failed: {place}{message}{hint}")
+        }
+        Event::StageSkipped { because, .. } => format!("was skipped: {because}"),
+        Event::RunStarted { .. } | Event::StageProgress { .. } | Event::RunFinished { .. } => return None,
+    })
+}

@@ -1,0 +1,115 @@
+//! What each stage of a run gave last, `runs/<run>/.stages/`: for reasons and for `why`, and never removed to make room.
+//!
+//! ```text
+//! runs/<run>/.stages/<stage>.json     what it gave and the key of that, with a check
+//! runs/<run>/.stages/<stage>.sources  the files outside the store that it read
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use contract::{Digest, SourceFile};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{Damage, Result, StoreError};
+use super::layout::file_name;
+use super::names::names_if_folder;
+use super::{SourceSnapshot, Store, checked, failpoint, write};
+
+/// What a stage of a run gave last, for reasons and for `why`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastBuild {
+    /// Its key.
+    pub key: Digest,
+    /// The key written out, as the key's own type serialises it.
+    pub key_record: Value,
+    /// The digest of each output port's tree.
+    pub outputs: BTreeMap<String, Digest>,
+    /// Where it looked for files outside the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<String>,
+}
+
+const STAGES: &str = ".stages";
+const SOURCES: &str = "sources";
+
+impl Store {
+    /// The files of what stages gave last that cannot be read; they are moved aside where the store may be written.
+    ///
+    /// # Errors
+    /// When a folder cannot be read, or a file not moved.
+    pub fn torn_last_builds(&self) -> Result<Vec<Damage>> {
+        let mut torn = Vec::new();
+        for run in self.run_names()? {
+            let folder = self.layout().run(&run)?.join(STAGES);
+            let files = names_if_folder(&folder)?;
+            for path in files.iter().filter(|name| name.ends_with(".json")).map(|name| folder.join(name)) {
+                let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+                if let Err(problem) = text.and_then(|text| checked::decode::<LastBuild>(&text)) {
+                    torn.push(self.damaged_file(&path, problem)?);
+                }
+            }
+        }
+        Ok(torn)
+    }
+
+    /// What each stage of a run gave last, by stage.
+    ///
+    /// # Errors
+    /// When the name cannot be a file name or the folder cannot be read.
+    pub fn last_builds(&self, run: &str) -> Result<BTreeMap<String, LastBuild>> {
+        let files = names_if_folder(&self.layout().run(run)?.join(STAGES))?;
+        let stages = files.iter().filter_map(|name| name.strip_suffix(".json"));
+        Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
+    }
+
+    /// Writes down what a stage of a run gave, as `runs/<run>/.stages/<stage>.json`, and of which files outside the store,
+    /// as `<stage>.sources` beside it.
+    ///
+    /// # Errors
+    /// When a name cannot be a file name or a file cannot be written.
+    pub fn remember(&self, run: &str, stage: &str, build: &LastBuild, sources: &SourceSnapshot) -> Result<()> {
+        self.writable()?;
+        let path = self.last_build_path(run, stage)?;
+        let text =
+            checked::encode(build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
+        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
+        failpoint::pass("remember-before-write");
+        if let Some(folder) = path.parent() {
+            write::make_folder(folder)?;
+        }
+        let temporary = self.layout().folder("tmp");
+        let sources = sources.files();
+        if !sources.is_empty() {
+            let lines = sources.iter().fold(String::new(), |lines, file| lines + &file.line() + "\n");
+            write::replace(&temporary, &path.with_extension(SOURCES), lines.as_bytes(), 0o644)?;
+        }
+        write::replace(&temporary, &path, text.as_bytes(), 0o644)
+    }
+
+    /// The files outside the store that a stage of a run read last; lines that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// When a name cannot be a file name.
+    pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
+        let text = fs::read_to_string(self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
+        Ok(text.lines().filter_map(SourceFile::of_line).collect())
+    }
+
+    /// What a stage of a run gave last, if anything; a file that cannot be read counts as nothing.
+    ///
+    /// # Errors
+    /// When a name cannot be a file name.
+    pub fn last_build(&self, run: &str, stage: &str) -> Result<Option<LastBuild>> {
+        let path = self.last_build_path(run, stage)?;
+        Ok(fs::read_to_string(path).ok().and_then(|text| checked::decode(&text).ok()))
+    }
+
+    pub(super) fn last_build_path(&self, run: &str, stage: &str) -> Result<PathBuf> {
+        Ok(self.layout().run(run)?.join(STAGES).join(format!("{}.json", file_name(stage)?)))
+    }
+}

@@ -1,0 +1,101 @@
+//! Outputs by name, `runs/<run>/<stage>/<port>/`: links to blobs, for people.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use contract::Digest;
+
+use super::error::{Result, StoreError};
+use super::layout::file_name;
+use super::lock::remove_folder;
+use super::{Store, failpoint, write};
+
+/// How often another process may be quicker.
+const TRIES: usize = 100;
+
+impl Store {
+    /// Shows a stage's outputs by name: `runs/<run>/<stage>/<port>/` with a relative link to the blob of each file, and
+    /// beside it `.<port>.tree`, a link to the tree that says which one is shown. The folder of the stage.
+    ///
+    /// # Errors
+    /// When a name cannot be a file name, a tree is damaged, or a link cannot be made.
+    pub fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Digest>) -> Result<PathBuf> {
+        self.writable()?;
+        let folder = self.layout().run(run)?.join(file_name(stage)?);
+        // Two entries a port: a stage that lost a port is published anew.
+        let entries = fs::read_dir(&folder).map_or(0, Iterator::count);
+        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, *tree)) {
+            return Ok(folder);
+        }
+        let temporary = self.layout().folder("tmp");
+        let place = tempfile::Builder::new().prefix(&format!("{run}.{stage}.")).tempdir_in(&temporary);
+        let place = place.map_err(StoreError::io("write", &temporary))?;
+        let (fresh, old) = (place.path().join("new"), place.path().join("old"));
+        fs::create_dir(&fresh).map_err(StoreError::io("make", &fresh))?;
+        failpoint::pass("publish-before-links");
+        for (port, digest) in outputs {
+            let place = fresh.join(file_name(port)?);
+            fs::create_dir_all(&place).map_err(StoreError::io("make", &place))?;
+            link(&self.layout().tree(*digest), &fresh.join(mark(port)), self.layout().root(), 3)?;
+            for entry in self.listing(*digest)?.entries() {
+                let name = entry.path.below(&place);
+                if let Some(above) = name.parent() {
+                    fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
+                }
+                // Below the store: runs, run, stage, port, then the folders of the tree.
+                let depth = 4 + entry.path.as_str().matches('/').count();
+                link(&self.layout().blob(entry.digest), &name, self.layout().root(), depth)?;
+            }
+        }
+        if let Some(run) = folder.parent() {
+            write::make_folder(run)?;
+        }
+        let mut tries = 0;
+        loop {
+            failpoint::pass("publish-before-remove");
+            // Out of the way as a whole: what others look into, or publish at the same time, cannot be removed where it is.
+            remove_folder(&old)?;
+            match fs::rename(&folder, &old) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(StoreError::io("move", &folder)(error));
+                }
+                _ => {}
+            }
+            failpoint::pass("publish-before-rename");
+            match fs::rename(&fresh, &folder) {
+                // Another process published the same stage in between: the last one is shown.
+                Err(error) if is_taken(&error) && tries < TRIES => tries += 1,
+                renamed => {
+                    renamed.map_err(StoreError::io("write", &folder))?;
+                    failpoint::pass("publish-after-rename");
+                    return Ok(folder);
+                }
+            }
+        }
+    }
+
+    fn is_published(&self, folder: &Path, port: &str, tree: Digest) -> bool {
+        let tree = self.layout().tree(tree);
+        let link = fs::read_link(folder.join(mark(port)));
+        link.is_ok_and(|link| link.file_name() == tree.file_name())
+    }
+}
+
+/// Whether a folder that is not empty was in the way of a rename (some file systems say that it exists).
+fn is_taken(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists)
+}
+
+fn mark(port: &str) -> String {
+    format!(".{port}.tree")
+}
+
+/// A link at `name`, which will lie `depth` folders below `root`, to `target` in the store.
+fn link(target: &Path, name: &Path, root: &Path, depth: usize) -> Result<()> {
+    let below = target.strip_prefix(root).unwrap_or(target);
+    let up: PathBuf = std::iter::repeat_n("..", depth).collect();
+    symlink(up.join(below), name).map_err(StoreError::io("write", name))
+}
