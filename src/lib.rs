@@ -21,6 +21,7 @@ pub mod key;
 #[cfg(feature = "stages")]
 pub mod kinds;
 pub mod manifest;
+mod parallel;
 pub mod plan;
 pub mod report;
 pub mod reproduce;

@@ -13,6 +13,8 @@ use crate::store::{Damage, RunFolder, Store, StoreError};
 
 /// The events of a run, in its folder.
 pub(super) const EVENTS: &str = "events.jsonl";
+/// A run for people, in its folder.
+pub(super) const PAGE: &str = "report.html";
 /// The run written down, in its folder.
 pub(super) const LOCK: &str = "run.lock";
 

@@ -12,16 +12,16 @@ use contract::Cancel;
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
-use super::locks::{EVENTS, LOCK};
+use super::locks::{self, EVENTS, LOCK, PAGE};
 use super::project::Project;
 use crate::events::{Mode, Renderers};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
-use crate::report::RunLock;
 use crate::report::run_lock::EndedRun;
+use crate::report::{Page, RunLock};
 use crate::run::{self, Budget, Options, Outcome, Summary};
-use crate::store::Store;
+use crate::store::{RunFolder, Store, StoreError};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -92,6 +92,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     if let Err(error) = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode()) {
         anstream::eprintln!("warning: the run is not written down: {error}");
     }
+    // A run in which nothing happened has nothing to show: the page shown is that of the last one in which something did.
+    if (outcome.summary.cached < outcome.stages.len() || outcome.summary.failed > 0)
+        && let Err(error) = write_page(&store, &folder, &project, started)
+    {
+        anstream::eprintln!("warning: the run has no page: {error}");
+    }
     // From here on the lock holds what the lease held.
     drop(lease);
     let checks = tell_checks(&outcome, &checked);
@@ -99,6 +105,14 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         Exit::Done => checks,
         exit => exit,
     })
+}
+
+/// Makes the page of a run from its events.
+fn write_page(store: &Store, folder: &RunFolder, project: &Project, started: SystemTime) -> Result<(), StoreError> {
+    let mut page = Page::new(&folder.to_string(), &humantime::format_rfc3339_seconds(started).to_string());
+    // A record that could not be written was told of.
+    locks::events(folder).into_iter().flatten().map_while(Result::ok).for_each(|event| page.add(event));
+    store.write_run_file(folder, PAGE, &page.html(&project.manifest))
 }
 
 /// Says what came of the stages that were to be checked.

@@ -4,9 +4,19 @@
 //! |---|---|
 //! | [`run_lock`] | `run.lock`: a run written down so that it can be done again and compared |
 //! | [`difference`] | two of them, compared |
+//! | [`page`] | `report.html`: a run for people |
+//! | [`drawing`] | the graph of stages as a picture |
 
 pub mod difference;
+pub mod drawing;
+pub mod page;
 pub mod run_lock;
 
 pub use difference::Difference;
+pub use page::Page;
 pub use run_lock::{LockedStage, RunLock};
+
+/// Text as HTML and SVG show it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

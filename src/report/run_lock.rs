@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::RunStatus;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, StageDeclaration};
+use crate::parallel;
 use crate::run::{Budget, Outcome, StageOutcome};
 use crate::store::{Machine, RunFolder};
 
@@ -58,6 +59,7 @@ pub struct RunLock {
     /// The run.
     pub run: LockedRun,
     /// The stages that had an output when it ended, in the order of the graph.
+    #[serde(default)]
     pub stages: Vec<LockedStage>,
 }
 
@@ -207,7 +209,7 @@ impl RunLock {
         let EndedRun { folder, manifest, graph, outcome, budget, started } = run;
         let stages =
             graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
-        let stages = stages.map(|(stage, outcome)| locked(stage, outcome)).collect();
+        let stages = parallel::map(&stages.collect::<Vec<_>>(), |(stage, outcome)| locked(stage, outcome));
         let run = LockedRun {
             name: manifest.name.clone(),
             number: folder.number,
@@ -224,8 +226,22 @@ impl RunLock {
 
     /// As the file's text.
     pub fn encode(&self) -> String {
-        // Every field has a TOML form.
-        let body = toml::to_string_pretty(self).unwrap_or_default();
+        #[derive(Serialize)]
+        struct Opening<'l> {
+            version: u32,
+            manifest: &'l str,
+            run: &'l LockedRun,
+        }
+        #[derive(Serialize)]
+        struct One<'l> {
+            stages: [&'l LockedStage; 1],
+        }
+        let Self { version, manifest, run, stages } = self;
+        // Stage by stage, as a lock may hold many. Every field has a TOML form.
+        let opening = toml::to_string_pretty(&Opening { version: *version, manifest, run }).unwrap_or_default();
+        let stages =
+            parallel::map(stages, |stage| toml::to_string_pretty(&One { stages: [stage] }).unwrap_or_default());
+        let body = [opening].into_iter().chain(stages).collect::<Vec<_>>().join("\n");
         format!("{CHECK}{}\"\n{body}", Digest::of(body.as_bytes()))
     }
 

@@ -86,17 +86,18 @@ impl Index {
 fn line((digest, signature): &Entry) -> String {
     let Signature { device, inode, size, modified, changed, mode } = signature;
     let body = format!("{digest} {device} {inode} {size} {modified} {changed} {mode}");
-    let check = check(&body);
-    format!("{body} {check}\n")
+    format!("{body} {:08x}\n", check(&body))
 }
 
-fn check(body: &str) -> String {
-    Digest::of(body.as_bytes()).to_string()[..8].to_owned()
+/// The first four bytes of the hash.
+fn check(body: &str) -> u32 {
+    let [a, b, c, d, ..] = *Digest::of(body.as_bytes()).as_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {
     let (body, checked) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
-    if check(body) != checked {
+    if checked.len() != 8 || u32::from_str_radix(checked, 16) != Ok(check(body)) {
         return None;
     }
     let mut fields = body.split(' ');

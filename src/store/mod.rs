@@ -159,8 +159,12 @@ impl Store {
     fn at(root: PathBuf, writes: bool) -> Self {
         let layout = Layout::new(root);
         let index = |name: &str| Index::new(layout.folder("stat").join(name));
-        let seals = Mutex::new(Seals::load(index("blobs")));
-        let sources = Mutex::new(Sources::load(index("sources")));
+        let (seals, sources) = std::thread::scope(|scope| {
+            let seals = scope.spawn(|| Seals::load(index("blobs")));
+            let sources = Sources::load(index("sources"));
+            (seals.join().unwrap_or_else(|_| Seals::load(index("blobs"))), sources)
+        });
+        let (seals, sources) = (Mutex::new(seals), Mutex::new(sources));
         let hashing = Default::default();
         Self { inner: Arc::new(Inner { layout, writes, seals, sources, hashing }), stop: Cancel::default() }
     }

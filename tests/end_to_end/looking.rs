@@ -409,3 +409,30 @@ fn why_names_the_causes_above_a_stage_that_has_reasons_of_its_own() {
     let text = bench.pipeline(&["why", "run.toml", "split"]).stdout;
     assert!(text.contains("because license will run") && text.contains("by way of quality"), "{text}");
 }
+
+#[test]
+fn a_run_has_a_page_that_needs_nothing_else_and_takes_text_as_text() {
+    let bench = ran();
+    let page = || fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
+    let first = page();
+    assert!(first.starts_with("<!doctype html>") && first.ends_with("</html>\n"), "{first}");
+    for stage in DATA_STAGES {
+        assert!(first.contains(&format!("<tr><td>{stage}<td>")) && first.contains(&format!(">{stage}</text>")));
+    }
+    assert!(first.contains("5 ran, 0 cached, 0 failed, 0 skipped") && !first.contains("What went wrong"), "{first}");
+    assert!(first.contains("<title>run.1</title>") && !first.contains("http"), "nothing from elsewhere");
+    bench.run();
+    assert_eq!(page(), first, "nothing happened in the second run");
+    bench.edit("fraction = 0.2", "fraction = 0.3");
+    bench.run();
+    assert!(page().contains("1 ran, 4 cached") && page().contains("fraction: 0.2 -&gt; 0.3"), "{}", page());
+
+    let evil = shell("evil", "echo '<script>alert(1)</script>' >&2; exit 1", "");
+    let bench = Bench::new(
+        &(evil + "[stages.after]\nkind = \"command\"\nprogram = \"/bin/true\"\ninputs = { a = \"evil\" }\n"),
+    );
+    assert_eq!(bench.pipeline(&["run", "run.toml", "--quiet"]).code, 1);
+    let page = fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
+    assert!(page.contains("0 ran, 0 cached, 1 failed, 1 skipped") && page.contains("What went wrong"), "{page}");
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
+}

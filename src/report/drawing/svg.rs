@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Drawing, colours};
+use super::{Colours, Drawing, Node};
+use crate::report::escaped;
 
 const WIDTH: usize = 168;
 const HEIGHT: usize = 48;
@@ -14,7 +15,7 @@ const CHARACTER: usize = 6;
 
 impl Drawing {
     /// As an SVG document that needs nothing else.
-    pub(super) fn svg(&self) -> String {
+    pub fn svg(&self) -> String {
         let rows = self.rows();
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
         let width = 2 * MARGIN + columns * (WIDTH + GAP) - GAP;
@@ -54,9 +55,8 @@ impl Drawing {
                 y + 3
             );
         }
-        for ((name, kind, state), (x, y)) in self.stages.iter().zip(places) {
-            let (fill, stroke) = colours(*state);
-            let (name, word) = (escaped(name), state.text());
+        for (Node { name, kind, word, colours: Colours(fill, stroke) }, (x, y)) in self.stages.iter().zip(places) {
+            let name = escaped(name);
             let _ = writeln!(
                 text,
                 "<rect x=\"{}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\" fill=\"{fill}\" stroke=\"{stroke}\"/>\
@@ -85,8 +85,4 @@ impl Drawing {
         }
         rows
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
