@@ -13,11 +13,13 @@ pub struct Case {
     pub edits: Vec<Edit>,
 }
 
-/// Stage `i` reads some of the stages before it and adds a number.
+/// Stage `i` reads some of the stages before it and adds a number, and that of a file outside the store if it has one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     pub number: u64,
     pub inputs: Vec<usize>,
+    #[serde(default)]
+    pub file: Option<u64>,
 }
 
 /// What is done before the next run.
@@ -26,6 +28,10 @@ pub struct Node {
 pub enum Edit {
     /// The stage adds another number.
     Number(usize, u64),
+    /// The file of the stage, if it has one, holds another number.
+    File(usize, u64),
+    /// A run comes while the file of the stage, if it has one, is gone, and another stage adds another number.
+    Lose { stage: usize, other: usize, number: u64 },
     /// The records of the stage's last build are gone.
     Forget(usize),
     /// The run is told to run the stage whatever there is.
@@ -54,7 +60,7 @@ impl Case {
         let mut sums: Vec<u64> = Vec::new();
         for (stage, node) in self.nodes.iter().enumerate() {
             let read: u64 = self.inputs(stage).values().map(|from| sums[*from]).sum();
-            sums.push((node.number + read) % 3);
+            sums.push((node.number + node.file.unwrap_or(0) + read) % 3);
         }
         sums
     }
@@ -64,6 +70,9 @@ impl Case {
         let mut text = "[run]\nname = \"random\"\n".to_owned();
         for (stage, node) in self.nodes.iter().enumerate() {
             text += &format!("[stages.s{stage}]\nkind = \"add\"\nnumber = {}\n", node.number);
+            if node.file.is_some() {
+                text += &format!("file = \"{}\"\n", file(stage));
+            }
             if fails == Some(stage) {
                 text += "fails = true\n";
             }
@@ -77,13 +86,22 @@ impl Case {
     }
 }
 
+/// The file of a stage, beside the manifest.
+pub fn file(stage: usize) -> String {
+    format!("s{stage}.txt")
+}
+
 /// Any case.
 pub fn case() -> impl Strategy<Value = Case> {
     let stage = || 0..8usize;
     let number = || 0..4u64;
-    let node = (number(), vec(stage(), 0..4)).prop_map(|(number, inputs)| Node { number, inputs });
+    let file = prop_oneof![2 => Just(None), 1 => number().prop_map(Some)];
+    let node = (number(), vec(stage(), 0..4), file);
+    let node = node.prop_map(|(number, inputs, file)| Node { number, inputs, file });
     let edit = prop_oneof![
         4 => (stage(), number()).prop_map(|(stage, number)| Edit::Number(stage, number)),
+        2 => (stage(), number()).prop_map(|(stage, number)| Edit::File(stage, number)),
+        1 => (stage(), stage(), number()).prop_map(|(stage, other, number)| Edit::Lose { stage, other, number }),
         1 => stage().prop_map(Edit::Forget),
         1 => stage().prop_map(Edit::Force),
         1 => stage().prop_map(Edit::Damage),

@@ -64,8 +64,9 @@ fn a_plan_and_a_run_agree_and_history_makes_no_difference() {
 
 #[test]
 fn a_case_is_read_back_as_it_was_written() {
-    let text = r#"{"nodes":[{"number":1,"inputs":[]},{"number":2,"inputs":[0]}],
-        "edits":[{"number":[1,3]},{"fail":{"stage":1,"number":2,"forget":true}},
+    let text = r#"{"nodes":[{"number":1,"inputs":[]},{"number":2,"inputs":[0],"file":2}],
+        "edits":[{"number":[1,3]},{"file":[1,0]},{"lose":{"stage":1,"other":0,"number":0}},
+        {"fail":{"stage":1,"number":2,"forget":true}},
         {"kill":{"stage":0,"number":3,"point":4,"pass":2}}]}"#;
     let case: Case = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::from_str::<Case>(&serde_json::to_string(&case).unwrap()).unwrap(), case);

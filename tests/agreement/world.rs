@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage, StageError};
+use contract::{
+    Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, SourcePattern, Stage, StageError,
+};
 use pipeline::events::Renderers;
 use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, State};
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::VICTIM;
-use crate::case::{Case, Edit};
+use crate::case::{Case, Edit, file};
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct Sum {
@@ -29,6 +31,9 @@ struct Sum {
 struct Temper {
     #[serde(default)]
     fails: bool,
+    /// A file outside the store with a number.
+    #[serde(default)]
+    file: SourcePattern,
 }
 
 /// Adds its number to those of its inputs, modulo 3: an edit often leaves the output as it was. What it has added up it
@@ -47,12 +52,19 @@ impl Stage for Add {
         (0..4).fold(ports, |ports, port| ports.optional_input(["a", "b", "c", "d"][port], PortType::Files, "a number"))
     }
 
+    fn sources(_: &Sum, temper: &Temper) -> Vec<SourcePattern> {
+        if temper.file.0.is_empty() { Vec::new() } else { vec![temper.file.clone()] }
+    }
+
     fn run(spec: &Sum, temper: &Temper, context: &Context) -> Result<()> {
         let kept = context.scratch.join("sum");
         let sum = match fs::read_to_string(&kept) {
             Ok(sum) => sum,
             Err(_) => {
                 let mut sum = spec.number;
+                for file in &context.sources {
+                    sum += fs::read_to_string(&file.path)?.parse::<u64>().unwrap();
+                }
                 for (_, tree) in context.inputs.iter() {
                     let text = fs::read_to_string(&tree.required("sum")?.location)?;
                     sum += text.parse::<u64>().unwrap();
@@ -70,14 +82,16 @@ impl Stage for Add {
     }
 }
 
-/// All that determines the output of a stage: its number and the trees that its ports read.
-type Recipe = (u64, BTreeMap<&'static str, Digest>);
+/// All that determines the output of a stage: its number, that of its file, and the trees that its ports read.
+type Recipe = (u64, Option<u64>, BTreeMap<&'static str, Digest>);
 
 /// What was done since the run before, and what it excuses.
 #[derive(Default)]
 struct Since {
     forced: Vec<usize>,
     fails: Option<usize>,
+    /// A stage whose file is gone.
+    lost: Option<usize>,
     /// A tree without its blob: builds that gave it are no hits, until one that is run again mends it for all.
     damaged: Option<Digest>,
     /// Whatever the killed run had built is no surprise.
@@ -131,6 +145,18 @@ fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// Writes the manifest of a case and the files of its stages.
+fn write(folder: &Path, case: &Case, since: &Since) {
+    fs::write(places(folder).0, case.manifest(since.fails)).unwrap();
+    for (stage, node) in case.nodes.iter().enumerate() {
+        let path = folder.join(file(stage));
+        match node.file.filter(|_| since.lost != Some(stage)) {
+            Some(number) => fs::write(path, number.to_string()).unwrap(),
+            None => drop(fs::remove_file(path)),
+        }
+    }
+}
+
 fn name(stage: usize) -> StageName {
     format!("s{stage}").parse().unwrap()
 }
@@ -148,7 +174,7 @@ impl World {
             assert!(again.stages.values().all(|stage| !stage.ran), "a second run ran something, after {edit:?}");
         }
         let clean = self::folder();
-        fs::write(places(clean.path()).0, world.case.manifest(None)).unwrap();
+        write(clean.path(), &world.case, &Since::default());
         let clean = run(clean.path(), &[]);
         let trees = |outcome: &Outcome| -> Vec<_> {
             outcome.stages.values().map(|stage| stage.record.outputs.clone()).collect()
@@ -161,6 +187,13 @@ impl World {
         let stages = self.case.nodes.len();
         match edit {
             Edit::Number(stage, number) => self.case.nodes[stage % stages].number = *number,
+            Edit::File(stage, number) => {
+                self.case.nodes[stage % stages].file.iter_mut().for_each(|file| *file = *number);
+            }
+            Edit::Lose { stage, other, number } => {
+                self.case.nodes[other % stages].number = *number;
+                self.plan_and_run(&Since { lost: Some(stage % stages), ..Since::default() });
+            }
             Edit::Force(stage) => return Since { forced: vec![stage % stages], ..Since::default() },
             Edit::Forget(stage) => {
                 let (store, last) = self.last(stage % stages);
@@ -191,7 +224,7 @@ impl World {
             }
             Edit::Kill { stage, number, point, pass } => {
                 self.case.nodes[stage % stages].number = *number;
-                self.write(None);
+                write(self.folder.path(), &self.case, &Since::default());
                 let status = Command::new(std::env::current_exe().unwrap())
                     .args(["victim", "--exact"])
                     .env(VICTIM, self.folder.path())
@@ -218,19 +251,16 @@ impl World {
         (store, last)
     }
 
-    fn write(&self, fails: Option<usize>) {
-        fs::write(places(self.folder.path()).0, self.case.manifest(fails)).unwrap();
-    }
-
     /// The recipe of a stage, where its inputs are known.
     fn recipe(&self, stage: usize, output: impl Fn(usize) -> Option<Digest>) -> Option<Recipe> {
         let inputs = self.case.inputs(stage).into_iter().map(|(port, from)| Some((port, output(from)?)));
-        Some((self.case.nodes[stage].number, inputs.collect::<Option<_>>()?))
+        let node = &self.case.nodes[stage];
+        Some((node.number, node.file, inputs.collect::<Option<_>>()?))
     }
 
     /// Plans and runs, and looks that both agree with each other and with what the store knows.
     fn plan_and_run(&mut self, since: &Since) -> Outcome {
-        self.write(since.fails);
+        write(self.folder.path(), &self.case, since);
         let states = plan(self.folder.path(), &since.forced);
         let outcome = run(self.folder.path(), &since.forced);
         assert!(!outcome.summary.interrupted && !outcome.summary.store_failed);
@@ -244,7 +274,8 @@ impl World {
         for (stage, sum) in sums.iter().enumerate() {
             let state = states[&name(stage)];
             let Some(found) = outcome.stages.get(&name(stage)) else {
-                assert!(since.fails.is_some() && state != State::Cached, "s{stage} has no output, and was {state:?}");
+                let excused = since.fails.is_some() || since.lost.is_some();
+                assert!(excused && state != State::Cached, "s{stage} has no output, and was {state:?}");
                 continue;
             };
             let recipe = self.recipe(stage, output).expect("what a stage needs has an output when it has");
@@ -269,6 +300,8 @@ impl World {
             built.insert(recipe, tree);
         }
         match since.fails {
+            // It is cached as it was, or cannot be built.
+            None if since.lost.is_some() => assert!(outcome.summary.failed <= 1),
             None => assert_eq!((outcome.summary.failed, outcome.summary.skipped), (0, 0)),
             Some(stage) if states[&name(stage)] == State::WillRun => {
                 assert_eq!((outcome.summary.failed, outcome.stages.contains_key(&name(stage))), (1, false));
