@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     }
     if stage.state != State::Cached && !follows.is_empty() {
         let names: Vec<_> = follows.iter().map(StageName::as_str).collect();
-        writeln!(out, "  if its output changes, these run too: {}", names.join(", "))?;
+        writeln!(out, "  if its output changes, these may run too: {}", names.join(", "))?;
     }
     Ok(Exit::Done)
 }

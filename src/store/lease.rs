@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use contract::Digest;
 use tempfile::NamedTempFile;
@@ -24,6 +24,8 @@ use super::{Store, failpoint, write};
 
 const FOLDER: &str = "leases";
 const GATE: &str = ".gate";
+/// How often somebody who waits for the gate looks again.
+const POLL: Duration = Duration::from_millis(20);
 
 /// What one process uses, until it is dropped or the process ends.
 #[derive(Debug)]
@@ -102,11 +104,18 @@ impl Store {
     /// Waits until nothing is being removed, and keeps it so until the gate is dropped.
     ///
     /// # Errors
-    /// When the lock file cannot be opened or the file system has no locks.
+    /// When the lock file cannot be opened or the file system has no locks; [`StoreError::Interrupted`] when the store was
+    /// told to stop ([`Store::stopped_by`]) while it waited.
     pub fn gate(&self) -> Result<Gate> {
         let (file, path) = self.gate_file()?;
-        file.lock_shared().map_err(StoreError::io("lock", &path))?;
-        Ok(Gate { _file: file })
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(Gate { _file: file }),
+                Err(TryLockError::WouldBlock) if self.stop.is_set() => return Err(StoreError::Interrupted),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
+            }
+        }
     }
 
     /// The same for who reads outputs and writes nothing to the store; `None` where nothing was ever removed or run.

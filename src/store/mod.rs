@@ -94,7 +94,7 @@ const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
-    /// Ends the hashing of blobs.
+    /// Ends the hashing of blobs, and waiting for the gate.
     stop: Cancel,
 }
 
@@ -169,7 +169,8 @@ impl Store {
         Self { inner: Arc::new(Inner { layout, writes, seals, sources, hashing }), stop: Cancel::default() }
     }
 
-    /// The same store, which stops hashing blobs, with [`StoreError::Interrupted`], once `stop` is set.
+    /// The same store, which stops hashing blobs and waiting for the gate, with [`StoreError::Interrupted`], once `stop` is
+    /// set.
     pub fn stopped_by(mut self, stop: &Cancel) -> Self {
         self.stop = stop.clone();
         self
