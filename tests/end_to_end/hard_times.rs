@@ -53,7 +53,7 @@ fn a_full_disk_says_so_and_loses_nothing() {
         $P run run.toml --cache disk/cache > first.out 2>&1; echo $? > first.code
         mount -o remount,size=64m disk
         echo 0 > verify.code
-        [ ! -e disk/cache/version ] || { $P cache verify --cache disk/cache > verify.out 2>&1; echo $? > verify.code; }
+        [ ! -e disk/cache/version ] || ($P cache verify --cache disk/cache > verify.out 2>&1; echo $? > verify.code)
         $P run run.toml --cache disk/cache > second.out 2>&1; echo $? > second.code
         $P plan run.toml --cache disk/cache > plan.out 2>&1; echo $? > plan.code"
         )
