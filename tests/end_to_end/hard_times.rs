@@ -72,9 +72,10 @@ fn a_full_disk_says_so_and_loses_nothing() {
         }
         assert!(step(&bench, "plan").1.contains(&format!("{} cached", DATA_STAGES.len())));
     }
-    // The store cannot be begun or written (4), or a stage cannot write its output (1).
-    assert!(codes[..4].iter().all(|code| code == "1" || code == "4"), "{codes:?}");
-    assert_eq!((codes[0].as_str(), codes[SIZES.len() - 1].as_str()), ("4", "0"), "{codes:?}");
+    // A stage cannot write its output (1), or the store cannot take it (4).
+    let failed = codes.iter().filter(|code| *code != "0").collect::<BTreeSet<_>>();
+    assert_eq!(failed.into_iter().collect::<Vec<_>>(), ["1", "4"], "{codes:?}");
+    assert!(codes[0] != "0" && codes[SIZES.len() - 1] == "0", "{codes:?}");
 }
 
 #[test]
