@@ -42,6 +42,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::Upstream { stages: vec![name("pack"), name("tokenizer")] },
         Reason::Held { holder },
         Reason::SameKey { stage: name("twin") },
+        Reason::MaybeSameKey { stage: name("twin") },
         Reason::Forced,
     ]
 }
@@ -60,6 +61,7 @@ fn tag(reason: &Reason) -> &'static str {
         Reason::Upstream { .. } => "upstream",
         Reason::Held { .. } => "held",
         Reason::SameKey { .. } => "same-key",
+        Reason::MaybeSameKey { .. } => "maybe-same-key",
         Reason::Forced => "forced",
     }
 }

@@ -79,6 +79,11 @@ pub enum Reason {
         /// The other stage.
         stage: StageName,
     },
+    /// Another stage of the plan, of which not all is known yet, may turn out to have the same key.
+    MaybeSameKey {
+        /// The other stage.
+        stage: StageName,
+    },
     /// `--force`.
     Forced,
 }
@@ -150,6 +155,7 @@ impl Reason {
             }
             Self::Held { holder } => format!("waiting for {holder}"),
             Self::SameKey { stage } => format!("the same key as {stage}, which is built once"),
+            Self::MaybeSameKey { stage } => format!("it may turn out to have the key of {stage}, which is built once"),
             Self::Forced => "forced".to_owned(),
         }
     }

@@ -7,7 +7,7 @@ use contract::Digest;
 use super::recipe::{Recipe, own_differences, own_record};
 use super::{Decider, Decision, PlannedStage, Reason, State};
 use crate::key::{Key, KeyRecord};
-use crate::manifest::{StageDeclaration, StageName};
+use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::store::StoreError;
 
 /// What is known after some stages.
@@ -17,15 +17,32 @@ pub(super) struct Walk<'a, F> {
     hashed: F,
     /// What cached stages hold.
     outputs: BTreeMap<StageName, BTreeMap<String, Digest>>,
-    /// Stages that will run and whose key is known, by key: one of them builds it, the others find its output.
-    building: BTreeMap<Key, Vec<StageName>>,
-    /// How many stages are not cached, by recipe: one whose inputs nobody knows yet may turn out to have another's key.
-    stale: BTreeMap<Recipe, usize>,
-    /// The recipes of the stages so far that are not cached.
+    /// The stages so far that are not cached, by recipe: of one, no more than one is built of those with an equal key.
+    stale: BTreeMap<Recipe, Vec<Stale>>,
+    /// The recipes of these.
     recipes: BTreeMap<StageName, Recipe>,
     /// Stages that wait for another process, and those below them: that one may build these too.
     waiting: BTreeSet<StageName>,
     planned: Vec<PlannedStage>,
+}
+
+/// A stage that is not cached.
+struct Stale {
+    name: StageName,
+    key: Option<Key>,
+    /// What each connected input port reads, where that is known.
+    inputs: BTreeMap<String, Option<Digest>>,
+}
+
+impl Stale {
+    /// Whether another stage with this one's recipe may turn out to have its key.
+    fn may_equal(&self, other: &Self) -> bool {
+        let fits = |(port, one): (&String, &Option<Digest>)| {
+            let known = |other: &Option<Digest>| one.zip(*other).is_none_or(|(one, other)| one == other);
+            other.inputs.get(port).is_some_and(known)
+        };
+        self.inputs.len() == other.inputs.len() && self.inputs.iter().all(fits)
+    }
 }
 
 /// What a walk finds out about a stage.
@@ -43,7 +60,6 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             decider,
             hashed,
             outputs: BTreeMap::new(),
-            building: BTreeMap::new(),
             stale: BTreeMap::new(),
             recipes: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -79,19 +95,29 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
 
     /// All stages. Of those that have or may turn out to have equal keys, each may run: which one builds is a race.
     pub(super) fn finish(mut self) -> Vec<PlannedStage> {
-        for planned in self.planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
-            if self.decider.forced.contains(&planned.name) {
-                continue;
-            }
-            let twin = planned.key.and_then(|key| self.building.get(&key)?.iter().find(|twin| **twin != planned.name));
-            planned.reasons.extend(twin.map(|twin| Reason::SameKey { stage: twin.clone() }));
-            let recipe = self.recipes.get(&planned.name);
-            let alike = recipe.and_then(|recipe| self.stale.get(recipe)).is_some_and(|stages| *stages > 1);
-            if twin.is_some() || (planned.key.is_none() && alike) {
+        let mut planned = std::mem::take(&mut self.planned);
+        for planned in planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
+            if !self.decider.forced.contains(&planned.name)
+                && let Some(twin) = self.twin(&planned.name)
+            {
                 planned.state = State::MayRun;
+                planned.reasons.push(twin);
             }
         }
-        self.planned
+        planned
+    }
+
+    /// Another stage that has, or may turn out to have, the key of this one.
+    fn twin(&self, stage: &StageName) -> Option<Reason> {
+        let alike = self.stale.get(self.recipes.get(stage)?)?;
+        let this = alike.iter().find(|one| one.name == *stage)?;
+        let others = || alike.iter().filter(|other| other.name != *stage);
+        let same = others().find(|other| this.key.is_some() && other.key == this.key);
+        let maybe = || others().find(|other| (this.key.is_none() || other.key.is_none()) && this.may_equal(other));
+        match same {
+            Some(same) => Some(Reason::SameKey { stage: same.name.clone() }),
+            None => maybe().map(|other| Reason::MaybeSameKey { stage: other.name.clone() }),
+        }
     }
 
     /// The content of each input port, or the stages whose output nobody knows yet.
@@ -113,7 +139,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
             Ok(keyed) => keyed,
             Err(missing) => {
-                self.is_stale(stage, Recipe::of(&own_record(self.decider, stage)));
+                self.is_stale(stage, None, Recipe::of(&own_record(self.decider, stage)));
                 return Ok(found(None, State::WillRun, missing));
             }
         };
@@ -129,12 +155,10 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 let waits = holder.is_some() && !self.decider.forced.contains(&stage.name);
                 if waits {
                     self.waiting.insert(stage.name.clone());
-                } else {
-                    self.building.entry(keyed.key).or_default().push(stage.name.clone());
                 }
                 let held = holder.map(|holder| Reason::Held { holder });
                 reasons.splice(0..0, held);
-                self.is_stale(stage, Recipe::of(&keyed.record));
+                self.is_stale(stage, Some(keyed.key), Recipe::of(&keyed.record));
                 let state = if waits { State::Waiting } else { State::WillRun };
                 found(Some((keyed.key, keyed.record)), state, reasons)
             }
@@ -152,13 +176,15 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         }
         let runs = forced || !(waits || self.decider.has_built(&recipe)?);
         let state = if runs { State::WillRun } else { State::MayRun };
-        self.is_stale(stage, recipe);
+        self.is_stale(stage, None, recipe);
         let reasons = self.reasons_below_stale(stage, &own, unknown.clone(), state)?;
         Ok(Found { known: None, state, reasons, unknown })
     }
 
-    fn is_stale(&mut self, stage: &StageDeclaration, recipe: Recipe) {
-        *self.stale.entry(recipe.clone()).or_default() += 1;
+    fn is_stale(&mut self, stage: &StageDeclaration, key: Option<Key>, recipe: Recipe) {
+        let read = |edge: &Edge| self.outputs.get(&edge.stage)?.get(&edge.output).copied();
+        let inputs = stage.inputs.iter().map(|(port, edge)| (port.clone(), read(edge))).collect();
+        self.stale.entry(recipe.clone()).or_default().push(Stale { name: stage.name.clone(), key, inputs });
         self.recipes.insert(stage.name.clone(), recipe);
     }
 
