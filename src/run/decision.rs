@@ -10,7 +10,7 @@ use std::time::Instant;
 use contract::{Digest, Note, Progress, StageError, Unit};
 
 use super::execution::{Failure, Ready, Shared};
-use super::scheduler::TICK;
+use super::running::TICK;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
 use crate::plan::{Decider, Decision, Keyed, Reason};

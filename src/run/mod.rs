@@ -9,6 +9,7 @@
 //! | `decision` | one stage, from its sources to its lock |
 //! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
+//! | `running` | a stage that runs: its share, and how far it is |
 //! | `change` | what a stage gave against what it gave last |
 //! | `usage` | memory and processor time that a stage took |
 //!
@@ -27,6 +28,7 @@ mod decision;
 mod execution;
 mod frontier;
 pub mod resources;
+mod running;
 mod scheduler;
 mod usage;
 

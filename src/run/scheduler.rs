@@ -8,16 +8,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use contract::{Digest, Note, Progress, StageError, Tree};
+use contract::{Digest, Note, StageError, Tree};
 
 use super::at_once::{Open, cached_at_once};
 use super::change::Change;
 use super::decision::{Decided, decide};
 use super::execution::{Built, Failure, Ready, Shared, caught};
 use super::frontier::Frontier;
-use super::resources::{Budget, Pools, Share};
+use super::resources::{Budget, Pools};
+use super::running::{Running, TICK};
 use super::usage::Meter;
 use super::{Options, Outcome, StageOutcome, Summary};
 use crate::events::{Event, OutputSummary};
@@ -29,9 +30,6 @@ use crate::store::{Hit, Lease};
 /// How many stages are decided or wait for their share at a time, at most: each has a thread or holds an open lock.
 const AT_WORK: usize = 32;
 
-/// How often counters of running stages are sampled.
-pub(super) const TICK: Duration = Duration::from_millis(100);
-
 /// Where a stage is (module docs of [`super`]).
 enum State {
     /// Needs stages that are not done yet.
@@ -40,8 +38,8 @@ enum State {
     Deciding,
     /// Stale, with the lock of its key; waits for its share.
     Ready(Box<Ready>),
-    /// Runs with this share.
-    Running { share: Share, progress: Progress, since: Instant, shown: Instant },
+    /// Runs with its share.
+    Running(Running),
     /// Has its output.
     Done(BTreeMap<String, Digest>),
     /// Has none: it failed, or something that it needs did, or the run was asked to stop.
@@ -119,7 +117,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn run(mut self, receiver: &Receiver<Message>) -> Outcome {
         loop {
             self.advance();
-            if !self.states.values().any(|state| matches!(state, State::Deciding | State::Running { .. })) {
+            if !self.states.values().any(|state| matches!(state, State::Deciding | State::Running(_))) {
                 break;
             }
             match receiver.recv_timeout(TICK) {
@@ -238,10 +236,9 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn start(&mut self, name: &StageName, ready: usize) {
         let Some(stage) = self.stage(name) else { return };
         let Some(share) = self.pools.take(&stage.stage.needs(), ready) else { return };
-        let progress = Progress::default();
-        let now = Instant::now();
-        let running = State::Running { share, progress: progress.clone(), since: now, shown: now };
-        let Some(State::Ready(ready)) = self.states.insert(name.clone(), running) else { return };
+        let running = Running::new(share);
+        let progress = running.progress.clone();
+        let Some(State::Ready(ready)) = self.states.insert(name.clone(), State::Running(running)) else { return };
         self.options.events.send(Event::StageStarted {
             stage: name.to_string(),
             kind: stage.kind.name.to_owned(),
@@ -382,31 +379,18 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
 
     /// Gives a stage's share back, and shows what it said last.
     fn release(&mut self, name: &StageName) {
-        if let Some(State::Running { share, progress, .. }) = self.states.insert(name.clone(), State::Ended) {
-            self.pools.give_back(share);
-            for note in progress.drain() {
-                self.options.events.send(Event::StageNote { stage: name.to_string(), note });
-            }
+        if let Some(State::Running(running)) = self.states.insert(name.clone(), State::Ended) {
+            running.tell(name, &self.options.events);
+            self.pools.give_back(running.share);
         }
     }
 
-    /// Shows how far the running stages are: at first ten times a second, after some minutes once a second, so that the
-    /// record of a long run stays small.
+    /// Shows how far the running stages are.
     fn sample(&mut self) {
-        let events = &self.options.events;
         for (name, state) in &mut self.states {
-            let State::Running { progress, since, shown, .. } = state else { continue };
-            for note in progress.drain() {
-                events.send(Event::StageNote { stage: name.to_string(), note });
+            if let State::Running(running) = state {
+                running.sample(name, &self.options.events);
             }
-            let elapsed = since.elapsed();
-            if shown.elapsed() < (elapsed / 100).clamp(TICK, Duration::from_secs(1)) {
-                continue;
-            }
-            *shown = Instant::now();
-            let sample = progress.sample();
-            let rate = (sample.done > 0).then(|| sample.done as f64 / elapsed.as_secs_f64());
-            events.send(Event::StageProgress { stage: name.to_string(), sample, rate });
         }
     }
 }
