@@ -170,6 +170,11 @@ impl OutputSummary {
         Self { digest: tree.digest(), files: tree.entries().len(), bytes: tree.size() }
     }
 
+    /// Of each port's tree.
+    pub fn by_port(trees: &BTreeMap<String, contract::Tree>) -> BTreeMap<String, Self> {
+        trees.iter().map(|(port, tree)| (port.clone(), Self::of(tree))).collect()
+    }
+
     /// Of a tree as a stage reads it.
     pub fn of_input(tree: &contract::InputTree) -> Self {
         Self { digest: tree.digest, files: tree.files.len(), bytes: tree.files.iter().map(|file| file.size).sum() }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::Instant;
 
-use contract::{Digest, Note, StageError, Tree};
+use contract::{Digest, Note, StageError};
 
 use super::at_once::{Open, cached_at_once};
 use super::change::Change;
@@ -294,7 +294,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         for damage in &hit.damage {
             self.warn(name, format!("an earlier build is damaged: {damage}"));
         }
-        let outputs = summaries(&hit.trees);
+        let outputs = OutputSummary::by_port(&hit.trees);
         let (stage, key) = (name.to_string(), keyed.key.digest());
         self.options.events.send(Event::StageCached { stage, key, outputs });
         let stage = StageOutcome {
@@ -317,7 +317,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.outcome.summary.ran += 1;
         let Built { record, trees, seconds, differs, earlier, change } = built;
         let Change { unchanged, compared, without_effect } = change;
-        let (stage, outputs) = (name.to_string(), summaries(&trees));
+        let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&trees));
         let finished = Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect };
         self.options.events.send(finished);
         self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
@@ -393,9 +393,4 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
         }
     }
-}
-
-/// Sizes of outputs, for people.
-fn summaries(trees: &BTreeMap<String, Tree>) -> BTreeMap<String, OutputSummary> {
-    trees.iter().map(|(port, tree)| (port.clone(), OutputSummary::of(tree))).collect()
 }

@@ -97,7 +97,7 @@ impl Series {
     const MOST: usize = 1000;
 
     fn add(&mut self, step: u64, value: f64) {
-        if self.seen % self.every == 0 {
+        if self.seen.is_multiple_of(self.every) {
             self.points.push((step, value));
         }
         self.seen += 1;
