@@ -52,7 +52,7 @@ fn a_source_written_just_now_is_not_trusted_to_its_times() {
     let digest = |content: &str| {
         fs::write(&path, content).unwrap();
         File::open(&path).unwrap().set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
-        store.sources(&seen(&[path.clone()]), |_| true).unwrap().digests()[0]
+        store.sources(&seen(std::slice::from_ref(&path)), |_| true).unwrap().digests()[0]
     };
     for content in ["aaaa", "bbbb", "cccc"] {
         assert_eq!(digest(content), Digest::of(content.as_bytes()));
@@ -86,7 +86,7 @@ fn a_source_that_is_no_file_is_refused() {
     assert!(matches!(refused(&seen(&[folder.path().to_owned()])), StoreError::NotAFile(_)));
     let gone = folder.path().join("absent");
     fs::write(&gone, "").unwrap();
-    let was_there = seen(&[gone.clone()]);
+    let was_there = seen(std::slice::from_ref(&gone));
     fs::remove_file(&gone).unwrap();
     let error = refused(&was_there).to_string();
     assert!(error.starts_with("cannot read ") && error.contains("absent"), "{error}");
