@@ -70,10 +70,14 @@ impl Store {
         let link = self.layout().run(&folder.run)?.join(name);
         let fresh = self.layout().folder("tmp").join(format!("{}.{}.{name}", folder.run, std::process::id()));
         let _ = fs::remove_file(&fresh);
-        let target = Path::new(HISTORY).join(format!("{:04}", folder.number)).join(name);
-        symlink(target, &fresh).map_err(StoreError::io("write", &fresh))?;
+        symlink(Self::shown(folder, name), &fresh).map_err(StoreError::io("write", &fresh))?;
         failpoint::pass("show-before-rename");
         fs::rename(&fresh, &link).map_err(StoreError::io("write", &link))
+    }
+
+    /// Where the link to a file of a run's folder leads.
+    fn shown(folder: &RunFolder, name: &str) -> PathBuf {
+        Path::new(HISTORY).join(format!("{:04}", folder.number)).join(name)
     }
 
     /// Writes a file of a run's folder, such as `run.lock`, and shows it as the newest.
@@ -93,6 +97,13 @@ impl Store {
     /// When it cannot be removed.
     pub fn forget_run(&self, folder: &RunFolder) -> Result<()> {
         self.writable()?;
+        // What is shown of it goes first: a link leads somewhere.
+        for name in names_if_folder(&folder.path)? {
+            let link = self.layout().run(&folder.run)?.join(&name);
+            if fs::read_link(&link).is_ok_and(|target| target == Self::shown(folder, &name)) {
+                fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
+            }
+        }
         failpoint::pass("forget-before-remove");
         remove_folder(&folder.path)
     }

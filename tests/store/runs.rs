@@ -83,3 +83,17 @@ fn names_that_could_leave_the_run_s_folder_are_refused() {
         assert!(matches!(store.start_run(name), Err(StoreError::Name(_))), "{name:?}");
     }
 }
+
+#[test]
+fn a_run_that_is_forgotten_leaves_no_link_that_leads_nowhere() {
+    let (_folder, store, _) = with_a_build();
+    let [first, second] = [(); 2].map(|()| store.start_run("run").unwrap());
+    store.write_run_file(&first, "report.html", "the first").unwrap();
+    store.write_run_file(&first, "run.lock", "the first").unwrap();
+    store.write_run_file(&second, "run.lock", "the second").unwrap();
+    let shown = |name: &str| fs::read_to_string(store.layout().root().join("runs/run").join(name)).ok();
+    assert_eq!(shown("report.html").as_deref(), Some("the first"));
+    store.forget_run(&first).unwrap();
+    assert_eq!((shown("report.html"), shown("run.lock").as_deref()), (None, Some("the second")));
+    assert!(store.layout().root().join("runs/run/report.html").symlink_metadata().is_err());
+}
