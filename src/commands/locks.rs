@@ -112,7 +112,12 @@ fn decode(path: &Path) -> Result<RunLock, String> {
 /// The recorded events of a run, in order. A last line that a kill tore off is left out.
 pub(super) fn events(run: &RunFolder) -> Result<impl Iterator<Item = Result<Stamped, BadEvent>> + use<>, BadEvent> {
     let path = run.path.join(EVENTS);
-    let file = File::open(&path).map_err(|error| BadEvent { path: path.clone(), problem: error.to_string() })?;
+    let bad = |problem: String| BadEvent { path: path.clone(), problem };
+    // A pipe in its place would be waited for without end.
+    if !path.metadata().map_err(|error| bad(error.to_string()))?.is_file() {
+        return Err(bad("it is not a regular file".to_owned()));
+    }
+    let file = File::open(&path).map_err(|error| bad(error.to_string()))?;
     let lines = BufReader::new(file).split(b'\n').enumerate();
     Ok(lines.filter_map(move |(number, line)| {
         let bad = |problem: String| Some(Err(BadEvent { path: path.clone(), problem }));

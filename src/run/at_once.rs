@@ -23,7 +23,7 @@ pub(super) fn cached_at_once(
 ) -> Vec<Option<(Keyed, Hit)>> {
     let find = |(stage, inputs): &Open<'_>| {
         let (keyed, hit) = decider.cached_at_once(stage, inputs)?;
-        shared.show(stage, &keyed, &hit.record.outputs).ok()?;
+        shared.show(stage, &keyed, &hit.record.outputs, &hit.trees).ok()?;
         Some((keyed, hit))
     };
     let Ok(_gate) = shared.store.gate() else { return vec![None; open.len()] };

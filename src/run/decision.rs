@@ -45,7 +45,7 @@ pub(super) fn decide(
     };
     let cached = |keyed: Keyed, hit: Box<Hit>| {
         // Its output is in the store, whether the links to it can be written or not.
-        if let Err(error) = shared.show(stage, &keyed, &hit.record.outputs) {
+        if let Err(error) = shared.show(stage, &keyed, &hit.record.outputs, &hit.trees) {
             let note = Note::Warning { text: format!("the output is there, but it cannot be shown by name: {error}") };
             shared.events.send(Event::StageNote { stage: name.to_string(), note });
         }

@@ -176,7 +176,7 @@ impl Shared<'_> {
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let before = self.store.builds(record.key)?;
-        let (earlier, differs) = (before.records.len(), before.records.values().any(|other| other.outputs != outputs));
+        let (earlier, differs) = (before.count(), before.all().any(|other| other.outputs != outputs));
         self.store.record(&record)?;
         let given = outputs;
         let (record, trees) = self.first_build(stage, record, differs, progress)?;
@@ -185,7 +185,7 @@ impl Shared<'_> {
         drop(gate);
         let change = Change::since_last(self, stage, keyed, &given)?;
         // The build is on record: what fails now costs a link or some disk, not the build.
-        let shown = self.show(stage, keyed, &outputs).and_then(|()| self.store.clear_work(lock));
+        let shown = self.show(stage, keyed, &outputs, &trees).and_then(|()| self.store.clear_work(lock));
         if let Err(error) = shown {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
@@ -254,6 +254,7 @@ impl Shared<'_> {
         stage: &StageDeclaration,
         keyed: &Keyed,
         outputs: &BTreeMap<String, Digest>,
+        trees: &BTreeMap<String, Tree>,
     ) -> Result<(), StoreError> {
         let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
         let build = LastBuild {
@@ -263,7 +264,7 @@ impl Shared<'_> {
             patterns: patterns(stage),
         };
         self.store.remember(run, name, &build, &keyed.sources)?;
-        self.store.publish(run, name, outputs).map(drop)
+        self.store.publish(run, name, trees).map(drop)
     }
 }
 

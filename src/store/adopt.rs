@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use contract::{Digest, InputFile, InputTree, Inputs, Staged, Tree, TreeEntry};
 
 use super::error::{Fault, Object, Result, StoreError};
-use super::{Store, failpoint, seals, write};
+use super::{Store, failpoint, seals, text, write};
 
 impl Store {
     /// Moves staged files into the store and writes their trees; the digest of each port's tree. A file whose content
@@ -96,12 +96,14 @@ impl Store {
     pub fn listing(&self, digest: Digest) -> Result<Tree> {
         let path = self.layout().tree(digest);
         let damage = |fault| self.damage(Object::Tree(digest), fault, &path);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let text = match text::read(&path) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damage(Fault::Missing)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(damage(Fault::Format(error.to_string())));
+            }
             Err(error) => return Err(StoreError::io("read", &path)(error)),
         };
-        let text = String::from_utf8(bytes).map_err(|error| damage(Fault::Format(error.to_string())))?;
         let tree = Tree::decode(&text).map_err(|error| damage(Fault::Format(error.to_string())))?;
         match tree.digest() {
             found if found == digest => Ok(tree),

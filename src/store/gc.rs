@@ -136,7 +136,8 @@ impl Removing<'_> {
         let store = self.store;
         for (key, build) in &plan.records {
             failpoint::pass("gc-before-record");
-            remove_file(&store.layout().record(*key, *build))?;
+            // What a key gave stays on record when its bytes are gone, so that other bytes are seen.
+            store.write_off(*key, *build)?;
             // Other builds of the key keep the folder.
             let _ = fs::remove_dir(store.layout().records(*key));
         }

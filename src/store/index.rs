@@ -7,15 +7,15 @@
 //! one write in append mode, so two processes cannot mix their lines; what another process added since is read on
 //! demand ([`Index::news`]).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use contract::Digest;
 
-use super::failpoint;
 use super::signature::Signature;
+use super::{failpoint, text};
 
 /// One remembered file.
 pub(super) type Entry = (Digest, Signature);
@@ -35,7 +35,10 @@ impl Index {
     /// The entries added since the last call, by anyone. An index that cannot be read has none.
     pub(super) fn news(&mut self) -> Vec<Entry> {
         let mut bytes = Vec::new();
-        let read = File::open(&self.path).and_then(|mut file| {
+        let read = text::options().read(true).open(&self.path).and_then(|mut file| {
+            if !file.metadata()?.is_file() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             // A shorter file is a new one, compacted by another process.
             if file.metadata()?.len() < self.read {
                 self.read = 0;
@@ -56,7 +59,7 @@ impl Index {
     pub(super) fn append(&self, entries: &[Entry]) {
         // A batch starts on a line of its own even after a torn one.
         let text = entries.iter().fold("\n".to_owned(), |text, entry| text + &line(entry));
-        let written = OpenOptions::new().append(true).create(true).open(&self.path).and_then(|mut file| {
+        let written = text::options().append(true).create(true).open(&self.path).and_then(|mut file| {
             if failpoint::is_due("index-torn-line") {
                 file.write_all(&text.as_bytes()[..text.len() / 2])?;
                 failpoint::die();

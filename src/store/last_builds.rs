@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 
 use contract::{Digest, SourceFile};
@@ -16,7 +15,7 @@ use serde_json::Value;
 use super::error::{Damage, Result, StoreError};
 use super::layout::file_name;
 use super::names::names_if_folder;
-use super::{SourceSnapshot, Store, checked, failpoint, write};
+use super::{SourceSnapshot, Store, checked, failpoint, text, write};
 
 /// What a stage of a run gave last, for reasons and for `why`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +45,7 @@ impl Store {
             let folder = self.layout().run(&run)?.join(STAGES);
             let files = names_if_folder(&folder)?;
             for path in files.iter().filter(|name| name.ends_with(".json")).map(|name| folder.join(name)) {
-                let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+                let text = text::read(&path).map_err(|error| error.to_string());
                 if let Err(problem) = text.and_then(|text| checked::decode::<LastBuild>(&text)) {
                     torn.push(self.damaged_file(&path, problem)?);
                 }
@@ -75,7 +74,7 @@ impl Store {
         let path = self.last_build_path(run, stage)?;
         let text =
             checked::encode(build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
-        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+        if text::read(&path).is_ok_and(|there| there == text) {
             return Ok(());
         }
         failpoint::pass("remember-before-write");
@@ -96,7 +95,7 @@ impl Store {
     /// # Errors
     /// When a name cannot be a file name.
     pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
-        let text = fs::read_to_string(self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
+        let text = text::read(&self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
         Ok(text.lines().filter_map(SourceFile::of_line).collect())
     }
 
@@ -106,7 +105,7 @@ impl Store {
     /// When a name cannot be a file name.
     pub fn last_build(&self, run: &str, stage: &str) -> Result<Option<LastBuild>> {
         let path = self.last_build_path(run, stage)?;
-        Ok(fs::read_to_string(path).ok().and_then(|text| checked::decode(&text).ok()))
+        Ok(text::read(&path).ok().and_then(|text| checked::decode(&text).ok()))
     }
 
     pub(super) fn last_build_path(&self, run: &str, stage: &str) -> Result<PathBuf> {

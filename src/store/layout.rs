@@ -7,8 +7,8 @@ use contract::Digest;
 use super::error::{Result, StoreError};
 
 /// The folders that [`super::Store::open`] makes.
-pub(super) const FOLDERS: [&str; 10] =
-    ["blobs", "trees", "records", "work", "runs", "locks", "leases", "stat", "damaged", "tmp"];
+pub(super) const FOLDERS: [&str; 11] =
+    ["blobs", "trees", "records", "ledger", "work", "runs", "locks", "leases", "stat", "damaged", "tmp"];
 
 /// The paths of one store.
 #[derive(Debug, Clone)]
@@ -45,6 +45,11 @@ impl Layout {
     /// `records/<key>/<build>.json`.
     pub fn record(&self, key: Digest, build: u32) -> PathBuf {
         self.records(key).join(format!("{build:04}.json"))
+    }
+
+    /// `ledger/<key>/`: the records of builds whose bytes are gone.
+    pub fn ledger(&self, key: Digest) -> PathBuf {
+        self.root.join("ledger").join(key.to_string())
     }
 
     /// `work/<key>/`.

@@ -7,7 +7,7 @@
 //! is looked at for removal, or gone before it is looked up.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +20,7 @@ use tempfile::NamedTempFile;
 use super::error::{Result, StoreError};
 use super::lock::HolderInfo;
 use super::names::names;
-use super::{Store, failpoint, write};
+use super::{Store, failpoint, text, write};
 
 const FOLDER: &str = "leases";
 const GATE: &str = ".gate";
@@ -120,7 +120,7 @@ impl Store {
 
     /// The same for who reads outputs and writes nothing to the store; `None` where nothing was ever removed or run.
     pub fn reading(&self) -> Option<Gate> {
-        let file = File::open(self.layout().folder(FOLDER).join(GATE)).ok()?;
+        let file = text::options().read(true).open(self.layout().folder(FOLDER).join(GATE)).ok()?;
         file.lock_shared().ok()?;
         Some(Gate { _file: file })
     }
@@ -143,10 +143,14 @@ impl Store {
     fn gate_file(&self) -> Result<(File, PathBuf)> {
         self.writable()?;
         let path = self.layout().folder(FOLDER).join(GATE);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = || text::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = match open() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write::make_folder(&self.layout().folder(FOLDER))?;
+                open()
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+                write::move_aside(&path, &self.layout().folder("damaged"))?;
                 open()
             }
             opened => opened,
@@ -168,7 +172,7 @@ impl Store {
     }
 
     fn alive(&self, path: &Path) -> Result<Option<LeaseInfo>> {
-        let mut file = match File::open(path) {
+        let mut file = match text::options().read(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("read", path)(error)),

@@ -1,11 +1,18 @@
 //! The determinism ledger: keys whose builds gave different outputs.
+//!
+//! A build whose bytes went to make room stays in it: its record moves from `records/` to `ledger/`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
 
 use contract::Digest;
 use serde::Serialize;
 
-use super::Store;
-use super::error::Result;
+use super::error::{Result, StoreError};
+use super::names::names_if_folder;
 use super::record::Record;
+use super::{Store, write};
 
 /// A key whose builds gave different outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,18 +38,33 @@ impl Store {
     /// When the records cannot be read.
     pub fn ledger(&self) -> Result<Vec<LedgerEntry>> {
         let mut ledger = Vec::new();
-        for key in self.keys()? {
+        let past = names_if_folder(&self.layout().folder("ledger"))?;
+        let mut keys: BTreeSet<Digest> = past.iter().filter_map(|name| name.parse().ok()).collect();
+        keys.extend(self.keys()?);
+        for key in keys {
             // Most keys were built once: their record need not be read.
-            if self.record_files(key)?.len() < 2 {
+            if self.record_files(key)?.len() + self.past_files(key)?.len() < 2 {
                 continue;
             }
             let builds = self.builds(key)?;
-            let (distinct, count) = (builds.distinct(), builds.records.len());
-            if let Some(first) = builds.records.into_values().next().filter(|_| distinct > 1) {
-                let Record { kind, run, stage, .. } = first;
+            let (distinct, count) = (builds.distinct(), builds.count());
+            let first = builds.all().min_by_key(|record| record.started).filter(|_| distinct > 1);
+            if let Some(Record { kind, run, stage, .. }) = first.cloned() {
                 ledger.push(LedgerEntry { key, kind, run, stage, builds: count, distinct });
             }
         }
         Ok(ledger)
+    }
+
+    /// Takes a build off the record of what there is, and keeps what it gave in the ledger.
+    pub(super) fn write_off(&self, key: Digest, build: u32) -> Result<()> {
+        let record = self.layout().record(key, build);
+        let folder = self.layout().ledger(key);
+        write::make_folder(&folder)?;
+        let past = folder.join(record.file_name().unwrap_or_default());
+        match fs::rename(&record, &past) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            renamed => renamed.map_err(StoreError::io("move", &record)),
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! held the file holds who holds it, for messages only.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Result, StoreError};
 use super::names::names_if_folder;
 use super::record::milliseconds;
-use super::{Store, failpoint, write};
+use super::{Store, failpoint, text, write};
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -113,7 +113,7 @@ impl Store {
     pub fn lock(&self, key: Digest, holder: &HolderInfo) -> Result<Lock> {
         self.writable()?;
         let path = self.layout().lock(key);
-        let mut file = OpenOptions::new()
+        let mut file = text::options()
             .read(true)
             .write(true)
             .create(true)
@@ -172,7 +172,7 @@ impl Store {
     /// When the lock file cannot be read.
     pub fn holder(&self, key: Digest) -> Result<Option<HolderInfo>> {
         let path = self.layout().lock(key);
-        let mut file = match File::open(&path) {
+        let mut file = match text::options().read(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("read", &path)(error)),

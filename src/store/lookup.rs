@@ -5,7 +5,6 @@
 //! ([`Hit::distinct`] above 1), and what read the first build stays consistent with it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::PathBuf;
 
 use contract::{Digest, Tree};
@@ -13,7 +12,7 @@ use contract::{Digest, Tree};
 use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::names::names;
 use super::record::Record;
-use super::{Store, checked, write};
+use super::{Store, checked, text, write};
 
 /// The answer to [`Store::lookup`].
 #[derive(Debug, Clone, PartialEq)]
@@ -58,14 +57,26 @@ pub struct Hit {
 pub struct Builds {
     /// By number, from the first.
     pub records: BTreeMap<u32, Record>,
+    /// Those whose bytes went to make room.
+    pub past: BTreeMap<u32, Record>,
     /// Records that cannot be read; they were moved aside.
     pub damage: Vec<Damage>,
 }
 
 impl Builds {
-    /// How many different outputs there are.
+    /// Every build, whether its bytes are there or not.
+    pub fn all(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().chain(self.past.values())
+    }
+
+    /// How many builds there are in all.
+    pub fn count(&self) -> usize {
+        self.records.len() + self.past.len()
+    }
+
+    /// How many different outputs they gave.
     pub fn distinct(&self) -> usize {
-        self.records.values().map(|record| &record.outputs).collect::<BTreeSet<_>>().len()
+        self.all().map(|record| &record.outputs).collect::<BTreeSet<_>>().len()
     }
 }
 
@@ -77,7 +88,7 @@ impl Store {
     /// When the store cannot be read. Damage is an answer, not an error.
     pub fn lookup(&self, key: Digest) -> Result<Lookup> {
         let builds = self.builds(key)?;
-        let (count, distinct) = (builds.records.len(), builds.distinct());
+        let (count, distinct) = (builds.count(), builds.distinct());
         let mut damage = builds.damage;
         for (build, record) in builds.records {
             let (trees, found) = self.trees_of(&record)?;
@@ -94,17 +105,29 @@ impl Store {
     /// # Errors
     /// When the folder of records cannot be read.
     pub fn builds(&self, key: Digest) -> Result<Builds> {
-        let mut builds = Builds { records: BTreeMap::new(), damage: Vec::new() };
-        for (number, path) in self.record_files(key)? {
-            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+        let mut damage = Vec::new();
+        let records = self.read_records(key, self.record_files(key)?, &mut damage)?;
+        let past = self.read_records(key, self.past_files(key)?, &mut damage)?;
+        Ok(Builds { records, past, damage })
+    }
+
+    fn read_records(
+        &self,
+        key: Digest,
+        files: BTreeMap<u32, PathBuf>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<BTreeMap<u32, Record>> {
+        let mut records = BTreeMap::new();
+        for (number, path) in files {
+            let text = text::read(&path).map_err(|error| error.to_string());
             let record = text.and_then(|text| checked::decode::<Record>(&text));
             match record {
-                Ok(record) if record.key == key => drop(builds.records.insert(number, record)),
-                Ok(_) => builds.damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
-                Err(problem) => builds.damage.push(self.damaged_record(&path, problem)?),
+                Ok(record) if record.key == key => drop(records.insert(number, record)),
+                Ok(_) => damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
+                Err(problem) => damage.push(self.damaged_record(&path, problem)?),
             }
         }
-        Ok(builds)
+        Ok(records)
     }
 
     /// Writes down what a build gave: the last step of a build. The number of the build.
@@ -117,7 +140,8 @@ impl Store {
         write::make_folder(&folder)?;
         let text =
             checked::encode(record).map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
-        let mut number = self.record_files(record.key)?.last_key_value().map_or(1, |(last, _)| last + 1);
+        let files = [self.record_files(record.key)?, self.past_files(record.key)?];
+        let mut number = files.iter().filter_map(BTreeMap::last_key_value).map(|(last, _)| last + 1).max().unwrap_or(1);
         let temporary = self.layout().folder("tmp");
         while !write::create(&temporary, &self.layout().record(record.key, number), text.as_bytes(), 0o644)? {
             number += 1;
@@ -126,10 +150,11 @@ impl Store {
     }
 
     pub(super) fn record_files(&self, key: Digest) -> Result<BTreeMap<u32, PathBuf>> {
-        let folder = self.layout().records(key);
-        let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
-        let files = names(&folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(name))));
-        Ok(files.collect())
+        numbered(self.layout().records(key))
+    }
+
+    pub(super) fn past_files(&self, key: Digest) -> Result<BTreeMap<u32, PathBuf>> {
+        numbered(self.layout().ledger(key))
     }
 
     /// The files of each port of a build, and what is not whole of them.
@@ -151,4 +176,11 @@ impl Store {
     fn damaged_record(&self, path: &std::path::Path, problem: String) -> Result<Damage> {
         self.damaged(Object::Record(path.to_owned()), Fault::Format(problem), path)
     }
+}
+
+/// The records in a folder, by number.
+fn numbered(folder: PathBuf) -> Result<BTreeMap<u32, PathBuf>> {
+    let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
+    let files = names(&folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(name))));
+    Ok(files.collect())
 }

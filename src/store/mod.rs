@@ -6,6 +6,7 @@
 //! blobs/<aa>/<digest>      immutable files, read-only
 //! trees/<aa>/<digest>      an output: the list of its files (contract::Tree), itself hashed
 //! records/<key>/<n>.json   what the n-th build of that key gave; all builds are kept
+//! ledger/<key>/<n>.json    the same of builds whose bytes went to make room
 //! work/<key>/scratch/      owned by whoever builds the key; survives a crash
 //! work/<key>/staging/      the output of the build under way; emptied before each
 //! runs/<run>/              the history of that name: events, locks; each stage's outputs by name as links to blobs
@@ -49,6 +50,7 @@ mod sealed;
 mod seals;
 mod signature;
 mod sources;
+mod text;
 mod verify;
 mod write;
 
@@ -122,7 +124,7 @@ impl Store {
         fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
         let version = root.join("version");
-        if !exists || fs::read(&version).map_or(true, |text| text.trim_ascii().is_empty()) {
+        if !exists || text::read(&version).map_or(true, |text| text.trim().is_empty()) {
             failpoint::pass("open-before-version");
             write::replace(&root, &version, format!("{FORMAT}\n").as_bytes(), 0o644)?;
         }
@@ -228,7 +230,7 @@ fn inspect(path: &Path) -> Result<bool> {
         Ok(metadata) if !metadata.is_dir() => return Err(StoreError::NotAFolder(path.to_owned())),
         Ok(_) => {}
     }
-    match fs::read_to_string(&version) {
+    match text::read(&version) {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
         // The tag is written after the version: where it is ours, the version was lost.
         Ok(text) if text.trim().is_empty() && is_tagged(path) => Ok(true),
@@ -252,5 +254,5 @@ fn inspect(path: &Path) -> Result<bool> {
 
 /// Whether the folder says that a program of this format made it.
 fn is_tagged(path: &Path) -> bool {
-    fs::read_to_string(path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag == CACHEDIR_TAG)
+    text::read(&path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag == CACHEDIR_TAG)
 }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use contract::Digest;
+use contract::{Digest, Tree, TreeEntry};
 
 use super::error::{Result, StoreError};
 use super::layout::file_name;
@@ -22,12 +22,12 @@ impl Store {
     ///
     /// # Errors
     /// When a name cannot be a file name, a tree is damaged, or a link cannot be made.
-    pub fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Digest>) -> Result<PathBuf> {
+    pub fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Tree>) -> Result<PathBuf> {
         self.writable()?;
         let folder = self.layout().run(run)?.join(file_name(stage)?);
         // Two entries a port: a stage that lost a port is published anew.
         let entries = fs::read_dir(&folder).map_or(0, Iterator::count);
-        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, *tree)) {
+        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
             return Ok(folder);
         }
         let temporary = self.layout().folder("tmp");
@@ -36,18 +36,16 @@ impl Store {
         let (fresh, old) = (place.path().join("new"), place.path().join("old"));
         fs::create_dir(&fresh).map_err(StoreError::io("make", &fresh))?;
         failpoint::pass("publish-before-links");
-        for (port, digest) in outputs {
+        for (port, tree) in outputs {
             let place = fresh.join(file_name(port)?);
             fs::create_dir_all(&place).map_err(StoreError::io("make", &place))?;
-            link(&self.layout().tree(*digest), &fresh.join(mark(port)), self.layout().root(), 3)?;
-            for entry in self.listing(*digest)?.entries() {
+            symlink_at(&fresh.join(mark(port)), &self.to_tree(tree.digest()))?;
+            for entry in tree.entries() {
                 let name = entry.path.below(&place);
                 if let Some(above) = name.parent() {
                     fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
                 }
-                // Below the store: runs, run, stage, port, then the folders of the tree.
-                let depth = 4 + entry.path.as_str().matches('/').count();
-                link(&self.layout().blob(entry.digest), &name, self.layout().root(), depth)?;
+                symlink_at(&name, &self.to_blob(entry))?;
             }
         }
         if let Some(run) = folder.parent() {
@@ -77,10 +75,27 @@ impl Store {
         }
     }
 
-    fn is_published(&self, folder: &Path, port: &str, tree: Digest) -> bool {
-        let tree = self.layout().tree(tree);
-        let link = fs::read_link(folder.join(mark(port)));
-        link.is_ok_and(|link| link.file_name() == tree.file_name())
+    /// Whether each file of the tree is shown, as a link to its blob.
+    fn is_published(&self, folder: &Path, port: &str, tree: &Tree) -> bool {
+        let leads = |name: &Path, target: &Path| fs::read_link(name).is_ok_and(|link| link == target);
+        let place = folder.join(port);
+        leads(&folder.join(mark(port)), &self.to_tree(tree.digest()))
+            && tree.entries().iter().all(|entry| leads(&entry.path.below(&place), &self.to_blob(entry)))
+    }
+
+    /// From a stage's folder to a tree. Below the store: runs, run, stage.
+    fn to_tree(&self, digest: Digest) -> PathBuf {
+        self.from_depth(3, &self.layout().tree(digest))
+    }
+
+    /// From the folder of a port's file to its blob. Below the store: runs, run, stage, port, then the folders of the tree.
+    fn to_blob(&self, entry: &TreeEntry) -> PathBuf {
+        self.from_depth(4 + entry.path.as_str().matches('/').count(), &self.layout().blob(entry.digest))
+    }
+
+    fn from_depth(&self, depth: usize, target: &Path) -> PathBuf {
+        let below = target.strip_prefix(self.layout().root()).unwrap_or(target);
+        std::iter::repeat_n("..", depth).collect::<PathBuf>().join(below)
     }
 }
 
@@ -93,9 +108,6 @@ fn mark(port: &str) -> String {
     format!(".{port}.tree")
 }
 
-/// A link at `name`, which will lie `depth` folders below `root`, to `target` in the store.
-fn link(target: &Path, name: &Path, root: &Path, depth: usize) -> Result<()> {
-    let below = target.strip_prefix(root).unwrap_or(target);
-    let up: PathBuf = std::iter::repeat_n("..", depth).collect();
-    symlink(up.join(below), name).map_err(StoreError::io("write", name))
+fn symlink_at(name: &Path, target: &Path) -> Result<()> {
+    symlink(target, name).map_err(StoreError::io("write", name))
 }

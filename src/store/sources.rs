@@ -3,7 +3,9 @@
 //! A file is hashed before a stage reads it, and looked at again after: one that changed meanwhile keeps the stage's
 //! output out of the store. Digests of unchanged files come from `stat/sources`, so that a run in which nothing changed
 //! reads no data. A file whose content or metadata changed within the last two seconds before it was hashed is not
-//! remembered: another write in the same tick of the file system's clock would leave its signature as it is.
+//! remembered: another write in the same tick of the file system's clock would leave its signature as it is. After a stage
+//! has read a file its signature counts too: a file that was written to, and then given its old content again, may have been
+//! read in between.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -88,7 +90,7 @@ impl SourceSnapshot {
         self.0.iter().map(|seen| seen.file.digest).collect()
     }
 
-    /// The files whose content is no longer what was hashed. One whose signature alone changed is hashed again.
+    /// The files that were touched since they were hashed, or whose content is no longer what was hashed.
     ///
     /// # Errors
     /// When a file that is there cannot be read.
@@ -97,8 +99,9 @@ impl SourceSnapshot {
         for Seen { file, signature, settled } in &self.0 {
             let path = &file.path;
             let same = match fs::metadata(path) {
-                Ok(metadata) if *settled && Signature::of(&metadata) == *signature => true,
-                Ok(metadata) if metadata.len() != file.size || !metadata.is_file() => false,
+                Ok(metadata) if Signature::of(&metadata) != *signature => false,
+                Ok(_) if *settled => true,
+                // Written to within the same tick of the clock, perhaps.
                 Ok(_) => {
                     let digest = Digest::of_file(path).map_err(StoreError::source(path))?;
                     digest == file.digest

@@ -1,7 +1,9 @@
 //! What is damaged is found by the lookup, moved aside and rebuilt.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -189,4 +191,41 @@ fn many_who_find_a_copied_store_hash_its_blobs_without_spoiling_each_other_s_wor
     let forgetful = Store::open(&copy).unwrap();
     assert!(is_hit(&forgetful, key("large")));
     assert_eq!(changed(&forgetful), sealed, "a blob that is sealed already is left as it is");
+}
+
+#[test]
+fn what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_in_the_way() {
+    type Place = fn(&Store, Digest) -> PathBuf;
+    let places: [(&str, Place, bool); 7] = [
+        ("tree", |store, tree| store.layout().tree(tree), true),
+        ("record", |store, _| store.layout().record(key("a"), 1), true),
+        ("blob", |store, _| blob(store, b"content"), true),
+        ("index", |store, _| store.layout().root().join("stat/blobs"), false),
+        ("lock", |store, _| store.layout().lock(key("a")), false),
+        ("lease", |store, _| store.layout().root().join("leases/somebody"), false),
+        ("gate", |store, _| store.layout().root().join("leases/.gate"), false),
+    ];
+    for (name, place, damages) in places {
+        for kind in ["pipe", "folder"] {
+            if (name, kind) == ("lock", "folder") {
+                // A lock that cannot be taken is an error, of its key alone.
+                continue;
+            }
+            let (folder, store, tree) = with_a_build();
+            let path = place(&store, tree);
+            let _ = fs::remove_file(&path);
+            match kind {
+                "pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            let what = format!("a {kind} for a {name}");
+            let store = Store::open(&folder.path().join("cache")).unwrap();
+            assert_eq!(matches!(store.lookup(key("a")).unwrap(), Lookup::Hit(_)), !damages, "{what}");
+            drop((store.holder(key("a")).unwrap(), store.leases().unwrap(), store.gate().unwrap()));
+            store.verify_all(&BTreeMap::new(), |_| true).unwrap();
+            assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage, [], "{what}");
+            build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);
+            assert!(is_hit(&store, key("a")) && is_whole(&store, tree), "{what}");
+        }
+    }
 }

@@ -192,7 +192,7 @@ fn a_build_of_a_key_goes_alone_and_a_later_one_does_not_take_its_place() {
     let removals = store.removing().unwrap().collect(&keep(100)).unwrap();
     assert_eq!(removals.builds.iter().map(|build| build.build).collect::<Vec<_>>(), [1]);
     let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
-    assert_eq!((hit.build, hit.builds, hit.record.outputs["out"]), (second, 1, tree));
+    assert_eq!((hit.build, hit.builds, hit.record.outputs["out"]), (second, 2, tree));
     assert_eq!(build_in(&store, key("a"), 1.0, &[("file", b"third")]).0, 3);
 }
 
@@ -358,4 +358,22 @@ proptest! {
         let again = store.removing().unwrap().collect(&wish).unwrap();
         prop_assert_eq!((again.builds.len(), again.orphans.count, again.after), (0, 0, removals.after));
     }
+}
+
+#[test]
+fn what_a_key_gave_stays_known_when_its_bytes_are_gone() {
+    let (_folder, store) = empty();
+    build_in(&store, key("a"), 1.0, &[("file", b"first")]);
+    store.removing().unwrap().collect(&keep(0)).unwrap();
+    assert_eq!(store.lookup(key("a")).unwrap(), Lookup::Miss);
+    assert_eq!((blob_bytes(&store), store.ledger().unwrap().len()), (0, 0));
+    assert_eq!(build_in(&store, key("a"), 1.0, &[("file", b"second")]).0, 2, "numbers are not given again");
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    assert_eq!((hit.builds, hit.distinct), (2, 2));
+    assert_eq!(store.lookup_sealed(key("a")).unwrap().distinct, 2);
+    let entry = &store.ledger().unwrap()[0];
+    assert_eq!((entry.key, entry.builds, entry.distinct), (key("a"), 2, 2));
+    store.removing().unwrap().collect(&keep(0)).unwrap();
+    assert_eq!(store.ledger().unwrap().len(), 1);
+    assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage, []);
 }

@@ -40,7 +40,8 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
 #[test]
 fn outputs_are_published_by_name() {
     let (folder, store, tree) = with_a_build();
-    let publish = |tree| store.publish("run", "train", &BTreeMap::from([("out".to_owned(), tree)])).unwrap();
+    let listing = |tree| store.listing(tree).unwrap();
+    let publish = |tree| store.publish("run", "train", &BTreeMap::from([("out".to_owned(), listing(tree))])).unwrap();
     let place = publish(tree);
     assert_eq!(fs::read(place.join("out/rows/1")).unwrap(), b"content");
     assert!(fs::read_link(place.join("out/rows/1")).unwrap().starts_with("../../../../../blobs"));
@@ -50,7 +51,7 @@ fn outputs_are_published_by_name() {
     assert_eq!(fs::read(place.join("out/model.bin")).unwrap(), b"weights");
     assert!(!place.join("out/rows").exists());
     publish(other);
-    let both = BTreeMap::from([("out".to_owned(), other), ("more".to_owned(), tree)]);
+    let both = BTreeMap::from([("out".to_owned(), listing(other)), ("more".to_owned(), listing(tree))]);
     store.publish("run", "train", &both).unwrap();
     assert!(place.join("more/rows/1").exists());
     publish(other);
@@ -66,6 +67,14 @@ fn outputs_are_published_by_name() {
     assert_eq!(files(&place.join("out")), store.listing(shown).unwrap().entries().len());
     assert_eq!(walk(&store.layout().root().join("tmp")), Vec::<PathBuf>::new());
     publish(other);
+    // A link that is gone or leads elsewhere is put right.
+    let shown = place.join("out/model.bin");
+    for spoil in [|_: &Path| {}, |link: &Path| std::os::unix::fs::symlink("/etc/hostname", link).unwrap()] {
+        fs::remove_file(&shown).unwrap();
+        spoil(&shown);
+        publish(other);
+        assert_eq!(fs::read(&shown).unwrap(), b"weights");
+    }
     // Links are relative: a moved store keeps its names.
     let moved = folder.path().join("moved");
     fs::rename(folder.path().join("cache"), &moved).unwrap();
@@ -75,7 +84,7 @@ fn outputs_are_published_by_name() {
 #[test]
 fn names_that_could_leave_the_run_s_folder_are_refused() {
     let (_folder, store, tree) = with_a_build();
-    let outputs = BTreeMap::from([("out".to_owned(), tree)]);
+    let outputs = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
     for name in ["", ".", "..", "../up", "a/b", ".hidden", "a b", "a\n", &"x".repeat(200)] {
         assert!(matches!(store.publish(name, "stage", &outputs), Err(StoreError::Name(_))), "{name:?}");
         assert!(matches!(store.publish("run", name, &outputs), Err(StoreError::Name(_))), "{name:?}");

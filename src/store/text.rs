@@ -1,0 +1,36 @@
+//! Opening the store's own files and reading its text files. Whatever lies in a file's place is looked at before it is read,
+//! and a file of gigabytes is none of ours.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// More than a tree of a million files takes.
+const LARGEST: u64 = 1 << 30;
+
+/// Options that never wait: a pipe in a file's place would be waited for without end.
+pub(super) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(nix::libc::O_NONBLOCK);
+    options
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// As those of reading a file; [`io::ErrorKind::InvalidData`] for what is no file, too large, or no text.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let mut file = options().read(true).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(wrong("it is not a regular file"));
+    }
+    if metadata.len() > LARGEST {
+        return Err(wrong("it is too large"));
+    }
+    let mut text = String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
