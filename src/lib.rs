@@ -26,4 +26,5 @@ pub mod plan;
 pub mod report;
 pub mod reproduce;
 pub mod run;
+mod say;
 pub mod store;

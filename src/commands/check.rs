@@ -9,9 +9,12 @@ use clap::Args;
 use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
+use super::run::usable;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::plan::fit::{Misfit, Remarked};
+use crate::run::Budget;
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `check`.
@@ -26,11 +29,12 @@ pub struct CheckArguments {
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
+    usable(Budget::of(&project.manifest.exec).device, &project, project.graph.order())?;
     let misfits = project.misfits(project.graph.order());
     let remarks = project.remarks(&Store::open_read_only(&project.cache)?, project.graph.order());
     let warned = remarks.iter().filter(|remark| remark.warning.is_some()).map(Remarked::full_text);
     let warnings: Vec<_> = misfits.iter().map(Misfit::text).chain(warned).collect();
-    warnings.iter().for_each(|warning| anstream::eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| say!("warning: {warning}"));
     let mut out = anstream::stdout().lock();
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
     let found = match warnings.len() + project.manifest.warnings.len() {

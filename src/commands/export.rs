@@ -19,6 +19,7 @@ use super::output::{PortOutput, StageOutput};
 use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `export`.
@@ -63,31 +64,50 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     let _gate = store.reading();
     let output = StageOutput::find(&project, &store, place)?;
     if let Some(stale) = &output.stale {
-        anstream::eprintln!("note: this is the last build of {}, which {stale}", output.stage);
+        say!("note: this is the last build of {}, which {stale}", output.stage);
     }
-    claim(&destination)?;
+    let destination = fs::canonicalize(&destination).unwrap_or(destination);
+    let beside = claim(&destination, store.layout().root())?;
+    let fresh = beside.path().join("export");
     let only = output.ports.len() == 1;
+    let mut told = Vec::new();
     for port in &output.ports {
-        let folder = if only { destination.clone() } else { destination.join(&port.name) };
-        let what = write(port, &folder, arguments.format)?;
-        anstream::eprintln!("{}: {what}", folder.display());
+        let (name, below) = if only { ("", Path::new("")) } else { (&*port.name, Path::new(&port.name)) };
+        let what = write(port, &fresh.join(below), arguments.format)?;
+        told.push(format!("{}: {what}", destination.join(name).display()));
     }
+    // As a whole: what is interrupted leaves nothing that looks finished.
+    fs::create_dir_all(&fresh)?;
+    fs::rename(&fresh, &destination).map_err(|error| {
+        CommandError::usage(format!("cannot write to {}: {error}", destination.display()))
+            .hint("give a new or an empty folder")
+    })?;
+    told.iter().for_each(|line| say!("{line}"));
     Ok(Exit::Done)
 }
 
-/// Makes the folder, or takes an empty one: nothing of anyone's is overwritten.
-fn claim(folder: &Path) -> Result<(), CommandError> {
+/// A temporary folder beside a new or empty one, which it is to become: nothing of anyone's is overwritten, nor is anything
+/// written into the store.
+fn claim(folder: &Path, store: &Path) -> Result<tempfile::TempDir, CommandError> {
     let refuse = |message: String| CommandError::usage(message).hint("give a new or an empty folder");
+    let name = folder.display();
     match fs::read_dir(folder) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(refuse(format!("{} is not empty", folder.display()))),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fs::create_dir_all(folder).map_err(|error| refuse(format!("cannot make {}: {error}", folder.display())))
-        }
-        Err(error) => Err(refuse(format!("cannot write to {}: {error}", folder.display()))),
+        _ if folder.as_os_str().is_empty() => return Err(refuse("no folder is named".to_owned())),
+        Ok(mut entries) if entries.next().is_some() => return Err(refuse(format!("{name} is not empty"))),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(refuse(format!("cannot write to {name}: {error}"))),
     }
+    let above = match folder.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    let cannot = |error: std::io::Error| refuse(format!("cannot make {name}: {error}"));
+    fs::create_dir_all(above).map_err(cannot)?;
+    if fs::canonicalize(above).map_err(cannot)?.starts_with(store) {
+        return Err(refuse(format!("{name} lies in the store")));
+    }
+    tempfile::Builder::new().prefix(".export-").tempdir_in(above).map_err(cannot)
 }
 
 fn write(port: &PortOutput, folder: &Path, format: TableFormat) -> Result<String, CommandError> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::events::figures;
+use crate::say::say;
 
 /// How long nothing is said.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -31,7 +32,7 @@ impl Hashing {
             bar.set_style(ProgressStyle::default_spinner());
             // A bar is drawn on a terminal only.
             if bar.is_hidden() {
-                anstream::eprintln!("{}", self.what);
+                say!("{}", self.what);
             }
             self.bar = Some(bar);
         }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::CommandError;
 use crate::exit::Exit;
 use crate::manifest::shell::quoted;
+use crate::say::say;
 
 const QUICKSTART: &str = include_str!("../../manifests/quickstart.toml");
 
@@ -32,6 +33,6 @@ pub(super) fn run(arguments: &InitArguments) -> Result<Exit, CommandError> {
         _ => CommandError::usage(format!("cannot write {}: {error}", path.display())),
     })?;
     let path = path.display().to_string();
-    anstream::eprintln!("wrote {path}; now: pipeline run {}", quoted(&path));
+    say!("wrote {path}; now: pipeline run {}", quoted(&path));
     Ok(Exit::Done)
 }

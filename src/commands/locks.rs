@@ -26,18 +26,21 @@ pub(super) fn find(reference: &str, place: &StorePlace) -> Result<RunLock, Comma
     }
     let store = Store::open_read_only(&place.existing()?)?;
     let (run, number) = named(reference, &store)?;
+    let number_is_named = number.is_some();
     let numbers = match number {
         Some(number) => vec![number],
         None => store.run_numbers(&run)?.into_iter().rev().collect(),
     };
     for number in numbers {
         match of_run(&store, &store.run_folder(&run, number)?) {
-            Ok(Some(lock)) => return Ok(lock),
+            // One that was stopped before any stage was done says nothing.
+            Ok(Some(lock)) if number_is_named || !lock.stages.is_empty() => return Ok(lock),
+            Ok(Some(_)) => {}
             Ok(None) => {}
             Err(damage) => return Err(StoreError::Damaged(damage?).into()),
         }
     }
-    Err(CommandError::usage(format!("run '{reference}' has not ended, or was not written down")))
+    Err(CommandError::usage(format!("run '{reference}' has not ended, or no stage of it was done")))
 }
 
 /// The folder of a run: the newest of a name, unless a number is given.

@@ -11,6 +11,7 @@ use super::locks;
 use crate::events::{Event, figures};
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `logs`.
@@ -33,6 +34,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
         [stage] => (newest(&arguments.store)?, stage),
         _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
     };
+    let run = in_which_it_ran(&run, stage, &arguments.store)?.unwrap_or(run);
     let (mut stages, mut told) = (Vec::new(), 0);
     let mut out = anstream::stdout().lock();
     for event in locks::recorded(&run, &arguments.store)? {
@@ -59,6 +61,34 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
         return Err(error.hint(hint));
     }
     Ok(Exit::Done)
+}
+
+/// Where a run found a stage cached, or is only named: the newest run of that name, up to it, in which the stage ran.
+fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<Option<String>, CommandError> {
+    let store = Store::open_read_only(&place.existing()?)?;
+    let given = locks::folder(reference, &store)?;
+    let started = |event: &Event| matches!(event, Event::StageStarted { stage: started, .. } if started == stage);
+    let cached = |event: &Event| matches!(event, Event::StageCached { stage: cached, .. } if cached == stage);
+    for number in store.run_numbers(&given.run)?.into_iter().rev().filter(|number| *number <= given.number) {
+        let run = store.run_folder(&given.run, number)?;
+        let Ok(events) = locks::events(&run) else { continue };
+        let mut was_cached = false;
+        for event in events.map_while(Result::ok) {
+            if started(&event.event) {
+                let earlier = number != given.number;
+                if earlier {
+                    say!("note: {given} found it cached; this is {run}");
+                }
+                return Ok(earlier.then(|| run.to_string()));
+            }
+            was_cached |= cached(&event.event);
+        }
+        // It failed before it started, was skipped, or is not there: that is what there is to say.
+        if !was_cached {
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }
 
 /// The run that started, or ended, last.

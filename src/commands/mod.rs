@@ -24,12 +24,14 @@ mod status;
 mod why;
 
 use std::fmt;
+use std::io::Write;
 
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Exit;
 use crate::manifest::Diagnostics;
+use crate::say::say;
 use crate::store::StoreError;
 use arguments::{Arguments, Command};
 
@@ -53,9 +55,9 @@ pub fn main() -> Exit {
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "pipeline", &mut std::io::stdout());
-            Ok(Exit::Done)
+            let (mut command, mut script) = (Arguments::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "pipeline", &mut script);
+            std::io::stdout().write_all(&script).map(|()| Exit::Done).map_err(CommandError::from)
         }
         Command::Stages(arguments) => stages::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
@@ -64,7 +66,7 @@ pub fn main() -> Exit {
         if matches!(error, CommandError::Closed) {
             return Exit::Done;
         }
-        anstream::eprint!("{error}");
+        say!("{}", error.to_string().trim_end_matches('\n'));
         error.exit()
     })
 }
@@ -77,7 +79,7 @@ fn start_log() {
         tracing::error!("{panic}");
         // A panic that is caught is shown as its stage's failure; where it happened is for the log.
         if !crate::run::is_caught() {
-            anstream::eprintln!("internal error: {panic}\nhint: this is a bug, please report it");
+            say!("internal error: {panic}\nhint: this is a bug, please report it");
         }
     }));
 }
@@ -162,10 +164,17 @@ impl fmt::Display for CommandError {
             Self::Store(error) => (error.to_string(), error.hint()),
             Self::Usage { message, hint } | Self::Failed { message, hint } => (message.clone(), hint.as_deref()),
         };
-        writeln!(f, "error: {message}")?;
+        // Names come from anywhere, and nothing that steers a terminal passes.
+        writeln!(f, "error: {}", printable(&message))?;
         match hint {
-            Some(hint) => writeln!(f, "hint: {hint}"),
+            Some(hint) => writeln!(f, "hint: {}", printable(hint)),
             None => Ok(()),
         }
     }
+}
+
+/// A text with every control character but the line feed spelled out.
+fn printable(text: &str) -> String {
+    let steers = |c: char| c.is_control() && c != '\n';
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

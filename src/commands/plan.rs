@@ -10,9 +10,12 @@ use serde_json::json;
 use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
+use super::run::usable;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::plan::{Decider, Plan, PlannedStage, Reason, State, range};
+use crate::run::Budget;
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `plan`.
@@ -40,9 +43,12 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&project.cache)?;
     let plan = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?;
     let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached).map(|stage| &stage.name);
-    project.misfits(stale).iter().for_each(|misfit| anstream::eprintln!("warning: {}", misfit.text()));
-    let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached);
-    let remarks = project.remarks(&store, stale.map(|stage| &stage.name));
+    project.misfits(stale).iter().for_each(|misfit| say!("warning: {}", misfit.text()));
+    let stale: Vec<_> = plan.stages.iter().filter(|stage| stage.state != State::Cached).collect();
+    if let Err(error) = usable(Budget::of(&project.manifest.exec).device, &project, stale.iter().map(|one| &one.name)) {
+        say!("warning: {}", error.to_string().trim_start_matches("error: ").trim_end());
+    }
+    let remarks = project.remarks(&store, stale.iter().map(|stage| &stage.name));
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
@@ -50,7 +56,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         return Ok(Exit::Done);
     }
     for remark in remarks.iter().filter(|remark| remark.warning.is_some()) {
-        anstream::eprintln!("warning: {}", remark.full_text());
+        say!("warning: {}", remark.full_text());
     }
     let width = plan.stages.iter().map(|stage| stage.name.as_str().len()).max().unwrap_or(0);
     for stage in &plan.stages {

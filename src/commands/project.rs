@@ -14,6 +14,7 @@ use crate::plan::fit::{self, Misfit, Remarked};
 use crate::plan::{Decider, Plan};
 use crate::report::RunLock;
 use crate::run::Budget;
+use crate::say::say;
 use crate::store::Store;
 
 /// A manifest with its graph.
@@ -30,7 +31,7 @@ impl Project {
         let overrides = Overrides { sets: source.sets.clone(), machine: source.machine.clone() };
         let (manifest, graph) = crate::graph::load(path, &overrides, &kinds())?;
         if !manifest.warnings.is_empty() {
-            anstream::eprint!("{}", manifest.warnings);
+            say!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
         }
         let cache = cache_place(source.cache.clone(), manifest.exec.cache.clone());
         Ok(Self { manifest, graph, cache })

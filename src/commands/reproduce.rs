@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -144,13 +145,22 @@ struct Temporary {
 impl Temporary {
     const PREFIX: &str = "pipeline-reproduce-";
     const OWNER: &str = ".owner";
+    /// Longer than it takes to give a new folder its owner.
+    const BEING_MADE: Duration = Duration::from_secs(60);
 
     fn new() -> io::Result<Self> {
         for entry in fs::read_dir(std::env::temp_dir())?.flatten() {
             let path = entry.path();
             let ours = entry.file_name().to_string_lossy().starts_with(Self::PREFIX) && !path.is_symlink();
-            let owner = File::open(path.join(Self::OWNER)).ok().filter(|_| ours);
-            if owner.is_some_and(|owner| owner.try_lock().is_ok()) {
+            // One without an owner was killed while it was removed, or has not got its owner yet.
+            let abandoned = match File::open(path.join(Self::OWNER)) {
+                Ok(owner) => owner.try_lock().is_ok(),
+                Err(_) => {
+                    let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+                    age.is_ok_and(|age| age.is_ok_and(|age| age > Self::BEING_MADE))
+                }
+            };
+            if ours && abandoned {
                 // Blobs are read-only, their folders are not. What is another user's stays.
                 let _ = fs::remove_dir_all(path);
             }
@@ -183,9 +193,10 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
         return Ok(());
     }
     let width = reproduction.stages.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut unasked = Vec::new();
     for (name, verdict) in &reproduction.stages {
         match verdict {
-            Verdict::NotAttempted { because } if because == NOT_ASKED => {}
+            Verdict::NotAttempted { because } if because == NOT_ASKED => unasked.push(name.as_str()),
             Verdict::Identical { causes } if causes.is_empty() => writeln!(out, "    identical  {name}")?,
             Verdict::Identical { causes } => {
                 let causes: Vec<_> = causes.iter().map(Cause::text).collect();
@@ -227,6 +238,9 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
     let counts: Vec<_> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     writeln!(out, "{}", counts.join(", "))?;
+    if !unasked.is_empty() {
+        writeln!(out, "not asked for: {}", unasked.join(", "))?;
+    }
     if !reproduction.not_locked.is_empty() {
         writeln!(out, "the lock says nothing of {}", reproduction.not_locked.join(", "))?;
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use clap::Args;
-use contract::Cancel;
+use contract::{Cancel, Device};
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
@@ -21,6 +21,7 @@ use crate::plan::Decider;
 use crate::report::run_lock::EndedRun;
 use crate::report::{Page, RunLock};
 use crate::run::{self, Budget, Options, Outcome, Summary};
+use crate::say::say;
 use crate::store::{RunFolder, Store, StoreError};
 
 /// Arguments of `run`.
@@ -90,13 +91,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         started,
     };
     if let Err(error) = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode()) {
-        anstream::eprintln!("warning: the run is not written down: {error}");
+        say!("warning: the run is not written down: {error}");
     }
     // A run in which nothing happened has nothing to show: the page shown is that of the last one in which something did.
     if (outcome.summary.cached < outcome.stages.len() || outcome.summary.failed > 0)
         && let Err(error) = write_page(&store, &folder, &project, started)
     {
-        anstream::eprintln!("warning: the run has no page: {error}");
+        say!("warning: the run has no page: {error}");
     }
     // From here on the lock holds what the lease held.
     drop(lease);
@@ -130,7 +131,7 @@ fn tell_checks(outcome: &Outcome, checked: &BTreeSet<StageName>) -> Exit {
             (false, 0) => format!("{name}: built for the first time, nothing to compare with (key {key})"),
             (false, _) => format!("{name}: identical to the earlier build of key {key}"),
         };
-        anstream::eprintln!("{text}");
+        say!("{text}");
     }
     exit
 }
@@ -146,12 +147,21 @@ pub(super) fn budget(
     exec.jobs = execution.jobs.or(exec.jobs);
     exec.device = execution.device.or(exec.device);
     let mut budget = Budget::of(&exec);
-    if wanted.iter().any(|stage| project.manifest.stages[stage].stage.needs().gpu) {
-        // Before hours of data stages, not after.
-        budget.device = model::device::chosen(budget.device)
-            .map_err(|error| CommandError::usage(error.to_string()).hint("--device cpu"))?;
-    }
+    budget.device = usable(budget.device, project, wanted)?;
     Ok(budget)
+}
+
+/// The device that a wanted stage will use, which must be there: that is told before hours of data stages, not after.
+pub(super) fn usable<'n>(
+    device: Device,
+    project: &Project,
+    wanted: impl IntoIterator<Item = &'n StageName>,
+) -> Result<Device, CommandError> {
+    match wanted.into_iter().any(|stage| project.manifest.stages[stage].stage.needs().gpu) {
+        true => model::device::chosen(device)
+            .map_err(|error| CommandError::usage(error.to_string()).hint("--device cpu, or [exec] device = \"cpu\"")),
+        false => Ok(device),
+    }
 }
 
 /// The first Ctrl-C or termination signal asks the stages to stop; the second ends the program at once.
@@ -163,7 +173,7 @@ pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
             command::process::kill_all();
             process::exit(Exit::Interrupted.code().into());
         }
-        anstream::eprintln!("stopping; press Ctrl-C again to stop at once (the store stays whole either way)");
+        say!("stopping; press Ctrl-C again to stop at once (the store stays whole either way)");
         flag.set();
     })
     .map_err(cannot_listen)?;

@@ -1,5 +1,6 @@
 //! `pipeline runs`: the runs that a store remembers.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use super::arguments::StorePlace;
 use super::{CommandError, locks};
 use crate::events::{RunStatus, figures};
 use crate::exit::Exit;
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `runs`.
@@ -35,7 +37,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
             match locks::of_run(&store, &store.run_folder(name, number)?) {
                 Ok(lock) => found.push((format!("{name}.{number}"), lock)),
                 Err(damage) => {
-                    anstream::eprintln!("warning: {}", damage?);
+                    say!("warning: {}", damage?);
                     damaged = true;
                 }
             }
@@ -53,9 +55,16 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         return Ok(exit);
     }
     let width = found.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
+    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
     for (id, lock) in &found {
         let Some(lock) = lock else {
-            writeln!(out, "{id:width$}  running, or stopped before it could be written down")?;
+            let (name, number) = id.rsplit_once('.').unwrap_or((id, ""));
+            let newest = store.run_numbers(name)?.last().is_some_and(|last| last.to_string() == number);
+            let said = match newest && running.contains(name) {
+                true => "running",
+                false => "stopped before it could be written down",
+            };
+            writeln!(out, "{id:width$}  {said}")?;
             continue;
         };
         let status = match lock.run.status {

@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::manifest::did_you_mean;
 use crate::plan::{Decider, State};
 use crate::run::Budget;
+use crate::say::say;
 use crate::store::{Lookup, Store};
 
 /// Arguments of `sql`.
@@ -63,6 +64,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     let Some(query) = query else {
         list(&mut out, &found)?;
         absent.iter().try_for_each(|stage| writeln!(out, "{stage}: no output yet"))?;
+        out.flush()?;
         return Ok(Exit::Done);
     };
     let Budget { threads, memory, .. } = Budget::of(&project.manifest.exec);
@@ -84,6 +86,9 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
         if text.contains("Broken pipe") {
             return CommandError::Closed;
         }
+        if text.contains("(os error ") {
+            return CommandError::Failed { message: text, hint: None };
+        }
         let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
         let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
         let known: Vec<_> = found.iter().map(FoundTable::name).collect();
@@ -100,10 +105,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     })?;
     out.flush()?;
     if let Answer::First(rows) = answer {
-        anstream::eprintln!(
-            "note: these are the first {}: csv, json and parquet have them all",
-            figures::counted(rows as u64, "row")
-        );
+        say!("note: these are the first {}: csv, json and parquet have them all", figures::counted(rows as u64, "row"));
     }
     Ok(Exit::Done)
 }
@@ -142,7 +144,7 @@ fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<S
                 let last = store.last_build(&project.manifest.name, planned.name.as_str())?;
                 if last.is_some() {
                     let (name, state) = (&planned.name, planned.state.text());
-                    anstream::eprintln!("note: {name} is that of its last build; it {state}");
+                    say!("note: {name} is that of its last build; it {state}");
                 }
                 last.map(|last| last.key)
             }

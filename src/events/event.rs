@@ -75,6 +75,9 @@ pub enum Event {
         seconds: f64,
         /// The ports that gave the same bytes as in its last build: nothing is stale for their sake.
         unchanged: Vec<String>,
+        /// Whether it gave other bytes than an earlier build of its key: it is not deterministic.
+        #[serde(default)]
+        differs: bool,
         /// What differs from what its last build gave, in the words of its kind: `12 of 8,192 merges changed`.
         compared: Option<String>,
         /// What was not as in its last build and made no difference to any port, a line each.

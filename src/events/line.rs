@@ -100,7 +100,7 @@ impl Lines {
                 Some(self.of(Verb::Run, stage, &text))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
-            Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect } => {
+            Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect, .. } => {
                 let Said { info, .. } = self.stages.remove(stage).unwrap_or_default();
                 let what = info.unwrap_or_else(|| holds(outputs));
                 let mut parts = vec![format!("{what} in {}", figures::duration(*seconds))];

@@ -12,6 +12,7 @@ use super::event::{Event, Stamped};
 use super::json::Json;
 use super::plain::Plain;
 use super::quiet::Quiet;
+use crate::say::say;
 
 /// Shows or keeps events.
 pub trait Renderer: Send {
@@ -20,6 +21,11 @@ pub trait Renderer: Send {
     /// # Errors
     /// When it cannot be written; the renderer is then not called again.
     fn event(&mut self, event: &Stamped) -> io::Result<()>;
+
+    /// What no longer happens where it fails.
+    fn purpose(&self) -> &'static str {
+        "shown"
+    }
 
     /// Makes what was taken seen; called when no event waits.
     ///
@@ -66,6 +72,23 @@ impl Mode {
     }
 }
 
+/// The events as they are kept.
+struct Record(Json<BufWriter<File>>);
+
+impl Renderer for Record {
+    fn event(&mut self, event: &Stamped) -> io::Result<()> {
+        self.0.event(event)
+    }
+
+    fn purpose(&self) -> &'static str {
+        "recorded"
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 enum Message {
     Event(Stamped),
     End,
@@ -101,7 +124,7 @@ impl Renderers {
         let mut renderers = vec![mode.renderer()];
         if let Some(path) = record {
             match File::create_new(path) {
-                Ok(file) => renderers.push(Box::new(Json::new(BufWriter::new(file)))),
+                Ok(file) => renderers.push(Box::new(Record(Json::new(BufWriter::new(file))))),
                 Err(error) => tracing::warn!(path = %path.display(), %error, "events are not recorded"),
             }
         }
@@ -130,31 +153,31 @@ impl Drop for Renderers {
     fn drop(&mut self) {
         let _ = self.sender.channel.send(Message::End);
         if self.thread.take().map(JoinHandle::join).is_some_and(|done| done.is_err()) {
-            anstream::eprintln!("warning: not all events were shown and recorded");
+            say!("warning: not all events were shown and recorded");
         }
     }
 }
 
 fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {
-    let told = |done: io::Result<()>| match done {
+    let told = |done: io::Result<()>, purpose: &str| match done {
         Ok(()) => true,
         Err(error) => {
             if error.kind() != io::ErrorKind::BrokenPipe {
-                anstream::eprintln!("warning: events are no longer shown or recorded: {error}");
+                say!("warning: events are no longer {purpose}: {error}");
             }
             false
         }
     };
     let mut next = receiver.recv().ok();
     while let Some(Message::Event(event)) = next {
-        renderers.retain_mut(|renderer| told(renderer.event(&event)));
+        renderers.retain_mut(|renderer| told(renderer.event(&event), renderer.purpose()));
         next = match receiver.try_recv() {
             Ok(message) => Some(message),
             Err(_) => {
-                renderers.retain_mut(|renderer| told(renderer.flush()));
+                renderers.retain_mut(|renderer| told(renderer.flush(), renderer.purpose()));
                 receiver.recv().ok()
             }
         };
     }
-    renderers.retain_mut(|renderer| told(renderer.flush()));
+    renderers.retain_mut(|renderer| told(renderer.flush(), renderer.purpose()));
 }

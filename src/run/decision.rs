@@ -77,18 +77,22 @@ pub(super) fn decide(
 fn without_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
     let texts: BTreeSet<_> = missing.iter().map(Reason::text).collect();
     let message = texts.into_iter().collect::<Vec<_>>().join("; ");
-    let (name, setting) = (&stage.name, source_setting(stage));
-    let hint = format!(
-        "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
-         manifest or in machine.toml beside it"
-    );
+    let name = &stage.name;
+    let hint = match source_setting(stage) {
+        (setting, true) => format!("say where the files are in '{setting}' of stage '{name}'"),
+        (setting, false) => format!(
+            "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
+             manifest or in machine.toml beside it"
+        ),
+    };
     StageError::new(message).hint(hint).into()
 }
 
-/// The setting of the stage's kind that names files outside the store.
-fn source_setting(stage: &StageDeclaration) -> &str {
+/// The setting of the stage's kind that names files outside the store, and whether it is a list.
+fn source_setting(stage: &StageDeclaration) -> (&str, bool) {
     let format = contract::SourcePattern::FORMAT;
     let properties = stage.kind.exec_schema.get("properties").and_then(serde_json::Value::as_object);
     let names_files = |(_, schema): &(&String, &serde_json::Value)| schema.to_string().contains(format);
-    properties.into_iter().flatten().find(names_files).map_or("source", |(name, _)| name)
+    let found = properties.into_iter().flatten().find(names_files);
+    found.map_or(("source", false), |(name, schema)| (name, schema.get("items").is_some()))
 }

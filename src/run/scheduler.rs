@@ -318,7 +318,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let Built { record, trees, seconds, differs, earlier, change } = built;
         let Change { unchanged, compared, without_effect } = change;
         let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&trees));
-        let finished = Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect };
+        let finished = Event::StageFinished { stage, outputs, seconds, unchanged, differs, compared, without_effect };
         self.options.events.send(finished);
         self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
     }

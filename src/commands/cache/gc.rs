@@ -13,6 +13,7 @@ use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::ByteSize;
 use crate::report::RunLock;
+use crate::say::say;
 use crate::store::{Removals, RunFolder, Store, StoreError, Wish};
 
 /// Arguments of `cache gc`.
@@ -66,7 +67,7 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     }
     if wish.keep_size.is_some_and(|keep| removals.after > keep) {
         let needed = figures::size(removals.rooted);
-        anstream::eprintln!("note: {needed} are in use by runs, lock files or running processes, and stay");
+        say!("note: {needed} are in use by runs, lock files or running processes, and stay");
     }
     Ok(Exit::Done)
 }
@@ -128,6 +129,11 @@ fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), Comm
     let cost: f64 = removals.builds.iter().map(|build| build.seconds).sum();
     let (before, after) = (figures::size(removals.before), figures::size(removals.after));
     let again = if cost > 0.0 { format!("; all of it again takes {}", figures::duration(cost)) } else { String::new() };
-    writeln!(out, "{before} -> {after}{again}")?;
+    let nothing = removals.builds.is_empty()
+        && [removals.orphans, removals.scratch, removals.aside].iter().all(|totals| totals.count == 0);
+    match nothing {
+        true => writeln!(out, "nothing to remove: the blobs take {before}")?,
+        false => writeln!(out, "{before} -> {after}{again}")?,
+    }
     Ok(())
 }

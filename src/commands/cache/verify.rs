@@ -13,6 +13,7 @@ use crate::commands::run::stop_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::report::RunLock;
+use crate::say::say;
 use crate::store::{Damage, Store};
 
 /// Arguments of `cache verify`.
@@ -81,6 +82,6 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     if damage.is_empty() || arguments.repair {
         return Ok(Exit::Done);
     }
-    anstream::eprintln!("hint: --repair moves it aside; the next run rebuilds what it needs");
+    say!("hint: --repair moves it aside; the next run rebuilds what it needs");
     Ok(Exit::StoreDamaged)
 }

@@ -189,6 +189,11 @@ impl Stage for Command {
     }
 }
 
+/// Whether a pattern of files may match one whose path ends so.
+fn may_be(pattern: &str, name: &str) -> bool {
+    pattern.contains(['*', '?', '[']) || Path::new(pattern).ends_with(name)
+}
+
 fn check_template(spec: &CommandSpec, exec: &CommandExec, text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("holds a zero byte".to_owned());
@@ -197,6 +202,9 @@ fn check_template(spec: &CommandSpec, exec: &CommandExec, text: &str) -> Result<
     template.places().try_for_each(|place| match place {
         Place::Output(name) => spec.output(name.as_deref()).map(drop),
         Place::Source(_) if exec.files.is_empty() => Err("names a file, but `files` lists none".to_owned()),
+        Place::Source(Some(name)) if !exec.files.iter().any(|file| may_be(&file.0, name)) => {
+            Err(format!("no file of `files` is named '{name}'"))
+        }
         Place::Input(_) | Place::Source(_) => Ok(()),
     })
 }

@@ -46,7 +46,10 @@ impl Session {
     pub(crate) fn standalone(resources: Resources, scratch: &Path) -> Result<Self> {
         let threads = resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-        Self::with(Cancel::default(), threads, memory_in(scratch, resources.memory)?, runtime)
+        let session = Self::with(Cancel::default(), threads, memory_in(scratch, resources.memory)?, runtime)?;
+        // A row may hold a whole file, and a query may pair all rows with all.
+        session.context.state_ref().write().config_mut().options_mut().execution.batch_size = 512;
+        Ok(session)
     }
 
     /// For plans over one part on the caller's thread: one partition, so that rows stay in order.
