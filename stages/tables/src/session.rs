@@ -46,10 +46,9 @@ impl Session {
     pub(crate) fn standalone(resources: Resources, scratch: &Path) -> Result<Self> {
         let threads = resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-        let session = Self::with(Cancel::default(), threads, memory_in(scratch, resources.memory)?, runtime)?;
         // A row may hold a whole file, and a query may pair all rows with all.
-        session.context.state_ref().write().config_mut().options_mut().execution.batch_size = 512;
-        Ok(session)
+        let config = config(threads).with_batch_size(512);
+        Self::of(Cancel::default(), config, memory_in(scratch, resources.memory)?, runtime)
     }
 
     /// For plans over one part on the caller's thread: one partition, so that rows stay in order.
@@ -58,11 +57,10 @@ impl Session {
     }
 
     fn with(cancel: Cancel, partitions: usize, memory: Arc<RuntimeEnv>, runtime: Runtime) -> Result<Self> {
-        // Batches of several megabytes of text are cut by the reader; DataFusion is not to glue them together.
-        let config = SessionConfig::new()
-            .with_target_partitions(partitions)
-            .with_coalesce_batches(false)
-            .with_information_schema(false);
+        Self::of(cancel, config(partitions), memory, runtime)
+    }
+
+    fn of(cancel: Cancel, config: SessionConfig, memory: Arc<RuntimeEnv>, runtime: Runtime) -> Result<Self> {
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(memory).with_default_features().build();
         Ok(Self { context: SessionContext::new_with_state(state), runtime, cancel })
@@ -121,6 +119,11 @@ impl Session {
         })?;
         Ok(batches)
     }
+}
+
+fn config(partitions: usize) -> SessionConfig {
+    // Batches of several megabytes of text are cut by the reader; DataFusion is not to glue them together.
+    SessionConfig::new().with_target_partitions(partitions).with_coalesce_batches(false).with_information_schema(false)
 }
 
 /// The stage's memory pool and spill folder, shared by its sessions.
