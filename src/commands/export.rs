@@ -91,10 +91,10 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
 fn claim(folder: &Path, store: &Path) -> Result<tempfile::TempDir, CommandError> {
     let refuse = |message: String| CommandError::usage(message).hint("give a new or an empty folder");
     let name = folder.display();
-    match fs::read_dir(folder) {
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         _ if folder.as_os_str().is_empty() => return Err(refuse("no folder is named".to_owned())),
-        Ok(mut entries) if entries.next().is_some() => return Err(refuse(format!("{name} is not empty"))),
-        Ok(_) => {}
+        Ok(true) => return Err(refuse(format!("{name} is not empty"))),
+        Ok(false) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(refuse(format!("cannot write to {name}: {error}"))),
     }
