@@ -5,6 +5,7 @@ mod commands;
 mod failures;
 mod hard_times;
 mod looking;
+mod outlets;
 mod reproduce;
 mod staleness;
 mod store;
