@@ -29,7 +29,8 @@ pub struct Command;
 pub struct CommandSpec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
     pub program: String,
-    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces.
+    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces. An input
+    /// is a folder of links to files that are read-only: `cp -rL` and `find -L` follow them.
     #[serde(default)]
     pub arguments: Vec<String>,
     /// The output ports and their types. Without any there is one, `files`.

@@ -33,6 +33,7 @@ mod shard;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use contract::figures::counted;
 use contract::{
     Clash, Class, Context, Digest, Foresight, Inputs, Known, Origin, PortType, Ports, Problem, Result, SourcePattern,
     Stage, StageError, Unit,
@@ -180,7 +181,9 @@ impl Stage for Import {
         }
         if report.identical_shards > 0 {
             let equal = report.identical_shards;
-            context.progress.warn(format!("{equal} shards are equal to another byte for byte and were read once"));
+            context
+                .progress
+                .warn(format!("{} equal to another byte for byte, read once", counted(equal as u64, "shard")));
         }
         let (kept, rows, shards) = (report.kept, report.rows, sources.len());
         let empty = sources.iter().filter(|source| source.size == 0).count();
@@ -189,9 +192,10 @@ impl Stage for Import {
         }
         let rejected: u64 = report.rejected.values().sum();
         if rejected > 0 {
-            context
-                .progress
-                .warn(format!("{rejected} malformed rows were rejected (output 'rejected' says which and why)"));
+            context.progress.warn(format!(
+                "{} rejected (output 'rejected' says which and why)",
+                counted(rejected, "malformed row")
+            ));
         }
         let plural = if shards == 1 { "shard" } else { "shards" };
         context.progress.info(format!("{kept} of {rows} rows kept, {rejected} rejected, from {shards} {plural}"));

@@ -14,6 +14,7 @@ mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::figures::counted;
 use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, not};
@@ -139,7 +140,7 @@ impl Stage for Split {
             context.progress.warn("nothing to validate with: all documents hang together, and train");
         }
         let (train, valid) = (report.train.rows, report.valid.rows);
-        context.progress.info(format!("{train} documents to train on, {valid} to validate with"));
+        context.progress.info(format!("{} to train on, {valid} to validate with", counted(train, "document")));
         context.outputs.tree("report")?.write_json("report.json", &report)
     }
 }
