@@ -85,15 +85,15 @@ impl Store {
 
     /// From a stage's folder to a tree. Below the store: runs, run, stage.
     fn to_tree(&self, digest: Digest) -> PathBuf {
-        self.from_depth(3, &self.layout().tree(digest))
+        self.up_to(3, &self.layout().tree(digest))
     }
 
     /// From the folder of a port's file to its blob. Below the store: runs, run, stage, port, then the folders of the tree.
     fn to_blob(&self, entry: &TreeEntry) -> PathBuf {
-        self.from_depth(4 + entry.path.as_str().matches('/').count(), &self.layout().blob(entry.digest))
+        self.up_to(4 + entry.path.as_str().matches('/').count(), &self.layout().blob(entry.digest))
     }
 
-    fn from_depth(&self, depth: usize, target: &Path) -> PathBuf {
+    fn up_to(&self, depth: usize, target: &Path) -> PathBuf {
         let below = target.strip_prefix(self.layout().root()).unwrap_or(target);
         std::iter::repeat_n("..", depth).collect::<PathBuf>().join(below)
     }
