@@ -7,15 +7,15 @@
 //! is looked at for removal, or gone before it is looked up.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use contract::Digest;
-use tempfile::NamedTempFile;
 
 use super::error::{Result, StoreError};
 use super::lock::HolderInfo;
@@ -88,7 +88,10 @@ impl Store {
         let path = folder.join(format!("{}-{number}-{moment:09}-{host}", holder.pid));
         let open = || {
             // It is locked before it has its name: a lease that nobody locks is nobody's, at any moment.
-            let mut file = NamedTempFile::new_in(self.layout().folder("tmp"))?;
+            // Other users of the store read it.
+            let permissions = Permissions::from_mode(0o644);
+            let mut file =
+                tempfile::Builder::new().permissions(permissions).tempfile_in(self.layout().folder("tmp"))?;
             file.as_file().lock()?;
             let text = serde_json::to_string(&holder).map_err(std::io::Error::other)?;
             file.write_all(format!("{text}\n").as_bytes())?;
