@@ -36,10 +36,7 @@ impl<'a> Row<'a> {
             let first = text.lines().next().unwrap_or_default();
             let first = first.split(" at line ").next().unwrap_or(first);
             let mut reason = first.trim_end_matches('.').to_owned();
-            // A sentence becomes a fragment; `EOF` stays.
-            if reason.chars().nth(1).is_some_and(char::is_lowercase)
-                && let Some(head) = reason.get(..1).map(str::to_ascii_lowercase)
-            {
+            if let Some(head) = reason.get(..1).map(str::to_ascii_lowercase) {
                 reason.replace_range(..1, &head);
             }
             format!("{reason} (byte {})", error.offset())
