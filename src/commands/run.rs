@@ -90,7 +90,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         budget: &budget,
         started,
     };
-    if let Err(error) = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode()) {
+    let written = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode());
+    if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }
     // A run in which nothing happened has nothing to show: the page shown is that of the last one in which something did.
@@ -103,6 +104,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     drop(lease);
     let checks = tell_checks(&outcome, &checked);
     Ok(match exit(outcome.summary) {
+        Exit::Done if written.is_err() => Exit::StoreDamaged,
         Exit::Done => checks,
         exit => exit,
     })

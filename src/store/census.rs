@@ -103,6 +103,11 @@ impl Store {
             census.builds.extend(builds.records.into_iter().map(|(number, record)| ((key, number), record)));
             census.damage.extend(builds.damage);
         }
+        // What names comes before what is named, as runs go on meanwhile.
+        for run in self.run_names()? {
+            let stages = self.last_builds(&run)?;
+            census.runs.insert(run, stages);
+        }
         for (digest, _) in self.objects("trees")? {
             match self.listing(digest) {
                 Ok(tree) => drop(census.trees.insert(digest, tree)),
@@ -111,10 +116,6 @@ impl Store {
             }
         }
         census.blobs = self.objects("blobs")?;
-        for run in self.run_names()? {
-            let stages = self.last_builds(&run)?;
-            census.runs.insert(run, stages);
-        }
         for name in names_if_folder(&self.layout().folder("work"))? {
             let size = size_of(&self.layout().folder("work").join(&name));
             census.scratch.extend(name.parse::<Digest>().ok().map(|key| (key, size)));

@@ -100,6 +100,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unaccountable`] when a record or tree is damaged, or the store cannot be read.
     pub fn removals(&self, wish: &Wish) -> Result<Removals> {
+        // Before what runs gave and what locks name: a run gives its lease up last.
+        let leases = self.leases()?;
         let census = self.as_reader().census()?;
         let damage = census.all_damage();
         if !damage.is_empty() {
@@ -107,7 +109,7 @@ impl Store {
         }
         let mut roots = wish.roots.clone();
         roots.extend(census.runs.values().flat_map(|stages| stages.values()).flat_map(|last| last.outputs.values()));
-        roots.extend(self.leases()?.into_iter().flat_map(|lease| lease.trees));
+        roots.extend(leases.into_iter().flat_map(|lease| lease.trees));
         Ok(Marked::new(&census, &roots, &wish.blobs).removals(wish))
     }
 

@@ -56,6 +56,8 @@ impl Lease {
     /// When it cannot be written.
     pub fn hold<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
         let text = trees.into_iter().fold(String::new(), |text, tree| text + &format!("{tree}\n"));
+        // On a line of its own, even where the disk was full in the middle of the one before.
+        let text = format!("\n{text}");
         failpoint::pass("lease-before-append");
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(text.as_bytes()).map_err(StoreError::io("write", &self.path))

@@ -5,6 +5,7 @@
 //! ([`Hit::distinct`] above 1), and what read the first build stays consistent with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use contract::{Digest, Tree};
@@ -119,7 +120,14 @@ impl Store {
     ) -> Result<BTreeMap<u32, Record>> {
         let mut records = BTreeMap::new();
         for (number, path) in files {
-            let text = text::read(&path).map_err(|error| error.to_string());
+            let text = match text::read(&path) {
+                // Gone since its name was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if error.kind() != ErrorKind::InvalidData => {
+                    return Err(StoreError::io("read", &path)(error));
+                }
+                text => text.map_err(|error| error.to_string()),
+            };
             let record = text.and_then(|text| checked::decode::<Record>(&text));
             match record {
                 Ok(record) if record.key == key => drop(records.insert(number, record)),

@@ -126,6 +126,8 @@ impl Store {
         };
         loop {
             if self.writes() {
+                // What is no file is moved aside before anything is done to it, or to what it leads to.
+                self.stat_blob(digest, size)?;
                 freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;

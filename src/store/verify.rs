@@ -117,7 +117,14 @@ impl Store {
         }
         for (run, stages) in &census.runs {
             for (stage, last) in stages {
-                if last.outputs.values().any(|tree| !census.trees.contains_key(tree) && self.listing(*tree).is_err()) {
+                // A run may have given something else since.
+                let is_same = self.last_build(run, stage)?.as_ref() == Some(last);
+                if is_same
+                    && last
+                        .outputs
+                        .values()
+                        .any(|tree| !census.trees.contains_key(tree) && self.listing(*tree).is_err())
+                {
                     failpoint::pass("repair-before-last-build");
                     aside(&self.last_build_path(run, stage)?)?;
                 }

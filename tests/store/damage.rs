@@ -229,3 +229,20 @@ fn what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_in_the_way() {
         }
     }
 }
+
+#[test]
+fn a_repair_waits_for_no_pipe_and_touches_nothing_that_a_link_leads_to() {
+    let (folder, store, _) = with_a_build();
+    let (pipe, link) = (blob(&store, b"content"), blob(&store, b"words!"));
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, b"words!").unwrap();
+    fs::remove_file(&pipe).unwrap();
+    fs::remove_file(&link).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    let before = fs::metadata(&elsewhere).unwrap();
+    assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.len(), 2);
+    let after = fs::metadata(&elsewhere).unwrap();
+    assert_eq!((after.mode(), after.ctime_nsec()), (before.mode(), before.ctime_nsec()));
+    assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage, []);
+}

@@ -41,7 +41,7 @@ pub struct CollectArguments {
 pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let path = arguments.store.existing()?;
     let store = if arguments.dry_run { Store::open_read_only(&path)? } else { Store::open(&path)? };
-    // From here on no run ends that would need more than is found now.
+    // From here on nobody looks for an output or takes one into the store.
     let (removing, _reading) = match arguments.dry_run {
         true => (None, store.reading()),
         false => (Some(store.removing()?), None),
@@ -55,11 +55,11 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         forgotten.iter().try_for_each(|run| store.forget_run(run))?;
     }
     drop(removing);
+    let mut out = anstream::stdout().lock();
     if !forgotten.is_empty() && !arguments.json {
         let verb = if arguments.dry_run { "would forget" } else { "forgot" };
-        anstream::println!("{verb} {}", figures::counted(forgotten.len() as u64, "past run"));
+        writeln!(out, "{verb} {}", figures::counted(forgotten.len() as u64, "past run"))?;
     }
-    let mut out = anstream::stdout().lock();
     if arguments.json {
         writeln!(out, "{:#}", json!(removals))?;
     } else {
@@ -79,9 +79,12 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
     for lock in &arguments.lock {
         need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
     }
+    // Leases first: a run gives its own up when its lock is written.
+    let leases = store.leases()?;
+    wish.roots.extend(leases.iter().flat_map(|lease| lease.trees.iter().copied()));
     let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
     let runs = store.run_folders()?;
-    let active: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    let active: BTreeSet<_> = leases.into_iter().map(|lease| lease.holder.stage).collect();
     for run in &runs {
         let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
         // The newest keeps its number from being given again; one without a lock may be under way.
