@@ -27,6 +27,7 @@ use std::fmt;
 use std::io::Write;
 
 use clap::{CommandFactory, Parser};
+use contract::printable;
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Exit;
@@ -164,17 +165,11 @@ impl fmt::Display for CommandError {
             Self::Store(error) => (error.to_string(), error.hint()),
             Self::Usage { message, hint } | Self::Failed { message, hint } => (message.clone(), hint.as_deref()),
         };
-        // Names come from anywhere, and nothing that steers a terminal passes.
-        writeln!(f, "error: {}", printable(&message))?;
+        // Names come from anywhere.
+        writeln!(f, "error: {}", printable(&message, &[]))?;
         match hint {
-            Some(hint) => writeln!(f, "hint: {}", printable(hint)),
+            Some(hint) => writeln!(f, "hint: {}", printable(hint, &[])),
             None => Ok(()),
         }
     }
-}
-
-/// A text with every control character but the line feed spelled out.
-fn printable(text: &str) -> String {
-    let steers = |c: char| c.is_control() && c != '\n';
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

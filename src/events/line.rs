@@ -140,7 +140,8 @@ impl Lines {
 
     /// A line about a stage.
     fn of(&self, verb: Verb, stage: &str, text: &str) -> Line {
-        let (stage, text) = (stage.to_owned(), text.trim_end().to_owned());
+        // What failed may be named by anyone, and programs say what they like.
+        let (stage, text) = (stage.to_owned(), contract::printable(text.trim_end(), &['\t']));
         Line { verb, stage, width: self.width.max(16), text }
     }
 }

@@ -25,21 +25,13 @@ pub fn last_lines(path: &Path, most: usize) -> io::Result<Vec<String>> {
     file.take(BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(most)..].iter().map(|line| printable(line)).collect())
+    Ok(lines[lines.len().saturating_sub(most)..].iter().map(|line| shown(line)).collect())
 }
 
-/// A line that a terminal shows as it is.
-fn printable(line: &str) -> String {
-    let mut shown = String::new();
-    for character in line.chars().take(CHARACTERS) {
-        match character {
-            '\t' => shown.push('\t'),
-            control if control.is_control() => shown.extend(control.escape_default()),
-            plain => shown.push(plain),
-        }
+/// A line that a terminal shows as it is, cut where it is long.
+fn shown(line: &str) -> String {
+    match line.char_indices().nth(CHARACTERS) {
+        Some((end, _)) => contract::printable(&line[..end], &['\t']) + "…",
+        None => contract::printable(line, &['\t']),
     }
-    if line.chars().nth(CHARACTERS).is_some() {
-        shown.push('…');
-    }
-    shown
 }

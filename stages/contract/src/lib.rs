@@ -16,6 +16,7 @@
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`foresight`] | what is known of a stage before anything runs |
 //! | [`figures`] | figures for people |
+//! | [`text`] | text from elsewhere, for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
 //! | [`error`] | what went wrong, where, and a hint |
 
@@ -33,6 +34,7 @@ pub mod outputs;
 pub mod port;
 pub mod progress;
 pub mod stage;
+pub mod text;
 pub mod tree;
 
 pub use cancel::Cancel;
@@ -47,4 +49,5 @@ pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports};
 pub use progress::{Note, Progress, Unit};
 pub use stage::{Class, Needs, SourcePattern, Stage};
+pub use text::printable;
 pub use tree::{Tree, TreeEntry, TreePath};

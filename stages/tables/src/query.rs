@@ -122,12 +122,8 @@ impl Query {
                     batches.push(RecordBatch::new_empty(schema));
                 }
                 let text = pretty_format_batches(&batches).map_err(|error| write_error(error.into()))?;
-                // Rows hold what anyone wrote: nothing of it steers a terminal.
-                let steers = |c: char| c.is_control() && c != '\n';
-                let text = text.to_string();
-                let shown =
-                    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() });
-                writeln!(out, "{}", shown.collect::<String>())?;
+                // Rows hold what anyone wrote.
+                writeln!(out, "{}", contract::printable(&text.to_string(), &[]))?;
             }
             AnswerFormat::Csv => {
                 let mut writer = csv::Writer::new(&mut *out);
