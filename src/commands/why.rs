@@ -91,9 +91,8 @@ fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io:
 /// The stages above that are stale for reasons of their own, in the order of the graph.
 fn causes<'a>(plan: &'a Plan, stage: &PlannedStage) -> Vec<&'a PlannedStage> {
     let above = above(plan, stage);
-    let is_root = |stage: &&PlannedStage| {
-        above.contains(&stage.name) && stage.reasons.iter().any(|reason| !matches!(reason, Reason::Upstream { .. }))
-    };
+    let is_cascade = |reason: &Reason| matches!(reason, Reason::Upstream { .. } | Reason::UpstreamHeld { .. });
+    let is_root = |stage: &&PlannedStage| above.contains(&stage.name) && !stage.reasons.iter().all(is_cascade);
     plan.stages.iter().filter(is_root).collect()
 }
 

@@ -69,6 +69,11 @@ pub enum Reason {
         /// The stages it depends on directly that are not cached.
         stages: Vec<StageName>,
     },
+    /// Another process builds a stage above now, and may build this one too when it is through with that.
+    UpstreamHeld {
+        /// The stages it depends on directly that wait for another process, or are below such a stage.
+        stages: Vec<StageName>,
+    },
     /// Another process builds the same key now; `run` waits for it and then finds its output.
     Held {
         /// Who, for what, since when.
@@ -152,6 +157,10 @@ impl Reason {
             Self::Upstream { stages } => {
                 let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
                 format!("only if {} changes its output", names.join(" or "))
+            }
+            Self::UpstreamHeld { stages } => {
+                let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
+                format!("unless another process builds it, which is at work on {}", names.join(" and "))
             }
             Self::Held { holder } => format!("waiting for {holder}"),
             Self::SameKey { stage } => format!("the same key as {stage}, which is built once"),

@@ -11,8 +11,10 @@ pub enum State {
     /// It will run: whatever its inputs turn out to hold, no build with its settings is on record; or its inputs are
     /// known and no build with them is; or it is forced.
     WillRun,
-    /// It runs only if a stage that it needs changes its output. Precondition: such a stage will run, may run or waits, and a
-    /// build with its own settings is on record, or another process is at work on what it needs.
+    /// Whether it runs depends on what is not known yet: whether a stage that it needs changes its output (such a stage will
+    /// run, may run or waits, and a build with this one's settings is on record), whether another process that is at work on
+    /// what it needs builds it too, or which of several stages that have, or may turn out to have, its key is the first.
+    /// Precondition: one of the reasons [`super::Reason::Upstream`], `UpstreamHeld`, `SameKey` and `MaybeSameKey` says which.
     MayRun,
     /// Another process builds its key now: it waits, and finds the output then. [`super::Reason::Held`] says who.
     Waiting,

@@ -170,14 +170,20 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         let own = own_record(self.decider, stage);
         let recipe = Recipe::of(&own);
         let forced = self.decider.forced.contains(&stage.name);
-        let waits = unknown.iter().any(|above| self.waiting.contains(above));
-        if waits {
+        let held: Vec<_> = unknown.iter().filter(|above| self.waiting.contains(*above)).cloned().collect();
+        if !held.is_empty() {
             self.waiting.insert(stage.name.clone());
         }
-        let runs = forced || !(waits || self.decider.has_built(&recipe)?);
-        let state = if runs { State::WillRun } else { State::MayRun };
+        let built = self.decider.has_built(&recipe)?;
+        let state = if forced || (held.is_empty() && !built) { State::WillRun } else { State::MayRun };
         self.is_stale(stage, None, recipe);
-        let reasons = self.reasons_below_stale(stage, &own, unknown.clone(), state)?;
+        let mut reasons = self.own_reasons(stage, &own, built)?;
+        if !forced && !held.is_empty() {
+            reasons.push(Reason::UpstreamHeld { stages: held });
+        }
+        if (built && !forced) || reasons.is_empty() {
+            reasons.push(Reason::Upstream { stages: unknown.clone() });
+        }
         Ok(Found { known: None, state, reasons, unknown })
     }
 
@@ -188,14 +194,9 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         self.recipes.insert(stage.name.clone(), recipe);
     }
 
-    /// What differs in the stage itself, then the upstream stages.
-    fn reasons_below_stale(
-        &self,
-        stage: &StageDeclaration,
-        own: &KeyRecord,
-        upstream: Vec<StageName>,
-        state: State,
-    ) -> Result<Vec<Reason>, StoreError> {
+    /// What differs in a stage itself from its nearest build; `built` says that a build with its recipe is on record, if only
+    /// by another name.
+    fn own_reasons(&self, stage: &StageDeclaration, own: &KeyRecord, built: bool) -> Result<Vec<Reason>, StoreError> {
         let mut reasons = Vec::new();
         if self.decider.forced.contains(&stage.name) {
             reasons.push(Reason::Forced);
@@ -203,12 +204,9 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         let nearest = self.decider.nearest(stage, |old| own_differences(old, own).len())?;
         let old = nearest.map(|build| build.record.clone()).or(self.decider.last_build(stage)?);
         match old {
-            None if state == State::WillRun => reasons.push(Reason::NeverBuilt),
-            None => {}
+            None if built => {}
+            None => reasons.push(Reason::NeverBuilt),
             Some(old) => reasons.extend(Reason::of(self.decider.manifest, stage, &own_differences(&old, own))),
-        }
-        if state == State::MayRun || reasons.is_empty() {
-            reasons.push(Reason::Upstream { stages: upstream });
         }
         Ok(reasons)
     }

@@ -1,13 +1,11 @@
-//! One stage whose inputs are known, from its sources to an answer: cached, or ready to run with the lock of its key.
+//! One stage whose inputs are known, from its sources to an answer: cached, or ready to run.
 //!
-//! It may hash files outside the store, and it may wait for another process that builds the key, so it has a thread of its
-//! own. A stage that is ready holds its lock while it waits for its share of the machine. That is no deadlock: shares are
-//! held by running stages alone, and a running stage waits for no lock.
+//! It may hash files outside the store, so it has a thread of its own. It waits for no other process's build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use contract::{Digest, Note, Progress, StageError, Unit};
+use contract::{Digest, Progress, StageError, Unit};
 
 use super::execution::{Failure, Ready, Shared};
 use super::running::TICK;
@@ -20,11 +18,11 @@ use crate::store::Hit;
 pub(super) enum Decided {
     /// Its output is in the store.
     Cached(Keyed, Box<Hit>),
-    /// It is stale, and the lock of its key is ours.
+    /// It is stale.
     Ready(Box<Ready>),
 }
 
-/// Finds out whether a stage's output is in the store; takes the lock of its key where it is not.
+/// Finds out whether a stage's output is in the store.
 pub(super) fn decide(
     decider: &Decider<'_>,
     shared: Shared<'_>,
@@ -43,14 +41,6 @@ pub(super) fn decide(
         }
         !shared.cancel.is_set()
     };
-    let cached = |keyed: Keyed, hit: Box<Hit>| {
-        // Its output is in the store, whether the links to it can be written or not.
-        if let Err(error) = shared.show(stage, &keyed, &hit.record.outputs, &hit.trees) {
-            let note = Note::Warning { text: format!("the output is there, but it cannot be shown by name: {error}") };
-            shared.events.send(Event::StageNote { stage: name.to_string(), note });
-        }
-        Ok(Decided::Cached(keyed, hit))
-    };
     let keyed = match decider.key(stage, &inputs, hashed)? {
         Ok(keyed) => keyed,
         Err(missing) => return Err(without_sources(stage, &missing)),
@@ -63,12 +53,13 @@ pub(super) fn decide(
         },
     )?;
     match decision {
-        Decision::Cached(keyed, hit) => cached(keyed, hit),
+        Decision::Cached(keyed, hit) => {
+            shared.show_cached(stage, &keyed, &hit);
+            Ok(Decided::Cached(keyed, hit))
+        }
         Decision::Run(keyed, reasons) => {
-            match shared.lock(stage, keyed, reasons, inputs, decider.forced.contains(&stage.name))? {
-                Ok(ready) => Ok(Decided::Ready(Box::new(ready))),
-                Err((keyed, hit)) => cached(keyed, hit),
-            }
+            let forced = decider.forced.contains(&stage.name);
+            Ok(Decided::Ready(Box::new(Ready { keyed, reasons, inputs, forced })))
         }
     }
 }

@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Instant, SystemTime};
 
-use contract::{Cancel, Context, Digest, Inputs, Outputs, Progress, Resources, StageError, Tree};
+use contract::{Cancel, Context, Digest, Inputs, Note, Outputs, Progress, Resources, StageError, Tree};
 
 use super::change::Change;
+use super::resources::Budget;
 use super::usage::Meter;
 use crate::events::{Event, EventSender};
-use crate::manifest::{Manifest, StageDeclaration};
-use crate::plan::{Keyed, Reason, patterns};
+use crate::manifest::{Manifest, StageDeclaration, StageName};
+use crate::plan::{Keyed, Reason, fit, patterns};
 use crate::store::{
-    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Store, StoreError, milliseconds,
+    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lock, Lookup, Machine, Record, Store, StoreError, milliseconds,
 };
 
 /// What the stages of one run share.
@@ -28,6 +29,7 @@ pub(super) struct Shared<'a> {
     pub(super) store: &'a Store,
     pub(super) events: &'a EventSender,
     pub(super) cancel: &'a Cancel,
+    pub(super) budget: Budget,
     pub(super) meter: &'a Meter,
     pub(super) lease: &'a Lease,
 }
@@ -61,13 +63,25 @@ impl From<StageError> for Failure {
     }
 }
 
-/// A stage that holds the lock of its key and waits for its share of the machine.
+/// A stale stage.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) keyed: Keyed,
     pub(super) reasons: Vec<Reason>,
     pub(super) inputs: BTreeMap<String, Digest>,
-    pub(super) lock: KeyLock,
+    /// It runs whether its output is in the store by now or not.
+    pub(super) forced: bool,
+}
+
+/// What came of a stage that was given its share of the machine.
+#[derive(Debug)]
+pub(super) enum Executed {
+    /// It ran.
+    Built(Box<Built>),
+    /// Another process, or another stage of this run, built its key meanwhile.
+    Cached(Box<Hit>),
+    /// Another process holds the lock of its key: nothing was done.
+    Held,
 }
 
 /// A stage with an output.
@@ -88,40 +102,72 @@ pub(super) struct Built {
 }
 
 impl Shared<'_> {
-    /// Takes the lock of a stale stage's key. A build that another process finished meanwhile is a hit, unless the stage
-    /// is forced.
-    pub(super) fn lock(
-        &self,
-        stage: &StageDeclaration,
-        keyed: Keyed,
-        reasons: Vec<Reason>,
-        inputs: BTreeMap<String, Digest>,
-        forced: bool,
-    ) -> Result<Result<Ready, (Keyed, Box<Hit>)>, Failure> {
-        let name = stage.name.to_string();
-        let waiting = |holder: Option<&HolderInfo>| {
-            let holder = holder.map_or_else(|| "another process".to_owned(), ToString::to_string);
-            self.events.send(Event::StageWaiting { stage: name.clone(), holder });
-        };
-        let key = keyed.key.digest();
-        let lock = self.store.wait_for_lock(key, &HolderInfo::this(&name), self.cancel, waiting)?;
-        let lock = lock.ok_or(Failure::Interrupted)?;
-        let trees = |lookup: &Lookup| lookup.outputs().cloned();
-        if !forced && let Lookup::Hit(hit) = self.leased(|| self.store.lookup(key), trees)? {
-            return Ok(Err((keyed, hit)));
-        }
-        Ok(Ok(Ready { keyed, reasons, inputs, lock }))
-    }
-
-    /// Runs the stage and keeps its output.
+    /// Takes the lock of a stale stage's key, runs the stage, keeps its output and frees the lock. A build that was finished
+    /// meanwhile is a hit, unless the stage is forced.
     pub(super) fn execute(
         &self,
         stage: &StageDeclaration,
         ready: &Ready,
         resources: Resources,
         progress: &Progress,
+    ) -> Result<Executed, Failure> {
+        if self.cancel.is_set() {
+            return Err(Failure::Interrupted);
+        }
+        let key = ready.keyed.key.digest();
+        let Lock::Locked(lock) = self.store.lock(key, &HolderInfo::this(stage.name.as_str()))? else {
+            return Ok(Executed::Held);
+        };
+        let trees = |lookup: &Lookup| lookup.outputs().cloned();
+        if !ready.forced
+            && let Lookup::Hit(hit) = self.leased(|| self.store.lookup(key), trees)?
+        {
+            self.show_cached(stage, &ready.keyed, &hit);
+            return Ok(Executed::Cached(hit));
+        }
+        self.tell_start(stage, ready, resources);
+        Ok(Executed::Built(Box::new(self.build(stage, ready, &lock, resources, progress)?)))
+    }
+
+    /// Says that a stage starts, and what may be wrong with that.
+    fn tell_start(&self, stage: &StageDeclaration, ready: &Ready, resources: Resources) {
+        let Ready { keyed, reasons, inputs, .. } = ready;
+        let name = &stage.name;
+        self.events.send(Event::StageStarted {
+            stage: name.to_string(),
+            kind: stage.kind.name.to_owned(),
+            key: keyed.key.digest(),
+            threads: resources.threads,
+            reasons: reasons.iter().map(Reason::text).collect(),
+        });
+        for reason in reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
+            self.warn(name, reason.text());
+        }
+        let Budget { memory, device, .. } = self.budget;
+        let machine = fit::Machine { memory, disk: fit::free_disk(self.store.layout().root()), device };
+        fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
+        // A kind that cannot say what it thinks of its inputs can still run.
+        let inputs = self.store.readable(inputs);
+        let remarks = caught(|| Ok(fit::remarks(self.manifest, stage, &inputs))).unwrap_or_default();
+        remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
+        tracing::info!(stage = %name, key = %keyed.key, threads = resources.threads, "stage starts");
+    }
+
+    /// Says something of a stage.
+    pub(super) fn warn(&self, name: &StageName, text: String) {
+        self.events.send(Event::StageNote { stage: name.to_string(), note: Note::Warning { text } });
+    }
+
+    /// Runs the stage and keeps its output.
+    fn build(
+        &self,
+        stage: &StageDeclaration,
+        ready: &Ready,
+        lock: &KeyLock,
+        resources: Resources,
+        progress: &Progress,
     ) -> Result<Built, Failure> {
-        let Ready { keyed, inputs, lock, .. } = ready;
+        let Ready { keyed, inputs, .. } = ready;
         self.check_inputs(inputs, "before the stage read it")?;
         let work = self.store.work(lock)?;
         let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
@@ -245,6 +291,14 @@ impl Shared<'_> {
                 let trees = record.outputs.iter().map(tree).collect::<Result<_, StoreError>>()?;
                 Ok((record, trees))
             }
+        }
+    }
+
+    /// Shows what was found in the store.
+    pub(super) fn show_cached(&self, stage: &StageDeclaration, keyed: &Keyed, hit: &Hit) {
+        // It is in the store, whether the links to it can be written or not.
+        if let Err(error) = self.show(stage, keyed, &hit.record.outputs, &hit.trees) {
+            self.warn(&stage.name, format!("the output is there, but it cannot be shown by name: {error}"));
         }
     }
 

@@ -6,7 +6,7 @@
 //! | [`resources`] | the machine's share for each running stage |
 //! | `scheduler` | which stage starts when; what a failure stops |
 //! | `frontier` | the stages whose inputs are done |
-//! | `decision` | one stage, from its sources to its lock |
+//! | `decision` | one stage, from its sources to an answer: cached or stale |
 //! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
 //! | `running` | a stage that runs: its share, and how far it is |
@@ -17,8 +17,10 @@
 //!
 //! ```text
 //! blocked -> deciding -> ready -> running -> done
-//!    |          |                    |
-//!    |          +--> done (cached)   +--> failed
+//!    |          |          ^         | | |
+//!    |          |          |         | | +--> failed
+//!    |          |       waiting <----+ +----> done (cached: built meanwhile)
+//!    |          +--> done (cached)
 //!    +--> skipped (a stage that it needs failed or was interrupted)
 //! ```
 

@@ -76,11 +76,16 @@ impl Pools {
         Self { budget, threads: budget.threads, memory: budget.memory, jobs: budget.jobs, gpu: true }
     }
 
+    /// Whether no stage of any needs can start.
+    pub fn are_empty(&self) -> bool {
+        self.jobs == 0 || self.threads == 0
+    }
+
     /// A share for a stage with these needs, when `ready` stages (this one among them) want to start; `None` when it has
     /// to wait.
     pub fn take(&mut self, needs: &Needs, ready: usize) -> Option<Share> {
         let memory = needs.memory.min(self.budget.memory);
-        if self.jobs == 0 || self.threads == 0 || memory > self.memory || (needs.gpu && !self.gpu) {
+        if self.are_empty() || memory > self.memory || (needs.gpu && !self.gpu) {
             return None;
         }
         let starters = ready.clamp(1, self.jobs);

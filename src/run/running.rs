@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use contract::Progress;
+use contract::{Digest, Progress};
 
 use super::resources::Share;
 use crate::events::{Event, EventSender};
@@ -14,6 +14,8 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// A running stage.
 pub(super) struct Running {
     pub(super) share: Share,
+    /// What it builds.
+    pub(super) key: Digest,
     /// What the stage counts and says.
     pub(super) progress: Progress,
     since: Instant,
@@ -22,9 +24,9 @@ pub(super) struct Running {
 
 impl Running {
     /// From now on.
-    pub(super) fn new(share: Share) -> Self {
+    pub(super) fn new(share: Share, key: Digest) -> Self {
         let now = Instant::now();
-        Self { share, progress: Progress::default(), since: now, shown: now }
+        Self { share, key, progress: Progress::default(), since: now, shown: now }
     }
 
     /// Shows what the stage said since the last look.

@@ -1,49 +1,61 @@
 //! Which stage starts when, and what a failure stops.
 //!
 //! One thread (the caller's) owns all state; each stage is decided and run on a thread of its own, which sends a message
-//! when it is through. A stage is decided as soon as all that it needs is done, and starts when its share of the machine
-//! is free, in the order of the graph. A failed stage stops only what needs it, unless the run is to fail fast. When the
-//! run is asked to stop, running stages are told, and nothing starts any more.
+//! when it is through. A stage is decided when all that it needs is done, and starts when its share of the machine is free,
+//! in the order of the graph. Only a stage that has its share takes the lock of its key; one that finds it taken gives the
+//! share back and waits without a thread, until the lock is free. Of stages of this run with equal keys one runs at a time.
+//!
+//! A failed stage stops only what needs it, unless the run is to fail fast. When the run is asked to stop, running stages
+//! are told, and nothing starts any more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Scope;
 use std::time::Instant;
 
-use contract::{Digest, Note, StageError};
+use contract::{Digest, StageError};
 
 use super::at_once::{Open, cached_at_once};
 use super::change::Change;
 use super::decision::{Decided, decide};
-use super::execution::{Built, Failure, Ready, Shared, caught};
+use super::execution::{Built, Executed, Failure, Ready, Shared, caught};
 use super::frontier::Frontier;
-use super::resources::{Budget, Pools};
+use super::resources::Pools;
 use super::running::{Running, TICK};
 use super::usage::Meter;
 use super::{Options, Outcome, StageOutcome, Summary};
 use crate::events::{Event, OutputSummary};
 use crate::graph::Graph;
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::plan::{Decider, Keyed, Reason, fit};
-use crate::store::{Hit, Lease};
+use crate::plan::{Decider, Keyed, Reason};
+use crate::store::{Held, Hit, HolderInfo, Lease};
 
-/// How many stages are decided or wait for their share at a time, at most: each has a thread or holds an open lock.
-const AT_WORK: usize = 32;
+/// How many stages are decided at a time, at most: each has a thread and reads files. A decision waits for nobody.
+const DECIDED_AT_A_TIME: usize = 32;
 
 /// Where a stage is (module docs of [`super`]).
 enum State {
     /// Needs stages that are not done yet.
     Blocked,
-    /// Its thread finds out whether its output is in the store, and waits for the lock of its key.
+    /// Its thread finds out whether its output is in the store.
     Deciding,
-    /// Stale, with the lock of its key; waits for its share.
+    /// Stale; waits for its share.
     Ready(Box<Ready>),
-    /// Runs with its share.
+    /// Has its share: takes the lock of its key, and runs.
     Running(Running),
+    /// Another process holds the lock of its key.
+    Waiting(Waiting),
     /// Has its output.
     Done(BTreeMap<String, Digest>),
     /// Has none: it failed, or something that it needs did, or the run was asked to stop.
     Ended,
+}
+
+/// A stale stage that another process builds.
+struct Waiting {
+    ready: Box<Ready>,
+    /// The holder that was told of; `Some(None)` is one that is not known by name.
+    told: Option<Option<HolderInfo>>,
 }
 
 /// What a stage's thread found out.
@@ -51,6 +63,7 @@ enum Message {
     Cached(StageName, Keyed, Box<Hit>),
     Ready(StageName, Box<Ready>),
     Built(StageName, Keyed, Box<Built>),
+    Held(StageName, Box<Ready>),
     Failed(StageName, Failure),
 }
 
@@ -60,6 +73,15 @@ impl Message {
         match decided {
             Decided::Cached(keyed, hit) => Self::Cached(stage.clone(), keyed, hit),
             Decided::Ready(ready) => Self::Ready(stage.clone(), ready),
+        }
+    }
+
+    /// What came of a stage that had its share.
+    fn of_executed(stage: &StageName, ready: Box<Ready>, executed: Executed) -> Self {
+        match executed {
+            Executed::Built(built) => Self::Built(stage.clone(), ready.keyed, built),
+            Executed::Cached(hit) => Self::Cached(stage.clone(), ready.keyed, hit),
+            Executed::Held => Self::Held(stage.clone(), ready),
         }
     }
 }
@@ -75,6 +97,10 @@ struct Scheduler<'scope, 'a: 'scope> {
     undecided: VecDeque<Open<'a>>,
     states: BTreeMap<StageName, State>,
     pools: Pools,
+    /// The keys of the running stages.
+    building: BTreeSet<Digest>,
+    /// When the locks that stages wait for were looked at last.
+    looked: Instant,
     outcome: Outcome,
     sender: Sender<Message>,
 }
@@ -94,6 +120,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
         store: decider.store,
         events: &options.events,
         cancel: &options.cancel,
+        budget: options.budget,
         meter: &meter,
         lease,
     };
@@ -102,8 +129,21 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
         let states = frontier.order().iter().map(|name| (name.clone(), State::Blocked)).collect();
         let pools = Pools::new(options.budget);
         let (outcome, undecided) = (Outcome::default(), VecDeque::new());
-        let scheduler =
-            Scheduler { scope, decider, shared, options, graph, frontier, undecided, states, pools, outcome, sender };
+        let scheduler = Scheduler {
+            scope,
+            decider,
+            shared,
+            options,
+            graph,
+            frontier,
+            undecided,
+            states,
+            pools,
+            building: BTreeSet::new(),
+            looked: Instant::now(),
+            outcome,
+            sender,
+        };
         scheduler.run(&receiver)
     });
     let status = outcome.summary.status();
@@ -117,7 +157,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn run(mut self, receiver: &Receiver<Message>) -> Outcome {
         loop {
             self.advance();
-            if !self.states.values().any(|state| matches!(state, State::Deciding | State::Running(_))) {
+            let under_way = |state: &State| matches!(state, State::Deciding | State::Running(_) | State::Waiting(_));
+            if !self.states.values().any(under_way) {
                 break;
             }
             match receiver.recv_timeout(TICK) {
@@ -130,6 +171,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 self.take(message);
             }
             self.sample();
+            self.look_at_locks();
         }
         let summary = &mut self.outcome.summary;
         summary.interrupted =
@@ -141,9 +183,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn advance(&mut self) {
         if self.options.cancel.is_set() || (self.options.fail_fast && self.outcome.summary.failed > 0) {
             let because = if self.options.cancel.is_set() { "the run was interrupted" } else { "another stage failed" };
-            for name in self.names(|state| matches!(state, State::Blocked | State::Ready(_))) {
+            let idle = |state: &State| matches!(state, State::Blocked | State::Ready(_) | State::Waiting(_));
+            for name in self.names(idle) {
                 // What needs a skipped stage was skipped with it.
-                if matches!(self.states.get(&name), Some(State::Blocked | State::Ready(_))) {
+                if self.states.get(&name).is_some_and(idle) {
                     self.skip(&name, because.to_owned());
                 }
             }
@@ -156,21 +199,49 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             self.look_up(&open);
         }
-        let at_work = |state: &&State| matches!(state, State::Deciding | State::Ready(_));
-        let mut at_work = self.states.values().filter(at_work).count();
-        while at_work < AT_WORK
+        let mut deciding = self.states.values().filter(|state| matches!(state, State::Deciding)).count();
+        while deciding < DECIDED_AT_A_TIME
             && let Some((stage, inputs)) = self.undecided.pop_front()
         {
             self.decide(stage, inputs);
-            at_work += 1;
+            deciding += 1;
+        }
+        if self.pools.are_empty() {
+            return;
         }
         let ready = self.names(|state| matches!(state, State::Ready(_)));
-        for (index, name) in ready.iter().enumerate() {
+        let mut on_gpu = ready.iter().filter(|name| self.wants_gpu(name)).count();
+        let mut others = ready.len() - on_gpu;
+        for name in &ready {
             // Of the stages that want the one GPU only one can start, so it need not share with the others.
-            let wants_gpu = |name: &&StageName| self.stage(name).is_some_and(|stage| stage.stage.needs().gpu);
-            let on_gpu = ready[index..].iter().filter(wants_gpu).count();
-            let starters = ready.len() - index - on_gpu.saturating_sub(1);
+            let (starters, gpu) = (others + on_gpu.min(1), self.wants_gpu(name));
             self.start(name, starters);
+            *if gpu { &mut on_gpu } else { &mut others } -= 1;
+        }
+    }
+
+    /// Looks whether the locks that stages wait for are free, and says who holds them.
+    fn look_at_locks(&mut self) {
+        if self.looked.elapsed() < TICK {
+            return;
+        }
+        self.looked = Instant::now();
+        for name in self.names(|state| matches!(state, State::Waiting(_))) {
+            let Some(State::Waiting(waiting)) = self.states.get_mut(&name) else { continue };
+            // What is wrong with a lock is told by who takes it.
+            let held = self.shared.store.held(waiting.ready.keyed.key.digest()).unwrap_or(Held::Free);
+            let Held::By(holder) = held else {
+                if let Some(State::Waiting(waiting)) = self.states.insert(name.clone(), State::Blocked) {
+                    self.states.insert(name, State::Ready(waiting.ready));
+                }
+                continue;
+            };
+            // Nobody's name yet is told only when nothing was told before.
+            if waiting.told.is_none() || (holder.is_some() && waiting.told != Some(holder.clone())) {
+                let text = holder.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
+                waiting.told = Some(holder);
+                self.options.events.send(Event::StageWaiting { stage: name.to_string(), holder: text });
+            }
         }
     }
 
@@ -181,6 +252,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
 
     fn stage(&self, name: &StageName) -> Option<&'a StageDeclaration> {
         self.decider.manifest.stages.get(name)
+    }
+
+    fn wants_gpu(&self, name: &StageName) -> bool {
+        self.stage(name).is_some_and(|stage| stage.stage.needs().gpu)
     }
 
     /// Looks up the stages all of whose inputs are done: those that are cached, with nothing out of the ordinary, are done
@@ -232,40 +307,25 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         stage.inputs.iter().map(tree).collect()
     }
 
-    /// Runs a ready stage if its share of the machine is free.
-    fn start(&mut self, name: &StageName, ready: usize) {
-        let Some(stage) = self.stage(name) else { return };
-        let Some(share) = self.pools.take(&stage.stage.needs(), ready) else { return };
-        let running = Running::new(share);
+    /// Runs a ready stage if its share of the machine is free, and no stage of this run builds its key.
+    fn start(&mut self, name: &StageName, starters: usize) {
+        let (Some(stage), Some(State::Ready(ready))) = (self.stage(name), self.states.get(name)) else { return };
+        let key = ready.keyed.key.digest();
+        if self.building.contains(&key) {
+            return;
+        }
+        let Some(share) = self.pools.take(&stage.stage.needs(), starters) else { return };
+        let running = Running::new(share, key);
         let progress = running.progress.clone();
         let Some(State::Ready(ready)) = self.states.insert(name.clone(), State::Running(running)) else { return };
-        self.options.events.send(Event::StageStarted {
-            stage: name.to_string(),
-            kind: stage.kind.name.to_owned(),
-            key: ready.keyed.key.digest(),
-            threads: share.resources.threads,
-            reasons: ready.reasons.iter().map(Reason::text).collect(),
-        });
-        for reason in ready.reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
-            self.warn(name, reason.text());
-        }
-        let Budget { memory, device, .. } = self.options.budget;
-        let machine = fit::Machine { memory, disk: fit::free_disk(self.shared.store.layout().root()), device };
-        fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
-        let inputs = self.shared.store.readable(&ready.inputs);
-        // A kind that cannot say what it thinks of its inputs can still run.
-        let remarks = caught(|| Ok(fit::remarks(self.decider.manifest, stage, &inputs))).unwrap_or_default();
-        remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
-        tracing::info!(stage = %name, key = %ready.keyed.key, threads = share.resources.threads, "stage starts");
+        self.building.insert(key);
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let built = caught(|| shared.execute(stage, &ready, share.resources, &progress));
-            let message = match built {
-                Ok(built) => Message::Built(stage.name.clone(), ready.keyed.clone(), Box::new(built)),
+            let executed = caught(|| shared.execute(stage, &ready, share.resources, &progress));
+            let message = match executed {
+                Ok(executed) => Message::of_executed(&stage.name, ready, executed),
                 Err(failure) => Message::Failed(stage.name.clone(), failure),
             };
-            // The lock of the key ends before anyone is told that it is built.
-            drop(ready);
             let _ = sender.send(message);
         });
     }
@@ -275,24 +335,30 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             Message::Ready(name, ready) => drop(self.states.insert(name, State::Ready(ready))),
             Message::Cached(name, keyed, hit) => self.cached(&name, keyed, *hit),
             Message::Built(name, keyed, built) => self.built(&name, keyed, *built),
+            Message::Held(name, ready) => {
+                self.release(&name);
+                // A plan that looks who builds the key holds the lock for a moment: who holds it is told at the next look.
+                self.states.insert(name, State::Waiting(Waiting { ready, told: None }));
+            }
             Message::Failed(name, failure) => self.failed(&name, failure),
         }
     }
 
     fn cached(&mut self, name: &StageName, keyed: Keyed, hit: Hit) {
+        self.release(name);
         self.outcome.summary.cached += 1;
         if hit.distinct > 1 {
             let Hit { builds, distinct, .. } = hit;
-            self.warn(
+            self.shared.warn(
                 name,
                 format!("{builds} builds of its key gave {distinct} different outputs; the first whole one is used"),
             );
         }
         if keyed.absent {
-            self.warn(name, Reason::SourcesAbsent.text());
+            self.shared.warn(name, Reason::SourcesAbsent.text());
         }
         for damage in &hit.damage {
-            self.warn(name, format!("an earlier build is damaged: {damage}"));
+            self.shared.warn(name, format!("an earlier build is damaged: {damage}"));
         }
         let outputs = OutputSummary::by_port(&hit.trees);
         let (stage, key) = (name.to_string(), keyed.key.digest());
@@ -306,10 +372,6 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             earlier: hit.builds,
         };
         self.done(name, stage);
-    }
-
-    fn warn(&self, name: &StageName, text: String) {
-        self.options.events.send(Event::StageNote { stage: name.to_string(), note: Note::Warning { text } });
     }
 
     fn built(&mut self, name: &StageName, keyed: Keyed, built: Built) {
@@ -381,6 +443,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn release(&mut self, name: &StageName) {
         if let Some(State::Running(running)) = self.states.insert(name.clone(), State::Ended) {
             running.tell(name, &self.options.events);
+            self.building.remove(&running.key);
             self.pools.give_back(running.share);
         }
     }

@@ -8,9 +8,9 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use contract::{Cancel, Digest};
+use contract::Digest;
 use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,6 @@ use super::error::{Result, StoreError};
 use super::names::names_if_folder;
 use super::record::milliseconds;
 use super::{Store, failpoint, text, write};
-
-const POLL: Duration = Duration::from_millis(100);
 
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +94,15 @@ pub enum Lock {
     HeldBy(Option<HolderInfo>),
 }
 
+/// The answer to [`Store::held`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// Nobody holds it.
+    Free,
+    /// A process or thread holds it; `None` in the moment before that one has written who it is.
+    By(Option<HolderInfo>),
+}
+
 /// Where a stage works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
@@ -132,38 +139,21 @@ impl Store {
         }
     }
 
-    /// Takes the lock of a key, waiting for it; `waiting` is told once for each holder. `None` when `cancel` was set
-    /// first.
+    /// Whether the lock of a key is held. Writes nothing.
     ///
     /// # Errors
-    /// As [`Store::lock`].
-    pub fn wait_for_lock(
-        &self,
-        key: Digest,
-        holder: &HolderInfo,
-        cancel: &Cancel,
-        mut waiting: impl FnMut(Option<&HolderInfo>),
-    ) -> Result<Option<KeyLock>> {
-        let mut told = None;
-        for poll in 0.. {
-            if cancel.is_set() {
-                break;
-            }
-            match self.lock(key, holder)? {
-                Lock::Locked(lock) => return Ok(Some(lock)),
-                Lock::HeldBy(held) => {
-                    // A plan that looks who builds the key holds the lock for a moment: no matter of the first poll.
-                    // Nobody's name yet is told only when nothing was told before.
-                    let news = told.is_none() || (held.is_some() && told != Some(held.clone()));
-                    if poll > 0 && news {
-                        waiting(held.as_ref());
-                        told = Some(held);
-                    }
-                }
-            }
-            std::thread::sleep(POLL);
-        }
-        Ok(None)
+    /// When the lock file cannot be read.
+    pub fn held(&self, key: Digest) -> Result<Held> {
+        let path = self.layout().lock(key);
+        let mut file = match text::options().read(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Held::Free),
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        Ok(match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Held::By(read_holder(&mut file)),
+            _ => Held::Free,
+        })
     }
 
     /// Who builds a key now, if anyone does. Writes nothing.
@@ -171,16 +161,10 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be read.
     pub fn holder(&self, key: Digest) -> Result<Option<HolderInfo>> {
-        let path = self.layout().lock(key);
-        let mut file = match text::options().read(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io("read", &path)(error)),
-        };
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Ok(read_holder(&mut file)),
-            _ => Ok(None),
-        }
+        Ok(match self.held(key)? {
+            Held::By(holder) => holder,
+            Held::Free => None,
+        })
     }
 
     /// Every key that is being built now, with who builds it. Writes nothing.

@@ -67,7 +67,7 @@ pub use last_builds::LastBuild;
 pub use layout::{Layout, file_name};
 pub use lease::{Gate, Lease, LeaseInfo};
 pub use ledger::LedgerEntry;
-pub use lock::{HolderInfo, KeyLock, Lock, Work};
+pub use lock::{Held, HolderInfo, KeyLock, Lock, Work};
 pub use lookup::{Builds, Hit, Lookup};
 pub use record::{Machine, Record, milliseconds};
 pub use runs::RunFolder;

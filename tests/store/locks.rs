@@ -1,7 +1,9 @@
 //! One builder a key, among threads and processes.
 
-use contract::{Cancel, Outputs};
-use pipeline::store::{HolderInfo, Lock, Lookup, Store};
+use std::time::Duration;
+
+use contract::Outputs;
+use pipeline::store::{Held, HolderInfo, Lock, Lookup, Store};
 
 use crate::bench::{is_whole, key, locked, record, with_a_build};
 
@@ -17,28 +19,11 @@ fn a_held_lock_names_its_holder_and_is_free_when_dropped() {
     let host = holder.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
     let text = holder.to_string();
     assert!(text.starts_with(&format!("pid {}{host}, stage train, for 0:0", std::process::id())), "{text}");
-    assert_eq!(other.holder(key("b")).unwrap(), None);
+    assert_eq!(other.held(key("a")).unwrap(), Held::By(Some(holder)));
+    assert_eq!((other.holder(key("b")).unwrap(), other.held(key("b")).unwrap()), (None, Held::Free));
     drop(lock);
-    assert_eq!(other.holder(key("a")).unwrap(), None);
+    assert_eq!((other.holder(key("a")).unwrap(), other.held(key("a")).unwrap()), (None, Held::Free));
     locked(&other, key("a"));
-}
-
-#[test]
-fn a_wait_for_a_lock_tells_once_and_can_be_cancelled() {
-    let (_folder, store, _) = with_a_build();
-    let lock = locked(&store, key("a"));
-    let cancel = Cancel::default();
-    let mut told = Vec::new();
-    let waited = store.wait_for_lock(key("a"), &HolderInfo::this("b"), &cancel, |holder| {
-        told.push(holder.cloned());
-        cancel.set();
-    });
-    assert!(waited.unwrap().is_none());
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].as_ref().map(|holder| holder.stage.as_str()), Some("test"));
-    let mut lock = Some(lock);
-    let waited = store.wait_for_lock(key("a"), &HolderInfo::this("b"), &Cancel::default(), |_| drop(lock.take()));
-    assert_eq!(waited.unwrap().map(|lock| lock.key()), Some(key("a")));
 }
 
 #[test]
@@ -51,8 +36,12 @@ fn many_users_of_one_store_build_each_key_once() {
                 let store = Store::open(&path).unwrap();
                 for number in 0..8 {
                     let key = key(&format!("key {number}"));
-                    let lock = store.wait_for_lock(key, &HolderInfo::this("test"), &Cancel::default(), |_| {});
-                    let lock = lock.unwrap().unwrap();
+                    let lock = loop {
+                        match store.lock(key, &HolderInfo::this("test")).unwrap() {
+                            Lock::Locked(lock) => break lock,
+                            Lock::HeldBy(_) => std::thread::sleep(Duration::from_millis(1)),
+                        }
+                    };
                     if store.lookup(key).unwrap() != Lookup::Miss {
                         continue;
                     }
