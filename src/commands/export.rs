@@ -6,8 +6,7 @@
 //! means in a manifest, but here all are wanted.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -15,8 +14,10 @@ use contract::{InputTree, PortType, StageError};
 
 use super::CommandError;
 use super::arguments::{Source, is_manifest};
+use super::fresh_folder::FreshFolder;
 use super::output::{PortOutput, StageOutput};
 use super::project::Project;
+use super::run::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::say::say;
@@ -66,48 +67,18 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     if let Some(stale) = &output.stale {
         say!("note: this is the last build of {}, which {stale}", output.stage);
     }
-    let destination = fs::canonicalize(&destination).unwrap_or(destination);
-    let beside = claim(&destination, store.layout().root())?;
-    let fresh = beside.path().join("export");
+    let fresh = FreshFolder::claim(&destination, store.layout().root())?;
+    end_on_signals(Some(fresh.temporary().to_owned()))?;
     let only = output.ports.len() == 1;
     let mut told = Vec::new();
     for port in &output.ports {
         let (name, below) = if only { ("", Path::new("")) } else { (&*port.name, Path::new(&port.name)) };
-        let what = write(port, &fresh.join(below), arguments.format)?;
+        let what = write(port, &fresh.path().join(below), arguments.format)?;
         told.push(format!("{}: {what}", destination.join(name).display()));
     }
-    // As a whole: what is interrupted leaves nothing that looks finished.
-    fs::create_dir_all(&fresh)?;
-    fs::rename(&fresh, &destination).map_err(|error| {
-        CommandError::usage(format!("cannot write to {}: {error}", destination.display()))
-            .hint("give a new or an empty folder")
-    })?;
+    fresh.fill()?;
     told.iter().for_each(|line| say!("{line}"));
     Ok(Exit::Done)
-}
-
-/// A temporary folder beside a new or empty one, which it is to become: nothing of anyone's is overwritten, nor is anything
-/// written into the store.
-fn claim(folder: &Path, store: &Path) -> Result<tempfile::TempDir, CommandError> {
-    let refuse = |message: String| CommandError::usage(message).hint("give a new or an empty folder");
-    let name = folder.display();
-    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        _ if folder.as_os_str().is_empty() => return Err(refuse("no folder is named".to_owned())),
-        Ok(true) => return Err(refuse(format!("{name} is not empty"))),
-        Ok(false) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(refuse(format!("cannot write to {name}: {error}"))),
-    }
-    let above = match folder.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    let cannot = |error: std::io::Error| refuse(format!("cannot make {name}: {error}"));
-    fs::create_dir_all(above).map_err(cannot)?;
-    if fs::canonicalize(above).map_err(cannot)?.starts_with(store) {
-        return Err(refuse(format!("{name} lies in the store")));
-    }
-    tempfile::Builder::new().prefix(".export-").tempdir_in(above).map_err(cannot)
 }
 
 fn write(port: &PortOutput, folder: &Path, format: TableFormat) -> Result<String, CommandError> {

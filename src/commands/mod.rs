@@ -5,6 +5,7 @@ mod cache;
 mod check;
 mod diff;
 mod export;
+mod fresh_folder;
 mod graph;
 mod hashing;
 mod init;

@@ -73,11 +73,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let cancel = stop_on_signals()?;
     let store = Store::open(&project.cache)?.stopped_by(&cancel);
     let started = SystemTime::now();
-    let folder = store.start_run(&project.manifest.name)?;
+    let (folder, lease) = store.start_run(&project.manifest.name)?;
     let mode = Mode::choose(arguments.json, arguments.quiet);
     let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
     store.show_newest(&folder, EVENTS)?;
-    let lease = store.lease(&project.manifest.name)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events: renderers.sender() };
     let outcome = run::run(decider, &project.graph, &lease, &options);

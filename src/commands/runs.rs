@@ -58,9 +58,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
     for (id, lock) in &found {
         let Some(lock) = lock else {
-            let (name, number) = id.rsplit_once('.').unwrap_or((id, ""));
-            let newest = store.run_numbers(name)?.last().is_some_and(|last| last.to_string() == number);
-            let said = match newest && running.contains(name) {
+            let said = match running.contains(id) {
                 true => "running",
                 false => "stopped before it could be written down",
             };

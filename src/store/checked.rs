@@ -14,6 +14,17 @@ pub(super) fn encode(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(format!("{body}{CHECK}{}\"\n}}\n", Digest::of(body.as_bytes())))
 }
 
+/// Reads what [`encode`] gave, or what was written before there was a check, if every byte is as it would be written now; what
+/// is wrong, otherwise.
+pub(super) fn decode_or_older<T: Serialize + DeserializeOwned>(text: &str) -> Result<T, String> {
+    if text.contains(CHECK) {
+        return decode(text);
+    }
+    let value: T = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let same = serde_json::to_string_pretty(&value).is_ok_and(|again| again == text.trim_end());
+    if same { Ok(value) } else { Err("it is not as it was written".to_owned()) }
+}
+
 /// Reads what [`encode`] gave; what is wrong, otherwise.
 pub(super) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let (body, check) = text.rsplit_once(CHECK).ok_or("it has no check")?;

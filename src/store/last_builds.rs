@@ -6,7 +6,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use contract::{Digest, SourceFile};
 use serde::{Deserialize, Serialize};
@@ -38,15 +39,21 @@ impl Store {
     /// The files of what stages gave last that cannot be read; they are moved aside where the store may be written.
     ///
     /// # Errors
-    /// When a folder cannot be read, or a file not moved.
+    /// When a folder or file cannot be read, or a file not moved.
     pub fn torn_last_builds(&self) -> Result<Vec<Damage>> {
         let mut torn = Vec::new();
         for run in self.run_names()? {
             let folder = self.layout().run(&run)?.join(STAGES);
             let files = names_if_folder(&folder)?;
             for path in files.iter().filter(|name| name.ends_with(".json")).map(|name| folder.join(name)) {
-                let text = text::read(&path).map_err(|error| error.to_string());
-                if let Err(problem) = text.and_then(|text| checked::decode::<LastBuild>(&text)) {
+                let decoded = match text::read(&path) {
+                    Ok(text) => checked::decode_or_older::<LastBuild>(&text),
+                    Err(error) if error.kind() == ErrorKind::InvalidData => Err(error.to_string()),
+                    // A repair beside this one moved it aside.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(StoreError::io("read", &path)(error)),
+                };
+                if let Err(problem) = decoded {
                     torn.push(self.damaged_file(&path, problem)?);
                 }
             }
@@ -74,7 +81,11 @@ impl Store {
         let path = self.last_build_path(run, stage)?;
         let text =
             checked::encode(build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
-        if text::read(&path).is_ok_and(|there| there == text) {
+        let lines = sources.files().iter().fold(String::new(), |lines, file| lines + &file.line() + "\n");
+        let sources = path.with_extension(SOURCES);
+        let is_there = |path: &Path, text: &str| text::read(path).is_ok_and(|there| there == *text);
+        let (same_sources, same_build) = (lines.is_empty() || is_there(&sources, &lines), is_there(&path, &text));
+        if same_sources && same_build {
             return Ok(());
         }
         failpoint::pass("remember-before-write");
@@ -82,10 +93,8 @@ impl Store {
             write::make_folder(folder)?;
         }
         let temporary = self.layout().folder("tmp");
-        let sources = sources.files();
-        if !sources.is_empty() {
-            let lines = sources.iter().fold(String::new(), |lines, file| lines + &file.line() + "\n");
-            write::replace(&temporary, &path.with_extension(SOURCES), lines.as_bytes(), 0o644)?;
+        if !same_sources {
+            write::replace(&temporary, &sources, lines.as_bytes(), 0o644)?;
         }
         write::replace(&temporary, &path, text.as_bytes(), 0o644)
     }
@@ -105,7 +114,7 @@ impl Store {
     /// When a name cannot be a file name.
     pub fn last_build(&self, run: &str, stage: &str) -> Result<Option<LastBuild>> {
         let path = self.last_build_path(run, stage)?;
-        Ok(text::read(&path).ok().and_then(|text| checked::decode(&text).ok()))
+        Ok(text::read(&path).ok().and_then(|text| checked::decode_or_older(&text).ok()))
     }
 
     pub(super) fn last_build_path(&self, run: &str, stage: &str) -> Result<PathBuf> {

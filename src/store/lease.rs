@@ -43,7 +43,7 @@ pub struct Gate {
 /// A lease of a process that is alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
-    /// Whose it is: `stage` is the name of the run.
+    /// Whose it is: `stage` is the run, as `quickstart.3`.
     pub holder: HolderInfo,
     /// The trees in use.
     pub trees: BTreeSet<Digest>,
@@ -72,7 +72,7 @@ impl Drop for Lease {
 }
 
 impl Store {
-    /// A lease of this process for a run of this name, with nothing in it yet.
+    /// A lease of this process for a run (`quickstart.3`; a reproduction has no number), with nothing in it yet.
     ///
     /// # Errors
     /// When it cannot be written or the file system has no locks.

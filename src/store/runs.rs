@@ -15,9 +15,9 @@ use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::layout::file_name;
 use super::lock::remove_folder;
 use super::names::names_if_folder;
-use super::{Store, failpoint, write};
+use super::{Lease, Store, failpoint, write};
 
-/// The folder of one run. It is shown as `quickstart.3`.
+/// The folder of one run. It is shown, and named in its lease, as `quickstart.3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     /// The run's name.
@@ -37,22 +37,24 @@ impl fmt::Display for RunFolder {
 const HISTORY: &str = ".history";
 
 impl Store {
-    /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now.
+    /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now, and its lease. The lease is there before the
+    /// folder: a folder without a lock file and without a lease is of a run that was stopped.
     ///
     /// # Errors
-    /// When the name cannot be a file name or the folder cannot be made.
-    pub fn start_run(&self, run: &str) -> Result<RunFolder> {
+    /// When the name cannot be a file name or the folder cannot be made; as [`Store::lease`].
+    pub fn start_run(&self, run: &str) -> Result<(RunFolder, Lease)> {
         self.writable()?;
         let history = self.layout().run(run)?.join(HISTORY);
         write::make_folder(&history)?;
         let mut number = self.run_numbers(run)?.last().map_or(1, |last| last + 1);
         loop {
             let folder = RunFolder { run: run.to_owned(), number, path: history.join(format!("{number:04}")) };
+            let lease = self.lease(&folder.to_string())?;
             failpoint::pass("history-before-folder");
             match fs::create_dir(&folder.path) {
                 Ok(()) => {
                     failpoint::pass("history-after-folder");
-                    return Ok(folder);
+                    return Ok((folder, lease));
                 }
                 // Another process started a run of that name meanwhile.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,

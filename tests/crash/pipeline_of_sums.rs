@@ -90,13 +90,12 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let store = Store::open(&folder.join("cache")).unwrap();
     let wanted: BTreeSet<_> = manifest.stages.keys().cloned().collect();
     let forced = if force { wanted.clone() } else { BTreeSet::new() };
-    let run_folder = store.start_run(&manifest.name).unwrap();
+    let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let renderers = pipeline::events::Renderers::with(Vec::new());
     let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
     let started = std::time::SystemTime::now();
     let decider = Decider::new(&manifest, &store, &forced);
-    let lease = store.lease(&manifest.name).unwrap();
     let outcome = pipeline::run::run(decider, &graph, &lease, &options);
     let ended = EndedRun {
         folder: &run_folder,

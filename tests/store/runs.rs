@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use contract::SourceFile;
 use pipeline::store::{LastBuild, SourceSnapshot, StoreError};
 use serde_json::json;
 
@@ -35,6 +36,45 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
     assert_eq!(store.last_build("run", "train").unwrap(), None);
     let torn = store.torn_last_builds().unwrap();
     assert_eq!((torn.len(), file.exists()), (1, false), "{torn:?}");
+}
+
+#[test]
+fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
+    let (_folder, store, tree) = with_a_build();
+    let build = LastBuild {
+        key: key("a"),
+        key_record: json!([{ "path": "kind", "value": "\"test\"" }, { "path": "settings.rate", "value": 5e-4 }]),
+        outputs: BTreeMap::from([("out".to_owned(), tree)]),
+        patterns: vec!["data/*.gz".to_owned()],
+    };
+    store.remember("run", "train", &build, &SourceSnapshot::default()).unwrap();
+    let file = store.layout().root().join("runs/run/.stages/train.json");
+    let older = serde_json::to_string_pretty(&build).unwrap() + "\n";
+    fs::write(&file, &older).unwrap();
+    assert_eq!(store.last_build("run", "train").unwrap(), Some(build));
+    assert_eq!(store.torn_last_builds().unwrap(), []);
+    // Of a newer one whose check was spoilt.
+    for wrong in [older.replace("\n}\n", ",\n  \"chesk\": \"0\"\n}\n"), older[..older.len() / 2].to_owned()] {
+        fs::write(&file, wrong).unwrap();
+        assert_eq!(store.last_build("run", "train").unwrap(), None);
+        assert_eq!(store.torn_last_builds().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
+    let (_folder, store, tree) = with_a_build();
+    let build = LastBuild {
+        key: key("a"),
+        key_record: json!([]),
+        outputs: BTreeMap::from([("out".to_owned(), tree)]),
+        patterns: vec!["data/*.gz".to_owned()],
+    };
+    for name in ["data/a.gz", "data/b.gz"] {
+        let file = SourceFile { path: name.into(), digest: key("content"), size: 7 };
+        store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file.clone()])).unwrap();
+        assert_eq!(store.last_sources("run", "import").unwrap(), [file]);
+    }
 }
 
 #[test]
@@ -96,7 +136,7 @@ fn names_that_could_leave_the_run_s_folder_are_refused() {
 #[test]
 fn a_run_that_is_forgotten_leaves_no_link_that_leads_nowhere() {
     let (_folder, store, _) = with_a_build();
-    let [first, second] = [(); 2].map(|()| store.start_run("run").unwrap());
+    let [(first, _), (second, _)] = [(); 2].map(|()| store.start_run("run").unwrap());
     store.write_run_file(&first, "report.html", "the first").unwrap();
     store.write_run_file(&first, "run.lock", "the first").unwrap();
     store.write_run_file(&second, "run.lock", "the second").unwrap();

@@ -88,7 +88,7 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
     for run in &runs {
         let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
         // The newest keeps its number from being given again; one without a lock may be under way.
-        let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.run);
+        let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.to_string());
         if newer > 0 && ended && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
             forgotten.push(run.clone());
             continue;

@@ -1,0 +1,94 @@
+//! A folder that is new or empty, and is filled as a whole: what is interrupted leaves nothing that looks finished.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::CommandError;
+
+const HINT: &str = "give a new or an empty folder";
+
+/// A folder to be filled. What it is to hold is made in a temporary folder, which is removed unless [`FreshFolder::fill`] is
+/// through.
+pub(super) struct FreshFolder {
+    folder: PathBuf,
+    /// Whether it is there, and stays what it is: a mount point, or somebody's with its own rights.
+    is_there: bool,
+    /// Inside of the folder where that is there, else beside it: on the same file system either way.
+    temporary: tempfile::TempDir,
+}
+
+impl FreshFolder {
+    /// Nothing of anyone's is overwritten, nor is anything written into the store.
+    ///
+    /// # Errors
+    /// When the folder is not empty, is no folder, cannot be written or lies in the store.
+    pub(super) fn claim(folder: &Path, store: &Path) -> Result<Self, CommandError> {
+        let refuse = |message: String| CommandError::usage(message).hint(HINT);
+        let name = folder.display();
+        let is_there = match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+            _ if folder.as_os_str().is_empty() => return Err(refuse("no folder is named".to_owned())),
+            Ok(true) => return Err(refuse(format!("{name} is not empty"))),
+            Ok(false) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(refuse(format!("cannot write to {name}: {error}"))),
+        };
+        let within = match folder.parent() {
+            _ if is_there => folder,
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
+        };
+        let cannot = |error: io::Error| refuse(format!("cannot make {name}: {error}"));
+        fs::create_dir_all(within).map_err(cannot)?;
+        if fs::canonicalize(within).map_err(cannot)?.starts_with(store) {
+            return Err(refuse(format!("{name} lies in the store")));
+        }
+        let temporary = tempfile::Builder::new().prefix(".export-").tempdir_in(within).map_err(cannot)?;
+        fs::create_dir(temporary.path().join("all")).map_err(cannot)?;
+        Ok(Self { folder: folder.to_owned(), is_there, temporary })
+    }
+
+    /// Where to write what it is to hold; it is removed with all that is in it when the program is interrupted.
+    pub(super) fn temporary(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// The folder to write to.
+    pub(super) fn path(&self) -> PathBuf {
+        self.temporary.path().join("all")
+    }
+
+    /// Puts what was written in its place; where that fails nothing of it is left there.
+    ///
+    /// # Errors
+    /// When something else is there by now, or the folder cannot be written.
+    pub(super) fn fill(self) -> Result<(), CommandError> {
+        let moved = match self.is_there {
+            true => self.move_children(),
+            false => fs::rename(self.path(), &self.folder),
+        };
+        moved.map_err(|error| {
+            CommandError::usage(format!("cannot write to {}: {error}", self.folder.display())).hint(HINT)
+        })
+    }
+
+    fn move_children(&self) -> io::Result<()> {
+        let mut moved: Vec<PathBuf> = Vec::new();
+        for child in fs::read_dir(self.path())? {
+            let child = child?;
+            let target = self.folder.join(child.file_name());
+            let free = match target.symlink_metadata() {
+                Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not empty any more")),
+                Err(_) => fs::rename(child.path(), &target),
+            };
+            if let Err(error) = free {
+                for back in moved {
+                    let _ = back.file_name().map_or(Ok(()), |name| fs::rename(&back, self.path().join(name)));
+                }
+                return Err(error);
+            }
+            moved.push(target);
+        }
+        Ok(())
+    }
+}
