@@ -17,7 +17,7 @@ use super::arguments::{Source, is_manifest};
 use super::fresh_folder::FreshFolder;
 use super::output::{PortOutput, StageOutput};
 use super::project::Project;
-use super::run::end_on_signals;
+use super::signals::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::say::say;
@@ -67,16 +67,15 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     if let Some(stale) = &output.stale {
         say!("note: this is the last build of {}, which {stale}", output.stage);
     }
-    let fresh = FreshFolder::claim(&destination, store.layout().root())?;
-    end_on_signals(Some(fresh.temporary().to_owned()))?;
+    let fresh = end_on_signals(|| FreshFolder::claim(&destination, store.layout().root()))?;
     let only = output.ports.len() == 1;
     let mut told = Vec::new();
     for port in &output.ports {
         let (name, below) = if only { ("", Path::new("")) } else { (&*port.name, Path::new(&port.name)) };
-        let what = write(port, &fresh.path().join(below), arguments.format)?;
+        let what = write(port, &fresh.get().path().join(below), arguments.format)?;
         told.push(format!("{}: {what}", destination.join(name).display()));
     }
-    fresh.fill()?;
+    fresh.get().fill()?;
     told.iter().for_each(|line| say!("{line}"));
     Ok(Exit::Done)
 }

@@ -1,4 +1,6 @@
-//! A folder that is new or empty, and is filled as a whole: what is interrupted leaves nothing that looks finished.
+//! A folder that is new or empty, and is filled as a whole: what is interrupted before its end leaves nothing that looks
+//! finished. A new folder appears with all that it holds; one that was there before stays what it was, with its owner, rights
+//! and mount, and its entries are moved into it at the end, one after the other.
 
 use std::fs;
 use std::io;
@@ -16,6 +18,13 @@ pub(super) struct FreshFolder {
     is_there: bool,
     /// Inside of the folder where that is there, else beside it: on the same file system either way.
     temporary: tempfile::TempDir,
+}
+
+/// The temporary folder.
+impl AsRef<Path> for FreshFolder {
+    fn as_ref(&self) -> &Path {
+        self.temporary.path()
+    }
 }
 
 impl FreshFolder {
@@ -48,12 +57,7 @@ impl FreshFolder {
         Ok(Self { folder: folder.to_owned(), is_there, temporary })
     }
 
-    /// Where to write what it is to hold; it is removed with all that is in it when the program is interrupted.
-    pub(super) fn temporary(&self) -> &Path {
-        self.temporary.path()
-    }
-
-    /// The folder to write to.
+    /// Where to write what it is to hold.
     pub(super) fn path(&self) -> PathBuf {
         self.temporary.path().join("all")
     }
@@ -62,7 +66,7 @@ impl FreshFolder {
     ///
     /// # Errors
     /// When something else is there by now, or the folder cannot be written.
-    pub(super) fn fill(self) -> Result<(), CommandError> {
+    pub(super) fn fill(&self) -> Result<(), CommandError> {
         let moved = match self.is_there {
             true => self.move_children(),
             false => fs::rename(self.path(), &self.folder),

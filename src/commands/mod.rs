@@ -19,6 +19,7 @@ mod reproduce;
 mod run;
 mod runs;
 mod show;
+mod signals;
 mod sql;
 mod stages;
 mod status;

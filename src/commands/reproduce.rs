@@ -12,7 +12,7 @@ use serde_json::json;
 use super::CommandError;
 use super::arguments::{Execution, StorePlace};
 use super::project::Project;
-use super::{locks, run};
+use super::{locks, run, signals};
 use crate::events::{Json, Mode, Renderers, figures};
 use crate::exit::Exit;
 use crate::manifest::StageName;
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         }
     }
     let budget = run::budget(&arguments.execution, &project, &wanted)?;
-    let cancel = run::stop_on_signals()?;
+    let cancel = signals::stop_on_signals()?;
     let reasons = Reasons::default();
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));

@@ -1,19 +1,17 @@
 //! `pipeline run`: brings a manifest up to date.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
-use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use clap::Args;
-use contract::{Cancel, Device};
+use contract::Device;
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
 use super::locks::{self, EVENTS, LOCK, PAGE};
 use super::project::Project;
+use super::signals::stop_on_signals;
 use crate::events::{Mode, Renderers};
 use crate::exit::Exit;
 use crate::manifest::StageName;
@@ -163,37 +161,6 @@ pub(super) fn usable<'n>(
             .map_err(|error| CommandError::usage(error.to_string()).hint("--device cpu, or [exec] device = \"cpu\"")),
         false => Ok(device),
     }
-}
-
-/// The first Ctrl-C or termination signal asks the stages to stop; the second ends the program at once.
-pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
-    let cancel = Cancel::default();
-    let (flag, second) = (cancel.clone(), AtomicBool::new(false));
-    ctrlc::set_handler(move || {
-        if second.swap(true, Ordering::Relaxed) {
-            command::process::kill_all();
-            process::exit(Exit::Interrupted.code().into());
-        }
-        say!("stopping; press Ctrl-C again to stop at once (the store stays whole either way)");
-        flag.set();
-    })
-    .map_err(cannot_listen)?;
-    Ok(cancel)
-}
-
-/// For commands that only read: a signal ends the program at once, and takes away its temporary folder if it has one.
-pub(super) fn end_on_signals(temporary: Option<PathBuf>) -> Result<(), CommandError> {
-    ctrlc::set_handler(move || {
-        if let Some(folder) = &temporary {
-            let _ = fs::remove_dir_all(folder);
-        }
-        process::exit(Exit::Interrupted.code().into());
-    })
-    .map_err(cannot_listen)
-}
-
-fn cannot_listen(error: ctrlc::Error) -> CommandError {
-    CommandError::Failed { message: format!("cannot listen for Ctrl-C: {error}"), hint: None }
 }
 
 /// How the program ends for how a run ended.

@@ -11,7 +11,7 @@ use tables::{Answer, AnswerFormat, Query};
 use super::CommandError;
 use super::arguments::{Source, is_manifest};
 use super::project::Project;
-use super::run::end_on_signals;
+use super::signals::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
@@ -69,9 +69,8 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     };
     let Budget { threads, memory, .. } = Budget::of(&project.manifest.exec);
     let resources = Resources { threads, memory, device: contract::Device::Cpu };
-    let scratch = tempfile::tempdir()?;
-    end_on_signals(Some(scratch.path().to_owned()))?;
-    let tables = Query::new(resources, scratch.path())?;
+    let scratch = end_on_signals(|| Ok(tempfile::tempdir()?))?;
+    let tables = Query::new(resources, scratch.get().path())?;
     for FoundTable { stage, port, is_first, tree } in &found {
         tables.register(stage, port, *is_first, tree)?;
     }

@@ -1,6 +1,7 @@
 //! Points at which a test kills the process, to prove that a crash there loses nothing.
 //!
-//! `PIPELINE_FAILPOINT=create-before-rename:2` sends the process SIGKILL when it passes the point for the second time.
+//! `PIPELINE_FAILPOINT=create-before-rename:2` sends the process SIGKILL when it passes the point for the second time;
+//! `create-before-rename:2:stop` stops it there until it is sent SIGCONT, so that others go on meanwhile.
 //! Without the variable a point costs one comparison. `tests/crash` kills at every point of [`OF_A_RUN`] and [`OF_CARE`] and
 //! looks that the next run is right.
 
@@ -51,7 +52,17 @@ pub const OF_CARE: [&str; 9] = [
     "copy-before-rename",
 ];
 
-static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+/// Between the two readings of `cache gc`: what running processes use, and what runs that have ended gave.
+pub const GC_AFTER_LEASES: &str = "gc-after-leases";
+
+/// What is to happen, and when.
+struct Wanted {
+    point: String,
+    count: u32,
+    signal: Signal,
+}
+
+static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
 static PASSED: AtomicU32 = AtomicU32::new(0);
 
 /// Passes a point.
@@ -65,18 +76,25 @@ pub fn pass(point: &str) {
 pub(super) fn is_due(point: &str) -> bool {
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("PIPELINE_FAILPOINT").ok()?;
-        let (point, count) = text.split_once(':').unwrap_or((&text, "1"));
-        Some((point.to_owned(), count.parse().ok()?))
+        let mut parts = text.split(':');
+        let (point, count) = (parts.next()?.to_owned(), parts.next().unwrap_or("1").parse().ok()?);
+        let signal = if parts.next() == Some("stop") { Signal::SIGSTOP } else { Signal::SIGKILL };
+        Some(Wanted { point, count, signal })
     });
     match wanted {
-        Some((name, count)) if name == point => PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count,
+        Some(Wanted { point: name, count, .. }) if name == point => {
+            PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+        }
         _ => false,
     }
 }
 
-/// Ends the process as `kill -9` would.
+/// Ends the process as `kill -9` would, or stops it.
 pub(super) fn die() {
+    let signal = WANTED.get().and_then(Option::as_ref).map_or(Signal::SIGKILL, |wanted| wanted.signal);
     // A process may always signal itself; if not, an abort is as sudden.
-    let _ = kill(Pid::this(), Signal::SIGKILL);
-    std::process::abort();
+    let sent = kill(Pid::this(), signal);
+    if sent.is_err() || signal == Signal::SIGKILL {
+        std::process::abort();
+    }
 }

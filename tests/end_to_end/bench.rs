@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -132,6 +134,20 @@ impl Bench {
         let ran = self.pipeline(&[arguments, &["--json"]].concat());
         assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
         serde_json::from_str(&ran.stdout).unwrap()
+    }
+
+    /// Starts `pipeline ARGUMENTS` and waits until it has stopped at a point (`pipeline::store::failpoint`).
+    pub fn start_until(&self, point: &str, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.env("PIPELINE_FAILPOINT", format!("{point}:1:stop"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        let state = || fs::read_to_string(&stat).unwrap_or_default();
+        while !state().rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
+            assert_eq!(child.try_wait().unwrap(), None, "it ended before {point}");
+            sleep(Duration::from_millis(5));
+        }
+        child
     }
 
     /// Starts `pipeline ARGUMENTS`, to be killed or waited for.

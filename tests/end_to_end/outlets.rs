@@ -1,7 +1,7 @@
 //! Where a command's words go: pipes that are closed, disks that are full, terminals, and folders of other things.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use crate::bench::{Bench, DATA, Ran, shell};
@@ -34,11 +34,14 @@ fn a_standard_output_that_is_closed_or_full_is_no_panic() {
     bench.run();
     let all =
         ["completions bash", "completions zsh", "plan run.toml", "sql run.toml", "stages", "runs", "graph run.toml"];
-    for command in all.iter().chain(&["show run.toml export", "sql run.toml 'select * from export' --format csv"]) {
+    let cache = ["cache ls", "cache verify", "cache gc --dry-run", "cache gc --keep-runs 1"];
+    let rows = ["show run.toml export", "sql run.toml 'select * from export' --format csv"];
+    for command in all.iter().chain(&rows).chain(&cache) {
         let full = sh(&bench, &format!("$P {command} >/dev/full"));
         assert_eq!(full.code, 1, "{command}: {}", full.stderr);
         assert!(full.stderr.contains("No space left") && !full.stderr.contains("internal error"), "{}", full.stderr);
-        let closed = sh(&bench, &format!("$P {command} | true"));
+        // The reader is gone before anything is written.
+        let closed = sh(&bench, &format!("{{ sleep 0.05; $P {command}; echo $? >code; }} | true; exit $(cat code)"));
         assert_eq!((closed.code, closed.stderr.as_str()), (0, ""), "{command}");
     }
 }
@@ -76,9 +79,47 @@ fn an_export_fills_a_new_or_an_empty_folder_as_a_whole_and_no_other() {
         assert!(bench.path().join(right).join("train").is_dir(), "{right}");
     }
     assert_eq!(export("empty").code, 2, "it was filled by its link");
+    // What is there stays what it is, and may be the folder one is in.
+    let folder = bench.path().join("there");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
+    let before = folder.metadata().unwrap();
+    let done = sh(&bench, "cd there && $P export ../run.toml split . --cache ../cache");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let after = folder.metadata().unwrap();
+    assert_eq!((after.ino(), after.mode()), (before.ino(), before.mode()));
+    let mut held: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    held.sort();
+    assert_eq!(held, ["report", "train", "valid"]);
     let left = fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(left.into_iter().all(|name| !name.starts_with(".export")), "nothing is left over");
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn an_interrupted_export_leaves_nothing() {
+    let bench = Bench::new(DATA);
+    bench.run();
+    let (mut stopped, mut done) = (0, 0);
+    for tenth in 0..60 {
+        let script = format!("timeout -s INT 0.{tenth:03} $P export run.toml split out");
+        let code = sh(&bench, &script).code;
+        let names = fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> = names.filter(|name| name.starts_with(".export") || name == "out").collect();
+        match code {
+            0 => done += 1,
+            _ => stopped += 1,
+        }
+        // `timeout` may come just after the end.
+        let whole = bench.path().join("out").exists();
+        assert_eq!(left.len(), usize::from(whole), "{left:?}");
+        if whole {
+            assert!(["report", "train", "valid"].iter().all(|port| bench.path().join("out").join(port).is_dir()));
+            fs::remove_dir_all(bench.path().join("out")).unwrap();
+        }
+    }
+    println!("{stopped} stopped, {done} done");
+    assert!(stopped > 0, "none was stopped");
 }
 
 #[test]

@@ -7,6 +7,10 @@ use std::process::{Child, Command};
 use std::time::Instant;
 
 use contract::Draw;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pipeline::store::{HolderInfo, Lock, Store};
+use serde_json::Value;
 
 use crate::bench::{Bench, Ran, shell};
 
@@ -154,6 +158,43 @@ files = ["*.txt"]
     assert_eq!(bench.run(), ["both"]);
     bench.write("a.txt", "two").write("b.txt", "one");
     assert_eq!(bench.run(), ["both"]);
+}
+
+#[test]
+fn a_run_that_ends_while_room_is_made_keeps_what_it_gave() {
+    let bench = Bench::new(&shell("one", "echo 1 > {output:files}/out", ""));
+    let ending = bench.start_until("lock-before-write", &["run", "run.toml", "--quiet"]);
+    // From here on nothing but the lease of the first run holds what it gave.
+    bench.edit("echo 1", "echo 2").run();
+    let making = bench.start_until("gc-after-leases", &["cache", "gc", "--keep-size", "1B"]);
+    for stopped in [ending, making] {
+        kill(Pid::from_raw(stopped.id().try_into().unwrap()), Signal::SIGCONT).unwrap();
+        let ended = stopped.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    bench.edit("echo 2", "echo 1");
+    assert_eq!(bench.plan()["one"], "cached");
+    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn builds_of_another_process_keep_no_other_stage_from_running() {
+    let held = |number| shell(&format!("held{number:02}"), &format!("echo {number} > {{output:files}}/out"), "");
+    let free = shell("zfree", "echo free > {output:files}/out", "");
+    let bench = Bench::new(&((0..40).map(held).collect::<String>() + &free));
+    let store = Store::open(&bench.cache()).unwrap();
+    let plan = bench.json(&["plan", "run.toml"]);
+    let held = plan["stages"].as_array().unwrap().iter().filter(|stage| stage["name"] != "zfree");
+    let lock = |stage: &Value| store.lock(stage["key"].as_str().unwrap().parse().unwrap(), &HolderInfo::this("test"));
+    let locks: Vec<_> = held.map(|stage| lock(stage).unwrap()).collect();
+    assert!(locks.len() == 40 && locks.iter().all(|lock| matches!(lock, Lock::Locked(_))));
+    let mut run = bench.start(&["run", "run.toml", "--json"]);
+    let mut told = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(told.any(|line| line.contains("\"stage-finished\"") && line.contains("\"zfree\"")));
+    drop(locks);
+    let rest: Vec<_> = told.collect();
+    assert_eq!(rest.iter().filter(|line| line.contains("\"stage-finished\"")).count(), 40, "{rest:?}");
+    assert_eq!(run.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::manifest::ByteSize;
 use crate::report::RunLock;
 use crate::say::say;
-use crate::store::{Removals, RunFolder, Store, StoreError, Wish};
+use crate::store::{Removals, RunFolder, Store, StoreError, Wish, failpoint};
 
 /// Arguments of `cache gc`.
 #[derive(Debug, Args)]
@@ -81,6 +81,7 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
     }
     // Leases first: a run gives its own up when its lock is written.
     let leases = store.leases()?;
+    failpoint::pass(failpoint::GC_AFTER_LEASES);
     wish.roots.extend(leases.iter().flat_map(|lease| lease.trees.iter().copied()));
     let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
     let runs = store.run_folders()?;

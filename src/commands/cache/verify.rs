@@ -9,7 +9,7 @@ use clap::Args;
 use super::{CommandError, StorePlace, users};
 use crate::commands::hashing::Hashing;
 use crate::commands::locks;
-use crate::commands::run::stop_on_signals;
+use crate::commands::signals::stop_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::report::RunLock;
