@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::CommandError;
 use super::arguments::Source;
@@ -12,6 +13,7 @@ use super::project::Project;
 use super::run::usable;
 use crate::events::figures;
 use crate::exit::Exit;
+use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
 use crate::plan::fit::{Misfit, Remarked};
 use crate::run::Budget;
 use crate::say::say;
@@ -25,17 +27,45 @@ pub struct CheckArguments {
     pub manifest: PathBuf,
     #[command(flatten)]
     pub source: Source,
+    /// Print one JSON object: `problems`, and `stages` with their costs and remarks where there is no error.
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
-    let project = Project::load(&arguments.manifest, &arguments.source)?;
+    let project = match Project::load(&arguments.manifest, &arguments.source) {
+        Err(CommandError::Manifest(diagnostics)) if arguments.json => {
+            let mut out = anstream::stdout().lock();
+            writeln!(out, "{:#}", json!({ "problems": diagnostics.placed(), "stages": null }))?;
+            return Ok(Exit::Usage);
+        }
+        loaded => loaded?,
+    };
     usable(Budget::of(&project.manifest.exec).device, &project, project.graph.order())?;
     let misfits = project.misfits(project.graph.order());
     let remarks = project.remarks(&Store::open_read_only(&project.cache)?, project.graph.order());
-    let warned = remarks.iter().filter(|remark| remark.warning.is_some()).map(Remarked::full_text);
-    let warnings: Vec<_> = misfits.iter().map(Misfit::text).chain(warned).collect();
-    warnings.iter().for_each(|warning| say!("warning: {warning}"));
+    let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
     let mut out = anstream::stdout().lock();
+    if arguments.json {
+        let warning = |place: &Place, message: String, hint: Option<String>| PlacedDiagnostic {
+            severity: Severity::Warning,
+            message,
+            places: vec![PlacedLabel { place: place.clone(), text: String::new() }],
+            hint,
+        };
+        let mut problems = project.manifest.warnings.placed();
+        problems.extend(misfits.iter().map(|misfit| warning(&misfit.place, misfit.text(), None)));
+        problems.extend(warned().map(|remark| warning(&remark.place, remark.text.clone(), remark.warning.clone())));
+        let stage = |name: &StageName| {
+            let remarks: Vec<_> = remarks.iter().filter(|remark| remark.stage == *name).map(|one| &one.text).collect();
+            json!({ "name": name, "cost": project.manifest.stages[name].cost, "remarks": remarks })
+        };
+        let stages: Vec<_> = project.graph.order().iter().map(stage).collect();
+        writeln!(out, "{:#}", json!({ "problems": problems, "stages": stages }))?;
+        return Ok(Exit::Done);
+    }
+    let warnings: Vec<_> = misfits.iter().map(Misfit::text).chain(warned().map(Remarked::full_text)).collect();
+    warnings.iter().for_each(|warning| say!("warning: {warning}"));
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
     let found = match warnings.len() + project.manifest.warnings.len() {
         0 => "nothing wrong".to_owned(),

@@ -1,9 +1,13 @@
 //! What is wrong with a manifest or a command line: each problem with its places and a hint, all of them together.
 
+use serde::Serialize;
+
+use super::place::Place;
 use super::source::{Source, SourceId, Sources, Span};
 
 /// How bad a problem is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Nothing runs before it is put right.
     Error,
@@ -59,6 +63,29 @@ impl Diagnostic {
     }
 }
 
+/// A problem as programs read it: its places are those of an editor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlacedDiagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// Where; the first is where it is wrong, the others help to see why.
+    pub places: Vec<PlacedLabel>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A place with a word on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlacedLabel {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What is there; may be empty.
+    pub text: String,
+}
+
 /// All problems of one manifest or command line, with the texts that they point into.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
@@ -106,6 +133,18 @@ impl Diagnostics {
     /// The problems.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
+    }
+
+    /// The problems as programs read them.
+    pub fn placed(&self) -> Vec<PlacedDiagnostic> {
+        let place = |Label { span, text }: &Label| PlacedLabel { place: self.sources.place(*span), text: text.clone() };
+        let placed = |Diagnostic { severity, message, labels, hint }: &Diagnostic| PlacedDiagnostic {
+            severity: *severity,
+            message: message.clone(),
+            places: labels.iter().map(place).collect(),
+            hint: hint.clone(),
+        };
+        self.list.iter().map(placed).collect()
     }
 
     /// How many problems there are.

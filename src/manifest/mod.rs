@@ -89,7 +89,7 @@ use std::path::{Path, PathBuf};
 use contract::Kind;
 
 pub use self::bytes::{ByteSize, NotAByteSize};
-pub use self::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+pub use self::diagnostic::{Diagnostic, Diagnostics, Label, PlacedDiagnostic, PlacedLabel, Severity};
 pub use self::edge::Edge;
 pub use self::name::{NotAStageName, StageName};
 pub use self::place::Place;
@@ -170,8 +170,10 @@ fn finished(manifest: Option<Manifest>, mut diagnostics: Diagnostics) -> Result<
 fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut Diagnostics) -> Option<Table> {
     let document = read::manifest(path, diagnostics);
     let beside = path.with_file_name(machine::FILE_NAME);
-    let machine_file =
-        overrides.machine.clone().or_else(|| beside.is_file().then_some(beside).filter(|beside| beside != path));
+    let machine_file = overrides
+        .machine
+        .clone()
+        .or_else(|| beside.symlink_metadata().is_ok().then_some(beside).filter(|beside| beside != path));
     let machine = machine_file.map(|file| read::file(&file, None, None, diagnostics));
     let mut document = document?;
     match machine {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bench::{Bench, DATA, DATA_STAGES, shell};
 
@@ -31,6 +31,18 @@ fn check_reads_a_manifest_and_writes_nothing() {
     let checked = bench.pipeline(&["check", "run.toml"]);
     assert_eq!(checked.code, 2);
     assert!(checked.stderr.contains("'fraction'"), "{}", checked.stderr);
+    let told = bench.pipeline(&["check", "run.toml", "--json"]);
+    assert_eq!((told.code, told.stderr.as_str()), (2, ""));
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    let problem = &told["problems"][0];
+    assert_eq!((&problem["severity"], &problem["places"][0]["file"]), (&"error".into(), &"run.toml".into()), "{told}");
+    let line = fs::read_to_string(bench.path().join("run.toml")).unwrap();
+    let line = line.lines().position(|line| line.contains("fractoin")).unwrap() + 1;
+    assert_eq!((&problem["places"][0]["line"], &problem["places"][0]["column"]), (&line.into(), &1.into()), "{told}");
+    assert!(problem["hint"].as_str().unwrap().contains("'fraction'") && told["stages"].is_null(), "{told}");
+    bench.edit("fractoin = 0.2", "fraction = 0.2");
+    let told = bench.json(&["check", "run.toml"]);
+    assert_eq!((texts(&told["stages"], "name").len(), told["problems"].as_array().unwrap().len()), (5, 0), "{told}");
 }
 
 #[test]
@@ -73,11 +85,11 @@ arguments = ["-c", "read line < '@PIPE@'; echo $line > {output:files}/a"]
     assert!(lines.any(|line| line.unwrap().contains("\"stage-started\"")), "the stage never started");
     let status = bench.json(&["status"]);
     let pid = child.id();
-    assert_eq!((&status["runs"][0]["pid"], &status["runs"][0]["stage"]), (&pid.into(), &"slow".into()));
+    assert_eq!((&status["runs"][0]["pid"], &status["runs"][0]["stage"]), (&pid.into(), &"slow.1".into()));
     let holder = &status["building"][0]["holder"];
     assert_eq!((&holder["pid"], &holder["stage"]), (&pid.into(), &"waiter".into()));
     let text = bench.pipeline(&["status"]).stdout;
-    assert!(text.starts_with(&format!("run slow: pid {pid}")) && text.contains("\n  waiter  key "), "{text}");
+    assert!(text.starts_with(&format!("run slow.1: pid {pid}")) && text.contains("\n  waiter  key "), "{text}");
     assert!(bench.pipeline(&["runs"]).stdout.starts_with("slow.1  running"));
     pipe.write_all(b"go\n").unwrap();
     lines.for_each(drop);
@@ -291,6 +303,10 @@ fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
         assert_eq!(found.stdout.matches("damaged: blob").count(), 1, "{}", found.stdout);
         assert!(found.stdout.contains("(license), used by run/license"), "{}", found.stdout);
         assert!(found.stderr.contains("--repair"), "{}", found.stderr);
+        let found = bench.pipeline(&["cache", "verify", "--json"]);
+        let told: Value = serde_json::from_str(&found.stdout).unwrap();
+        assert_eq!((found.code, told["damage"].as_array().unwrap().len()), (4, 1), "{told}");
+        assert_eq!(told["not_whole"][0]["used_by"], json!(["run/license"]), "{told}");
     }
     let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
     assert!(repaired.code == 0 && repaired.stdout.contains(", moved to "), "{}", repaired.stdout);

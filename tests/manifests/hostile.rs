@@ -59,6 +59,18 @@ fn a_missing_machine_file_is_answered_with_a_near_name_and_never_with_init() {
 }
 
 #[test]
+fn a_machine_file_that_is_there_and_cannot_be_read_is_not_passed_over() {
+    let folder = Folder::new(base());
+    std::fs::create_dir(folder.0.path().join("machine.toml")).unwrap();
+    let errors = folder.errors(&[]);
+    assert!(errors.contains("machine.toml") && errors.contains("is a folder"), "{errors}");
+    std::fs::remove_dir(folder.0.path().join("machine.toml")).unwrap();
+    std::os::unix::fs::symlink("none.toml", folder.0.path().join("machine.toml")).unwrap();
+    let errors = folder.errors(&[]);
+    assert!(errors.contains("there is no file") && errors.contains("machine.toml"), "{errors}");
+}
+
+#[test]
 fn deep_nesting_is_refused_and_overflows_no_stack() {
     for (open, close) in [("[", "]"), ("{ a = ", " }")] {
         let text = format!("[stages.a]\nkind = {}1{}\n", open.repeat(100_000), close.repeat(100_000));

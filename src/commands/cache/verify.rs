@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use contract::Digest;
+use serde_json::json;
 
 use super::{CommandError, StorePlace, users};
 use crate::commands::hashing::Hashing;
@@ -27,6 +29,9 @@ pub struct VerifyArguments {
     /// A lock file that may hold what is lost (repeatable); those of the store's runs are looked at anyway.
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub lock: Vec<PathBuf>,
+    /// Print one JSON object: `builds`, `blobs`, `bytes`, `damage`, `restored`, `not_whole`.
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
@@ -55,6 +60,19 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     damage.extend(verdict.damage);
     let users = users(&verdict.census);
     let mut out = anstream::stdout().lock();
+    let exit = if damage.is_empty() || arguments.repair { Exit::Done } else { Exit::StoreDamaged };
+    if arguments.json {
+        let damaged = |damage: &Damage| json!({ "text": damage.to_string(), "moved_to": damage.aside });
+        let not_whole =
+            |(key, number): &(Digest, u32)| json!({ "key": key, "build": number, "used_by": users.get(key) });
+        let report = json!({
+            "builds": verdict.census.builds.len(), "blobs": verdict.blobs, "bytes": verdict.bytes,
+            "damage": damage.iter().map(damaged).collect::<Vec<_>>(), "restored": verdict.restored,
+            "not_whole": verdict.builds.iter().map(not_whole).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{report:#}")?;
+        return Ok(exit);
+    }
     let aside = |damage: &Damage| damage.aside.as_ref().map(|path| format!(", moved to {}", path.display()));
     for damage in &damage {
         writeln!(out, "damaged: {damage}{}", aside(damage).unwrap_or_default())?;
@@ -79,9 +97,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
         (_, true) => writeln!(out, "{what}: {count} damaged and out of the way; the next run rebuilds what it needs")?,
         (_, false) => writeln!(out, "{what}: {count} damaged")?,
     }
-    if damage.is_empty() || arguments.repair {
-        return Ok(Exit::Done);
+    if exit == Exit::StoreDamaged {
+        say!("hint: --repair moves it aside; the next run rebuilds what it needs");
     }
-    say!("hint: --repair moves it aside; the next run rebuilds what it needs");
-    Ok(Exit::StoreDamaged)
+    Ok(exit)
 }
