@@ -284,6 +284,14 @@ fn cache_ls_lists_builds_with_who_uses_them() {
         (&json["totals"]["blobs"]["count"], &json["totals"]["blobs"]["bytes"]),
         (&blobs.len().into(), &bytes.into())
     );
+    // What only an earlier run gave is that run's.
+    bench.edit("fraction = 0.2", "fraction = 0.3").run();
+    let text = bench.pipeline(&["cache", "ls"]).stdout;
+    assert!(text.contains(" run/split\n") && text.contains(" run.1/split\n") && !text.contains("no run"), "{text}");
+    bench.run();
+    bench.pipeline(&["cache", "gc", "--keep-runs", "1"]);
+    let text = bench.pipeline(&["cache", "ls"]).stdout;
+    assert!(text.contains("no run\n") && !text.contains("run.1/"), "{text}");
     let absent = bench.pipeline(&["cache", "ls", "--cache", "elsewhere"]);
     assert_eq!(absent.code, 2);
     assert!(absent.stderr.contains("hint: ") && !bench.path().join("elsewhere").exists(), "{}", absent.stderr);

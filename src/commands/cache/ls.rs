@@ -25,7 +25,7 @@ pub struct ListArguments {
 pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
     let census = store.census()?;
-    let users = users(&census);
+    let users = users(&store, &census)?;
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let build = |((key, number), record): (&(Digest, u32), &crate::store::Record)| {

@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     })?;
     drop(hashing);
     damage.extend(verdict.damage);
-    let users = users(&verdict.census);
+    let users = users(&store.as_reader(), &verdict.census)?;
     let mut out = anstream::stdout().lock();
     let exit = if damage.is_empty() || arguments.repair { Exit::Done } else { Exit::StoreDamaged };
     if arguments.json {
