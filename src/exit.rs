@@ -24,7 +24,10 @@ impl Exit {
     /// Every code with its meaning, for `pipeline --help` and docs/exit-codes.md.
     pub const ALL: [(Self, &'static str); 6] = [
         (Self::Done, "done"),
-        (Self::StageFailed, "a stage failed; what the others finished is kept"),
+        (
+            Self::StageFailed,
+            "a stage failed, what the others finished is kept; or what there was to say could not be written",
+        ),
         (Self::Usage, "the manifest or the command line is wrong; nothing ran"),
         (Self::Differs, "a reproduction differs"),
         (Self::StoreDamaged, "the store is damaged, or cannot be read or written"),

@@ -60,8 +60,8 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
         };
         writeln!(out, "{:width$}  {text}", stage.stage)?;
         for (metric, [old, new]) in &stage.metrics {
-            let text = |value: &Option<f64>| value.map_or("none".to_owned(), figures::metric);
-            writeln!(out, "{:width$}  {metric}: {} -> {}", "", text(old), text(new))?;
+            let [old, new] = figures::metrics(*old, *new);
+            writeln!(out, "{:width$}  {metric}: {old} -> {new}", "")?;
         }
     }
     Ok(Exit::Done)

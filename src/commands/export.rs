@@ -21,13 +21,13 @@ use super::signals::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::say::say;
-use crate::store::Store;
+use crate::store::{Store, failpoint};
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
     /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the folder to write (new or empty).
-    #[arg(value_name = "STAGE DIR", num_args = 2..=3, required = true)]
+    #[arg(value_name = "STAGE DIR", num_args = 1..=3, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
     pub source: Source,
@@ -68,6 +68,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
         say!("note: this is the last build of {}, which {stale}", output.stage);
     }
     let fresh = end_on_signals(|| FreshFolder::claim(&destination, store.layout().root()))?;
+    failpoint::pass(failpoint::EXPORT_AFTER_CLAIM);
     let only = output.ports.len() == 1;
     let mut told = Vec::new();
     for port in &output.ports {
@@ -75,7 +76,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
         let what = write(port, &fresh.get().path().join(below), arguments.format)?;
         told.push(format!("{}: {what}", destination.join(name).display()));
     }
-    fresh.get().fill()?;
+    fresh.undisturbed(FreshFolder::fill)?;
     told.iter().for_each(|line| say!("{line}"));
     Ok(Exit::Done)
 }

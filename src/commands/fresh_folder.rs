@@ -7,7 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
+use super::owned_folder::{OwnedFolder, remove_abandoned};
+use crate::store::failpoint;
 
+const PREFIX: &str = ".pipeline-export-";
 const HINT: &str = "give a new or an empty folder";
 
 /// A folder to be filled. What it is to hold is made in a temporary folder, which is removed unless [`FreshFolder::fill`] is
@@ -17,7 +20,7 @@ pub(super) struct FreshFolder {
     /// Whether it is there, and stays what it is: a mount point, or somebody's with its own rights.
     is_there: bool,
     /// Inside of the folder where that is there, else beside it: on the same file system either way.
-    temporary: tempfile::TempDir,
+    temporary: OwnedFolder,
 }
 
 /// The temporary folder.
@@ -35,6 +38,11 @@ impl FreshFolder {
     pub(super) fn claim(folder: &Path, store: &Path) -> Result<Self, CommandError> {
         let refuse = |message: String| CommandError::usage(message).hint(HINT);
         let name = folder.display();
+        if lies_in(folder, store) {
+            return Err(refuse(format!("{name} lies in the store")));
+        }
+        // Of exports that were killed.
+        remove_abandoned(folder, PREFIX);
         let is_there = match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
             _ if folder.as_os_str().is_empty() => return Err(refuse("no folder is named".to_owned())),
             Ok(true) => return Err(refuse(format!("{name} is not empty"))),
@@ -49,10 +57,12 @@ impl FreshFolder {
         };
         let cannot = |error: io::Error| refuse(format!("cannot make {name}: {error}"));
         fs::create_dir_all(within).map_err(cannot)?;
-        if fs::canonicalize(within).map_err(cannot)?.starts_with(store) {
+        // Where a folder on the way leads elsewhere.
+        if lies_in(within, store) {
             return Err(refuse(format!("{name} lies in the store")));
         }
-        let temporary = tempfile::Builder::new().prefix(".export-").tempdir_in(within).map_err(cannot)?;
+        remove_abandoned(within, PREFIX);
+        let temporary = OwnedFolder::new_in(within, PREFIX).map_err(cannot)?;
         fs::create_dir(temporary.path().join("all")).map_err(cannot)?;
         Ok(Self { folder: folder.to_owned(), is_there, temporary })
     }
@@ -62,7 +72,8 @@ impl FreshFolder {
         self.temporary.path().join("all")
     }
 
-    /// Puts what was written in its place; where that fails nothing of it is left there.
+    /// Puts what was written in its place; where that fails nothing of it is left there. A signal must not come in between
+    /// ([`super::signals::Temporary::undisturbed`]).
     ///
     /// # Errors
     /// When something else is there by now, or the folder cannot be written.
@@ -78,8 +89,7 @@ impl FreshFolder {
 
     fn move_children(&self) -> io::Result<()> {
         let mut moved: Vec<PathBuf> = Vec::new();
-        for child in fs::read_dir(self.path())? {
-            let child = child?;
+        for child in fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()? {
             let target = self.folder.join(child.file_name());
             let free = match target.symlink_metadata() {
                 Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not empty any more")),
@@ -92,7 +102,17 @@ impl FreshFolder {
                 return Err(error);
             }
             moved.push(target);
+            failpoint::pass(failpoint::EXPORT_BETWEEN_MOVES);
         }
         Ok(())
     }
+}
+
+/// Whether a place is in the store, as far as it is there.
+fn lies_in(place: &Path, store: &Path) -> bool {
+    let there = place.ancestors().find_map(|place| match place.as_os_str().is_empty() {
+        true => fs::canonicalize(".").ok(),
+        false => fs::canonicalize(place).ok(),
+    });
+    there.is_some_and(|there| there.starts_with(store))
 }

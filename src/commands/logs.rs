@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use contract::Note;
+use contract::{Note, printable};
 
 use super::CommandError;
 use super::arguments::StorePlace;
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
         if arguments.json {
             writeln!(out, "{}", serde_json::to_string(&event).unwrap_or_default())?;
         } else if let Some(text) = line(&event.event) {
-            writeln!(out, "{:>8}  {text}", figures::clock(event.at))?;
+            writeln!(out, "{:>8}  {}", figures::clock(event.at), printable(&text, &['\t']))?;
         }
     }
     if told == 0 {

@@ -12,6 +12,7 @@ mod init;
 mod locks;
 mod logs;
 mod output;
+mod owned_folder;
 mod plan;
 mod project;
 mod replay;
@@ -107,6 +108,12 @@ impl CommandError {
         Self::Usage { message: message.into(), hint: None }
     }
 
+    /// What could not be done outside the store.
+    fn io(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_string();
+        move |error| Self::Failed { message: format!("cannot {what}: {error}"), hint: None }
+    }
+
     fn hint(mut self, text: impl Into<String>) -> Self {
         if let Self::Usage { hint, .. } | Self::Failed { hint, .. } = &mut self {
             *hint = Some(text.into());
@@ -154,7 +161,7 @@ impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failed { message: error.to_string(), hint: None },
+            _ => Self::Failed { message: format!("cannot write to standard output: {error}"), hint: None },
         }
     }
 }

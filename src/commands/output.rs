@@ -82,7 +82,7 @@ fn build(project: &Project, store: &Store, name: &StageName) -> Result<(Digest, 
     }
     let stale = planned.map(|stage| {
         let reasons: Vec<_> = stage.reasons.iter().map(Reason::text).collect();
-        format!("{}: {}", stage.state.text(), reasons.join("; "))
+        format!("{}: {}", stage.state.verb(), reasons.join("; "))
     });
     match store.last_build(&project.manifest.name, name.as_str())? {
         Some(last) => Ok((last.key, stale)),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use contract::Cost;
+use contract::{Cost, printable};
 use serde_json::json;
 
 use super::CommandError;
@@ -63,6 +63,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let key = stage.key.map(|key| key.short()).unwrap_or_default();
         let mut reasons = stage.reasons.iter().map(Reason::text);
         let first = reasons.next().unwrap_or(key);
+        let first = printable(&first, &['\t']);
         writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
         let took = (stage.state != State::Cached).then(|| match &stage.estimate {
             Some(estimate) => estimate.text(),
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
         let remarks = remarks.iter().filter(|remark| remark.stage == stage.name && remark.warning.is_none());
         for line in reasons.chain(took).chain(cost).chain(remarks.map(|remark| remark.text.clone())) {
-            writeln!(out, "{:>8}  {:width$}  {line}", "", "")?;
+            writeln!(out, "{:>8}  {:width$}  {}", "", "", printable(&line, &['\t']))?;
         }
     }
     let totals = State::ALL.map(|state| total(&plan, state));

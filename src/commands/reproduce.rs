@@ -1,16 +1,16 @@
 //! `pipeline reproduce`: a locked run again, in an empty store, compared stage by stage.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
 use super::arguments::{Execution, StorePlace};
+use super::owned_folder::{OwnedFolder, remove_abandoned};
 use super::project::Project;
 use super::{locks, run, signals};
 use crate::events::{Json, Mode, Renderers, figures};
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
     if let Some(keep) = &arguments.keep {
-        let record = fs::File::create_new(keep.join(locks::EVENTS))?;
+        let record = fs::File::create_new(keep.join(locks::EVENTS)).map_err(CommandError::io("write the events"))?;
         shown.push(Box::new(Json::new(record)));
     }
     let renderers = Renderers::with(shown);
@@ -118,59 +118,23 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
 }
 
 /// The folder of the new store; a temporary one is removed when the second value is dropped.
-fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<Temporary>), CommandError> {
+fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<OwnedFolder>), CommandError> {
     match keep {
         Some(folder) => {
             if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
                 let error = CommandError::usage(format!("{} is not empty", folder.display()));
                 return Err(error.hint("a reproduction starts from nothing: name a new folder"));
             }
-            fs::create_dir_all(folder)?;
+            fs::create_dir_all(folder).map_err(CommandError::io(format!("make {}", folder.display())))?;
             Ok((folder.to_owned(), None))
         }
         None => {
-            let temporary = Temporary::new()?;
-            Ok((temporary.folder.path().to_owned(), Some(temporary)))
+            const PREFIX: &str = "pipeline-reproduce-";
+            let place = std::env::temp_dir();
+            remove_abandoned(&place, PREFIX);
+            let temporary = OwnedFolder::new_in(&place, PREFIX).map_err(CommandError::io("make a temporary folder"))?;
+            Ok((temporary.path().to_owned(), Some(temporary)))
         }
-    }
-}
-
-/// A temporary folder that another reproduction removes where this process was killed: `.owner` in it is locked while
-/// the process lives.
-struct Temporary {
-    folder: tempfile::TempDir,
-    _owner: File,
-}
-
-impl Temporary {
-    const PREFIX: &str = "pipeline-reproduce-";
-    const OWNER: &str = ".owner";
-    /// Longer than it takes to give a new folder its owner.
-    const BEING_MADE: Duration = Duration::from_secs(60);
-
-    fn new() -> io::Result<Self> {
-        for entry in fs::read_dir(std::env::temp_dir())?.flatten() {
-            let path = entry.path();
-            let ours = entry.file_name().to_string_lossy().starts_with(Self::PREFIX) && !path.is_symlink();
-            // One without an owner was killed while it was removed, or has not got its owner yet.
-            let abandoned = match File::open(path.join(Self::OWNER)) {
-                Ok(owner) => owner.try_lock().is_ok(),
-                Err(_) => {
-                    let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-                    age.is_ok_and(|age| age.is_ok_and(|age| age > Self::BEING_MADE))
-                }
-            };
-            if ours && abandoned {
-                // Blobs are read-only, their folders are not. What is another user's stays.
-                let _ = fs::remove_dir_all(path);
-            }
-        }
-        let folder = tempfile::Builder::new().prefix(Self::PREFIX).tempdir()?;
-        // Locked before it has its name, so that nobody takes the folder for abandoned.
-        let owner = tempfile::NamedTempFile::new_in(&folder)?;
-        owner.as_file().try_lock().map_err(io::Error::from)?;
-        let owner = owner.persist(folder.path().join(Self::OWNER)).map_err(|error| error.error)?;
-        Ok(Self { folder, _owner: owner })
     }
 }
 
@@ -213,8 +177,8 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
                 let causes: Vec<_> = causes.iter().map(Cause::text).collect();
                 writeln!(out, "    DIFFERENT  {name:width$}  {}", causes.join("; "))?;
                 for (metric, [locked, found]) in metrics {
-                    let text = |value: &Option<f64>| value.map_or("none".to_owned(), figures::metric);
-                    writeln!(out, "               {:width$}  {metric}: {} -> {}", "", text(locked), text(found))?;
+                    let [locked, found] = figures::metrics(*locked, *found);
+                    writeln!(out, "               {:width$}  {metric}: {locked} -> {found}", "")?;
                 }
             }
             Verdict::NotComparable => {

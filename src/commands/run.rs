@@ -122,7 +122,6 @@ fn tell_checks(outcome: &Outcome, checked: &BTreeSet<StageName>) -> Exit {
         let Some(stage) = outcome.stages.get(name) else { continue };
         let key = stage.record.key.short();
         let text = match (stage.differs, stage.earlier) {
-            _ if !stage.ran => format!("{name}: not checked: another stage or process built key {key} meanwhile"),
             (true, _) => {
                 exit = Exit::Differs;
                 format!("{name}: DIFFERENT from the earlier build of key {key}")

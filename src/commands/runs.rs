@@ -31,15 +31,21 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         Some(name) => vec![locks::folder(name, &store)?.run],
         None => store.run_names()?,
     };
-    let (mut found, mut damaged) = (Vec::new(), false);
+    let mut folders = Vec::new();
     for name in &names {
         for number in store.run_numbers(name)? {
-            match locks::of_run(&store, &store.run_folder(name, number)?) {
-                Ok(lock) => found.push((format!("{name}.{number}"), lock)),
-                Err(damage) => {
-                    say!("warning: {}", damage?);
-                    damaged = true;
-                }
+            folders.push(store.run_folder(name, number)?);
+        }
+    }
+    // After the folders, as a run has a lease before it has one; before the locks, as it gives that up when its lock is there.
+    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    let (mut found, mut damaged) = (Vec::new(), false);
+    for folder in &folders {
+        match locks::of_run(&store, folder) {
+            Ok(lock) => found.push((folder.to_string(), lock)),
+            Err(damage) => {
+                say!("warning: {}", damage?);
+                damaged = true;
             }
         }
     }
@@ -49,13 +55,13 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         let run = |(id, lock): &(String, Option<crate::report::RunLock>)| {
             let ran = lock.as_ref().map(|lock| lock.stages.iter().filter(|stage| stage.ran).count());
             json!({ "id": id, "run": lock.as_ref().map(|lock| &lock.run), "ran": ran,
+                "running": lock.is_none() && running.contains(id),
                 "stages": lock.as_ref().map(|lock| lock.stages.len()) })
         };
         writeln!(out, "{:#}", json!(found.iter().map(run).collect::<Vec<_>>()))?;
         return Ok(exit);
     }
     let width = found.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
-    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
     for (id, lock) in &found {
         let Some(lock) = lock else {
             let said = match running.contains(id) {

@@ -92,7 +92,7 @@ fn reports(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     };
     list(out, tree)?;
     for file in shown {
-        let text = fs::read(&file.location)?;
+        let text = fs::read(&file.location).map_err(CommandError::io(format!("read {}", file.location.display())))?;
         let cut = &text[..text.len().min(TEXT)];
         writeln!(out, "\n{}", String::from_utf8_lossy(cut).trim_end())?;
         if cut.len() < text.len() {
@@ -124,7 +124,8 @@ fn as_json(port: &PortOutput) -> Result<Value, CommandError> {
         }
         PortType::Report => {
             for file in port.tree.files.iter().filter(|file| file.path.as_str().ends_with(".json")) {
-                let text = fs::read(&file.location)?;
+                let text =
+                    fs::read(&file.location).map_err(CommandError::io(format!("read {}", file.location.display())))?;
                 value["reports"][file.path.as_str()] = serde_json::from_slice(&text).unwrap_or(Value::Null);
             }
         }

@@ -71,6 +71,12 @@ pub(super) fn end_on_signals<F: AsRef<Path>>(
 }
 
 impl<F: AsRef<Path>> Temporary<F> {
+    /// Does some work, before a signal or after it.
+    pub(super) fn undisturbed<T>(&self, work: impl FnOnce(&F) -> T) -> T {
+        let _path = self.shared.path.lock().unwrap_or_else(PoisonError::into_inner);
+        work(self.get())
+    }
+
     /// What was made.
     pub(super) fn get(&self) -> &F {
         self.folder.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))

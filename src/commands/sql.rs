@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     };
     let Budget { threads, memory, .. } = Budget::of(&project.manifest.exec);
     let resources = Resources { threads, memory, device: contract::Device::Cpu };
-    let scratch = end_on_signals(|| Ok(tempfile::tempdir()?))?;
+    let scratch = end_on_signals(|| tempfile::tempdir().map_err(CommandError::io("make a temporary folder")))?;
     let tables = Query::new(resources, scratch.get().path())?;
     for FoundTable { stage, port, is_first, tree } in &found {
         tables.register(stage, port, *is_first, tree)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::CommandError;
 use super::arguments::StorePlace;
 use crate::exit::Exit;
-use crate::store::Store;
+use crate::store::{HolderInfo, LeaseInfo, Store};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -27,7 +27,12 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
     let ledger = store.ledger()?;
     let mut out = anstream::stdout().lock();
     if arguments.json {
-        let runs: Vec<_> = runs.iter().map(|lease| json!(lease.holder)).collect();
+        let run = |lease: &LeaseInfo| {
+            let (name, number) = lease.run();
+            let HolderInfo { pid, host, since, .. } = &lease.holder;
+            json!({ "pid": pid, "host": host, "stage": name, "number": number, "since": since })
+        };
+        let runs: Vec<_> = runs.iter().map(run).collect();
         let building: Vec<_> = building.iter().map(|(key, holder)| json!({ "key": key, "holder": holder })).collect();
         writeln!(out, "{:#}", json!({ "runs": runs, "building": building, "not_deterministic": ledger }))?;
         return Ok(Exit::Done);
@@ -39,7 +44,10 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
         writeln!(out, "run {}: {}", lease.holder.stage, lease.holder.process())?;
     }
     for (key, holder) in &building {
-        writeln!(out, "  {}  key {}: {}", holder.stage, key.short(), holder.process())?;
+        match holder {
+            Some(holder) => writeln!(out, "  {}  key {}: {}", holder.stage, key.short(), holder.process())?,
+            None => writeln!(out, "  key {}: a process that could not write down who it is", key.short())?,
+        }
     }
     for entry in &ledger {
         let stage = if entry.stage.is_empty() { String::new() } else { format!(" ({}/{})", entry.run, entry.stage) };

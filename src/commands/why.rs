@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
+use contract::printable;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -49,7 +50,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     }
     writeln!(out, "{name} ({}): {}", stage.kind, stage.state.text())?;
     for cause in &causes {
-        writeln!(out, "  because {} {}:", cause.name, cause.state.text())?;
+        writeln!(out, "  because {} {}:", cause.name, cause.state.verb())?;
         reasons(&mut out, cause, "    ")?;
     }
     let between = between(&plan, stage, &causes);
@@ -85,7 +86,7 @@ fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<Compar
 }
 
 fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io::Result<()> {
-    stage.reasons.iter().try_for_each(|reason| writeln!(out, "{indent}{}", reason.text()))
+    stage.reasons.iter().try_for_each(|reason| writeln!(out, "{indent}{}", printable(&reason.text(), &['\t'])))
 }
 
 /// The stages above that are stale for reasons of their own, in the order of the graph.

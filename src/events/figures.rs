@@ -68,6 +68,16 @@ pub fn rate(rate: f64, unit: Unit) -> String {
     }
 }
 
+/// Two values of a metric, with as many digits as tell them apart; `none` is one that is not there.
+pub fn metrics(older: Option<f64>, newer: Option<f64>) -> [String; 2] {
+    let text = |value: Option<f64>| value.map_or("none".to_owned(), metric);
+    let exact = |value: Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+    match [text(older), text(newer)] {
+        [one, other] if one == other => [exact(older), exact(newer)],
+        texts => texts,
+    }
+}
+
 /// A value to four digits: `4.2137`, `0.0005`, `1.2e-7`.
 pub fn metric(value: f64) -> String {
     if value == 0.0 || (1e-3..1e6).contains(&value.abs()) {

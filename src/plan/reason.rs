@@ -76,8 +76,8 @@ pub enum Reason {
     },
     /// Another process builds the same key now; `run` waits for it and then finds its output.
     Held {
-        /// Who, for what, since when.
-        holder: HolderInfo,
+        /// Who, for what, since when, where that process could write it down.
+        holder: Option<HolderInfo>,
     },
     /// Another stage of the plan has the same key: what that one builds serves both.
     SameKey {
@@ -162,7 +162,8 @@ impl Reason {
                 let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
                 format!("unless another process builds it, which is at work on {}", names.join(" and "))
             }
-            Self::Held { holder } => format!("waiting for {holder}"),
+            Self::Held { holder: Some(holder) } => format!("waiting for {holder}"),
+            Self::Held { holder: None } => "waiting for another process".to_owned(),
             Self::SameKey { stage } => format!("the same key as {stage}, which is built once"),
             Self::MaybeSameKey { stage } => format!("it may turn out to have the key of {stage}, which is built once"),
             Self::Forced => "forced".to_owned(),

@@ -24,6 +24,15 @@ impl State {
     /// All states.
     pub const ALL: [Self; 4] = [Self::Cached, Self::WillRun, Self::MayRun, Self::Waiting];
 
+    /// For people, after the name of a stage.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Cached => "is cached",
+            Self::WillRun | Self::MayRun => self.text(),
+            Self::Waiting => "waits",
+        }
+    }
+
     /// For people.
     pub fn text(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use super::recipe::{Recipe, own_differences, own_record};
 use super::{Decider, Decision, PlannedStage, Reason, State};
 use crate::key::{Key, KeyRecord};
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::store::StoreError;
+use crate::store::{Held, StoreError};
 
 /// What is known after some stages.
 pub(super) struct Walk<'a, F> {
@@ -150,14 +150,13 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 found(Some((keyed.key, keyed.record)), State::Cached, reasons)
             }
             Decision::Run(keyed, mut reasons) => {
-                let holder = self.decider.store.holder(keyed.key.digest())?;
-                // A forced stage waits too, and runs then.
-                let waits = holder.is_some() && !self.decider.forced.contains(&stage.name);
-                if waits {
+                let held = self.decider.store.held(keyed.key.digest())?;
+                // A forced stage waits too, and runs then; either way the other process may go on to what is below.
+                let waits = held != Held::Free && !self.decider.forced.contains(&stage.name);
+                if let Held::By(holder) = held {
                     self.waiting.insert(stage.name.clone());
+                    reasons.insert(0, Reason::Held { holder });
                 }
-                let held = holder.map(|holder| Reason::Held { holder });
-                reasons.splice(0..0, held);
                 self.is_stale(stage, Some(keyed.key), Recipe::of(&keyed.record));
                 let state = if waits { State::Waiting } else { State::WillRun };
                 found(Some((keyed.key, keyed.record)), state, reasons)
@@ -181,7 +180,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         if !forced && !held.is_empty() {
             reasons.push(Reason::UpstreamHeld { stages: held });
         }
-        if (built && !forced) || reasons.is_empty() {
+        if built && !forced {
             reasons.push(Reason::Upstream { stages: unknown.clone() });
         }
         Ok(Found { known: None, state, reasons, unknown })
@@ -207,6 +206,10 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             None if built => {}
             None => reasons.push(Reason::NeverBuilt),
             Some(old) => reasons.extend(Reason::of(self.decider.manifest, stage, &own_differences(&old, own))),
+        }
+        if reasons.is_empty() && !built {
+            // A run remembers it, and the store has no record of it any more.
+            reasons.push(Reason::Removed);
         }
         Ok(reasons)
     }

@@ -1,6 +1,7 @@
-//! Stages that are cached, and of which this can be told without reading a file or waiting: most stages of most runs.
+//! Stages that are cached, and of which this can be told without reading a source or waiting: most stages of most runs.
 //!
-//! They are looked up together, under one gate and with one line to the lease, on a few threads where they are many.
+//! They are looked up together, under one gate and with one line to the lease, on a few threads where they are many. Where
+//! the gate is taken they are decided on threads of their own, and wait there.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ pub(super) fn cached_at_once(
         shared.show(stage, &keyed, &hit.record.outputs, &hit.trees).ok()?;
         Some((keyed, hit))
     };
-    let Ok(_gate) = shared.store.gate() else { return vec![None; open.len()] };
+    let Some(_gate) = shared.store.gate_at_once() else { return vec![None; open.len()] };
     // What panics here is decided on a thread of its own, and panics there.
     let found = parallel::map(open, |stage| caught(|| Ok(find(stage))).unwrap_or_default());
     let trees: Vec<_> = found.iter().flatten().flat_map(|(_, hit)| hit.record.outputs.values()).collect();

@@ -12,7 +12,7 @@ use super::running::TICK;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
 use crate::plan::{Decider, Decision, Keyed, Reason};
-use crate::store::Hit;
+use crate::store::{Held, Hit};
 
 /// What came out.
 pub(super) enum Decided {
@@ -20,6 +20,8 @@ pub(super) enum Decided {
     Cached(Keyed, Box<Hit>),
     /// It is stale.
     Ready(Box<Ready>),
+    /// It is stale, and another process builds its key.
+    Held(Box<Ready>),
 }
 
 /// Finds out whether a stage's output is in the store.
@@ -59,7 +61,9 @@ pub(super) fn decide(
         }
         Decision::Run(keyed, reasons) => {
             let forced = decider.forced.contains(&stage.name);
-            Ok(Decided::Ready(Box::new(Ready { keyed, reasons, inputs, forced })))
+            let held = shared.store.held(keyed.key.digest())?;
+            let ready = Box::new(Ready { keyed, reasons, inputs, forced });
+            Ok(if held == Held::Free { Decided::Ready(ready) } else { Decided::Held(ready) })
         }
     }
 }

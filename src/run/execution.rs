@@ -8,6 +8,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use contract::{Cancel, Context, Digest, Inputs, Note, Outputs, Progress, Resources, StageError, Tree};
@@ -19,7 +20,7 @@ use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::{Keyed, Reason, fit, patterns};
 use crate::store::{
-    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lock, Lookup, Machine, Record, Store, StoreError, milliseconds,
+    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Store, StoreError, milliseconds,
 };
 
 /// What the stages of one run share.
@@ -82,6 +83,8 @@ pub(super) enum Executed {
     Cached(Box<Hit>),
     /// Another process holds the lock of its key: nothing was done.
     Held,
+    /// This file outside the store is not what it was when the stage was decided: nothing was done.
+    Changed(PathBuf),
 }
 
 /// A stage with an output.
@@ -102,20 +105,21 @@ pub(super) struct Built {
 }
 
 impl Shared<'_> {
-    /// Takes the lock of a stale stage's key, runs the stage, keeps its output and frees the lock. A build that was finished
-    /// meanwhile is a hit, unless the stage is forced.
+    /// Takes the lock of a stale stage's key, says that it `starts`, runs the stage, keeps its output and frees the lock. A
+    /// build that was finished meanwhile is a hit, unless the stage is forced.
     pub(super) fn execute(
         &self,
         stage: &StageDeclaration,
         ready: &Ready,
         resources: Resources,
         progress: &Progress,
+        starts: impl FnOnce(),
     ) -> Result<Executed, Failure> {
         if self.cancel.is_set() {
             return Err(Failure::Interrupted);
         }
         let key = ready.keyed.key.digest();
-        let Lock::Locked(lock) = self.store.lock(key, &HolderInfo::this(stage.name.as_str()))? else {
+        let Some(lock) = self.store.lock(key, &HolderInfo::this(stage.name.as_str()))? else {
             return Ok(Executed::Held);
         };
         let trees = |lookup: &Lookup| lookup.outputs().cloned();
@@ -125,6 +129,11 @@ impl Shared<'_> {
             self.show_cached(stage, &ready.keyed, &hit);
             return Ok(Executed::Cached(hit));
         }
+        // It may have waited for its share for hours.
+        if let Some(path) = ready.keyed.sources.changed()?.into_iter().next() {
+            return Ok(Executed::Changed(path));
+        }
+        starts();
         self.tell_start(stage, ready, resources);
         Ok(Executed::Built(Box::new(self.build(stage, ready, &lock, resources, progress)?)))
     }

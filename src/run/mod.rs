@@ -9,6 +9,8 @@
 //! | `decision` | one stage, from its sources to an answer: cached or stale |
 //! | `at_once` | stages that are cached, looked up together |
 //! | `execution` | one stage, from its lock to its record |
+//! | `message` | what a stage's thread says to the scheduler |
+//! | `waiting` | a stage that another process builds |
 //! | `running` | a stage that runs: its share, and how far it is |
 //! | `change` | what a stage gave against what it gave last |
 //! | `usage` | memory and processor time that a stage took |
@@ -17,22 +19,26 @@
 //!
 //! ```text
 //! blocked -> deciding -> ready -> running -> done
-//!    |          |          ^         | | |
-//!    |          |          |         | | +--> failed
-//!    |          |       waiting <----+ +----> done (cached: built meanwhile)
-//!    |          +--> done (cached)
-//!    +--> skipped (a stage that it needs failed or was interrupted)
+//!            |  ^  |       |       |
+//!            |  |  +-> waiting <---+    (another process holds the lock of its key)
+//!            |  +--------+              (the lock is free)
+//!            +--> done                  (cached)
 //! ```
+//!
+//! A running stage may turn out to be cached: it was built while it waited for its share. Each state but `done` may also end
+//! without an output: failed, or skipped because a stage that it needs has none or the run was asked to stop.
 
 mod at_once;
 mod change;
 mod decision;
 mod execution;
 mod frontier;
+mod message;
 pub mod resources;
 mod running;
 mod scheduler;
 mod usage;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 

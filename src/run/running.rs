@@ -18,6 +18,8 @@ pub(super) struct Running {
     pub(super) key: Digest,
     /// What the stage counts and says.
     pub(super) progress: Progress,
+    /// Whether it has the lock of its key.
+    pub(super) has_started: bool,
     since: Instant,
     shown: Instant,
 }
@@ -26,7 +28,7 @@ impl Running {
     /// From now on.
     pub(super) fn new(share: Share, key: Digest) -> Self {
         let now = Instant::now();
-        Self { share, key, progress: Progress::default(), since: now, shown: now }
+        Self { share, key, progress: Progress::default(), has_started: false, since: now, shown: now }
     }
 
     /// Shows what the stage said since the last look.
@@ -39,6 +41,9 @@ impl Running {
     /// Shows what the stage said, and how far it is: at first ten times a second, after some minutes once a second, so
     /// that the record of a long run stays small.
     pub(super) fn sample(&mut self, name: &StageName, events: &EventSender) {
+        if !self.has_started {
+            return;
+        }
         self.tell(name, events);
         let elapsed = self.since.elapsed();
         if self.shown.elapsed() < (elapsed / 100).clamp(TICK, Duration::from_secs(1)) {

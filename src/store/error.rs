@@ -124,6 +124,9 @@ impl StoreError {
                 ErrorKind::CrossesDevices => {
                     Some("all folders of a store must lie on one file system: no links or mounts inside it")
                 }
+                ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+                    Some("something else lies in its place: `pipeline cache verify --repair` moves it aside")
+                }
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
                 _ => None,
             },

@@ -17,9 +17,9 @@ pub const OF_A_RUN: [&str; 24] = [
     "write-before-sync",
     "write-before-rename",
     "write-after-rename",
+    "lease-before-name",
     "history-before-folder",
     "history-after-folder",
-    "lease-before-name",
     "lease-before-append",
     "work-before-stage",
     "adopt-before-sync",
@@ -54,6 +54,10 @@ pub const OF_CARE: [&str; 9] = [
 
 /// Between the two readings of `cache gc`: what running processes use, and what runs that have ended gave.
 pub const GC_AFTER_LEASES: &str = "gc-after-leases";
+/// When an export has its temporary folder.
+pub const EXPORT_AFTER_CLAIM: &str = "export-after-claim";
+/// When an export has moved one entry into a folder that was there before.
+pub const EXPORT_BETWEEN_MOVES: &str = "export-between-moves";
 
 /// What is to happen, and when.
 struct Wanted {

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use super::census::{Census, Totals};
 use super::error::{Result, StoreError};
-use super::lock::{HolderInfo, Lock, remove_folder};
+use super::lock::{HolderInfo, remove_folder};
 use super::price::{Group, Prices};
 use super::{Gate, Store, failpoint};
 
@@ -100,10 +100,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unaccountable`] when a record or tree is damaged, or the store cannot be read.
     pub fn removals(&self, wish: &Wish) -> Result<Removals> {
-        // Before what runs gave and what locks name: a run gives its lease up last.
+        // Before what runs gave last: a run gives its lease up last. Whoever reads locks for a wish reads leases before them,
+        // for the same reason; this is for who does not.
         let leases = self.leases()?;
         let census = self.as_reader().census()?;
-        let damage = census.all_damage();
+        let mut damage = census.all_damage();
+        damage.extend(self.as_reader().misplaced()?);
         if !damage.is_empty() {
             return Err(StoreError::Unaccountable(damage));
         }
@@ -153,7 +155,7 @@ impl Removing<'_> {
         }
         for key in &plan.scratch {
             // A key that is being built again has its lock held, and its scratch is in use.
-            if let Lock::Locked(lock) = store.lock(*key, &HolderInfo::this("gc"))? {
+            if let Some(lock) = store.lock(*key, &HolderInfo::this("gc"))? {
                 store.clear_work(&lock)?;
             }
         }

@@ -4,7 +4,7 @@ use contract::Digest;
 
 use super::Store;
 use super::error::Result;
-use super::names::names;
+use super::names::names_if_folder;
 
 impl Store {
     /// Every key with a build on record, sorted.
@@ -13,7 +13,8 @@ impl Store {
     /// When the folder of records cannot be read.
     pub fn keys(&self) -> Result<Vec<Digest>> {
         let folder = self.layout().root().join("records");
-        let mut keys: Vec<_> = names(&folder)?.iter().filter_map(|name| name.parse::<Digest>().ok()).collect();
+        let mut keys: Vec<_> =
+            names_if_folder(&folder)?.iter().filter_map(|name| name.parse::<Digest>().ok()).collect();
         keys.sort_unstable();
         Ok(keys)
     }

@@ -49,6 +49,15 @@ pub struct LeaseInfo {
     pub trees: BTreeSet<Digest>,
 }
 
+impl LeaseInfo {
+    /// The name of the run, and which of that name; a reproduction has no number.
+    pub fn run(&self) -> (&str, Option<u32>) {
+        let reference = &self.holder.stage;
+        let parts = reference.rsplit_once('.').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+        parts.map_or((reference, None), |(name, number)| (name, Some(number)))
+    }
+}
+
 impl Lease {
     /// Adds trees. To be called under the gate ([`Store::gate`]) under which they were found.
     ///
@@ -121,6 +130,13 @@ impl Store {
                 Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
             }
         }
+    }
+
+    /// The gate, where nothing is being removed now.
+    pub fn gate_at_once(&self) -> Option<Gate> {
+        let (file, _) = self.gate_file().ok()?;
+        file.try_lock_shared().ok()?;
+        Some(Gate { _file: file })
     }
 
     /// The same for who reads outputs and writes nothing to the store; `None` where nothing was ever removed or run.

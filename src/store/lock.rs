@@ -27,7 +27,7 @@ pub struct HolderInfo {
     /// Its machine, where the store is shared by several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// What it builds.
+    /// What it builds: a stage; of a lease, a run.
     pub stage: String,
     /// Since when: milliseconds since 1970.
     pub since: u64,
@@ -85,21 +85,12 @@ impl Drop for KeyLock {
     }
 }
 
-/// The answer to [`Store::lock`].
-#[derive(Debug)]
-pub enum Lock {
-    /// It is ours.
-    Locked(KeyLock),
-    /// Another process or thread holds it; `None` in the moment before that one has written who it is.
-    HeldBy(Option<HolderInfo>),
-}
-
 /// The answer to [`Store::held`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
     /// Nobody holds it.
     Free,
-    /// A process or thread holds it; `None` in the moment before that one has written who it is.
+    /// A process or thread holds it; `None` where it has not written who it is, or could not, as on a full disk.
     By(Option<HolderInfo>),
 }
 
@@ -113,11 +104,11 @@ pub struct Work {
 }
 
 impl Store {
-    /// Takes the lock of a key, if it is free.
+    /// Takes the lock of a key; `None` where another process or thread holds it.
     ///
     /// # Errors
     /// When the lock file cannot be opened or the file system has no locks.
-    pub fn lock(&self, key: Digest, holder: &HolderInfo) -> Result<Lock> {
+    pub fn lock(&self, key: Digest, holder: &HolderInfo) -> Result<Option<KeyLock>> {
         self.writable()?;
         let path = self.layout().lock(key);
         let mut file = text::options()
@@ -132,9 +123,9 @@ impl Store {
                 // Who holds it is for messages: a failure to write it changes nothing.
                 let text = serde_json::to_vec(holder).unwrap_or_default();
                 let _ = file.set_len(0).and_then(|()| file.write_all(&text));
-                Ok(Lock::Locked(KeyLock { key, file }))
+                Ok(Some(KeyLock { key, file }))
             }
-            Err(TryLockError::WouldBlock) => Ok(Lock::HeldBy(read_holder(&mut file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
         }
     }
@@ -156,26 +147,17 @@ impl Store {
         })
     }
 
-    /// Who builds a key now, if anyone does. Writes nothing.
-    ///
-    /// # Errors
-    /// When the lock file cannot be read.
-    pub fn holder(&self, key: Digest) -> Result<Option<HolderInfo>> {
-        Ok(match self.held(key)? {
-            Held::By(holder) => holder,
-            Held::Free => None,
-        })
-    }
-
     /// Every key that is being built now, with who builds it. Writes nothing.
     ///
     /// # Errors
     /// When the folder of locks cannot be read.
-    pub fn holders(&self) -> Result<Vec<(Digest, HolderInfo)>> {
+    pub fn holders(&self) -> Result<Vec<(Digest, Option<HolderInfo>)>> {
         let mut holders = Vec::new();
         for name in names_if_folder(&self.layout().folder("locks"))? {
             let Ok(key) = name.parse::<Digest>() else { continue };
-            holders.extend(self.holder(key)?.map(|holder| (key, holder)));
+            if let Held::By(holder) = self.held(key)? {
+                holders.push((key, holder));
+            }
         }
         Ok(holders)
     }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use contract::{Digest, Tree};
 
 use super::error::{Damage, Fault, Object, Result, StoreError};
-use super::names::names;
+use super::names::names_if_folder;
 use super::record::Record;
 use super::{Store, checked, text, write};
 
@@ -189,6 +189,6 @@ impl Store {
 /// The records in a folder, by number.
 fn numbered(folder: PathBuf) -> Result<BTreeMap<u32, PathBuf>> {
     let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
-    let files = names(&folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(name))));
+    let files = names_if_folder(&folder)?.into_iter().filter_map(|name| Some((number(&name)?, folder.join(name))));
     Ok(files.collect())
 }

@@ -41,6 +41,7 @@ mod lease;
 mod ledger;
 mod lock;
 mod lookup;
+mod misplaced;
 mod names;
 mod price;
 mod published;
@@ -67,7 +68,7 @@ pub use last_builds::LastBuild;
 pub use layout::{Layout, file_name};
 pub use lease::{Gate, Lease, LeaseInfo};
 pub use ledger::LedgerEntry;
-pub use lock::{Held, HolderInfo, KeyLock, Lock, Work};
+pub use lock::{Held, HolderInfo, KeyLock, Work};
 pub use lookup::{Builds, Hit, Lookup};
 pub use record::{Machine, Record, milliseconds};
 pub use runs::RunFolder;
@@ -132,8 +133,12 @@ impl Store {
         if !tag.exists() {
             write::replace(&root, &tag, CACHEDIR_TAG.as_bytes(), 0o644)?;
         }
-        for folder in layout::FOLDERS {
-            write::make_folder(&root.join(folder))?;
+        for folder in layout::FOLDERS.map(|name| root.join(name)) {
+            if folder.symlink_metadata().is_ok() && !folder.is_dir() {
+                write::make_folder(&root.join("damaged"))?;
+                write::move_aside(&folder, &root.join("damaged"))?;
+            }
+            write::make_folder(&folder)?;
         }
         let store = Self::at(root, true);
         store.tidy();
@@ -234,7 +239,12 @@ fn inspect(path: &Path) -> Result<bool> {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
         // The tag is written after the version: where it is ours, the version was lost.
         Ok(text) if text.trim().is_empty() && is_tagged(path) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_tagged(path) => Ok(true),
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData)
+                && is_tagged(path) =>
+        {
+            Ok(true)
+        }
         Ok(text) => Err(StoreError::Format { path: path.to_owned(), found: text.trim().chars().take(32).collect() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A folder with a note about what it is for is free; one with other things is somebody's.

@@ -78,11 +78,20 @@ impl Machine {
     }
 }
 
-/// The processor's model (Linux: `/proc/cpuinfo`).
+/// The processor (Linux: `/proc/cpuinfo`): its model's name, which virtual machines of many kinds share, and what else tells
+/// how it computes: family, model and stepping, and the vector instructions that there are.
 fn cpu() -> Option<String> {
+    const VECTORS: [&str; 6] = ["avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile"];
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+    let field = |name: &str| {
+        let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(found, _)| found.trim_end() == name).map(|(_, value)| value.trim())
+    };
+    let numbers = ["cpu family", "model", "stepping"].map(|name| field(name).unwrap_or("-")).join(".");
+    let flags = field("flags").unwrap_or_default();
+    let vectors = VECTORS.iter().filter(|vector| flags.split(' ').any(|flag| flag == **vector));
+    let vectors = vectors.fold(String::new(), |all, vector| format!("{all} {vector}"));
+    Some(format!("{}, {numbers}{vectors}", field("model name")?))
 }
 
 /// Milliseconds from 1970 to `time`; 0 for an earlier one.

@@ -63,18 +63,30 @@ impl Store {
         }
     }
 
-    /// Makes `runs/<run>/<name>` a link to the file of that name in a run's folder.
+    /// Makes `runs/<run>/<name>` a link to the file of that name in a run's folder, unless that of a later run is shown.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn show_newest(&self, folder: &RunFolder, name: &str) -> Result<()> {
         self.writable()?;
         let link = self.layout().run(&folder.run)?.join(name);
+        let number = |target: PathBuf| target.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+        let shown = fs::read_link(&link).ok().and_then(number);
+        if shown.is_some_and(|shown| shown > folder.number) && link.exists() {
+            return Ok(());
+        }
         let fresh = self.layout().folder("tmp").join(format!("{}.{}.{name}", folder.run, std::process::id()));
         let _ = fs::remove_file(&fresh);
         symlink(Self::shown(folder, name), &fresh).map_err(StoreError::io("write", &fresh))?;
         failpoint::pass("show-before-rename");
-        fs::rename(&fresh, &link).map_err(StoreError::io("write", &link))
+        match fs::rename(&fresh, &link) {
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+                write::move_aside(&link, &self.layout().folder("damaged"))?;
+                fs::rename(&fresh, &link)
+            }
+            renamed => renamed,
+        }
+        .map_err(StoreError::io("write", &link))
     }
 
     /// Where the link to a file of a run's folder leads.

@@ -12,6 +12,8 @@ use contract::{
 use pipeline::events::Renderers;
 use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, State};
+use pipeline::report::RunLock;
+use pipeline::report::run_lock::EndedRun;
 use pipeline::run::{Budget, Options, Outcome};
 use pipeline::store::{Store, failpoint};
 use schemars::JsonSchema;
@@ -119,9 +121,19 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let wanted = manifest.stages.keys().cloned().collect();
     let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let lease = store.lease(&manifest.name).unwrap();
+    let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
+    let started = std::time::SystemTime::now();
     let outcome = pipeline::run::run(Decider::new(&manifest, &store, &forced), &graph, &lease, &options);
     renderers.finish();
+    let ended = EndedRun {
+        folder: &run_folder,
+        manifest: &manifest,
+        graph: &graph,
+        outcome: &outcome,
+        budget: &budget,
+        started,
+    };
+    store.write_run_file(&run_folder, "run.lock", &RunLock::of(&ended).encode()).unwrap();
     outcome
 }
 

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -140,13 +141,10 @@ impl Bench {
     pub fn start_until(&self, point: &str, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.env("PIPELINE_FAILPOINT", format!("{point}:1:stop"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stat = format!("/proc/{}/stat", child.id());
-        let state = || fs::read_to_string(&stat).unwrap_or_default();
-        while !state().rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')) {
-            assert_eq!(child.try_wait().unwrap(), None, "it ended before {point}");
-            sleep(Duration::from_millis(5));
-        }
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(status, WaitStatus::Stopped(pid, Signal::SIGSTOP), "it ended before {point}");
         child
     }
 

@@ -85,7 +85,7 @@ arguments = ["-c", "read line < '@PIPE@'; echo $line > {output:files}/a"]
     assert!(lines.any(|line| line.unwrap().contains("\"stage-started\"")), "the stage never started");
     let status = bench.json(&["status"]);
     let pid = child.id();
-    assert_eq!((&status["runs"][0]["pid"], &status["runs"][0]["stage"]), (&pid.into(), &"slow.1".into()));
+    assert_eq!((&status["runs"][0]["pid"], &status["runs"][0]["stage"]), (&pid.into(), &"slow".into()));
     let holder = &status["building"][0]["holder"];
     assert_eq!((&holder["pid"], &holder["stage"]), (&pid.into(), &"waiter".into()));
     let text = bench.pipeline(&["status"]).stdout;
@@ -295,6 +295,38 @@ fn cache_ls_lists_builds_with_who_uses_them() {
     let absent = bench.pipeline(&["cache", "ls", "--cache", "elsewhere"]);
     assert_eq!(absent.code, 2);
     assert!(absent.stderr.contains("hint: ") && !bench.path().join("elsewhere").exists(), "{}", absent.stderr);
+}
+
+#[test]
+fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
+    let bench = ran();
+    let key = bench.json(&["plan", "run.toml"])["stages"][0]["key"].as_str().unwrap().to_owned();
+    let places =
+        [format!("records/{key}"), "locks".into(), "work".into(), "runs/run".into(), format!("trees/{}", &key[..2])];
+    for place in places {
+        let path = bench.cache().join(&place);
+        let _ = fs::remove_dir_all(&path);
+        fs::write(&path, "x").unwrap();
+        let found = bench.pipeline(&["cache", "verify"]);
+        assert!(found.code == 4 && found.stdout.contains("it is not a folder"), "{place}: {}", found.stdout);
+        let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
+        assert_eq!(repaired.code, 0, "{place}: {}", repaired.stderr);
+        bench.run();
+        assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{place}");
+    }
+    // A lock and what shows the newest run, as folders; a version that is no text.
+    for (place, verified) in [(format!("locks/{key}"), 4), ("runs/run/run.lock".into(), 0), ("version".into(), 0)] {
+        let path = bench.cache().join(&place);
+        let _ = fs::remove_file(&path);
+        match place.as_str() {
+            "version" => fs::write(&path, b"\xff\xfe").unwrap(),
+            _ => fs::create_dir(&path).unwrap(),
+        }
+        assert_eq!(bench.pipeline(&["cache", "verify"]).code, verified, "{place}");
+        assert_eq!(bench.pipeline(&["cache", "verify", "--repair"]).code, 0, "{place}");
+        assert_eq!(bench.pipeline(&["run", "run.toml", "--force", "sample"]).code, 0, "{place}");
+        assert_eq!(bench.pipeline(&["cache", "gc"]).code, 0, "{place}");
+    }
 }
 
 #[test]

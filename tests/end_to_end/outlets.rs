@@ -2,15 +2,25 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::bench::{Bench, DATA, Ran, shell};
 
 /// Runs a shell script in which `$P` is the program, in the bench's folder.
 fn sh(bench: &Bench, script: &str) -> Ran {
+    sh_to(bench, script, Stdio::piped())
+}
+
+/// The same, with this standard output.
+fn sh_to(bench: &Bench, script: &str, output: Stdio) -> Ran {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).current_dir(bench.path()).env("P", env!("CARGO_BIN_EXE_pipeline"));
-    Ran::of(shell.env_remove("PIPELINE_CACHE").env("NO_COLOR", "1").output().unwrap())
+    shell.stdout(output).stderr(Stdio::piped());
+    Ran::of(shell.env_remove("PIPELINE_CACHE").env("NO_COLOR", "1").spawn().unwrap().wait_with_output().unwrap())
 }
 
 #[test]
@@ -41,7 +51,8 @@ fn a_standard_output_that_is_closed_or_full_is_no_panic() {
         assert_eq!(full.code, 1, "{command}: {}", full.stderr);
         assert!(full.stderr.contains("No space left") && !full.stderr.contains("internal error"), "{}", full.stderr);
         // The reader is gone before anything is written.
-        let closed = sh(&bench, &format!("{{ sleep 0.05; $P {command}; echo $? >code; }} | true; exit $(cat code)"));
+        let (_, closed) = std::io::pipe().unwrap();
+        let closed = sh_to(&bench, &format!("$P {command}"), closed.into());
         assert_eq!((closed.code, closed.stderr.as_str()), (0, ""), "{command}");
     }
 }
@@ -66,11 +77,12 @@ fn an_export_fills_a_new_or_an_empty_folder_as_a_whole_and_no_other() {
     let bench = Bench::new(DATA);
     bench.run();
     let export = |folder: &str| bench.pipeline(&["export", "run.toml", "split", folder]);
-    for wrong in ["", ".", "cache/blobs/new", "run.toml", "run.toml/below"] {
+    for wrong in ["", ".", "cache/blobs/new", "cache/new/a/b", "run.toml", "run.toml/below"] {
         let refused = export(wrong);
         assert_eq!(refused.code, 2, "'{wrong}': {}", refused.stderr);
         assert!(refused.stderr.contains("give a new or an empty folder"), "'{wrong}': {}", refused.stderr);
     }
+    assert!(!bench.cache().join("new").exists(), "something was made in the store");
     fs::create_dir(bench.path().join("empty")).unwrap();
     symlink("empty", bench.path().join("link")).unwrap();
     for right in ["new/below", "link"] {
@@ -92,34 +104,75 @@ fn an_export_fills_a_new_or_an_empty_folder_as_a_whole_and_no_other() {
     held.sort();
     assert_eq!(held, ["report", "train", "valid"]);
     let left = fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert!(left.into_iter().all(|name| !name.starts_with(".export")), "nothing is left over");
+    assert!(left.into_iter().all(|name| !name.starts_with(".pipeline-export")), "nothing is left over");
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
 }
 
+/// What an export left in the bench's folder: what is in `out`, and temporary folders in it and beside it.
+fn exported(bench: &Bench) -> (Vec<String>, usize) {
+    let names = |path: &Path| {
+        let entries = fs::read_dir(path).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let (beside, inside) = (names(bench.path()), names(&bench.path().join("out")));
+    let (temporary, mut held): (Vec<_>, Vec<_>) =
+        inside.into_iter().partition(|name| name.starts_with(".pipeline-export"));
+    held.sort();
+    (held, temporary.len() + beside.iter().filter(|name| name.starts_with(".pipeline-export")).count())
+}
+
+/// Sends signals to a process that was stopped at a point, has it go on, and gives its exit code.
+fn signalled(stopped: Child, signal: Signal) -> Option<i32> {
+    let pid = Pid::from_raw(stopped.id().try_into().unwrap());
+    kill(pid, signal).unwrap();
+    kill(pid, Signal::SIGCONT).unwrap();
+    stopped.wait_with_output().unwrap().status.code()
+}
+
 #[test]
-fn an_interrupted_export_leaves_nothing() {
+fn an_export_that_is_interrupted_leaves_nothing_or_all() {
     let bench = Bench::new(DATA);
     bench.run();
-    let (mut stopped, mut done) = (0, 0);
-    for tenth in 0..60 {
-        let script = format!("timeout -s INT 0.{tenth:03} $P export run.toml split out");
-        let code = sh(&bench, &script).code;
-        let names = fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let left: Vec<_> = names.filter(|name| name.starts_with(".export") || name == "out").collect();
-        match code {
-            0 => done += 1,
-            _ => stopped += 1,
+    let (all, out) = (["report", "train", "valid"], bench.path().join("out"));
+    let export = ["export", "run.toml", "split", "out"];
+    for is_there in [false, true] {
+        if is_there {
+            fs::create_dir(&out).unwrap();
         }
-        // `timeout` may come just after the end.
-        let whole = bench.path().join("out").exists();
-        assert_eq!(left.len(), usize::from(whole), "{left:?}");
-        if whole {
-            assert!(["report", "train", "valid"].iter().all(|port| bench.path().join("out").join(port).is_dir()));
-            fs::remove_dir_all(bench.path().join("out")).unwrap();
+        let stopped = bench.start_until("export-after-claim", &export);
+        assert_eq!(exported(&bench).1, 1);
+        assert_eq!(signalled(stopped, Signal::SIGINT), Some(130));
+        assert_eq!((exported(&bench), out.exists()), ((Vec::new(), 0), is_there));
+        // What was killed is of no hindrance.
+        let stopped = bench.start_until("export-after-claim", &export);
+        assert_eq!(signalled(stopped, Signal::SIGKILL), None);
+        assert_eq!(exported(&bench), (Vec::new(), 1));
+        if !is_there {
+            assert_eq!(bench.pipeline(&export).code, 0);
+            assert_eq!(exported(&bench), (all.map(str::to_owned).to_vec(), 0));
+            fs::remove_dir_all(&out).unwrap();
         }
     }
-    println!("{stopped} stopped, {done} done");
-    assert!(stopped > 0, "none was stopped");
+    // In the middle of being filled it is filled first.
+    let stopped = bench.start_until("export-between-moves", &export);
+    assert_eq!(exported(&bench).0.len(), 1);
+    signalled(stopped, Signal::SIGINT);
+    assert_eq!(exported(&bench), (all.map(str::to_owned).to_vec(), 0));
+}
+
+#[test]
+fn an_export_is_ended_at_any_moment() {
+    let bench = Bench::new(DATA);
+    bench.run();
+    let mut stopped = 0;
+    for milliseconds in (1..60).step_by(2) {
+        let script = format!("timeout -s INT 0.{milliseconds:03} $P export run.toml split out");
+        stopped += usize::from(sh(&bench, &script).code != 0);
+        let (held, temporary) = exported(&bench);
+        assert!(temporary == 0 && (held.is_empty() || held.len() == 3), "{milliseconds} ms: {held:?}, {temporary}");
+        let _ = fs::remove_dir_all(bench.path().join("out"));
+    }
+    println!("{stopped} of 30 were stopped");
 }
 
 #[test]

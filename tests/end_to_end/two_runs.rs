@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use contract::Draw;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pipeline::store::{HolderInfo, Lock, Store};
+use pipeline::store::{HolderInfo, KeyLock, Store};
 use serde_json::Value;
 
 use crate::bench::{Bench, Ran, shell};
@@ -177,6 +178,65 @@ fn a_run_that_ends_while_room_is_made_keeps_what_it_gave() {
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
 }
 
+/// The lock of the key that a plan has for a stage.
+fn lock(store: &Store, stage: &Value) -> KeyLock {
+    let key = stage["key"].as_str().unwrap().parse().unwrap();
+    store.lock(key, &HolderInfo::this("test")).unwrap().expect("it is free")
+}
+
+#[test]
+fn a_stage_that_waits_is_told_of_once_and_skipped_when_the_run_is_to_stop() {
+    let bench = Bench::new(&(shell("held", "true", "") + &shell("wrong", "false", "")));
+    let store = Store::open(&bench.cache()).unwrap();
+    let _lock = lock(&store, &bench.json(&["plan", "run.toml"])["stages"][0]);
+    for (options, code, because) in
+        [(&["--until", "held"][..], 130, "the run was interrupted"), (&["--fail-fast"], 1, "another stage failed")]
+    {
+        let mut run = bench.start(&[&["run", "run.toml", "--json"], options].concat());
+        let mut told = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+        if code == 130 {
+            let waiting = told.find(|line| line.contains("\"stage-waiting\"")).unwrap();
+            assert!(waiting.contains("stage test"), "{waiting}");
+            // A few looks at the lock later.
+            sleep(Duration::from_millis(350));
+            kill(Pid::from_raw(run.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        }
+        let rest: Vec<_> = told.collect();
+        assert_eq!(run.wait().unwrap().code(), Some(code), "{rest:?}");
+        let skipped = rest.iter().find(|line| line.contains("\"stage-skipped\"")).unwrap();
+        assert!(skipped.contains("\"held\"") && skipped.contains(because), "{skipped}");
+        assert!(code != 130 || !rest.iter().any(|line| line.contains("\"stage-waiting\"")), "{rest:?}");
+    }
+}
+
+#[test]
+fn what_another_process_has_built_needs_no_share() {
+    let waits = |name: &str, file: &str| {
+        shell(name, &format!("while [ ! -e '@{file}@' ]; do sleep 0.02; done; echo 1 > {{output:files}}/out"), "")
+    };
+    let bench = Bench::new("");
+    let place = |text: String| {
+        ["first", "second"]
+            .iter()
+            .fold(text, |text, file| text.replace(&format!("@{file}@"), &bench.path().join(file).display().to_string()))
+    };
+    bench.write("one.toml", place(waits("a", "first")));
+    bench.write("two.toml", place(waits("a", "first") + &waits("b", "second")));
+    let mut one = bench.start(&["run", "one.toml", "--json"]);
+    let mut of_one = BufReader::new(one.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(of_one.any(|line| line.contains("\"stage-started\"")));
+    let mut two = bench.start(&["run", "two.toml", "--json", "--jobs", "1"]);
+    let mut of_two = BufReader::new(two.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(of_two.any(|line| line.contains("\"stage-started\"") && line.contains("\"b\"")));
+    bench.write("first", "");
+    // The only share is b's, which goes on until the second file is there.
+    assert!(of_two.any(|line| line.contains("\"stage-cached\"") && line.contains("\"a\"")));
+    bench.write("second", "");
+    assert!(of_two.any(|line| line.contains("\"run-finished\"") && line.contains("\"done\"")));
+    of_one.for_each(drop);
+    assert_eq!([one.wait().unwrap().code(), two.wait().unwrap().code()], [Some(0), Some(0)]);
+}
+
 #[test]
 fn builds_of_another_process_keep_no_other_stage_from_running() {
     let held = |number| shell(&format!("held{number:02}"), &format!("echo {number} > {{output:files}}/out"), "");
@@ -185,9 +245,8 @@ fn builds_of_another_process_keep_no_other_stage_from_running() {
     let store = Store::open(&bench.cache()).unwrap();
     let plan = bench.json(&["plan", "run.toml"]);
     let held = plan["stages"].as_array().unwrap().iter().filter(|stage| stage["name"] != "zfree");
-    let lock = |stage: &Value| store.lock(stage["key"].as_str().unwrap().parse().unwrap(), &HolderInfo::this("test"));
-    let locks: Vec<_> = held.map(|stage| lock(stage).unwrap()).collect();
-    assert!(locks.len() == 40 && locks.iter().all(|lock| matches!(lock, Lock::Locked(_))));
+    let locks: Vec<_> = held.map(|stage| lock(&store, stage)).collect();
+    assert_eq!(locks.len(), 40);
     let mut run = bench.start(&["run", "run.toml", "--json"]);
     let mut told = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(told.any(|line| line.contains("\"stage-finished\"") && line.contains("\"zfree\"")));

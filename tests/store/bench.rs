@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use contract::{Device, Digest, Outputs};
-use pipeline::store::{Fault, HolderInfo, KeyLock, Lock, Lookup, Machine, Record, Store, milliseconds};
+use pipeline::store::{Fault, HolderInfo, KeyLock, Lookup, Machine, Record, Store, milliseconds};
 use serde_json::json;
 
 pub fn key(name: &str) -> Digest {
@@ -17,8 +17,8 @@ pub fn key(name: &str) -> Digest {
 
 pub fn locked(store: &Store, key: Digest) -> KeyLock {
     match store.lock(key, &HolderInfo::this("test")).unwrap() {
-        Lock::Locked(lock) => lock,
-        Lock::HeldBy(holder) => panic!("held by {holder:?}"),
+        Some(lock) => lock,
+        None => panic!("held by {:?}", store.held(key)),
     }
 }
 

@@ -221,7 +221,7 @@ fn what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_in_the_way() {
             let what = format!("a {kind} for a {name}");
             let store = Store::open(&folder.path().join("cache")).unwrap();
             assert_eq!(matches!(store.lookup(key("a")).unwrap(), Lookup::Hit(_)), !damages, "{what}");
-            drop((store.holder(key("a")).unwrap(), store.leases().unwrap(), store.gate().unwrap()));
+            drop((store.held(key("a")).unwrap(), store.leases().unwrap(), store.gate().unwrap()));
             store.verify_all(&BTreeMap::new(), |_| true).unwrap();
             assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage, [], "{what}");
             build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);

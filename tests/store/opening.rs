@@ -4,7 +4,7 @@ use std::fs::{self, File, FileTimes};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use pipeline::store::{Fault, HolderInfo, Lookup, Store, StoreError};
+use pipeline::store::{Fault, Held, HolderInfo, Lookup, Store, StoreError};
 
 use crate::bench::{blob, fault, flip, key, walk, with_a_build};
 
@@ -69,7 +69,7 @@ fn a_store_open_for_reading_writes_nothing() {
     let path = folder.path().join("cache");
     let store = Store::open_read_only(&path).unwrap();
     assert_eq!(store.lookup(key("a")).unwrap(), Lookup::Miss);
-    assert_eq!(store.holder(key("a")).unwrap(), None);
+    assert_eq!(store.held(key("a")).unwrap(), Held::Free);
     assert!(matches!(store.lock(key("a"), &HolderInfo::this("x")), Err(StoreError::ReadOnly)));
     assert!(!path.exists());
 

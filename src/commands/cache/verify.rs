@@ -42,7 +42,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     for lock in &arguments.lock {
         known.extend(locks::read(lock)?.listings());
     }
-    let mut damage = Vec::new();
+    // First: what lies in the place of a folder keeps it from being read.
+    let mut damage = store.misplaced()?;
     for run in store.run_folders()? {
         match locks::of_run(&store, &run) {
             Ok(lock) => known.extend(lock.iter().flat_map(RunLock::listings)),

@@ -211,7 +211,8 @@ fn check_template(spec: &CommandSpec, exec: &CommandExec, text: &str) -> Result<
 }
 
 fn is_port(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    // It becomes a folder.
+    (1..=128).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 /// The program with its arguments and environment.

@@ -3,10 +3,14 @@
 //! One thread (the caller's) owns all state; each stage is decided and run on a thread of its own, which sends a message
 //! when it is through. A stage is decided when all that it needs is done, and starts when its share of the machine is free,
 //! in the order of the graph. Only a stage that has its share takes the lock of its key; one that finds it taken gives the
-//! share back and waits without a thread, until the lock is free. Of stages of this run with equal keys one runs at a time.
+//! share back and waits without a thread ([`super::waiting`]) until the lock is free. Of stages of this run with equal keys
+//! one runs at a time. What waited for another process, or for a stage with its key, is decided again: it is cached by then,
+//! and needs no share, unless that one failed.
 //!
 //! A failed stage stops only what needs it, unless the run is to fail fast. When the run is asked to stop, running stages
 //! are told, and nothing starts any more.
+
+mod ends;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -15,22 +19,23 @@ use std::time::Instant;
 
 use contract::{Digest, StageError};
 
-use super::at_once::{Open, cached_at_once};
-use super::change::Change;
-use super::decision::{Decided, decide};
-use super::execution::{Built, Executed, Failure, Ready, Shared, caught};
-use super::frontier::Frontier;
-use super::resources::Pools;
-use super::running::{Running, TICK};
-use super::usage::Meter;
-use super::{Options, Outcome, StageOutcome, Summary};
-use crate::events::{Event, OutputSummary};
+use crate::events::Event;
 use crate::graph::Graph;
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::plan::{Decider, Keyed, Reason};
-use crate::store::{Held, Hit, HolderInfo, Lease};
+use crate::plan::Decider;
+use crate::run::at_once::{Open, cached_at_once};
+use crate::run::decision::decide;
+use crate::run::execution::{Ready, Shared, caught};
+use crate::run::frontier::Frontier;
+use crate::run::message::Message;
+use crate::run::resources::Pools;
+use crate::run::running::{Running, TICK};
+use crate::run::usage::Meter;
+use crate::run::waiting::{News, Waiting};
+use crate::run::{Options, Outcome, Summary};
+use crate::store::Lease;
 
-/// How many stages are decided at a time, at most: each has a thread and reads files. A decision waits for nobody.
+/// How many stages are decided at a time, at most: each has a thread and reads files. A decision waits for no build.
 const DECIDED_AT_A_TIME: usize = 32;
 
 /// Where a stage is (module docs of [`super`]).
@@ -51,41 +56,6 @@ enum State {
     Ended,
 }
 
-/// A stale stage that another process builds.
-struct Waiting {
-    ready: Box<Ready>,
-    /// The holder that was told of; `Some(None)` is one that is not known by name.
-    told: Option<Option<HolderInfo>>,
-}
-
-/// What a stage's thread found out.
-enum Message {
-    Cached(StageName, Keyed, Box<Hit>),
-    Ready(StageName, Box<Ready>),
-    Built(StageName, Keyed, Box<Built>),
-    Held(StageName, Box<Ready>),
-    Failed(StageName, Failure),
-}
-
-impl Message {
-    /// What a decision says to the scheduler.
-    fn of(stage: &StageName, decided: Decided) -> Self {
-        match decided {
-            Decided::Cached(keyed, hit) => Self::Cached(stage.clone(), keyed, hit),
-            Decided::Ready(ready) => Self::Ready(stage.clone(), ready),
-        }
-    }
-
-    /// What came of a stage that had its share.
-    fn of_executed(stage: &StageName, ready: Box<Ready>, executed: Executed) -> Self {
-        match executed {
-            Executed::Built(built) => Self::Built(stage.clone(), ready.keyed, built),
-            Executed::Cached(hit) => Self::Cached(stage.clone(), ready.keyed, hit),
-            Executed::Held => Self::Held(stage.clone(), ready),
-        }
-    }
-}
-
 struct Scheduler<'scope, 'a: 'scope> {
     scope: &'scope Scope<'scope, 'a>,
     decider: Decider<'a>,
@@ -99,6 +69,8 @@ struct Scheduler<'scope, 'a: 'scope> {
     pools: Pools,
     /// The keys of the running stages.
     building: BTreeSet<Digest>,
+    /// Stages that were decided again because a file outside the store had changed: that is done once.
+    changed: BTreeSet<StageName>,
     /// When the locks that stages wait for were looked at last.
     looked: Instant,
     outcome: Outcome,
@@ -140,6 +112,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
             states,
             pools,
             building: BTreeSet::new(),
+            changed: BTreeSet::new(),
             looked: Instant::now(),
             outcome,
             sender,
@@ -209,7 +182,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         if self.pools.are_empty() {
             return;
         }
-        let ready = self.names(|state| matches!(state, State::Ready(_)));
+        // Of stages with equal keys one can start.
+        let mut keys = self.building.clone();
+        let starts = |state: &State| matches!(state, State::Ready(ready) if keys.insert(ready.keyed.key.digest()));
+        let ready = self.names(starts);
         let mut on_gpu = ready.iter().filter(|name| self.wants_gpu(name)).count();
         let mut others = ready.len() - on_gpu;
         for name in &ready {
@@ -228,26 +204,31 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.looked = Instant::now();
         for name in self.names(|state| matches!(state, State::Waiting(_))) {
             let Some(State::Waiting(waiting)) = self.states.get_mut(&name) else { continue };
-            // What is wrong with a lock is told by who takes it.
-            let held = self.shared.store.held(waiting.ready.keyed.key.digest()).unwrap_or(Held::Free);
-            let Held::By(holder) = held else {
-                if let Some(State::Waiting(waiting)) = self.states.insert(name.clone(), State::Blocked) {
-                    self.states.insert(name, State::Ready(waiting.ready));
+            match waiting.look(self.shared.store) {
+                News::None => {}
+                News::Holder(holder) => {
+                    self.options.events.send(Event::StageWaiting { stage: name.to_string(), holder });
                 }
-                continue;
-            };
-            // Nobody's name yet is told only when nothing was told before.
-            if waiting.told.is_none() || (holder.is_some() && waiting.told != Some(holder.clone())) {
-                let text = holder.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
-                waiting.told = Some(holder);
-                self.options.events.send(Event::StageWaiting { stage: name.to_string(), holder: text });
+                News::Free => self.decide_again(&name),
             }
         }
     }
 
+    /// Has a stage that is ready or waits decided again, before others.
+    fn decide_again(&mut self, name: &StageName) {
+        let ready = match self.states.insert(name.clone(), State::Blocked) {
+            Some(State::Ready(ready)) => ready,
+            Some(State::Waiting(waiting)) => waiting.ready,
+            other => return drop(other.map(|state| self.states.insert(name.clone(), state))),
+        };
+        if let Some(stage) = self.stage(name) {
+            self.undecided.push_front((stage, ready.inputs));
+        }
+    }
+
     /// The stages in such a state, in the order of the graph.
-    fn names(&self, wanted: impl Fn(&State) -> bool) -> Vec<StageName> {
-        self.frontier.order().iter().filter(|name| self.states.get(*name).is_some_and(&wanted)).cloned().collect()
+    fn names(&self, mut wanted: impl FnMut(&State) -> bool) -> Vec<StageName> {
+        self.frontier.order().iter().filter(|name| self.states.get(*name).is_some_and(&mut wanted)).cloned().collect()
     }
 
     fn stage(&self, name: &StageName) -> Option<&'a StageDeclaration> {
@@ -283,7 +264,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.states.insert(stage.name.clone(), State::Deciding);
         let (decider, shared, sender) = (self.decider.clone(), self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let message = caught(|| Ok(Message::of(&stage.name, decide(&decider, shared, stage, inputs)?)));
+            let message = caught(|| Ok(Message::of_decided(&stage.name, decide(&decider, shared, stage, inputs)?)));
             // The scheduler listens until every thread is through.
             let _ = sender.send(message.unwrap_or_else(|failure| Message::Failed(stage.name.clone(), failure)));
         });
@@ -307,13 +288,10 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         stage.inputs.iter().map(tree).collect()
     }
 
-    /// Runs a ready stage if its share of the machine is free, and no stage of this run builds its key.
+    /// Runs a ready stage, whose key no stage of this run builds, if its share of the machine is free.
     fn start(&mut self, name: &StageName, starters: usize) {
         let (Some(stage), Some(State::Ready(ready))) = (self.stage(name), self.states.get(name)) else { return };
         let key = ready.keyed.key.digest();
-        if self.building.contains(&key) {
-            return;
-        }
         let Some(share) = self.pools.take(&stage.stage.needs(), starters) else { return };
         let running = Running::new(share, key);
         let progress = running.progress.clone();
@@ -321,7 +299,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.building.insert(key);
         let (shared, sender) = (self.shared, self.sender.clone());
         self.scope.spawn(move || {
-            let executed = caught(|| shared.execute(stage, &ready, share.resources, &progress));
+            let starts = || drop(sender.send(Message::Started(stage.name.clone())));
+            let executed = caught(|| shared.execute(stage, &ready, share.resources, &progress, starts));
             let message = match executed {
                 Ok(executed) => Message::of_executed(&stage.name, ready, executed),
                 Err(failure) => Message::Failed(stage.name.clone(), failure),
@@ -337,114 +316,25 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             Message::Built(name, keyed, built) => self.built(&name, keyed, *built),
             Message::Held(name, ready) => {
                 self.release(&name);
-                // A plan that looks who builds the key holds the lock for a moment: who holds it is told at the next look.
-                self.states.insert(name, State::Waiting(Waiting { ready, told: None }));
+                self.states.insert(name, State::Waiting(Waiting::new(ready)));
             }
-            Message::Failed(name, failure) => self.failed(&name, failure),
-        }
-    }
-
-    fn cached(&mut self, name: &StageName, keyed: Keyed, hit: Hit) {
-        self.release(name);
-        self.outcome.summary.cached += 1;
-        if hit.distinct > 1 {
-            let Hit { builds, distinct, .. } = hit;
-            self.shared.warn(
-                name,
-                format!("{builds} builds of its key gave {distinct} different outputs; the first whole one is used"),
-            );
-        }
-        if keyed.absent {
-            self.shared.warn(name, Reason::SourcesAbsent.text());
-        }
-        for damage in &hit.damage {
-            self.shared.warn(name, format!("an earlier build is damaged: {damage}"));
-        }
-        let outputs = OutputSummary::by_port(&hit.trees);
-        let (stage, key) = (name.to_string(), keyed.key.digest());
-        self.options.events.send(Event::StageCached { stage, key, outputs });
-        let stage = StageOutcome {
-            keyed,
-            record: hit.record,
-            trees: hit.trees,
-            ran: false,
-            differs: false,
-            earlier: hit.builds,
-        };
-        self.done(name, stage);
-    }
-
-    fn built(&mut self, name: &StageName, keyed: Keyed, built: Built) {
-        self.release(name);
-        self.outcome.summary.ran += 1;
-        let Built { record, trees, seconds, differs, earlier, change } = built;
-        let Change { unchanged, compared, without_effect } = change;
-        let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&trees));
-        let finished = Event::StageFinished { stage, outputs, seconds, unchanged, differs, compared, without_effect };
-        self.options.events.send(finished);
-        self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
-    }
-
-    fn done(&mut self, name: &StageName, stage: StageOutcome) {
-        self.states.insert(name.clone(), State::Done(stage.record.outputs.clone()));
-        self.outcome.stages.insert(name.clone(), stage);
-        self.frontier.done(self.graph, name);
-    }
-
-    fn failed(&mut self, name: &StageName, failure: Failure) {
-        self.release(name);
-        let stage = name.to_string();
-        let event = match failure {
-            Failure::Interrupted => return self.skip(name, "the run was interrupted".to_owned()),
-            Failure::Stage(failure) => {
-                let place = failure.file.map(|file| match failure.line {
-                    Some(line) => format!("{}:{line}", file.display()),
-                    None => file.display().to_string(),
-                });
-                Event::StageFailed { stage, message: failure.message, place, hint: failure.hint }
-            }
-            Failure::Store(error) => {
-                self.outcome.summary.store_failed |= error.is_of_the_store();
-                let hint = error.hint().map(str::to_owned);
-                Event::StageFailed { stage, message: error.to_string(), place: None, hint }
-            }
-        };
-        self.outcome.summary.failed += 1;
-        self.options.events.send(event);
-        self.end(name);
-    }
-
-    fn skip(&mut self, name: &StageName, because: String) {
-        self.tell_skipped(name, because);
-        self.end(name);
-    }
-
-    fn tell_skipped(&mut self, name: &StageName, because: String) {
-        self.outcome.summary.skipped += 1;
-        self.states.insert(name.clone(), State::Ended);
-        self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
-    }
-
-    /// A stage has no output: what needs it is skipped. The graph may be deeper than a stack.
-    fn end(&mut self, name: &StageName) {
-        self.states.insert(name.clone(), State::Ended);
-        let mut ended = vec![name.clone()];
-        while let Some(name) = ended.pop() {
-            for dependent in self.graph.dependents_of(&name) {
-                if matches!(self.states.get(dependent), Some(State::Blocked)) {
-                    self.tell_skipped(dependent, format!("it needs {name}"));
-                    ended.push(dependent.clone());
+            Message::Started(name) => {
+                if let Some(State::Running(running)) = self.states.get_mut(&name) {
+                    running.has_started = true;
                 }
             }
-        }
-    }
-
-    /// Gives a stage's share back, and shows what it said last.
-    fn release(&mut self, name: &StageName) {
-        if let Some(State::Running(running)) = self.states.insert(name.clone(), State::Ended) {
-            running.tell(name, &self.options.events);
-            self.building.remove(&running.key);
-            self.pools.give_back(running.share);
+            Message::Changed(name, ready, path) => {
+                self.release(&name);
+                self.states.insert(name.clone(), State::Ready(ready));
+                match self.changed.insert(name.clone()) {
+                    true => self.decide_again(&name),
+                    false => {
+                        let error = StageError::new("it changes before the stage can read it").in_file(&path);
+                        self.failed(&name, error.hint("run again when nothing writes to it any more").into());
+                    }
+                }
+            }
+            Message::Failed(name, failure) => self.failed(&name, failure),
         }
     }
 

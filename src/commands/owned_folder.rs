@@ -1,0 +1,56 @@
+//! Temporary folders that tell whose they are: `.owner` in one is locked while its process lives, so that another process may
+//! remove it where that one was killed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+const OWNER: &str = ".owner";
+/// Longer than it takes to give a new folder its owner.
+const BEING_MADE: Duration = Duration::from_secs(60);
+
+/// A temporary folder of this process; it is removed when it is dropped.
+pub(super) struct OwnedFolder {
+    folder: tempfile::TempDir,
+    _owner: File,
+}
+
+impl OwnedFolder {
+    /// A new folder in `place`, by a name that begins so and that nobody else gives.
+    pub(super) fn new_in(place: &Path, prefix: &str) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?;
+        // Locked before it has its name, so that nobody takes the folder for abandoned.
+        let owner = tempfile::NamedTempFile::new_in(&folder)?;
+        owner.as_file().try_lock().map_err(io::Error::from)?;
+        let owner = owner.persist(folder.path().join(OWNER)).map_err(|error| error.error)?;
+        Ok(Self { folder, _owner: owner })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the folders in `place` whose names begin so and whose processes are gone. What cannot be removed stays.
+pub(super) fn remove_abandoned(place: &Path, prefix: &str) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(prefix) || path.is_symlink() {
+            continue;
+        }
+        // One without an owner was killed while it was removed, or has not got its owner yet.
+        let abandoned = match File::open(path.join(OWNER)) {
+            Ok(owner) => owner.try_lock().is_ok(),
+            Err(_) => {
+                let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+                age.is_ok_and(|age| age.is_ok_and(|age| age > BEING_MADE))
+            }
+        };
+        if abandoned {
+            // Blobs are read-only, their folders are not. What is another user's stays.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
