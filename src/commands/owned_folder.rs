@@ -4,11 +4,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 const OWNER: &str = ".owner";
-/// Longer than it takes to give a new folder its owner.
-const BEING_MADE: Duration = Duration::from_secs(60);
 
 /// A temporary folder of this process; it is removed when it is dropped.
 pub(super) struct OwnedFolder {
@@ -40,14 +37,8 @@ pub(super) fn remove_abandoned(place: &Path, prefix: &str) {
         if !entry.file_name().to_string_lossy().starts_with(prefix) || path.is_symlink() {
             continue;
         }
-        // One without an owner was killed while it was removed, or has not got its owner yet.
-        let abandoned = match File::open(path.join(OWNER)) {
-            Ok(owner) => owner.try_lock().is_ok(),
-            Err(_) => {
-                let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-                age.is_ok_and(|age| age.is_ok_and(|age| age > BEING_MADE))
-            }
-        };
+        // One without an owner may be anybody's.
+        let abandoned = File::open(path.join(OWNER)).is_ok_and(|owner| owner.try_lock().is_ok());
         if abandoned {
             // Blobs are read-only, their folders are not. What is another user's stays.
             let _ = fs::remove_dir_all(path);

@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     }
     let renderers = Renderers::with(shown);
     let forced = BTreeSet::new();
-    let lease = store.lease(&project.manifest.name)?;
+    let lease = store.lease(&format!("{} (a reproduction)", project.manifest.name))?;
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: false, wanted, cancel, events: renderers.sender() };
     let outcome = crate::run::run(decider, &project.graph, &lease, &options);

@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
     for (key, holder) in &building {
         match holder {
             Some(holder) => writeln!(out, "  {}  key {}: {}", holder.stage, key.short(), holder.process())?,
-            None => writeln!(out, "  key {}: a process that could not write down who it is", key.short())?,
+            None => writeln!(out, "  key {}: by a process that is not known by name", key.short())?,
         }
     }
     for entry in &ledger {

@@ -79,6 +79,7 @@ impl Verdict {
             return Self::Identical { causes: differences(locked, found) };
         }
         let here = &found.record;
+        // Locks of before have the name of the model alone, which tells little.
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
         let largest = largest_difference(&locked.metrics, &here.metrics);
         match (locked.tolerance.filter(|_| elsewhere || tolerated), largest) {

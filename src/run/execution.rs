@@ -130,8 +130,8 @@ impl Shared<'_> {
             return Ok(Executed::Cached(hit));
         }
         // It may have waited for its share for hours.
-        if let Some(path) = ready.keyed.sources.changed()?.into_iter().next() {
-            return Ok(Executed::Changed(path));
+        if let Some(path) = ready.keyed.sources.touched().next() {
+            return Ok(Executed::Changed(path.to_owned()));
         }
         starts();
         self.tell_start(stage, ready, resources);

@@ -81,7 +81,7 @@ impl Drop for Lease {
 }
 
 impl Store {
-    /// A lease of this process for a run (`quickstart.3`; a reproduction has no number), with nothing in it yet.
+    /// A lease of this process for a run (`quickstart.3`; a reproduction says so in words), with nothing in it yet.
     ///
     /// # Errors
     /// When it cannot be written or the file system has no locks.

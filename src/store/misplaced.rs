@@ -1,11 +1,13 @@
 //! What lies where something of another sort belongs: a file in a folder's place, a folder in a file's. It is nobody's,
-//! whatever it holds, and keeps a run from going on.
+//! whatever it holds, and may keep a run from going on.
+
+use std::path::PathBuf;
 
 use contract::Digest;
 
 use super::Store;
 use super::error::{Damage, Fault, Object, Result};
-use super::layout::FOLDERS;
+use super::layout::{FOLDERS, file_name};
 use super::names::names_if_folder;
 
 impl Store {
@@ -16,19 +18,28 @@ impl Store {
     /// When a folder cannot be read, or something not moved.
     pub fn misplaced(&self) -> Result<Vec<Damage>> {
         let mut folders: Vec<_> = FOLDERS.iter().map(|name| self.layout().folder(name)).collect();
-        for name in ["blobs", "trees", "records", "ledger", "work", "runs"] {
+        let shelf = |name: &str| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let key = |name: &str| name.parse::<Digest>().is_ok();
+        let run = |name: &str| file_name(name).is_ok();
+        // What has a name that is none of the store's is nobody's business.
+        let named: [(&str, &dyn Fn(&str) -> bool); 6] =
+            [("blobs", &shelf), ("trees", &shelf), ("records", &key), ("ledger", &key), ("work", &key), ("runs", &run)];
+        for (name, is_ours) in named {
             let folder = self.layout().folder(name);
-            folders.extend(names_if_folder(&folder)?.iter().map(|name| folder.join(name)));
+            folders.extend(names_if_folder(&folder)?.iter().filter(|name| is_ours(name)).map(|name| folder.join(name)));
         }
         let locks = self.layout().folder("locks");
         let locks = names_if_folder(&locks)?.into_iter().filter(|name| name.parse::<Digest>().is_ok());
         let locks: Vec<_> = locks.map(|name| self.layout().folder("locks").join(name)).collect();
-        let wrong_folders = folders.iter().filter(|path| path.symlink_metadata().is_ok() && !path.is_dir());
+        let is_wrong = |path: &&PathBuf| match path.symlink_metadata() {
+            Ok(found) if found.is_symlink() => !path.is_dir(),
+            Ok(found) => !found.is_dir(),
+            Err(_) => false,
+        };
+        let wrong_folders = folders.iter().filter(is_wrong);
         let wrong_locks = locks.iter().filter(|path| path.symlink_metadata().is_ok_and(|found| !found.is_file()));
         let damage = |what: &'static str| {
-            move |path: &std::path::PathBuf| {
-                self.damaged(Object::File(path.clone()), Fault::Format(what.to_owned()), path)
-            }
+            move |path: &PathBuf| self.damaged(Object::File(path.clone()), Fault::Format(what.to_owned()), path)
         };
         wrong_folders.map(damage("it is not a folder")).chain(wrong_locks.map(damage("it is not a file"))).collect()
     }

@@ -135,8 +135,14 @@ impl Store {
         }
         for folder in layout::FOLDERS.map(|name| root.join(name)) {
             if folder.symlink_metadata().is_ok() && !folder.is_dir() {
-                write::make_folder(&root.join("damaged"))?;
-                write::move_aside(&folder, &root.join("damaged"))?;
+                let damaged = root.join("damaged");
+                if damaged.symlink_metadata().is_ok() && !damaged.is_dir() {
+                    write::move_aside(&damaged, &root)?;
+                }
+                write::make_folder(&damaged)?;
+                if folder != damaged {
+                    write::move_aside(&folder, &damaged)?;
+                }
             }
             write::make_folder(&folder)?;
         }

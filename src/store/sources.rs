@@ -90,6 +90,12 @@ impl SourceSnapshot {
         self.0.iter().map(|seen| seen.file.digest).collect()
     }
 
+    /// The files that were touched since they were hashed, as far as `stat` tells; nothing is read.
+    pub fn touched(&self) -> impl Iterator<Item = &Path> {
+        let same = |seen: &&Seen| fs::metadata(&seen.file.path).is_ok_and(|now| Signature::of(&now) == seen.signature);
+        self.0.iter().filter(move |seen| !same(seen)).map(|seen| seen.file.path.as_path())
+    }
+
     /// The files that were touched since they were hashed, or whose content is no longer what was hashed.
     ///
     /// # Errors

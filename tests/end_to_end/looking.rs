@@ -314,6 +314,14 @@ fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
         bench.run();
         assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{place}");
     }
+    // What has no name of the store's is nobody's business; the folder for damage is as any other.
+    bench.write("cache/runs/.DS_Store", "x").write("cache/blobs/README", "x");
+    fs::remove_dir_all(bench.cache().join("damaged")).unwrap();
+    bench.write("cache/damaged", "x").run();
+    for command in [&["cache", "verify"][..], &["cache", "verify", "--repair"], &["cache", "gc"]] {
+        assert_eq!(bench.pipeline(command).code, 0, "{command:?}");
+    }
+    assert!(bench.cache().join("runs/.DS_Store").exists() && bench.cache().join("blobs/README").exists());
     // A lock and what shows the newest run, as folders; a version that is no text.
     for (place, verified) in [(format!("locks/{key}"), 4), ("runs/run/run.lock".into(), 0), ("version".into(), 0)] {
         let path = bench.cache().join(&place);

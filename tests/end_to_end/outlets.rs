@@ -141,7 +141,20 @@ fn an_export_that_is_interrupted_leaves_nothing_or_all() {
         }
         let stopped = bench.start_until("export-after-claim", &export);
         assert_eq!(exported(&bench).1, 1);
-        assert_eq!(signalled(stopped, Signal::SIGINT), Some(130));
+        // The signal is a race: before the export is through, or after it.
+        let left = match signalled(stopped, Signal::SIGINT) {
+            Some(130) if exported(&bench).0.is_empty() => Vec::new(),
+            code => {
+                assert!(matches!(code, Some(0 | 130)), "{code:?}");
+                let held = exported(&bench).0;
+                fs::remove_dir_all(&out).unwrap();
+                if is_there {
+                    fs::create_dir(&out).unwrap();
+                }
+                held
+            }
+        };
+        assert!(left.is_empty() || left == all, "{left:?}");
         assert_eq!((exported(&bench), out.exists()), ((Vec::new(), 0), is_there));
         // What was killed is of no hindrance.
         let stopped = bench.start_until("export-after-claim", &export);

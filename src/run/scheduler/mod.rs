@@ -5,7 +5,7 @@
 //! in the order of the graph. Only a stage that has its share takes the lock of its key; one that finds it taken gives the
 //! share back and waits without a thread ([`super::waiting`]) until the lock is free. Of stages of this run with equal keys
 //! one runs at a time. What waited for another process, or for a stage with its key, is decided again: it is cached by then,
-//! and needs no share, unless that one failed.
+//! and needs no share, unless that one failed or it is forced.
 //!
 //! A failed stage stops only what needs it, unless the run is to fail fast. When the run is asked to stop, running stages
 //! are told, and nothing starts any more.
@@ -316,7 +316,12 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             Message::Built(name, keyed, built) => self.built(&name, keyed, *built),
             Message::Held(name, ready) => {
                 self.release(&name);
-                self.states.insert(name, State::Waiting(Waiting::new(ready)));
+                // Where it is a stage of this run that holds the lock, its end is heard of.
+                let state = match self.building.contains(&ready.keyed.key.digest()) {
+                    true => State::Ready(ready),
+                    false => State::Waiting(Waiting::new(ready)),
+                };
+                self.states.insert(name, state);
             }
             Message::Started(name) => {
                 if let Some(State::Running(running)) = self.states.get_mut(&name) {
