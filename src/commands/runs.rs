@@ -27,15 +27,10 @@ pub struct RunsArguments {
 
 pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
-    let names = match &arguments.name {
-        Some(name) => vec![locks::folder(name, &store)?.run],
-        None => store.run_names()?,
-    };
-    let mut folders = Vec::new();
-    for name in &names {
-        for number in store.run_numbers(name)? {
-            folders.push(store.run_folder(name, number)?);
-        }
+    let mut folders = store.run_folders()?;
+    if let Some(name) = &arguments.name {
+        let named = locks::folder(name, &store)?.run;
+        folders.retain(|folder| folder.run == named);
     }
     // After the folders, as a run has a lease before it has one; before the locks, as it gives that up when its lock is there.
     let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();

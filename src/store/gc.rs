@@ -103,9 +103,10 @@ impl Store {
         // Before what runs gave last: a run gives its lease up last. Whoever reads locks for a wish reads leases before them,
         // for the same reason; this is for who does not.
         let leases = self.leases()?;
-        let census = self.as_reader().census()?;
+        let reader = self.as_reader();
+        let census = reader.census()?;
         let mut damage = census.all_damage();
-        damage.extend(self.as_reader().misplaced()?);
+        damage.extend(reader.misplaced()?);
         if !damage.is_empty() {
             return Err(StoreError::Unaccountable(damage));
         }

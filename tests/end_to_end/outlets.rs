@@ -185,7 +185,7 @@ fn an_export_is_ended_at_any_moment() {
         assert!(temporary == 0 && (held.is_empty() || held.len() == 3), "{milliseconds} ms: {held:?}, {temporary}");
         let _ = fs::remove_dir_all(bench.path().join("out"));
     }
-    println!("{stopped} of 30 were stopped");
+    assert!(stopped > 0, "none was stopped");
 }
 
 #[test]
