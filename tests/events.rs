@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex};
 use contract::progress::Sample;
 use contract::{Digest, Note, Unit};
 use pipeline::events::{
-    Event, Json, Mode, OutputSummary, Plain, Quiet, Renderer, Renderers, RunStatus, Stamped, figures,
-};
+    Event, Json, Mode, OutputSummary, Plain, Quiet, Renderer, Renderers, RunStatus, Stamped, figures, Purpose};
 
 /// Collects what is written; the text without ANSI codes is what a person reads.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +180,7 @@ fn quiet_tells_failures_and_warnings() {
 #[test]
 fn json_is_one_object_a_line() {
     let page = Page::default();
-    let text = render(Json::new(page.clone()), &page);
+    let text = render(Json::new(Purpose::Recorded, page.clone()), &page);
     let (key, tree) = (Digest::of(b"key"), Digest::of(b"tree"));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), a_run().len());
@@ -206,7 +205,7 @@ fn json_is_one_object_a_line() {
 #[test]
 fn every_event_sent_is_shown_before_the_end() {
     let page = Page::default();
-    let renderers = Renderers::with(vec![Box::new(Json::new(page.clone()))]);
+    let renderers = Renderers::with(vec![Box::new(Json::new(Purpose::Recorded, page.clone()))]);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let sender = renderers.sender();
@@ -239,7 +238,7 @@ impl Write for Full {
 #[test]
 fn a_renderer_that_cannot_write_is_let_go_and_the_others_go_on() {
     let page = Page::default();
-    let renderers = Renderers::with(vec![Box::new(Json::new(Full)), Box::new(Json::new(page.clone()))]);
+    let renderers = Renderers::with(vec![Box::new(Json::new(Purpose::Printed, Full)), Box::new(Json::new(Purpose::Recorded, page.clone()))]);
     for event in a_run() {
         renderers.sender().send(event.event);
     }

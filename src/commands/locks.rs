@@ -121,13 +121,14 @@ pub(super) fn events(run: &RunFolder) -> Result<impl Iterator<Item = Result<Stam
         return Err(bad("it is not a regular file".to_owned()));
     }
     let file = File::open(&path).map_err(|error| bad(error.to_string()))?;
-    let lines = BufReader::new(file).split(b'\n').enumerate();
-    Ok(lines.filter_map(move |(number, line)| {
+    let mut lines = BufReader::new(file).split(b'\n').enumerate().peekable();
+    Ok(std::iter::from_fn(move || {
+        let (number, line) = lines.next()?;
         let bad = |problem: String| Some(Err(BadEvent { path: path.clone(), problem }));
         match line.map(|line| serde_json::from_slice(&line)) {
             Ok(Ok(event)) => Some(Ok(event)),
             // Torn by a kill: nothing comes after it.
-            Ok(Err(error)) if error.is_eof() => None,
+            Ok(Err(error)) if error.is_eof() && lines.peek().is_none() => None,
             Ok(Err(error)) => bad(format!("line {}: {error}", number + 1)),
             Err(error) => bad(error.to_string()),
         }

@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
     let events = locks::recorded(&arguments.run, &arguments.store)?;
     let out = anstream::stdout();
     let mut renderer: Box<dyn Renderer> = match arguments.json {
-        true => Box::new(Json::new(std::io::stdout())),
+        true => Box::new(Json::new(Purpose::Printed, std::io::stdout())),
         false => Box::new(Plain::new(out)),
     };
     for event in events {

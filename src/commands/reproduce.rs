@@ -13,13 +13,13 @@ use super::arguments::{Execution, StorePlace};
 use super::owned_folder::{OwnedFolder, remove_abandoned};
 use super::project::Project;
 use super::{locks, run, signals};
-use crate::events::{Json, Mode, Renderers, figures};
+use crate::events::{Json, Mode, Purpose, Renderers, figures};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
 use crate::report::RunLock;
 use crate::reproduce::{Cause, NOT_ASKED, Reasons, Reproduction, Verdict, contradiction, provide};
-use crate::run::Options;
+use crate::run::{Given, Options};
 use crate::store::Store;
 
 /// Arguments of `reproduce`.
@@ -76,19 +76,24 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     if asked.is_empty() {
         return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
     }
-    let wanted = project.graph.ancestors(&asked);
     let store = Store::open(&folder)?;
-    if !arguments.only.is_empty() {
-        let needed: BTreeSet<StageName> = wanted.difference(&asked).cloned().collect();
-        let cache = arguments.store.existing()?;
-        let from = Store::open_read_only(&cache)?;
-        let _gate = from.reading();
-        if let Err(stage) = provide(&lock, &needed, &from, &store)? {
-            let error =
-                CommandError::usage(format!("{} does not have the locked output of '{stage}'", cache.display()));
-            return Err(error.hint("reproduce it too: --until in place of --only"));
+    let lease = store.lease(&format!("{} (a reproduction)", project.manifest.name))?;
+    let (wanted, given) = match arguments.only.is_empty() {
+        true => (project.graph.ancestors(&asked), Given::new()),
+        false => {
+            let above = asked.iter().flat_map(|stage| project.graph.inputs_of(stage)).cloned();
+            let needed: BTreeSet<StageName> = above.filter(|stage| !asked.contains(stage)).collect();
+            let cache = arguments.store.existing()?;
+            let from = Store::open_read_only(&cache)?;
+            let _gate = from.reading();
+            let given = provide(&lock, &needed, &from, &store)?.map_err(|stage| {
+                let message = format!("{} does not have the locked output of '{stage}'", cache.display());
+                CommandError::usage(message).hint("reproduce it too: --until in place of --only")
+            })?;
+            given.values().try_for_each(|outputs| lease.hold(outputs.values()))?;
+            (asked.clone(), given)
         }
-    }
+    };
     let budget = run::budget(&arguments.execution, &project, &wanted)?;
     let cancel = signals::stop_on_signals()?;
     let reasons = Reasons::default();
@@ -96,21 +101,21 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     shown.push(Box::new(reasons.clone()));
     if let Some(keep) = &arguments.keep {
         let record = fs::File::create_new(keep.join(locks::EVENTS)).map_err(CommandError::io("write the events"))?;
-        shown.push(Box::new(Json::new(record)));
+        shown.push(Box::new(Json::new(Purpose::Recorded, record)));
     }
     let renderers = Renderers::with(shown);
     let forced = BTreeSet::new();
-    let lease = store.lease(&format!("{} (a reproduction)", project.manifest.name))?;
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let options = Options { budget, fail_fast: false, wanted, cancel, events: renderers.sender() };
+    let options = Options { budget, fail_fast: false, wanted, given, cancel, events: renderers.sender() };
     let outcome = crate::run::run(decider, &project.graph, &lease, &options);
     renderers.finish();
-    let reproduction = Reproduction::of(&lock, &project.graph, &outcome, &reasons.get(), &asked);
+    let reproduction = Reproduction::of(&lock, &project.manifest, &project.graph, &outcome, &reasons.get(), &asked);
     tell(&reproduction, &lock, arguments.json)?;
     drop(lease);
     drop(temporary);
     Ok(match outcome.summary.interrupted {
         true => Exit::Interrupted,
+        false if outcome.summary.store_failed => Exit::StoreDamaged,
         false if reproduction.first_divergent.is_some() => Exit::Differs,
         false if reproduction.holds(&asked) => run::exit(outcome.summary),
         false => Exit::StageFailed,
@@ -163,19 +168,18 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
             Verdict::NotAttempted { because } if because == NOT_ASKED => unasked.push(name.as_str()),
             Verdict::Identical { causes } if causes.is_empty() => writeln!(out, "    identical  {name}")?,
             Verdict::Identical { causes } => {
-                let causes: Vec<_> = causes.iter().map(Cause::text).collect();
-                writeln!(out, "    identical  {name:width$}  although {}", causes.join("; "))?;
+                writeln!(out, "    identical  {name:width$}  although {}", listed(causes))?;
             }
-            Verdict::Equal { tolerance, largest } => {
+            Verdict::Equal { tolerance, largest, causes } => {
                 let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);
+                let although = if causes.is_empty() { String::new() } else { format!(", although {}", listed(causes)) };
                 writeln!(
                     out,
-                    "        equal  {name:width$}  losses within {largest:.2} % (the lock allows {tolerance} %)"
+                    "        equal  {name:width$}  losses within {largest:.2} % (the lock allows {tolerance} %){although}"
                 )?;
             }
             Verdict::Different { causes, metrics } => {
-                let causes: Vec<_> = causes.iter().map(Cause::text).collect();
-                writeln!(out, "    DIFFERENT  {name:width$}  {}", causes.join("; "))?;
+                writeln!(out, "    DIFFERENT  {name:width$}  {}", listed(causes))?;
                 for (metric, [locked, found]) in metrics {
                     let [locked, found] = figures::metrics(*locked, *found);
                     writeln!(out, "               {:width$}  {metric}: {locked} -> {found}", "")?;
@@ -212,4 +216,8 @@ fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<()
         writeln!(out, "the first stage that differs is {first}")?;
     }
     Ok(())
+}
+
+fn listed(causes: &[Cause]) -> String {
+    causes.iter().map(Cause::text).collect::<Vec<_>>().join("; ")
 }

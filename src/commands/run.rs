@@ -12,13 +12,13 @@ use super::arguments::{Execution, Source};
 use super::locks::{self, EVENTS, LOCK, PAGE};
 use super::project::Project;
 use super::signals::stop_on_signals;
-use crate::events::{Mode, Renderers};
+use crate::events::{Mode, Purpose, Renderers};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
 use crate::report::run_lock::EndedRun;
 use crate::report::{Page, RunLock};
-use crate::run::{self, Budget, Options, Outcome, Summary};
+use crate::run::{self, Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
 use crate::store::{RunFolder, Store, StoreError};
 
@@ -76,9 +76,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
     store.show_newest(&folder, EVENTS)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, cancel, events: renderers.sender() };
+    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel, events: renderers.sender() };
     let outcome = run::run(decider, &project.graph, &lease, &options);
-    renderers.finish();
+    let lost = renderers.finish();
     let ended = EndedRun {
         folder: &folder,
         manifest: &project.manifest,
@@ -102,6 +102,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let checks = tell_checks(&outcome, &checked);
     Ok(match exit(outcome.summary) {
         Exit::Done if written.is_err() => Exit::StoreDamaged,
+        // All is done; who asked for the events has not got them.
+        Exit::Done if lost.contains(&Purpose::Printed) => Exit::StageFailed,
         Exit::Done => checks,
         exit => exit,
     })

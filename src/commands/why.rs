@@ -22,6 +22,7 @@ use crate::store::{Record, Store};
 #[derive(Debug, Serialize)]
 struct Compared {
     key: contract::Digest,
+    run: String,
     started_ms: u64,
     seconds: f64,
 }
@@ -58,11 +59,13 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
         writeln!(out, "  by way of {}, unless one of them gives the same bytes as before", between.join(", "))?;
     }
     reasons(&mut out, stage, "  ")?;
-    if let Some(Compared { key, seconds, .. }) = compared {
+    if let Some(Compared { key, run, seconds, .. }) = compared {
         let (key, took) = (key.short(), figures::duration(seconds));
+        let other = !run.is_empty() && run != project.manifest.name;
+        let run = if other { format!(" in run '{}'", printable(&run, &[])) } else { String::new() };
         match stage.state {
-            State::Cached => writeln!(out, "  nothing differs from its build with key {key}, which took {took}")?,
-            _ => writeln!(out, "  compared with its build with key {key}, which took {took}")?,
+            State::Cached => writeln!(out, "  nothing differs from its build with key {key}{run}, which took {took}")?,
+            _ => writeln!(out, "  compared with its build with key {key}{run}, which took {took}")?,
         }
     } else if stage.state == State::Cached {
         writeln!(out, "  another stage or run built the same key")?;
@@ -78,11 +81,16 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
 fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
     if let (State::Cached, Some(key)) = (stage.state, stage.key) {
         let record = decider.store.builds(key.digest())?.records.into_values().next();
-        return Ok(record.map(|Record { key, started, seconds, .. }| Compared { key, started_ms: started, seconds }));
+        return Ok(record.map(|Record { key, run, started, seconds, .. }| Compared { key, run, started_ms: started, seconds }));
     }
     let declared = &decider.manifest.stages[&stage.name];
     let nearest = decider.nearest_to(declared, stage)?;
-    Ok(nearest.map(|build| Compared { key: build.key, started_ms: build.started, seconds: build.seconds }))
+    Ok(nearest.map(|build| Compared {
+        key: build.key,
+        run: build.run.clone(),
+        started_ms: build.started,
+        seconds: build.seconds,
+    }))
 }
 
 fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io::Result<()> {

@@ -3,16 +3,19 @@
 use std::io::{self, Write};
 
 use super::event::Stamped;
-use super::stream::Renderer;
+use super::stream::{Purpose, Renderer};
 
 /// Writes each event as one JSON object a line; several that come at once are written together.
 #[derive(Debug)]
-pub struct Json<W>(W);
+pub struct Json<W> {
+    purpose: Purpose,
+    output: W,
+}
 
 impl<W: Write + Send> Json<W> {
-    /// Writes to `output`.
-    pub const fn new(output: W) -> Self {
-        Self(output)
+    /// Writes to `output`, for this purpose.
+    pub const fn new(purpose: Purpose, output: W) -> Self {
+        Self { purpose, output }
     }
 }
 
@@ -20,10 +23,14 @@ impl<W: Write + Send> Renderer for Json<W> {
     fn event(&mut self, event: &Stamped) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        self.0.write_all(&line)
+        self.output.write_all(&line)
+    }
+
+    fn purpose(&self) -> Purpose {
+        self.purpose
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.output.flush()
     }
 }

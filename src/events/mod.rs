@@ -24,4 +24,4 @@ pub use event::{Event, OutputSummary, RunStatus, Stamped};
 pub use json::Json;
 pub use plain::Plain;
 pub use quiet::Quiet;
-pub use stream::{EventSender, Mode, Renderer, Renderers};
+pub use stream::{EventSender, Mode, Purpose, Renderer, Renderers};

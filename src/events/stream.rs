@@ -14,6 +14,27 @@ use super::plain::Plain;
 use super::quiet::Quiet;
 use crate::say::say;
 
+/// What events are taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// People watch.
+    Shown,
+    /// A program asked for them on standard output.
+    Printed,
+    /// They are kept.
+    Recorded,
+}
+
+impl Purpose {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Shown => "shown",
+            Self::Printed => "printed",
+            Self::Recorded => "recorded",
+        }
+    }
+}
+
 /// Shows or keeps events.
 pub trait Renderer: Send {
     /// Takes one event.
@@ -22,9 +43,9 @@ pub trait Renderer: Send {
     /// When it cannot be written; the renderer is then not called again.
     fn event(&mut self, event: &Stamped) -> io::Result<()>;
 
-    /// What no longer happens where it fails.
-    fn purpose(&self) -> &'static str {
-        "shown"
+    /// What it takes them for.
+    fn purpose(&self) -> Purpose {
+        Purpose::Shown
     }
 
     /// Makes what was taken seen; called when no event waits.
@@ -67,25 +88,8 @@ impl Mode {
             Self::Bars => Box::new(Bars::new()),
             Self::Plain => Box::new(Plain::new(anstream::stderr())),
             Self::Quiet => Box::new(Quiet::new(anstream::stderr())),
-            Self::Json => Box::new(Json::new(io::stdout())),
+            Self::Json => Box::new(Json::new(Purpose::Printed, io::stdout())),
         }
-    }
-}
-
-/// The events as they are kept.
-struct Record(Json<BufWriter<File>>);
-
-impl Renderer for Record {
-    fn event(&mut self, event: &Stamped) -> io::Result<()> {
-        self.0.event(event)
-    }
-
-    fn purpose(&self) -> &'static str {
-        "recorded"
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
     }
 }
 
@@ -114,18 +118,18 @@ impl EventSender {
 #[derive(Debug)]
 pub struct Renderers {
     sender: EventSender,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Vec<Purpose>>>,
 }
 
 impl Renderers {
     /// Shows a run in this mode, from now on, and keeps its events in `record`, a new file. A file that cannot be made or
-    /// written is reported to the log, and the run goes on.
+    /// written is told of, and the run goes on.
     pub fn start(mode: Mode, record: Option<&Path>) -> Self {
         let mut renderers = vec![mode.renderer()];
         if let Some(path) = record {
             match File::create_new(path) {
-                Ok(file) => renderers.push(Box::new(Record(Json::new(BufWriter::new(file))))),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "events are not recorded"),
+                Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
+                Err(error) => say!("warning: events are not recorded: {}: {error}", path.display()),
             }
         }
         Self::with(renderers)
@@ -143,27 +147,37 @@ impl Renderers {
         self.sender.clone()
     }
 
-    /// Waits until every event sent so far is shown; dropping does the same.
-    pub fn finish(self) {
-        drop(self);
+    /// Waits until every event sent so far is shown; dropping does the same. For what they were lost, which was told: a
+    /// reader that went away lost nothing.
+    pub fn finish(mut self) -> Vec<Purpose> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Vec<Purpose> {
+        let Some(thread) = self.thread.take() else { return Vec::new() };
+        let _ = self.sender.channel.send(Message::End);
+        thread.join().unwrap_or_else(|_| {
+            say!("warning: not all events were shown and recorded");
+            vec![Purpose::Shown, Purpose::Printed, Purpose::Recorded]
+        })
     }
 }
 
 impl Drop for Renderers {
     fn drop(&mut self) {
-        let _ = self.sender.channel.send(Message::End);
-        if self.thread.take().map(JoinHandle::join).is_some_and(|done| done.is_err()) {
-            say!("warning: not all events were shown and recorded");
-        }
+        self.end();
     }
 }
 
-fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {
-    let told = |done: io::Result<()>, purpose: &str| match done {
+/// Hands on what comes until the end; what renderers could not take was lost for these purposes.
+fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) -> Vec<Purpose> {
+    let mut lost = Vec::new();
+    let mut told = |done: io::Result<()>, purpose: Purpose| match done {
         Ok(()) => true,
         Err(error) => {
             if error.kind() != io::ErrorKind::BrokenPipe {
-                say!("warning: events are no longer {purpose}: {error}");
+                say!("warning: events are no longer {}: {error}", purpose.text());
+                lost.push(purpose);
             }
             false
         }
@@ -180,4 +194,5 @@ fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) {
         };
     }
     renderers.retain_mut(|renderer| told(renderer.flush(), renderer.purpose()));
+    lost
 }

@@ -120,8 +120,17 @@ impl<'d> Check<'d> {
             (Form::Choice(choices), Value::String(text)) => self.choice(node, &choices, text, path),
             (Form::Text { pattern, shortest, longest }, Value::String(text)) => {
                 self.sized(node, path, text.chars().count() as u64, (shortest, longest), LENGTH)?;
+                if !pattern {
+                    return Some(Json::String(text.clone()));
+                }
                 let folder = &self.diagnostics.source(node.span.source).folder;
-                Some(Json::String(if pattern { rebased(text, folder) } else { text.clone() }))
+                let Some(place) = rebased(text, folder) else {
+                    let message = format!("'{path}' starts at '{}', whose name is not UTF-8", folder.display());
+                    let diagnostic = Diagnostic::error(message).hint("rename the folder, or write an absolute path".to_owned());
+                    self.diagnostics.push(diagnostic.at(node.span, ""));
+                    return None;
+                };
+                Some(Json::String(place))
             }
             (Form::Integer { least, most }, Value::Integer(integer)) => {
                 if !(least..=most).contains(integer) {
@@ -304,12 +313,12 @@ fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A relative place as an absolute one, the folder's own letters escaped. An empty one says that there is none; one with
-/// a scheme (`s3://`) is whole already.
-pub(super) fn rebased(pattern: &str, folder: &Path) -> String {
+/// A relative place as an absolute one, the folder's own letters escaped; `None` where the folder's name is no text. An empty
+/// one says that there is none; one with a scheme (`s3://`) is whole already.
+pub(super) fn rebased(pattern: &str, folder: &Path) -> Option<String> {
     if pattern.is_empty() || Path::new(pattern).is_absolute() || pattern.contains("://") {
-        return pattern.to_owned();
+        return Some(pattern.to_owned());
     }
-    let folder = glob::Pattern::escape(&folder.to_string_lossy());
-    format!("{}/{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./"))
+    let folder = glob::Pattern::escape(folder.to_str()?);
+    Some(format!("{}/{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
 }

@@ -8,9 +8,9 @@ use contract::Digest;
 use super::estimate::{Basis, Estimate};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
-use crate::store::{Record, Store, StoreError};
+use crate::store::{Builds, Record, Store, StoreError};
 
-/// All builds of a store as they were when first asked for. Shared by threads.
+/// All builds of a store as they were when first asked for, those too whose bytes went to make room. Shared by threads.
 #[derive(Debug, Default)]
 pub(super) struct History(OnceLock<Vec<Build>>);
 
@@ -27,15 +27,19 @@ pub struct Build {
     pub seconds: f64,
     /// Its floating-point operations, where they are known and there are any.
     operations: Option<f64>,
+    /// The run for which it was made; empty where that was not written down.
+    pub run: String,
+    /// Whether its record says that its bytes are there.
+    is_kept: bool,
     kind: String,
     stage: String,
     recipe: Recipe,
 }
 
 impl History {
-    /// Whether a build with this recipe is on record.
+    /// Whether a build with this recipe is on record, with its bytes.
     pub(super) fn has(&self, store: &Store, recipe: &Recipe) -> Result<bool, StoreError> {
-        Ok(self.builds(store)?.iter().any(|build| build.recipe == *recipe))
+        Ok(self.builds(store)?.iter().any(|build| build.is_kept && build.recipe == *recipe))
     }
 
     /// How long builds of this kind took: those with this recipe where there are some; else all, for this stage's
@@ -73,15 +77,17 @@ impl History {
         if let Some(builds) = self.0.get() {
             return Ok(builds);
         }
-        let build = |record: Record| {
-            let Record { key, kind, stage, started, seconds, operations, key_record, .. } = record;
+        let build = |record: Record, is_kept: bool| {
+            let Record { key, kind, stage, run, started, seconds, operations, key_record, .. } = record;
             let record = KeyRecord::from_value(&key_record).ok()?;
             let operations = operations.filter(|operations| *operations > 0.0);
-            Some(Build { key, recipe: Recipe::of(&record), record, started, seconds, operations, kind, stage })
+            Some(Build { key, recipe: Recipe::of(&record), record, started, seconds, operations, run, is_kept, kind, stage })
         };
         let mut builds = Vec::new();
-        for key in store.keys()? {
-            builds.extend(store.builds(key)?.records.into_values().filter_map(build));
+        for key in store.all_keys()? {
+            let Builds { records, past, .. } = store.builds(key)?;
+            builds.extend(records.into_values().filter_map(|record| build(record, true)));
+            builds.extend(past.into_values().filter_map(|record| build(record, false)));
         }
         Ok(self.0.get_or_init(|| builds))
     }

@@ -17,8 +17,17 @@ use glob::Pattern;
 #[derive(Debug, Default)]
 pub(super) struct Folders(Mutex<HashMap<PathBuf, Names>>);
 
-/// The names in a folder, sorted, or why it cannot be read.
-type Names = Result<Arc<BTreeSet<String>>, Arc<io::Error>>;
+/// The names in a folder, or why it cannot be read.
+type Names = Result<Arc<Listing>, Arc<io::Error>>;
+
+/// The names in a folder.
+#[derive(Debug, Default)]
+struct Listing {
+    /// Those that are text, sorted.
+    names: BTreeSet<String>,
+    /// The others, with what is no text replaced: a table's rows name their file, and a name that is none cannot be kept.
+    odd: Vec<String>,
+}
 
 /// What matched and what is wrong.
 #[derive(Default)]
@@ -93,9 +102,10 @@ impl Folders {
         };
         // The components of a pattern that is right are right.
         let Ok(pattern) = Pattern::new(&name) else { return };
-        let Some(names) = self.names(at, found) else { return };
+        let Some(listing) = self.listing(at, found) else { return };
+        listing.odd.iter().filter(|name| pattern.matches(name)).for_each(|name| found.odd(at, name));
         let prefix = &name[..plain];
-        let begin = names.range(prefix.to_owned()..).take_while(|name| name.starts_with(prefix));
+        let begin = listing.names.range(prefix.to_owned()..).take_while(|name| name.starts_with(prefix));
         for name in begin.filter(|name| pattern.matches(name)) {
             self.walk(&at.join(name), rest, found);
         }
@@ -107,8 +117,9 @@ impl Folders {
             [] => {}
             rest => self.walk(at, rest, found),
         }
-        let Some(names) = self.names(at, found) else { return };
-        for name in names.iter() {
+        let Some(listing) = self.listing(at, found) else { return };
+        listing.odd.iter().for_each(|name| found.odd(at, name));
+        for name in &listing.names {
             let path = at.join(name);
             if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
                 self.walk_below(&path, rest, found);
@@ -118,21 +129,24 @@ impl Folders {
         }
     }
 
-    fn names(&self, folder: &Path, found: &mut Found) -> Option<Arc<BTreeSet<String>>> {
+    fn listing(&self, folder: &Path, found: &mut Found) -> Option<Arc<Listing>> {
         let read = || {
             let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            let mut names = BTreeSet::new();
+            let mut listing = Listing::default();
             for entry in fs::read_dir(path)? {
-                // A name that is no text matches no pattern of a manifest, which is text.
-                names.extend(entry?.file_name().into_string().ok());
+                match entry?.file_name().into_string() {
+                    Ok(name) => drop(listing.names.insert(name)),
+                    Err(name) => listing.odd.push(name.to_string_lossy().into_owned()),
+                }
             }
-            Ok(Arc::new(names))
+            listing.odd.sort();
+            Ok(Arc::new(listing))
         };
         let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = folders.entry(folder.to_owned()).or_insert_with(|| read().map_err(Arc::new)).clone();
+        let listing = folders.entry(folder.to_owned()).or_insert_with(|| read().map_err(Arc::new)).clone();
         drop(folders);
-        match names {
-            Ok(names) => Some(names),
+        match listing {
+            Ok(listing) => Some(listing),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) => {
                 found.problems.push(format!("cannot read {}: {error}", folder.display()));
@@ -156,10 +170,21 @@ impl Found {
         }
         self.matched = true;
     }
+
+    /// A name that would match and is no text.
+    fn odd(&mut self, folder: &Path, name: &str) {
+        let problem = format!("{} has a name that is not UTF-8: rename it", folder.join(name).display());
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -183,6 +208,13 @@ mod tests {
         assert_eq!(matching(&[SourcePattern::default()]), Err(unset));
         assert!(matching(&[pattern("*.txt"), pattern("nowhere/*")]).unwrap_err().nothing);
         assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].contains("it is a folder"));
+        fs::write(folder.path().join(OsStr::from_bytes(b"\xff.json")), "").unwrap();
+        for odd in ["*.json", "**/*.json"] {
+            let Missing { problems, nothing } = matching(&[pattern(odd)]).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].ends_with("\u{fffd}.json has a name that is not UTF-8: rename it"));
+            assert!(!nothing, "what is there and cannot be read is not taken to be gone");
+        }
+        assert_eq!(matching(&[pattern("b*.gz")]).map(|files| files.len()), Ok(1), "who does not ask for it is not told");
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
         assert!(
             matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"),

@@ -215,7 +215,7 @@ impl RunLock {
             number: folder.number,
             status: outcome.summary.status(),
             started: humantime::format_rfc3339_seconds(*started).to_string(),
-            seconds: started.elapsed().unwrap_or_default().as_secs_f64(),
+            seconds: outcome.seconds,
             device: budget.device.to_string(),
             threads: budget.threads,
             program: env!("CARGO_PKG_VERSION").to_owned(),

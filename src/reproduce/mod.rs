@@ -18,8 +18,8 @@ use crate::events::{Event, Renderer, Stamped};
 use crate::graph::Graph;
 use crate::manifest::{Manifest, StageName};
 use crate::report::RunLock;
-use crate::run::Outcome;
-use crate::store::{Lookup, Store, StoreError};
+use crate::run::{Given, Outcome};
+use crate::store::{Store, StoreError};
 
 /// Why a stage that the command line leaves out is not attempted.
 pub const NOT_ASKED: &str = "not asked for";
@@ -39,6 +39,7 @@ impl Reproduction {
     /// Compares what a run gave with a lock. `why` says why a stage has no output; `asked` are the stages to judge.
     pub fn of(
         lock: &RunLock,
+        manifest: &Manifest,
         graph: &Graph,
         outcome: &Outcome,
         why: &BTreeMap<String, String>,
@@ -58,8 +59,9 @@ impl Reproduction {
                     }
                 }
                 (Some(name), Some(found)) => {
-                    let below = graph.inputs_of(name).into_iter().any(|stage| tolerated.contains(stage));
-                    let verdict = Verdict::of(locked, found, below);
+                    let inputs = manifest.stages.get(name).map(|stage| &stage.inputs);
+                    let below = inputs.into_iter().flatten().filter(|(_, edge)| tolerated.contains(&edge.stage));
+                    let verdict = Verdict::of(locked, found, &below.map(|(port, _)| port.clone()).collect());
                     if matches!(verdict, Verdict::Equal { .. } | Verdict::NotComparable) {
                         tolerated.insert(name.clone());
                     }
@@ -89,8 +91,8 @@ impl Reproduction {
     }
 }
 
-/// Copies the locked builds of these stages from another store, so that a run finds them: for a stage that is to be
-/// reproduced alone.
+/// Copies the locked builds of these stages from another store, whatever their keys are by now: for a stage that is to be
+/// reproduced alone. What each of them gave, by port.
 ///
 /// # Errors
 /// The first stage whose locked output the other store does not have whole.
@@ -99,16 +101,21 @@ pub fn provide(
     stages: &BTreeSet<StageName>,
     from: &Store,
     to: &Store,
-) -> Result<Result<(), StageName>, StoreError> {
+) -> Result<Result<Given, StageName>, StoreError> {
+    let mut given = Given::new();
     for name in stages {
         let Some(locked) = lock.stage(name.as_str()) else { return Ok(Err(name.clone())) };
-        let record = match from.lookup(locked.key)? {
-            Lookup::Hit(hit) if hit.record.outputs == locked.trees() => hit.record,
-            _ => return Ok(Err(name.clone())),
+        let records = from.builds(locked.key)?.records;
+        let Some(record) = records.into_values().find(|record| record.outputs == locked.trees()) else {
+            return Ok(Err(name.clone()));
         };
-        to.copy_build(from, &record)?;
+        match to.copy_build(from, &record) {
+            Err(StoreError::Damaged(_)) => return Ok(Err(name.clone())),
+            copied => copied?,
+        }
+        given.insert(name.clone(), record.outputs);
     }
-    Ok(Ok(()))
+    Ok(Ok(given))
 }
 
 /// What contradicts itself in a lock, if anything: its manifest says of a stage what the stage's own entry does not.

@@ -1,6 +1,6 @@
 //! What a reproduction proves of one stage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::SourceFile;
 use serde::Serialize;
@@ -23,10 +23,14 @@ pub enum Verdict {
     Equal {
         /// The tolerance, relative.
         tolerance: f64,
-        /// The largest relative difference of a metric.
+        /// The largest relative difference of a loss.
         largest: f64,
+        /// What else differs, save inputs that can only be equal within a tolerance.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        causes: Vec<Cause>,
     },
-    /// Other bytes, below a stage that is [`Verdict::Equal`], of a kind without a tolerance: nothing can be said.
+    /// Other bytes of a kind without a tolerance, and nothing that determines them differs but inputs that can only be equal
+    /// within a tolerance: nothing can be said.
     NotComparable,
     /// Other bytes.
     Different {
@@ -72,31 +76,28 @@ impl Verdict {
         matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }
 
-    /// Compares what a stage gave with its lock. `tolerated` says that a stage above it is [`Verdict::Equal`], so that its
-    /// inputs cannot hold the same bytes.
-    pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: bool) -> Self {
+    /// Compares what a stage gave with its lock. `tolerated` are the input ports that read a stage which is
+    /// [`Verdict::Equal`], or is below one, so that they cannot hold the same bytes.
+    pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: &BTreeSet<String>) -> Self {
+        let differences = differences(locked, found);
         if locked.trees() == found.record.outputs {
-            return Self::Identical { causes: differences(locked, found) };
+            return Self::Identical { causes: differences };
         }
+        let excused = |cause: &Cause| matches!(cause, Cause::Input { port } if tolerated.contains(port));
+        let is_below = differences.iter().any(excused);
+        let causes: Vec<_> = differences.iter().filter(|cause| !excused(cause)).cloned().collect();
         let here = &found.record;
         // Locks of before have the name of the model alone, which tells little.
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
         let largest = largest_difference(&locked.metrics, &here.metrics);
-        match (locked.tolerance.filter(|_| elsewhere || tolerated), largest) {
-            (Some(tolerance), Some(largest)) if largest <= tolerance => Self::Equal { tolerance, largest },
-            (None, _) if tolerated => Self::NotComparable,
+        match (locked.tolerance.filter(|_| elsewhere || is_below), largest) {
+            (Some(tolerance), Some(largest)) if largest <= tolerance => Self::Equal { tolerance, largest, causes },
+            (None, _) if is_below && causes.is_empty() => Self::NotComparable,
             _ => Self::Different {
-                causes: causes(locked, found),
+                causes: if differences.is_empty() { vec![Cause::NotDeterministic] } else { differences },
                 metrics: differing_metrics(&locked.metrics, &here.metrics),
             },
         }
-    }
-}
-
-fn causes(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
-    match differences(locked, found) {
-        causes if causes.is_empty() => vec![Cause::NotDeterministic],
-        causes => causes,
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) struct Built {
     pub(super) trees: BTreeMap<String, Tree>,
     /// How long this one took, in seconds.
     pub(super) seconds: f64,
-    /// It gave other bytes than the build that is used.
+    /// It gave other bytes than the build that is used, or than every earlier one.
     pub(super) differs: bool,
     /// Builds of its key before it.
     pub(super) earlier: usize,
@@ -178,7 +178,7 @@ impl Shared<'_> {
     ) -> Result<Built, Failure> {
         let Ready { keyed, inputs, .. } = ready;
         self.check_inputs(inputs, "before the stage read it")?;
-        let work = self.store.work(lock)?;
+        let work = self.store.work(lock, self.store.ground(inputs, &keyed.sources)?)?;
         let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
         let trees = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
@@ -231,10 +231,11 @@ impl Shared<'_> {
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let before = self.store.builds(record.key)?;
-        let (earlier, differs) = (before.count(), before.all().any(|other| other.outputs != outputs));
+        let (earlier, is_new) = (before.count(), !before.all().any(|other| other.outputs == outputs));
         self.store.record(&record)?;
         let given = outputs;
-        let (record, trees) = self.first_build(stage, record, differs, progress)?;
+        let (record, trees) = self.first_build(stage, record, progress)?;
+        let differs = earlier > 0 && (is_new || record.outputs != given);
         let outputs = record.outputs.clone();
         self.lease.hold(outputs.values())?;
         drop(gate);
@@ -274,17 +275,15 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// The build that is used: the first whole one of the key, with its files. That this one `differs` from an earlier one
-    /// is reported.
+    /// The build that is used: the first whole one of the key, with its files. That builds of the key differ is reported.
     fn first_build(
         &self,
         stage: &StageDeclaration,
         record: Record,
-        differs: bool,
         progress: &Progress,
     ) -> Result<(Record, BTreeMap<String, Tree>), Failure> {
         match self.store.lookup(record.key)? {
-            Lookup::Hit(hit) if differs => {
+            Lookup::Hit(hit) if hit.distinct > 1 => {
                 progress.warn(format!(
                     "{} is not deterministic here: {} builds of key {} gave {} different outputs; the first whole one is used",
                     stage.name,
@@ -325,6 +324,7 @@ impl Shared<'_> {
             key_record: keyed.record.to_value(),
             outputs: outputs.clone(),
             patterns: patterns(stage),
+            sources: None,
         };
         self.store.remember(run, name, &build, &keyed.sources)?;
         self.store.publish(run, name, trees).map(drop)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Given;
 use crate::graph::Graph;
 use crate::manifest::StageName;
 
@@ -17,11 +18,15 @@ pub(super) struct Frontier {
 }
 
 impl Frontier {
-    /// At the start: open is what needs no other stage. `wanted` holds every stage that one of its stages needs.
-    pub(super) fn new(graph: &Graph, wanted: &BTreeSet<StageName>) -> Self {
+    /// At the start: open is what needs no stage that is not `given`. `wanted` holds every other stage that one of its stages
+    /// needs.
+    pub(super) fn new(graph: &Graph, wanted: &BTreeSet<StageName>, given: &Given) -> Self {
         let order: Vec<_> = graph.order().iter().filter(|name| wanted.contains(*name)).cloned().collect();
         let places = order.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
-        let missing: Vec<_> = order.iter().map(|name| graph.inputs_of(name).len()).collect();
+        let missing: Vec<_> = order
+            .iter()
+            .map(|name| graph.inputs_of(name).into_iter().filter(|above| !given.contains_key(*above)).count())
+            .collect();
         let open = (0..order.len()).filter(|place| missing[*place] == 0).collect();
         Self { order, places, missing, open }
     }

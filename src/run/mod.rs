@@ -42,7 +42,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::{Cancel, Tree};
+use contract::{Cancel, Digest, Tree};
 
 pub use execution::is_caught;
 pub use resources::Budget;
@@ -53,6 +53,9 @@ use crate::manifest::StageName;
 use crate::plan::Keyed;
 use crate::store::Record;
 
+/// The tree of each output port of stages, by stage.
+pub type Given = BTreeMap<StageName, BTreeMap<String, Digest>>;
+
 /// How to run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -60,8 +63,10 @@ pub struct Options {
     pub budget: Budget,
     /// Whether a failure also stops stages that do not need the failed one from starting.
     pub fail_fast: bool,
-    /// The stages to bring up to date, with all that they need.
+    /// The stages to bring up to date, with all that they need and that is not given.
     pub wanted: BTreeSet<StageName>,
+    /// What stages gave that are taken as done, whatever their keys are.
+    pub given: Given,
     /// Asks the run to stop.
     pub cancel: Cancel,
     /// Told of everything that happens.
@@ -75,6 +80,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// The stages that have an output.
     pub stages: BTreeMap<StageName, StageOutcome>,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// A stage that has an output.
@@ -88,7 +95,7 @@ pub struct StageOutcome {
     pub trees: BTreeMap<String, Tree>,
     /// Whether it ran; else its output was in the store.
     pub ran: bool,
-    /// Whether it ran and gave other bytes than the build that is used.
+    /// Whether it ran and gave other bytes than the build that is used, or than every earlier one.
     pub differs: bool,
     /// Builds of its key before this run.
     pub earlier: usize,

@@ -30,6 +30,9 @@ pub struct LastBuild {
     /// Where it looked for files outside the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<String>,
+    /// The digest of `<stage>.sources`, where it read any: one that was written for another build is not taken for this one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Digest>,
 }
 
 const STAGES: &str = ".stages";
@@ -79,9 +82,11 @@ impl Store {
     pub fn remember(&self, run: &str, stage: &str, build: &LastBuild, sources: &SourceSnapshot) -> Result<()> {
         self.writable()?;
         let path = self.last_build_path(run, stage)?;
-        let text =
-            checked::encode(build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
         let lines = sources.files().iter().fold(String::new(), |lines, file| lines + &file.line() + "\n");
+        let digest = (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()));
+        let build = LastBuild { sources: digest, ..build.clone() };
+        let text =
+            checked::encode(&build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
         let sources = path.with_extension(SOURCES);
         let is_there = |path: &Path, text: &str| text::read(path).is_ok_and(|there| there == *text);
         let (same_sources, same_build) = (lines.is_empty() || is_there(&sources, &lines), is_there(&path, &text));
@@ -99,13 +104,17 @@ impl Store {
         write::replace(&temporary, &path, text.as_bytes(), 0o644)
     }
 
-    /// The files outside the store that a stage of a run read last; lines that cannot be read are passed over.
+    /// The files outside the store that a stage of a run read last; nothing where it is not known for sure.
     ///
     /// # Errors
     /// When a name cannot be a file name.
     pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
+        let Some(digest) = self.last_build(run, stage)?.and_then(|last| last.sources) else { return Ok(Vec::new()) };
         let text = text::read(&self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
-        Ok(text.lines().filter_map(SourceFile::of_line).collect())
+        match Digest::of(text.as_bytes()) == digest {
+            true => Ok(text.lines().filter_map(SourceFile::of_line).collect()),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// What a stage of a run gave last, if anything; a file that cannot be read counts as nothing.

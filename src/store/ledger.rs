@@ -2,7 +2,6 @@
 //!
 //! A build whose bytes went to make room stays in it: its record moves from `records/` to `ledger/`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 
@@ -10,7 +9,6 @@ use contract::Digest;
 use serde::Serialize;
 
 use super::error::{Result, StoreError};
-use super::names::names_if_folder;
 use super::record::Record;
 use super::{Store, write};
 
@@ -38,10 +36,7 @@ impl Store {
     /// When the records cannot be read.
     pub fn ledger(&self) -> Result<Vec<LedgerEntry>> {
         let mut ledger = Vec::new();
-        let past = names_if_folder(&self.layout().folder("ledger"))?;
-        let mut keys: BTreeSet<Digest> = past.iter().filter_map(|name| name.parse().ok()).collect();
-        keys.extend(self.keys()?);
-        for key in keys {
+        for key in self.all_keys()? {
             // Most keys were built once: their record need not be read.
             if self.record_files(key)?.len() + self.past_files(key)?.len() < 2 {
                 continue;

@@ -103,6 +103,9 @@ pub struct Work {
     pub staging: PathBuf,
 }
 
+/// In a key's work folder: what its scratch was made from.
+const GROUND: &str = "ground";
+
 impl Store {
     /// Takes the lock of a key; `None` where another process or thread holds it.
     ///
@@ -162,11 +165,13 @@ impl Store {
         Ok(holders)
     }
 
-    /// The folders in which the holder of a key's lock works; staging is emptied.
+    /// The folders in which the holder of a key's lock works; staging is emptied. Scratch is kept from an earlier try only
+    /// where that was made from the same `ground` ([`Store::ground`]): what it holds may come of bytes that were damaged when
+    /// they were read, though the key promises others.
     ///
     /// # Errors
     /// When they cannot be made or emptied.
-    pub fn work(&self, lock: &KeyLock) -> Result<Work> {
+    pub fn work(&self, lock: &KeyLock, ground: Digest) -> Result<Work> {
         let folder = self.layout().work(lock.key);
         if folder.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
             // Not of our making: whose it is can be seen later.
@@ -174,7 +179,14 @@ impl Store {
         }
         let work = Work { scratch: folder.join("scratch"), staging: folder.join("staging") };
         remove_folder(&work.staging)?;
-        write::make_folder(&work.scratch)?;
+        let (text, known) = (format!("{ground}\n"), folder.join(GROUND));
+        if text::read(&known).is_ok_and(|known| known == text) {
+            write::make_folder(&work.scratch)?;
+        } else {
+            remove_folder(&work.scratch)?;
+            write::make_folder(&work.scratch)?;
+            write::replace(&self.layout().folder("tmp"), &known, text.as_bytes(), 0o644)?;
+        }
         write::make_folder(&work.staging)?;
         failpoint::pass("work-before-stage");
         Ok(work)

@@ -8,6 +8,7 @@
 //! records/<key>/<n>.json   what the n-th build of that key gave; all builds are kept
 //! ledger/<key>/<n>.json    the same of builds whose bytes went to make room
 //! work/<key>/scratch/      owned by whoever builds the key; survives a crash
+//! work/<key>/ground        what scratch was made from: another ground, and it is emptied
 //! work/<key>/staging/      the output of the build under way; emptied before each
 //! runs/<run>/              the history of that name: events, locks; each stage's outputs by name as links to blobs
 //! locks/<key>              one lock of the operating system a key
@@ -33,6 +34,7 @@ mod copy;
 mod error;
 pub mod failpoint;
 mod gc;
+mod ground;
 mod index;
 mod keys;
 mod last_builds;

@@ -90,6 +90,11 @@ impl SourceSnapshot {
         self.0.iter().map(|seen| seen.file.digest).collect()
     }
 
+    /// What the file system said of each.
+    pub(super) fn signatures(&self) -> impl Iterator<Item = (Digest, Signature)> {
+        self.0.iter().map(|seen| (seen.file.digest, seen.signature))
+    }
+
     /// The files that were touched since they were hashed, as far as `stat` tells; nothing is read.
     pub fn touched(&self) -> impl Iterator<Item = &Path> {
         let same = |seen: &&Seen| fs::metadata(&seen.file.path).is_ok_and(|now| Signature::of(&now) == seen.signature);

@@ -97,7 +97,8 @@ impl Store {
         Ok(verdict)
     }
 
-    /// Moves the records of builds that are not whole aside, and what runs remember of trees that are gone.
+    /// Writes builds off that are not whole: what they gave stays in the ledger. What runs remember of trees that are gone is
+    /// moved aside.
     fn take_off_the_record(&self, census: &Census, verdict: &mut Verdict) -> Result<()> {
         let aside = |path: &Path| match write::move_aside(path, &self.layout().folder("damaged")) {
             // Another process is repairing too.
@@ -110,7 +111,7 @@ impl Store {
                 continue;
             }
             failpoint::pass("repair-before-record");
-            aside(&self.layout().record(key, number))?;
+            self.write_off(key, number)?;
             // Other builds of the key keep the folder.
             let _ = fs::remove_dir(self.layout().records(key));
             verdict.builds.insert((key, number));

@@ -14,7 +14,7 @@ use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, State};
 use pipeline::report::RunLock;
 use pipeline::report::run_lock::EndedRun;
-use pipeline::run::{Budget, Options, Outcome};
+use pipeline::run::{Budget, Given, Options, Outcome};
 use pipeline::store::{Store, failpoint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,7 +119,7 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let renderers = Renderers::with(Vec::new());
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let wanted = manifest.stages.keys().cloned().collect();
-    let options = Options { budget, fail_fast: false, wanted, cancel: Cancel::default(), events: renderers.sender() };
+    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default(), events: renderers.sender() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
     let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
     let started = std::time::SystemTime::now();

@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -52,6 +55,33 @@ pub fn shell(name: &str, script: &str, settings: &str) -> String {
 pub struct Bench {
     folder: TempDir,
     manifest: PathBuf,
+}
+
+/// How long a program that is listened to may say nothing: a test that waits for ever says less than one that fails.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A process by its number, to be signalled.
+pub fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().unwrap())
+}
+
+/// The lines of a process' standard output as they come. One that says nothing for too long is killed, and the test fails.
+pub fn told(child: &mut Child) -> impl Iterator<Item = String> + use<> {
+    let (output, pid) = (child.stdout.take().unwrap(), pid(child));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(output).lines().map(Result::unwrap);
+        // The test has heard enough where nobody receives.
+        let _ = lines.try_for_each(|line| sender.send(line));
+    });
+    std::iter::from_fn(move || match receiver.recv_timeout(PATIENCE) {
+        Ok(line) => Some(line),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            kill(pid, Signal::SIGKILL).unwrap();
+            panic!("the program said nothing for {PATIENCE:?}");
+        }
+    })
 }
 
 /// One finished run of the program.
@@ -142,7 +172,7 @@ impl Bench {
         let mut command = self.command(arguments);
         command.env("PIPELINE_FAILPOINT", format!("{point}:1:stop"));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let pid = pid(&child);
         let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
         assert_eq!(status, WaitStatus::Stopped(pid, Signal::SIGSTOP), "it ended before {point}");
         child

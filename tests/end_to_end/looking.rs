@@ -1,14 +1,14 @@
 //! The commands that look at a manifest, a store and past runs, and change nothing; and the care of the store.
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, DATA, DATA_STAGES, shell};
+use crate::bench::{Bench, DATA, DATA_STAGES, shell, told};
 
 /// [`DATA`], run once.
 fn ran() -> Bench {
@@ -81,8 +81,8 @@ arguments = ["-c", "read line < '@PIPE@'; echo $line > {output:files}/a"]
     // Open for both, so that neither side waits for the other to open it.
     let mut pipe = OpenOptions::new().read(true).write(true).open(pipe).unwrap();
     let mut child = bench.start(&["run", "run.toml", "--json"]);
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("\"stage-started\"")), "the stage never started");
+    let mut lines = told(&mut child);
+    assert!(lines.any(|line| line.contains("\"stage-started\"")), "the stage never started");
     let status = bench.json(&["status"]);
     let pid = child.id();
     assert_eq!((&status["runs"][0]["pid"], &status["runs"][0]["stage"]), (&pid.into(), &"slow".into()));

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::bench::{Bench, DATA, Ran, shell};
+use crate::bench::{Bench, DATA, Ran, pid, shell};
 
 /// Runs a shell script in which `$P` is the program, in the bench's folder.
 fn sh(bench: &Bench, script: &str) -> Ran {
@@ -35,7 +34,10 @@ fn a_standard_error_that_is_full_stops_nothing() {
         assert_eq!(sh(&bench, &format!("$P {command} 2>/dev/full")).code, code, "{command}");
     }
     let lost = sh(&bench, "$P run run.toml --json >/dev/full");
-    assert!(lost.stderr.contains("no longer shown") && !lost.stderr.contains("recorded"), "{}", lost.stderr);
+    assert_eq!(lost.code, 1, "{}", lost.stderr);
+    assert!(lost.stderr.contains("no longer printed") && !lost.stderr.contains("recorded"), "{}", lost.stderr);
+    let (_, closed) = std::io::pipe().unwrap();
+    assert_eq!(sh_to(&bench, "$P run run.toml --json", closed.into()).code, 0, "who stops reading has read enough");
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn exported(bench: &Bench) -> (Vec<String>, usize) {
 
 /// Sends signals to a process that was stopped at a point, has it go on, and gives its exit code.
 fn signalled(stopped: Child, signal: Signal) -> Option<i32> {
-    let pid = Pid::from_raw(stopped.id().try_into().unwrap());
+    let pid = pid(&stopped);
     kill(pid, signal).unwrap();
     kill(pid, Signal::SIGCONT).unwrap();
     stopped.wait_with_output().unwrap().status.code()

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::bench::{Bench, DATA, DATA_STAGES, Ran};
+use crate::bench::{Bench, DATA, DATA_STAGES, Ran, shell};
 
 const LOCK: &str = "cache/runs/run/run.lock";
 
@@ -104,6 +104,32 @@ fn one_stage_is_reproduced_alone_or_with_what_it_needs() {
     );
     let unknown = bench.pipeline(&["reproduce", "run", "--only", "qualty"]);
     assert_eq!(unknown.code, 2);
+}
+
+#[test]
+fn a_stage_alone_needs_nothing_but_what_it_read() {
+    let bench = Bench::new(
+        &("[run]\nname = \"run\"\n".to_owned()
+            + &shell("raw", "cat {source:a.txt} > {output:files}/a", "files = [\"a.txt\"]")
+            + &shell("copy", "cat {input:up}/a > {output:files}/a", "inputs = { up = \"raw\" }")
+            + &shell("last", "cat {input:up}/a > {output:files}/a", "inputs = { up = \"copy\" }")),
+    );
+    bench.write("a.txt", "first");
+    bench.run();
+    let only = |stage: &str| bench.pipeline(&["reproduce", "run", "--only", stage, "--json"]);
+    for what in ["changed", "gone"] {
+        match what {
+            "changed" => drop(bench.write("a.txt", "other")),
+            _ => fs::remove_file(bench.path().join("a.txt")).unwrap(),
+        }
+        for stage in ["copy", "last"] {
+            let alone = only(stage);
+            assert_eq!((alone.code, verdicts(&alone)), (0, vec![(stage.into(), "identical".into())]), "{}", alone.stderr);
+        }
+    }
+    let both = bench.pipeline(&["reproduce", "run", "--only", "copy", "--only", "last", "--keep", "kept", "--json"]);
+    assert_eq!(verdicts(&both), [("copy".into(), "identical".into()), ("last".into(), "identical".into())]);
+    assert_eq!(bench.pipeline(&["cache", "verify", "--cache", "kept"]).code, 0);
 }
 
 #[test]

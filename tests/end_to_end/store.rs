@@ -1,9 +1,11 @@
 //! Damage, and a store that cannot be used.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::bench::{Bench, DATA, DATA_STAGES};
+use nix::sys::signal::{Signal, kill};
+
+use crate::bench::{Bench, DATA, DATA_STAGES, pid, told};
 
 #[test]
 fn a_flipped_byte_is_found_before_it_is_used_and_rebuilt() {
@@ -79,4 +81,26 @@ arguments = ["-c", "cat {input:files}/a > {output:files}/c"]
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("changed"), "{}", ran.stderr);
     assert_ne!(bench.plan()["reader"], "cached");
+}
+
+#[test]
+fn a_training_goes_on_from_no_checkpoint_whose_tokens_were_changed() {
+    let long = ["--set", "stages.train.steps=400", "--set", "stages.train.checkpoint_every=20"];
+    let run = [&["run", "run.toml", "--json"], &long[..]].concat();
+    let bench = Bench::small();
+    let mut child = bench.start(&run);
+    assert!(told(&mut child).any(|line| line.contains("\"note\":\"metric\"") && line.contains("\"step\":100")));
+    kill(pid(&child), Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    let tokens = fs::canonicalize(bench.cache().join("runs/run/pack/train")).unwrap();
+    let tokens = fs::read_dir(tokens).unwrap().map(|file| fs::canonicalize(file.unwrap().path()).unwrap());
+    let largest = tokens.max_by_key(|file| file.metadata().unwrap().len()).unwrap();
+    let before = fs::read(&largest).unwrap();
+    fs::set_permissions(&largest, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&largest, vec![0; before.len()]).unwrap();
+    let again = bench.pipeline(&run);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert_eq!(again.stages("stage-finished"), ["completions", "loss", "pack", "train"]);
+    assert!(!again.stdout.contains("resumed after step"), "{}", again.stdout);
+    assert_eq!(fs::read(&largest).unwrap(), before);
 }

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use contract::Draw;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use pipeline::store::{HolderInfo, KeyLock, Store};
 use serde_json::Value;
 
-use crate::bench::{Bench, Ran, shell};
+use crate::bench::{Bench, Ran, pid, shell, told};
 
 const ALL: [&str; 10] =
     ["export", "license", "quality", "dedup", "split", "tokenizer", "pack", "train", "loss", "completions"];
@@ -27,7 +26,7 @@ fn a_run_killed_at_any_point_ends_with_the_same_bytes_when_it_is_run_again() {
     let mut landed = 0;
     for stage in ["sample", "license", "dedup", "tokenizer", "train", "loss"] {
         let mut child = killed.start(&["run", "run.toml", "--json"]);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut lines = told(&mut child);
         let started =
             |line: &str| line.contains("\"stage-started\"") && line.contains(&format!("\"stage\":\"{stage}\""));
         assert!(lines.any(|line| started(&line)), "{stage} never started");
@@ -97,12 +96,12 @@ fn an_interrupted_training_says_so_and_resumes_to_the_same_bytes() {
 
     let bench = Bench::small();
     let mut child = bench.start(&run);
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = told(&mut child);
     // Steps are done: some line of the training's metrics has come.
-    let began = lines.any(|line| line.unwrap().contains("\"note\":\"metric\""));
+    let began = lines.any(|line| line.contains("\"note\":\"metric\""));
     assert!(began, "the training never began");
     interrupt(&child);
-    let last = lines.last().unwrap().unwrap();
+    let last = lines.last().unwrap();
     assert!(last.contains("\"event\":\"run-finished\"") && last.contains("\"interrupted\""), "{last}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
 
@@ -169,7 +168,7 @@ fn a_run_that_ends_while_room_is_made_keeps_what_it_gave() {
     bench.edit("echo 1", "echo 2").run();
     let making = bench.start_until("gc-after-leases", &["cache", "gc", "--keep-size", "1B"]);
     for stopped in [ending, making] {
-        kill(Pid::from_raw(stopped.id().try_into().unwrap()), Signal::SIGCONT).unwrap();
+        kill(pid(&stopped), Signal::SIGCONT).unwrap();
         let ended = stopped.wait_with_output().unwrap();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     }
@@ -193,13 +192,13 @@ fn a_stage_that_waits_is_told_of_once_and_skipped_when_the_run_is_to_stop() {
         [(&["--until", "held"][..], 130, "the run was interrupted"), (&["--fail-fast"], 1, "another stage failed")]
     {
         let mut run = bench.start(&[&["run", "run.toml", "--json"], options].concat());
-        let mut told = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut told = told(&mut run);
         if code == 130 {
             let waiting = told.find(|line| line.contains("\"stage-waiting\"")).unwrap();
             assert!(waiting.contains("stage test"), "{waiting}");
             // A few looks at the lock later.
             sleep(Duration::from_millis(350));
-            kill(Pid::from_raw(run.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+            kill(pid(&run), Signal::SIGINT).unwrap();
         }
         let rest: Vec<_> = told.collect();
         assert_eq!(run.wait().unwrap().code(), Some(code), "{rest:?}");
@@ -223,10 +222,10 @@ fn what_another_process_has_built_needs_no_share() {
     bench.write("one.toml", place(waits("a", "first")));
     bench.write("two.toml", place(waits("a", "first") + &waits("b", "second")));
     let mut one = bench.start(&["run", "one.toml", "--json"]);
-    let mut of_one = BufReader::new(one.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut of_one = told(&mut one);
     assert!(of_one.any(|line| line.contains("\"stage-started\"")));
     let mut two = bench.start(&["run", "two.toml", "--json", "--jobs", "1"]);
-    let mut of_two = BufReader::new(two.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut of_two = told(&mut two);
     assert!(of_two.any(|line| line.contains("\"stage-started\"") && line.contains("\"b\"")));
     bench.write("first", "");
     // The only share is b's, which goes on until the second file is there.
@@ -248,7 +247,7 @@ fn builds_of_another_process_keep_no_other_stage_from_running() {
     let locks: Vec<_> = held.map(|stage| lock(&store, stage)).collect();
     assert_eq!(locks.len(), 40);
     let mut run = bench.start(&["run", "run.toml", "--json"]);
-    let mut told = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut told = told(&mut run);
     assert!(told.any(|line| line.contains("\"stage-finished\"") && line.contains("\"zfree\"")));
     drop(locks);
     let rest: Vec<_> = told.collect();
@@ -264,7 +263,7 @@ fn a_plan_and_another_run_say_who_builds_what_they_need() {
     let go = bench.path().join("go").display().to_string();
     bench.write("run.toml", slow.replace("\"$0\"", &format!("\"{go}\"")) + &below);
     let mut first = bench.start(&["run", "run.toml", "--json"]);
-    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut lines = told(&mut first);
     assert!(lines.any(|line| line.contains("\"stage-started\"")));
     let plan = bench.json(&["plan", "run.toml"]);
     let (slow, below) = (&plan["stages"][0], &plan["stages"][1]);
@@ -278,7 +277,7 @@ fn a_plan_and_another_run_say_who_builds_what_they_need() {
     assert!(text.contains(&format!(" waiting  slow   waiting for pid {}", first.id())), "{text}");
 
     let mut second = bench.start(&["run", "run.toml", "--json"]);
-    let mut told = BufReader::new(second.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut told = told(&mut second);
     let waits = told.find(|line| line.contains("\"stage-waiting\"")).unwrap();
     assert!(waits.contains(&format!("pid {}", first.id())) && waits.contains("stage slow"), "{waits}");
     bench.write("go", "");

@@ -11,6 +11,9 @@ use contract::{Device, Digest, Outputs};
 use pipeline::store::{Fault, HolderInfo, KeyLock, Lookup, Machine, Record, Store, milliseconds};
 use serde_json::json;
 
+/// What scratch is made from, where that is no matter of the test.
+pub const GROUND: Digest = Digest::from_bytes([0; 32]);
+
 pub fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
@@ -25,7 +28,7 @@ pub fn locked(store: &Store, key: Digest) -> KeyLock {
 /// Writes these files to one port as a stage would, and takes them into the store.
 pub fn adopt(store: &Store, key: Digest, files: &[(&str, &[u8])]) -> Digest {
     let lock = locked(store, key);
-    let work = store.work(&lock).unwrap();
+    let work = store.work(&lock, GROUND).unwrap();
     let outputs = Outputs::stage(&work.staging, ["out".to_owned()]).unwrap();
     for (path, content) in files {
         outputs.tree("out").unwrap().write(path, content).unwrap();

@@ -1,5 +1,6 @@
 //! What builds give: found again, kept once, told apart.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::process::Command;
 use contract::Outputs;
 use pipeline::store::{Lookup, Store};
 
-use crate::bench::{blob, build, is_hit, is_whole, key, locked, walk, with_a_build};
+use crate::bench::{GROUND, blob, build, flip, is_hit, is_whole, key, locked, walk, with_a_build};
 
 #[test]
 fn a_build_is_found_again_by_this_and_another_program() {
@@ -55,7 +56,7 @@ fn equal_files_are_kept_once_and_linked_files_are_not_moved() {
     let (_folder, store, tree) = with_a_build();
     let input = store.tree(tree).unwrap();
     let lock = locked(&store, key("b"));
-    let work = store.work(&lock).unwrap();
+    let work = store.work(&lock, GROUND).unwrap();
     let outputs = Outputs::stage(&work.staging, ["out".to_owned(), "more".to_owned()]).unwrap();
     outputs.tree("out").unwrap().link("text/1", input.required("text/1").unwrap()).unwrap();
     outputs.tree("out").unwrap().write("rows/1", b"fewer").unwrap();
@@ -74,7 +75,7 @@ fn equal_files_are_kept_once_and_linked_files_are_not_moved() {
 fn a_staged_file_changed_after_it_was_written_is_refused() {
     let (_folder, store, _) = with_a_build();
     let lock = locked(&store, key("b"));
-    let outputs = Outputs::stage(&store.work(&lock).unwrap().staging, ["out".to_owned()]).unwrap();
+    let outputs = Outputs::stage(&store.work(&lock, GROUND).unwrap().staging, ["out".to_owned()]).unwrap();
     outputs.tree("out").unwrap().write("a", b"as written").unwrap();
     let staged = outputs.finish().unwrap();
     fs::write(&staged["out"].1[0].1, b"longer than it was").unwrap();
@@ -93,13 +94,45 @@ fn an_empty_output_is_an_output() {
 #[test]
 fn scratch_survives_and_staging_does_not() {
     let (_folder, store, _) = with_a_build();
-    let work = store.work(&locked(&store, key("b"))).unwrap();
+    let lock = locked(&store, key("b"));
+    let work = store.work(&lock, GROUND).unwrap();
     fs::write(work.scratch.join("checkpoint"), "1").unwrap();
     fs::write(work.staging.join("half"), "1").unwrap();
+    drop(lock);
     let lock = locked(&store, key("b"));
-    assert_eq!(store.work(&lock).unwrap(), work);
+    assert_eq!(store.work(&lock, GROUND).unwrap(), work);
     assert!(work.scratch.join("checkpoint").exists());
     assert!(!work.staging.join("half").exists());
     store.clear_work(&lock).unwrap();
     assert!(!work.scratch.exists());
+}
+
+#[test]
+fn scratch_that_was_made_from_what_has_been_touched_is_emptied() {
+    let (folder, store, tree) = with_a_build();
+    let source = folder.path().join("source");
+    fs::write(&source, "text").unwrap();
+    let ground = || {
+        let sources = store.sources(&[(source.clone(), source.metadata().unwrap())], |_| true).unwrap();
+        store.ground(&BTreeMap::from([("in".to_owned(), tree)]), &sources).unwrap()
+    };
+    let lock = locked(&store, key("b"));
+    let kept = || {
+        let checkpoint = store.work(&lock, ground()).unwrap().scratch.join("checkpoint");
+        let kept = checkpoint.exists();
+        fs::write(checkpoint, "1").unwrap();
+        kept
+    };
+    assert!(!kept() && kept() && kept());
+    // The same bytes by now: what was read in between may have been others.
+    let (words, content) = (blob(&store, b"words!"), fs::read(&source).unwrap());
+    flip(&words);
+    flip(&words);
+    assert!(!kept() && kept());
+    fs::remove_file(&source).unwrap();
+    fs::write(&source, content).unwrap();
+    assert!(!kept() && kept());
+    // Of a program that did not write down what it was made from.
+    fs::remove_file(store.layout().work(key("b")).join("ground")).unwrap();
+    assert!(!kept() && kept());
 }

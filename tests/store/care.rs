@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use contract::Digest;
 use pipeline::store::{Fault, Lookup, Object, Record, Store, StoreError, Wish};
 
-use crate::bench::{blob, build, flip, is_hit, is_whole, key, record, walk, with_a_build};
+use crate::bench::{adopt, blob, build, flip, is_hit, is_whole, key, record, walk, with_a_build};
 
 /// Keys with the files of their builds. Two builds share a blob that is to be damaged.
 const BUILDS: [(&str, &[(&str, &[u8])]); 8] = [
@@ -122,6 +122,19 @@ fn a_store_open_for_writing_moves_damage_aside_and_the_next_builds_make_it_whole
     let mended = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
     assert_eq!((said(&mended.damage), mended.builds), (Vec::new(), BTreeSet::new()));
     assert!(BUILDS.iter().all(|(name, _)| is_hit(&store, key(name))));
+}
+
+#[test]
+fn a_repair_forgets_no_build() {
+    let (_folder, store, _) = with_a_build();
+    let other = adopt(&store, key("a"), &[("rows/1", b"another")]);
+    store.record(&record(key("a"), other)).unwrap();
+    assert_eq!(store.ledger().unwrap()[0].distinct, 2);
+    flip(&blob(&store, b"content"));
+    assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().builds, first_builds(&["a"]));
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("the second build is whole") };
+    assert_eq!((hit.build, hit.builds, hit.distinct), (2, 2, 2));
+    assert_eq!(store.ledger().unwrap()[0].builds, 2);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use contract::{Digest, Outputs};
 use pipeline::store::{Fault, Lookup, Object, Store};
 
-use crate::bench::{adopt, blob, build, fault, flip, is_hit, is_whole, key, locked, record, with_a_build};
+use crate::bench::{GROUND, adopt, blob, build, fault, flip, is_hit, is_whole, key, locked, record, with_a_build};
 
 #[test]
 fn a_flipped_byte_is_found_moved_aside_and_rebuilt() {
@@ -164,7 +164,7 @@ fn a_linked_blob_that_is_damaged_stops_the_adoption() {
     let (_folder, store, tree) = with_a_build();
     let input = store.tree(tree).unwrap();
     let lock = locked(&store, key("b"));
-    let outputs = Outputs::stage(&store.work(&lock).unwrap().staging, ["out".to_owned()]).unwrap();
+    let outputs = Outputs::stage(&store.work(&lock, GROUND).unwrap().staging, ["out".to_owned()]).unwrap();
     outputs.tree("out").unwrap().link("text/1", input.required("text/1").unwrap()).unwrap();
     flip(&blob(&store, b"words!"));
     assert!(store.adopt(outputs.finish().unwrap()).unwrap_err().is_damage());

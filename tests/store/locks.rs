@@ -3,7 +3,7 @@
 use contract::Outputs;
 use pipeline::store::{Held, HolderInfo, Lookup, Store};
 
-use crate::bench::{is_whole, key, locked, record, with_a_build};
+use crate::bench::{GROUND, is_whole, key, locked, record, with_a_build};
 
 #[test]
 fn a_held_lock_names_its_holder_and_is_free_when_dropped() {
@@ -41,7 +41,7 @@ fn many_users_of_one_store_build_each_key_once() {
                     if store.lookup(key).unwrap() != Lookup::Miss {
                         continue;
                     }
-                    let outputs = Outputs::stage(&store.work(&lock).unwrap().staging, ["out".to_owned()]).unwrap();
+                    let outputs = Outputs::stage(&store.work(&lock, GROUND).unwrap().staging, ["out".to_owned()]).unwrap();
                     // The same file for all keys: adopted by several at once.
                     outputs.tree("out").unwrap().write("shared", &[7; 1000]).unwrap();
                     outputs.tree("out").unwrap().write("own", format!("{number}").as_bytes()).unwrap();

@@ -10,7 +10,7 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::bench::{adopt, flip, is_hit, is_whole, key, locked, record, walk};
+use crate::bench::{GROUND, adopt, flip, is_hit, is_whole, key, locked, record, walk};
 
 fn empty() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -37,7 +37,7 @@ fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
         .remember(
             "run",
             stage,
-            &LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new() },
+            &LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new(), sources: None },
             &SourceSnapshot::default(),
         )
         .unwrap();
@@ -173,7 +173,7 @@ fn scratch_goes_only_where_its_key_is_built_and_nobody_builds_it_again() {
     let mut locks: BTreeMap<_, _> = ["built", "in use", "stopped"]
         .map(|name| {
             let lock = locked(&store, key(name));
-            fs::write(store.work(&lock).unwrap().scratch.join("checkpoint"), "12345").unwrap();
+            fs::write(store.work(&lock, GROUND).unwrap().scratch.join("checkpoint"), "12345").unwrap();
             (name, lock)
         })
         .into();

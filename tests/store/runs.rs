@@ -18,6 +18,7 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
         key_record: json!([{ "path": "kind", "value": "\"test\"" }]),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
         patterns: Vec::new(),
+        sources: None,
     };
     let sources = SourceSnapshot::default();
     assert_eq!(store.last_build("run", "train").unwrap(), None);
@@ -46,6 +47,7 @@ fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
         key_record: json!([{ "path": "kind", "value": "\"test\"" }, { "path": "settings.rate", "value": 5e-4 }]),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
         patterns: vec!["data/*.gz".to_owned()],
+        sources: None,
     };
     store.remember("run", "train", &build, &SourceSnapshot::default()).unwrap();
     let file = store.layout().root().join("runs/run/.stages/train.json");
@@ -69,12 +71,35 @@ fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
         key_record: json!([]),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
         patterns: vec!["data/*.gz".to_owned()],
+        sources: None,
     };
     for name in ["data/a.gz", "data/b.gz"] {
         let file = SourceFile { path: name.into(), digest: key("content"), size: 7 };
         store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file.clone()])).unwrap();
         assert_eq!(store.last_sources("run", "import").unwrap(), [file]);
     }
+}
+
+#[test]
+fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
+    let (_folder, store, _) = with_a_build();
+    let file = |name: &str| SourceFile { path: name.into(), digest: key(name), size: 1 };
+    let build = LastBuild {
+        key: key("a"),
+        key_record: json!([]),
+        outputs: BTreeMap::new(),
+        patterns: vec!["data/*.gz".to_owned()],
+        sources: None,
+    };
+    store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file("a")])).unwrap();
+    assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
+    // A kill between the two files, or a flipped bit.
+    let path = store.layout().run("run").unwrap().join(".stages/import.sources");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("1 a", "2 a")).unwrap();
+    assert_eq!(store.last_sources("run", "import").unwrap(), []);
+    store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file("a")])).unwrap();
+    assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
-use super::{CommandError, StorePlace, ago, users};
+use super::users::Users;
+use super::{CommandError, StorePlace, ago};
+use crate::commands::locks;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::store::Store;
@@ -25,7 +27,12 @@ pub struct ListArguments {
 pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
     let census = store.census()?;
-    let users = users(&store, &census)?;
+    let mut users = Users::default();
+    for run in store.run_folders()? {
+        // What is wrong with a lock is told by `verify`.
+        locks::of_run(&store, &run).ok().flatten().iter().for_each(|lock| users.add(&run, lock));
+    }
+    let users = users.with_last_builds(&census);
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let build = |((key, number), record): (&(Digest, u32), &crate::store::Record)| {

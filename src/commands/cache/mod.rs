@@ -2,17 +2,14 @@
 
 mod gc;
 mod ls;
+mod users;
 mod verify;
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
-use contract::Digest;
 
 use super::arguments::StorePlace;
-use super::{CommandError, locks};
+use super::CommandError;
 use crate::exit::Exit;
-use crate::store::{Census, Store};
 
 /// Arguments of `cache`.
 #[derive(Debug, Args)]
@@ -44,29 +41,6 @@ pub(super) fn run(arguments: &CacheArguments) -> Result<Exit, CommandError> {
         CacheCommand::Verify(arguments) => verify::run(arguments),
         CacheCommand::Gc(arguments) => gc::run(arguments),
     }
-}
-
-/// The stages of runs whose last build has a key, as `run/stage`; of a key that is none's last, the stages of the newest
-/// runs whose lock has it, as `run.3/stage`.
-fn users(store: &Store, census: &Census) -> Result<BTreeMap<Digest, Vec<String>>, CommandError> {
-    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-    for (run, stages) in &census.runs {
-        for (stage, last) in stages {
-            users.entry(last.key).or_default().push(format!("{run}/{stage}"));
-        }
-    }
-    let mut earlier = BTreeMap::new();
-    for run in store.run_folders()? {
-        // What is wrong with a lock is told by `verify`.
-        for stage in locks::of_run(store, &run).into_iter().flatten().flat_map(|lock| lock.stages) {
-            earlier.insert((stage.key, run.run.clone(), stage.name.clone()), format!("{run}/{}", stage.name));
-        }
-    }
-    earlier.retain(|(key, ..), _| !users.contains_key(key));
-    for ((key, ..), user) in earlier {
-        users.entry(key).or_default().push(user);
-    }
-    Ok(users)
 }
 
 /// `3 min`, `2 h`, `5 d` before now.

@@ -8,13 +8,13 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
-use super::{CommandError, StorePlace, users};
+use super::users::Users;
+use super::{CommandError, StorePlace};
 use crate::commands::hashing::Hashing;
 use crate::commands::locks;
 use crate::commands::signals::stop_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::report::RunLock;
 use crate::say::say;
 use crate::store::{Damage, Store};
 
@@ -42,11 +42,16 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     for lock in &arguments.lock {
         known.extend(locks::read(lock)?.listings());
     }
+    let mut users = Users::default();
     // First: what lies in the place of a folder keeps it from being read.
     let mut damage = store.misplaced()?;
     for run in store.run_folders()? {
         match locks::of_run(&store, &run) {
-            Ok(lock) => known.extend(lock.iter().flat_map(RunLock::listings)),
+            Ok(None) => {}
+            Ok(Some(lock)) => {
+                users.add(&run, &lock);
+                known.extend(lock.listings());
+            }
             Err(torn) => damage.push(torn?),
         }
         damage.extend(locks::events_damage(&store, &run)?);
@@ -59,7 +64,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     })?;
     drop(hashing);
     damage.extend(verdict.damage);
-    let users = users(&store.as_reader(), &verdict.census)?;
+    let users = users.with_last_builds(&verdict.census);
     let mut out = anstream::stdout().lock();
     let exit = if damage.is_empty() || arguments.repair { Exit::Done } else { Exit::StoreDamaged };
     if arguments.json {

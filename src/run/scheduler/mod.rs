@@ -80,7 +80,7 @@ struct Scheduler<'scope, 'a: 'scope> {
 /// Brings the wanted stages up to date; what goes wrong with one stage is told as its failure. `lease` holds what they read
 /// and give until the caller has written down what that was.
 pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options: &'a Options) -> Outcome {
-    let frontier = Frontier::new(graph, &options.wanted);
+    let frontier = Frontier::new(graph, &options.wanted, &options.given);
     let started = Instant::now();
     options.events.send(Event::RunStarted {
         run: decider.manifest.name.clone(),
@@ -96,9 +96,11 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
         meter: &meter,
         lease,
     };
-    let outcome = std::thread::scope(|scope| {
+    let mut outcome = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        let states = frontier.order().iter().map(|name| (name.clone(), State::Blocked)).collect();
+        let blocked = frontier.order().iter().map(|name| (name.clone(), State::Blocked));
+        let given = options.given.iter().map(|(name, outputs)| (name.clone(), State::Done(outputs.clone())));
+        let states = blocked.chain(given).collect();
         let pools = Pools::new(options.budget);
         let (outcome, undecided) = (Outcome::default(), VecDeque::new());
         let scheduler = Scheduler {
@@ -122,6 +124,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
     let status = outcome.summary.status();
     let Summary { ran, cached, failed, skipped, .. } = outcome.summary;
     let seconds = started.elapsed().as_secs_f64();
+    outcome.seconds = seconds;
     options.events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
     outcome
 }

@@ -98,7 +98,12 @@ impl Workspace {
         let mut taken = 0;
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
-            let mut entries = fs::read_dir(&folder)?.collect::<io::Result<Vec<_>>>()?;
+            let read = |error: io::Error| {
+                let place = folder.strip_prefix(&root).unwrap_or(&folder).display();
+                refused(format!("holds a folder that cannot be read, {place}: {error}"))
+            };
+            let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            let mut entries = entries.map_err(read)?;
             entries.sort_by_key(fs::DirEntry::file_name);
             for entry in entries {
                 let path = entry.path();
