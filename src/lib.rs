@@ -12,6 +12,7 @@
 //! | 1 | [`manifest`], [`store`], [`events`] | typed stages with positions; outputs by content; one stream of events |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
+pub mod clock;
 #[cfg(feature = "stages")]
 pub mod commands;
 pub mod events;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use contract::progress::Sample;
 use contract::{Digest, Note, Unit};
 use pipeline::events::{
-    Event, Json, Mode, OutputSummary, Plain, Quiet, Renderer, Renderers, RunStatus, Stamped, figures, Purpose};
+    Event, Json, Mode, OutputSummary, Plain, Purpose, Quiet, Renderer, Renderers, RunStatus, Stamped, figures,
+};
 
 /// Collects what is written; the text without ANSI codes is what a person reads.
 #[derive(Debug, Clone, Default)]
@@ -238,7 +239,10 @@ impl Write for Full {
 #[test]
 fn a_renderer_that_cannot_write_is_let_go_and_the_others_go_on() {
     let page = Page::default();
-    let renderers = Renderers::with(vec![Box::new(Json::new(Purpose::Printed, Full)), Box::new(Json::new(Purpose::Recorded, page.clone()))]);
+    let renderers = Renderers::with(vec![
+        Box::new(Json::new(Purpose::Printed, Full)),
+        Box::new(Json::new(Purpose::Recorded, page.clone())),
+    ]);
     for event in a_run() {
         renderers.sender().send(event.event);
     }

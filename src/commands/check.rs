@@ -1,6 +1,7 @@
 //! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
 //! earlier runs gave, headers are looked at.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -14,7 +15,9 @@ use super::run::usable;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
-use crate::plan::fit::{Misfit, Remarked};
+use crate::plan::Decider;
+use crate::plan::fit::Misfit;
+use crate::plan::remarks::Remarked;
 use crate::run::Budget;
 use crate::say::say;
 use crate::store::Store;
@@ -42,20 +45,26 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         loaded => loaded?,
     };
     usable(Budget::of(&project.manifest.exec).device, &project, project.graph.order())?;
-    let misfits = project.misfits(project.graph.order());
-    let remarks = project.remarks(&Store::open_read_only(&project.cache)?, project.graph.order());
+    let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
+    let decider = Decider::new(&project.manifest, &store, &forced);
+    // What a stage gave last tells nothing of its key, which would take hashing files: it may have to be built again.
+    let misfits = project.misfits(&decider, &project.graph.order().iter().cloned().collect())?;
+    let remarks = project.remarks(&store, project.graph.order());
     let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
     let mut out = anstream::stdout().lock();
     if arguments.json {
-        let warning = |place: &Place, message: String, hint: Option<String>| PlacedDiagnostic {
+        let warning = |places: &[&Place], message: String, hint: Option<String>| PlacedDiagnostic {
             severity: Severity::Warning,
             message,
-            places: vec![PlacedLabel { place: place.clone(), text: String::new() }],
+            places: places.iter().map(|place| PlacedLabel { place: (*place).clone(), text: String::new() }).collect(),
             hint,
         };
         let mut problems = project.manifest.warnings.placed();
-        problems.extend(misfits.iter().map(|misfit| warning(&misfit.place, misfit.text(), None)));
-        problems.extend(warned().map(|remark| warning(&remark.place, remark.text.clone(), remark.warning.clone())));
+        problems.extend(misfits.iter().map(|misfit| {
+            let places: Vec<_> = [&misfit.place].into_iter().chain(&misfit.limit).collect();
+            warning(&places, misfit.text(), None)
+        }));
+        problems.extend(warned().map(|remark| warning(&[&remark.place], remark.text.clone(), remark.warning.clone())));
         let stage = |name: &StageName| {
             let remarks: Vec<_> = remarks.iter().filter(|remark| remark.stage == *name).map(|one| &one.text).collect();
             json!({ "name": name, "cost": project.manifest.stages[name].cost, "remarks": remarks })

@@ -2,14 +2,19 @@
 //! finished. A new folder appears with all that it holds; one that was there before stays what it was, with its owner, rights
 //! and mount, and its entries are moved into it at the end, one after the other.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
 use super::owned_folder::{OwnedFolder, remove_abandoned};
 use crate::store::failpoint;
 
+/// In the temporary folder, when its entries are about to be moved: `<inode> <name>`, a line each.
+const MOVING: &str = ".moving";
 const PREFIX: &str = ".pipeline-export-";
 const HINT: &str = "give a new or an empty folder";
 
@@ -41,8 +46,8 @@ impl FreshFolder {
         if lies_in(folder, store) {
             return Err(refuse(format!("{name} lies in the store")));
         }
-        // Of exports that were killed.
-        remove_abandoned(folder, PREFIX);
+        // Of exports that were killed, with what they had moved by then.
+        remove_abandoned(folder, PREFIX, |temporary| take_back(temporary, folder));
         let is_there = match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
             _ if folder.as_os_str().is_empty() => return Err(refuse("no folder is named".to_owned())),
             Ok(true) => return Err(refuse(format!("{name} is not empty"))),
@@ -61,7 +66,7 @@ impl FreshFolder {
         if lies_in(within, store) {
             return Err(refuse(format!("{name} lies in the store")));
         }
-        remove_abandoned(within, PREFIX);
+        remove_abandoned(within, PREFIX, |_| ());
         let temporary = OwnedFolder::new_in(within, PREFIX).map_err(cannot)?;
         fs::create_dir(temporary.path().join("all")).map_err(cannot)?;
         Ok(Self { folder: folder.to_owned(), is_there, temporary })
@@ -89,7 +94,16 @@ impl FreshFolder {
 
     fn move_children(&self) -> io::Result<()> {
         let mut moved: Vec<PathBuf> = Vec::new();
-        for child in fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()? {
+        let children = fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()?;
+        // For whoever comes after a kill.
+        let mut list = fs::File::create_new(self.temporary.path().join(MOVING))?;
+        for child in &children {
+            list.write_all(format!("{} ", child.ino()).as_bytes())?;
+            list.write_all(child.file_name().as_bytes())?;
+            list.write_all(b"\n")?;
+        }
+        list.sync_all()?;
+        for child in children {
             let target = self.folder.join(child.file_name());
             let free = match target.symlink_metadata() {
                 Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not empty any more")),
@@ -105,6 +119,28 @@ impl FreshFolder {
             failpoint::pass(failpoint::EXPORT_BETWEEN_MOVES);
         }
         Ok(())
+    }
+}
+
+/// Moves what a killed export had moved into a folder back to its temporary folder: entries that it listed, and that are still
+/// the same files. One that had moved all is whole.
+fn take_back(temporary: &Path, folder: &Path) {
+    if fs::read_dir(temporary.join("all")).is_ok_and(|mut left| left.next().is_none()) {
+        return;
+    }
+    let list = fs::read(temporary.join(MOVING)).unwrap_or_default();
+    for line in list.split(|byte| *byte == b'\n') {
+        let Some(space) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let (number, name) = (String::from_utf8_lossy(&line[..space]), OsStr::from_bytes(&line[space + 1..]));
+        // A name, and no way out of the folder.
+        if Path::new(name).file_name() != Some(name) {
+            continue;
+        }
+        let (here, back) = (folder.join(name), temporary.join("all").join(name));
+        let is_ours = here.symlink_metadata().is_ok_and(|found| number.parse() == Ok(found.ino()));
+        if is_ours && back.symlink_metadata().is_err() {
+            let _ = fs::rename(here, back);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The output that a command is asked about: `stage`, or `stage.output` for one port.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{Digest, InputTree, PortType};
 
@@ -8,7 +8,7 @@ use super::CommandError;
 use super::project::Project;
 use crate::manifest::StageName;
 use crate::manifest::did_you_mean;
-use crate::plan::{Decider, Reason, State};
+use crate::plan::{Decider, PlannedStage, Reason, State};
 use crate::store::{Lookup, Store, StoreError};
 
 /// What a stage gave.
@@ -19,7 +19,7 @@ pub(super) struct StageOutput {
     pub(super) key: Digest,
     /// Its ports in the order in which the kind declares them, the wanted ones only.
     pub(super) ports: Vec<PortOutput>,
-    /// Why the build is not of the manifest and its inputs as they are now: `will run: learning_rate: 5e-4 -> 6e-4`.
+    /// As [`Shown::stale`].
     pub(super) stale: Option<String>,
 }
 
@@ -50,17 +50,11 @@ impl StageOutput {
             };
             return Err(CommandError::usage(format!("stage '{name}' has no output '{port}'")).hint(hint));
         }
-        let (key, stale) = build(project, store, &name)?;
-        let outputs = match store.lookup(key)? {
-            Lookup::Hit(hit) => hit.record.outputs,
-            Lookup::Damaged(damage) => {
-                let first = damage.into_iter().next();
-                return Err(
-                    first.map_or_else(|| never_built(project, &name), |damage| StoreError::Damaged(damage).into())
-                );
-            }
-            Lookup::Miss => return Err(never_built(project, &name)),
-        };
+        let forced = BTreeSet::new();
+        let plan = project.plan_for(&Decider::new(&project.manifest, store, &forced), &name)?;
+        let planned = plan.stages.iter().find(|stage| stage.name == name);
+        let shown = planned.map(|planned| build_of(project, store, planned)).transpose()?.flatten();
+        let Some(Shown { key, outputs, stale }) = shown else { return Err(never_built(project, &name)) };
         let ports = ports
             .into_iter()
             .filter_map(|port| outputs.get(port.name.as_ref()).map(|digest| (port, *digest)))
@@ -72,22 +66,41 @@ impl StageOutput {
     }
 }
 
-/// The key to look at, and why it is not the current one where it is not.
-fn build(project: &Project, store: &Store, name: &StageName) -> Result<(Digest, Option<String>), CommandError> {
-    let forced = BTreeSet::new();
-    let plan = project.plan_for(&Decider::new(&project.manifest, store, &forced), name)?;
-    let planned = plan.stages.iter().find(|stage| stage.name == *name);
-    if let Some(key) = planned.filter(|stage| stage.state == State::Cached).and_then(|stage| stage.key) {
-        return Ok((key.digest(), None));
+/// The build of a stage to look at: that of the manifest and its inputs as they are, else the stage's last one in runs of this
+/// name; `None` where it was never built. Every command that looks at outputs asks here.
+///
+/// # Errors
+/// When the store cannot be read, or the build is damaged or gone.
+pub(super) fn build_of(
+    project: &Project,
+    store: &Store,
+    planned: &PlannedStage,
+) -> Result<Option<Shown>, CommandError> {
+    let (key, stale) = match (planned.state, planned.key) {
+        (State::Cached, Some(key)) => (key.digest(), None),
+        _ => {
+            let Some(last) = store.last_build(&project.manifest.name, planned.name.as_str())? else { return Ok(None) };
+            let reasons: Vec<_> = planned.reasons.iter().map(Reason::text).collect();
+            (last.key, Some(format!("{}: {}", planned.state.verb(), reasons.join("; "))))
+        }
+    };
+    match store.lookup(key)? {
+        Lookup::Hit(hit) => Ok(Some(Shown { key, outputs: hit.record.outputs, stale })),
+        Lookup::Damaged(damage) => match damage.into_iter().next() {
+            Some(damage) => Err(StoreError::Damaged(damage).into()),
+            None => Ok(None),
+        },
+        Lookup::Miss => Ok(None),
     }
-    let stale = planned.map(|stage| {
-        let reasons: Vec<_> = stage.reasons.iter().map(Reason::text).collect();
-        format!("{}: {}", stage.state.verb(), reasons.join("; "))
-    });
-    match store.last_build(&project.manifest.name, name.as_str())? {
-        Some(last) => Ok((last.key, stale)),
-        None => Err(never_built(project, name)),
-    }
+}
+
+/// A build that is looked at.
+pub(super) struct Shown {
+    pub(super) key: Digest,
+    /// The tree of each port.
+    pub(super) outputs: BTreeMap<String, Digest>,
+    /// Why it is not of the manifest and its inputs as they are now: `will run: learning_rate: 5e-4 -> 6e-4`.
+    pub(super) stale: Option<String>,
 }
 
 fn never_built(project: &Project, name: &StageName) -> CommandError {

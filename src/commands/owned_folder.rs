@@ -30,8 +30,9 @@ impl OwnedFolder {
     }
 }
 
-/// Removes the folders in `place` whose names begin so and whose processes are gone. What cannot be removed stays.
-pub(super) fn remove_abandoned(place: &Path, prefix: &str) {
+/// Removes the folders in `place` whose names begin so and whose processes are gone, each after `before` has seen it. What
+/// cannot be removed stays.
+pub(super) fn remove_abandoned(place: &Path, prefix: &str, before: impl Fn(&Path)) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let path = entry.path();
         if !entry.file_name().to_string_lossy().starts_with(prefix) || path.is_symlink() {
@@ -40,6 +41,7 @@ pub(super) fn remove_abandoned(place: &Path, prefix: &str) {
         // One without an owner may be anybody's.
         let abandoned = File::open(path.join(OWNER)).is_ok_and(|owner| owner.try_lock().is_ok());
         if abandoned {
+            before(&path);
             // Blobs are read-only, their folders are not. What is another user's stays.
             let _ = fs::remove_dir_all(path);
         }

@@ -41,14 +41,14 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
     let store = Store::open_read_only(&project.cache)?;
-    let plan = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?;
-    let stale = plan.stages.iter().filter(|stage| stage.state != State::Cached);
-    let stale: Vec<_> = stale.map(|stage| &stage.name).collect();
-    project.misfits(stale.iter().copied()).iter().for_each(|misfit| say!("warning: {}", misfit.text()));
-    if let Err(error) = usable(Budget::of(&project.manifest.exec).device, &project, stale.iter().copied()) {
+    let decider = Decider::new(&project.manifest, &store, &forced);
+    let plan = project.plan(&decider, &wanted)?;
+    let stale = plan.stale();
+    project.misfits(&decider, &stale)?.iter().for_each(|misfit| say!("warning: {}", misfit.text()));
+    if let Err(error) = usable(Budget::of(&project.manifest.exec).device, &project, &stale) {
         say!("warning: {}", error.to_string().trim_start_matches("error: ").trim_end());
     }
-    let remarks = project.remarks(&store, stale);
+    let remarks = project.remarks(&store, &stale);
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();

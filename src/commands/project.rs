@@ -10,7 +10,8 @@ use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{Manifest, Overrides, StageName};
-use crate::plan::fit::{self, Misfit, Remarked};
+use crate::plan::fit::{self, Misfit};
+use crate::plan::remarks::{self, Remarked};
 use crate::plan::{Decider, Plan};
 use crate::report::RunLock;
 use crate::run::Budget;
@@ -77,18 +78,26 @@ impl Project {
     }
 
     /// Which of these stages need more than there is.
-    pub(super) fn misfits<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Misfit> {
+    pub(super) fn misfits(
+        &self,
+        decider: &Decider<'_>,
+        stale: &BTreeSet<StageName>,
+    ) -> Result<Vec<Misfit>, CommandError> {
         let Budget { memory, device, .. } = Budget::of(&self.manifest.exec);
-        let machine = fit::Machine { memory, disk: fit::free_disk(&self.cache), device };
-        let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
-        stages.flat_map(|stage| fit::misfits(stage, &machine)).collect()
+        let order = self.graph.order();
+        let stages = order.iter().filter(|name| stale.contains(*name));
+        let stages = stages.filter_map(|name| self.manifest.stages.get(name));
+        let mut misfits: Vec<_> =
+            stages.filter_map(|stage| fit::memory(&self.manifest, stage, memory, device)).collect();
+        misfits.extend(fit::disk(decider, order, stale, fit::free_disk(&self.cache))?);
+        Ok(misfits)
     }
 
     /// What these stages say of what the stages above gave them last.
     pub(super) fn remarks<'n>(&self, store: &Store, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Remarked> {
         let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
-        let remarks = |stage| fit::remarks(&self.manifest, stage, &fit::last_inputs(&self.manifest, stage, store));
-        stages.flat_map(remarks).collect()
+        let inputs = |stage| remarks::last_inputs(&self.manifest, stage, store);
+        stages.flat_map(|stage| remarks::of(&self.manifest, stage, &inputs(stage))).collect()
     }
 
     /// Plans one stage and what it needs.

@@ -136,7 +136,7 @@ fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<OwnedFolder>), Comm
         None => {
             const PREFIX: &str = "pipeline-reproduce-";
             let place = std::env::temp_dir();
-            remove_abandoned(&place, PREFIX);
+            remove_abandoned(&place, PREFIX, |_| ());
             let temporary = OwnedFolder::new_in(&place, PREFIX).map_err(CommandError::io("make a temporary folder"))?;
             Ok((temporary.path().to_owned(), Some(temporary)))
         }

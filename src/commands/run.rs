@@ -12,6 +12,7 @@ use super::arguments::{Execution, Source};
 use super::locks::{self, EVENTS, LOCK, PAGE};
 use super::project::Project;
 use super::signals::stop_on_signals;
+use crate::clock;
 use crate::events::{Mode, Purpose, Renderers};
 use crate::exit::Exit;
 use crate::manifest::StageName;
@@ -67,16 +68,31 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     if let Some(stage) = forced.iter().find(|stage| !wanted.contains(*stage)) {
         return Err(CommandError::usage(format!("'{stage}' is forced or checked, and no stage of --until needs it")));
     }
-    let budget = budget(&arguments.execution, &project, &wanted)?;
+    let budget = match budget(&arguments.execution, &project, &wanted) {
+        // What is cached needs no device.
+        Err(absent) => {
+            let store = Store::open_read_only(&project.cache)?;
+            let stale = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?.stale();
+            budget(&arguments.execution, &project, &stale).map_err(|_| absent)?
+        }
+        budget => budget?,
+    };
     let cancel = stop_on_signals()?;
     let store = Store::open(&project.cache)?.stopped_by(&cancel);
-    let started = SystemTime::now();
+    let started = clock::now();
     let (folder, lease) = store.start_run(&project.manifest.name)?;
     let mode = Mode::choose(arguments.json, arguments.quiet);
     let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
     store.show_newest(&folder, EVENTS)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel, events: renderers.sender() };
+    let options = Options {
+        budget,
+        fail_fast: arguments.fail_fast,
+        wanted,
+        given: Given::new(),
+        cancel,
+        events: renderers.sender(),
+    };
     let outcome = run::run(decider, &project.graph, &lease, &options);
     let lost = renderers.finish();
     let ended = EndedRun {

@@ -10,15 +10,16 @@ use tables::{Answer, AnswerFormat, Query};
 
 use super::CommandError;
 use super::arguments::{Source, is_manifest};
+use super::output::{Shown, build_of};
 use super::project::Project;
 use super::signals::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
-use crate::plan::{Decider, State};
+use crate::plan::Decider;
 use crate::run::Budget;
 use crate::say::say;
-use crate::store::{Lookup, Store};
+use crate::store::{Store, StoreError};
 
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
@@ -91,6 +92,9 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
         let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
         let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
         let known: Vec<_> = found.iter().map(FoundTable::name).collect();
+        if query.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("show")) {
+            failed = failed.hint(format!("without a query the tables are listed: pipeline sql {}", manifest.display()));
+        }
         if let Some(table) = absent_table(text) {
             failed = failed.hint(match did_you_mean(table, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean '{near}'?"),
@@ -137,24 +141,23 @@ fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<S
         if ports.peek().is_none() {
             continue;
         }
-        let key = match (planned.state, planned.key) {
-            (State::Cached, Some(key)) => Some(key.digest()),
-            _ => {
-                let last = store.last_build(&project.manifest.name, planned.name.as_str())?;
-                if last.is_some() {
-                    let (name, state) = (&planned.name, planned.state.text());
-                    say!("note: {name} is that of its last build; it {state}");
-                }
-                last.map(|last| last.key)
+        let shown = match build_of(project, store, planned) {
+            // The query may be about others.
+            Err(error @ CommandError::Store(StoreError::Damaged(_))) => {
+                say!("warning: {}: {}", planned.name, error.to_string().trim_end());
+                None
             }
+            shown => shown?,
         };
-        let lookup = key.map(|key| store.lookup(key)).transpose()?;
-        let Some(Lookup::Hit(hit)) = lookup else {
+        let Some(Shown { outputs, stale, .. }) = shown else {
             absent.push(planned.name.to_string());
             continue;
         };
+        if stale.is_some() {
+            say!("note: {} is that of its last build; it {}", planned.name, planned.state.text());
+        }
         for (number, port) in ports {
-            let Some(tree) = hit.record.outputs.get(port.name.as_ref()) else { continue };
+            let Some(tree) = outputs.get(port.name.as_ref()) else { continue };
             let (stage, port) = (planned.name.to_string(), port.name.clone().into_owned());
             found.push(FoundTable { stage, port, is_first: number == 0, tree: store.tree(*tree)? });
         }

@@ -1,10 +1,10 @@
 //! `pipeline why STAGE`: what differs from the nearest earlier build of a stage, root causes first, what follows from them
 //! folded below.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use contract::printable;
+use contract::{Digest, printable};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -14,9 +14,12 @@ use super::plan::as_json;
 use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::manifest::StageName;
+use crate::manifest::{Edge, StageName};
 use crate::plan::{Decider, Plan, PlannedStage, Reason, State};
-use crate::store::{Record, Store};
+use crate::store::{Lookup, Record, Store};
+
+/// The tree of each output port.
+type Outputs = BTreeMap<String, Digest>;
 
 /// The build that a stage is compared with.
 #[derive(Debug, Serialize)]
@@ -40,12 +43,15 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let compared = compared(&decider, stage)?;
     let causes = causes(&plan, stage);
     let follows = follows(&project, stage);
+    // Where nothing is stale nothing is built again.
+    let cut_off = if stage.state == State::Cached { Vec::new() } else { cut_off(&project, &decider, &plan, &follows)? };
     let mut out = anstream::stdout().lock();
     if arguments.json {
         let mut value = as_json(stage);
         value["causes"] = causes.iter().map(|stage| as_json(stage)).collect();
         value["compared_with"] = json!(compared);
         value["follows"] = follows.iter().map(|stage| Value::from(stage.as_str())).collect();
+        value["cut_off"] = cut_off.iter().map(|stage| Value::from(stage.as_str())).collect();
         writeln!(out, "{value:#}")?;
         return Ok(Exit::Done);
     }
@@ -74,14 +80,30 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
         let names: Vec<_> = follows.iter().map(StageName::as_str).collect();
         writeln!(out, "  if its output changes, these may run too: {}", names.join(", "))?;
     }
+    if !cut_off.is_empty() {
+        let names: Vec<_> = cut_off.iter().map(StageName::as_str).collect();
+        writeln!(
+            out,
+            "  if what is built again gives what it gave before, these stay as they are: {}",
+            names.join(", ")
+        )?;
+    }
     Ok(Exit::Done)
 }
 
 /// The nearest earlier build; of a cached stage, that which is used.
 fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
     if let (State::Cached, Some(key)) = (stage.state, stage.key) {
-        let record = decider.store.builds(key.digest())?.records.into_values().next();
-        return Ok(record.map(|Record { key, run, started, seconds, .. }| Compared { key, run, started_ms: started, seconds }));
+        let record = match decider.store.lookup(key.digest())? {
+            Lookup::Hit(hit) => Some(hit.record),
+            Lookup::Miss | Lookup::Damaged(_) => None,
+        };
+        return Ok(record.map(|Record { key, run, started, seconds, .. }| Compared {
+            key,
+            run,
+            started_ms: started,
+            seconds,
+        }));
     }
     let declared = &decider.manifest.stages[&stage.name];
     let nearest = decider.nearest_to(declared, stage)?;
@@ -122,6 +144,39 @@ fn above<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName>
         }
     }
     above
+}
+
+/// The stage and those of `follows` that stay as they are when each stage above whose key was built before, and whose build is
+/// damaged or gone, gives again what it gave then.
+fn cut_off(
+    project: &Project,
+    decider: &Decider<'_>,
+    plan: &Plan,
+    follows: &BTreeSet<StageName>,
+) -> Result<Vec<StageName>, CommandError> {
+    let (mut given, mut stay): (BTreeMap<&StageName, Outputs>, _) = (BTreeMap::new(), Vec::new());
+    let concerned: BTreeSet<_> = plan.stages.iter().map(|stage| &stage.name).chain(follows).collect();
+    let wanted = project.graph.ancestors(concerned);
+    for name in project.graph.order().iter().filter(|name| wanted.contains(*name)) {
+        let declared = &project.manifest.stages[name];
+        let planned = plan.stages.iter().find(|stage| stage.name == *name);
+        let outputs = match planned.and_then(|stage| stage.key) {
+            Some(key) => decider.given(declared, key)?,
+            None => {
+                let read =
+                    |(port, edge): (&String, &Edge)| Some((port.clone(), *given.get(&edge.stage)?.get(&edge.output)?));
+                let inputs = declared.inputs.iter().map(read).collect::<Option<_>>();
+                let hit = inputs.and_then(|inputs| decider.cached_at_once(declared, &inputs));
+                let is_concerned = planned.is_some_and(|stage| !stage.unknown.is_empty()) || follows.contains(name);
+                if hit.is_some() && is_concerned {
+                    stay.push(name.clone());
+                }
+                hit.map(|(_, hit)| hit.record.outputs)
+            }
+        };
+        given.extend(outputs.map(|outputs| (name, outputs)));
+    }
+    Ok(stay)
 }
 
 /// The stages that need this one, at any distance.

@@ -126,7 +126,8 @@ impl<'d> Check<'d> {
                 let folder = &self.diagnostics.source(node.span.source).folder;
                 let Some(place) = rebased(text, folder) else {
                     let message = format!("'{path}' starts at '{}', whose name is not UTF-8", folder.display());
-                    let diagnostic = Diagnostic::error(message).hint("rename the folder, or write an absolute path".to_owned());
+                    let diagnostic =
+                        Diagnostic::error(message).hint("rename the folder, or write an absolute path".to_owned());
                     self.diagnostics.push(diagnostic.at(node.span, ""));
                     return None;
                 };

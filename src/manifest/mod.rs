@@ -124,6 +124,8 @@ pub struct Manifest {
     pub seed_place: Option<Place>,
     /// The machine.
     pub exec: ExecSettings,
+    /// Where its memory is set, if it is.
+    pub memory_place: Option<Place>,
     /// The stages by name.
     pub stages: BTreeMap<StageName, StageDeclaration>,
     /// What people should know; empty for most.
@@ -200,12 +202,25 @@ fn checked(path: &Path, document: &Table, kinds: &[Kind], diagnostics: &mut Diag
         diagnostics.push(diagnostic.hint(hint));
     }
     let run = section::run(document, path, diagnostics);
-    let seed = document.table("run").and_then(|run| run.get("seed"));
-    let seed_place = seed.map(|entry| diagnostics.sources().place(entry.key));
+    let place = |section: &str, key: &str, diagnostics: &Diagnostics| {
+        let entry = document.table(section).and_then(|section| section.get(key))?;
+        Some(diagnostics.sources().place(entry.key))
+    };
+    let seed_place = place("run", "seed", diagnostics);
+    let memory_place = place("exec", "memory", diagnostics);
     let exec = section::exec(document, diagnostics);
     let stages = stages(document, kinds, diagnostics)?;
     let warnings = Diagnostics::new("");
-    Some(Manifest { path: path.to_owned(), name: run.name, seed: run.seed, seed_place, exec, stages, warnings })
+    Some(Manifest {
+        path: path.to_owned(),
+        name: run.name,
+        seed: run.seed,
+        seed_place,
+        exec,
+        memory_place,
+        stages,
+        warnings,
+    })
 }
 
 fn stages(

@@ -181,6 +181,23 @@ impl<'a> Decider<'a> {
         })
     }
 
+    /// What this key gave when it was built, whether the bytes are there or not: that of the build that is used, else of the
+    /// first on record, else of the stage's last build in this run.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn given(&self, stage: &StageDeclaration, key: Key) -> Result<Option<BTreeMap<String, Digest>>, StoreError> {
+        if let Lookup::Hit(hit) = self.store.lookup(key.digest())? {
+            return Ok(Some(hit.record.outputs));
+        }
+        let builds = self.store.builds(key.digest())?;
+        if let Some(first) = builds.all().min_by_key(|record| record.started) {
+            return Ok(Some(first.outputs.clone()));
+        }
+        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
+        Ok(last.filter(|last| last.key == key.digest()).map(|last| last.outputs))
+    }
+
     /// The key of this stage's last build in this run, written out.
     ///
     /// # Errors
@@ -224,6 +241,12 @@ impl<'a> Decider<'a> {
     /// How long a stage may take that has this recipe.
     pub(super) fn estimate(&self, stage: &StageDeclaration, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
         self.history.estimate(self.store, stage.kind.name, recipe, stage.cost.flops)
+    }
+
+    /// Bytes of the files outside the store that the stage reads, as far as they are there.
+    pub(super) fn source_bytes(&self, stage: &StageDeclaration) -> u64 {
+        let files = self.source_files(stage).unwrap_or_default();
+        files.iter().map(|(_, metadata)| metadata.len()).sum()
     }
 
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over

@@ -1,117 +1,106 @@
-//! What stages need against what there is: of the machine, and of their inputs.
+//! What stages need against what there is of the machine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use contract::{Cost, Device, Inputs, Needs, Remark};
+use contract::{Device, Needs, PortType};
 use serde::Serialize;
 
+use super::Decider;
 use crate::events::figures;
-use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
-use crate::store::Store;
+use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
+use crate::store::{Store, StoreError};
 
-/// What there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Machine {
-    /// Bytes of memory for all stages together.
-    pub memory: u64,
-    /// Bytes that are free on the disk of the store, where that is known.
-    pub disk: Option<u64>,
-    /// Where tensors live: a GPU has memory of its own, which is not looked at.
-    pub device: Device,
-}
-
-/// A stage that needs more than there is.
+/// Stages that need more than there is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Misfit {
-    /// The stage.
+    /// The stage; of the disk, the first one for which it is too small.
     pub stage: StageName,
     /// Where it is declared.
     pub place: Place,
     /// Of what: "memory", "disk".
     pub what: &'static str,
-    /// Bytes that it needs, by estimate.
+    /// Bytes that it needs, by estimate; of the disk, together with the stages before it.
     pub needs: u64,
     /// Bytes that there are.
     pub has: u64,
+    /// Where the manifest says how many there are.
+    pub limit: Option<Place>,
 }
 
 impl Misfit {
     /// For people.
     pub fn text(&self) -> String {
-        let Self { stage, place, what, needs, has } = self;
-        let hint = match *what {
-            "memory" => "give more with [exec] memory, or lower the stage's batch",
-            _ => "free some, or put the store elsewhere with --cache DIR",
+        let Self { stage, place, what, needs, has, limit } = self;
+        let (who, hint) = match *what {
+            "memory" => ("needs", "give more with [exec] memory, or lower the stage's batch"),
+            _ => ("and those before it need", "free some, or put the store elsewhere with --cache DIR"),
         };
         let (needs, has) = (figures::size(*needs), figures::size(*has));
-        format!("{place}: stage '{stage}' needs about {needs} of {what}, there are {has}: {hint}")
+        let limit = limit.as_ref().map(|limit| format!(" (set at {limit})")).unwrap_or_default();
+        format!("{place}: stage '{stage}' {who} about {needs} of {what}, there are {has}{limit}: {hint}")
     }
 }
 
-/// The misfits of a stage.
-pub fn misfits(stage: &StageDeclaration, machine: &Machine) -> Vec<Misfit> {
+/// The misfit of a stage's memory with that of all stages together. A GPU has memory of its own, which is not looked at.
+pub fn memory(manifest: &Manifest, stage: &StageDeclaration, has: u64, device: Device) -> Option<Misfit> {
     let Needs { memory, gpu, .. } = stage.stage.needs();
-    let Cost { memory: known, disk, .. } = stage.cost;
-    let misfit = |what, needs: u64, has: u64| {
-        (needs > has).then(|| Misfit { stage: stage.name.clone(), place: stage.place.clone(), what, needs, has })
-    };
-    let on_host = !gpu || matches!(machine.device, Device::Cpu | Device::Auto);
-    let memory = on_host.then(|| misfit("memory", known.unwrap_or(memory), machine.memory)).flatten();
-    let disk = disk.zip(machine.disk).and_then(|(needs, has)| misfit("disk", needs, has));
-    memory.into_iter().chain(disk).collect()
-}
-
-/// A remark of a stage on its inputs, with the lines of both.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Remarked {
-    /// The stage.
-    pub stage: StageName,
-    /// Where the setting is written that it is about, else the stage.
-    pub place: Place,
-    /// Where the stage is declared that gives the input.
-    pub input: Option<Place>,
-    /// What there is to know.
-    pub text: String,
-    /// What to do about it, where it is more than worth knowing.
-    pub warning: Option<String>,
-}
-
-impl Remarked {
-    /// For people.
-    pub fn full_text(&self) -> String {
-        let Self { stage, place, input, text, warning } = self;
-        let input = input.as_ref().map(|input| format!(" (given by {input})")).unwrap_or_default();
-        let warning = warning.as_ref().map(|warning| format!(": {warning}")).unwrap_or_default();
-        format!("{place}: stage '{stage}': {text}{input}{warning}")
+    if gpu && !matches!(device, Device::Cpu | Device::Auto) {
+        return None;
     }
+    let needs = stage.cost.memory.unwrap_or(memory);
+    let (stage, place, limit) = (stage.name.clone(), stage.place.clone(), manifest.memory_place.clone());
+    (needs > has).then_some(Misfit { stage, place, what: "memory", needs, has, limit })
 }
 
-/// What a stage says of these inputs, by port; one that is not there yet is missing.
-pub fn remarks(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec<Remarked> {
-    if inputs.is_empty() {
-        return Vec::new();
-    }
-    let remarked = |remark: Remark| {
-        let edge = stage.inputs.get(remark.port);
-        Remarked {
-            stage: stage.name.clone(),
-            place: stage.setting(&remark.setting).unwrap_or(&stage.place).clone(),
-            input: edge.and_then(|edge| Some(manifest.stages.get(&edge.stage)?.place.clone())),
-            text: remark.text,
-            warning: remark.warning,
+/// The misfit of what stages will write together with the free disk. `order` holds all stages, each after those that it needs.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn disk<'n>(
+    decider: &Decider<'_>,
+    order: impl IntoIterator<Item = &'n StageName>,
+    stale: &BTreeSet<StageName>,
+    free: Option<u64>,
+) -> Result<Option<Misfit>, StoreError> {
+    let Some(has) = free else { return Ok(None) };
+    let mut written: BTreeMap<&StageName, u64> = BTreeMap::new();
+    let mut needs: u64 = 0;
+    let stale = order.into_iter().filter(|name| stale.contains(*name));
+    for stage in stale.filter_map(|name| decider.manifest.stages.get(name)) {
+        for above in stage.inputs.values().map(|edge| &edge.stage) {
+            if !written.contains_key(above) {
+                written.insert(above, last_bytes(decider.manifest, above, decider.store)?);
+            }
         }
-    };
-    stage.stage.consider(inputs).into_iter().map(remarked).collect()
+        let writes = writes(decider, stage, &written);
+        written.insert(&stage.name, writes);
+        needs = needs.saturating_add(stage.cost.disk.unwrap_or(writes));
+        if needs > has {
+            let (stage, place) = (stage.name.clone(), stage.place.clone());
+            return Ok(Some(Misfit { stage, place, what: "disk", needs, has, limit: None }));
+        }
+    }
+    Ok(None)
 }
 
-/// The inputs of a stage as the stages above gave them last in runs of this name; what the store does not have any more
-/// is missing.
-pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
-    let given = |(port, edge): (&String, &Edge)| {
-        let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
-        Some((port.clone(), *last.outputs.get(&edge.output)?))
-    };
-    store.readable(&stage.inputs.iter().filter_map(given).collect())
+/// Bytes that a stage writes, by estimate: one that gives tables or tokens writes about what it reads; models, tokenizers and
+/// reports are small beside these, and what a command does nobody knows.
+fn writes(decider: &Decider<'_>, stage: &StageDeclaration, written: &BTreeMap<&StageName, u64>) -> u64 {
+    let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
+    if !stage.ports.outputs.iter().any(|port| is_data(port.ty)) {
+        return 0;
+    }
+    let above: BTreeSet<_> = stage.inputs.values().map(|edge| &edge.stage).collect();
+    let read = above.into_iter().filter_map(|stage| written.get(stage));
+    read.fold(decider.source_bytes(stage), |sum, bytes| sum.saturating_add(*bytes))
+}
+
+/// Bytes of all that a stage gave last in runs of this name.
+fn last_bytes(manifest: &Manifest, stage: &StageName, store: &Store) -> Result<u64, StoreError> {
+    let last = store.last_build(&manifest.name, stage.as_str())?;
+    let trees = last.map(|last| last.outputs).unwrap_or_default();
+    Ok(trees.values().filter_map(|tree| store.listing(*tree).ok()).map(|tree| tree.size()).sum())
 }
 
 /// Bytes that are free on the disk where `path` is, or will be.

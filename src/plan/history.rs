@@ -81,7 +81,18 @@ impl History {
             let Record { key, kind, stage, run, started, seconds, operations, key_record, .. } = record;
             let record = KeyRecord::from_value(&key_record).ok()?;
             let operations = operations.filter(|operations| *operations > 0.0);
-            Some(Build { key, recipe: Recipe::of(&record), record, started, seconds, operations, run, is_kept, kind, stage })
+            Some(Build {
+                key,
+                recipe: Recipe::of(&record),
+                record,
+                started,
+                seconds,
+                operations,
+                run,
+                is_kept,
+                kind,
+                stage,
+            })
         };
         let mut builds = Vec::new();
         for key in store.all_keys()? {

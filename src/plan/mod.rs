@@ -21,7 +21,8 @@
 //! | [`walk`] | the same for a whole graph, with what is not known yet |
 //! | [`state`], [`reason`], [`estimate`] | what a plan says of a stage: what happens, why, for how long |
 //! | [`recipe`], [`history`] | a key less its inputs; the builds on record |
-//! | [`fit`] | what stages need against what there is |
+//! | [`fit`] | what stages need against what there is of the machine |
+//! | [`remarks`] | what stages say of their inputs |
 //! | [`sources`] | files outside the store |
 
 mod decide;
@@ -30,6 +31,7 @@ pub mod fit;
 mod history;
 mod reason;
 mod recipe;
+pub mod remarks;
 mod sources;
 mod state;
 mod walk;
@@ -83,6 +85,11 @@ pub struct PlannedStage {
 }
 
 impl Plan {
+    /// The stages that are not cached.
+    pub fn stale(&self) -> BTreeSet<StageName> {
+        self.stages.iter().filter(|stage| stage.state != State::Cached).map(|stage| stage.name.clone()).collect()
+    }
+
     /// Plans the stages of `wanted`, which holds with each stage all that it needs. `hashed` is told the bytes of each
     /// piece of an external file that had to be read, and stops the work by returning false.
     ///

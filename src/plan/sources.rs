@@ -211,10 +211,16 @@ mod tests {
         fs::write(folder.path().join(OsStr::from_bytes(b"\xff.json")), "").unwrap();
         for odd in ["*.json", "**/*.json"] {
             let Missing { problems, nothing } = matching(&[pattern(odd)]).unwrap_err();
-            assert!(problems.len() == 1 && problems[0].ends_with("\u{fffd}.json has a name that is not UTF-8: rename it"));
+            assert!(
+                problems.len() == 1 && problems[0].ends_with("\u{fffd}.json has a name that is not UTF-8: rename it")
+            );
             assert!(!nothing, "what is there and cannot be read is not taken to be gone");
         }
-        assert_eq!(matching(&[pattern("b*.gz")]).map(|files| files.len()), Ok(1), "who does not ask for it is not told");
+        assert_eq!(
+            matching(&[pattern("b*.gz")]).map(|files| files.len()),
+            Ok(1),
+            "who does not ask for it is not told"
+        );
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
         assert!(
             matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"),

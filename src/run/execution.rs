@@ -9,16 +9,17 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use contract::{Cancel, Context, Digest, Inputs, Note, Outputs, Progress, Resources, StageError, Tree};
 
 use super::change::Change;
 use super::resources::Budget;
 use super::usage::Meter;
+use crate::clock;
 use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
-use crate::plan::{Keyed, Reason, fit, patterns};
+use crate::plan::{Keyed, Reason, fit, patterns, remarks};
 use crate::store::{
     Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Store, StoreError, milliseconds,
 };
@@ -153,11 +154,11 @@ impl Shared<'_> {
             self.warn(name, reason.text());
         }
         let Budget { memory, device, .. } = self.budget;
-        let machine = fit::Machine { memory, disk: fit::free_disk(self.store.layout().root()), device };
-        fit::misfits(stage, &machine).iter().for_each(|misfit| self.warn(name, misfit.text()));
+        let misfit = fit::memory(self.manifest, stage, memory, device);
+        misfit.iter().for_each(|misfit| self.warn(name, misfit.text()));
         // A kind that cannot say what it thinks of its inputs can still run.
         let inputs = self.store.readable(inputs);
-        let remarks = caught(|| Ok(fit::remarks(self.manifest, stage, &inputs))).unwrap_or_default();
+        let remarks = caught(|| Ok(remarks::of(self.manifest, stage, &inputs))).unwrap_or_default();
         remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %keyed.key, threads = resources.threads, "stage starts");
     }
@@ -193,7 +194,7 @@ impl Shared<'_> {
             cancel: self.cancel.clone(),
         };
         let measurement = self.meter.start();
-        let (started, clock) = (SystemTime::now(), Instant::now());
+        let (started, clock) = (clock::now(), Instant::now());
         stage.stage.run(&context)?;
         let seconds = clock.elapsed().as_secs_f64();
         let usage = measurement.usage();

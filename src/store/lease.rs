@@ -21,6 +21,7 @@ use super::error::{Result, StoreError};
 use super::lock::HolderInfo;
 use super::names::names;
 use super::{Store, failpoint, text, write};
+use crate::clock;
 
 const FOLDER: &str = "leases";
 const GATE: &str = ".gate";
@@ -95,7 +96,7 @@ impl Store {
         let host = holder.host.as_deref().unwrap_or("");
         let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
         // Two containers may share process numbers and host names, and hardly the moment.
-        let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let moment = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
         let path = folder.join(format!("{}-{number}-{moment:09}-{host}", holder.pid));
         let open = || {
             // It is locked before it has its name: a lease that nobody locks is nobody's, at any moment.

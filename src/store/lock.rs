@@ -8,7 +8,6 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use contract::Digest;
 use nix::unistd::gethostname;
@@ -18,6 +17,7 @@ use super::error::{Result, StoreError};
 use super::names::names_if_folder;
 use super::record::milliseconds;
 use super::{Store, failpoint, text, write};
+use crate::clock;
 
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ impl HolderInfo {
     /// This process, building a stage from now on.
     pub fn this(stage: &str) -> Self {
         let host = gethostname().ok().and_then(|name| name.into_string().ok());
-        Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(SystemTime::now()) }
+        Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(clock::now()) }
     }
 
     /// `pid 4121 on build-2, for 0:12:41`.
@@ -51,7 +51,7 @@ impl HolderInfo {
     }
 
     fn age(&self) -> String {
-        let seconds = milliseconds(SystemTime::now()).saturating_sub(self.since) / 1000;
+        let seconds = milliseconds(clock::now()).saturating_sub(self.since) / 1000;
         let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         format!("for {hours}:{minutes:02}:{seconds:02}")
     }

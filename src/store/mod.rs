@@ -78,6 +78,8 @@ pub use sources::SourceSnapshot;
 pub use verify::Verdict;
 
 use contract::Cancel;
+
+use crate::clock;
 use index::Index;
 use seals::Seals;
 use sources::Sources;
@@ -213,8 +215,8 @@ impl Store {
     fn tidy(&self) {
         let temporary = self.layout().folder("tmp");
         let old = |entry: &fs::DirEntry| {
-            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED))
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|time| clock::since(time) > ABANDONED)
         };
         let abandoned: Vec<_> = fs::read_dir(&temporary).into_iter().flatten().flatten().filter(old).collect();
         // A clock may jump: what is old is nobody's only where nobody is at work.

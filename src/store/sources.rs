@@ -19,6 +19,7 @@ use super::index::Index;
 use super::record::milliseconds;
 use super::signature::Signature;
 use super::{Store, lock_mutex};
+use crate::clock;
 
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLE: Duration = Duration::from_secs(2);
@@ -165,7 +166,7 @@ impl Store {
             if let Some(seen) = self.known(path, signature) {
                 return Ok(seen);
             }
-            let started = SystemTime::now();
+            let started = clock::now();
             let digest = Digest::of_file_told(path, &mut *hashed)
                 .map_err(StoreError::source(path))?
                 .ok_or(StoreError::Interrupted)?;

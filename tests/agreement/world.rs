@@ -119,7 +119,14 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let renderers = Renderers::with(Vec::new());
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let wanted = manifest.stages.keys().cloned().collect();
-    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default(), events: renderers.sender() };
+    let options = Options {
+        budget,
+        fail_fast: false,
+        wanted,
+        given: Given::new(),
+        cancel: Cancel::default(),
+        events: renderers.sender(),
+    };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
     let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
     let started = std::time::SystemTime::now();

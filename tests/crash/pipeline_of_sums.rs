@@ -93,7 +93,14 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let renderers = pipeline::events::Renderers::with(Vec::new());
-    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default(), events: renderers.sender() };
+    let options = Options {
+        budget,
+        fail_fast: false,
+        wanted,
+        given: Given::new(),
+        cancel: Cancel::default(),
+        events: renderers.sender(),
+    };
     let started = std::time::SystemTime::now();
     let decider = Decider::new(&manifest, &store, &forced);
     let outcome = pipeline::run::run(decider, &graph, &lease, &options);

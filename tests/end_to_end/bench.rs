@@ -57,6 +57,11 @@ pub struct Bench {
     manifest: PathBuf,
 }
 
+/// A text of each entry of an array.
+pub fn texts(value: &Value, path: &str) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|entry| entry[path].as_str().unwrap().to_owned()).collect()
+}
+
 /// How long a program that is listened to may say nothing: a test that waits for ever says less than one that fails.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -97,6 +102,13 @@ impl Bench {
         let path = folder.path().join("run.toml");
         fs::write(&path, manifest).unwrap();
         Self { folder, manifest: path }
+    }
+
+    /// [`DATA`], run once.
+    pub fn ran() -> Self {
+        let bench = Self::new(DATA);
+        bench.run();
+        bench
     }
 
     pub fn small() -> Self {
@@ -158,6 +170,11 @@ impl Bench {
     /// Runs `pipeline ARGUMENTS` in the folder.
     pub fn pipeline(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    /// The same with these variables in its environment.
+    pub fn pipeline_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).envs(variables.iter().copied()).output().unwrap())
     }
 
     /// The same, which must succeed; its standard output as JSON.

@@ -175,19 +175,30 @@ fn a_typo_at_each_depth_of_the_manifest_is_shown_with_its_line_and_a_suggestion(
 #[test]
 fn a_source_that_has_its_old_content_again_when_the_stage_is_done_is_not_trusted_either() {
     let bench = Bench::new("");
-    let [begun, text] = ["begun", "text"].map(|name| bench.path().join(name).display().to_string());
-    let script = format!("touch '{begun}'; sleep 0.3; cat '{text}' > {{output:files}}/out; sleep 0.3");
+    let place = |name: &str| bench.path().join(name).display().to_string();
+    let wait = |name: &str| format!("while [ ! -e '{}' ]; do sleep 0.02; done", place(name));
+    let script = format!(
+        "touch '{}'; {}; cat '{}' > {{output:files}}/out; touch '{}'; {}",
+        place("begun"),
+        wait("spoilt"),
+        place("text"),
+        place("read"),
+        wait("restored")
+    );
     bench.write("run.toml", shell("reader", &script, "files = [\"text\"]"));
     bench.write("text", "old");
     // Longer than what is not trusted anyway.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     let child = bench.start(&["run", "run.toml"]);
-    while !bench.path().join("begun").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    bench.write("text", "evil");
-    std::thread::sleep(std::time::Duration::from_millis(450));
-    bench.write("text", "old");
+    let until = |name: &str| {
+        while !bench.path().join(name).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    until("begun");
+    bench.write("text", "evil").write("spoilt", "");
+    until("read");
+    bench.write("text", "old").write("restored", "");
     let ran = Ran::of(child.wait_with_output().unwrap());
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("it changed while the stage read it"), "{}", ran.stderr);

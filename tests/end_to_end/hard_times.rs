@@ -1,10 +1,13 @@
-//! A full disk, a store that cannot be written, a clock that jumps, many runs at once.
+//! A full disk, a store that cannot be written, a clock that jumps, many runs at once, looking that changes nothing.
 //!
 //! The first two need a file system of their own, mounted in a namespace of the test (`unshare`); where that is not
 //! allowed they say so and pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -102,29 +105,111 @@ fn a_store_that_cannot_be_written_can_be_looked_at() {
     assert!(said.contains("put the store where you may write"), "{said}");
 }
 
+const COPY: &str = "[run]\nname = \"run\"\n[stages.copy]\nkind = \"command\"\nprogram = \"/bin/cp\"\n\
+    arguments = [\"{source:text}\", \"{output:files}\"]\nfiles = [\"text\"]\n";
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 #[test]
-fn a_clock_that_jumps_changes_no_answer() {
-    let bench = Bench::new(
-        "[run]\nname = \"run\"\n[stages.copy]\nkind = \"command\"\nprogram = \"/bin/cp\"\n\
-         arguments = [\"{source:text}\", \"{output:files}\"]\nfiles = [\"text\"]\n",
-    );
+fn times_of_files_change_no_answer() {
+    let bench = Bench::new(COPY);
     let set_time = |time: SystemTime| {
         File::options().append(true).open(bench.path().join("text")).unwrap().set_modified(time).unwrap();
     };
     bench.write("text", "first");
     assert_eq!(bench.run(), ["copy"]);
-    let year = Duration::from_secs(365 * 24 * 3600);
-    for time in [SystemTime::now() + year, SystemTime::now() - year, SystemTime::UNIX_EPOCH] {
+    for time in [SystemTime::now() + YEAR, SystemTime::now() - YEAR, SystemTime::UNIX_EPOCH] {
         set_time(time);
         assert!(bench.run().is_empty(), "the content is what counts");
     }
     // Other bytes of the same length, under a time of the future that stays as it is.
-    let future = SystemTime::now() + year;
+    let future = SystemTime::now() + YEAR;
     set_time(future);
     assert!(bench.run().is_empty());
     bench.write("text", "other");
     set_time(future);
     assert_eq!(bench.run(), ["copy"]);
+}
+
+#[test]
+fn a_clock_that_jumps_changes_no_answer() {
+    let bench = Bench::new(COPY);
+    let at = |years: i64, arguments: &[&str]| {
+        let skew = (years * i64::try_from(YEAR.as_secs()).unwrap()).to_string();
+        let ran = bench.pipeline_with(&[("PIPELINE_CLOCK", &skew)], arguments);
+        assert_eq!(ran.code, 0, "{years} years, {arguments:?}: {}", ran.stderr);
+        ran
+    };
+    let ran = |years: i64| at(years, &["run", "run.toml", "--json"]).stages("stage-finished");
+    // Builds and runs of the future and of the past, and looks from everywhere.
+    let mut texts = vec!["first", "other", "third", "fifth"];
+    for years in [1, -1, -80, 0] {
+        bench.write("text", texts.pop().unwrap());
+        assert_eq!(ran(years), ["copy"]);
+        for years in [0, 2, -2, -60] {
+            assert_eq!(ran(years), [""; 0]);
+            let plan = at(years, &["plan", "run.toml"]);
+            assert!(plan.stdout.contains(" cached  copy"), "{}", plan.stdout);
+            for looking in
+                [&["why", "run.toml", "copy"][..], &["status"], &["runs"], &["cache", "ls"], &["cache", "verify"]]
+            {
+                at(years, looking);
+            }
+            // All that is there is what a run gave.
+            assert_eq!(at(years, &["cache", "gc", "--keep-size", "1B", "--json"]).stdout.matches("\"key\"").count(), 0);
+        }
+    }
+    for text in ["first", "other", "third", "fifth"] {
+        bench.write("text", text);
+        assert_eq!(ran(0), [""; 0], "every build is there");
+    }
+}
+
+/// Every file and link below a folder, with all that `stat` says of it but when it was last read.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let stat = path.symlink_metadata().unwrap();
+        let times = (stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec());
+        if stat.is_dir() {
+            found.extend(snapshot(&path));
+        }
+        found.insert(path, format!("{} {} {:o} {times:?}", stat.ino(), stat.len(), stat.mode()));
+    }
+    found
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let bench = Bench::new(DATA);
+    bench.run();
+    bench.edit("fraction = 0.2", "fraction = 0.3");
+    // Damage, scratch, a torn line: whatever a run would mend or move.
+    let blob = &bench.blobs()[0];
+    fs::set_permissions(blob, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(blob, "other").unwrap();
+    fs::create_dir_all(bench.cache().join("work").join("0".repeat(64)).join("scratch")).unwrap();
+    File::options().append(true).open(bench.cache().join("stat/blobs")).unwrap().write_all(b"torn").unwrap();
+    let before = snapshot(bench.path());
+    for looking in [
+        &["plan", "run.toml"][..],
+        &["plan", "run.toml", "--set", "run.seed=2", "--force", "export"],
+        &["why", "run.toml", "split"],
+        &["check", "run.toml"],
+        &["graph", "run.toml"],
+        &["status"],
+        &["runs"],
+        &["sql", "run.toml"],
+        &["show", "run.toml", "export"],
+        &["replay", "run"],
+        &["logs", "split"],
+        &["cache", "ls"],
+        &["cache", "verify"],
+        &["cache", "gc", "--dry-run"],
+    ] {
+        bench.pipeline(looking);
+        assert!(snapshot(bench.path()) == before, "{looking:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The commands that look at a manifest, a store and past runs, and change nothing; and the care of the store.
+//! The commands that look at a manifest, a store and past runs, and change nothing.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -9,17 +9,6 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, DATA, DATA_STAGES, shell, told};
-
-/// [`DATA`], run once.
-fn ran() -> Bench {
-    let bench = Bench::new(DATA);
-    bench.run();
-    bench
-}
-
-fn texts(value: &Value, path: &str) -> Vec<String> {
-    value.as_array().unwrap().iter().map(|entry| entry[path].as_str().unwrap().to_owned()).collect()
-}
 
 #[test]
 fn check_reads_a_manifest_and_writes_nothing() {
@@ -47,7 +36,7 @@ fn check_reads_a_manifest_and_writes_nothing() {
 
 #[test]
 fn runs_lists_what_ran_with_its_end() {
-    let bench = ran();
+    let bench = Bench::ran();
     bench.run();
     let list = bench.pipeline(&["runs"]).stdout;
     let lines: Vec<_> = list.lines().collect();
@@ -140,7 +129,7 @@ fn a_run_that_a_kill_tore_off_is_replayed_up_to_there() {
 
 #[test]
 fn logs_tells_what_one_stage_said() {
-    let bench = ran();
+    let bench = Bench::ran();
     let text = bench.pipeline(&["logs", "run", "license"]).stdout;
     assert!(text.contains("started (license, key ") && text.contains("finished after "), "{text}");
     assert_eq!(bench.pipeline(&["logs", "license"]).stdout, text, "the newest run needs no name");
@@ -153,7 +142,7 @@ fn logs_tells_what_one_stage_said() {
 
 #[test]
 fn a_graph_is_drawn_with_every_stage_its_state_and_every_edge() {
-    let bench = ran();
+    let bench = Bench::ran();
     bench.edit("fraction = 0.2", "fraction = 0.3");
     let draw = |format: &str| bench.pipeline(&["graph", "run.toml", "--format", format]).stdout;
     let mermaid = bench.pipeline(&["graph", "run.toml"]).stdout;
@@ -204,7 +193,7 @@ fn assert_well_formed(xml: &str) {
 
 #[test]
 fn sql_answers_in_four_formats() {
-    let bench = ran();
+    let bench = Bench::ran();
     let rows = bench.json(&["show", "run.toml", "license"])["outputs"]["documents"]["table"]["rows"].clone();
     let query = "select count(*) as n, min(license) as least from license";
     let ask = |format: &str| {
@@ -232,7 +221,7 @@ fn sql_answers_in_four_formats() {
 
 #[test]
 fn sql_refuses_what_would_write_and_names_what_is_not_there() {
-    let bench = ran();
+    let bench = Bench::ran();
     for query in [
         "create table copied as select * from license",
         "create external table x stored as csv location 'run.toml'",
@@ -271,212 +260,8 @@ fn completions_of_bash_are_a_script_that_knows_every_command() {
 }
 
 #[test]
-fn cache_ls_lists_builds_with_who_uses_them() {
-    let bench = ran();
-    let text = bench.pipeline(&["cache", "ls"]).stdout;
-    assert!(DATA_STAGES.iter().all(|stage| text.contains(&format!("run/{stage}\n"))), "{text}");
-    assert!(text.contains("5 builds of 5 keys, "), "{text}");
-    let json = bench.json(&["cache", "ls"]);
-    assert_eq!(json["builds"].as_array().unwrap().len(), 5);
-    let blobs = bench.blobs();
-    let bytes: u64 = blobs.iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert_eq!(
-        (&json["totals"]["blobs"]["count"], &json["totals"]["blobs"]["bytes"]),
-        (&blobs.len().into(), &bytes.into())
-    );
-    // What only an earlier run gave is that run's.
-    bench.edit("fraction = 0.2", "fraction = 0.3").run();
-    let text = bench.pipeline(&["cache", "ls"]).stdout;
-    assert!(text.contains(" run/split\n") && text.contains(" run.1/split\n") && !text.contains("no run"), "{text}");
-    bench.run();
-    bench.pipeline(&["cache", "gc", "--keep-runs", "1"]);
-    let text = bench.pipeline(&["cache", "ls"]).stdout;
-    assert!(text.contains("no run\n") && !text.contains("run.1/"), "{text}");
-    let absent = bench.pipeline(&["cache", "ls", "--cache", "elsewhere"]);
-    assert_eq!(absent.code, 2);
-    assert!(absent.stderr.contains("hint: ") && !bench.path().join("elsewhere").exists(), "{}", absent.stderr);
-}
-
-#[test]
-fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
-    let bench = ran();
-    let key = bench.json(&["plan", "run.toml"])["stages"][0]["key"].as_str().unwrap().to_owned();
-    let places =
-        [format!("records/{key}"), "locks".into(), "work".into(), "runs/run".into(), format!("trees/{}", &key[..2])];
-    for place in places {
-        let path = bench.cache().join(&place);
-        let _ = fs::remove_dir_all(&path);
-        fs::write(&path, "x").unwrap();
-        let found = bench.pipeline(&["cache", "verify"]);
-        assert!(found.code == 4 && found.stdout.contains("it is not a folder"), "{place}: {}", found.stdout);
-        let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
-        assert_eq!(repaired.code, 0, "{place}: {}", repaired.stderr);
-        bench.run();
-        assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{place}");
-    }
-    // What has no name of the store's is nobody's business; the folder for damage is as any other.
-    bench.write("cache/runs/.DS_Store", "x").write("cache/blobs/README", "x");
-    fs::remove_dir_all(bench.cache().join("damaged")).unwrap();
-    bench.write("cache/damaged", "x").run();
-    for command in [&["cache", "verify"][..], &["cache", "verify", "--repair"], &["cache", "gc"]] {
-        assert_eq!(bench.pipeline(command).code, 0, "{command:?}");
-    }
-    assert!(bench.cache().join("runs/.DS_Store").exists() && bench.cache().join("blobs/README").exists());
-    // A lock and what shows the newest run, as folders; a version that is no text.
-    for (place, verified) in [(format!("locks/{key}"), 4), ("runs/run/run.lock".into(), 0), ("version".into(), 0)] {
-        let path = bench.cache().join(&place);
-        let _ = fs::remove_file(&path);
-        match place.as_str() {
-            "version" => fs::write(&path, b"\xff\xfe").unwrap(),
-            _ => fs::create_dir(&path).unwrap(),
-        }
-        assert_eq!(bench.pipeline(&["cache", "verify"]).code, verified, "{place}");
-        assert_eq!(bench.pipeline(&["cache", "verify", "--repair"]).code, 0, "{place}");
-        assert_eq!(bench.pipeline(&["run", "run.toml", "--force", "sample"]).code, 0, "{place}");
-        assert_eq!(bench.pipeline(&["cache", "gc"]).code, 0, "{place}");
-    }
-}
-
-#[test]
-fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
-    let bench = ran();
-    let whole = bench.pipeline(&["cache", "verify"]);
-    assert!(whole.code == 0 && whole.stdout.ends_with(": all whole\n"), "{}", whole.stdout);
-    let blob: PathBuf = fs::canonicalize(bench.cache().join("runs/run/license/report/report.json")).unwrap();
-    fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::write(&blob, "other").unwrap();
-    for _ in 0..2 {
-        let found = bench.pipeline(&["cache", "verify"]);
-        assert_eq!(found.code, 4);
-        assert_eq!(found.stdout.matches("damaged: blob").count(), 1, "{}", found.stdout);
-        assert!(found.stdout.contains("(license), used by run/license"), "{}", found.stdout);
-        assert!(found.stderr.contains("--repair"), "{}", found.stderr);
-        let found = bench.pipeline(&["cache", "verify", "--json"]);
-        let told: Value = serde_json::from_str(&found.stdout).unwrap();
-        assert_eq!((found.code, told["damage"].as_array().unwrap().len()), (4, 1), "{told}");
-        assert_eq!(told["not_whole"][0]["used_by"], json!(["run/license"]), "{told}");
-    }
-    let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
-    assert!(repaired.code == 0 && repaired.stdout.contains(", moved to "), "{}", repaired.stdout);
-    assert_eq!(bench.run(), ["license"]);
-    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
-}
-
-#[test]
-fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
-    let bench = ran();
-    bench.run();
-    let (first, second) = (bench.cache().join("runs/run/.history/0001"), bench.cache().join("runs/run/.history/0002"));
-    let text = fs::read_to_string(first.join("run.lock")).unwrap();
-    fs::write(first.join("run.lock"), &text[..text.len() - 9]).unwrap();
-    fs::write(second.join("events.jsonl"), "{\"at\": 0}\n{}\n").unwrap();
-    fs::write(bench.cache().join("runs/run/.stages/split.json"), "{").unwrap();
-    for (command, said) in [
-        (&["cache", "verify"][..], "run.lock cannot be read: it was changed"),
-        (&["cache", "verify"], "events.jsonl cannot be read: line 1"),
-        (&["cache", "verify"], "split.json cannot be read"),
-        (&["cache", "gc"], "2 objects are damaged"),
-        (&["diff", "run.1", "run.2"], "it was changed after it was written"),
-        (&["reproduce", "run.1"], "it was changed after it was written"),
-        (&["replay", "run"], "events.jsonl cannot be read: line 1"),
-        (&["logs", "run", "split"], "events.jsonl cannot be read: line 1"),
-        (&["runs"], "it was changed after it was written"),
-    ] {
-        let found = bench.pipeline(command);
-        assert_eq!(found.code, 4, "{command:?}: {}", found.stderr);
-        assert!((found.stdout + &found.stderr).contains(said), "{command:?}: {said}");
-    }
-    let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
-    assert_eq!((repaired.code, repaired.stdout.matches(", moved to ").count()), (0, 3), "{}", repaired.stdout);
-    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
-    assert_eq!(bench.pipeline(&["cache", "gc"]).code, 0);
-    assert_eq!(bench.run(), [""; 0]);
-}
-
-#[test]
-fn a_tree_that_is_lost_comes_back_from_a_lock_and_nothing_is_removed_before() {
-    let bench = ran();
-    let tree = fs::canonicalize(bench.cache().join("runs/run/quality/.documents.tree")).unwrap();
-    fs::remove_file(tree).unwrap();
-    let before = bench.blobs();
-    for _ in 0..2 {
-        let refused = bench.pipeline(&["cache", "gc", "--lock", "cache/runs/run/run.lock"]);
-        assert!(refused.code == 4 && refused.stderr.contains("verify --repair"), "{}", refused.stderr);
-        assert_eq!(bench.blobs(), before);
-    }
-    let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
-    assert!(repaired.code == 0 && repaired.stdout.contains("restored: tree "), "{}", repaired.stdout);
-    assert_eq!(bench.pipeline(&["cache", "gc"]).code, 0);
-    assert_eq!((bench.run(), bench.blobs()), (Vec::new(), before));
-}
-
-#[test]
-fn cache_gc_keeps_what_runs_gave_and_frees_what_it_said_it_would() {
-    let bench = ran();
-    let everything = ["cache", "gc", "--keep-size", "1B"];
-    assert_eq!(bench.json(&everything)["builds"], Value::Array(Vec::new()), "all of it is what the run gave");
-    let other = ["--set", "stages.license.allow=[\"mit\"]"];
-    assert_eq!(bench.run_with(&other), ["license", "quality", "split"]);
-    bench.run();
-    let with = |more: &[&'static str]| [&everything[..], &["--keep-runs", "1"], more].concat();
-    let dry = bench.json(&with(&["--dry-run"]));
-    let mut kinds = texts(&dry["builds"], "kind");
-    kinds.sort();
-    assert_eq!(kinds, ["license", "quality", "split"]);
-    assert_eq!(bench.json(&with(&["--dry-run"])), dry, "a dry run changes nothing");
-    assert_eq!(bench.json(&with(&[])), dry);
-    let left: u64 = bench.blobs().iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert_eq!(dry["after"], left);
-    assert_eq!(bench.run(), [""; 0], "what the manifest needs is still there");
-    assert_eq!(bench.run_with(&other), ["license", "quality", "split"]);
-    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
-}
-
-#[test]
-fn why_and_plan_say_in_json_what_their_page_says() {
-    let bench = ran();
-    bench.edit("\"bsd-3-clause\"", "\"isc\"");
-    let why = bench.json(&["why", "run.toml", "quality"]);
-    // Times and digests are those of this run.
-    assert!(why["compared_with"]["key"].as_str().is_some_and(|key| key.len() == 64));
-    assert!(why["compared_with"]["started_ms"].is_u64() && why["compared_with"]["seconds"].is_f64());
-    assert!(why["estimate"]["least"].is_f64() && why["estimate"]["most"].is_f64());
-    let cause = why["causes"][0].clone();
-    assert!(cause["key"].as_str().is_some_and(|key| key.len() == 64));
-    assert_eq!(why["causes"].as_array().map(Vec::len), Some(1));
-    let reason = &cause["reasons"][0];
-    assert_eq!((&reason["reason"], &reason["setting"]), (&"setting-changed".into(), &"allow".into()));
-    assert_eq!((reason["old"].as_array().map(Vec::len), reason["new"].as_array().map(Vec::len)), (Some(3), Some(3)));
-    assert!(reason["place"]["line"].is_u64() && reason["place"]["column"].is_u64());
-    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    let mut expected =
-        ["name", "kind", "key", "state", "estimate", "cost", "reasons", "causes", "compared_with", "follows"];
-    expected.sort_unstable();
-    let mut found = keys(&why);
-    found.sort();
-    assert_eq!(found, expected);
-    assert_eq!((&why["state"], &why["key"]), (&"may-run".into(), &serde_json::Value::Null));
-    assert_eq!(why["follows"], serde_json::json!(["split"]));
-    let plan = bench.json(&["plan", "run.toml"]);
-    let planned = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "license").unwrap();
-    assert_eq!(planned["reasons"], cause["reasons"], "one type for both");
-}
-
-#[test]
-fn why_names_the_causes_above_a_stage_that_has_reasons_of_its_own() {
-    let bench = ran();
-    bench.edit("\"bsd-3-clause\"", "\"isc\"");
-    bench.edit("fraction = 0.2", "fraction = 0.3");
-    let why = bench.json(&["why", "run.toml", "split"]);
-    assert_eq!((&why["state"], &why["reasons"][0]["setting"]), (&"will-run".into(), &"fraction".into()));
-    assert_eq!(texts(&why["causes"], "name"), ["license"]);
-    let text = bench.pipeline(&["why", "run.toml", "split"]).stdout;
-    assert!(text.contains("because license will run") && text.contains("by way of quality"), "{text}");
-}
-
-#[test]
 fn a_run_has_a_page_that_needs_nothing_else_and_takes_text_as_text() {
-    let bench = ran();
+    let bench = Bench::ran();
     let page = || fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
     let first = page();
     assert!(first.starts_with("<!doctype html>") && first.ends_with("</html>\n"), "{first}");

@@ -1,6 +1,7 @@
 //! The real binary on small manifests, in temporary folders. Each test reads as a fact about the program.
 
 mod bench;
+mod care;
 mod commands;
 mod failures;
 mod hard_times;
@@ -10,3 +11,4 @@ mod reproduce;
 mod staleness;
 mod store;
 mod two_runs;
+mod why;

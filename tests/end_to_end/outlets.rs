@@ -168,7 +168,24 @@ fn an_export_that_is_interrupted_leaves_nothing_or_all() {
             fs::remove_dir_all(&out).unwrap();
         }
     }
-    // In the middle of being filled it is filled first.
+    // Killed in the middle of being filled, it is filled as if nothing had been there; a file of somebody's is in the way.
+    for theirs in [true, false] {
+        let stopped = bench.start_until("export-between-moves", &export);
+        assert_eq!(signalled(stopped, Signal::SIGKILL), None);
+        assert_eq!(exported(&bench).0.len(), 1);
+        if theirs {
+            fs::write(out.join("theirs"), "kept").unwrap();
+            assert_eq!(bench.pipeline(&export).code, 2);
+            assert_eq!(exported(&bench), (vec!["theirs".to_owned()], 0));
+            fs::remove_file(out.join("theirs")).unwrap();
+            continue;
+        }
+        assert_eq!(bench.pipeline(&export).code, 0);
+        assert_eq!(exported(&bench), (all.map(str::to_owned).to_vec(), 0));
+        fs::remove_dir_all(&out).unwrap();
+        fs::create_dir(&out).unwrap();
+    }
+    // Interrupted there, it is filled first.
     let stopped = bench.start_until("export-between-moves", &export);
     assert_eq!(exported(&bench).0.len(), 1);
     signalled(stopped, Signal::SIGINT);

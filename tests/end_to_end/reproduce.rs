@@ -8,12 +8,6 @@ use crate::bench::{Bench, DATA, DATA_STAGES, Ran, shell};
 
 const LOCK: &str = "cache/runs/run/run.lock";
 
-fn ran() -> Bench {
-    let bench = Bench::new(DATA);
-    bench.run();
-    bench
-}
-
 /// The verdict on each stage that was asked for, in the lock's order.
 fn verdicts(ran: &Ran) -> Vec<(String, String)> {
     let value: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -46,8 +40,25 @@ fn a_lock_with_training_and_evaluation_reproduces_as_identical_and_a_checked_run
 }
 
 #[test]
+fn a_checked_stage_is_compared_with_the_build_that_is_used() {
+    let bench = Bench::new("");
+    let other = bench.path().join("other").display().to_string();
+    bench.write("run.toml", shell("fickle", &format!("cat '{other}' > {{output:files}}/out"), ""));
+    let check = |text: &str| {
+        bench.write("other", text);
+        let ran = bench.pipeline(&["run", "run.toml", "--check", "fickle"]);
+        (ran.code, ran.stderr.contains("DIFFERENT"), ran.stderr.contains("identical"))
+    };
+    assert_eq!(check("first"), (0, false, false), "nothing to compare with");
+    assert_eq!(check("second"), (3, true, false));
+    assert_eq!(check("first"), (0, false, true), "the first is the one that is used");
+    assert_eq!(check("second"), (3, true, false));
+    assert!(bench.pipeline(&["status"]).stdout.contains("4 builds"), "every build is on record");
+}
+
+#[test]
 fn a_lock_needs_nothing_of_the_store_or_the_manifest_that_made_it() {
-    let bench = ran();
+    let bench = Bench::ran();
     let elsewhere = Bench::new("");
     fs::copy(bench.path().join(LOCK), elsewhere.path().join("published.lock")).unwrap();
     drop(bench);
@@ -63,7 +74,7 @@ fn a_lock_needs_nothing_of_the_store_or_the_manifest_that_made_it() {
 
 #[test]
 fn a_changed_setting_differs_and_the_first_divergent_stage_is_named() {
-    let bench = ran();
+    let bench = Bench::ran();
     let set = ["reproduce", "run", "--set", "stages.license.allow=[\"mit\"]"];
     let differs = bench.pipeline(&[&set[..], &["--quiet"]].concat());
     assert_eq!(differs.code, 3, "{}\n{}", differs.stdout, differs.stderr);
@@ -86,7 +97,7 @@ fn a_changed_setting_differs_and_the_first_divergent_stage_is_named() {
 
 #[test]
 fn one_stage_is_reproduced_alone_or_with_what_it_needs() {
-    let bench = ran();
+    let bench = Bench::ran();
     let only = bench.pipeline(&["reproduce", "run", "--only", "quality", "--json"]);
     assert_eq!((only.code, verdicts(&only)), (0, vec![("quality".into(), "identical".into())]));
     let until = bench.pipeline(&["reproduce", "run", "--until", "license", "--json"]);
@@ -124,7 +135,12 @@ fn a_stage_alone_needs_nothing_but_what_it_read() {
         }
         for stage in ["copy", "last"] {
             let alone = only(stage);
-            assert_eq!((alone.code, verdicts(&alone)), (0, vec![(stage.into(), "identical".into())]), "{}", alone.stderr);
+            assert_eq!(
+                (alone.code, verdicts(&alone)),
+                (0, vec![(stage.into(), "identical".into())]),
+                "{}",
+                alone.stderr
+            );
         }
     }
     let both = bench.pipeline(&["reproduce", "run", "--only", "copy", "--only", "last", "--keep", "kept", "--json"]);
@@ -177,7 +193,7 @@ fn stages_of_which_the_lock_says_nothing_are_named_and_identical_stages_of_other
 
 #[test]
 fn what_is_no_lock_is_refused_with_what_is_wrong() {
-    let bench = ran();
+    let bench = Bench::ran();
     let lock = fs::read_to_string(bench.path().join(LOCK)).unwrap();
     let tree = lock.find("tree = \"").unwrap() + "tree = \"".len();
     let other = if lock[tree..].starts_with('0') { "1" } else { "0" };
@@ -229,7 +245,7 @@ fn what_is_no_lock_is_refused_with_what_is_wrong() {
 
 #[test]
 fn diff_names_the_changed_setting_and_the_stages() {
-    let bench = ran();
+    let bench = Bench::ran();
     assert_eq!(bench.pipeline(&["diff", "run.1", LOCK]).stdout, "the runs ask for the same and gave the same\n");
     bench.edit("\"mit\", ", "");
     bench.run();

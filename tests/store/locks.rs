@@ -41,7 +41,8 @@ fn many_users_of_one_store_build_each_key_once() {
                     if store.lookup(key).unwrap() != Lookup::Miss {
                         continue;
                     }
-                    let outputs = Outputs::stage(&store.work(&lock, GROUND).unwrap().staging, ["out".to_owned()]).unwrap();
+                    let outputs =
+                        Outputs::stage(&store.work(&lock, GROUND).unwrap().staging, ["out".to_owned()]).unwrap();
                     // The same file for all keys: adopted by several at once.
                     outputs.tree("out").unwrap().write("shared", &[7; 1000]).unwrap();
                     outputs.tree("out").unwrap().write("own", format!("{number}").as_bytes()).unwrap();

@@ -7,8 +7,9 @@ mod verify;
 
 use clap::{Args, Subcommand};
 
-use super::arguments::StorePlace;
 use super::CommandError;
+use super::arguments::StorePlace;
+use crate::clock;
 use crate::exit::Exit;
 
 /// Arguments of `cache`.
@@ -45,7 +46,7 @@ pub(super) fn run(arguments: &CacheArguments) -> Result<Exit, CommandError> {
 
 /// `3 min`, `2 h`, `5 d` before now.
 fn ago(started: u64) -> String {
-    let now = crate::store::milliseconds(std::time::SystemTime::now());
+    let now = crate::store::milliseconds(clock::now());
     match now.saturating_sub(started) / 1000 {
         seconds @ 0..60 => format!("{seconds} s"),
         seconds @ 60..3600 => format!("{} min", seconds / 60),
