@@ -10,6 +10,7 @@
 //! | 3 | [`plan`] | decides which stages are stale, and why |
 //! | 2 | [`graph`], [`key`] | the order of stages; what determines an output, hashed and written out |
 //! | 1 | [`manifest`], [`store`], [`events`] | typed stages with positions; outputs by content; one stream of events |
+//! | 0 | [`clock`] | the system's clock, which may jump |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
 pub mod clock;

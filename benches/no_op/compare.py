@@ -5,8 +5,8 @@
 
 Makes a folder with `--files` source files and a graph of `--stages` stages, each of which reads its share of the files
 and the output of one earlier stage (a binary tree). Each tool builds it once, then its no-op is timed `--rounds` times,
-the tools in turn, and the best and the median of each are printed with their ratio to ours. The peers come from PyPI, in
-the environment that runs this file: `pip install dvc snakemake ninja`. One that is not there is left out.
+ours alone and then the tools in turn, and the best and the median of each are printed with their ratio to ours in turn.
+The peers are installed from PyPI, once, into a virtual environment (`--peers`, in `target/` unless told otherwise).
 """
 
 import argparse
@@ -83,10 +83,38 @@ def for_ninja(folder, stages, files):
     (folder / "build.ninja").write_text(text)
 
 
-def tool(name):
-    """A program beside the running Python, else on the path."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else shutil.which(name)
+PEERS = {"dvc": "3.67.1", "snakemake": "9.27.1", "ninja": "1.13.2"}
+
+
+def install(folder):
+    """The virtual environment with the peers, at these versions."""
+    wanted = [f"{name}=={version}" for name, version in PEERS.items()]
+    listed = folder / "peers.txt"
+    if not listed.exists() or listed.read_text().split() != wanted:
+        print(f"installs {', '.join(wanted)} into {folder}", file=sys.stderr)
+        for command in [
+            [sys.executable, "-m", "venv", str(folder)],
+            [str(folder / "bin" / "pip"), "install", "--quiet", *wanted],
+        ]:
+            if subprocess.run(command).returncode != 0:
+                print("not all peers could be installed", file=sys.stderr)
+                return
+        listed.write_text("\n".join(wanted))
+
+
+def tool(name, peers):
+    """A peer's program; where it is not installed that is said."""
+    program = peers / "bin" / name
+    if program.exists():
+        return str(program)
+    print(f"skipped: {name} is not installed")
+    return None
+
+
+def seconds_of(command, folder):
+    started = time.perf_counter()
+    run(command, folder, {**os.environ, "PYTHONWARNINGS": "ignore"})
+    return time.perf_counter() - started
 
 
 def run(command, folder, environment=None):
@@ -101,8 +129,11 @@ def main():
     arguments.add_argument("--stages", type=int, default=1000)
     arguments.add_argument("--files", type=int, default=10000)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--peers", type=Path, default=Path("target/no-op-peers"))
     given = arguments.parse_args()
     program = str(Path(given.pipeline).resolve())
+    peers = given.peers.resolve()
+    install(peers)
     folder = Path(tempfile.mkdtemp(prefix="no-op-"))
     try:
         sources(folder, given.stages, given.files)
@@ -114,18 +145,21 @@ def main():
             "pipeline run": [program, "run", "no-op.toml", "--quiet"],
             "pipeline plan": [program, "plan", "no-op.toml"],
         }
-        if ninja := tool("ninja"):
+        alone = {
+            f"{name}, alone": [seconds_of(command, folder) for _ in range(given.rounds)] for name, command in timed.items()
+        }
+        if ninja := tool("ninja", peers):
             for_ninja(folder, given.stages, given.files)
             run([ninja], folder)
             timed["ninja"] = [ninja]
-        if snakemake := tool("snakemake"):
+        if snakemake := tool("snakemake", peers):
             for_snakemake(folder, given.stages, given.files)
             (folder / "snake").mkdir(exist_ok=True)
             for stage in range(given.stages):
                 (folder / "snake" / f"{stage:04}").write_text(f"{stage}\n")
             run([snakemake, "--cores", "2", "--quiet", "all", "--touch"], folder)
             timed["snakemake -n"] = [snakemake, "-n", "--quiet"]
-        if dvc := tool("dvc"):
+        if dvc := tool("dvc", peers):
             for_dvc(folder, given.stages)
             run([dvc, "init", "--no-scm", "--quiet"], folder)
             run([dvc, "config", "core.analytics", "false"], folder)
@@ -136,13 +170,11 @@ def main():
         seconds = {name: [] for name in timed}
         for _ in range(given.rounds):
             for name, command in timed.items():
-                started = time.perf_counter()
-                run(command, folder, {**os.environ, "PYTHONWARNINGS": "ignore"})
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(seconds_of(command, folder))
         ours = min(seconds["pipeline run"])
         print(f"{given.stages} stages, {given.files} source files, {given.rounds} rounds in turn")
         print("| no-op of | best, s | median, s | ratio of the best to ours |\n|---|---|---|---|")
-        for name, times in seconds.items():
+        for name, times in {**seconds, **alone}.items():
             print(f"| {name} | {min(times):.3f} | {statistics.median(times):.3f} | {min(times) / ours:.1f} |")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 //! The determinism ledger: keys whose builds gave different outputs.
 //!
-//! A build whose bytes went to make room stays in it: its record moves from `records/` to `ledger/`.
+//! A build whose bytes went to make room, or are not whole and were found so by a repair, stays in it: its record moves from
+//! `records/` to `ledger/`.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -58,7 +58,7 @@ pub struct Hit {
 pub struct Builds {
     /// By number, from the first.
     pub records: BTreeMap<u32, Record>,
-    /// Those whose bytes went to make room.
+    /// Those whose bytes went to make room or were damaged.
     pub past: BTreeMap<u32, Record>,
     /// Records that cannot be read; they were moved aside.
     pub damage: Vec<Damage>,

@@ -6,7 +6,7 @@
 //! blobs/<aa>/<digest>      immutable files, read-only
 //! trees/<aa>/<digest>      an output: the list of its files (contract::Tree), itself hashed
 //! records/<key>/<n>.json   what the n-th build of that key gave; all builds are kept
-//! ledger/<key>/<n>.json    the same of builds whose bytes went to make room
+//! ledger/<key>/<n>.json    the same of builds whose bytes went to make room or were damaged
 //! work/<key>/scratch/      owned by whoever builds the key; survives a crash
 //! work/<key>/ground        what scratch was made from: another ground, and it is emptied
 //! work/<key>/staging/      the output of the build under way; emptied before each
