@@ -15,8 +15,7 @@ use crate::store::{Damage, RunFolder, Store, StoreError};
 pub(super) const EVENTS: &str = "events.jsonl";
 /// A run for people, in its folder.
 pub(super) const PAGE: &str = "report.html";
-/// The run written down, in its folder.
-pub(super) const LOCK: &str = "run.lock";
+pub(super) use crate::report::run_lock::FILE as LOCK;
 
 /// The lock of a run.
 pub(super) fn find(reference: &str, place: &StorePlace) -> Result<RunLock, CommandError> {

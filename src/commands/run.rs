@@ -9,7 +9,7 @@ use contract::Device;
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
-use super::locks::{self, EVENTS, LOCK, PAGE};
+use super::locks::{self, EVENTS, PAGE};
 use super::project::Project;
 use super::signals::stop_on_signals;
 use crate::clock;
@@ -17,8 +17,8 @@ use crate::events::{Mode, Purpose, Renderers};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
+use crate::report::Page;
 use crate::report::run_lock::EndedRun;
-use crate::report::{Page, RunLock};
 use crate::run::{self, Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
 use crate::store::{RunFolder, Store, StoreError};
@@ -103,7 +103,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         budget: &budget,
         started,
     };
-    let written = store.write_run_file(&folder, LOCK, &RunLock::of(&ended).encode());
+    let written = ended.write(&store);
     if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }

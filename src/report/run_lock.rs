@@ -41,10 +41,13 @@ use crate::graph::Graph;
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::parallel;
 use crate::run::{Budget, Outcome, StageOutcome};
-use crate::store::{Machine, RunFolder};
+use crate::store::{Machine, RunFolder, Store, StoreError};
 
 /// The format that this program reads and writes.
 pub const VERSION: u32 = 1;
+
+/// Its name in the folder of a run.
+pub const FILE: &str = "run.lock";
 
 const CHECK: &str = "check = \"";
 
@@ -201,6 +204,16 @@ pub struct EndedRun<'a> {
     pub budget: &'a Budget,
     /// When it started.
     pub started: SystemTime,
+}
+
+impl EndedRun<'_> {
+    /// Writes the run down in its folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, store: &Store) -> Result<(), StoreError> {
+        store.write_run_file(self.folder, FILE, &RunLock::of(self).encode())
+    }
 }
 
 impl RunLock {

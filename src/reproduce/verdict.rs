@@ -151,7 +151,13 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
+    use contract::{Device, Digest};
+
     use super::*;
+    use crate::key::{Key, KeyRecord};
+    use crate::plan::Keyed;
+    use crate::report::run_lock::LockedOutput;
+    use crate::store::{Machine, Record, SourceSnapshot};
 
     #[test]
     fn a_loss_that_is_no_number_here_is_no_equal_one() {
@@ -162,5 +168,109 @@ mod tests {
         // What diverged is not in a record, which holds numbers alone.
         assert_eq!(largest_difference(&locked, &metrics(&[("loss/train", 1.0)])), None);
         assert_eq!(largest_difference(&metrics(&[("gradient_norm", 1.0)]), &near), None);
+    }
+
+    const LIMIT: f64 = 0.01;
+
+    /// A stage as a lock has it, whose one input and output hold these.
+    fn locked(tolerance: Option<f64>) -> LockedStage {
+        let output = LockedOutput { ty: "report".to_owned(), tree: Digest::of(b"locked"), files: Vec::new() };
+        LockedStage {
+            name: "loss".to_owned(),
+            kind: "eval-loss".to_owned(),
+            revision: 1,
+            key: Digest::of(b"key"),
+            inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
+            sources: Vec::new(),
+            seconds: 1.0,
+            ran: true,
+            device: Device::Cpu.to_string(),
+            tolerance,
+            metrics: BTreeMap::from([("loss/valid".to_owned(), 2.0)]),
+            machine: Machine::this(),
+            outputs: BTreeMap::from([("report".to_owned(), output)]),
+        }
+    }
+
+    /// The same found with other bytes, and what `change` changes.
+    fn found(change: impl FnOnce(&mut StageOutcome)) -> StageOutcome {
+        let record = Record {
+            key: Digest::of(b"key"),
+            kind: "eval-loss".to_owned(),
+            revision: 1,
+            stage: "loss".to_owned(),
+            run: "run".to_owned(),
+            outputs: BTreeMap::from([("report".to_owned(), Digest::of(b"found"))]),
+            key_record: serde_json::json!([]),
+            started: 0,
+            seconds: 1.0,
+            cpu_seconds: None,
+            peak_memory: None,
+            operations: None,
+            metrics: BTreeMap::from([("loss/valid".to_owned(), 2.001)]),
+            threads: 1,
+            device: Device::Cpu,
+            machine: Machine::this(),
+            program: String::new(),
+        };
+        let keyed = Keyed {
+            key: Key::of(record.key),
+            record: KeyRecord::from_value(&record.key_record).unwrap(),
+            inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
+            sources: SourceSnapshot::default(),
+            absent: false,
+        };
+        let trees = BTreeMap::new();
+        let mut found = StageOutcome { keyed, record, trees, ran: true, differs: false, earlier: 0 };
+        change(&mut found);
+        found
+    }
+
+    fn another_model(found: &mut StageOutcome) {
+        found.keyed.inputs.insert("model".to_owned(), Digest::of(b"another"));
+        found.record.key = Digest::of(b"another key");
+    }
+
+    fn causes(verdict: Verdict) -> (&'static str, Vec<Cause>) {
+        match verdict {
+            Verdict::Identical { causes } => ("identical", causes),
+            Verdict::Equal { causes, .. } => ("equal", causes),
+            Verdict::NotComparable => ("not comparable", Vec::new()),
+            Verdict::Different { causes, .. } => ("different", causes),
+            Verdict::NotAttempted { .. } => ("not attempted", Vec::new()),
+        }
+    }
+
+    #[test]
+    fn a_tolerance_excuses_the_machine_and_what_is_below_such_a_stage_and_nothing_else() {
+        let none = BTreeSet::new();
+        let model = BTreeSet::from(["model".to_owned()]);
+        let (input, revision) = (Cause::Input { port: "model".to_owned() }, Cause::Revision { locked: 1, here: 2 });
+        let elsewhere = |found: &mut StageOutcome| found.record.machine.cpu = Some("another".to_owned());
+        let of = |tolerance, found: StageOutcome, excused| causes(Verdict::of(&locked(tolerance), &found, excused));
+        // The same machine owes the same bytes.
+        assert_eq!(of(Some(LIMIT), found(|_| ()), &none), ("different", vec![Cause::NotDeterministic]));
+        assert_eq!(of(Some(LIMIT), found(elsewhere), &none), ("equal", vec![]));
+        let far = |found: &mut StageOutcome| {
+            elsewhere(found);
+            found.record.metrics.insert("loss/valid".to_owned(), 2.1);
+        };
+        assert_eq!(of(Some(LIMIT), found(far), &none).0, "different");
+        let newer = |found: &mut StageOutcome| {
+            elsewhere(found);
+            found.record.revision = 2;
+        };
+        assert_eq!(of(Some(LIMIT), found(newer), &none), ("equal", vec![revision.clone()]), "and that is said");
+        // Below a stage that is equal within its tolerance.
+        assert_eq!(of(Some(LIMIT), found(another_model), &model), ("equal", vec![]));
+        assert_eq!(of(None, found(another_model), &model), ("not comparable", vec![]));
+        assert_eq!(of(None, found(another_model), &none), ("different", vec![input.clone()]));
+        let both = |found: &mut StageOutcome| {
+            another_model(found);
+            found.record.revision = 2;
+        };
+        assert_eq!(of(None, found(both), &model), ("different", vec![revision, input]));
+        // The same input, and other bytes all the same.
+        assert_eq!(of(None, found(|_| ()), &model), ("different", vec![Cause::NotDeterministic]));
     }
 }

@@ -12,7 +12,6 @@ use contract::{
 use pipeline::events::Renderers;
 use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, State};
-use pipeline::report::RunLock;
 use pipeline::report::run_lock::EndedRun;
 use pipeline::run::{Budget, Given, Options, Outcome};
 use pipeline::store::{Store, failpoint};
@@ -140,7 +139,7 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
         budget: &budget,
         started,
     };
-    store.write_run_file(&run_folder, "run.lock", &RunLock::of(&ended).encode()).unwrap();
+    ended.write(&store).unwrap();
     outcome
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
 use pipeline::manifest::Overrides;
 use pipeline::plan::Decider;
-use pipeline::report::RunLock;
 use pipeline::report::run_lock::EndedRun;
 use pipeline::run::{Budget, Given, Options};
 use pipeline::store::Store;
@@ -112,8 +111,7 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
         budget: &budget,
         started,
     };
-    let lock = RunLock::of(&ended);
-    store.write_run_file(&run_folder, "run.lock", &lock.encode()).unwrap();
+    ended.write(&store).unwrap();
     assert_eq!(outcome.summary.failed + outcome.summary.skipped, 0);
     let sum = |(name, stage): (&pipeline::manifest::StageName, &pipeline::run::StageOutcome)| {
         (name.to_string(), stage.record.outputs["sum"])
