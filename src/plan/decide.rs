@@ -246,7 +246,7 @@ impl<'a> Decider<'a> {
     /// Bytes of the files outside the store that the stage reads, as far as they are there.
     pub(super) fn source_bytes(&self, stage: &StageDeclaration) -> u64 {
         let files = self.source_files(stage).unwrap_or_default();
-        files.iter().map(|(_, metadata)| metadata.len()).sum()
+        files.iter().fold(0, |sum: u64, (_, metadata)| sum.saturating_add(metadata.len()))
     }
 
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over

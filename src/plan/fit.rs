@@ -20,8 +20,10 @@ pub struct Misfit {
     pub place: Place,
     /// Of what: "memory", "disk".
     pub what: &'static str,
-    /// Bytes that it needs, by estimate; of the disk, together with the stages before it.
+    /// Bytes that it needs, by estimate, together with the stages before it that are counted.
     pub needs: u64,
+    /// How many stages before it are.
+    pub before: usize,
     /// Bytes that there are.
     pub has: u64,
     /// Where the manifest says how many there are.
@@ -31,10 +33,14 @@ pub struct Misfit {
 impl Misfit {
     /// For people.
     pub fn text(&self) -> String {
-        let Self { stage, place, what, needs, has, limit } = self;
-        let (who, hint) = match *what {
-            "memory" => ("needs", "give more with [exec] memory, or lower the stage's batch"),
-            _ => ("and those before it need", "free some, or put the store elsewhere with --cache DIR"),
+        let Self { stage, place, what, needs, before, has, limit } = self;
+        let who = match before {
+            0 => "needs".to_owned(),
+            before => format!("and {} before it need", figures::counted(*before as u64, "stage")),
+        };
+        let hint = match *what {
+            "memory" => "give more with [exec] memory, or lower the stage's batch",
+            _ => "free some, or put the store elsewhere with --cache DIR",
         };
         let (needs, has) = (figures::size(*needs), figures::size(*has));
         let limit = limit.as_ref().map(|limit| format!(" (set at {limit})")).unwrap_or_default();
@@ -50,7 +56,7 @@ pub fn memory(manifest: &Manifest, stage: &StageDeclaration, has: u64, device: D
     }
     let needs = stage.cost.memory.unwrap_or(memory);
     let (stage, place, limit) = (stage.name.clone(), stage.place.clone(), manifest.memory_place.clone());
-    (needs > has).then_some(Misfit { stage, place, what: "memory", needs, has, limit })
+    (needs > has).then_some(Misfit { stage, place, what: "memory", needs, before: 0, has, limit })
 }
 
 /// The misfit of what stages will write together with the free disk. `order` holds all stages, each after those that it needs.
@@ -65,7 +71,7 @@ pub fn disk<'n>(
 ) -> Result<Option<Misfit>, StoreError> {
     let Some(has) = free else { return Ok(None) };
     let mut written: BTreeMap<&StageName, u64> = BTreeMap::new();
-    let mut needs: u64 = 0;
+    let (mut needs, mut before): (u64, usize) = (0, 0);
     let stale = order.into_iter().filter(|name| stale.contains(*name));
     for stage in stale.filter_map(|name| decider.manifest.stages.get(name)) {
         for above in stage.inputs.values().map(|edge| &edge.stage) {
@@ -75,25 +81,39 @@ pub fn disk<'n>(
         }
         let writes = writes(decider, stage, &written);
         written.insert(&stage.name, writes);
-        needs = needs.saturating_add(stage.cost.disk.unwrap_or(writes));
+        let own = stage.cost.disk.unwrap_or(writes);
+        needs = needs.saturating_add(own);
         if needs > has {
             let (stage, place) = (stage.name.clone(), stage.place.clone());
-            return Ok(Some(Misfit { stage, place, what: "disk", needs, has, limit: None }));
+            return Ok(Some(Misfit { stage, place, what: "disk", needs, before, has, limit: None }));
         }
+        before += usize::from(own > 0);
     }
     Ok(None)
 }
 
-/// Bytes that a stage writes, by estimate: one that gives tables or tokens writes about what it reads; models, tokenizers and
-/// reports are small beside these, and what a command does nobody knows.
+/// The misfit of what one stage will write, which reads so many bytes, with the free disk.
+pub fn disk_of(stage: &StageDeclaration, read: u64, free: Option<u64>) -> Option<Misfit> {
+    let (has, needs) = (free?, stage.cost.disk.unwrap_or(if gives_data(stage) { read } else { 0 }));
+    let (stage, place) = (stage.name.clone(), stage.place.clone());
+    (needs > has).then_some(Misfit { stage, place, what: "disk", needs, before: 0, has, limit: None })
+}
+
+/// Bytes that a stage writes, by estimate: one that gives data writes about what it reads.
 fn writes(decider: &Decider<'_>, stage: &StageDeclaration, written: &BTreeMap<&StageName, u64>) -> u64 {
-    let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
-    if !stage.ports.outputs.iter().any(|port| is_data(port.ty)) {
+    if !gives_data(stage) {
         return 0;
     }
     let above: BTreeSet<_> = stage.inputs.values().map(|edge| &edge.stage).collect();
     let read = above.into_iter().filter_map(|stage| written.get(stage));
     read.fold(decider.source_bytes(stage), |sum, bytes| sum.saturating_add(*bytes))
+}
+
+/// Whether a stage gives tables or tokens. Models, tokenizers and reports are small beside these, and what a command gives
+/// nobody knows.
+fn gives_data(stage: &StageDeclaration) -> bool {
+    let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
+    stage.ports.outputs.iter().any(|port| is_data(port.ty))
 }
 
 /// Bytes of all that a stage gave last in runs of this name.

@@ -154,8 +154,11 @@ impl Shared<'_> {
             self.warn(name, reason.text());
         }
         let Budget { memory, device, .. } = self.budget;
-        let misfit = fit::memory(self.manifest, stage, memory, device);
-        misfit.iter().for_each(|misfit| self.warn(name, misfit.text()));
+        let trees = inputs.values().filter_map(|tree| self.store.listing(*tree).ok());
+        let read = trees.fold(keyed.sources.size(), |sum, tree| sum.saturating_add(tree.size()));
+        let memory = fit::memory(self.manifest, stage, memory, device);
+        let disk = fit::disk_of(stage, read, fit::free_disk(self.store.layout().root()));
+        memory.iter().chain(&disk).for_each(|misfit| self.warn(name, misfit.text()));
         // A kind that cannot say what it thinks of its inputs can still run.
         let inputs = self.store.readable(inputs);
         let remarks = caught(|| Ok(remarks::of(self.manifest, stage, &inputs))).unwrap_or_default();

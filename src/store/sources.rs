@@ -91,6 +91,11 @@ impl SourceSnapshot {
         self.0.iter().map(|seen| seen.file.digest).collect()
     }
 
+    /// Bytes of all.
+    pub fn size(&self) -> u64 {
+        self.0.iter().fold(0, |sum: u64, seen| sum.saturating_add(seen.file.size))
+    }
+
     /// What the file system said of each.
     pub(super) fn signatures(&self) -> impl Iterator<Item = (Digest, Signature)> {
         self.0.iter().map(|seen| (seen.file.digest, seen.signature))

@@ -114,7 +114,7 @@ fn memory_and_disk_are_told_of_before_they_are_missed_with_both_lines() {
     let said = bench.pipeline(&["check", "run.toml"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let disk = said.stderr.lines().find(|line| line.contains("of disk")).unwrap();
-    assert!(disk.contains("stage 'export' and those before it need about 1.0 PiB of disk, there are "), "{disk}");
+    assert!(disk.contains("stage 'export' needs about 1.0 PiB of disk, there are "), "{disk}");
     let memory = said.stderr.lines().find(|line| line.contains("stage 'train'") && line.contains("of memory")).unwrap();
     assert!(memory.contains("run.toml:") && memory.contains("there are 1.0 MiB (set at run.toml:3:1)"), "{memory}");
     let places = bench.json(&["check", "run.toml"])["problems"].clone();
