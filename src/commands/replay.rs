@@ -5,7 +5,7 @@ use clap::Args;
 use super::CommandError;
 use super::arguments::StorePlace;
 use super::locks;
-use crate::events::{Json, Plain, Renderer};
+use crate::events::{Json, Plain, Purpose, Renderer};
 use crate::exit::Exit;
 
 /// Arguments of `replay`.
