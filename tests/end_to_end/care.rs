@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, DATA, DATA_STAGES, shell, texts};
+use crate::bench::{Bench, DATA_STAGES, texts};
 
 #[test]
 fn cache_ls_lists_builds_with_who_uses_them() {

@@ -2,13 +2,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::bench::{Bench, DATA, DATA_STAGES, shell, told};
+use crate::bench::{Bench, DATA, DATA_STAGES, shell, texts, told};
 
 #[test]
 fn check_reads_a_manifest_and_writes_nothing() {

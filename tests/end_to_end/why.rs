@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use serde_json::json;
 
-use crate::bench::{Bench, DATA, shell, texts};
+use crate::bench::{Bench, DATA, texts};
 
 #[test]
 fn why_and_plan_say_in_json_what_their_page_says() {
