@@ -16,7 +16,28 @@ pub fn now() -> SystemTime {
     skewed.unwrap_or(now)
 }
 
+/// A time as `2026-11-25T06:36:11Z`; one before 1970 or after 9999 as the first or last that can be written so.
+pub fn rfc3339(time: SystemTime) -> String {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let first = SystemTime::UNIX_EPOCH;
+    humantime::format_rfc3339_seconds(time.clamp(first, first + LAST)).to_string()
+}
+
 /// How long ago a time was; nothing where it lies in the future.
 pub fn since(time: SystemTime) -> Duration {
     now().duration_since(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_can_be_written() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(rfc3339(at(1_764_052_571)), "2025-11-25T06:36:11Z");
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(5)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(at(1 << 40)), "9999-12-31T23:59:59Z");
+        assert_eq!(since(now() + Duration::from_secs(60)), Duration::ZERO);
+    }
 }

@@ -127,7 +127,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
 
 /// Makes the page of a run from its events.
 fn write_page(store: &Store, folder: &RunFolder, project: &Project, started: SystemTime) -> Result<(), StoreError> {
-    let mut page = Page::new(&folder.to_string(), &humantime::format_rfc3339_seconds(started).to_string());
+    let mut page = Page::new(&folder.to_string(), &clock::rfc3339(started));
     // A record that could not be written was told of.
     locks::events(folder).into_iter().flatten().map_while(Result::ok).for_each(|event| page.add(event));
     store.write_run_file(folder, PAGE, &page.html(&project.manifest))

@@ -36,6 +36,7 @@ use std::time::SystemTime;
 use contract::{Digest, Tree};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::events::RunStatus;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, StageDeclaration};
@@ -227,7 +228,7 @@ impl RunLock {
             name: manifest.name.clone(),
             number: folder.number,
             status: outcome.summary.status(),
-            started: humantime::format_rfc3339_seconds(*started).to_string(),
+            started: clock::rfc3339(*started),
             seconds: outcome.seconds,
             device: budget.device.to_string(),
             threads: budget.threads,

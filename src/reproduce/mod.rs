@@ -109,10 +109,14 @@ pub fn provide(
         let Some(record) = records.into_values().find(|record| record.outputs == locked.trees()) else {
             return Ok(Err(name.clone()));
         };
-        match to.copy_build(from, &record) {
-            Err(StoreError::Damaged(_)) => return Ok(Err(name.clone())),
-            copied => copied?,
+        for tree in record.outputs.values() {
+            match from.check(*tree) {
+                Ok(damage) if damage.is_empty() => {}
+                Ok(_) | Err(StoreError::Damaged(_)) => return Ok(Err(name.clone())),
+                Err(error) => return Err(error),
+            }
         }
+        to.copy_build(from, &record)?;
         given.insert(name.clone(), record.outputs);
     }
     Ok(Ok(given))

@@ -76,9 +76,8 @@ fn why_names_the_other_run_that_it_compares_with() {
 #[test]
 fn why_says_what_stays_when_a_lost_build_gives_its_bytes_again() {
     let bench = Bench::ran();
-    let lost = bench.cache().join("runs/run/license/documents");
-    let text = fs::read_dir(lost.join("text")).unwrap().next().unwrap().unwrap().path();
-    fs::remove_file(fs::canonicalize(text).unwrap()).unwrap();
+    let report = bench.cache().join("runs/run/license/report/report.json");
+    fs::remove_file(fs::canonicalize(report).unwrap()).unwrap();
     let why = bench.json(&["why", "run.toml", "split"]);
     assert_eq!((&why["state"], texts(&why["causes"], "name")), (&"may-run".into(), vec!["license".to_owned()]));
     assert_eq!(why["cut_off"], json!(["quality", "split"]));
@@ -106,9 +105,12 @@ fn a_device_that_is_not_there_is_missed_by_what_needs_it_alone() {
 #[test]
 fn memory_and_disk_are_told_of_before_they_are_missed_with_both_lines() {
     let bench = Bench::small();
-    bench.write("big/a.json", "");
-    // No disk holds it, and nothing of it is written: check and plan must not read it either.
-    File::options().write(true).open(bench.path().join("big/a.json")).unwrap().set_len(1 << 50).unwrap();
+    // No disk holds them, and nothing of them is written: check must not read them either.
+    for number in 0..128 {
+        bench.write(&format!("big/{number}.json"), "");
+        let file = File::options().write(true).open(bench.path().join(format!("big/{number}.json"))).unwrap();
+        file.set_len(8 << 40).unwrap();
+    }
     bench.edit("[run]", "[exec]\nmemory = \"1MiB\"\n[run]");
     bench.edit("input = \"sample\"", "source = \"big/*.json\"");
     let said = bench.pipeline(&["check", "run.toml"]);
