@@ -22,6 +22,8 @@ pub struct Misfit {
     pub what: &'static str,
     /// Bytes that it needs, by estimate, together with the stages before it that are counted.
     pub needs: u64,
+    /// Whether it needs less with a smaller batch.
+    pub by_batch: bool,
     /// How many stages before it are.
     pub before: usize,
     /// Bytes that there are.
@@ -33,13 +35,14 @@ pub struct Misfit {
 impl Misfit {
     /// For people.
     pub fn text(&self) -> String {
-        let Self { stage, place, what, needs, before, has, limit } = self;
+        let Self { stage, place, what, needs, by_batch, before, has, limit } = self;
         let who = match before {
             0 => "needs".to_owned(),
             before => format!("and {} before it need", figures::counted(*before as u64, "stage")),
         };
-        let hint = match *what {
-            "memory" => "give more with [exec] memory, or lower the stage's batch",
+        let hint = match (*what, by_batch) {
+            ("memory", true) => "give more with [exec] memory, or lower the stage's batch",
+            ("memory", false) => "give more with [exec] memory",
             _ => "free some, or put the store elsewhere with --cache DIR",
         };
         let (needs, has) = (figures::size(*needs), figures::size(*has));
@@ -54,9 +57,9 @@ pub fn memory(manifest: &Manifest, stage: &StageDeclaration, has: u64, device: D
     if gpu && !matches!(device, Device::Cpu | Device::Auto) {
         return None;
     }
-    let needs = stage.cost.memory.unwrap_or(memory);
+    let (needs, by_batch) = (stage.cost.memory.unwrap_or(memory), stage.cost.memory.is_some());
     let (stage, place, limit) = (stage.name.clone(), stage.place.clone(), manifest.memory_place.clone());
-    (needs > has).then_some(Misfit { stage, place, what: "memory", needs, before: 0, has, limit })
+    (needs > has).then_some(Misfit { stage, place, what: "memory", needs, by_batch, before: 0, has, limit })
 }
 
 /// The misfit of what stages will write together with the free disk. `order` holds all stages, each after those that it needs.
@@ -85,7 +88,7 @@ pub fn disk<'n>(
         needs = needs.saturating_add(own);
         if needs > has {
             let (stage, place) = (stage.name.clone(), stage.place.clone());
-            return Ok(Some(Misfit { stage, place, what: "disk", needs, before, has, limit: None }));
+            return Ok(Some(Misfit { stage, place, what: "disk", needs, by_batch: false, before, has, limit: None }));
         }
         before += usize::from(own > 0);
     }
@@ -96,7 +99,7 @@ pub fn disk<'n>(
 pub fn disk_of(stage: &StageDeclaration, read: u64, free: Option<u64>) -> Option<Misfit> {
     let (has, needs) = (free?, stage.cost.disk.unwrap_or(if gives_data(stage) { read } else { 0 }));
     let (stage, place) = (stage.name.clone(), stage.place.clone());
-    (needs > has).then_some(Misfit { stage, place, what: "disk", needs, before: 0, has, limit: None })
+    (needs > has).then_some(Misfit { stage, place, what: "disk", needs, by_batch: false, before: 0, has, limit: None })
 }
 
 /// Bytes that a stage writes, by estimate: one that gives data writes about what it reads.
