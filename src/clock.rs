@@ -1,5 +1,7 @@
-//! The system's clock. It may jump, and nothing that decides trusts it: its times are there for people, and for the order in
-//! which builds of equal standing are named.
+//! The system's clock. It may jump, and no answer rests on it alone: its times are there for people. Two decisions look at it:
+//! whether a file outside the store was last written long enough ago for its times to tell of the next write (`store::sources`;
+//! where the clock is ahead, a write in the same tick and of the same length may go unseen), and what in `tmp/` is so old that
+//! nobody can be at work on it, which is removed only where nobody is at work at all.
 //!
 //! `PIPELINE_CLOCK=-3600` has the program see an hour less, to prove that: tests run it under clocks of other years.
 

@@ -15,9 +15,9 @@ use super::run::usable;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
-use crate::plan::Decider;
 use crate::plan::fit::Misfit;
 use crate::plan::remarks::Remarked;
+use crate::plan::{self, Decider};
 use crate::run::Budget;
 use crate::say::say;
 use crate::store::Store;
@@ -47,8 +47,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     usable(Budget::of(&project.manifest.exec).device, &project, project.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
-    // What a stage gave last tells nothing of its key, which would take hashing files: it may have to be built again.
-    let misfits = project.misfits(&decider, &project.graph.order().iter().cloned().collect())?;
+    let cached = plan::surely_cached(&decider, &project.graph);
+    let stale = project.graph.order().iter().filter(|name| !cached.contains(*name)).cloned().collect();
+    let misfits = project.misfits(&decider, &stale)?;
     let remarks = project.remarks(&store, project.graph.order());
     let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
     let mut out = anstream::stdout().lock();

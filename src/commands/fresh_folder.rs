@@ -2,18 +2,19 @@
 //! finished. A new folder appears with all that it holds; one that was there before stays what it was, with its owner, rights
 //! and mount, and its entries are moved into it at the end, one after the other.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirEntryExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
 use super::CommandError;
 use super::owned_folder::{OwnedFolder, remove_abandoned};
 use crate::store::failpoint;
 
-/// In the temporary folder, when its entries are about to be moved: `<inode> <name>`, a line each.
+/// In the temporary folder, when its entries are about to be moved: `<marks> <path>`, a line a file.
 const MOVING: &str = ".moving";
 const PREFIX: &str = ".pipeline-export-";
 const HINT: &str = "give a new or an empty folder";
@@ -94,16 +95,15 @@ impl FreshFolder {
 
     fn move_children(&self) -> io::Result<()> {
         let mut moved: Vec<PathBuf> = Vec::new();
-        let children = fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()?;
         // For whoever comes after a kill.
         let mut list = fs::File::create_new(self.temporary.path().join(MOVING))?;
-        for child in &children {
-            list.write_all(format!("{} ", child.ino()).as_bytes())?;
-            list.write_all(child.file_name().as_bytes())?;
+        for (path, metadata) in files(&self.path())? {
+            list.write_all(format!("{} ", marks(&metadata)).as_bytes())?;
+            list.write_all(path.as_os_str().as_bytes())?;
             list.write_all(b"\n")?;
         }
         list.sync_all()?;
-        for child in children {
+        for child in fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()? {
             let target = self.folder.join(child.file_name());
             let free = match target.symlink_metadata() {
                 Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not empty any more")),
@@ -122,26 +122,47 @@ impl FreshFolder {
     }
 }
 
-/// Moves what a killed export had moved into a folder back to its temporary folder: entries that it listed, and that are still
-/// the same files. One that had moved all is whole.
+/// Removes from a folder what an export that was killed had moved there: the files that it listed and that nobody has touched
+/// since, and the folders that are empty without them. One that had moved all is whole.
 fn take_back(temporary: &Path, folder: &Path) {
     if fs::read_dir(temporary.join("all")).is_ok_and(|mut left| left.next().is_none()) {
         return;
     }
     let list = fs::read(temporary.join(MOVING)).unwrap_or_default();
+    let mut folders = BTreeSet::new();
     for line in list.split(|byte| *byte == b'\n') {
         let Some(space) = line.iter().position(|byte| *byte == b' ') else { continue };
-        let (number, name) = (String::from_utf8_lossy(&line[..space]), OsStr::from_bytes(&line[space + 1..]));
-        // A name, and no way out of the folder.
-        if Path::new(name).file_name() != Some(name) {
+        let (marked, path) = (&line[..space], Path::new(OsStr::from_bytes(&line[space + 1..])));
+        // Names, and no way out of the folder.
+        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
             continue;
         }
-        let (here, back) = (folder.join(name), temporary.join("all").join(name));
-        let is_ours = here.symlink_metadata().is_ok_and(|found| number.parse() == Ok(found.ino()));
-        if is_ours && back.symlink_metadata().is_err() {
-            let _ = fs::rename(here, back);
+        let place = folder.join(path);
+        let untouched = |found: Metadata| found.is_file() && marks(&found).as_bytes() == marked;
+        if place.symlink_metadata().is_ok_and(untouched) && fs::remove_file(place).is_ok() {
+            folders.extend(path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).map(Path::to_owned));
         }
     }
+    // The deepest first; one that holds something of somebody's stays.
+    folders.iter().rev().for_each(|path| drop(fs::remove_dir(folder.join(path))));
+}
+
+/// What tells a file from any other and from itself when it was touched: inode, bytes, time of modification.
+fn marks(metadata: &Metadata) -> String {
+    format!("{}/{}/{}.{}", metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// The files below a folder, by path from there.
+fn files(folder: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
+    let (mut files, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(below) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&below))? {
+            let entry = entry?;
+            let (path, metadata) = (below.join(entry.file_name()), entry.path().symlink_metadata()?);
+            if metadata.is_dir() { folders.push(path) } else { files.push((path, metadata)) }
+        }
+    }
+    Ok(files)
 }
 
 /// Whether a place is in the store, as far as it is there.

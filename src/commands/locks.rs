@@ -120,16 +120,21 @@ pub(super) fn events(run: &RunFolder) -> Result<impl Iterator<Item = Result<Stam
         return Err(bad("it is not a regular file".to_owned()));
     }
     let file = File::open(&path).map_err(|error| bad(error.to_string()))?;
-    let mut lines = BufReader::new(file).split(b'\n').enumerate().peekable();
+    let (mut reader, mut number) = (BufReader::new(file), 0);
     Ok(std::iter::from_fn(move || {
-        let (number, line) = lines.next()?;
         let bad = |problem: String| Some(Err(BadEvent { path: path.clone(), problem }));
-        match line.map(|line| serde_json::from_slice(&line)) {
-            Ok(Ok(event)) => Some(Ok(event)),
-            // Torn by a kill: nothing comes after it.
-            Ok(Err(error)) if error.is_eof() && lines.peek().is_none() => None,
-            Ok(Err(error)) => bad(format!("line {}: {error}", number + 1)),
-            Err(error) => bad(error.to_string()),
+        let mut line = Vec::new();
+        number += 1;
+        match reader.read_until(b'\n', &mut line) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) => return bad(error.to_string()),
+        }
+        match serde_json::from_slice(&line) {
+            Ok(event) => Some(Ok(event)),
+            // Torn by a kill, or being written.
+            Err(error) if error.is_eof() && !line.ends_with(b"\n") => None,
+            Err(error) => bad(format!("line {number}: {error}")),
         }
     }))
 }

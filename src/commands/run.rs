@@ -16,7 +16,7 @@ use crate::clock;
 use crate::events::{Mode, Purpose, Renderers};
 use crate::exit::Exit;
 use crate::manifest::StageName;
-use crate::plan::Decider;
+use crate::plan::{self, Decider};
 use crate::report::Page;
 use crate::report::run_lock::EndedRun;
 use crate::run::{self, Budget, Given, Options, Outcome, Summary};
@@ -72,7 +72,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         // What is cached needs no device.
         Err(absent) => {
             let store = Store::open_read_only(&project.cache)?;
-            let stale = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?.stale();
+            let cached = plan::surely_cached(&Decider::new(&project.manifest, &store, &forced), &project.graph);
+            let stale = wanted.difference(&cached).cloned().collect();
             budget(&arguments.execution, &project, &stale).map_err(|_| absent)?
         }
         budget => budget?,

@@ -146,8 +146,8 @@ fn above<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName>
     above
 }
 
-/// The stage and those of `follows` that stay as they are when each stage above whose key was built before, and whose build is
-/// damaged or gone, gives again what it gave then.
+/// The stages below the causes, of the plan and of `follows`, that stay as they are when each stage whose key was built before,
+/// and whose build is damaged or gone, gives again what it gave then.
 fn cut_off(
     project: &Project,
     decider: &Decider<'_>,

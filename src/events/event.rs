@@ -75,7 +75,7 @@ pub enum Event {
         seconds: f64,
         /// The ports that gave the same bytes as in its last build: nothing is stale for their sake.
         unchanged: Vec<String>,
-        /// Whether it gave other bytes than an earlier build of its key: it is not deterministic.
+        /// Whether it gave other bytes than the build of its key that is used, or than every earlier one: it is not deterministic.
         #[serde(default)]
         differs: bool,
         /// What differs from what its last build gave, in the words of its kind: `12 of 8,192 merges changed`.

@@ -191,7 +191,7 @@ impl<'a> Decider<'a> {
             return Ok(Some(hit.record.outputs));
         }
         let builds = self.store.builds(key.digest())?;
-        if let Some(first) = builds.all().min_by_key(|record| record.started) {
+        if let Some(first) = builds.first() {
             return Ok(Some(first.outputs.clone()));
         }
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Decider;
 use crate::events::figures;
-use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
+use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Store, StoreError};
 
 /// Stages that need more than there is.
@@ -77,39 +77,53 @@ pub fn disk<'n>(
     let (mut needs, mut before): (u64, usize) = (0, 0);
     let stale = order.into_iter().filter(|name| stale.contains(*name));
     for stage in stale.filter_map(|name| decider.manifest.stages.get(name)) {
-        for above in stage.inputs.values().map(|edge| &edge.stage) {
-            if !written.contains_key(above) {
-                written.insert(above, last_bytes(decider.manifest, above, decider.store)?);
-            }
-        }
-        let writes = writes(decider, stage, &written);
+        let read = read(decider, stage, &written)?;
+        let writes = writes(stage, read);
         written.insert(&stage.name, writes);
-        let own = stage.cost.disk.unwrap_or(writes);
-        needs = needs.saturating_add(own);
+        needs = needs.saturating_add(writes);
         if needs > has {
-            let (stage, place) = (stage.name.clone(), stage.place.clone());
-            return Ok(Some(Misfit { stage, place, what: "disk", needs, by_batch: false, before, has, limit: None }));
+            return Ok(Some(misfit(stage, needs, before, has)));
         }
-        before += usize::from(own > 0);
+        before += usize::from(writes > 0);
     }
     Ok(None)
 }
 
-/// The misfit of what one stage will write, which reads so many bytes, with the free disk.
-pub fn disk_of(stage: &StageDeclaration, read: u64, free: Option<u64>) -> Option<Misfit> {
-    let (has, needs) = (free?, stage.cost.disk.unwrap_or(if gives_data(stage) { read } else { 0 }));
-    let (stage, place) = (stage.name.clone(), stage.place.clone());
-    (needs > has).then_some(Misfit { stage, place, what: "disk", needs, by_batch: false, before: 0, has, limit: None })
+/// Bytes that a stage reads, where it is known what the stale ones above it have `written` by then.
+fn read(
+    decider: &Decider<'_>,
+    stage: &StageDeclaration,
+    written: &BTreeMap<&StageName, u64>,
+) -> Result<u64, StoreError> {
+    let (mut read, mut counted) = (decider.source_bytes(stage), BTreeSet::new());
+    for Edge { stage, output, .. } in stage.inputs.values() {
+        // Of a stale stage nobody knows yet how much each of its outputs takes: it counts once.
+        let (bytes, is_new) = match written.get(stage) {
+            Some(bytes) => (*bytes, counted.insert((stage, None))),
+            None => {
+                (last_bytes(decider.manifest, stage, output, decider.store)?, counted.insert((stage, Some(output))))
+            }
+        };
+        read = read.saturating_add(if is_new { bytes } else { 0 });
+    }
+    Ok(read)
 }
 
-/// Bytes that a stage writes, by estimate: one that gives data writes about what it reads.
-fn writes(decider: &Decider<'_>, stage: &StageDeclaration, written: &BTreeMap<&StageName, u64>) -> u64 {
-    if !gives_data(stage) {
-        return 0;
-    }
-    let above: BTreeSet<_> = stage.inputs.values().map(|edge| &edge.stage).collect();
-    let read = above.into_iter().filter_map(|stage| written.get(stage));
-    read.fold(decider.source_bytes(stage), |sum, bytes| sum.saturating_add(*bytes))
+/// The misfit of what one stage will write, which reads so many bytes, with the free disk.
+pub fn disk_of(stage: &StageDeclaration, read: u64, free: Option<u64>) -> Option<Misfit> {
+    let (has, needs) = (free?, writes(stage, read));
+    (needs > has).then(|| misfit(stage, needs, 0, has))
+}
+
+fn misfit(stage: &StageDeclaration, needs: u64, before: usize, has: u64) -> Misfit {
+    let (stage, place) = (stage.name.clone(), stage.place.clone());
+    Misfit { stage, place, what: "disk", needs, by_batch: false, before, has, limit: None }
+}
+
+/// Bytes that a stage writes, where it reads so many, by estimate: what its settings tell, else about what it reads where it
+/// gives data.
+fn writes(stage: &StageDeclaration, read: u64) -> u64 {
+    stage.cost.disk.unwrap_or(if gives_data(stage) { read } else { 0 })
 }
 
 /// Whether a stage gives tables or tokens. Models, tokenizers and reports are small beside these, and what a command gives
@@ -119,11 +133,11 @@ fn gives_data(stage: &StageDeclaration) -> bool {
     stage.ports.outputs.iter().any(|port| is_data(port.ty))
 }
 
-/// Bytes of all that a stage gave last in runs of this name.
-fn last_bytes(manifest: &Manifest, stage: &StageName, store: &Store) -> Result<u64, StoreError> {
+/// Bytes of an output that a stage gave last in runs of this name.
+fn last_bytes(manifest: &Manifest, stage: &StageName, output: &str, store: &Store) -> Result<u64, StoreError> {
     let last = store.last_build(&manifest.name, stage.as_str())?;
-    let trees = last.map(|last| last.outputs).unwrap_or_default();
-    Ok(trees.values().filter_map(|tree| store.listing(*tree).ok()).map(|tree| tree.size()).sum())
+    let tree = last.and_then(|last| store.listing(*last.outputs.get(output)?).ok());
+    Ok(tree.map_or(0, |tree| tree.size()))
 }
 
 /// Bytes that are free on the disk where `path` is, or will be.

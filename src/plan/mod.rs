@@ -36,9 +36,9 @@ mod sources;
 mod state;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use contract::Cost;
+use contract::{Cost, Digest};
 use serde::Serialize;
 
 pub use decide::{Decider, Decision, Keyed, patterns};
@@ -49,7 +49,7 @@ pub use state::State;
 
 use crate::graph::Graph;
 use crate::key::{Key, KeyRecord};
-use crate::manifest::StageName;
+use crate::manifest::{Edge, StageName};
 use crate::store::StoreError;
 
 /// What `run` would do with each stage, in the order of the graph.
@@ -82,6 +82,20 @@ pub struct PlannedStage {
     /// The stages that it reads from directly and whose output nobody knows yet.
     #[serde(skip)]
     pub unknown: Vec<StageName>,
+}
+
+/// The stages of which can be told without reading a file that they are cached: those of a plan's cached ones whose source
+/// files are known and whose blobs are as they were.
+pub fn surely_cached(decider: &Decider<'_>, graph: &Graph) -> BTreeSet<StageName> {
+    let mut given: BTreeMap<&StageName, BTreeMap<String, Digest>> = BTreeMap::new();
+    for stage in graph.order().iter().filter_map(|name| decider.manifest.stages.get(name)) {
+        let read = |(port, edge): (&String, &Edge)| Some((port.clone(), *given.get(&edge.stage)?.get(&edge.output)?));
+        let inputs: Option<BTreeMap<_, _>> = stage.inputs.iter().map(read).collect();
+        if let Some((_, hit)) = inputs.and_then(|inputs| decider.cached_at_once(stage, &inputs)) {
+            given.insert(&stage.name, hit.record.outputs);
+        }
+    }
+    given.into_keys().cloned().collect()
 }
 
 impl Plan {

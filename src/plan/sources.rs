@@ -25,8 +25,9 @@ type Names = Result<Arc<Listing>, Arc<io::Error>>;
 struct Listing {
     /// Those that are text, sorted.
     names: BTreeSet<String>,
-    /// The others, with what is no text replaced: a table's rows name their file, and a name that is none cannot be kept.
-    odd: Vec<String>,
+    /// The others, with what is no text replaced, and whether each is a folder: a table's rows name their file, and a name that
+    /// is no text cannot be kept.
+    odd: Vec<(String, bool)>,
 }
 
 /// What matched and what is wrong.
@@ -103,7 +104,10 @@ impl Folders {
         // The components of a pattern that is right are right.
         let Ok(pattern) = Pattern::new(&name) else { return };
         let Some(listing) = self.listing(at, found) else { return };
-        listing.odd.iter().filter(|name| pattern.matches(name)).for_each(|name| found.odd(at, name));
+        // What is below it matches only where it is a folder.
+        let odd =
+            listing.odd.iter().filter(|(name, is_folder)| pattern.matches(name) && (rest.is_empty() || *is_folder));
+        odd.for_each(|(name, _)| found.odd(at, name));
         let prefix = &name[..plain];
         let begin = listing.names.range(prefix.to_owned()..).take_while(|name| name.starts_with(prefix));
         for name in begin.filter(|name| pattern.matches(name)) {
@@ -118,7 +122,9 @@ impl Folders {
             rest => self.walk(at, rest, found),
         }
         let Some(listing) = self.listing(at, found) else { return };
-        listing.odd.iter().for_each(|name| found.odd(at, name));
+        // Of files the rest of the pattern says whether they match; below a folder anything may.
+        let odd = listing.odd.iter().filter(|(_, is_folder)| *is_folder || rest.is_empty());
+        odd.for_each(|(name, _)| found.odd(at, name));
         for name in &listing.names {
             let path = at.join(name);
             if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
@@ -134,9 +140,10 @@ impl Folders {
             let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             let mut listing = Listing::default();
             for entry in fs::read_dir(path)? {
-                match entry?.file_name().into_string() {
+                let entry = entry?;
+                match entry.file_name().into_string() {
                     Ok(name) => drop(listing.names.insert(name)),
-                    Err(name) => listing.odd.push(name.to_string_lossy().into_owned()),
+                    Err(name) => listing.odd.push((name.to_string_lossy().into_owned(), entry.path().is_dir())),
                 }
             }
             listing.odd.sort();
@@ -216,11 +223,17 @@ mod tests {
             );
             assert!(!nothing, "what is there and cannot be read is not taken to be gone");
         }
-        assert_eq!(
-            matching(&[pattern("b*.gz")]).map(|files| files.len()),
-            Ok(1),
-            "who does not ask for it is not told"
-        );
+        let found = |name: &str| matching(&[pattern(name)]).map(|files| files.len());
+        for (other, count) in [("b*.gz", 1), ("**/b.gz", 1)] {
+            assert_eq!(found(other), Ok(count), "who does not ask for it is not told");
+        }
+        assert!(!found("*/b.gz").unwrap_err().problems[0].contains("UTF-8"), "nothing is below a file");
+        fs::create_dir(folder.path().join(OsStr::from_bytes(b"\xfe"))).unwrap();
+        for below in ["*/b.gz", "**/b.gz"] {
+            assert!(
+                found(below).unwrap_err().problems[0].ends_with("\u{fffd} has a name that is not UTF-8: rename it")
+            );
+        }
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
         assert!(
             matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"),

@@ -91,8 +91,8 @@ impl Reproduction {
     }
 }
 
-/// Copies the locked builds of these stages from another store, whatever their keys are by now: for a stage that is to be
-/// reproduced alone. What each of them gave, by port.
+/// Copies the locked outputs of these stages from another store, for a stage that is to be reproduced alone. Their builds are
+/// not recorded: what has the key of one of them is built again. What each stage gave, by port.
 ///
 /// # Errors
 /// The first stage whose locked output the other store does not have whole.
@@ -105,19 +105,15 @@ pub fn provide(
     let mut given = Given::new();
     for name in stages {
         let Some(locked) = lock.stage(name.as_str()) else { return Ok(Err(name.clone())) };
-        let records = from.builds(locked.key)?.records;
-        let Some(record) = records.into_values().find(|record| record.outputs == locked.trees()) else {
-            return Ok(Err(name.clone()));
-        };
-        for tree in record.outputs.values() {
+        let trees = locked.trees();
+        for tree in trees.values() {
             match from.check(*tree) {
-                Ok(damage) if damage.is_empty() => {}
+                Ok(damage) if damage.is_empty() => to.copy_tree(from, *tree)?,
                 Ok(_) | Err(StoreError::Damaged(_)) => return Ok(Err(name.clone())),
                 Err(error) => return Err(error),
             }
         }
-        to.copy_build(from, &record)?;
-        given.insert(name.clone(), record.outputs);
+        given.insert(name.clone(), trees);
     }
     Ok(Ok(given))
 }

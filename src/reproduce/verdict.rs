@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tolerance_excuses_the_machine_and_what_is_below_such_a_stage_and_nothing_else() {
+    fn a_tolerance_excuses_the_machine_and_what_is_below_such_a_stage_and_what_else_differs_is_said() {
         let none = BTreeSet::new();
         let model = BTreeSet::from(["model".to_owned()]);
         let (input, revision) = (Cause::Input { port: "model".to_owned() }, Cause::Revision { locked: 1, here: 2 });

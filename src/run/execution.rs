@@ -183,6 +183,11 @@ impl Shared<'_> {
         let Ready { keyed, inputs, .. } = ready;
         self.check_inputs(inputs, "before the stage read it")?;
         let work = self.store.work(lock, self.store.ground(inputs, &keyed.sources)?)?;
+        if work.emptied {
+            progress.warn(
+                "what an earlier try left is not used: something that it was made from was touched or copied since",
+            );
+        }
         let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
         let trees = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
@@ -330,7 +335,7 @@ impl Shared<'_> {
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.remember(run, name, &build, &keyed.sources)?;
+        self.store.remember(run, name, build, &keyed.sources)?;
         self.store.publish(run, name, trees).map(drop)
     }
 }

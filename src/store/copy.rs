@@ -1,33 +1,25 @@
-//! Taking a build over from another store.
+//! Taking what a build gave over from another store.
 
 use std::fs;
 
 use contract::{Digest, Tree};
 
 use super::error::{Result, StoreError};
-use super::record::Record;
 use super::{Store, failpoint, seals, write};
 
 impl Store {
-    /// Copies a build with its trees and blobs from another store. Every blob is hashed here: what is wrong there cannot
-    /// become right by being copied.
+    /// Copies a tree with its blobs from another store. Every blob is hashed here: what is wrong there cannot become right by
+    /// being copied. Nothing is recorded: no stage is built by it.
     ///
     /// # Errors
     /// When something is damaged or missing there, or cannot be written here.
-    pub fn copy_build(&self, from: &Self, record: &Record) -> Result<()> {
+    pub fn copy_tree(&self, from: &Self, tree: Digest) -> Result<()> {
         let _gate = self.gate()?;
-        for tree in record.outputs.values() {
-            let listed: Tree = from.listing(*tree)?;
-            for entry in listed.entries() {
-                self.copy_blob(from, entry.digest, entry.size)?;
-            }
-            self.write_tree(&listed)?;
+        let listed: Tree = from.listing(tree)?;
+        for entry in listed.entries() {
+            self.copy_blob(from, entry.digest, entry.size)?;
         }
-        let known = self.builds(record.key)?;
-        if !known.records.values().any(|known| known.outputs == record.outputs) {
-            self.record(record)?;
-        }
-        Ok(())
+        self.write_tree(&listed).map(drop)
     }
 
     fn copy_blob(&self, from: &Self, digest: Digest, size: u64) -> Result<()> {

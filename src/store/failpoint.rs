@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The points of a run, in the order in which it passes them for the first time.
-pub const OF_A_RUN: [&str; 24] = [
+pub const OF_A_RUN: [&str; 25] = [
     "open-before-version",
     "write-before-sync",
     "write-before-rename",
@@ -21,6 +21,7 @@ pub const OF_A_RUN: [&str; 24] = [
     "history-before-folder",
     "history-after-folder",
     "lease-before-append",
+    "work-before-ground",
     "work-before-stage",
     "adopt-before-sync",
     "adopt-before-seal",

@@ -79,12 +79,11 @@ impl Store {
     ///
     /// # Errors
     /// When a name cannot be a file name or a file cannot be written.
-    pub fn remember(&self, run: &str, stage: &str, build: &LastBuild, sources: &SourceSnapshot) -> Result<()> {
+    pub fn remember(&self, run: &str, stage: &str, mut build: LastBuild, sources: &SourceSnapshot) -> Result<()> {
         self.writable()?;
         let path = self.last_build_path(run, stage)?;
         let lines = sources.files().iter().fold(String::new(), |lines, file| lines + &file.line() + "\n");
-        let digest = (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()));
-        let build = LastBuild { sources: digest, ..build.clone() };
+        build.sources = (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()));
         let text =
             checked::encode(&build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
         let sources = path.with_extension(SOURCES);
@@ -109,9 +108,10 @@ impl Store {
     /// # Errors
     /// When a name cannot be a file name.
     pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
-        let Some(digest) = self.last_build(run, stage)?.and_then(|last| last.sources) else { return Ok(Vec::new()) };
+        let Some(last) = self.last_build(run, stage)? else { return Ok(Vec::new()) };
         let text = text::read(&self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
-        match Digest::of(text.as_bytes()) == digest {
+        // Of before there was a digest there is only this.
+        match last.sources.is_none_or(|digest| digest == Digest::of(text.as_bytes())) {
             true => Ok(text.lines().filter_map(SourceFile::of_line).collect()),
             false => Ok(Vec::new()),
         }

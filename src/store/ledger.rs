@@ -44,7 +44,7 @@ impl Store {
             }
             let builds = self.builds(key)?;
             let (distinct, count) = (builds.distinct(), builds.count());
-            let first = builds.all().min_by_key(|record| record.started).filter(|_| distinct > 1);
+            let first = builds.first().filter(|_| distinct > 1);
             if let Some(Record { kind, run, stage, .. }) = first.cloned() {
                 ledger.push(LedgerEntry { key, kind, run, stage, builds: count, distinct });
             }

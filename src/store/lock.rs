@@ -101,6 +101,8 @@ pub struct Work {
     pub scratch: PathBuf,
     /// Empty: for the output of this run.
     pub staging: PathBuf,
+    /// Whether scratch of an earlier try was there and was emptied.
+    pub emptied: bool,
 }
 
 /// In a key's work folder: what its scratch was made from.
@@ -177,16 +179,17 @@ impl Store {
             // Not of our making: whose it is can be seen later.
             write::move_aside(&folder, &self.layout().folder("damaged"))?;
         }
-        let work = Work { scratch: folder.join("scratch"), staging: folder.join("staging") };
+        let mut work = Work { scratch: folder.join("scratch"), staging: folder.join("staging"), emptied: false };
         remove_folder(&work.staging)?;
         let (text, known) = (format!("{ground}\n"), folder.join(GROUND));
-        if text::read(&known).is_ok_and(|known| known == text) {
-            write::make_folder(&work.scratch)?;
-        } else {
+        if !text::read(&known).is_ok_and(|known| known == text) {
+            work.emptied = std::fs::read_dir(&work.scratch).is_ok_and(|mut entries| entries.next().is_some());
             remove_folder(&work.scratch)?;
-            write::make_folder(&work.scratch)?;
+            failpoint::pass("work-before-ground");
+            write::make_folder(&folder)?;
             write::replace(&self.layout().folder("tmp"), &known, text.as_bytes(), 0o644)?;
         }
+        write::make_folder(&work.scratch)?;
         write::make_folder(&work.staging)?;
         failpoint::pass("work-before-stage");
         Ok(work)

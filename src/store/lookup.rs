@@ -70,6 +70,12 @@ impl Builds {
         self.records.values().chain(self.past.values())
     }
 
+    /// The first of all.
+    pub fn first(&self) -> Option<&Record> {
+        let numbered = self.records.iter().chain(&self.past);
+        numbered.min_by_key(|(number, _)| **number).map(|(_, record)| record)
+    }
+
     /// How many builds there are in all.
     pub fn count(&self) -> usize {
         self.records.len() + self.past.len()

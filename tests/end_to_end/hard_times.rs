@@ -191,23 +191,24 @@ fn looking_changes_nothing() {
     fs::create_dir_all(bench.cache().join("work").join("0".repeat(64)).join("scratch")).unwrap();
     File::options().append(true).open(bench.cache().join("stat/blobs")).unwrap().write_all(b"torn").unwrap();
     let before = snapshot(bench.path());
-    for looking in [
-        &["plan", "run.toml"][..],
-        &["plan", "run.toml", "--set", "run.seed=2", "--force", "export"],
-        &["why", "run.toml", "split"],
-        &["check", "run.toml"],
-        &["graph", "run.toml"],
-        &["status"],
-        &["runs"],
-        &["sql", "run.toml"],
-        &["show", "run.toml", "export"],
-        &["replay", "run"],
-        &["logs", "split"],
-        &["cache", "ls"],
-        &["cache", "verify"],
-        &["cache", "gc", "--dry-run"],
+    for (looking, code) in [
+        (&["plan", "run.toml"][..], 0),
+        (&["plan", "run.toml", "--set", "run.seed=2", "--force", "export"], 0),
+        (&["why", "run.toml", "split"], 0),
+        (&["check", "run.toml"], 0),
+        (&["graph", "run.toml"], 0),
+        (&["status"], 0),
+        (&["runs"], 0),
+        (&["sql", "run.toml"], 0),
+        (&["show", "run.toml", "sample"], 0),
+        (&["replay", "run"], 0),
+        (&["logs", "split"], 0),
+        (&["cache", "ls"], 0),
+        (&["cache", "verify"], 4),
+        (&["cache", "gc", "--dry-run"], 0),
     ] {
-        bench.pipeline(looking);
+        let looked = bench.pipeline(looking);
+        assert_eq!(looked.code, code, "{looking:?}: {}{}", looked.stdout, looked.stderr);
         assert!(snapshot(bench.path()) == before, "{looking:?}");
     }
 }

@@ -123,7 +123,7 @@ fn a_stage_alone_needs_nothing_but_what_it_read() {
         &("[run]\nname = \"run\"\n".to_owned()
             + &shell("raw", "cat {source:a.txt} > {output:files}/a", "files = [\"a.txt\"]")
             + &shell("copy", "cat {input:up}/a > {output:files}/a", "inputs = { up = \"raw\" }")
-            + &shell("last", "cat {input:up}/a > {output:files}/a", "inputs = { up = \"copy\" }")),
+            + &shell("last", "tr a-z A-Z < {input:up}/a > {output:files}/a", "inputs = { up = \"copy\" }")),
     );
     bench.write("a.txt", "first");
     bench.run();
@@ -146,6 +146,22 @@ fn a_stage_alone_needs_nothing_but_what_it_read() {
     let both = bench.pipeline(&["reproduce", "run", "--only", "copy", "--only", "last", "--keep", "kept", "--json"]);
     assert_eq!(verdicts(&both), [("copy".into(), "identical".into()), ("last".into(), "identical".into())]);
     assert_eq!(bench.pipeline(&["cache", "verify", "--cache", "kept"]).code, 0);
+    let events = fs::read_to_string(bench.path().join("kept/events.jsonl")).unwrap();
+    assert_eq!(events.matches("\"stage-finished\"").count(), 2);
+}
+
+#[test]
+fn a_stage_alone_is_not_served_by_one_above_it_that_has_its_key() {
+    let copy = |name: &str, up: &str| {
+        shell(name, "cat {input:up}/a > {output:files}/a", &format!("inputs = {{ up = \"{up}\" }}"))
+    };
+    let raw = shell("raw", "echo first > {output:files}/a", "");
+    let bench = Bench::new(&("[run]\nname = \"run\"\n".to_owned() + &raw + &copy("one", "raw") + &copy("two", "one")));
+    assert_eq!(bench.run(), ["one", "raw"], "two is served by one");
+    let alone = bench.pipeline(&["reproduce", "run", "--only", "two", "--keep", "kept", "--json"]);
+    assert_eq!((alone.code, verdicts(&alone)), (0, vec![("two".into(), "identical".into())]), "{}", alone.stderr);
+    let events = fs::read_to_string(bench.path().join("kept/events.jsonl")).unwrap();
+    assert!(events.contains("\"stage-finished\"") && !events.contains("\"stage-cached\""), "{events}");
 }
 
 #[test]

@@ -92,6 +92,9 @@ fn a_training_goes_on_from_no_checkpoint_whose_tokens_were_changed() {
     assert!(told(&mut child).any(|line| line.contains("\"note\":\"metric\"") && line.contains("\"step\":100")));
     kill(pid(&child), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
+    let work = fs::read_dir(bench.cache().join("work")).unwrap().map(|work| work.unwrap().path().join("scratch"));
+    let left: usize = work.map(|scratch| fs::read_dir(scratch).unwrap().count()).sum();
+    assert!(left > 0, "there is a checkpoint");
     let tokens = fs::canonicalize(bench.cache().join("runs/run/pack/train")).unwrap();
     let tokens = fs::read_dir(tokens).unwrap().map(|file| fs::canonicalize(file.unwrap().path()).unwrap());
     let largest = tokens.max_by_key(|file| file.metadata().unwrap().len()).unwrap();
@@ -102,5 +105,6 @@ fn a_training_goes_on_from_no_checkpoint_whose_tokens_were_changed() {
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert_eq!(again.stages("stage-finished"), ["completions", "loss", "pack", "train"]);
     assert!(!again.stdout.contains("resumed after step"), "{}", again.stdout);
+    assert!(again.stdout.contains("what an earlier try left is not used"), "{}", again.stdout);
     assert_eq!(fs::read(&largest).unwrap(), before);
 }

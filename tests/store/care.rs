@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use contract::Digest;
-use pipeline::store::{Fault, Lookup, Object, Record, Store, StoreError, Wish};
+use pipeline::store::{Fault, Lookup, Object, Store, StoreError, Wish};
 
 use crate::bench::{adopt, blob, build, flip, is_hit, is_whole, key, record, walk, with_a_build};
 
@@ -152,18 +152,13 @@ fn a_whole_store_is_read_to_the_last_byte_and_the_reading_can_be_stopped() {
     assert!(is_hit(&store, key("a")), "a reading that was stopped is no damage");
 }
 
-fn only_record(store: &Store, name: &str) -> Record {
-    store.builds(key(name)).unwrap().records[&1].clone()
-}
-
 #[test]
-fn a_copied_build_is_a_hit_with_its_own_bytes_and_is_recorded_once() {
+fn a_copied_tree_has_its_own_bytes_and_is_nobody_s_build() {
     let (folder, from, tree) = with_a_build();
     let to = Store::open(&folder.path().join("other")).unwrap();
     for _ in 0..2 {
-        to.copy_build(&from, &only_record(&from, "a")).unwrap();
-        let Lookup::Hit(hit) = to.lookup(key("a")).unwrap() else { panic!("a miss") };
-        assert_eq!((hit.builds, &hit.record), (1, &only_record(&from, "a")));
+        to.copy_tree(&from, tree).unwrap();
+        assert_eq!(to.lookup(key("a")).unwrap(), Lookup::Miss);
     }
     assert!(is_whole(&to, tree));
     assert_eq!(fs::metadata(blob(&to, b"content")).unwrap().permissions().mode() & 0o777, 0o444);
@@ -177,13 +172,12 @@ fn a_copy_mends_what_is_damaged_where_it_goes() {
     let to = Store::open(&folder.path().join("other")).unwrap();
     build(&to, key("b"), &[("other/name", b"content")]);
     flip(&blob(&to, b"content"));
-    to.copy_build(&from, &only_record(&from, "a")).unwrap();
-    assert!(is_whole(&to, tree));
-    assert!(is_hit(&to, key("a")) && is_hit(&to, key("b")));
+    to.copy_tree(&from, tree).unwrap();
+    assert!(is_whole(&to, tree) && is_hit(&to, key("b")));
 }
 
 #[test]
-fn a_damaged_or_incomplete_build_is_not_copied() {
+fn a_damaged_or_incomplete_tree_is_not_copied() {
     type Spoil = fn(&Store, Digest);
     let spoils: [(&str, Spoil); 4] = [
         ("a flipped blob", |store, _| flip(&blob(store, b"content"))),
@@ -193,11 +187,10 @@ fn a_damaged_or_incomplete_build_is_not_copied() {
     ];
     for (what, spoil) in spoils {
         let (folder, from, tree) = with_a_build();
-        let record = only_record(&from, "a");
         spoil(&from, tree);
         let to = Store::open(&folder.path().join("other")).unwrap();
         let reader = Store::open_read_only(from.layout().root()).unwrap();
-        assert!(to.copy_build(&reader, &record).is_err(), "{what}");
+        assert!(to.copy_tree(&reader, tree).is_err(), "{what}");
         assert_eq!(to.lookup(key("a")).unwrap(), Lookup::Miss, "{what}");
         assert_eq!(said(&to.verify_all(&BTreeMap::new(), |_| true).unwrap().damage), [], "{what} was copied");
     }

@@ -37,7 +37,7 @@ fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
         .remember(
             "run",
             stage,
-            &LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new(), sources: None },
+            LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new(), sources: None },
             &SourceSnapshot::default(),
         )
         .unwrap();

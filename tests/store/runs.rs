@@ -22,11 +22,11 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
     };
     let sources = SourceSnapshot::default();
     assert_eq!(store.last_build("run", "train").unwrap(), None);
-    store.remember("run", "train", &build, &sources).unwrap();
+    store.remember("run", "train", build.clone(), &sources).unwrap();
     assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
     assert_eq!(store.last_build("run", "other").unwrap(), None);
     let changed = LastBuild { key: key("b"), ..build };
-    store.remember("run", "train", &changed, &sources).unwrap();
+    store.remember("run", "train", changed.clone(), &sources).unwrap();
     assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
     assert_eq!(store.torn_last_builds().unwrap(), []);
     // One other digit, where a digest would still be one.
@@ -49,7 +49,7 @@ fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
         patterns: vec!["data/*.gz".to_owned()],
         sources: None,
     };
-    store.remember("run", "train", &build, &SourceSnapshot::default()).unwrap();
+    store.remember("run", "train", build.clone(), &SourceSnapshot::default()).unwrap();
     let file = store.layout().root().join("runs/run/.stages/train.json");
     let older = serde_json::to_string_pretty(&build).unwrap() + "\n";
     fs::write(&file, &older).unwrap();
@@ -75,7 +75,7 @@ fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
     };
     for name in ["data/a.gz", "data/b.gz"] {
         let file = SourceFile { path: name.into(), digest: key("content"), size: 7 };
-        store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file.clone()])).unwrap();
+        store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file.clone()])).unwrap();
         assert_eq!(store.last_sources("run", "import").unwrap(), [file]);
     }
 }
@@ -91,14 +91,14 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
         patterns: vec!["data/*.gz".to_owned()],
         sources: None,
     };
-    store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file("a")])).unwrap();
+    store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")])).unwrap();
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
     // A kill between the two files, or a flipped bit.
     let path = store.layout().run("run").unwrap().join(".stages/import.sources");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("1 a", "2 a")).unwrap();
     assert_eq!(store.last_sources("run", "import").unwrap(), []);
-    store.remember("run", "import", &build, &SourceSnapshot::remembered(vec![file("a")])).unwrap();
+    store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")])).unwrap();
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
 
