@@ -44,6 +44,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::Held { holder: Some(holder) },
         Reason::Held { holder: None },
         Reason::SameKey { stage: name("twin") },
+        Reason::SharedDamage { stage: name("twin") },
         Reason::MaybeSameKey { stage: name("twin") },
         Reason::Forced,
     ]
@@ -56,6 +57,7 @@ fn tag(reason: &Reason) -> &'static str {
         Reason::KindChanged { .. } => "kind-changed",
         Reason::InputChanged { .. } => "input-changed",
         Reason::SourcesChanged { .. } => "sources-changed",
+        Reason::SharedDamage { .. } => "shared-damage",
         Reason::SourceMissing { .. } => "source-missing",
         Reason::SourcesAbsent => "sources-absent",
         Reason::Damaged { .. } => "damaged",

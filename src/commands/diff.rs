@@ -39,7 +39,11 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
         return Ok(Exit::Done);
     }
     let shown = |value: &Option<Value>| value.as_ref().map_or("default".to_owned(), ToString::to_string);
-    for setting in &difference.settings {
+    // What a stage that came or went is set to is said by its coming or going.
+    let whole = difference.stages.iter().filter(|stage| matches!(stage.change, Change::Added | Change::Removed));
+    let whole: Vec<_> = whole.map(|stage| format!("stages.{}.", stage.stage)).collect();
+    let told = difference.settings.iter().filter(|setting| !whole.iter().any(|stage| setting.path.starts_with(stage)));
+    for setting in told {
         writeln!(out, "{}: {} -> {}", setting.path, shown(&setting.old), shown(&setting.new))?;
     }
     let width = difference.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);

@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// Where a run found a stage cached, or is only named: the newest run of that name, up to it, in which the stage ran.
+/// Where a run found a stage cached, or left it out, or is only named: the newest run of that name, up to it, in which the stage ran.
 fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<Option<String>, CommandError> {
     let store = Store::open_read_only(&place.existing()?)?;
     let given = locks::folder(reference, &store)?;
@@ -72,19 +72,20 @@ fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<O
     for number in store.run_numbers(&given.run)?.into_iter().rev().filter(|number| *number <= given.number) {
         let run = store.run_folder(&given.run, number)?;
         let Ok(events) = locks::events(&run) else { continue };
-        let mut was_cached = false;
+        let (mut was_cached, mut is_told) = (false, false);
         for event in events.map_while(Result::ok) {
             if started(&event.event) {
                 let earlier = number != given.number;
                 if earlier {
-                    say!("note: {given} found it cached; this is {run}");
+                    say!("note: it did not run in {given}; this is {run}");
                 }
                 return Ok(earlier.then(|| run.to_string()));
             }
             was_cached |= cached(&event.event);
+            is_told |= event.event.stage() == Some(stage);
         }
-        // It failed before it started, was skipped, or is not there: that is what there is to say.
-        if !was_cached {
+        // It failed before it started, or was skipped: that is what there is to say.
+        if is_told && !was_cached {
             return Ok(None);
         }
     }

@@ -130,7 +130,10 @@ fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<OwnedFolder>), Comm
                 let error = CommandError::usage(format!("{} is not empty", folder.display()));
                 return Err(error.hint("a reproduction starts from nothing: name a new folder"));
             }
-            fs::create_dir_all(folder).map_err(CommandError::io(format!("make {}", folder.display())))?;
+            fs::create_dir_all(folder).map_err(|error| {
+                let error = CommandError::usage(format!("cannot make {}: {error}", folder.display()));
+                error.hint("a reproduction starts from nothing: name a new folder")
+            })?;
             Ok((folder.to_owned(), None))
         }
         None => {

@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
         if text.contains("(os error ") {
             return CommandError::Failed { message: text, hint: None };
         }
-        let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
+        let text = plain(&text);
         let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
         let known: Vec<_> = found.iter().map(FoundTable::name).collect();
         if query.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("show")) {
@@ -181,4 +181,12 @@ fn list(out: &mut impl Write, found: &[FoundTable]) -> Result<(), CommandError> 
 fn absent_table(message: &str) -> Option<&str> {
     let name = message.split_once("table '")?.1.split_once("' not found")?.0;
     Some(name.trim_start_matches("datafusion.public.").trim_start_matches("datafusion."))
+}
+
+/// A message of DataFusion without the names that its source gives things.
+fn plain(message: &str) -> &str {
+    let text = message.strip_prefix("Error during planning: ").unwrap_or(message);
+    let parser = text.strip_prefix("SQL error: ParserError(\"").and_then(|text| text.strip_suffix("\")"));
+    let text = parser.or(text.strip_prefix("This feature is not implemented: ")).unwrap_or(text);
+    text.strip_prefix("The context currently only supports ").map_or(text, |_| "one query at a time can be asked")
 }

@@ -123,6 +123,18 @@ impl<'d> Check<'d> {
                 if !pattern {
                     return Some(Json::String(text.clone()));
                 }
+                if let Err(error) = glob::Pattern::new(text) {
+                    let diagnostic = Diagnostic::error(format!("'{path}' is no pattern: {}", error.msg));
+                    let hint =
+                        "'*' and '?' stand for letters, '**' for folders; '[[]' is the bracket itself".to_owned();
+                    self.diagnostics.push(diagnostic.at(node.span, "").hint(hint));
+                    return None;
+                }
+                if text.is_empty() && path.ends_with(']') {
+                    let diagnostic = Diagnostic::error(format!("'{path}' is empty")).at(node.span, "");
+                    self.diagnostics.push(diagnostic.hint("name a file, or leave it out".to_owned()));
+                    return None;
+                }
                 let folder = &self.diagnostics.source(node.span.source).folder;
                 let Some(place) = rebased(text, folder) else {
                     let message = format!("'{path}' starts at '{}', whose name is not UTF-8", folder.display());

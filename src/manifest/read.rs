@@ -79,7 +79,8 @@ pub(super) fn file(
             None => diagnostic,
         });
     };
-    let bytes = match bytes(path) {
+    let is_main = named.is_none() && hint.is_some();
+    let bytes = match bytes(path, is_main) {
         Ok(bytes) => bytes,
         Err(error) => {
             match error.kind() {
@@ -89,12 +90,15 @@ pub(super) fn file(
                     refuse(diagnostics, format!("there is no file '{name}'"), hint.as_deref());
                 }
                 io::ErrorKind::IsADirectory => {
-                    refuse(diagnostics, format!("'{name}' is a folder"), Some("name the manifest in it"));
+                    // A machine file has neither.
+                    let hint = (hint.is_some() || named.is_some()).then_some("name the manifest in it");
+                    refuse(diagnostics, format!("'{name}' is a folder"), hint);
                 }
                 io::ErrorKind::FileTooLarge => {
                     let message = format!("'{name}' is larger than {} MiB", LARGEST >> 20);
                     refuse(diagnostics, message, Some("a manifest names data, it does not hold it"));
                 }
+                io::ErrorKind::InvalidInput => refuse(diagnostics, format!("'{name}' is no regular file"), None),
                 kind => refuse(diagnostics, format!("cannot read '{name}': {kind}"), None),
             }
             return None;
@@ -137,9 +141,15 @@ fn near(path: &Path) -> Option<PathBuf> {
     near.map(|near| path.with_file_name(near))
 }
 
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.is_dir() {
+/// The bytes of a file. What a person names may be a pipe, as a shell makes it of a program's output; nothing else is waited
+/// for.
+fn bytes(path: &Path, may_be_pipe: bool) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !may_be_pipe && !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;

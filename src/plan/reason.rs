@@ -89,6 +89,11 @@ pub enum Reason {
         /// The other stage.
         stage: StageName,
     },
+    /// Another stage of the plan misses the same bytes: where it gives them again first, this one is whole.
+    SharedDamage {
+        /// The other stage.
+        stage: StageName,
+    },
     /// `--force`.
     Forced,
 }
@@ -148,7 +153,11 @@ impl Reason {
                 format!("input {port}{from}: {} -> {}", digest(old), digest(new))
             }
             Self::SourcesChanged { added, removed } => {
-                format!("source files: {added} new or changed, {removed} gone or changed")
+                // One that came for one that went is one that changed, as far as its bytes tell.
+                let changed = *added.min(removed);
+                let parts = [(changed, "changed"), (added - changed, "new"), (removed - changed, "gone")];
+                let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+                format!("source files: {}", parts.collect::<Vec<_>>().join(", "))
             }
             Self::SourceMissing { problem } => problem.clone(),
             Self::SourcesAbsent => "its source files are not there: the output is that of its last build".to_owned(),
@@ -166,6 +175,9 @@ impl Reason {
             Self::Held { holder: None } => "waiting for another process".to_owned(),
             Self::SameKey { stage } => format!("the same key as {stage}, which is built once"),
             Self::MaybeSameKey { stage } => format!("it may turn out to have the key of {stage}, which is built once"),
+            Self::SharedDamage { stage } => {
+                format!("unless {stage}, which misses the same bytes, gives them again first")
+            }
             Self::Forced => "forced".to_owned(),
         }
     }

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use contract::SourcePattern;
 use glob::Pattern;
 
+/// Problems that are told one by one: a folder of links that lead nowhere has thousands.
+const MOST: usize = 5;
+
 /// Folders that were read, by path. Shared by threads; as of the first look.
 #[derive(Debug, Default)]
 pub(super) struct Folders(Mutex<HashMap<PathBuf, Names>>);
@@ -79,7 +82,15 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
     }
     match found.problems.is_empty() {
         true => Ok(found.files.into_iter().collect()),
-        false => Err(Missing { problems: found.problems, nothing: nothing == patterns.len() }),
+        false => {
+            let mut problems = found.problems;
+            let more = problems.len().saturating_sub(MOST);
+            problems.truncate(MOST);
+            if more > 0 {
+                problems.push(format!("and {more} more like these"));
+            }
+            Err(Missing { problems, nothing: nothing == patterns.len() })
+        }
     }
 }
 
@@ -229,6 +240,11 @@ mod tests {
         }
         assert!(!found("*/b.gz").unwrap_err().problems[0].contains("UTF-8"), "nothing is below a file");
         fs::create_dir(folder.path().join(OsStr::from_bytes(b"\xfe"))).unwrap();
+        for number in 0..9 {
+            std::os::unix::fs::symlink("nowhere", folder.path().join(format!("{number}.lost"))).unwrap();
+        }
+        let lost = found("*.lost").unwrap_err().problems;
+        assert_eq!((lost.len(), lost[5].as_str()), (6, "and 4 more like these"));
         for below in ["*/b.gz", "**/b.gz"] {
             assert!(
                 found(below).unwrap_err().problems[0].ends_with("\u{fffd} has a name that is not UTF-8: rename it")

@@ -93,9 +93,20 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         Ok(())
     }
 
-    /// All stages. Of those that have or may turn out to have equal keys, each may run: which one builds is a race.
+    /// All stages. Of those that have or may turn out to have equal keys, each may run: which one builds is a race. So is it
+    /// of those whose outputs are damaged in the same objects.
     pub(super) fn finish(mut self) -> Vec<PlannedStage> {
         let mut planned = std::mem::take(&mut self.planned);
+        let damaged: Vec<_> = planned.iter().map(|planned| (planned.name.clone(), damage(planned))).collect();
+        for planned in planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
+            let own = damage(planned);
+            let shares =
+                |(name, other): &&(StageName, BTreeSet<String>)| *name != planned.name && !own.is_disjoint(other);
+            if let Some((stage, _)) = damaged.iter().find(shares) {
+                planned.state = State::MayRun;
+                planned.reasons.push(Reason::SharedDamage { stage: stage.clone() });
+            }
+        }
         for planned in planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
             if !self.decider.forced.contains(&planned.name)
                 && let Some(twin) = self.twin(&planned.name)
@@ -213,4 +224,13 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         }
         Ok(reasons)
     }
+}
+
+/// What is damaged of a stage's output.
+fn damage(planned: &PlannedStage) -> BTreeSet<String> {
+    let what = |reason: &Reason| match reason {
+        Reason::Damaged { what } => Some(what.clone()),
+        _ => None,
+    };
+    planned.reasons.iter().filter_map(what).collect()
 }

@@ -115,9 +115,9 @@ impl StoreError {
         use io::ErrorKind;
         match self {
             Self::Io { source, .. } => match source.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                    Some("the disk is full: free some space, or put the store elsewhere with --cache DIR")
-                }
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
+                    "the disk is full: free some space (pipeline cache gc --scratch), or put the store elsewhere with --cache DIR",
+                ),
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
                     Some("put the store where you may write with --cache DIR")
                 }

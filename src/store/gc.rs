@@ -4,7 +4,7 @@
 //! - What the runs gave last, by name (`runs/<run>/`).
 //! - The trees that a caller names: those of lock files.
 //! - What a running process leased ([`super::lease`]), and the scratch of a key whose lock is held.
-//! - The scratch of a key that has no build yet: a stage that was stopped goes on from it.
+//! - The scratch of a key that has no build yet, unless it is asked for: a stage that was stopped goes on from it.
 //!
 //! # In which order
 //! First what no build names: blobs and trees that a crash left, what was moved aside as damaged, the scratch of keys that
@@ -38,6 +38,8 @@ pub struct Wish {
     pub roots: BTreeSet<Digest>,
     /// Blobs that are to stay, whether their tree is there or not.
     pub blobs: BTreeSet<Digest>,
+    /// Remove also the scratch of keys that have no build, which stages that were stopped would go on from.
+    pub scratch: bool,
 }
 
 /// What a removal would do, or has done.
@@ -53,8 +55,10 @@ pub struct Removals {
     pub orphans: Totals,
     /// What was moved aside as damaged.
     pub aside: Totals,
-    /// Scratch of keys that have a build.
+    /// Scratch: that of keys that have a build, and all other where that is wished for.
     pub scratch: Totals,
+    /// Scratch that stays.
+    pub scratch_left: Totals,
     /// Bytes that cannot go: what runs, lock files and running processes need.
     pub rooted: u64,
     #[serde(skip)]
@@ -223,8 +227,10 @@ impl<'c> Marked<'c> {
             ..Removals::default()
         };
         let built: BTreeSet<_> = census.builds.keys().map(|(key, _)| *key).collect();
-        let scratch: Vec<_> = census.scratch.iter().filter(|(key, _)| built.contains(*key)).collect();
+        let (scratch, left): (Vec<_>, Vec<_>) =
+            census.scratch.iter().partition(|(key, _)| wish.scratch || built.contains(*key));
         removals.scratch = Totals::of(scratch.iter().map(|(_, bytes)| **bytes));
+        removals.scratch_left = Totals::of(left.iter().map(|(_, bytes)| **bytes));
         removals.plan.scratch = scratch.into_iter().map(|(key, _)| *key).collect();
         removals.plan.blobs = orphans;
         if let Some(keep) = wish.keep_size {

@@ -35,7 +35,7 @@ pub struct LastBuild {
     pub sources: Option<Digest>,
 }
 
-const STAGES: &str = ".stages";
+pub(super) const STAGES: &str = ".stages";
 const SOURCES: &str = "sources";
 
 impl Store {

@@ -62,6 +62,11 @@ impl Layout {
         self.root.join("locks").join(key.to_string())
     }
 
+    /// `leases/.gate`: the lock that orders finding and removing.
+    pub fn gate(&self) -> PathBuf {
+        self.root.join("leases").join(".gate")
+    }
+
     /// `runs/<run>/`.
     ///
     /// # Errors

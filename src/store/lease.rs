@@ -142,7 +142,7 @@ impl Store {
 
     /// The same for who reads outputs and writes nothing to the store; `None` where nothing was ever removed or run.
     pub fn reading(&self) -> Option<Gate> {
-        let file = text::options().read(true).open(self.layout().folder(FOLDER).join(GATE)).ok()?;
+        let file = text::options().read(true).open(self.layout().gate()).ok()?;
         file.lock_shared().ok()?;
         Some(Gate { _file: file })
     }
@@ -164,14 +164,14 @@ impl Store {
 
     fn gate_file(&self) -> Result<(File, PathBuf)> {
         self.writable()?;
-        let path = self.layout().folder(FOLDER).join(GATE);
+        let path = self.layout().gate();
         let open = || text::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = match open() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write::make_folder(&self.layout().folder(FOLDER))?;
                 open()
             }
-            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory || text::is_link(&error) => {
                 write::move_aside(&path, &self.layout().folder("damaged"))?;
                 open()
             }

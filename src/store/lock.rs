@@ -187,7 +187,13 @@ impl Store {
             remove_folder(&work.scratch)?;
             failpoint::pass("work-before-ground");
             write::make_folder(&folder)?;
+            if known.is_dir() {
+                remove_folder(&known)?;
+            }
             write::replace(&self.layout().folder("tmp"), &known, text.as_bytes(), 0o644)?;
+        }
+        if work.scratch.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            remove_folder(&work.scratch)?;
         }
         write::make_folder(&work.scratch)?;
         write::make_folder(&work.staging)?;
@@ -211,9 +217,13 @@ fn read_holder(file: &mut File) -> Option<HolderInfo> {
     serde_json::from_str(&text).ok()
 }
 
-/// Removes a folder with all that is in it, if it is there.
+/// Removes a folder with all that is in it, or what lies in its place, if it is there.
 pub(super) fn remove_folder(path: &std::path::Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
+    let removed = match path.symlink_metadata() {
+        Ok(found) if !found.is_dir() => std::fs::remove_file(path),
+        _ => std::fs::remove_dir_all(path),
+    };
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
         _ => Ok(()),
     }

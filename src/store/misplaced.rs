@@ -7,8 +7,10 @@ use contract::Digest;
 
 use super::Store;
 use super::error::{Damage, Fault, Object, Result};
+use super::last_builds::STAGES;
 use super::layout::{FOLDERS, file_name};
 use super::names::names_if_folder;
+use super::runs::HISTORY;
 
 impl Store {
     /// Files (and links that lead nowhere) in the place of folders, and what is no file in the place of locks; they are moved
@@ -28,9 +30,14 @@ impl Store {
             let folder = self.layout().folder(name);
             folders.extend(names_if_folder(&folder)?.iter().filter(|name| is_ours(name)).map(|name| folder.join(name)));
         }
+        for run in self.run_names()? {
+            let run = self.layout().run(&run)?;
+            folders.extend([HISTORY, STAGES].map(|name| run.join(name)));
+        }
         let locks = self.layout().folder("locks");
         let locks = names_if_folder(&locks)?.into_iter().filter(|name| name.parse::<Digest>().is_ok());
-        let locks: Vec<_> = locks.map(|name| self.layout().folder("locks").join(name)).collect();
+        let mut locks: Vec<_> = locks.map(|name| self.layout().folder("locks").join(name)).collect();
+        locks.push(self.layout().gate());
         let is_wrong = |path: &&PathBuf| match path.symlink_metadata() {
             Ok(found) if found.is_symlink() => !path.is_dir(),
             Ok(found) => !found.is_dir(),

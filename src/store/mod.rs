@@ -129,7 +129,8 @@ impl Store {
         fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
         let version = root.join("version");
-        if !exists || text::read(&version).map_or(true, |text| text.trim().is_empty()) {
+        // What is there in its place is nothing that a program of another format wrote.
+        if !exists || text::read(&version).map_or(true, |text| text.trim() != FORMAT.to_string()) {
             failpoint::pass("open-before-version");
             write::replace(&root, &version, format!("{FORMAT}\n").as_bytes(), 0o644)?;
         }
@@ -248,10 +249,10 @@ fn inspect(path: &Path) -> Result<bool> {
     match text::read(&version) {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
         // The tag is written after the version: where it is ours, the version was lost.
-        Ok(text) if text.trim().is_empty() && is_tagged(path) => Ok(true),
+        Ok(text) if text.trim().parse::<u64>().is_err() && is_ours(path) => Ok(true),
         Err(error)
             if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData)
-                && is_tagged(path) =>
+                && is_ours(path) =>
         {
             Ok(true)
         }
@@ -272,7 +273,10 @@ fn inspect(path: &Path) -> Result<bool> {
     }
 }
 
-/// Whether the folder says that a program of this format made it.
-fn is_tagged(path: &Path) -> bool {
-    text::read(&path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag == CACHEDIR_TAG)
+/// Whether a program of this format made the folder: it says so, or holds all that a store holds.
+fn is_ours(path: &Path) -> bool {
+    match text::read(&path.join("CACHEDIR.TAG")) {
+        Ok(tag) => tag == CACHEDIR_TAG,
+        Err(_) => layout::FOLDERS.iter().all(|name| path.join(name).is_dir()),
+    }
 }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::error::{Result, StoreError};
+use super::text::is_link;
 
 /// The names in a folder, sorted; none where there is no folder. Names that are no text are nobody's.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
@@ -24,7 +25,9 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
 /// The same where a foreign file may lie in the folder's place: it has none.
 pub(super) fn names_if_folder(path: &Path) -> Result<Vec<String>> {
     match names(path) {
-        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory => Ok(Vec::new()),
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory || is_link(&source) => {
+            Ok(Vec::new())
+        }
         names => names,
     }
 }

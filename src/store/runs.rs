@@ -34,7 +34,7 @@ impl fmt::Display for RunFolder {
     }
 }
 
-const HISTORY: &str = ".history";
+pub(super) const HISTORY: &str = ".history";
 
 impl Store {
     /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now, and its lease. The lease is there before the

@@ -1,12 +1,12 @@
 //! The care of the store: `cache ls`, `cache verify`, `cache gc`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, DATA_STAGES, texts};
+use crate::bench::{Bench, DATA_STAGES, shell, texts};
 
 #[test]
 fn cache_ls_lists_builds_with_who_uses_them() {
@@ -195,4 +195,103 @@ fn what_builds_cost_is_known_when_their_bytes_are_gone() {
     assert_eq!((&license["name"], &license["state"]), (&"license".into(), &"will-run".into()));
     assert_eq!(license["reasons"][0]["reason"], "removed", "{license}");
     assert_eq!(license["estimate"]["basis"], "settings", "{license}");
+}
+
+#[test]
+fn what_a_failed_stage_left_goes_when_it_is_asked_for() {
+    let bench = Bench::new(&shell("large", "head -c 300000 /dev/zero > {output:files}/out; exit 1", ""));
+    assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1);
+    let kept = bench.pipeline(&["cache", "gc"]);
+    assert!(kept.code == 0 && kept.stderr.contains("of scratch stay"), "{}", kept.stderr);
+    let left = || bench.json(&["cache", "ls"])["totals"]["scratch"]["bytes"].as_u64().unwrap();
+    assert!(left() > 300_000);
+    let dry = bench.json(&["cache", "gc", "--scratch", "--dry-run"]);
+    assert!(dry["scratch"]["bytes"].as_u64().unwrap() > 300_000 && left() > 300_000);
+    assert_eq!(bench.json(&["cache", "gc", "--scratch"]), dry);
+    assert_eq!(left(), 0);
+}
+
+#[test]
+fn whatever_lies_in_the_place_of_the_store_s_own_a_repair_makes_way() {
+    let link = |place: &Path, target: &Path| {
+        let _ = fs::remove_file(place);
+        let _ = fs::remove_dir_all(place);
+        symlink(target, place).unwrap();
+    };
+    let spoilt = [
+        "version",
+        "leases/.gate",
+        "runs/run/.history",
+        "runs/run/.stages",
+        "stat/blobs",
+        "@record",
+        "@tree",
+        "@blob",
+        "@lock",
+    ];
+    for name in spoilt {
+        for is_loop in [true, false] {
+            let bench = Bench::ran();
+            let cache = fs::canonicalize(bench.cache()).unwrap();
+            let first = |folder: &str| fs::read_dir(cache.join(folder)).unwrap().next().unwrap().unwrap().path();
+            let below = |path: PathBuf| fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+            let place = match name {
+                "@record" => below(first("records")),
+                "@tree" => below(first("trees")),
+                "@blob" => below(first("blobs")),
+                "@lock" => first("locks"),
+                name => cache.join(name),
+            };
+            let target = if is_loop { place.clone() } else { PathBuf::from("/nonexistent") };
+            link(&place, &target);
+            let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
+            assert_eq!(repaired.code, 0, "{name}, {is_loop}: {}{}", repaired.stdout, repaired.stderr);
+            bench.run();
+            assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{name}, {is_loop}");
+            assert!(bench.plan().values().all(|state| state == "cached"), "{name}, {is_loop}");
+            assert!(!place.is_symlink(), "{name}, {is_loop}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_in_the_place_of_scratch_is_no_hindrance() {
+    let bench = Bench::new(&shell("only", "echo 1 > {output:files}/out; [ -e '@PLACE@' ]", ""));
+    let go = bench.path().join("go");
+    bench.edit("@PLACE@", &go.display().to_string());
+    assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1);
+    let work = fs::read_dir(bench.cache().join("work")).unwrap().next().unwrap().unwrap().path();
+    for name in ["ground", "scratch", "staging"] {
+        for is_folder in [true, false] {
+            let place = work.join(name);
+            let _ = fs::remove_dir_all(&place);
+            let _ = fs::remove_file(&place);
+            if is_folder {
+                fs::create_dir_all(place.join("below")).unwrap()
+            } else {
+                fs::write(&place, "other").unwrap()
+            }
+            let again = bench.pipeline(&["run", "run.toml"]);
+            assert!(again.code == 1 && again.stderr.contains("exited with status 1"), "{name}: {}", again.stderr);
+        }
+    }
+    fs::write(&go, "").unwrap();
+    assert_eq!(bench.run(), ["only"]);
+}
+
+#[test]
+fn a_version_that_was_lost_or_garbled_is_written_again_and_a_newer_one_is_not() {
+    let bench = Bench::ran();
+    let version = bench.cache().join("version");
+    for text in ["1x\n", "\u{0}", "a store"] {
+        fs::write(&version, text).unwrap();
+        assert_eq!(bench.run(), [""; 0], "{text:?}");
+        assert_eq!(fs::read_to_string(&version).unwrap(), "1\n");
+    }
+    fs::remove_file(&version).unwrap();
+    fs::remove_file(bench.cache().join("CACHEDIR.TAG")).unwrap();
+    assert_eq!(bench.run(), [""; 0]);
+    fs::write(&version, "2\n").unwrap();
+    assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 4);
+    assert_eq!(fs::read_to_string(&version).unwrap(), "2\n");
 }

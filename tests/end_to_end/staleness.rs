@@ -3,7 +3,7 @@
 use std::fs::{self, File, FileTimes};
 use std::time::{Duration, SystemTime};
 
-use crate::bench::{Bench, SMALL};
+use crate::bench::{Bench, SMALL, shell};
 use crate::failures::{IMPORT, program, row};
 
 const DATA: [&str; 6] = ["export", "license", "quality", "dedup", "split", "tokenizer"];
@@ -263,4 +263,15 @@ fn a_setting_changed_on_the_command_line_changes_the_plan_and_not_the_file() {
     assert!(ran.stdout.contains("will run  train"), "{}", ran.stdout);
     assert_eq!(bench.plan()["train"], "cached");
     assert_eq!(fs::read_to_string(bench.path().join("run.toml")).unwrap(), before);
+}
+
+#[test]
+fn of_stages_that_miss_the_same_bytes_each_may_run() {
+    let writes = |name: &str| shell(name, &format!("echo 1 > {{output:files}}/{name}"), "");
+    let bench = Bench::new(&(writes("one") + &writes("two")));
+    assert_eq!(bench.run(), ["one", "two"]);
+    bench.blobs().iter().for_each(|blob| fs::remove_file(blob).unwrap());
+    assert!(bench.plan().values().all(|state| state == "may-run"), "{:?}", bench.plan());
+    assert_eq!(bench.run_with(&["--jobs", "1"]).len(), 1, "what one gives again serves the other");
+    assert!(bench.plan().values().all(|state| state == "cached"));
 }

@@ -286,3 +286,32 @@ fn a_plan_and_another_run_say_who_builds_what_they_need() {
     assert!(lines.any(|line| line.contains("\"run-finished\"")));
     assert_eq!([first.wait().unwrap().code(), second.wait().unwrap().code()], [Some(0), Some(0)]);
 }
+
+#[test]
+fn what_a_killed_run_left_running_writes_to_no_later_output() {
+    // The grandchild outlives the kill, and writes by full path when it is told to, or soon after.
+    let script = "d=$PWD; (while [ ! -e '@GO@' ]; do sleep 0.02; done; echo stray >> $d/{output:files}/out) & \
+                  touch '@BEGUN@'; while [ ! -e '@GO@' ]; do sleep 0.02; done; sleep 0.3; echo done >> {output:files}/out";
+    let bench = Bench::new("");
+    let place = |name: &str| bench.path().join(name).display().to_string();
+    bench.write(
+        "run.toml",
+        shell("writer", &script.replace("@GO@", &place("go")).replace("@BEGUN@", &place("begun")), ""),
+    );
+    let mut run = bench.start(&["run", "run.toml"]);
+    while !bench.path().join("begun").exists() {
+        sleep(Duration::from_millis(5));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    fs::remove_file(bench.path().join("begun")).unwrap();
+    let mut again = bench.start(&["run", "run.toml"]);
+    while !bench.path().join("begun").exists() {
+        sleep(Duration::from_millis(5));
+    }
+    bench.write("go", "");
+    assert!(again.wait().unwrap().success());
+    let output = fs::read_to_string(bench.cache().join("runs/run/writer/files/out")).unwrap();
+    // One of this run's own, which the script started too.
+    assert_eq!(output.matches("stray").count(), 1, "{output}");
+}

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use serde_json::json;
 
-use crate::bench::{Bench, DATA, texts};
+use crate::bench::{Bench, DATA, shell, texts};
 
 #[test]
 fn why_and_plan_say_in_json_what_their_page_says() {
@@ -123,4 +123,14 @@ fn memory_and_disk_are_told_of_before_they_are_missed_with_both_lines() {
     let train =
         places.as_array().unwrap().iter().find(|problem| problem["message"].as_str().unwrap().contains("'train'"));
     assert_eq!(train.unwrap()["places"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn patterns_that_are_none_are_told_of_at_their_line() {
+    let bench = Bench::new(&shell("copy", "cp {source:a.txt} {output:files}", "files = [\"a.txt\"]"));
+    bench.write("a.txt", "text");
+    for (files, said) in [("[\"a.txt\", \"[a\"]", "is no pattern"), ("[\"a.txt\", \"\"]", "'files[1]' is empty")] {
+        let checked = bench.pipeline(&["check", "run.toml", "--set", &format!("stages.copy.files={files}")]);
+        assert!(checked.code == 2 && checked.stderr.contains(said), "{}", checked.stderr);
+    }
 }

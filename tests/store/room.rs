@@ -242,7 +242,8 @@ fn a_list_of_files_that_somebody_wrote_down_keeps_its_blobs_and_restores_its_tre
     let text = fs::read(&record).unwrap();
     fs::remove_file(&record).unwrap();
     fs::remove_file(store.layout().tree(tree)).unwrap();
-    let wish = Wish { keep_size: Some(0), roots: BTreeSet::from([tree]), blobs: BTreeSet::from([blob]) };
+    let wish =
+        Wish { keep_size: Some(0), roots: BTreeSet::from([tree]), blobs: BTreeSet::from([blob]), scratch: false };
     assert_eq!(store.removing().unwrap().collect(&wish).unwrap().after, 100);
     fs::create_dir_all(record.parent().unwrap()).unwrap();
     fs::write(&record, text).unwrap();

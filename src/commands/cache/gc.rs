@@ -30,6 +30,9 @@ pub struct CollectArguments {
     /// Forget past runs but the newest N of each name, so that what only they gave may go.
     #[arg(long, value_name = "N")]
     pub keep_runs: Option<usize>,
+    /// Remove also what stages that were stopped or failed left: a training among them begins again.
+    #[arg(long)]
+    pub scratch: bool,
     /// Only say what would go, and what making it again would cost.
     #[arg(long)]
     pub dry_run: bool,
@@ -65,6 +68,10 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     } else {
         tell(&mut out, &removals, arguments.dry_run)?;
     }
+    if removals.scratch_left.count > 0 {
+        let left = figures::size(removals.scratch_left.bytes);
+        say!("note: {left} of scratch stay, which stages that were stopped or failed left: --scratch removes it");
+    }
     if wish.keep_size.is_some_and(|keep| removals.after > keep) {
         let needed = figures::size(removals.rooted);
         say!("note: {needed} are in use by runs, lock files or running processes, and stay");
@@ -75,7 +82,8 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
 /// What is to go and what is to stay, and the past runs that are to be forgotten. What is torn is told here, and moved aside
 /// by a repair alone.
 fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFolder>), CommandError> {
-    let mut wish = Wish { keep_size: arguments.keep_size.map(|size| size.0), ..Wish::default() };
+    let mut wish =
+        Wish { keep_size: arguments.keep_size.map(|size| size.0), scratch: arguments.scratch, ..Wish::default() };
     for lock in &arguments.lock {
         need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
     }
@@ -123,7 +131,7 @@ fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), Comm
     }
     for (totals, what) in [
         (removals.orphans, "that no build names"),
-        (removals.scratch, "of scratch of stages that are done"),
+        (removals.scratch, "of scratch"),
         (removals.aside, "moved aside as damaged"),
     ] {
         if totals.count > 0 {

@@ -51,6 +51,7 @@
 //! | [`process`] | a program in a process group of its own |
 //! | [`log`] | the last lines of what it wrote |
 
+pub mod leftover;
 pub mod log;
 pub mod placeholder;
 pub mod process;

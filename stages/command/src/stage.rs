@@ -11,10 +11,10 @@ use contract::{Class, Context, PortType, Ports, Problem, Result, SourceFile, Sou
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::log;
 use crate::placeholder::{INPUT, Place, Template};
 use crate::process::{Outcome, describe};
 use crate::workspace::{self, Workspace};
+use crate::{leftover, log};
 
 /// The port of a command that declares no outputs.
 const FILES: &str = "files";
@@ -159,7 +159,11 @@ impl Stage for Command {
         context.cancel.check()?;
         let mut command = command(spec, exec, context)?;
         let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
-        let workspace = Workspace::lay_out(&context.scratch.join("work"), context, ports.iter().copied())?;
+        let folder = std::path::absolute(context.scratch.join("work"))?;
+        leftover::end(&folder)
+            .map_err(|error| StageError::io("end what an earlier run of it left running", &error).in_file(&folder))?;
+        command.env(leftover::VARIABLE, &folder);
+        let workspace = Workspace::lay_out(&folder, context, ports.iter().copied())?;
         let log = context.scratch.join("log");
         let writer = File::create(&log)?;
         command

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 
 use contract::{Context, InputFile, OutputTree, Result, StageError};
 
+fn make(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| StageError::io("make a folder", &error).in_file(folder))
+}
+
 /// The working directory of one run.
 #[derive(Debug)]
 pub struct Workspace {
@@ -51,16 +55,18 @@ impl Workspace {
         let mut inputs = Vec::new();
         for (port, tree) in context.inputs.iter() {
             let root = folder.join(input(port));
-            fs::create_dir_all(&root)?;
+            make(&root)?;
             for file in &tree.files {
                 let link = file.path.below(&root);
-                link.parent().map(fs::create_dir_all).transpose()?;
-                symlink(std::path::absolute(&file.location)?, &link)?;
-                inputs.push((file.clone(), stamp(&fs::metadata(&file.location)?)));
+                link.parent().map(make).transpose()?;
+                let laid_out = std::path::absolute(&file.location).and_then(|location| symlink(location, &link));
+                let laid_out = laid_out.and_then(|()| fs::metadata(&file.location));
+                let failed = |error| StageError::io("lay out an input", &error).in_file(&file.location);
+                inputs.push((file.clone(), stamp(&laid_out.map_err(failed)?)));
             }
         }
         for port in outputs {
-            fs::create_dir_all(folder.join(output(port)))?;
+            make(&folder.join(output(port)))?;
         }
         Ok(Self { folder: folder.to_owned(), inputs })
     }
