@@ -73,7 +73,9 @@ fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<O
         let run = store.run_folder(&given.run, number)?;
         let Ok(events) = locks::events(&run) else { continue };
         let (mut was_cached, mut is_told) = (false, false);
-        for event in events.map_while(Result::ok) {
+        for event in events {
+            // What is damaged is told of by whoever reads it for good.
+            let Ok(event) = event else { return Ok(None) };
             if started(&event.event) {
                 let earlier = number != given.number;
                 if earlier {

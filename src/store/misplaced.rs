@@ -13,7 +13,7 @@ use super::names::names_if_folder;
 use super::runs::HISTORY;
 
 impl Store {
-    /// Files (and links that lead nowhere) in the place of folders, and what is no file in the place of locks; they are moved
+    /// Files (and links that lead nowhere) in the place of folders, and what is no file in the place of locks and indexes; they are moved
     /// aside where the store may be written. A link that leads to a folder is one.
     ///
     /// # Errors
@@ -36,18 +36,19 @@ impl Store {
         }
         let locks = self.layout().folder("locks");
         let locks = names_if_folder(&locks)?.into_iter().filter(|name| name.parse::<Digest>().is_ok());
-        let mut locks: Vec<_> = locks.map(|name| self.layout().folder("locks").join(name)).collect();
-        locks.push(self.layout().gate());
+        let mut files: Vec<_> = locks.map(|name| self.layout().folder("locks").join(name)).collect();
+        files.push(self.layout().gate());
+        files.extend(["blobs", "sources"].map(|name| self.layout().folder("stat").join(name)));
         let is_wrong = |path: &&PathBuf| match path.symlink_metadata() {
             Ok(found) if found.is_symlink() => !path.is_dir(),
             Ok(found) => !found.is_dir(),
             Err(_) => false,
         };
         let wrong_folders = folders.iter().filter(is_wrong);
-        let wrong_locks = locks.iter().filter(|path| path.symlink_metadata().is_ok_and(|found| !found.is_file()));
+        let wrong_files = files.iter().filter(|path| path.symlink_metadata().is_ok_and(|found| !found.is_file()));
         let damage = |what: &'static str| {
             move |path: &PathBuf| self.damaged(Object::File(path.clone()), Fault::Format(what.to_owned()), path)
         };
-        wrong_folders.map(damage("it is not a folder")).chain(wrong_locks.map(damage("it is not a file"))).collect()
+        wrong_folders.map(damage("it is not a folder")).chain(wrong_files.map(damage("it is not a file"))).collect()
     }
 }
