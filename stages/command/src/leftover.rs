@@ -1,22 +1,19 @@
 //! What a program left running when the engine that started it was killed: the kernel ends the program alone, and what that
 //! had started might write to the next try's outputs, by their full path.
 //!
-//! Every program finds [`VARIABLE`] in its environment, the folder that it works in, and hands it on to what it starts. Before
-//! a folder is used again, whoever says that it works there is killed: the caller holds the lock of the stage's key, so
-//! nobody is there by right. On Linux alone; a program that empties the environment of what it starts is not found.
+//! What a program starts writes to the program's log, unless it is told to write elsewhere. Before a stage is run again,
+//! whoever still has the stage's log as its standard output or error is killed: the caller holds the lock of the stage's key,
+//! so nobody has it by right. On Linux alone; what was given both another output and another error is not found.
 
 use std::io;
 use std::path::Path;
 
-/// The folder that a program works in, as an absolute path.
-pub const VARIABLE: &str = "PIPELINE_WORK";
-
-/// Ends what is left of programs that worked in this folder, and waits until it is gone.
+/// Ends what is left of programs with this log, an absolute path, and waits until it is gone.
 ///
 /// # Errors
 /// When one does not end within a second, or may not be signalled.
 #[cfg(target_os = "linux")]
-pub fn end(folder: &Path) -> io::Result<()> {
+pub fn end(log: &Path) -> io::Result<()> {
     use std::time::{Duration, Instant};
 
     use nix::errno::Errno;
@@ -25,7 +22,7 @@ pub fn end(folder: &Path) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(1);
     let began = Instant::now();
     loop {
-        let left = left_in(folder);
+        let left = left_with(log);
         if left.is_empty() {
             return Ok(());
         }
@@ -33,7 +30,7 @@ pub fn end(folder: &Path) -> io::Result<()> {
             return Err(io::Error::other(format!("process {} does not end", left[0])));
         }
         for process in &left {
-            tracing::warn!(%process, folder = %folder.display(), "ends what a killed run left running");
+            tracing::warn!(%process, log = %log.display(), "ends what a killed run left running");
             match kill(*process, Signal::SIGKILL) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(error) => return Err(io::Error::from(error)),
@@ -49,26 +46,29 @@ pub fn end(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes that see the same files as this one, and whose environment says that they work in a folder.
+/// The processes that see the same files as this one and whose standard output or error is a log, or was before that was
+/// removed.
 #[cfg(target_os = "linux")]
-fn left_in(folder: &Path) -> Vec<nix::unistd::Pid> {
+fn left_with(log: &Path) -> Vec<nix::unistd::Pid> {
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
 
-    let mark = [VARIABLE.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat();
-    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    let here = mounts("self");
-    let is_left = |name: &str| {
-        // Of other users nothing can be read.
-        let environment = fs::read(format!("/proc/{name}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark) && mounts(name) == here
+    use nix::unistd::Pid;
+
+    let log = log.as_os_str().as_bytes();
+    // Of other users nothing can be read.
+    let link = |process: &str, name: &str| fs::read_link(format!("/proc/{process}/{name}")).ok();
+    let is_log = |link: &Path| {
+        let link = link.as_os_str().as_bytes();
+        link.strip_suffix(b" (deleted)").unwrap_or(link) == log
+    };
+    let here = link("self", "ns/mnt");
+    let is_left = |process: &str| {
+        let writes = ["fd/1", "fd/2"].iter().any(|name| link(process, name).is_some_and(|link| is_log(&link)));
+        writes && link(process, "ns/mnt") == here
     };
     let names = fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let left = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()) && is_left(name));
-    let own = nix::unistd::Pid::this();
-    left.filter_map(|name| name.parse().ok())
-        .map(nix::unistd::Pid::from_raw)
-        .filter(|process| *process != own)
-        .collect()
+    left.filter_map(|name| name.parse().ok()).map(Pid::from_raw).filter(|process| *process != Pid::this()).collect()
 }

@@ -159,12 +159,10 @@ impl Stage for Command {
         context.cancel.check()?;
         let mut command = command(spec, exec, context)?;
         let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
-        let folder = std::path::absolute(context.scratch.join("work"))?;
-        leftover::end(&folder)
-            .map_err(|error| StageError::io("end what an earlier run of it left running", &error).in_file(&folder))?;
-        command.env(leftover::VARIABLE, &folder);
-        let workspace = Workspace::lay_out(&folder, context, ports.iter().copied())?;
-        let log = context.scratch.join("log");
+        let log = std::path::absolute(context.scratch.join("log"))?;
+        leftover::end(&log)
+            .map_err(|error| StageError::io("end what an earlier run of it left running", &error).in_file(&log))?;
+        let workspace = Workspace::lay_out(&context.scratch.join("work"), context, ports.iter().copied())?;
         let writer = File::create(&log)?;
         command
             .current_dir(workspace.folder())
