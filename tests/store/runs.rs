@@ -98,6 +98,8 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("1 a", "2 a")).unwrap();
     assert_eq!(store.last_sources("run", "import").unwrap(), []);
+    fs::write(&path, text.replace("1 a", "1 ab")).unwrap();
+    assert_eq!(store.last_sources("run", "import").unwrap(), []);
     store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")])).unwrap();
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
