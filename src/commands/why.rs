@@ -1,10 +1,10 @@
 //! `pipeline why STAGE`: what differs from the nearest earlier build of a stage, root causes first, what follows from them
 //! folded below.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 
-use contract::{Digest, printable};
+use contract::printable;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -14,12 +14,9 @@ use super::plan::as_json;
 use super::project::Project;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::manifest::{Edge, StageName};
-use crate::plan::{Decider, Plan, PlannedStage, Reason, State};
+use crate::manifest::StageName;
+use crate::plan::{Decider, Outputs, Plan, PlannedStage, Reason, State, inputs_of};
 use crate::store::{Lookup, Record, Store};
-
-/// The tree of each output port.
-type Outputs = BTreeMap<String, Digest>;
 
 /// The build that a stage is compared with.
 #[derive(Debug, Serialize)]
@@ -154,7 +151,7 @@ fn cut_off(
     plan: &Plan,
     follows: &BTreeSet<StageName>,
 ) -> Result<Vec<StageName>, CommandError> {
-    let (mut given, mut stay): (BTreeMap<&StageName, Outputs>, _) = (BTreeMap::new(), Vec::new());
+    let (mut given, mut stay) = (Outputs::new(), Vec::new());
     let concerned: BTreeSet<_> = plan.stages.iter().map(|stage| &stage.name).chain(follows).collect();
     let wanted = project.graph.ancestors(concerned);
     for name in project.graph.order().iter().filter(|name| wanted.contains(*name)) {
@@ -163,9 +160,7 @@ fn cut_off(
         let outputs = match planned.and_then(|stage| stage.key) {
             Some(key) => decider.given(declared, key)?,
             None => {
-                let read =
-                    |(port, edge): (&String, &Edge)| Some((port.clone(), *given.get(&edge.stage)?.get(&edge.output)?));
-                let inputs = declared.inputs.iter().map(read).collect::<Option<_>>();
+                let inputs = inputs_of(declared, &given);
                 let hit = inputs.and_then(|inputs| decider.cached_at_once(declared, &inputs));
                 let is_concerned = planned.is_some_and(|stage| !stage.unknown.is_empty()) || follows.contains(name);
                 if hit.is_some() && is_concerned {

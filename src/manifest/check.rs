@@ -114,36 +114,38 @@ impl<'d> Check<'d> {
         self.diagnostics.push(diagnostic.at(span, "").hint(hint));
     }
 
+    /// A pattern of files as an absolute one; `None` when it is none.
+    fn place(&mut self, node: &Node, text: &str, path: &str) -> Option<String> {
+        let folder = &self.diagnostics.source(node.span.source).folder;
+        let (message, hint) = match (glob::Pattern::new(text), rebased(text, folder)) {
+            (Err(error), _) => (
+                format!("'{path}' is no pattern: {}", error.msg),
+                "'*' and '?' stand for letters, '**' for folders; '[[]' is the bracket itself",
+            ),
+            // One alone says that there is none.
+            (Ok(_), _) if text.is_empty() && path.ends_with(']') => {
+                (format!("'{path}' is empty"), "name a file, or leave it out")
+            }
+            (Ok(_), None) => (
+                format!("'{path}' starts at '{}', whose name is not UTF-8", folder.display()),
+                "rename the folder, or write an absolute path",
+            ),
+            (Ok(_), Some(place)) => return Some(place),
+        };
+        self.diagnostics.push(Diagnostic::error(message).at(node.span, "").hint(hint.to_owned()));
+        None
+    }
+
     /// Holds a value against its shape; `None` when it does not fit.
     pub(super) fn value(&mut self, node: &Node, shape: Shape<'_>, path: &str) -> Option<Json> {
         match (shape.form(), &node.value) {
             (Form::Choice(choices), Value::String(text)) => self.choice(node, &choices, text, path),
             (Form::Text { pattern, shortest, longest }, Value::String(text)) => {
                 self.sized(node, path, text.chars().count() as u64, (shortest, longest), LENGTH)?;
-                if !pattern {
-                    return Some(Json::String(text.clone()));
+                match pattern {
+                    true => self.place(node, text, path).map(Json::String),
+                    false => Some(Json::String(text.clone())),
                 }
-                if let Err(error) = glob::Pattern::new(text) {
-                    let diagnostic = Diagnostic::error(format!("'{path}' is no pattern: {}", error.msg));
-                    let hint =
-                        "'*' and '?' stand for letters, '**' for folders; '[[]' is the bracket itself".to_owned();
-                    self.diagnostics.push(diagnostic.at(node.span, "").hint(hint));
-                    return None;
-                }
-                if text.is_empty() && path.ends_with(']') {
-                    let diagnostic = Diagnostic::error(format!("'{path}' is empty")).at(node.span, "");
-                    self.diagnostics.push(diagnostic.hint("name a file, or leave it out".to_owned()));
-                    return None;
-                }
-                let folder = &self.diagnostics.source(node.span.source).folder;
-                let Some(place) = rebased(text, folder) else {
-                    let message = format!("'{path}' starts at '{}', whose name is not UTF-8", folder.display());
-                    let diagnostic =
-                        Diagnostic::error(message).hint("rename the folder, or write an absolute path".to_owned());
-                    self.diagnostics.push(diagnostic.at(node.span, ""));
-                    return None;
-                };
-                Some(Json::String(place))
             }
             (Form::Integer { least, most }, Value::Integer(integer)) => {
                 if !(least..=most).contains(integer) {

@@ -49,7 +49,7 @@ pub use state::State;
 
 use crate::graph::Graph;
 use crate::key::{Key, KeyRecord};
-use crate::manifest::{Edge, StageName};
+use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::store::StoreError;
 
 /// What `run` would do with each stage, in the order of the graph.
@@ -84,13 +84,21 @@ pub struct PlannedStage {
     pub unknown: Vec<StageName>,
 }
 
+/// The tree of each output port of stages, by stage.
+pub type Outputs<'m> = BTreeMap<&'m StageName, BTreeMap<String, Digest>>;
+
+/// The tree that each input port of a stage reads, where all that it needs is given.
+pub fn inputs_of(stage: &StageDeclaration, given: &Outputs<'_>) -> Option<BTreeMap<String, Digest>> {
+    let read = |(port, edge): (&String, &Edge)| Some((port.clone(), *given.get(&edge.stage)?.get(&edge.output)?));
+    stage.inputs.iter().map(read).collect()
+}
+
 /// The stages of which can be told without reading a file that they are cached: those of a plan's cached ones whose source
 /// files are known and whose blobs are as they were.
 pub fn surely_cached(decider: &Decider<'_>, graph: &Graph) -> BTreeSet<StageName> {
-    let mut given: BTreeMap<&StageName, BTreeMap<String, Digest>> = BTreeMap::new();
+    let mut given = Outputs::new();
     for stage in graph.order().iter().filter_map(|name| decider.manifest.stages.get(name)) {
-        let read = |(port, edge): (&String, &Edge)| Some((port.clone(), *given.get(&edge.stage)?.get(&edge.output)?));
-        let inputs: Option<BTreeMap<_, _>> = stage.inputs.iter().map(read).collect();
+        let inputs = inputs_of(stage, &given);
         if let Some((_, hit)) = inputs.and_then(|inputs| decider.cached_at_once(stage, &inputs)) {
             given.insert(&stage.name, hit.record.outputs);
         }

@@ -98,21 +98,11 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
     pub(super) fn finish(mut self) -> Vec<PlannedStage> {
         let mut planned = std::mem::take(&mut self.planned);
         let damaged: Vec<_> = planned.iter().map(|planned| (planned.name.clone(), damage(planned))).collect();
-        for planned in planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
-            let own = damage(planned);
-            let shares =
-                |(name, other): &&(StageName, BTreeSet<String>)| *name != planned.name && !own.is_disjoint(other);
-            if let Some((stage, _)) = damaged.iter().find(shares) {
+        let will_run = planned.iter_mut().filter(|planned| planned.state == State::WillRun);
+        for planned in will_run.filter(|planned| !self.decider.forced.contains(&planned.name)) {
+            if let Some(reason) = shared_damage(planned, &damaged).or_else(|| self.twin(&planned.name)) {
                 planned.state = State::MayRun;
-                planned.reasons.push(Reason::SharedDamage { stage: stage.clone() });
-            }
-        }
-        for planned in planned.iter_mut().filter(|planned| planned.state == State::WillRun) {
-            if !self.decider.forced.contains(&planned.name)
-                && let Some(twin) = self.twin(&planned.name)
-            {
-                planned.state = State::MayRun;
-                planned.reasons.push(twin);
+                planned.reasons.push(reason);
             }
         }
         planned
@@ -224,6 +214,14 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         }
         Ok(reasons)
     }
+}
+
+/// Another stage whose output is damaged in an object that this one's is too.
+fn shared_damage(planned: &PlannedStage, damaged: &[(StageName, BTreeSet<String>)]) -> Option<Reason> {
+    let own = damage(planned);
+    let others = || damaged.iter().filter(|(name, _)| *name != planned.name);
+    let shared = (!own.is_empty()).then(|| others().find(|(_, other)| !own.is_disjoint(other))).flatten();
+    shared.map(|(stage, _)| Reason::SharedDamage { stage: stage.clone() })
 }
 
 /// What is damaged of a stage's output.

@@ -154,13 +154,13 @@ impl Shared<'_> {
             self.warn(name, reason.text());
         }
         let Budget { memory, device, .. } = self.budget;
-        let trees = inputs.values().filter_map(|tree| self.store.listing(*tree).ok());
-        let read = trees.fold(keyed.sources.size(), |sum, tree| sum.saturating_add(tree.size()));
+        let inputs = self.store.readable(inputs);
+        let files = inputs.iter().flat_map(|(_, tree)| &tree.files);
+        let read = files.fold(keyed.sources.size(), |sum, file| sum.saturating_add(file.size));
         let memory = fit::memory(self.manifest, stage, memory, device);
         let disk = fit::disk_of(stage, read, fit::free_disk(self.store.layout().root()));
         memory.iter().chain(&disk).for_each(|misfit| self.warn(name, misfit.text()));
         // A kind that cannot say what it thinks of its inputs can still run.
-        let inputs = self.store.readable(inputs);
         let remarks = caught(|| Ok(remarks::of(self.manifest, stage, &inputs))).unwrap_or_default();
         remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %keyed.key, threads = resources.threads, "stage starts");

@@ -272,6 +272,8 @@ fn of_stages_that_miss_the_same_bytes_each_may_run() {
     assert_eq!(bench.run(), ["one", "two"]);
     bench.blobs().iter().for_each(|blob| fs::remove_file(blob).unwrap());
     assert!(bench.plan().values().all(|state| state == "may-run"), "{:?}", bench.plan());
+    let forced = bench.json(&["plan", "run.toml", "--force", "one"]);
+    assert_eq!(forced["stages"][0]["state"], "will-run", "a forced stage runs whatever others give: {forced}");
     assert_eq!(bench.run_with(&["--jobs", "1"]).len(), 1, "what one gives again serves the other");
     assert!(bench.plan().values().all(|state| state == "cached"));
 }
