@@ -1,34 +1,55 @@
 //! The same work on many items, on a few threads.
 
-use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 
-/// Below so many items a second thread costs more than it saves.
-const MANY: usize = 32;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Items that a thread takes at a time, at least: so few cost less than the hands that they go through.
+const FEW: usize = 4;
+/// Blocks for each thread, so that all end at about the same time.
+const BLOCKS: usize = 8;
 /// More threads than that wait for each other in the file system.
 const THREADS: usize = 4;
 
+/// Threads beside the caller's, which stay, with what they hold of memory. None where there is one processor, or where none
+/// can be had.
+static OTHERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+    let others = thread::available_parallelism().map_or(1, usize::from).min(THREADS) - 1;
+    let build =
+        || ThreadPoolBuilder::new().num_threads(others).thread_name(|number| format!("beside-{number}")).build();
+    (others > 0).then(build)?.ok()
+});
+
 /// What `work` gives of each item, in their order. A panic in it goes on here.
 pub fn map<T: Sync, U: Send>(items: &[T], work: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-    let share = items.len().div_ceil(cores.min(items.len() / MANY + 1)).max(1);
-    let all = |items: &[T]| items.iter().map(&work).collect::<Vec<_>>();
-    let (first, rest) = items.split_at(share.min(items.len()));
-    thread::scope(|scope| {
-        let shares: Vec<_> = rest.chunks(share).map(|share| scope.spawn(|| all(share))).collect();
-        let mut done = all(first);
-        for share in shares {
-            done.extend(share.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-        done
-    })
+    let Some(others) = OTHERS.as_ref().filter(|_| items.len() > FEW) else {
+        return items.iter().map(work).collect();
+    };
+    let threads = others.current_num_threads() + 1;
+    let blocks: Vec<_> = items.chunks((items.len() / (BLOCKS * threads)).max(FEW)).collect();
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(blocks.len())));
+    let take_all = || loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(block) = blocks.get(index) else { break };
+        let answers: Vec<_> = block.iter().map(&work).collect();
+        done.lock().unwrap_or_else(PoisonError::into_inner).push((index, answers));
+    };
+    others.in_place_scope(|scope| {
+        (1..threads).for_each(|_| scope.spawn(|_| take_all()));
+        take_all();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().flat_map(|(_, answers)| answers).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn every_item_has_its_answer_in_its_place() {
-        for length in [0, 1, 2, 31, 32, 33, 63, 64, 65, 100, 1000] {
+        for length in [0, 1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 100, 1000, 1001] {
             let items: Vec<usize> = (0..length).collect();
             assert_eq!(super::map(&items, |item| item * 2), (0..length).map(|item| item * 2).collect::<Vec<_>>());
         }

@@ -1,4 +1,4 @@
-//! Floor 2: the key of a stage, the address under which its output is kept.
+//! Floor 1: the key of a stage, the address under which its output is kept.
 //!
 //! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of what determines the output and of nothing else:
 //!

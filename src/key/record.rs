@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::sink::{Name, Scalar, Shape, Sink};
@@ -18,10 +19,21 @@ use super::sink::{Name, Scalar, Shape, Sink};
 const SETTINGS: &str = "settings.";
 const SOURCES: &str = "sources";
 
-/// A key written out.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KeyRecord(Vec<Leaf>);
+/// A key written out. Clones share it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyRecord(Arc<Vec<Leaf>>);
+
+impl Serialize for KeyRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_slice().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyRecord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(|leaves| Self(Arc::new(leaves)))
+    }
+}
 
 /// One value of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,20 +59,6 @@ impl KeyRecord {
     /// All leaves, in the order of the traversal.
     pub fn leaves(&self) -> &[Leaf] {
         &self.0
-    }
-
-    /// Reads what was kept with a build.
-    ///
-    /// # Errors
-    /// When the value is not a list of leaves.
-    pub fn from_value(value: &Value) -> serde_json::Result<Self> {
-        Self::deserialize(value)
-    }
-
-    /// As a JSON value, to be kept with a build.
-    pub fn to_value(&self) -> Value {
-        let leaf = |leaf: &Leaf| serde_json::json!({ "path": leaf.path, "value": leaf.value });
-        Value::Array(self.0.iter().map(leaf).collect())
     }
 
     /// Where `new` differs from `old`, sorted by path. External files have no names here: each that came or went is a
@@ -157,7 +155,7 @@ pub(super) struct RecordWriter {
 
 impl RecordWriter {
     pub(super) fn finish(self) -> KeyRecord {
-        KeyRecord(self.leaves)
+        KeyRecord(Arc::new(self.leaves))
     }
 
     /// Adds a name to the path; the length before.
@@ -205,14 +203,23 @@ impl Sink for RecordWriter {
     }
 
     fn leaf(&mut self, name: Name<'_>, value: Scalar<'_>) {
-        self.push(name, value.to_value().to_string());
+        let mut text = String::new();
+        value.write(&mut text);
+        self.push(name, text);
     }
 
     fn list(&mut self, name: Name<'_>, items: &[Scalar<'_>]) {
         if items.is_empty() && self.opened.is_empty() {
             return;
         }
-        let items: Vec<_> = items.iter().map(|item| item.to_value()).collect();
-        self.push(name, Value::Array(items).to_string());
+        let mut text = String::from("[");
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            item.write(&mut text);
+        }
+        text.push(']');
+        self.push(name, text);
     }
 }

@@ -1,5 +1,7 @@
 //! What the traversal of a key calls: implemented by the hash and by the explanation, and by nothing else.
 
+use std::fmt::Write;
+
 use contract::Digest;
 use serde_json::Value;
 
@@ -70,16 +72,17 @@ impl<'a> Scalar<'a> {
         })
     }
 
-    /// As a JSON value.
-    pub fn to_value(self) -> Value {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(value) => value.into(),
-            Self::Unsigned(value) => value.into(),
-            Self::Signed(value) => value.into(),
-            Self::Float(value) => value.into(),
-            Self::Text(value) => value.into(),
-            Self::Digest(value) => value.to_string().into(),
-        }
+    /// Adds it as JSON text.
+    pub fn write(self, text: &mut String) {
+        // Writing to a string does not fail.
+        let _ = match self {
+            Self::Null => text.write_str("null"),
+            Self::Bool(value) => write!(text, "{value}"),
+            Self::Unsigned(value) => write!(text, "{value}"),
+            Self::Signed(value) => write!(text, "{value}"),
+            Self::Float(value) => write!(text, "{}", Value::from(value)),
+            Self::Text(value) => write!(text, "{}", Value::from(value)),
+            Self::Digest(value) => write!(text, "\"{value}\""),
+        };
     }
 }

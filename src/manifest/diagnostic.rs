@@ -1,5 +1,7 @@
 //! What is wrong with a manifest or a command line: each problem with its places and a hint, all of them together.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::place::Place;
@@ -90,19 +92,24 @@ pub struct PlacedLabel {
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     subject: String,
-    sources: Sources,
+    sources: Arc<Sources>,
     list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
     /// No problem yet with `subject` (a file, a command).
     pub fn new(subject: impl Into<String>) -> Self {
-        Self { subject: subject.into(), sources: Sources::default(), list: Vec::new() }
+        Self { subject: subject.into(), sources: Arc::default(), list: Vec::new() }
     }
 
     /// What has the problems.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// None yet, over the same texts: for work beside other work. Their list goes to [`Diagnostics::extend`].
+    pub(super) fn apart(&self) -> Self {
+        Self { subject: self.subject.clone(), sources: Arc::clone(&self.sources), list: Vec::new() }
     }
 
     /// The texts that the problems point into.
@@ -112,7 +119,7 @@ impl Diagnostics {
 
     /// Adds a text for problems to point into.
     pub fn add_source(&mut self, name: impl Into<String>, folder: std::path::PathBuf, text: String) -> SourceId {
-        self.sources.add(name, folder, text)
+        Arc::make_mut(&mut self.sources).add(name, folder, text)
     }
 
     /// A text.

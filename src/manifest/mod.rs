@@ -101,6 +101,7 @@ pub use self::suggest::nearest as did_you_mean;
 
 use self::document::{Entry, Table};
 use self::stage::Draft;
+use crate::parallel;
 
 /// What is laid over a manifest's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -242,8 +243,14 @@ fn stages(
         diagnostics.push(diagnostic.hint("write [stages.NAME]".to_owned()));
         return None;
     };
-    let drafts: Vec<Draft<'_>> =
-        table.0.iter().filter_map(|(name, entry)| stage::draft(name, entry, kinds, diagnostics)).collect();
+    let draft = |(name, entry): &(&String, &Entry)| {
+        let mut found = diagnostics.apart();
+        (stage::draft(name, entry, kinds, &mut found), found.take_after(0))
+    };
+    let entries: Vec<_> = table.0.iter().collect();
+    let (drafts, found): (Vec<_>, Vec<_>) = parallel::map(&entries, draft).into_iter().unzip();
+    let drafts: Vec<Draft<'_>> = drafts.into_iter().flatten().collect();
+    diagnostics.extend(found.into_iter().flatten());
     let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
     let edges: Vec<_> = drafts.iter().map(|draft| edge::join(draft, table, &by_name, diagnostics)).collect();
     cycle::report(&by_name, diagnostics);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
 use super::{Manifest, StageDeclaration};
+use crate::parallel;
 
 impl Manifest {
     /// The resolved text. Reading it gives the same name, seed and stages, and so the same keys.
@@ -14,12 +15,15 @@ impl Manifest {
         run.insert("name".to_owned(), self.name.clone().into());
         // A manifest is TOML, whose integers have 63 bits and a sign.
         run.insert("seed".to_owned(), Value::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX)));
-        let stages = self.stages.iter().map(|(name, stage)| (name.to_string(), Value::Table(declaration(stage))));
-        let mut document = Table::new();
-        document.insert("run".to_owned(), Value::Table(run));
-        document.insert("stages".to_owned(), Value::Table(stages.collect()));
         // A table of tables, strings, numbers and lists always has a text.
-        toml::to_string_pretty(&document).unwrap_or_default()
+        let section = |path: &[&str], table: Table| {
+            let wrap = |inner, name: &&str| Value::Table(Table::from_iter([((*name).to_owned(), inner)]));
+            toml::to_string_pretty(&path.iter().rev().fold(Value::Table(table), wrap)).unwrap_or_default()
+        };
+        // Stage by stage, as there may be many.
+        let stages = self.stages.iter().collect::<Vec<_>>();
+        let stages = parallel::map(&stages, |(name, stage)| section(&["stages", name.as_str()], declaration(stage)));
+        [section(&["run"], run)].into_iter().chain(stages).collect::<Vec<_>>().join("\n")
     }
 }
 

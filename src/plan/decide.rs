@@ -2,11 +2,10 @@
 //! they cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use contract::Digest;
+use contract::{Digest, SourceFile};
 
 use super::PlannedStage;
 use super::estimate::Estimate;
@@ -16,7 +15,7 @@ use super::recipe::{Recipe, own_differences, own_record};
 use super::sources::{self, Folders, Missing};
 use crate::key::{Key, KeyInput, KeyRecord};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
-use crate::store::{Hit, Lookup, SourceSnapshot, Store, StoreError};
+use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
 
 /// Decides for the stages of one manifest over one store. Clones share what was read of the store's history.
 #[derive(Debug, Clone)]
@@ -74,7 +73,7 @@ impl<'a> Decider<'a> {
         hashed: impl FnMut(u64) -> bool,
     ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
         let missing = match self.source_files(stage) {
-            Ok(files) => return Ok(Ok(self.keyed(stage, inputs, self.store.sources(&files, hashed)?))),
+            Ok(files) => return Ok(Ok(self.keyed(stage, inputs, self.store.sources(files, hashed)?))),
             Err(missing) => missing,
         };
         if missing.nothing
@@ -96,14 +95,14 @@ impl<'a> Decider<'a> {
         let Some(last) = self.store.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
             return Ok(None);
         };
-        let Ok(record) = KeyRecord::from_value(&last.key_record) else { return Ok(None) };
+        let record = last.key_record;
         let keyed = self.keyed(stage, inputs, SourceSnapshot::default());
         let same = KeyRecord::difference(&record, &keyed.record).iter().all(|difference| difference.path == "sources");
         if !same || self.forced.contains(&stage.name) {
             return Ok(None);
         }
         let built = match self.store.lookup(last.key)? {
-            Lookup::Hit(hit) => hit.record.key_record == last.key_record,
+            Lookup::Hit(hit) => hit.record.key_record == record,
             Lookup::Miss | Lookup::Damaged(_) => false,
         };
         let sources = SourceSnapshot::remembered(self.store.last_sources(run, name)?);
@@ -116,10 +115,12 @@ impl<'a> Decider<'a> {
         if self.forced.contains(&stage.name) {
             return None;
         }
-        let sources = self.store.known_sources(&self.source_files(stage).ok()?)?;
-        let keyed = self.keyed(stage, inputs, sources);
-        let hit = self.store.lookup_sealed(keyed.key.digest())?;
-        Some((keyed, hit))
+        let sources = self.store.known_sources(self.source_files(stage).ok()?)?;
+        let key = self.with_input(stage, inputs, &sources, |input| input.key());
+        let hit = self.store.lookup_sealed(key.digest())?;
+        // Equal keys are written out alike.
+        let record = hit.record.key_record.clone();
+        Some((Keyed { key, record, inputs: inputs.clone(), sources, absent: false }, hit))
     }
 
     /// The decision for `stage` with this key.
@@ -147,19 +148,30 @@ impl<'a> Decider<'a> {
 
     /// The key of a stage whose input ports read these trees.
     pub fn keyed(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>, sources: SourceSnapshot) -> Keyed {
+        let (key, record) = self.with_input(stage, inputs, &sources, |input| (input.key(), input.record()));
+        Keyed { key, record, inputs: inputs.clone(), sources, absent: false }
+    }
+
+    /// What `use_it` gives of everything that determines the output of such a stage.
+    fn with_input<T>(
+        &self,
+        stage: &StageDeclaration,
+        inputs: &BTreeMap<String, Digest>,
+        sources: &SourceSnapshot,
+        use_it: impl FnOnce(&KeyInput<'_>) -> T,
+    ) -> T {
         let digests = match stage.kind.named_sources {
-            true => contract::SourceFile::named_digests(&sources.files()),
+            true => SourceFile::named_digests(sources.files()),
             false => sources.digests(),
         };
-        let input = KeyInput {
+        use_it(&KeyInput {
             kind: stage.kind.name,
             revision: stage.kind.revision,
             settings: stage.stage.spec(),
             seed: stage.kind.seeded.then_some(self.manifest.seed),
             inputs,
             sources: &digests,
-        };
-        Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources, absent: false }
+        })
     }
 
     /// What the nearest earlier build of this stage differs in from `record`: nothing when its last build is gone,
@@ -204,7 +216,7 @@ impl<'a> Decider<'a> {
     /// When the run's or stage's name cannot be a file name.
     pub fn last_build(&self, stage: &StageDeclaration) -> Result<Option<KeyRecord>, StoreError> {
         let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
-        Ok(last.and_then(|last| KeyRecord::from_value(&last.key_record).ok()))
+        Ok(last.map(|last| last.key_record))
     }
 
     /// The build on record of a stage of this name and kind, in any run, that is nearest by `distance`.
@@ -246,12 +258,12 @@ impl<'a> Decider<'a> {
     /// Bytes of the files outside the store that the stage reads, as far as they are there.
     pub(super) fn source_bytes(&self, stage: &StageDeclaration) -> u64 {
         let files = self.source_files(stage).unwrap_or_default();
-        files.iter().fold(0, |sum: u64, (_, metadata)| sum.saturating_add(metadata.len()))
+        files.iter().fold(0, |sum: u64, (_, signature)| sum.saturating_add(signature.size))
     }
 
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over
     /// where an input port is connected in its place.
-    fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Metadata)>, Missing> {
+    fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Signature)>, Missing> {
         let mut patterns = stage.stage.sources();
         if !stage.inputs.is_empty() {
             patterns.retain(|pattern| !pattern.0.is_empty());

@@ -79,26 +79,15 @@ impl History {
         }
         let build = |record: Record, is_kept: bool| {
             let Record { key, kind, stage, run, started, seconds, operations, key_record, .. } = record;
-            let record = KeyRecord::from_value(&key_record).ok()?;
             let operations = operations.filter(|operations| *operations > 0.0);
-            Some(Build {
-                key,
-                recipe: Recipe::of(&record),
-                record,
-                started,
-                seconds,
-                operations,
-                run,
-                is_kept,
-                kind,
-                stage,
-            })
+            let recipe = Recipe::of(&key_record);
+            Build { key, recipe, record: key_record, started, seconds, operations, run, is_kept, kind, stage }
         };
         let mut builds = Vec::new();
         for key in store.all_keys()? {
             let Builds { records, past, .. } = store.builds(key)?;
-            builds.extend(records.into_values().filter_map(|record| build(record, true)));
-            builds.extend(past.into_values().filter_map(|record| build(record, false)));
+            builds.extend(records.into_values().map(|record| build(record, true)));
+            builds.extend(past.into_values().map(|record| build(record, false)));
         }
         Ok(self.0.get_or_init(|| builds))
     }

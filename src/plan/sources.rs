@@ -4,30 +4,32 @@
 //! that begins with a dot matches like any other. Folders are read once for all stages: a thousand patterns over one
 //! folder of ten thousand files read it once, and look only at the names that begin as the pattern does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, Metadata};
+use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use contract::SourcePattern;
 use glob::Pattern;
+
+use crate::store::Signature;
 
 /// Problems that are told one by one: a folder of links that lead nowhere has thousands.
 const MOST: usize = 5;
 
 /// Folders that were read, by path. Shared by threads; as of the first look.
 #[derive(Debug, Default)]
-pub(super) struct Folders(Mutex<HashMap<PathBuf, Names>>);
+pub(super) struct Folders(Mutex<HashMap<PathBuf, Arc<OnceLock<Names>>>>);
 
 /// The names in a folder, or why it cannot be read.
-type Names = Result<Arc<Listing>, Arc<io::Error>>;
+type Names = io::Result<Listing>;
 
 /// The names in a folder.
 #[derive(Debug, Default)]
 struct Listing {
     /// Those that are text, sorted.
-    names: BTreeSet<String>,
+    names: Vec<String>,
     /// The others, with what is no text replaced, and whether each is a folder: a table's rows name their file, and a name that
     /// is no text cannot be kept.
     odd: Vec<(String, bool)>,
@@ -36,7 +38,7 @@ struct Listing {
 /// What matched and what is wrong.
 #[derive(Default)]
 struct Found {
-    files: BTreeMap<PathBuf, Metadata>,
+    files: Vec<(PathBuf, Signature)>,
     problems: Vec<String>,
     matched: bool,
     folder: bool,
@@ -57,7 +59,7 @@ pub(super) struct Missing {
 /// # Errors
 /// An empty pattern (a source that the manifest leaves to the machine file or the command line), one that matches no file
 /// or is none, a dangling link, a pipe.
-pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Metadata)>, Missing> {
+pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Signature)>, Missing> {
     let mut found = Found::default();
     let mut nothing = 0;
     for SourcePattern(pattern) in patterns {
@@ -81,7 +83,12 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
         }
     }
     match found.problems.is_empty() {
-        true => Ok(found.files.into_iter().collect()),
+        true => {
+            let mut files = found.files;
+            files.sort_by(|(one, _), (other, _)| one.cmp(other));
+            files.dedup_by(|(one, _), (other, _)| one == other);
+            Ok(files)
+        }
         false => {
             let mut problems = found.problems;
             let more = problems.len().saturating_sub(MOST);
@@ -114,13 +121,15 @@ impl Folders {
         };
         // The components of a pattern that is right are right.
         let Ok(pattern) = Pattern::new(&name) else { return };
-        let Some(listing) = self.listing(at, found) else { return };
+        let names = self.names(at);
+        let Some(listing) = found.listing(at, &names) else { return };
         // What is below it matches only where it is a folder.
         let odd =
             listing.odd.iter().filter(|(name, is_folder)| pattern.matches(name) && (rest.is_empty() || *is_folder));
         odd.for_each(|(name, _)| found.odd(at, name));
         let prefix = &name[..plain];
-        let begin = listing.names.range(prefix.to_owned()..).take_while(|name| name.starts_with(prefix));
+        let begin = listing.names.partition_point(|name| name.as_str() < prefix);
+        let begin = listing.names[begin..].iter().take_while(|name| name.starts_with(prefix));
         for name in begin.filter(|name| pattern.matches(name)) {
             self.walk(&at.join(name), rest, found);
         }
@@ -132,7 +141,8 @@ impl Folders {
             [] => {}
             rest => self.walk(at, rest, found),
         }
-        let Some(listing) = self.listing(at, found) else { return };
+        let names = self.names(at);
+        let Some(listing) = found.listing(at, &names) else { return };
         // Of files the rest of the pattern says whether they match; below a folder anything may.
         let odd = listing.odd.iter().filter(|(_, is_folder)| *is_folder || rest.is_empty());
         odd.for_each(|(name, _)| found.odd(at, name));
@@ -146,35 +156,47 @@ impl Folders {
         }
     }
 
-    fn listing(&self, folder: &Path, found: &mut Found) -> Option<Arc<Listing>> {
-        let read = || {
-            let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            let mut listing = Listing::default();
-            for entry in fs::read_dir(path)? {
-                let entry = entry?;
-                match entry.file_name().into_string() {
-                    Ok(name) => drop(listing.names.insert(name)),
-                    Err(name) => listing.odd.push((name.to_string_lossy().into_owned(), entry.path().is_dir())),
-                }
-            }
-            listing.odd.sort();
-            Ok(Arc::new(listing))
-        };
+    /// The names in a folder, once they are read.
+    fn names(&self, folder: &Path) -> Arc<OnceLock<Names>> {
         let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let listing = folders.entry(folder.to_owned()).or_insert_with(|| read().map_err(Arc::new)).clone();
+        let names = folders.entry(folder.to_owned()).or_default().clone();
         drop(folders);
-        match listing {
-            Ok(listing) => Some(listing),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
-            Err(error) => {
-                found.problems.push(format!("cannot read {}: {error}", folder.display()));
-                None
+        // Who wants another folder need not wait for this one.
+        names.get_or_init(|| Listing::read(folder));
+        names
+    }
+}
+
+impl Listing {
+    fn read(folder: &Path) -> Names {
+        let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let mut listing = Self::default();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            match entry.file_name().into_string() {
+                Ok(name) => listing.names.push(name),
+                Err(name) => listing.odd.push((name.to_string_lossy().into_owned(), entry.path().is_dir())),
             }
         }
+        listing.names.sort();
+        listing.odd.sort();
+        Ok(listing)
     }
 }
 
 impl Found {
+    /// The names that were read; a folder that is not there has none, and one that cannot be read is a problem.
+    fn listing<'n>(&mut self, folder: &Path, names: &'n OnceLock<Names>) -> Option<&'n Listing> {
+        match names.get()? {
+            Ok(listing) => Some(listing),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(error) => {
+                self.problems.push(format!("cannot read {}: {error}", folder.display()));
+                None
+            }
+        }
+    }
+
     /// A path that matches the whole pattern.
     fn take(&mut self, path: &Path) {
         match path.metadata() {
@@ -182,7 +204,7 @@ impl Found {
                 self.folder = true;
                 return;
             }
-            Ok(metadata) if metadata.is_file() => drop(self.files.insert(path.to_owned(), metadata)),
+            Ok(metadata) if metadata.is_file() => self.files.push((path.to_owned(), Signature::of(&metadata))),
             Ok(_) => self.problems.push(format!("{} is not a regular file", path.display())),
             Err(error) => self.problems.push(format!("cannot read {}: {error}", path.display())),
         }
@@ -200,6 +222,7 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 

@@ -31,10 +31,12 @@
 //! and who wants another run changes its manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::time::SystemTime;
 
 use contract::{Digest, Tree};
 use serde::{Deserialize, Serialize};
+use toml_writer::TomlWrite;
 
 use crate::clock;
 use crate::events::RunStatus;
@@ -241,22 +243,33 @@ impl RunLock {
     /// As the file's text.
     pub fn encode(&self) -> String {
         #[derive(Serialize)]
-        struct Opening<'l> {
-            version: u32,
-            manifest: &'l str,
+        struct Run<'l> {
             run: &'l LockedRun,
         }
         #[derive(Serialize)]
-        struct One<'l> {
+        struct Stage<'l> {
             stages: [&'l LockedStage; 1],
         }
         let Self { version, manifest, run, stages } = self;
-        // Stage by stage, as a lock may hold many. Every field has a TOML form.
-        let opening = toml::to_string_pretty(&Opening { version: *version, manifest, run }).unwrap_or_default();
+        // Piece by piece, as a lock may hold many stages. Every field has a TOML form.
+        let run = toml::to_string_pretty(&Run { run }).unwrap_or_default();
         let stages =
-            parallel::map(stages, |stage| toml::to_string_pretty(&One { stages: [stage] }).unwrap_or_default());
-        let body = [opening].into_iter().chain(stages).collect::<Vec<_>>().join("\n");
-        format!("{CHECK}{}\"\n{body}", Digest::of(body.as_bytes()))
+            parallel::map(stages, |stage| toml::to_string_pretty(&Stage { stages: [stage] }).unwrap_or_default());
+        let unknown = format!("{CHECK}{}\"\n", Digest::from_bytes([0; 32]));
+        let length = stages.iter().fold(2 * manifest.len(), |sum, stage| sum + 1 + stage.len());
+        // A text of megabytes does not grow bit by bit.
+        let mut text = String::with_capacity(length);
+        // Writing to a string does not fail.
+        let _ = write!(text, "{unknown}version = {version}\nmanifest = ");
+        let _ = text.value(manifest.as_str());
+        let _ = write!(text, "\n\n{run}");
+        for stage in &stages {
+            text.push('\n');
+            text += stage;
+        }
+        let check = Digest::of(&text.as_bytes()[unknown.len()..]);
+        text.replace_range(CHECK.len()..CHECK.len() + 64, &check.to_string());
+        text
     }
 
     /// Reads what [`RunLock::encode`] gave. Lines may end as on another system.
@@ -331,7 +344,7 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         revision: record.revision,
         key: record.key,
         inputs: keyed.inputs.clone(),
-        sources: keyed.sources.files().iter().map(contract::SourceFile::line).collect(),
+        sources: keyed.sources.files().map(contract::SourceFile::line).collect(),
         seconds: record.seconds,
         ran: *ran,
         device: record.device.to_string(),

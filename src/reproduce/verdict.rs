@@ -201,7 +201,7 @@ mod tests {
             stage: "loss".to_owned(),
             run: "run".to_owned(),
             outputs: BTreeMap::from([("report".to_owned(), Digest::of(b"found"))]),
-            key_record: serde_json::json!([]),
+            key_record: KeyRecord::default(),
             started: 0,
             seconds: 1.0,
             cpu_seconds: None,
@@ -215,7 +215,7 @@ mod tests {
         };
         let keyed = Keyed {
             key: Key::of(record.key),
-            record: KeyRecord::from_value(&record.key_record).unwrap(),
+            record: record.key_record.clone(),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: SourceSnapshot::default(),
             absent: false,

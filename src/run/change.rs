@@ -38,12 +38,12 @@ impl Change {
         // What was given last may be gone or damaged by now: then there are no words for it.
         let compare = || stage.stage.compare(&shared.store.readable(&last.outputs), &shared.store.readable(given));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
-        let without_effect = match KeyRecord::from_value(&last.key_record) {
-            Ok(old) if unchanged.len() == given.len() => {
-                let differences = KeyRecord::difference(&old, &keyed.record);
+        let without_effect = match unchanged.len() == given.len() {
+            true => {
+                let differences = KeyRecord::difference(&last.key_record, &keyed.record);
                 Reason::of(shared.manifest, stage, &differences).iter().map(Reason::text).collect()
             }
-            _ => Vec::new(),
+            false => Vec::new(),
         };
         Ok(Self { unchanged, compared, without_effect })
     }

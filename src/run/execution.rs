@@ -193,7 +193,7 @@ impl Shared<'_> {
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
         let context = Context {
             inputs: trees,
-            sources: keyed.sources.files(),
+            sources: keyed.sources.files().cloned().collect(),
             outputs: Outputs::stage(&work.staging, ports).map_err(StageError::from)?,
             scratch: work.scratch,
             resources,
@@ -227,7 +227,7 @@ impl Shared<'_> {
             stage: stage.name.to_string(),
             run: self.manifest.name.clone(),
             outputs: outputs.clone(),
-            key_record: keyed.record.to_value(),
+            key_record: keyed.record.clone(),
             started: milliseconds(started),
             seconds,
             cpu_seconds: usage.cpu_seconds,
@@ -330,13 +330,12 @@ impl Shared<'_> {
         let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
         let build = LastBuild {
             key: keyed.key.digest(),
-            key_record: keyed.record.to_value(),
+            key_record: keyed.record.clone(),
             outputs: outputs.clone(),
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.remember(run, name, build, &keyed.sources)?;
-        self.store.publish(run, name, trees).map(drop)
+        self.store.show(run, name, build, &keyed.sources, trees)
     }
 }
 

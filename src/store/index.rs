@@ -9,13 +9,14 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use contract::Digest;
 
 use super::signature::Signature;
 use super::{failpoint, text};
+use crate::parallel;
 
 /// One remembered file.
 pub(super) type Entry = (Digest, Signature);
@@ -32,8 +33,10 @@ impl Index {
         Self { path, read: 0 }
     }
 
-    /// The entries added since the last call, by anyone. An index that cannot be read has none.
-    pub(super) fn news(&mut self) -> Vec<Entry> {
+    /// The entries added since the last call, by anyone, in pieces. An index that cannot be read has none.
+    pub(super) fn news(&mut self) -> Vec<Vec<Entry>> {
+        /// Lines of a piece: more than most stages read files, and few enough for many threads.
+        const LINES: usize = 256;
         let mut bytes = Vec::new();
         let read = text::options().read(true).open(&self.path).and_then(|mut file| {
             if !file.metadata()?.is_file() {
@@ -52,7 +55,9 @@ impl Index {
         // A last line without its end may still be in writing: it is left for the next call.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.read += whole as u64;
-        bytes[..whole].split(|byte| *byte == b'\n').filter_map(parse).collect()
+        let lines: Vec<_> = bytes[..whole].split(|byte| *byte == b'\n').collect();
+        let pieces: Vec<_> = lines.chunks(LINES).collect();
+        parallel::map(&pieces, |lines| lines.iter().filter_map(|line| parse(line)).collect())
     }
 
     /// Adds entries. An index that cannot be written remembers nothing, and nothing else goes wrong.
@@ -72,14 +77,14 @@ impl Index {
     }
 
     /// Replaces the file by these entries where it has grown to several times their size.
-    pub(super) fn compact(&mut self, temporary: &std::path::Path, entries: &[Entry]) {
+    pub(super) fn compact(&mut self, temporary: &Path, entries: impl ExactSizeIterator<Item = Entry>) {
         /// Bytes of most lines.
         const LINE: u64 = 170;
         let enough = (1 << 16) + 4 * LINE * entries.len() as u64;
         if !fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > enough) {
             return;
         }
-        let text = entries.iter().fold(String::new(), |text, entry| text + &line(entry));
+        let text = entries.fold(String::new(), |text, entry| text + &line(&entry));
         if super::write::replace(temporary, &self.path, text.as_bytes(), 0o644).is_ok() {
             self.read = text.len() as u64;
         }

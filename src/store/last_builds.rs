@@ -7,24 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use contract::{Digest, SourceFile};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::error::{Damage, Result, StoreError};
 use super::layout::file_name;
 use super::names::names_if_folder;
 use super::{SourceSnapshot, Store, checked, failpoint, text, write};
+use crate::key::KeyRecord;
 
 /// What a stage of a run gave last, for reasons and for `why`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastBuild {
     /// Its key.
     pub key: Digest,
-    /// The key written out, as the key's own type serialises it.
-    pub key_record: Value,
+    /// The key written out.
+    pub key_record: KeyRecord,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
     /// Where it looked for files outside the store.
@@ -79,34 +79,23 @@ impl Store {
     ///
     /// # Errors
     /// When a name cannot be a file name or a file cannot be written.
-    pub fn remember(&self, run: &str, stage: &str, mut build: LastBuild, sources: &SourceSnapshot) -> Result<()> {
-        self.writable()?;
+    pub fn remember(&self, run: &str, stage: &str, build: LastBuild, sources: &SourceSnapshot) -> Result<()> {
+        self.memory(run, stage, build, sources)?.keep(self)
+    }
+
+    pub(super) fn memory(
+        &self,
+        run: &str,
+        stage: &str,
+        mut build: LastBuild,
+        sources: &SourceSnapshot,
+    ) -> Result<Memory> {
         let path = self.last_build_path(run, stage)?;
-        let lines = sources.files().iter().fold(String::new(), |lines, file| lines + &file.line() + "\n");
+        let lines = sources.files().fold(String::new(), |lines, file| lines + &file.line() + "\n");
         build.sources = (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()));
-        let text =
-            checked::encode(&build).map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
-        let sources = path.with_extension(SOURCES);
-        let is_there = |path: &Path, text: &str| text::read(path).is_ok_and(|there| there == *text);
-        let same_build = is_there(&path, &text);
-        let same_sources = match same_build {
-            _ if lines.is_empty() => true,
-            // The build has their digest, and whoever reads them compares it: a look at their length is enough, and cheap.
-            true => sources.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == lines.len() as u64),
-            false => is_there(&sources, &lines),
-        };
-        if same_sources && same_build {
-            return Ok(());
-        }
-        failpoint::pass("remember-before-write");
-        if let Some(folder) = path.parent() {
-            write::make_folder(folder)?;
-        }
-        let temporary = self.layout().folder("tmp");
-        if !same_sources {
-            write::replace(&temporary, &sources, lines.as_bytes(), 0o644)?;
-        }
-        write::replace(&temporary, &path, text.as_bytes(), 0o644)
+        let text = checked::encode(&build);
+        let text = text.map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
+        Ok(Memory { sources: (path.with_extension(SOURCES), lines), build: (path, text) })
     }
 
     /// The files outside the store that a stage of a run read last; nothing where it is not known for sure.
@@ -135,4 +124,43 @@ impl Store {
     pub(super) fn last_build_path(&self, run: &str, stage: &str) -> Result<PathBuf> {
         Ok(self.layout().run(run)?.join(STAGES).join(format!("{}.json", file_name(stage)?)))
     }
+}
+
+/// What is to be remembered of a stage, as files.
+pub(super) struct Memory {
+    build: (PathBuf, String),
+    sources: (PathBuf, String),
+}
+
+impl Memory {
+    /// Whether it is remembered already.
+    pub(super) fn is_kept(&self) -> bool {
+        let (path, lines) = &self.sources;
+        // The build has their digest, and whoever reads them compares it: a look at their length is enough, and cheap.
+        let same_length =
+            || path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == lines.len() as u64);
+        is_there(&self.build) && (lines.is_empty() || same_length())
+    }
+
+    /// Writes what is not there.
+    pub(super) fn keep(&self, store: &Store) -> Result<()> {
+        store.writable()?;
+        if self.is_kept() {
+            return Ok(());
+        }
+        failpoint::pass("remember-before-write");
+        if let Some(folder) = self.build.0.parent() {
+            write::make_folder(folder)?;
+        }
+        let temporary = store.layout().folder("tmp");
+        let replace = |(path, text): &(PathBuf, String)| write::replace(&temporary, path, text.as_bytes(), 0o644);
+        if !self.sources.1.is_empty() && !is_there(&self.sources) {
+            replace(&self.sources)?;
+        }
+        replace(&self.build)
+    }
+}
+
+fn is_there((path, text): &(PathBuf, String)) -> bool {
+    text::read(path).is_ok_and(|there| there == *text)
 }

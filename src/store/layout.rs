@@ -29,12 +29,12 @@ impl Layout {
 
     /// `blobs/<aa>/<digest>`.
     pub fn blob(&self, digest: Digest) -> PathBuf {
-        self.object("blobs", digest)
+        self.root.join(Self::blob_name(digest))
     }
 
     /// `trees/<aa>/<digest>`.
     pub fn tree(&self, digest: Digest) -> PathBuf {
-        self.object("trees", digest)
+        self.root.join(Self::tree_name(digest))
     }
 
     /// `records/<key>/`.
@@ -80,10 +80,20 @@ impl Layout {
         self.root.join(name)
     }
 
-    fn object(&self, folder: &str, digest: Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join(folder).join(&name[..2]).join(name)
+    /// [`Layout::blob`] from the root.
+    pub(super) fn blob_name(digest: Digest) -> String {
+        object("blobs", digest)
     }
+
+    /// [`Layout::tree`] from the root.
+    pub(super) fn tree_name(digest: Digest) -> String {
+        object("trees", digest)
+    }
+}
+
+fn object(folder: &str, digest: Digest) -> String {
+    let name = digest.to_string();
+    format!("{folder}/{}/{name}", &name[..2])
 }
 
 /// `name`, when it is safe as the name of a file: 1 to 128 of letters, digits, `.`, `_` and `-`, the first a letter or

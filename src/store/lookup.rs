@@ -15,6 +15,9 @@ use super::names::names_if_folder;
 use super::record::Record;
 use super::{Store, checked, text, write};
 
+/// The number of the first build of a key.
+pub(super) const FIRST: u32 = 1;
+
 /// The answer to [`Store::lookup`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lookup {
@@ -155,7 +158,8 @@ impl Store {
         let text =
             checked::encode(record).map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
         let files = [self.record_files(record.key)?, self.past_files(record.key)?];
-        let mut number = files.iter().filter_map(BTreeMap::last_key_value).map(|(last, _)| last + 1).max().unwrap_or(1);
+        let mut number =
+            files.iter().filter_map(BTreeMap::last_key_value).map(|(last, _)| last + 1).max().unwrap_or(FIRST);
         let temporary = self.layout().folder("tmp");
         while !write::create(&temporary, &self.layout().record(record.key, number), text.as_bytes(), 0o644)? {
             number += 1;

@@ -74,6 +74,7 @@ pub use lock::{Held, HolderInfo, KeyLock, Work};
 pub use lookup::{Builds, Hit, Lookup};
 pub use record::{Machine, Record, milliseconds};
 pub use runs::RunFolder;
+pub use signature::Signature;
 pub use sources::SourceSnapshot;
 pub use verify::Verdict;
 
@@ -177,11 +178,7 @@ impl Store {
     fn at(root: PathBuf, writes: bool) -> Self {
         let layout = Layout::new(root);
         let index = |name: &str| Index::new(layout.folder("stat").join(name));
-        let (seals, sources) = std::thread::scope(|scope| {
-            let seals = scope.spawn(|| Seals::load(index("blobs")));
-            let sources = Sources::load(index("sources"));
-            (seals.join().unwrap_or_else(|_| Seals::load(index("blobs"))), sources)
-        });
+        let (seals, sources) = (Seals::load(index("blobs")), Sources::load(index("sources")));
         let (seals, sources) = (Mutex::new(seals), Mutex::new(sources));
         let hashing = Default::default();
         Self { inner: Arc::new(Inner { layout, writes, seals, sources, hashing }), stop: Cancel::default() }

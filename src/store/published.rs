@@ -9,14 +9,39 @@ use std::path::{Path, PathBuf};
 use contract::{Digest, Tree, TreeEntry};
 
 use super::error::{Result, StoreError};
-use super::layout::file_name;
+use super::last_builds::LastBuild;
+use super::layout::{Layout, file_name};
 use super::lock::remove_folder;
-use super::{Store, failpoint, write};
+use super::{SourceSnapshot, Store, failpoint, write};
 
 /// How often another process may be quicker.
 const TRIES: usize = 100;
 
 impl Store {
+    /// Shows what a stage of a run gave: its outputs by name, and then, for `why`, what they are ([`Store::remember`]).
+    /// Where all of that is so already nothing is written.
+    ///
+    /// # Errors
+    /// As those of [`Store::publish`] and [`Store::remember`].
+    pub fn show(
+        &self,
+        run: &str,
+        stage: &str,
+        build: LastBuild,
+        sources: &SourceSnapshot,
+        outputs: &BTreeMap<String, Tree>,
+    ) -> Result<()> {
+        self.writable()?;
+        let memory = self.memory(run, stage, build, sources)?;
+        let folder = self.layout().run(run)?.join(file_name(stage)?);
+        // What is remembered was published: whether a port was lost since need not be looked for.
+        if memory.is_kept() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
+            return Ok(());
+        }
+        self.publish(run, stage, outputs)?;
+        memory.keep(self)
+    }
+
     /// Shows a stage's outputs by name: `runs/<run>/<stage>/<port>/` with a relative link to the blob of each file, and
     /// beside it `.<port>.tree`, a link to the tree that says which one is shown. The folder of the stage.
     ///
@@ -39,13 +64,13 @@ impl Store {
         for (port, tree) in outputs {
             let place = fresh.join(file_name(port)?);
             fs::create_dir_all(&place).map_err(StoreError::io("make", &place))?;
-            symlink_at(&fresh.join(mark(port)), &self.to_tree(tree.digest()))?;
+            symlink_at(&fresh.join(mark(port)), &to_tree(tree.digest()))?;
             for entry in tree.entries() {
                 let name = entry.path.below(&place);
                 if let Some(above) = name.parent() {
                     fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
                 }
-                symlink_at(&name, &self.to_blob(entry))?;
+                symlink_at(&name, &to_blob(entry))?;
             }
         }
         if let Some(run) = folder.parent() {
@@ -77,26 +102,21 @@ impl Store {
 
     /// Whether each file of the tree is shown, as a link to its blob.
     fn is_published(&self, folder: &Path, port: &str, tree: &Tree) -> bool {
-        let leads = |name: &Path, target: &Path| fs::read_link(name).is_ok_and(|link| link == target);
+        let leads = |name: &Path, target: &str| fs::read_link(name).is_ok_and(|link| link.as_os_str() == target);
         let place = folder.join(port);
-        leads(&folder.join(mark(port)), &self.to_tree(tree.digest()))
-            && tree.entries().iter().all(|entry| leads(&entry.path.below(&place), &self.to_blob(entry)))
+        leads(&folder.join(mark(port)), &to_tree(tree.digest()))
+            && tree.entries().iter().all(|entry| leads(&entry.path.below(&place), &to_blob(entry)))
     }
+}
 
-    /// From a stage's folder to a tree. Below the store: runs, run, stage.
-    fn to_tree(&self, digest: Digest) -> PathBuf {
-        self.up_to(3, &self.layout().tree(digest))
-    }
+/// From a stage's folder to a tree. Below the store: runs, run, stage.
+fn to_tree(digest: Digest) -> String {
+    "../".repeat(3) + &Layout::tree_name(digest)
+}
 
-    /// From the folder of a port's file to its blob. Below the store: runs, run, stage, port, then the folders of the tree.
-    fn to_blob(&self, entry: &TreeEntry) -> PathBuf {
-        self.up_to(4 + entry.path.as_str().matches('/').count(), &self.layout().blob(entry.digest))
-    }
-
-    fn up_to(&self, depth: usize, target: &Path) -> PathBuf {
-        let below = target.strip_prefix(self.layout().root()).unwrap_or(target);
-        std::iter::repeat_n("..", depth).collect::<PathBuf>().join(below)
-    }
+/// From the folder of a port's file to its blob. Below the store: runs, run, stage, port, then the folders of the tree.
+fn to_blob(entry: &TreeEntry) -> String {
+    "../".repeat(4 + entry.path.as_str().matches('/').count()) + &Layout::blob_name(entry.digest)
 }
 
 /// Whether a folder that is not empty was in the way of a rename (some file systems say that it exists).
@@ -108,6 +128,6 @@ fn mark(port: &str) -> String {
     format!(".{port}.tree")
 }
 
-fn symlink_at(name: &Path, target: &Path) -> Result<()> {
+fn symlink_at(name: &Path, target: &str) -> Result<()> {
     symlink(target, name).map_err(StoreError::io("write", name))
 }

@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use contract::{Device, Digest};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::key::KeyRecord;
 
 /// One build of a key, kept as `records/<key>/<number>.json` ([`super::checked`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,8 +25,8 @@ pub struct Record {
     pub run: String,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
-    /// The key written out, as the key's own type serialises it.
-    pub key_record: Value,
+    /// The key written out.
+    pub key_record: KeyRecord,
     /// When the stage started: milliseconds since 1970.
     pub started: u64,
     /// How long it ran, in seconds.

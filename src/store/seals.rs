@@ -40,7 +40,9 @@ impl Seals {
     }
 
     fn refresh(&mut self) {
-        self.known.extend(self.index.news());
+        let news = self.index.news();
+        self.known.reserve(news.iter().map(Vec::len).sum());
+        self.known.extend(news.into_iter().flatten());
     }
 
     pub(super) fn holds(&mut self, digest: Digest, signature: Signature) -> bool {
@@ -52,8 +54,7 @@ impl Seals {
     }
 
     pub(super) fn compact(&mut self, temporary: &Path) {
-        let entries: Vec<_> = self.known.iter().map(|(digest, signature)| (*digest, *signature)).collect();
-        self.index.compact(temporary, &entries);
+        self.index.compact(temporary, self.known.iter().map(|(digest, signature)| (*digest, *signature)));
     }
 }
 

@@ -8,7 +8,7 @@
 //! read in between.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -41,19 +41,21 @@ impl Sources {
     }
 
     fn refresh(&mut self) {
-        self.known.extend(self.index.news().into_iter().map(|(digest, signature)| (signature, digest)));
+        let news = self.index.news();
+        self.known.reserve(news.iter().map(Vec::len).sum());
+        self.known.extend(news.into_iter().flatten().map(|(digest, signature)| (signature, digest)));
     }
 
     fn digest(&mut self, signature: Signature) -> Option<Digest> {
-        if !self.known.contains_key(&signature) {
-            self.refresh();
+        if let Some(digest) = self.known.get(&signature) {
+            return Some(*digest);
         }
+        self.refresh();
         self.known.get(&signature).copied()
     }
 
     pub(super) fn compact(&mut self, temporary: &Path) {
-        let entries: Vec<_> = self.known.iter().map(|(signature, digest)| (*digest, *signature)).collect();
-        self.index.compact(temporary, &entries);
+        self.index.compact(temporary, self.known.iter().map(|(signature, digest)| (*digest, *signature)));
     }
 }
 
@@ -69,6 +71,13 @@ struct Seen {
     settled: bool,
 }
 
+impl Seen {
+    /// A file of which an equal signature proves that nothing changed.
+    fn settled(path: PathBuf, digest: Digest, signature: Signature) -> Self {
+        Self { file: SourceFile { path, digest, size: signature.size }, signature, settled: true }
+    }
+}
+
 impl SourceSnapshot {
     fn of(mut seen: Vec<Seen>) -> Self {
         seen.sort_by(|a, b| (a.file.digest, &a.file.path).cmp(&(b.file.digest, &b.file.path)));
@@ -82,8 +91,8 @@ impl SourceSnapshot {
     }
 
     /// The files, sorted by digest, then by path: the order in which a stage is handed them.
-    pub fn files(&self) -> Vec<SourceFile> {
-        self.0.iter().map(|seen| seen.file.clone()).collect()
+    pub fn files(&self) -> impl Iterator<Item = &SourceFile> + Clone {
+        self.0.iter().map(|seen| &seen.file)
     }
 
     /// Their digests, sorted, duplicates kept: what enters the key.
@@ -142,34 +151,35 @@ impl Store {
     /// false.
     pub fn sources(
         &self,
-        files: &[(PathBuf, Metadata)],
+        files: Vec<(PathBuf, Signature)>,
         mut hashed: impl FnMut(u64) -> bool,
     ) -> Result<SourceSnapshot> {
-        let see = |(path, metadata): &(PathBuf, Metadata)| match self.known(path, Signature::of(metadata)) {
-            Some(seen) => Ok(seen),
-            None => self.see(path, &mut hashed),
+        let see = |(path, signature)| match self.known(signature) {
+            Some(digest) => Ok(Seen::settled(path, digest, signature)),
+            None => self.see(&path, &mut hashed),
         };
-        Ok(SourceSnapshot::of(files.iter().map(see).collect::<Result<Vec<_>>>()?))
+        Ok(SourceSnapshot::of(files.into_iter().map(see).collect::<Result<Vec<_>>>()?))
     }
 
     /// The same where every digest is remembered; `None`, and nothing read, where one is not.
-    pub fn known_sources(&self, files: &[(PathBuf, Metadata)]) -> Option<SourceSnapshot> {
-        let known = files.iter().map(|(path, metadata)| self.known(path, Signature::of(metadata)));
-        Some(SourceSnapshot::of(known.collect::<Option<Vec<_>>>()?))
+    pub fn known_sources(&self, files: Vec<(PathBuf, Signature)>) -> Option<SourceSnapshot> {
+        let mut sources = lock_mutex(&self.inner.sources);
+        let known = |(path, signature)| Some(Seen::settled(path, sources.digest(signature)?, signature));
+        let known = files.into_iter().map(known).collect::<Option<Vec<_>>>()?;
+        drop(sources);
+        Some(SourceSnapshot::of(known))
     }
 
-    /// A file whose digest is remembered.
-    fn known(&self, path: &Path, signature: Signature) -> Option<Seen> {
-        let digest = lock_mutex(&self.inner.sources).digest(signature)?;
-        let file = SourceFile { path: path.to_owned(), digest, size: signature.size };
-        Some(Seen { file, signature, settled: true })
+    /// The digest of the file that has this signature, where it is remembered.
+    fn known(&self, signature: Signature) -> Option<Digest> {
+        lock_mutex(&self.inner.sources).digest(signature)
     }
 
     fn see(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {
         for _ in 0..TRIES {
             let signature = stat(path)?;
-            if let Some(seen) = self.known(path, signature) {
-                return Ok(seen);
+            if let Some(digest) = self.known(signature) {
+                return Ok(Seen::settled(path.to_owned(), digest, signature));
             }
             let started = clock::now();
             let digest = Digest::of_file_told(path, &mut *hashed)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use contract::{Device, Digest, Outputs};
+use pipeline::key::KeyRecord;
 use pipeline::store::{Fault, HolderInfo, KeyLock, Lookup, Machine, Record, Store, milliseconds};
 use serde_json::json;
 
@@ -23,6 +24,12 @@ pub fn locked(store: &Store, key: Digest) -> KeyLock {
         Some(lock) => lock,
         None => panic!("held by {:?}", store.held(key)),
     }
+}
+
+/// A key written out, as it is read from a file.
+pub fn key_record(leaves: &[(&str, &str)]) -> KeyRecord {
+    let leaves: Vec<_> = leaves.iter().map(|(path, value)| json!({ "path": path, "value": value })).collect();
+    serde_json::from_value(leaves.into()).unwrap()
 }
 
 /// Writes these files to one port as a stage would, and takes them into the store.
@@ -46,7 +53,7 @@ pub fn record(key: Digest, tree: Digest) -> Record {
         stage: "stage".into(),
         run: "run".into(),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
-        key_record: json!([]),
+        key_record: KeyRecord::default(),
         started: milliseconds(SystemTime::now()),
         seconds: 0.1,
         cpu_seconds: None,

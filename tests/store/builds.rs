@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use contract::Outputs;
-use pipeline::store::{Lookup, Store};
+use pipeline::store::{Lookup, Signature, Store};
 
 use crate::bench::{GROUND, blob, build, flip, is_hit, is_whole, key, locked, walk, with_a_build};
 
@@ -113,7 +113,8 @@ fn scratch_that_was_made_from_what_has_been_touched_is_emptied() {
     let source = folder.path().join("source");
     fs::write(&source, "text").unwrap();
     let ground = || {
-        let sources = store.sources(&[(source.clone(), source.metadata().unwrap())], |_| true).unwrap();
+        let sources =
+            store.sources(vec![(source.clone(), Signature::of(&source.metadata().unwrap()))], |_| true).unwrap();
         store.ground(&BTreeMap::from([("in".to_owned(), tree)]), &sources).unwrap()
     };
     let lock = locked(&store, key("b"));

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::Digest;
+use pipeline::key::KeyRecord;
 use pipeline::store::{LastBuild, Lookup, Removals, SourceSnapshot, Store, StoreError, Wish};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -37,7 +38,7 @@ fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
         .remember(
             "run",
             stage,
-            LastBuild { key, key_record: json!([]), outputs, patterns: Vec::new(), sources: None },
+            LastBuild { key, key_record: KeyRecord::default(), outputs, patterns: Vec::new(), sources: None },
             &SourceSnapshot::default(),
         )
         .unwrap();

@@ -5,17 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::SourceFile;
+use pipeline::key::KeyRecord;
 use pipeline::store::{LastBuild, SourceSnapshot, StoreError};
-use serde_json::json;
 
-use crate::bench::{build, key, walk, with_a_build};
+use crate::bench::{build, key, key_record, walk, with_a_build};
 
 #[test]
 fn a_stage_s_last_build_is_remembered_by_run_and_name() {
     let (_folder, store, tree) = with_a_build();
     let build = LastBuild {
         key: key("a"),
-        key_record: json!([{ "path": "kind", "value": "\"test\"" }]),
+        key_record: key_record(&[("kind", "\"test\"")]),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
         patterns: Vec::new(),
         sources: None,
@@ -44,7 +44,7 @@ fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
     let (_folder, store, tree) = with_a_build();
     let build = LastBuild {
         key: key("a"),
-        key_record: json!([{ "path": "kind", "value": "\"test\"" }, { "path": "settings.rate", "value": 5e-4 }]),
+        key_record: key_record(&[("kind", "\"test\""), ("settings.rate", "5e-4")]),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
         patterns: vec!["data/*.gz".to_owned()],
         sources: None,
@@ -68,7 +68,7 @@ fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
     let (_folder, store, tree) = with_a_build();
     let build = LastBuild {
         key: key("a"),
-        key_record: json!([]),
+        key_record: KeyRecord::default(),
         outputs: BTreeMap::from([("out".to_owned(), tree)]),
         patterns: vec!["data/*.gz".to_owned()],
         sources: None,
@@ -86,7 +86,7 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     let file = |name: &str| SourceFile { path: name.into(), digest: key(name), size: 1 };
     let build = LastBuild {
         key: key("a"),
-        key_record: json!([]),
+        key_record: KeyRecord::default(),
         outputs: BTreeMap::new(),
         patterns: vec!["data/*.gz".to_owned()],
         sources: None,

@@ -1,11 +1,11 @@
 //! Files outside the store: read once, and never trusted when they may have changed.
 
-use std::fs::{self, File, FileTimes, Metadata};
+use std::fs::{self, File, FileTimes};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use contract::Digest;
-use pipeline::store::{Store, StoreError};
+use pipeline::store::{Signature, Store, StoreError};
 
 use crate::bench::with_a_build;
 
@@ -15,8 +15,8 @@ fn settled_file() -> PathBuf {
 }
 
 /// Files with what `stat` says of them now.
-fn seen(paths: &[PathBuf]) -> Vec<(PathBuf, Metadata)> {
-    paths.iter().map(|path| (path.clone(), fs::metadata(path).unwrap())).collect()
+fn seen(paths: &[PathBuf]) -> Vec<(PathBuf, Signature)> {
+    paths.iter().map(|path| (path.clone(), Signature::of(&fs::metadata(path).unwrap()))).collect()
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn an_unchanged_source_is_read_once() {
     let read = |store: &Store| {
         let mut bytes = 0;
         let snapshot = store
-            .sources(&seen(&paths), |piece| {
+            .sources(seen(&paths), |piece| {
                 bytes += piece;
                 true
             })
@@ -36,9 +36,9 @@ fn an_unchanged_source_is_read_once() {
         bytes
     };
     let size = fs::metadata(&paths[0]).unwrap().len();
-    assert!(store.known_sources(&seen(&paths)).is_none());
+    assert!(store.known_sources(seen(&paths)).is_none());
     assert_eq!((read(&store), read(&store)), (size, 0));
-    assert_eq!(store.known_sources(&seen(&paths)).unwrap().digests(), [Digest::of_file(&paths[0]).unwrap()]);
+    assert_eq!(store.known_sources(seen(&paths)).unwrap().digests(), [Digest::of_file(&paths[0]).unwrap()]);
     let other = Store::open(&folder.path().join("cache")).unwrap();
     assert_eq!(read(&other), 0);
     fs::write(store.layout().root().join("stat/sources"), "garbage").unwrap();
@@ -52,7 +52,7 @@ fn a_source_written_just_now_is_not_trusted_to_its_times() {
     let digest = |content: &str| {
         fs::write(&path, content).unwrap();
         File::open(&path).unwrap().set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
-        store.sources(&seen(std::slice::from_ref(&path)), |_| true).unwrap().digests()[0]
+        store.sources(seen(std::slice::from_ref(&path)), |_| true).unwrap().digests()[0]
     };
     for content in ["aaaa", "bbbb", "cccc"] {
         assert_eq!(digest(content), Digest::of(content.as_bytes()));
@@ -67,9 +67,9 @@ fn a_source_changed_while_a_stage_runs_is_named() {
         fs::write(path(name), name).unwrap();
     }
     let paths: Vec<_> = ["same", "rewritten", "edited", "longer", "gone"].map(path).to_vec();
-    let snapshot = store.sources(&seen(&paths), |_| true).unwrap();
+    let snapshot = store.sources(seen(&paths), |_| true).unwrap();
     assert!(snapshot.digests().is_sorted());
-    assert_eq!(snapshot.files().len(), 5);
+    assert_eq!(snapshot.files().count(), 5);
     // Longer than a tick of the file system's clock.
     std::thread::sleep(std::time::Duration::from_millis(50));
     // Another content in between may have been read.
@@ -85,13 +85,13 @@ fn a_source_changed_while_a_stage_runs_is_named() {
 #[test]
 fn a_source_that_is_no_file_is_refused() {
     let (folder, store, _) = with_a_build();
-    let refused = |paths: &[(PathBuf, Metadata)]| store.sources(paths, |_| true).unwrap_err();
-    assert!(matches!(refused(&seen(&[folder.path().to_owned()])), StoreError::NotAFile(_)));
+    let refused = |paths: Vec<(PathBuf, Signature)>| store.sources(paths, |_| true).unwrap_err();
+    assert!(matches!(refused(seen(&[folder.path().to_owned()])), StoreError::NotAFile(_)));
     let gone = folder.path().join("absent");
     fs::write(&gone, "").unwrap();
     let was_there = seen(std::slice::from_ref(&gone));
     fs::remove_file(&gone).unwrap();
-    let error = refused(&was_there).to_string();
+    let error = refused(was_there).to_string();
     assert!(error.starts_with("cannot read ") && error.contains("absent"), "{error}");
-    assert!(matches!(store.sources(&seen(&[settled_file()]), |_| false), Err(StoreError::Interrupted)));
+    assert!(matches!(store.sources(seen(&[settled_file()]), |_| false), Err(StoreError::Interrupted)));
 }

@@ -135,7 +135,7 @@ pub struct SourceFile {
 impl SourceFile {
     /// `<digest> <bytes> <path>`, as locks and the store write it down.
     pub fn line(&self) -> String {
-        format!("{} {} {}", self.digest, self.size, self.path.display())
+        format!("{} {} {}", self.digest, self.size, self.path.to_string_lossy())
     }
 
     /// Reads what [`SourceFile::line`] wrote; `None` of anything else.
@@ -147,18 +147,16 @@ impl SourceFile {
 
     /// The digests of contents, each bound to its file's name: what a key holds of sources whose names matter. A name is
     /// the path below the innermost folder that holds all files, so that a folder may move and two files may not swap.
-    pub fn named_digests(files: &[Self]) -> Vec<Digest> {
-        let folders = files.iter().filter_map(|file| file.path.parent());
-        let common = folders.map(Path::to_owned).reduce(|one, other| {
-            let shared = one.components().zip(other.components()).take_while(|(one, other)| one == other);
-            shared.map(|(component, _)| component).collect()
-        });
-        let common = common.unwrap_or_default();
+    pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self> + Clone) -> Vec<Digest> {
+        let folders = files.clone().filter_map(|file| file.path.parent());
+        let common = folders
+            .reduce(|one, other| one.ancestors().find(|shared| other.starts_with(shared)).unwrap_or(Path::new("")));
+        let common = common.unwrap_or(Path::new(""));
         let digest = |file: &Self| {
-            let name = file.path.strip_prefix(&common).unwrap_or(&file.path).as_os_str().as_encoded_bytes();
+            let name = file.path.strip_prefix(common).unwrap_or(&file.path).as_os_str().as_encoded_bytes();
             Digest::of_record("pipeline 2026 named source v1", &[file.digest.as_bytes(), name].concat())
         };
-        files.iter().map(digest).collect()
+        files.map(digest).collect()
     }
 }
 
@@ -172,7 +170,7 @@ mod tests {
             digest: Digest::of(content.as_bytes()),
             size: content.len() as u64,
         };
-        let mut digests = SourceFile::named_digests(&files.iter().map(file).collect::<Vec<_>>());
+        let mut digests = SourceFile::named_digests(files.iter().map(file).collect::<Vec<_>>().iter());
         digests.sort();
         digests
     }
