@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::place::Place;
 use super::source::{Source, SourceId, Sources, Span};
+use crate::parallel;
 
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -107,9 +108,19 @@ impl Diagnostics {
         &self.subject
     }
 
-    /// None yet, over the same texts: for work beside other work. Their list goes to [`Diagnostics::extend`].
-    pub(super) fn apart(&self) -> Self {
-        Self { subject: self.subject.clone(), sources: Arc::clone(&self.sources), list: Vec::new() }
+    /// What `work` gives of each item, on a few threads; what it finds wrong is added, in the order of the items.
+    pub(super) fn of_each<T: Sync, U: Send>(
+        &mut self,
+        items: &[T],
+        work: impl Fn(&T, &mut Self) -> U + Sync,
+    ) -> Vec<U> {
+        let apart = |item: &T| {
+            let mut found = Self { subject: String::new(), sources: Arc::clone(&self.sources), list: Vec::new() };
+            (work(item, &mut found), found.list)
+        };
+        let (given, found): (Vec<_>, Vec<_>) = parallel::map(items, apart).into_iter().unzip();
+        self.extend(found.into_iter().flatten());
+        given
     }
 
     /// The texts that the problems point into.

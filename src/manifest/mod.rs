@@ -243,23 +243,19 @@ fn stages(
         diagnostics.push(diagnostic.hint("write [stages.NAME]".to_owned()));
         return None;
     };
-    let draft = |(name, entry): &(&String, &Entry)| {
-        let mut found = diagnostics.apart();
-        (stage::draft(name, entry, kinds, &mut found), found.take_after(0))
-    };
     let entries: Vec<_> = table.0.iter().collect();
-    let (drafts, found): (Vec<_>, Vec<_>) = parallel::map(&entries, draft).into_iter().unzip();
-    let drafts: Vec<Draft<'_>> = drafts.into_iter().flatten().collect();
-    diagnostics.extend(found.into_iter().flatten());
+    let draft = |(name, entry): &(&String, &Entry), found: &mut Diagnostics| stage::draft(name, entry, kinds, found);
+    let drafts: Vec<Draft<'_>> = diagnostics.of_each(&entries, draft).into_iter().flatten().collect();
     let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
-    let edges: Vec<_> = drafts.iter().map(|draft| edge::join(draft, table, &by_name, diagnostics)).collect();
+    let edges = diagnostics.of_each(&drafts, |draft, found| edge::join(draft, table, &by_name, found));
     cycle::report(&by_name, diagnostics);
     let joined = drafts.iter().map(|draft| draft.name.as_str()).zip(&edges).collect();
     let mut costs = foresee::foresee(&by_name, &joined, diagnostics);
-    let declarations = drafts.into_iter().zip(edges);
-    let declarations = declarations.filter_map(|(draft, edges)| {
+    let places = parallel::map(&drafts, |draft| draft.places(diagnostics.sources()));
+    let declarations = drafts.into_iter().zip(edges).zip(places);
+    let declarations = declarations.filter_map(|((draft, edges), settings)| {
         let cost = costs.remove(draft.name.as_str()).unwrap_or_default();
-        draft.declaration(edges, cost, diagnostics)
+        draft.declaration(edges, cost, settings, diagnostics.sources())
     });
     Some(declarations.map(|declaration| (declaration.name.clone(), declaration)).collect())
 }

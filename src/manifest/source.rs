@@ -33,6 +33,38 @@ pub struct Source {
     pub text: String,
     /// Where each line starts.
     lines: Vec<usize>,
+    /// Characters before each block of [`BLOCK`] bytes: a file may be one line with a hundred thousand settings.
+    blocks: Vec<usize>,
+}
+
+/// Bytes.
+const BLOCK: usize = 256;
+
+impl Source {
+    fn new(name: String, folder: PathBuf, text: String) -> Self {
+        let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
+        let lines = std::iter::once(0).chain(starts).collect();
+        let blocks = text.as_bytes().chunks(BLOCK).scan(0, |before, block| {
+            let characters = *before;
+            *before += counted(block);
+            Some(characters)
+        });
+        let blocks = blocks.collect();
+        Self { name, folder, text, lines, blocks }
+    }
+
+    /// Characters before a byte.
+    fn characters(&self, byte: usize) -> usize {
+        let byte = byte.min(self.text.len());
+        let block = (byte / BLOCK).min(self.blocks.len().saturating_sub(1));
+        let before = self.blocks.get(block).copied().unwrap_or_default();
+        before + counted(&self.text.as_bytes()[block * BLOCK..byte])
+    }
+}
+
+/// Characters that begin in these bytes.
+fn counted(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
 }
 
 /// All texts of one manifest.
@@ -42,9 +74,7 @@ pub struct Sources(Vec<Source>);
 impl Sources {
     /// Adds a text.
     pub fn add(&mut self, name: impl Into<String>, folder: PathBuf, text: String) -> SourceId {
-        let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
-        let lines = std::iter::once(0).chain(starts).collect();
-        self.0.push(Source { name: name.into(), folder, text, lines });
+        self.0.push(Source::new(name.into(), folder, text));
         SourceId(self.0.len() - 1)
     }
 
@@ -62,8 +92,7 @@ impl Sources {
     pub fn place(&self, span: Span) -> Place {
         let source = self.get(span.source);
         let line = source.lines.partition_point(|start| *start <= span.start).max(1);
-        let before = &source.text.as_bytes()[source.lines[line - 1]..span.start.min(source.text.len())];
-        let characters = before.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        let characters = source.characters(span.start) - source.characters(source.lines[line - 1]);
         Place { file: source.name.clone(), line, column: characters + 1 }
     }
 }
@@ -81,5 +110,18 @@ mod tests {
             (place.line, place.column)
         };
         assert_eq!([place(0), place(2), place(6), place(8)], [(1, 1), (2, 1), (2, 4), (3, 1)]);
+    }
+
+    #[test]
+    fn a_place_far_into_a_long_line_is_counted_as_one_near_its_start() {
+        for length in [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 1000] {
+            let mut sources = Sources::default();
+            let text = format!("first\n{}", "aé".repeat(length));
+            let source = sources.add("m.toml", PathBuf::new(), text.clone());
+            for (start, _) in text.char_indices().chain([(text.len(), ' ')]).filter(|(start, _)| *start > 5) {
+                let Place { line, column, .. } = sources.place(Span { source, start, end: start });
+                assert_eq!((line, column), (2, text[6..start].chars().count() + 1), "{length} {start}");
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::edge::{Edge, Wires};
 use super::name::StageName;
 use super::place::Place;
 use super::shape::Shape;
-use super::source::Span;
+use super::source::{Sources, Span};
 use super::{edge, problem, suggest};
 
 /// One stage of a manifest.
@@ -113,22 +113,28 @@ impl Draft<'_> {
         }
     }
 
-    /// The finished stage; `None` while its settings are wrong.
+    /// Where each setting of a stage that is right is written.
+    pub fn places(&self, sources: &Sources) -> BTreeMap<String, Place> {
+        let settings = self.stage.iter().flat_map(|_| &self.settings);
+        settings.map(|(path, span)| (path.clone(), sources.place(*span))).collect()
+    }
+
+    /// The finished stage with the [`Draft::places`] of its settings; `None` while its settings are wrong.
     pub fn declaration(
         self,
         inputs: BTreeMap<String, Edge>,
         cost: Cost,
-        diagnostics: &Diagnostics,
+        settings: BTreeMap<String, Place>,
+        sources: &Sources,
     ) -> Option<StageDeclaration> {
-        let place = |span| diagnostics.sources().place(span);
         Some(StageDeclaration {
             stage: self.stage?,
             kind: self.kind.clone(),
             ports: self.ports,
             inputs,
             cost,
-            place: place(self.header),
-            settings: self.settings.into_iter().map(|(path, span)| (path, place(span))).collect(),
+            place: sources.place(self.header),
+            settings,
             name: self.name,
         })
     }

@@ -3,7 +3,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// Equal signatures of a path mean an untouched file; times are nanoseconds since 1970.
+/// Equal signatures of a path mean an untouched file; times are nanoseconds since 1970, as far as 64 bits reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Signature {
     /// The device that holds it.
@@ -13,9 +13,9 @@ pub struct Signature {
     /// Bytes.
     pub size: u64,
     /// When its content was last written.
-    pub modified: i128,
+    pub modified: i64,
     /// When its content or its metadata last changed, which no program can set.
-    pub changed: i128,
+    pub changed: i64,
     /// Type and permissions.
     pub mode: u32,
 }
@@ -23,7 +23,7 @@ pub struct Signature {
 impl Signature {
     /// Of a file's metadata.
     pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -210,5 +210,5 @@ fn stat(path: &Path) -> Result<Signature> {
 
 fn settled(signature: Signature, started: SystemTime) -> bool {
     let since = started.checked_sub(SETTLE).map_or(0, milliseconds);
-    signature.modified.max(signature.changed) < i128::from(since) * 1_000_000
+    i128::from(signature.modified.max(signature.changed)) < i128::from(since) * 1_000_000
 }
