@@ -10,7 +10,7 @@
 //! | 3 | [`plan`] | decides which stages are stale, and why |
 //! | 2 | [`graph`], [`store`] | the order of stages; outputs by content |
 //! | 1 | [`manifest`], [`key`], [`events`] | typed stages with positions; what determines an output, hashed and written out; one stream of events |
-//! | 0 | [`clock`] | the system's clock, which may jump |
+//! | 0 | [`clock`], `parallel` | the system's clock, which may jump; the same work on many items |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
 pub mod clock;

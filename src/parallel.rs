@@ -1,4 +1,7 @@
 //! The same work on many items, on a few threads.
+//!
+//! Whoever asks for it holds no lock that the work takes: it waits for threads that may wait for that lock. Those threads
+//! serve one caller after another, so a second one waits as long as the first one's work takes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -6,15 +9,15 @@ use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Items that a thread takes at a time, at least: so few cost less than the hands that they go through.
+/// Items that a thread takes at a time, at least: to hand over fewer costs more than to do them.
 const FEW: usize = 4;
 /// Blocks for each thread, so that all end at about the same time.
 const BLOCKS: usize = 8;
 /// More threads than that wait for each other in the file system.
 const THREADS: usize = 4;
 
-/// Threads beside the caller's, which stay, with what they hold of memory. None where there is one processor, or where none
-/// can be had.
+/// Threads beside the caller's. They stay until the program ends, and so does the memory that they work in. None where there
+/// is one processor, or where none can be had.
 static OTHERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     let others = thread::available_parallelism().map_or(1, usize::from).min(THREADS) - 1;
     let build =
@@ -24,7 +27,9 @@ static OTHERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
 
 /// What `work` gives of each item, in their order. A panic in it goes on here.
 pub fn map<T: Sync, U: Send>(items: &[T], work: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    let Some(others) = OTHERS.as_ref().filter(|_| items.len() > FEW) else {
+    // Work of these threads that asks for more of them does it alone.
+    let are_free = |others: &&ThreadPool| items.len() > FEW && others.current_thread_index().is_none();
+    let Some(others) = OTHERS.as_ref().filter(are_free) else {
         return items.iter().map(work).collect();
     };
     let threads = others.current_num_threads() + 1;
@@ -53,6 +58,13 @@ mod tests {
             let items: Vec<usize> = (0..length).collect();
             assert_eq!(super::map(&items, |item| item * 2), (0..length).map(|item| item * 2).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn work_may_ask_for_more_work() {
+        let items: Vec<usize> = (0..100).collect();
+        let sum = |item: &usize| super::map(&items, |other| item * other).iter().sum::<usize>();
+        assert_eq!(super::map(&items, sum), items.iter().map(|item| item * 4950).collect::<Vec<_>>());
     }
 
     #[test]

@@ -274,7 +274,7 @@ fn the_record_of_a_run_is_a_new_file_and_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let run = |name: &str| {
-        let renderers = Renderers::start(Mode::Quiet, Some(&path));
+        let renderers = Renderers::recording(vec![Mode::Quiet.renderer()], &path);
         renderers.sender().send(Event::RunStarted { run: name.into(), stages: Vec::new() });
         renderers
     };
@@ -290,7 +290,7 @@ fn the_record_of_a_run_is_a_new_file_and_never_written_over() {
 #[test]
 fn a_record_that_cannot_be_made_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let renderers = Renderers::start(Mode::Quiet, Some(&folder.path().join("absent/events.jsonl")));
+    let renderers = Renderers::recording(vec![Mode::Quiet.renderer()], &folder.path().join("absent/events.jsonl"));
     renderers.sender().send(Event::RunStarted { run: "run".into(), stages: Vec::new() });
     renderers.finish();
 }

@@ -49,6 +49,10 @@ fn each_right_manifest_loads_and_every_stage_is_in_the_order() {
     for path in paths {
         let manifest = load(&path, &[]).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
         assert!(manifest.warnings.is_empty(), "{}", manifest.warnings);
+        // Written stage by stage, and as one document all the same.
+        let resolved = manifest.resolved();
+        let whole = toml::to_string_pretty(&toml::from_str::<toml::Table>(&resolved).unwrap()).unwrap();
+        assert_eq!(resolved, whole, "{}", path.display());
         let order = Graph::of(&manifest).order().to_vec();
         assert_eq!(order.len(), manifest.stages.len());
         for (place, stage) in order.iter().enumerate() {
@@ -231,4 +235,15 @@ fn what_a_kind_finds_wrong_is_told_beside_wrong_types() {
     }
     // Without its steps there is no train to check.
     assert_eq!(messages(&["stages.train.steps=\"x\""]), ["'steps' takes an integer, found a string"]);
+}
+
+#[test]
+fn problems_of_many_stages_come_in_the_order_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("many.toml");
+    let stage = |number: usize| format!("[stages.s{:02}]\nkind = \"nope\"\n", (number * 7) % 40);
+    fs::write(&path, (0..40).map(stage).collect::<String>()).unwrap();
+    let problems = manifest::load(&path, &Overrides::default(), &kinds()).unwrap_err().placed();
+    let lines: Vec<_> = problems.iter().map(|problem| problem.places[0].place.line).collect();
+    assert_eq!(lines, (0..40).map(|number| 2 * number + 2).collect::<Vec<_>>());
 }

@@ -8,11 +8,9 @@ use super::CommandError;
 use super::arguments::StorePlace;
 use crate::events::Stamped;
 use crate::manifest::did_you_mean;
-use crate::report::RunLock;
+use crate::report::{EVENTS, RunLock};
 use crate::store::{Damage, RunFolder, Store, StoreError};
 
-/// The events of a run, in its folder.
-pub(super) const EVENTS: &str = "events.jsonl";
 /// A run for people, in its folder.
 pub(super) const PAGE: &str = "report.html";
 pub(super) use crate::report::run_lock::FILE as LOCK;

@@ -42,7 +42,21 @@ use arguments::{Arguments, Command};
 /// Does what the command line asks for.
 pub fn main() -> Exit {
     start_log();
-    let result = match Arguments::parse().command {
+    let result = match Arguments::try_parse() {
+        Ok(arguments) => carry_out(arguments.command),
+        Err(answer) => tell(&answer),
+    };
+    result.unwrap_or_else(|error| {
+        if matches!(error, CommandError::Closed) {
+            return Exit::Done;
+        }
+        say!("{}", error.to_string().trim_end_matches('\n'));
+        error.exit()
+    })
+}
+
+fn carry_out(command: Command) -> Result<Exit, CommandError> {
+    match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
@@ -65,14 +79,17 @@ pub fn main() -> Exit {
         }
         Command::Stages(arguments) => stages::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
-    };
-    result.unwrap_or_else(|error| {
-        if matches!(error, CommandError::Closed) {
-            return Exit::Done;
-        }
-        say!("{}", error.to_string().trim_end_matches('\n'));
-        error.exit()
-    })
+    }
+}
+
+/// Prints what the command line itself is answered with: help, the version, or what is wrong with it.
+fn tell(answer: &clap::Error) -> Result<Exit, CommandError> {
+    let printed = answer.print();
+    if answer.use_stderr() {
+        return Ok(Exit::Usage);
+    }
+    printed.and_then(|()| std::io::stdout().flush())?;
+    Ok(Exit::Done)
 }
 
 /// Logs to standard error as `PIPELINE_LOG` says; none by default.

@@ -17,7 +17,7 @@ use crate::events::{Json, Mode, Purpose, Renderers, figures};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::Decider;
-use crate::report::RunLock;
+use crate::report::{EVENTS, RunLock};
 use crate::reproduce::{Cause, NOT_ASKED, Reasons, Reproduction, Verdict, contradiction, provide};
 use crate::run::{Given, Options};
 use crate::store::Store;
@@ -100,14 +100,14 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
     if let Some(keep) = &arguments.keep {
-        let record = fs::File::create_new(keep.join(locks::EVENTS)).map_err(CommandError::io("write the events"))?;
+        let record = fs::File::create_new(keep.join(EVENTS)).map_err(CommandError::io("write the events"))?;
         shown.push(Box::new(Json::new(Purpose::Recorded, record)));
     }
     let renderers = Renderers::with(shown);
     let forced = BTreeSet::new();
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let options = Options { budget, fail_fast: false, wanted, given, cancel, events: renderers.sender() };
-    let outcome = crate::run::run(decider, &project.graph, &lease, &options);
+    let options = Options { budget, fail_fast: false, wanted, given, cancel };
+    let outcome = crate::run::run(decider, &project.graph, &lease, &options, &renderers.sender());
     renderers.finish();
     let reproduction = Reproduction::of(&lock, &project.manifest, &project.graph, &outcome, &reasons.get(), &asked);
     tell(&reproduction, &lock, arguments.json)?;

@@ -9,17 +9,16 @@ use contract::Device;
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
-use super::locks::{self, EVENTS, PAGE};
+use super::locks::{self, PAGE};
 use super::project::Project;
 use super::signals::stop_on_signals;
 use crate::clock;
-use crate::events::{Mode, Purpose, Renderers};
+use crate::events::{Mode, Purpose};
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::{self, Decider};
-use crate::report::Page;
-use crate::report::run_lock::EndedRun;
-use crate::run::{self, Budget, Given, Options, Outcome, Summary};
+use crate::report::{KeptRun, Page};
+use crate::run::{Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
 use crate::store::{RunFolder, Store, StoreError};
 
@@ -80,31 +79,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     };
     let cancel = stop_on_signals()?;
     let store = Store::open(&project.cache)?.stopped_by(&cancel);
-    let started = clock::now();
-    let (folder, lease) = store.start_run(&project.manifest.name)?;
-    let mode = Mode::choose(arguments.json, arguments.quiet);
-    let renderers = Renderers::start(mode, Some(&folder.path.join(EVENTS)));
-    store.show_newest(&folder, EVENTS)?;
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let options = Options {
-        budget,
-        fail_fast: arguments.fail_fast,
-        wanted,
-        given: Given::new(),
-        cancel,
-        events: renderers.sender(),
-    };
-    let outcome = run::run(decider, &project.graph, &lease, &options);
-    let lost = renderers.finish();
-    let ended = EndedRun {
-        folder: &folder,
-        manifest: &project.manifest,
-        graph: &project.graph,
-        outcome: &outcome,
-        budget: &budget,
-        started,
-    };
-    let written = ended.write(&store);
+    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel };
+    let shown = vec![Mode::choose(arguments.json, arguments.quiet).renderer()];
+    let KeptRun { folder, started, outcome, lost, written } = KeptRun::of(decider, &project.graph, &options, shown)?;
     if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }
@@ -114,8 +92,6 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     {
         say!("warning: the run has no page: {error}");
     }
-    // From here on the lock holds what the lease held.
-    drop(lease);
     let checks = tell_checks(&outcome, &checked);
     let exit = match exit(outcome.summary) {
         Exit::Done if written.is_err() => Exit::StoreDamaged,

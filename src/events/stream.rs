@@ -122,15 +122,12 @@ pub struct Renderers {
 }
 
 impl Renderers {
-    /// Shows a run in this mode, from now on, and keeps its events in `record`, a new file. A file that cannot be made or
-    /// written is told of, and the run goes on.
-    pub fn start(mode: Mode, record: Option<&Path>) -> Self {
-        let mut renderers = vec![mode.renderer()];
-        if let Some(path) = record {
-            match File::create_new(path) {
-                Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
-                Err(error) => say!("warning: events are not recorded: {}: {error}", path.display()),
-            }
+    /// Hands events to these renderers, and keeps them in `record`, a new file. A file that cannot be made or written is told
+    /// of, and the run goes on.
+    pub fn recording(mut renderers: Vec<Box<dyn Renderer>>, record: &Path) -> Self {
+        match File::create_new(record) {
+            Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
+            Err(error) => say!("warning: events are not recorded: {}: {error}", record.display()),
         }
         Self::with(renderers)
     }

@@ -38,7 +38,8 @@ use serde_json::{Map, Value};
 pub use record::{Difference, KeyRecord, Leaf};
 pub use sink::{Name, Scalar, Shape, Sink};
 
-/// The domain of keys (blake3 `derive_key`). A change of the canonical form is a new domain.
+/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of how a key is
+/// written out ([`KeyRecord`]), is a new domain: equal keys are written out alike.
 pub const DOMAIN: &str = "pipeline 2026 stage key v1";
 
 /// The address of a stage's output: what determines it, hashed.

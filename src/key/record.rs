@@ -21,17 +21,17 @@ const SOURCES: &str = "sources";
 
 /// A key written out. Clones share it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KeyRecord(Arc<Vec<Leaf>>);
+pub struct KeyRecord(Arc<[Leaf]>);
 
 impl Serialize for KeyRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.as_slice().serialize(serializer)
+        self.0[..].serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for KeyRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::deserialize(deserializer).map(|leaves| Self(Arc::new(leaves)))
+        Vec::deserialize(deserializer).map(|leaves| Self(leaves.into()))
     }
 }
 
@@ -155,7 +155,7 @@ pub(super) struct RecordWriter {
 
 impl RecordWriter {
     pub(super) fn finish(self) -> KeyRecord {
-        KeyRecord(Arc::new(self.leaves))
+        KeyRecord(self.leaves.into())
     }
 
     /// Adds a name to the path; the length before.

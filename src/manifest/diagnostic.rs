@@ -108,7 +108,8 @@ impl Diagnostics {
         &self.subject
     }
 
-    /// What `work` gives of each item, on a few threads; what it finds wrong is added, in the order of the items.
+    /// What `work` gives of each item, on a few threads; what it finds wrong is added, in the order of the items. It
+    /// adds no texts: nobody else would see them.
     pub(super) fn of_each<T: Sync, U: Send>(
         &mut self,
         items: &[T],

@@ -177,7 +177,7 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
         .machine
         .clone()
         .or_else(|| beside.symlink_metadata().is_ok().then_some(beside).filter(|beside| beside != path));
-    let machine = machine_file.map(|file| read::file(&file, None, None, diagnostics));
+    let machine = machine_file.map(|file| read::file(&file, read::Role::Machine, diagnostics));
     let mut document = document?;
     match machine {
         Some(Some((machine, true))) => machine::lay(&mut document, machine, kinds, diagnostics),

@@ -12,18 +12,51 @@ use super::{shell, suggest, syntax};
 /// Bytes; no manifest that a person wrote comes near.
 const LARGEST: u64 = 1 << 20;
 
+/// As what a file is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role {
+    /// The manifest that a person named.
+    Manifest,
+    /// What `extends` names, here; its path may be `relative`.
+    Base { named: Span, relative: bool },
+    /// The machine file.
+    Machine,
+}
+
+impl Role {
+    /// Where another file names it.
+    fn named(self) -> Option<Span> {
+        match self {
+            Self::Base { named, .. } => Some(named),
+            Self::Manifest | Self::Machine => None,
+        }
+    }
+
+    /// What to do when there is none.
+    fn absent(self, path: &Path) -> Option<String> {
+        match self {
+            Self::Manifest => {
+                Some(format!("'pipeline init {}' writes one that runs", shell::quoted(&path.to_string_lossy())))
+            }
+            Self::Base { relative: true, .. } => {
+                Some("a relative path starts at the folder of the file that names it".to_owned())
+            }
+            Self::Base { relative: false, .. } | Self::Machine => None,
+        }
+    }
+}
+
 /// Reads a manifest and what it extends, laid over each other from the base up. `None` when one of the files could not
 /// be read or is no TOML: what its stages look like is then unknown.
 pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Table> {
     let mut layers = Vec::new();
     let mut sound = true;
     let mut seen: Vec<(PathBuf, String)> = Vec::new();
-    let init = format!("'pipeline init {}' writes one that runs", shell::quoted(&path.to_string_lossy()));
-    let mut next = Some((path.to_owned(), None, Some(init)));
-    while let Some((path, named, hint)) = next.take() {
+    let mut next = Some((path.to_owned(), Role::Manifest));
+    while let Some((path, role)) = next.take() {
         let name = path.display().to_string();
         let canonical = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        if let (Some(start), Some(span)) = (seen.iter().position(|(file, _)| *file == canonical), named) {
+        if let (Some(start), Some(span)) = (seen.iter().position(|(file, _)| *file == canonical), role.named()) {
             let cycle: Vec<_> =
                 seen[start..].iter().map(|(_, name)| name.as_str()).chain([seen[start].1.as_str()]).collect();
             diagnostics
@@ -31,7 +64,7 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
             return None;
         }
         seen.push((canonical, name));
-        let (mut table, fine) = file(&path, named, hint.as_deref(), diagnostics)?;
+        let (mut table, fine) = file(&path, role, diagnostics)?;
         sound &= fine;
         if let Some(entry) = table.0.remove("extends") {
             match entry.node.as_str() {
@@ -41,9 +74,8 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
                 }
                 Some(base) => {
                     let folder = path.parent().unwrap_or(Path::new(""));
-                    let relative = "a relative path starts at the folder of the file that names it".to_owned();
-                    let hint = Path::new(base).is_relative().then_some(relative);
-                    next = Some((folder.join(base), Some(entry.node.span), hint));
+                    let relative = Path::new(base).is_relative();
+                    next = Some((folder.join(base), Role::Base { named: entry.node.span, relative }));
                 }
                 None => {
                     sound = false;
@@ -63,35 +95,27 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
     merged.filter(|_| sound)
 }
 
-/// Reads one file; `named` is where another file names it, `hint` what to do when there is none. Also whether its
-/// document is sound.
-pub(super) fn file(
-    path: &Path,
-    named: Option<Span>,
-    hint: Option<&str>,
-    diagnostics: &mut Diagnostics,
-) -> Option<(Table, bool)> {
+/// Reads one file. Also whether its document is sound.
+pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Option<(Table, bool)> {
     let name = path.display().to_string();
     let refuse = |diagnostics: &mut Diagnostics, message: String, hint: Option<&str>| {
         let diagnostic = Diagnostic::error(message).hint(hint.map(str::to_owned));
-        diagnostics.push(match named {
+        diagnostics.push(match role.named() {
             Some(span) => diagnostic.at(span, "named here"),
             None => diagnostic,
         });
     };
-    let is_main = named.is_none() && hint.is_some();
-    let bytes = match bytes(path, is_main) {
+    let bytes = match bytes(path, matches!(role, Role::Manifest)) {
         Ok(bytes) => bytes,
         Err(error) => {
             match error.kind() {
                 io::ErrorKind::NotFound => {
                     let near = near(path).map(|near| format!("did you mean '{}'?", near.display()));
-                    let hint = near.or_else(|| hint.map(str::to_owned));
+                    let hint = near.or_else(|| role.absent(path));
                     refuse(diagnostics, format!("there is no file '{name}'"), hint.as_deref());
                 }
                 io::ErrorKind::IsADirectory => {
-                    // A machine file has neither.
-                    let hint = (hint.is_some() || named.is_some()).then_some("name the manifest in it");
+                    let hint = (!matches!(role, Role::Machine)).then_some("name the manifest in it");
                     refuse(diagnostics, format!("'{name}' is a folder"), hint);
                 }
                 io::ErrorKind::FileTooLarge => {

@@ -116,10 +116,13 @@ impl<'a> Decider<'a> {
             return None;
         }
         let sources = self.store.known_sources(self.source_files(stage).ok()?)?;
-        let key = self.with_input(stage, inputs, &sources, |input| input.key());
+        let digests = digests(stage, &sources);
+        let input = self.input(stage, inputs, &digests);
+        let key = input.key();
         let hit = self.store.lookup_sealed(key.digest())?;
         // Equal keys are written out alike.
         let record = hit.record.key_record.clone();
+        debug_assert_eq!(record, input.record(), "a key is written out in another way without a new domain");
         Some((Keyed { key, record, inputs: inputs.clone(), sources, absent: false }, hit))
     }
 
@@ -148,30 +151,26 @@ impl<'a> Decider<'a> {
 
     /// The key of a stage whose input ports read these trees.
     pub fn keyed(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>, sources: SourceSnapshot) -> Keyed {
-        let (key, record) = self.with_input(stage, inputs, &sources, |input| (input.key(), input.record()));
-        Keyed { key, record, inputs: inputs.clone(), sources, absent: false }
+        let digests = digests(stage, &sources);
+        let input = self.input(stage, inputs, &digests);
+        Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources, absent: false }
     }
 
-    /// What `use_it` gives of everything that determines the output of such a stage.
-    fn with_input<T>(
+    /// All that determines the output of a stage.
+    fn input<'i>(
         &self,
-        stage: &StageDeclaration,
-        inputs: &BTreeMap<String, Digest>,
-        sources: &SourceSnapshot,
-        use_it: impl FnOnce(&KeyInput<'_>) -> T,
-    ) -> T {
-        let digests = match stage.kind.named_sources {
-            true => SourceFile::named_digests(sources.files()),
-            false => sources.digests(),
-        };
-        use_it(&KeyInput {
+        stage: &'i StageDeclaration,
+        inputs: &'i BTreeMap<String, Digest>,
+        sources: &'i [Digest],
+    ) -> KeyInput<'i> {
+        KeyInput {
             kind: stage.kind.name,
             revision: stage.kind.revision,
             settings: stage.stage.spec(),
             seed: stage.kind.seeded.then_some(self.manifest.seed),
             inputs,
-            sources: &digests,
-        })
+            sources,
+        }
     }
 
     /// What the nearest earlier build of this stage differs in from `record`: nothing when its last build is gone,
@@ -269,6 +268,14 @@ impl<'a> Decider<'a> {
             patterns.retain(|pattern| !pattern.0.is_empty());
         }
         sources::matching(&self.folders, &patterns)
+    }
+}
+
+/// What the key of a stage holds of the files outside the store that it reads.
+fn digests(stage: &StageDeclaration, sources: &SourceSnapshot) -> Vec<Digest> {
+    match stage.kind.named_sources {
+        true => SourceFile::named_digests(sources.files()),
+        false => sources.digests(),
     }
 }
 

@@ -23,7 +23,7 @@ const MOST: usize = 5;
 pub(super) struct Folders(Mutex<HashMap<PathBuf, Arc<OnceLock<Names>>>>);
 
 /// The names in a folder, or why it cannot be read.
-type Names = io::Result<Listing>;
+type Names = Result<Arc<Listing>, Arc<io::Error>>;
 
 /// The names in a folder.
 #[derive(Debug, Default)]
@@ -76,6 +76,8 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
         let before = found.problems.len();
         let components: Vec<_> = Path::new(pattern).components().collect();
         folders.walk(Path::new(""), &components, &mut found);
+        found.files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        found.files.dedup_by(|(one, _), (other, _)| one == other);
         if !found.matched && found.problems.len() == before {
             nothing += usize::from(!found.folder);
             let hint = if found.folder { " (it is a folder: add '/*')" } else { "" };
@@ -83,12 +85,7 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
         }
     }
     match found.problems.is_empty() {
-        true => {
-            let mut files = found.files;
-            files.sort_by(|(one, _), (other, _)| one.cmp(other));
-            files.dedup_by(|(one, _), (other, _)| one == other);
-            Ok(files)
-        }
+        true => Ok(found.files),
         false => {
             let mut problems = found.problems;
             let more = problems.len().saturating_sub(MOST);
@@ -121,8 +118,7 @@ impl Folders {
         };
         // The components of a pattern that is right are right.
         let Ok(pattern) = Pattern::new(&name) else { return };
-        let names = self.names(at);
-        let Some(listing) = found.listing(at, &names) else { return };
+        let Some(listing) = self.listing(at, found) else { return };
         // What is below it matches only where it is a folder.
         let odd =
             listing.odd.iter().filter(|(name, is_folder)| pattern.matches(name) && (rest.is_empty() || *is_folder));
@@ -141,8 +137,7 @@ impl Folders {
             [] => {}
             rest => self.walk(at, rest, found),
         }
-        let names = self.names(at);
-        let Some(listing) = found.listing(at, &names) else { return };
+        let Some(listing) = self.listing(at, found) else { return };
         // Of files the rest of the pattern says whether they match; below a folder anything may.
         let odd = listing.odd.iter().filter(|(_, is_folder)| *is_folder || rest.is_empty());
         odd.for_each(|(name, _)| found.odd(at, name));
@@ -156,19 +151,24 @@ impl Folders {
         }
     }
 
-    /// The names in a folder, once they are read.
-    fn names(&self, folder: &Path) -> Arc<OnceLock<Names>> {
+    fn listing(&self, folder: &Path, found: &mut Found) -> Option<Arc<Listing>> {
         let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names = folders.entry(folder.to_owned()).or_default().clone();
+        // Who wants another folder need not wait until this one is read.
         drop(folders);
-        // Who wants another folder need not wait for this one.
-        names.get_or_init(|| Listing::read(folder));
-        names
+        match names.get_or_init(|| Listing::read(folder).map(Arc::new).map_err(Arc::new)) {
+            Ok(listing) => Some(Arc::clone(listing)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(error) => {
+                found.problems.push(format!("cannot read {}: {error}", folder.display()));
+                None
+            }
+        }
     }
 }
 
 impl Listing {
-    fn read(folder: &Path) -> Names {
+    fn read(folder: &Path) -> io::Result<Self> {
         let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let mut listing = Self::default();
         for entry in fs::read_dir(path)? {
@@ -185,18 +185,6 @@ impl Listing {
 }
 
 impl Found {
-    /// The names that were read; a folder that is not there has none, and one that cannot be read is a problem.
-    fn listing<'n>(&mut self, folder: &Path, names: &'n OnceLock<Names>) -> Option<&'n Listing> {
-        match names.get()? {
-            Ok(listing) => Some(listing),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
-            Err(error) => {
-                self.problems.push(format!("cannot read {}: {error}", folder.display()));
-                None
-            }
-        }
-    }
-
     /// A path that matches the whole pattern.
     fn take(&mut self, path: &Path) {
         match path.metadata() {

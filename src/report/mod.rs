@@ -2,6 +2,7 @@
 //!
 //! | module | noun |
 //! |---|---|
+//! | [`kept`] | a run with all that is kept of it |
 //! | [`run_lock`] | `run.lock`: a run written down so that it can be done again and compared |
 //! | [`difference`] | two of them, compared |
 //! | [`page`] | `report.html`: a run for people |
@@ -9,10 +10,12 @@
 
 pub mod difference;
 pub mod drawing;
+pub mod kept;
 pub mod page;
 pub mod run_lock;
 
 pub use difference::Difference;
+pub use kept::{EVENTS, KeptRun};
 pub use page::Page;
 pub use run_lock::{LockedStage, RunLock};
 

@@ -36,7 +36,6 @@ use std::time::SystemTime;
 
 use contract::{Digest, Tree};
 use serde::{Deserialize, Serialize};
-use toml_writer::TomlWrite;
 
 use crate::clock;
 use crate::events::RunStatus;
@@ -261,7 +260,7 @@ impl RunLock {
         let mut text = String::with_capacity(length);
         // Writing to a string does not fail.
         let _ = write!(text, "{unknown}version = {version}\nmanifest = ");
-        let _ = text.value(manifest.as_str());
+        let _ = manifest.serialize(toml::ser::ValueSerializer::new(&mut text));
         let _ = write!(text, "\n\n{run}");
         for stage in &stages {
             text.push('\n');
@@ -352,5 +351,72 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         tolerance: stage.kind.tolerance,
         metrics: record.metrics.clone(),
         outputs: record.outputs.iter().map(output).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(name: usize) -> LockedStage {
+        let files = vec![format!("{} 7 rows/\"1\".jsonl", Digest::of(b"content"))];
+        let output = LockedOutput { ty: "documents".to_owned(), tree: Digest::of(b"tree"), files };
+        LockedStage {
+            name: name.to_string(),
+            kind: "kind".to_owned(),
+            revision: 1,
+            key: Digest::of(b"key"),
+            inputs: BTreeMap::from([("in".to_owned(), Digest::of(b"tree"))]),
+            sources: vec!["a 'name' in quotes".to_owned(), String::new()],
+            seconds: 0.5,
+            ran: name > 2,
+            device: "cpu".to_owned(),
+            tolerance: Some(1e-3),
+            metrics: BTreeMap::from([("loss/valid".to_owned(), 2.0)]),
+            machine: Machine::this(),
+            outputs: BTreeMap::from([("out".to_owned(), output)]),
+        }
+    }
+
+    #[test]
+    fn a_lock_is_written_as_one_document_would_be() {
+        let manifests = [
+            "",
+            "plain",
+            "[run]\nname = \"a\"\n",
+            "a \\ and a \" in a line",
+            "lines\nwith '''three''' and \"\"\"three\"\"\" of both",
+            "'''\nends with a quote'",
+            "ends with a quote\"",
+            "\u{1b}[31m and \u{0} and \u{7f} and \r\n",
+            "\n\n",
+            "\u{e9}\u{1F600}",
+        ];
+        for (manifest, count) in manifests.into_iter().flat_map(|manifest| [0, 1, 6].map(|count| (manifest, count))) {
+            let run = LockedRun {
+                name: "run".to_owned(),
+                number: 3,
+                status: RunStatus::Done,
+                started: "2026-11-25T06:36:11Z".to_owned(),
+                seconds: 1.5,
+                device: "cpu".to_owned(),
+                threads: 2,
+                program: "0".to_owned(),
+                machine: Machine::this(),
+            };
+            let lock = RunLock {
+                version: VERSION,
+                manifest: manifest.to_owned(),
+                run,
+                stages: (0..count).map(stage).collect(),
+            };
+            let text = lock.encode();
+            let (_, body) = text.split_once('\n').unwrap();
+            // That there are no stages is said by there being none.
+            let whole = toml::to_string_pretty(&lock).unwrap().replace("stages = []\n", "");
+            assert_eq!(body, whole, "{manifest:?}, {count} stages");
+            let head = format!("{CHECK}{}\"\n", Digest::of(body.as_bytes()));
+            assert!(text.starts_with(&head));
+        }
     }
 }

@@ -9,19 +9,19 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use contract::{Cancel, Context, Digest, Inputs, Note, Outputs, Progress, Resources, StageError, Tree};
 
 use super::change::Change;
 use super::resources::Budget;
-use super::usage::Meter;
+use super::usage::{Meter, Usage};
 use crate::clock;
 use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::{Keyed, Reason, fit, patterns, remarks};
 use crate::store::{
-    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Store, StoreError, milliseconds,
+    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Staged, Store, StoreError, milliseconds,
 };
 
 /// What the stages of one run share.
@@ -105,6 +105,15 @@ pub(super) struct Built {
     pub(super) change: Change,
 }
 
+/// A stage that ran to its end.
+struct Attempt {
+    staged: Staged,
+    started: SystemTime,
+    seconds: f64,
+    usage: Usage,
+    resources: Resources,
+}
+
 impl Shared<'_> {
     /// Takes the lock of a stale stage's key, says that it `starts`, runs the stage, keeps its output and frees the lock. A
     /// build that was finished meanwhile is a hit, unless the stage is forced.
@@ -136,7 +145,8 @@ impl Shared<'_> {
         }
         starts();
         self.tell_start(stage, ready, resources);
-        Ok(Executed::Built(Box::new(self.build(stage, ready, &lock, resources, progress)?)))
+        let attempt = self.attempt(stage, ready, &lock, resources, progress)?;
+        Ok(Executed::Built(Box::new(self.keep(stage, &ready.keyed, &lock, attempt, progress)?)))
     }
 
     /// Says that a stage starts, and what may be wrong with that.
@@ -171,15 +181,15 @@ impl Shared<'_> {
         self.events.send(Event::StageNote { stage: name.to_string(), note: Note::Warning { text } });
     }
 
-    /// Runs the stage and keeps its output.
-    fn build(
+    /// Runs the stage over inputs that nobody touches meanwhile.
+    fn attempt(
         &self,
         stage: &StageDeclaration,
         ready: &Ready,
         lock: &KeyLock,
         resources: Resources,
         progress: &Progress,
-    ) -> Result<Built, Failure> {
+    ) -> Result<Attempt, Failure> {
         let Ready { keyed, inputs, .. } = ready;
         self.check_inputs(inputs, "before the stage read it")?;
         let work = self.store.work(lock, self.store.ground(inputs, &keyed.sources)?)?;
@@ -216,7 +226,19 @@ impl Shared<'_> {
                 .hint("run again when nothing writes to it any more")
                 .into());
         }
-        let staged = context.outputs.finish()?;
+        Ok(Attempt { staged: context.outputs.finish()?, started, seconds, usage, resources })
+    }
+
+    /// Keeps what the stage gave.
+    fn keep(
+        &self,
+        stage: &StageDeclaration,
+        keyed: &Keyed,
+        lock: &KeyLock,
+        attempt: Attempt,
+        progress: &Progress,
+    ) -> Result<Built, Failure> {
+        let Attempt { staged, started, seconds, usage, resources } = attempt;
         // Until a record names them, only the gate keeps the new blobs from being taken for nobody's.
         let gate = self.store.gate()?;
         let outputs = self.store.adopt(staged)?;
@@ -319,7 +341,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Notes what the stage gave, for `why`, and shows it under the run's name.
+    /// Shows what the stage gave under the run's name, and notes it for `why`.
     pub(super) fn show(
         &self,
         stage: &StageDeclaration,

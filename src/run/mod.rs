@@ -48,7 +48,7 @@ pub use execution::is_caught;
 pub use resources::Budget;
 pub use scheduler::run;
 
-use crate::events::{EventSender, RunStatus};
+use crate::events::RunStatus;
 use crate::manifest::StageName;
 use crate::plan::Keyed;
 use crate::store::Record;
@@ -69,8 +69,6 @@ pub struct Options {
     pub given: Given,
     /// Asks the run to stop.
     pub cancel: Cancel,
-    /// Told of everything that happens.
-    pub events: EventSender,
 }
 
 /// What became of a run, stage by stage.

@@ -33,10 +33,23 @@ impl Index {
         Self { path, read: 0 }
     }
 
-    /// The entries added since the last call, by anyone, in pieces. An index that cannot be read has none.
-    pub(super) fn news(&mut self) -> Vec<Vec<Entry>> {
-        /// Lines of a piece: more than most stages read files, and few enough for many threads.
+    /// All entries so far, in pieces that are read beside each other: for a caller that holds no lock.
+    pub(super) fn all(&mut self) -> Vec<Vec<Entry>> {
+        /// Lines of a piece.
         const LINES: usize = 256;
+        let bytes = self.added();
+        let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
+        let pieces: Vec<_> = lines.chunks(LINES).collect();
+        parallel::map(&pieces, |lines| lines.iter().filter_map(|line| parse(line)).collect())
+    }
+
+    /// The entries added since the last call, by anyone.
+    pub(super) fn news(&mut self) -> Vec<Entry> {
+        self.added().split(|byte| *byte == b'\n').filter_map(parse).collect()
+    }
+
+    /// The whole lines added since the last call. An index that cannot be read has none.
+    fn added(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let read = text::options().read(true).open(&self.path).and_then(|mut file| {
             if !file.metadata()?.is_file() {
@@ -55,9 +68,8 @@ impl Index {
         // A last line without its end may still be in writing: it is left for the next call.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.read += whole as u64;
-        let lines: Vec<_> = bytes[..whole].split(|byte| *byte == b'\n').collect();
-        let pieces: Vec<_> = lines.chunks(LINES).collect();
-        parallel::map(&pieces, |lines| lines.iter().filter_map(|line| parse(line)).collect())
+        bytes.truncate(whole);
+        bytes
     }
 
     /// Adds entries. An index that cannot be written remembers nothing, and nothing else goes wrong.
@@ -122,4 +134,19 @@ fn parse(line: &[u8]) -> Option<Entry> {
         mode: next(&mut fields)?,
     };
     fields.next().is_none().then_some((digest, signature))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_back_and_one_with_a_time_beyond_64_bits_is_passed_over() {
+        let entry = (Digest::of(b"content"), Signature { modified: -1, changed: i64::MAX, ..Signature::default() });
+        let text = line(&entry);
+        assert_eq!(parse(text.trim_end().as_bytes()), Some(entry));
+        let (body, _) = text.rsplit_once(' ').unwrap();
+        let later = body.replace(&i64::MAX.to_string(), "9223372036854775808");
+        assert_eq!(parse(format!("{later} {:08x}", check(&later)).as_bytes()), None);
+    }
 }

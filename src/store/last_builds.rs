@@ -74,28 +74,21 @@ impl Store {
         Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
     }
 
-    /// Writes down what a stage of a run gave, as `runs/<run>/.stages/<stage>.json`, and of which files outside the store,
-    /// as `<stage>.sources` beside it.
-    ///
-    /// # Errors
-    /// When a name cannot be a file name or a file cannot be written.
-    pub fn remember(&self, run: &str, stage: &str, build: LastBuild, sources: &SourceSnapshot) -> Result<()> {
-        self.memory(run, stage, build, sources)?.keep(self)
-    }
-
-    pub(super) fn memory(
+    /// What a stage of a run gave, to be written down as `runs/<run>/.stages/<stage>.json`, and of which files outside the
+    /// store, as `<stage>.sources` beside it.
+    pub(super) fn remembered(
         &self,
         run: &str,
         stage: &str,
         mut build: LastBuild,
         sources: &SourceSnapshot,
-    ) -> Result<Memory> {
+    ) -> Result<Remembered> {
         let path = self.last_build_path(run, stage)?;
         let lines = sources.files().fold(String::new(), |lines, file| lines + &file.line() + "\n");
         build.sources = (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()));
         let text = checked::encode(&build);
         let text = text.map_err(|error| StoreError::io("write", &path)(std::io::Error::other(error)))?;
-        Ok(Memory { sources: (path.with_extension(SOURCES), lines), build: (path, text) })
+        Ok(Remembered { sources: (path.with_extension(SOURCES), lines), build: (path, text) })
     }
 
     /// The files outside the store that a stage of a run read last; nothing where it is not known for sure.
@@ -127,13 +120,13 @@ impl Store {
 }
 
 /// What is to be remembered of a stage, as files.
-pub(super) struct Memory {
+pub(super) struct Remembered {
     build: (PathBuf, String),
     sources: (PathBuf, String),
 }
 
-impl Memory {
-    /// Whether it is remembered already.
+impl Remembered {
+    /// Whether it is written down already.
     pub(super) fn is_kept(&self) -> bool {
         let (path, lines) = &self.sources;
         // The build has their digest, and whoever reads them compares it: a look at their length is enough, and cheap.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use contract::{Digest, Tree};
 
@@ -140,8 +140,8 @@ impl Store {
             let record = text.and_then(|text| checked::decode::<Record>(&text));
             match record {
                 Ok(record) if record.key == key => drop(records.insert(number, record)),
-                Ok(_) => damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
-                Err(problem) => damage.push(self.damaged_record(&path, problem)?),
+                Ok(_) => damage.push(self.damaged_record(key, &path, "it is of another key".to_owned())?),
+                Err(problem) => damage.push(self.damaged_record(key, &path, problem)?),
             }
         }
         Ok(records)
@@ -191,7 +191,11 @@ impl Store {
         Ok((trees, damage))
     }
 
-    fn damaged_record(&self, path: &std::path::Path, problem: String) -> Result<Damage> {
+    fn damaged_record(&self, key: Digest, path: &Path, problem: String) -> Result<Damage> {
+        if self.writes() {
+            // That there were more builds than can be read now is seen by this folder ([`Store::lookup_sealed`]).
+            write::make_folder(&self.layout().ledger(key))?;
+        }
         self.damaged(Object::Record(path.to_owned()), Fault::Format(problem), path)
     }
 }

@@ -1,4 +1,4 @@
-//! Floor 1: the store, a folder that keeps every output under the hash of its content.
+//! Floor 2: the store, a folder that keeps every output under the hash of its content.
 //!
 //! ```text
 //! CACHEDIR.TAG             tells backup programs to pass it over
@@ -25,7 +25,7 @@
 //! - Several builds of one key with different outputs are reported; the first one recorded is used (`lookup`).
 //! - A run in which nothing changed reads no data (`sources`).
 //!
-//! Keys are digests here: what they are made of is no matter of the store.
+//! A key is a digest here. What it is made of is kept with each build, written out, and not looked into.
 
 mod adopt;
 mod census;

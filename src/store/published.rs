@@ -18,11 +18,11 @@ use super::{SourceSnapshot, Store, failpoint, write};
 const TRIES: usize = 100;
 
 impl Store {
-    /// Shows what a stage of a run gave: its outputs by name, and then, for `why`, what they are ([`Store::remember`]).
+    /// Shows what a stage of a run gave: its outputs by name, and then, for `why` and as what is not removed to make room, what they are ([`Store::last_build`]).
     /// Where all of that is so already nothing is written.
     ///
     /// # Errors
-    /// As those of [`Store::publish`] and [`Store::remember`].
+    /// When a name cannot be a file name, a tree is damaged, or a link or a file cannot be made.
     pub fn show(
         &self,
         run: &str,
@@ -32,14 +32,16 @@ impl Store {
         outputs: &BTreeMap<String, Tree>,
     ) -> Result<()> {
         self.writable()?;
-        let memory = self.memory(run, stage, build, sources)?;
+        let remembered = self.remembered(run, stage, build, sources)?;
         let folder = self.layout().run(run)?.join(file_name(stage)?);
-        // What is remembered was published: whether a port was lost since need not be looked for.
-        if memory.is_kept() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
+        // The folder is not listed: a port that a run beside this one showed last may stay in it until the key changes.
+        if remembered.is_kept() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
             return Ok(());
         }
-        self.publish(run, stage, outputs)?;
-        memory.keep(self)
+        let published = self.publish(run, stage, outputs);
+        // What cannot be shown is still what the stage gave last, and stays in the store as that.
+        remembered.keep(self)?;
+        published.map(drop)
     }
 
     /// Shows a stage's outputs by name: `runs/<run>/<stage>/<port>/` with a relative link to the blob of each file, and
@@ -47,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// When a name cannot be a file name, a tree is damaged, or a link cannot be made.
-    pub fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Tree>) -> Result<PathBuf> {
+    fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Tree>) -> Result<PathBuf> {
         self.writable()?;
         let folder = self.layout().run(run)?.join(file_name(stage)?);
         // Two entries a port: a stage that lost a port is published anew.

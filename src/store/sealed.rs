@@ -30,7 +30,7 @@ impl Store {
     }
 
     /// The build of a key that was built once, as most are: its folder, which costs more to list than a file to read, is not
-    /// listed. So builds after one whose record was damaged and moved aside are not counted here.
+    /// listed. The numbers of builds have no gap but where a record was moved, and then the key has a place in the ledger.
     fn only_build(&self, key: Digest) -> Option<Builds> {
         let record = sound_record(key, &self.layout().record(key, FIRST))?;
         let further = [self.layout().record(key, FIRST + 1), self.layout().ledger(key)];

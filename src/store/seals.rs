@@ -35,14 +35,14 @@ pub(super) struct Seals {
 impl Seals {
     pub(super) fn load(index: Index) -> Self {
         let mut seals = Self { index, known: HashMap::new() };
-        seals.refresh();
+        let all = seals.index.all();
+        seals.known.reserve(all.iter().map(Vec::len).sum());
+        seals.known.extend(all.into_iter().flatten());
         seals
     }
 
     fn refresh(&mut self) {
-        let news = self.index.news();
-        self.known.reserve(news.iter().map(Vec::len).sum());
-        self.known.extend(news.into_iter().flatten());
+        self.known.extend(self.index.news());
     }
 
     pub(super) fn holds(&mut self, digest: Digest, signature: Signature) -> bool {

@@ -36,14 +36,14 @@ pub(super) struct Sources {
 impl Sources {
     pub(super) fn load(index: Index) -> Self {
         let mut sources = Self { index, known: HashMap::new() };
-        sources.refresh();
+        let all = sources.index.all();
+        sources.known.reserve(all.iter().map(Vec::len).sum());
+        sources.known.extend(all.into_iter().flatten().map(|(digest, signature)| (signature, digest)));
         sources
     }
 
     fn refresh(&mut self) {
-        let news = self.index.news();
-        self.known.reserve(news.iter().map(Vec::len).sum());
-        self.known.extend(news.into_iter().flatten().map(|(digest, signature)| (signature, digest)));
+        self.known.extend(self.index.news().into_iter().map(|(digest, signature)| (signature, digest)));
     }
 
     fn digest(&mut self, signature: Signature) -> Option<Digest> {
@@ -72,8 +72,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// A file of which an equal signature proves that nothing changed.
-    fn settled(path: PathBuf, digest: Digest, signature: Signature) -> Self {
+    /// A file whose digest is remembered: an equal signature proves that nothing changed.
+    fn known(path: PathBuf, digest: Digest, signature: Signature) -> Self {
         Self { file: SourceFile { path, digest, size: signature.size }, signature, settled: true }
     }
 }
@@ -155,7 +155,7 @@ impl Store {
         mut hashed: impl FnMut(u64) -> bool,
     ) -> Result<SourceSnapshot> {
         let see = |(path, signature)| match self.known(signature) {
-            Some(digest) => Ok(Seen::settled(path, digest, signature)),
+            Some(digest) => Ok(Seen::known(path, digest, signature)),
             None => self.see(&path, &mut hashed),
         };
         Ok(SourceSnapshot::of(files.into_iter().map(see).collect::<Result<Vec<_>>>()?))
@@ -164,7 +164,7 @@ impl Store {
     /// The same where every digest is remembered; `None`, and nothing read, where one is not.
     pub fn known_sources(&self, files: Vec<(PathBuf, Signature)>) -> Option<SourceSnapshot> {
         let mut sources = lock_mutex(&self.inner.sources);
-        let known = |(path, signature)| Some(Seen::settled(path, sources.digest(signature)?, signature));
+        let known = |(path, signature)| Some(Seen::known(path, sources.digest(signature)?, signature));
         let known = files.into_iter().map(known).collect::<Option<Vec<_>>>()?;
         drop(sources);
         Some(SourceSnapshot::of(known))
@@ -179,7 +179,7 @@ impl Store {
         for _ in 0..TRIES {
             let signature = stat(path)?;
             if let Some(digest) = self.known(signature) {
-                return Ok(Seen::settled(path.to_owned(), digest, signature));
+                return Ok(Seen::known(path.to_owned(), digest, signature));
             }
             let started = clock::now();
             let digest = Digest::of_file_told(path, &mut *hashed)
@@ -210,5 +210,38 @@ fn stat(path: &Path) -> Result<Signature> {
 
 fn settled(signature: Signature, started: SystemTime) -> bool {
     let since = started.checked_sub(SETTLE).map_or(0, milliseconds);
-    i128::from(signature.modified.max(signature.changed)) < i128::from(since) * 1_000_000
+    let touched = signature.modified.max(signature.changed);
+    // The last time that there is stands for all later ones: equal ones prove nothing.
+    touched < i64::MAX && i128::from(touched) < i128::from(since) * 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_64_bits_proves_nothing() {
+        let settled =
+            |changed| settled(Signature { changed, ..Signature::default() }, SystemTime::UNIX_EPOCH + SETTLE * 2);
+        assert!(settled(1) && !settled(i64::MAX));
+        let late = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000_000_000);
+        assert!(!super::settled(Signature { changed: i64::MAX, ..Signature::default() }, late));
+    }
+
+    #[test]
+    fn what_others_remember_meanwhile_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = [(); 2].map(|()| Store::open(&folder.path().join("cache")).unwrap());
+        let signature = |inode| Signature { inode, ..Signature::default() };
+        let news: Vec<_> =
+            (0..3000).map(|inode| (Digest::of(&inode.to_string().into_bytes()), signature(inode))).collect();
+        lock_mutex(&theirs.inner.sources).index.append(&news);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let files: Vec<_> = (0..3000).map(|inode| vec![(PathBuf::from("file"), signature(inode))]).collect();
+            let known = crate::parallel::map(&files, |files| ours.known_sources(files.clone()).is_some());
+            sender.send(known.iter().filter(|known| **known).count())
+        });
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(3000));
+    }
 }

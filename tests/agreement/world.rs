@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use contract::{
     Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, SourcePattern, Stage, StageError,
 };
-use pipeline::events::Renderers;
 use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, State};
-use pipeline::report::run_lock::EndedRun;
+use pipeline::report::KeptRun;
 use pipeline::run::{Budget, Given, Options, Outcome};
 use pipeline::store::{Store, failpoint};
 use schemars::JsonSchema;
@@ -115,32 +114,13 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let (file, cache) = places(folder);
     let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
     let store = Store::open(&cache).unwrap();
-    let renderers = Renderers::with(Vec::new());
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
     let wanted = manifest.stages.keys().cloned().collect();
-    let options = Options {
-        budget,
-        fail_fast: false,
-        wanted,
-        given: Given::new(),
-        cancel: Cancel::default(),
-        events: renderers.sender(),
-    };
+    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
-    let started = std::time::SystemTime::now();
-    let outcome = pipeline::run::run(Decider::new(&manifest, &store, &forced), &graph, &lease, &options);
-    renderers.finish();
-    let ended = EndedRun {
-        folder: &run_folder,
-        manifest: &manifest,
-        graph: &graph,
-        outcome: &outcome,
-        budget: &budget,
-        started,
-    };
-    ended.write(&store).unwrap();
-    outcome
+    let kept = KeptRun::of(Decider::new(&manifest, &store, &forced), &graph, &options, Vec::new()).unwrap();
+    kept.written.unwrap();
+    kept.outcome
 }
 
 fn plan(folder: &Path, forced: &[usize]) -> BTreeMap<StageName, State> {

@@ -136,7 +136,7 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
             // What a killed run gave, of which nothing is left.
             let mut lost = last["a"].clone();
             lost.outputs.values_mut().for_each(|tree| *tree = Digest::of(b"lost"));
-            store.remember("lost", "a", lost, &SourceSnapshot::default()).unwrap();
+            store.show("lost", "a", lost, &SourceSnapshot::default(), &BTreeMap::new()).unwrap();
             let wanted = format!("{point}:{passage}");
             let status = victim_in(folder.path(), Some(&wanted), "care").status().unwrap();
             if status.signal() != Some(9) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
 use pipeline::manifest::Overrides;
 use pipeline::plan::Decider;
-use pipeline::report::run_lock::EndedRun;
+use pipeline::report::KeptRun;
 use pipeline::run::{Budget, Given, Options};
 use pipeline::store::Store;
 use schemars::JsonSchema;
@@ -89,29 +89,11 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let store = Store::open(&folder.join("cache")).unwrap();
     let wanted: BTreeSet<_> = manifest.stages.keys().cloned().collect();
     let forced = if force { wanted.clone() } else { BTreeSet::new() };
-    let (run_folder, lease) = store.start_run(&manifest.name).unwrap();
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
-    let renderers = pipeline::events::Renderers::with(Vec::new());
-    let options = Options {
-        budget,
-        fail_fast: false,
-        wanted,
-        given: Given::new(),
-        cancel: Cancel::default(),
-        events: renderers.sender(),
-    };
-    let started = std::time::SystemTime::now();
+    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
     let decider = Decider::new(&manifest, &store, &forced);
-    let outcome = pipeline::run::run(decider, &graph, &lease, &options);
-    let ended = EndedRun {
-        folder: &run_folder,
-        manifest: &manifest,
-        graph: &graph,
-        outcome: &outcome,
-        budget: &budget,
-        started,
-    };
-    ended.write(&store).unwrap();
+    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &graph, &options, Vec::new()).unwrap();
+    written.unwrap();
     assert_eq!(outcome.summary.failed + outcome.summary.skipped, 0);
     let sum = |(name, stage): (&pipeline::manifest::StageName, &pipeline::run::StageOutcome)| {
         (name.to_string(), stage.record.outputs["sum"])

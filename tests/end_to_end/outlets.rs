@@ -30,7 +30,9 @@ fn a_standard_error_that_is_full_stops_nothing() {
     let recorded = bench.pipeline(&["replay", "run", "--json"]).stdout;
     assert!(recorded.lines().last().unwrap().contains("\"run-finished\""), "{recorded}");
     // What goes wrong still ends with its code.
-    for (command, code) in [("plan nope.toml", 2), ("sql run.toml 'select nope'", 2), ("run run.toml --json", 0)] {
+    for (command, code) in
+        [("plan nope.toml", 2), ("sql run.toml 'select nope'", 2), ("run run.toml --json", 0), ("nope", 2), ("", 2)]
+    {
         assert_eq!(sh(&bench, &format!("$P {command} 2>/dev/full")).code, code, "{command}");
     }
     let lost = sh(&bench, "$P run run.toml --json >/dev/full");
@@ -46,9 +48,10 @@ fn a_standard_output_that_is_closed_or_full_is_no_panic() {
     bench.run();
     let all =
         ["completions bash", "completions zsh", "plan run.toml", "sql run.toml", "stages", "runs", "graph run.toml"];
+    let help = ["--help", "-V", "run --help", "help plan"];
     let cache = ["cache ls", "cache verify", "cache gc --dry-run", "cache gc --keep-runs 1"];
     let rows = ["show run.toml export", "sql run.toml 'select * from export' --format csv"];
-    for command in all.iter().chain(&rows).chain(&cache) {
+    for command in all.iter().chain(&help).chain(&rows).chain(&cache) {
         let full = sh(&bench, &format!("$P {command} >/dev/full"));
         assert_eq!(full.code, 1, "{command}: {}", full.stderr);
         assert!(full.stderr.contains("No space left") && !full.stderr.contains("internal error"), "{}", full.stderr);

@@ -9,7 +9,9 @@ use std::time::SystemTime;
 
 use contract::{Device, Digest, Outputs};
 use pipeline::key::KeyRecord;
-use pipeline::store::{Fault, HolderInfo, KeyLock, Lookup, Machine, Record, Store, milliseconds};
+use pipeline::store::{
+    Fault, HolderInfo, KeyLock, LastBuild, Lookup, Machine, Record, SourceSnapshot, Store, milliseconds,
+};
 use serde_json::json;
 
 /// What scratch is made from, where that is no matter of the test.
@@ -24,6 +26,16 @@ pub fn locked(store: &Store, key: Digest) -> KeyLock {
         Some(lock) => lock,
         None => panic!("held by {:?}", store.held(key)),
     }
+}
+
+/// What a stage gave with this key and nothing else to tell.
+pub fn last_build(key: Digest, outputs: BTreeMap<String, Digest>) -> LastBuild {
+    LastBuild { key, key_record: KeyRecord::default(), outputs, patterns: Vec::new(), sources: None }
+}
+
+/// Makes a build what a stage of a run gave last, without showing its outputs.
+pub fn remember(store: &Store, run: &str, stage: &str, build: LastBuild, sources: &SourceSnapshot) {
+    store.show(run, stage, build, sources, &BTreeMap::new()).unwrap();
 }
 
 /// A key written out, as it is read from a file.

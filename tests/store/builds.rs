@@ -41,6 +41,29 @@ fn the_first_of_two_different_builds_is_used_and_both_are_counted() {
 }
 
 #[test]
+fn what_is_found_at_once_is_what_a_lookup_finds() {
+    let (_folder, store, _) = with_a_build();
+    let same = |builds, distinct| {
+        let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+        assert_eq!((hit.builds, hit.distinct), (builds, distinct));
+        assert_eq!(store.lookup_sealed(key("a")), Some(*hit));
+    };
+    assert_eq!(store.lookup_sealed(key("b")), None);
+    same(1, 1);
+    for _ in 0..2 {
+        build(&store, key("a"), &[("rows/1", b"other bytes")]);
+    }
+    same(3, 2);
+    // The second record is torn, and goes: that the third one is of other bytes than the first is still told.
+    fs::write(store.layout().record(key("a"), 2), "torn").unwrap();
+    assert_eq!(store.lookup_sealed(key("a")), None);
+    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    assert_eq!(hit.damage.len(), 1);
+    assert!(!store.layout().record(key("a"), 2).exists());
+    same(2, 2);
+}
+
+#[test]
 fn a_copied_store_is_hashed_once_and_works() {
     let (folder, store, tree) = with_a_build();
     let copy = folder.path().join("copy");

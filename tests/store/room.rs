@@ -5,13 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::Digest;
-use pipeline::key::KeyRecord;
-use pipeline::store::{LastBuild, Lookup, Removals, SourceSnapshot, Store, StoreError, Wish};
+use pipeline::store::{Lookup, Removals, SourceSnapshot, Store, StoreError, Wish};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::bench::{GROUND, adopt, flip, is_hit, is_whole, key, locked, record, walk};
+use crate::bench::{GROUND, adopt, flip, is_hit, is_whole, key, last_build, locked, record, remember, walk};
 
 fn empty() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -34,14 +33,7 @@ fn sized(store: &Store, name: &str, seconds: f64, bytes: usize) -> Digest {
 /// Makes a build what a stage of a run gave last.
 fn given(store: &Store, stage: &str, key: Digest, tree: Digest) {
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);
-    store
-        .remember(
-            "run",
-            stage,
-            LastBuild { key, key_record: KeyRecord::default(), outputs, patterns: Vec::new(), sources: None },
-            &SourceSnapshot::default(),
-        )
-        .unwrap();
+    remember(store, "run", stage, last_build(key, outputs), &SourceSnapshot::default());
 }
 
 fn keep(size: u64) -> Wish {

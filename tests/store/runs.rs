@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use contract::SourceFile;
-use pipeline::key::KeyRecord;
+use contract::{Digest, SourceFile};
 use pipeline::store::{LastBuild, SourceSnapshot, StoreError};
 
-use crate::bench::{build, key, key_record, walk, with_a_build};
+use crate::bench::{build, key, key_record, last_build, remember, walk, with_a_build};
 
 #[test]
 fn a_stage_s_last_build_is_remembered_by_run_and_name() {
@@ -22,11 +22,11 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
     };
     let sources = SourceSnapshot::default();
     assert_eq!(store.last_build("run", "train").unwrap(), None);
-    store.remember("run", "train", build.clone(), &sources).unwrap();
+    remember(&store, "run", "train", build.clone(), &sources);
     assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
     assert_eq!(store.last_build("run", "other").unwrap(), None);
     let changed = LastBuild { key: key("b"), ..build };
-    store.remember("run", "train", changed.clone(), &sources).unwrap();
+    remember(&store, "run", "train", changed.clone(), &sources);
     assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
     assert_eq!(store.torn_last_builds().unwrap(), []);
     // One other digit, where a digest would still be one.
@@ -49,7 +49,7 @@ fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
         patterns: vec!["data/*.gz".to_owned()],
         sources: None,
     };
-    store.remember("run", "train", build.clone(), &SourceSnapshot::default()).unwrap();
+    remember(&store, "run", "train", build.clone(), &SourceSnapshot::default());
     let file = store.layout().root().join("runs/run/.stages/train.json");
     let older = serde_json::to_string_pretty(&build).unwrap() + "\n";
     fs::write(&file, &older).unwrap();
@@ -66,16 +66,11 @@ fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
 #[test]
 fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
     let (_folder, store, tree) = with_a_build();
-    let build = LastBuild {
-        key: key("a"),
-        key_record: KeyRecord::default(),
-        outputs: BTreeMap::from([("out".to_owned(), tree)]),
-        patterns: vec!["data/*.gz".to_owned()],
-        sources: None,
-    };
+    let outputs = BTreeMap::from([("out".to_owned(), tree)]);
+    let build = LastBuild { patterns: vec!["data/*.gz".to_owned()], ..last_build(key("a"), outputs) };
     for name in ["data/a.gz", "data/b.gz"] {
         let file = SourceFile { path: name.into(), digest: key("content"), size: 7 };
-        store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file.clone()])).unwrap();
+        remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file.clone()]));
         assert_eq!(store.last_sources("run", "import").unwrap(), [file]);
     }
 }
@@ -84,14 +79,8 @@ fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
 fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     let (_folder, store, _) = with_a_build();
     let file = |name: &str| SourceFile { path: name.into(), digest: key(name), size: 1 };
-    let build = LastBuild {
-        key: key("a"),
-        key_record: KeyRecord::default(),
-        outputs: BTreeMap::new(),
-        patterns: vec!["data/*.gz".to_owned()],
-        sources: None,
-    };
-    store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")])).unwrap();
+    let build = LastBuild { patterns: vec!["data/*.gz".to_owned()], ..last_build(key("a"), BTreeMap::new()) };
+    remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")]));
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
     // A kill between the two files, or a flipped bit.
     let path = store.layout().run("run").unwrap().join(".stages/import.sources");
@@ -100,7 +89,7 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     assert_eq!(store.last_sources("run", "import").unwrap(), []);
     fs::write(&path, text.replace("1 a", "1 ab")).unwrap();
     assert_eq!(store.last_sources("run", "import").unwrap(), []);
-    store.remember("run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")])).unwrap();
+    remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")]));
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
 
@@ -108,8 +97,13 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
 fn outputs_are_published_by_name() {
     let (folder, store, tree) = with_a_build();
     let listing = |tree| store.listing(tree).unwrap();
-    let publish = |tree| store.publish("run", "train", &BTreeMap::from([("out".to_owned(), listing(tree))])).unwrap();
-    let place = publish(tree);
+    let show = |outputs: BTreeMap<String, Digest>| {
+        let trees = outputs.iter().map(|(port, tree)| (port.clone(), listing(*tree))).collect();
+        store.show("run", "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
+    };
+    let publish = |tree| show(BTreeMap::from([("out".to_owned(), tree)]));
+    let place = store.layout().run("run").unwrap().join("train");
+    publish(tree);
     assert_eq!(fs::read(place.join("out/rows/1")).unwrap(), b"content");
     assert!(fs::read_link(place.join("out/rows/1")).unwrap().starts_with("../../../../../blobs"));
     assert!(fs::read_to_string(place.join(".out.tree")).unwrap().starts_with("pipeline tree 1\n"));
@@ -118,15 +112,14 @@ fn outputs_are_published_by_name() {
     assert_eq!(fs::read(place.join("out/model.bin")).unwrap(), b"weights");
     assert!(!place.join("out/rows").exists());
     publish(other);
-    let both = BTreeMap::from([("out".to_owned(), listing(other)), ("more".to_owned(), listing(tree))]);
-    store.publish("run", "train", &both).unwrap();
+    show(BTreeMap::from([("out".to_owned(), other), ("more".to_owned(), tree)]));
     assert!(place.join("more/rows/1").exists());
     publish(other);
     assert!(!place.join("more").exists());
     // Several at once, with other outputs: one of them is shown, whole, and nothing is left over.
     std::thread::scope(|scope| {
         for tree in [tree, other, tree, other] {
-            scope.spawn(move || (0..20).for_each(|_| drop(publish(tree))));
+            scope.spawn(move || (0..20).for_each(|_| publish(tree)));
         }
     });
     let shown = if place.join("out/model.bin").exists() { other } else { tree };
@@ -149,12 +142,44 @@ fn outputs_are_published_by_name() {
 }
 
 #[test]
+fn what_is_shown_and_remembered_is_left_alone_and_what_is_half_done_is_finished() {
+    let (_folder, store, tree) = with_a_build();
+    let outputs = BTreeMap::from([("out".to_owned(), tree)]);
+    let trees = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
+    let build = last_build(key("a"), outputs);
+    let show = || store.show("run", "train", build.clone(), &SourceSnapshot::default(), &trees);
+    let run = store.layout().run("run").unwrap();
+    let inodes = || {
+        let paths = walk(&run).into_iter().map(|path| (path.symlink_metadata().unwrap().ino(), path));
+        paths.collect::<Vec<_>>()
+    };
+    show().unwrap();
+    let before = inodes();
+    show().unwrap();
+    assert_eq!(inodes(), before);
+    // A kill between the two, either way round.
+    for lost in ["train", ".stages"] {
+        fs::remove_dir_all(run.join(lost)).unwrap();
+        show().unwrap();
+        assert_eq!(fs::read(run.join("train/out/rows/1")).unwrap(), b"content");
+        assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
+    }
+    // What cannot be shown is still what the stage gave last.
+    let changed = last_build(key("b"), BTreeMap::new());
+    let unnamed = BTreeMap::from([("..".to_owned(), store.listing(tree).unwrap())]);
+    assert!(store.show("run", "train", changed.clone(), &SourceSnapshot::default(), &unnamed).is_err());
+    assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
+}
+
+#[test]
 fn names_that_could_leave_the_run_s_folder_are_refused() {
     let (_folder, store, tree) = with_a_build();
     let outputs = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
+    let build = last_build(key("a"), BTreeMap::from([("out".to_owned(), tree)]));
+    let show = |run, stage| store.show(run, stage, build.clone(), &SourceSnapshot::default(), &outputs);
     for name in ["", ".", "..", "../up", "a/b", ".hidden", "a b", "a\n", &"x".repeat(200)] {
-        assert!(matches!(store.publish(name, "stage", &outputs), Err(StoreError::Name(_))), "{name:?}");
-        assert!(matches!(store.publish("run", name, &outputs), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(show(name, "stage"), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(show("run", name), Err(StoreError::Name(_))), "{name:?}");
         assert!(matches!(store.last_build("run", name), Err(StoreError::Name(_))), "{name:?}");
         assert!(matches!(store.start_run(name), Err(StoreError::Name(_))), "{name:?}");
     }

@@ -28,7 +28,7 @@ impl Scheduler<'_, '_> {
         }
         let outputs = OutputSummary::by_port(&hit.trees);
         let (stage, key) = (name.to_string(), keyed.key.digest());
-        self.options.events.send(Event::StageCached { stage, key, outputs });
+        self.shared.events.send(Event::StageCached { stage, key, outputs });
         let stage = StageOutcome {
             keyed,
             record: hit.record,
@@ -47,7 +47,7 @@ impl Scheduler<'_, '_> {
         let Change { unchanged, compared, without_effect } = change;
         let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&trees));
         let finished = Event::StageFinished { stage, outputs, seconds, unchanged, differs, compared, without_effect };
-        self.options.events.send(finished);
+        self.shared.events.send(finished);
         self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
     }
 
@@ -76,7 +76,7 @@ impl Scheduler<'_, '_> {
             }
         };
         self.outcome.summary.failed += 1;
-        self.options.events.send(event);
+        self.shared.events.send(event);
         self.end(name);
     }
 
@@ -88,7 +88,7 @@ impl Scheduler<'_, '_> {
     fn tell_skipped(&mut self, name: &StageName, because: String) {
         self.outcome.summary.skipped += 1;
         self.states.insert(name.clone(), State::Ended);
-        self.options.events.send(Event::StageSkipped { stage: name.to_string(), because });
+        self.shared.events.send(Event::StageSkipped { stage: name.to_string(), because });
     }
 
     /// A stage has no output: what needs it is skipped. The graph may be deeper than a stack.
@@ -108,7 +108,7 @@ impl Scheduler<'_, '_> {
     /// Gives a stage's share back, and shows what it said last.
     pub(super) fn release(&mut self, name: &StageName) {
         if let Some(State::Running(running)) = self.states.insert(name.clone(), State::Ended) {
-            running.tell(name, &self.options.events);
+            running.tell(name, self.shared.events);
             self.building.remove(&running.key);
             self.pools.give_back(running.share);
             let twin = |state: &State| matches!(state, State::Ready(ready) if ready.keyed.key.digest() == running.key);

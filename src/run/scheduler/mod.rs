@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use contract::{Digest, StageError};
 
-use crate::events::Event;
+use crate::events::{Event, EventSender};
 use crate::graph::Graph;
 use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::plan::Decider;
@@ -78,11 +78,17 @@ struct Scheduler<'scope, 'a: 'scope> {
 }
 
 /// Brings the wanted stages up to date; what goes wrong with one stage is told as its failure. `lease` holds what they read
-/// and give until the caller has written down what that was.
-pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options: &'a Options) -> Outcome {
+/// and give until the caller has written down what that was; `events` is told of everything that happens.
+pub fn run<'a>(
+    decider: Decider<'a>,
+    graph: &'a Graph,
+    lease: &'a Lease,
+    options: &'a Options,
+    events: &'a EventSender,
+) -> Outcome {
     let frontier = Frontier::new(graph, &options.wanted, &options.given);
     let started = Instant::now();
-    options.events.send(Event::RunStarted {
+    events.send(Event::RunStarted {
         run: decider.manifest.name.clone(),
         stages: frontier.order().iter().map(ToString::to_string).collect(),
     });
@@ -90,7 +96,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
     let shared = Shared {
         manifest: decider.manifest,
         store: decider.store,
-        events: &options.events,
+        events,
         cancel: &options.cancel,
         budget: options.budget,
         meter: &meter,
@@ -125,7 +131,7 @@ pub fn run<'a>(decider: Decider<'a>, graph: &'a Graph, lease: &'a Lease, options
     let Summary { ran, cached, failed, skipped, .. } = outcome.summary;
     let seconds = started.elapsed().as_secs_f64();
     outcome.seconds = seconds;
-    options.events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
+    events.send(Event::RunFinished { status, ran, cached, failed, skipped, seconds });
     outcome
 }
 
@@ -210,7 +216,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             match waiting.look(self.shared.store) {
                 News::None => {}
                 News::Holder(holder) => {
-                    self.options.events.send(Event::StageWaiting { stage: name.to_string(), holder });
+                    self.shared.events.send(Event::StageWaiting { stage: name.to_string(), holder });
                 }
                 News::Free => self.decide_again(&name),
             }
@@ -350,7 +356,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn sample(&mut self) {
         for (name, state) in &mut self.states {
             if let State::Running(running) = state {
-                running.sample(name, &self.options.events);
+                running.sample(name, self.shared.events);
             }
         }
     }

@@ -176,6 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn names_start_at_the_innermost_folder_that_holds_all_files() {
+        let cases: [(&[&str], &[&str]); 9] = [
+            (&["x.py"], &["x.py"]),
+            (&["/x.py", "/y.py"], &["x.py", "y.py"]),
+            (&["/a/b/x.py", "/a/c/y.py"], &["b/x.py", "c/y.py"]),
+            (&["a/b/x.py", "a/bc/y.py"], &["b/x.py", "bc/y.py"]),
+            (&["a/x.py", "/a/x.py"], &["a/x.py", "/a/x.py"]),
+            (&["p//a/x.py", "p/b/./y.py"], &["a/x.py", "b/./y.py"]),
+            (&["./x.py", "y.py"], &["./x.py", "y.py"]),
+            (&["a/../x.py", "a/y.py"], &["../x.py", "y.py"]),
+            (&["a/x.py", "a/b/c/y.py", "a/b/z.py"], &["x.py", "b/c/y.py", "b/z.py"]),
+        ];
+        for (paths, names) in cases {
+            let file = |path: &&str| SourceFile { path: path.into(), digest: Digest::of(path.as_bytes()), size: 0 };
+            let files: Vec<_> = paths.iter().map(file).collect();
+            let bound = |(file, name): (&SourceFile, &&str)| {
+                let content = [file.digest.as_bytes(), name.as_bytes()].concat();
+                Digest::of_record("pipeline 2026 named source v1", &content)
+            };
+            let expected: Vec<_> = files.iter().zip(names).map(bound).collect();
+            assert_eq!(SourceFile::named_digests(files.iter()), expected, "{paths:?}");
+        }
+        assert_eq!(SourceFile::named_digests([].iter()), []);
+    }
+
+    #[test]
     fn files_of_one_name_in_two_folders_cannot_swap_and_a_folder_can_move() {
         let before = named(&[("p/a/x.py", "one"), ("p/b/x.py", "two")]);
         assert_ne!(named(&[("p/a/x.py", "two"), ("p/b/x.py", "one")]), before);
