@@ -247,3 +247,14 @@ fn problems_of_many_stages_come_in_the_order_of_the_file() {
     let lines: Vec<_> = problems.iter().map(|problem| problem.places[0].place.line).collect();
     assert_eq!(lines, (0..40).map(|number| 2 * number + 2).collect::<Vec<_>>());
 }
+
+#[test]
+fn two_places_on_one_line_of_thousands_of_letters_are_shown_without_what_is_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.toml");
+    let letters = "x".repeat(100_000);
+    fs::write(&path, format!("[stages.s]\nkind = \"nope\"\nrow = {{ a = 1, b = \"{letters}\", a = 2 }}\n")).unwrap();
+    let text = manifest::load(&path, &Overrides::default(), &kinds()).unwrap_err().to_string();
+    assert!(text.contains("long.toml:3:9") && text.contains("long.toml:3:100024"), "{text}");
+    assert!(text.len() < 2000, "{} bytes", text.len());
+}

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use contract::printable;
 use serde_json::{Value, json};
 
 use super::arguments::StorePlace;
@@ -44,7 +45,8 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
     let whole: Vec<_> = whole.map(|stage| format!("stages.{}.", stage.stage)).collect();
     let told = difference.settings.iter().filter(|setting| !whole.iter().any(|stage| setting.path.starts_with(stage)));
     for setting in told {
-        writeln!(out, "{}: {} -> {}", setting.path, shown(&setting.old), shown(&setting.new))?;
+        let text = format!("{}: {} -> {}", setting.path, shown(&setting.old), shown(&setting.new));
+        writeln!(out, "{}", printable(&text, &[]))?;
     }
     let width = difference.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);
     for stage in &difference.stages {

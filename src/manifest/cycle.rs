@@ -27,7 +27,7 @@ pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diag
         let names: Vec<_> = path.iter().map(|(node, _)| graph[*node]).chain([graph[path[0].0]]).collect();
         let message = match names.as_slice() {
             [name, _] => format!("stage '{name}' reads its own output"),
-            _ => format!("the stages go in a circle: {}", names.join(" -> ")),
+            _ => format!("the stages go in a circle: {}", around(&names)),
         };
         let readings = path.iter().enumerate().map(|(index, (_, span))| (*span, names[index + 1], names[index]));
         let mut readings: Vec<_> = readings.collect();
@@ -36,6 +36,18 @@ pub(super) fn report(drafts: &BTreeMap<&str, &Draft<'_>>, diagnostics: &mut Diag
             diagnostic.at(span, format!("'{reader}' reads '{read}'"))
         });
         diagnostics.push(diagnostic.hint("take away one of these edges".to_owned()));
+    }
+}
+
+/// The names of a circle, less the middle of a long one.
+pub(super) fn around(names: &[&str]) -> String {
+    const SIDE: usize = 8;
+    match names.len().checked_sub(2 * SIDE) {
+        Some(hidden @ 2..) => {
+            let (first, last) = (names[..SIDE].join(" -> "), names[names.len() - SIDE..].join(" -> "));
+            format!("{first} -> ({hidden} more) -> {last}")
+        }
+        _ => names.join(" -> "),
     }
 }
 
@@ -73,4 +85,16 @@ fn shortest(
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_middle_of_a_long_circle_is_counted() {
+        let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        let around = |count: usize| super::around(&names[..count].iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(around(3), "0 -> 1 -> 2");
+        assert!(around(17).ends_with("7 -> 8 -> 9 -> 10 -> 11 -> 12 -> 13 -> 14 -> 15 -> 16"));
+        assert!(around(18).contains("6 -> 7 -> (2 more) -> 10 -> 11"), "{}", around(18));
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Table;
 use super::source::Span;
-use super::{shell, suggest, syntax};
+use super::{cycle, shell, suggest, syntax};
 
 /// Bytes; no manifest that a person wrote comes near.
 const LARGEST: u64 = 1 << 20;
@@ -57,10 +57,10 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
         let name = path.display().to_string();
         let canonical = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if let (Some(start), Some(span)) = (seen.iter().position(|(file, _)| *file == canonical), role.named()) {
-            let cycle: Vec<_> =
+            let names: Vec<_> =
                 seen[start..].iter().map(|(_, name)| name.as_str()).chain([seen[start].1.as_str()]).collect();
             diagnostics
-                .push(Diagnostic::error(format!("'extends' goes in a circle: {}", cycle.join(" -> "))).at(span, ""));
+                .push(Diagnostic::error(format!("'extends' goes in a circle: {}", cycle::around(&names))).at(span, ""));
             return None;
         }
         seen.push((canonical, name));

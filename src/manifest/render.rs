@@ -16,12 +16,14 @@ use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::source::Sources;
+use super::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+use super::source::{Sources, Span};
 
 /// Problems written out in full; the rest are counted.
 const SHOWN: usize = 50;
 const WIDTH: usize = 120;
+/// Bytes of a line that is shown whole.
+const LONG: usize = 1000;
 
 impl Diagnostics {
     /// All of them as text that ends in a line break, with or without terminal colours.
@@ -58,26 +60,37 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(&diagnostic.message));
+    let annotation = |(index, label): (usize, &'a Label)| {
+        let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let text = (!label.text.is_empty()).then_some(label.text.as_str());
+        let source = sources.get(label.span.source);
+        kind.span(visible(&source.text, label.span.start, label.span.end)).label(text)
+    };
+    let snippet = |id| Snippet::source(&sources.get(id).text).path(&sources.get(id).name);
     let mut shown = Vec::new();
-    for label in &diagnostic.labels {
+    for (index, label) in diagnostic.labels.iter().enumerate() {
         let id = label.span.source;
-        if shown.contains(&id) {
-            continue;
+        if is_on_a_long_line(label.span, sources) {
+            group = group.element(snippet(id).annotation(annotation((index, label))));
+        } else if !shown.contains(&id) {
+            shown.push(id);
+            let labels = diagnostic.labels.iter().enumerate();
+            let labels = labels.filter(|(_, label)| label.span.source == id && !is_on_a_long_line(label.span, sources));
+            group = group.element(snippet(id).annotations(labels.map(annotation)));
         }
-        shown.push(id);
-        let source = sources.get(id);
-        let labels = diagnostic.labels.iter().enumerate().filter(|(_, label)| label.span.source == id);
-        let annotations = labels.map(|(index, label)| {
-            let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let text = (!label.text.is_empty()).then_some(label.text.as_str());
-            kind.span(visible(&source.text, label.span.start, label.span.end)).label(text)
-        });
-        group = group.element(Snippet::source(&source.text).path(&source.name).annotations(annotations));
     }
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.with_name("hint").message(normalize_untrusted_str(hint)));
     }
     vec![group]
+}
+
+/// Whether the line of a span is so long that it is cut: two places on it, with all between them, would not be.
+fn is_on_a_long_line(span: Span, sources: &Sources) -> bool {
+    let text = &sources.get(span.source).text;
+    let (before, after) = text.split_at(text.floor_char_boundary(span.start));
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    before.len() - start + after.find('\n').unwrap_or(after.len()) > LONG
 }
 
 /// The range less what lies past its first line, so that a caret never spans a whole table; inside the text, and on

@@ -26,11 +26,13 @@ pub(super) type Entry = (Digest, Signature);
 pub(super) struct Index {
     path: PathBuf,
     read: u64,
+    /// How long the file was when it was looked at last: what has not grown has no news.
+    length: u64,
 }
 
 impl Index {
     pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, read: 0 }
+        Self { path, read: 0, length: 0 }
     }
 
     /// All entries so far, in pieces that are read beside each other: for a caller that holds no lock.
@@ -52,13 +54,20 @@ impl Index {
     fn added(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let read = text::options().read(true).open(&self.path).and_then(|mut file| {
-            if !file.metadata()?.is_file() {
+            let metadata = file.metadata()?;
+            let length = metadata.len();
+            // Gigabytes are none of ours.
+            if !metadata.is_file() || length > text::LARGEST {
                 return Err(io::ErrorKind::InvalidData.into());
             }
+            if length == self.length {
+                return Ok(0);
+            }
             // A shorter file is a new one, compacted by another process.
-            if file.metadata()?.len() < self.read {
+            if length < self.read {
                 self.read = 0;
             }
+            self.length = length;
             file.seek(SeekFrom::Start(self.read))?;
             file.read_to_end(&mut bytes)
         });
@@ -98,7 +107,7 @@ impl Index {
         }
         let text = entries.fold(String::new(), |text, entry| text + &line(&entry));
         if super::write::replace(temporary, &self.path, text.as_bytes(), 0o644).is_ok() {
-            self.read = text.len() as u64;
+            (self.read, self.length) = (text.len() as u64, text.len() as u64);
         }
     }
 }
@@ -139,6 +148,24 @@ fn parse(line: &[u8]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_not_grown_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        let mut index = Index::new(path.clone());
+        let entry = (Digest::of(b"content"), Signature::default());
+        // As a power cut leaves it: no line, and no end of one.
+        fs::write(&path, vec![0; line(&entry).len()]).unwrap();
+        assert_eq!(index.news(), []);
+        fs::write(&path, line(&entry)).unwrap();
+        assert_eq!(index.news(), []);
+        index.append(&[entry]);
+        assert_eq!(index.news(), [entry, entry]);
+        fs::File::create(&path).unwrap().set_len(text::LARGEST + 1).unwrap();
+        assert_eq!(index.news(), []);
+        assert_eq!(Index::new(path).all().concat(), []);
+    }
 
     #[test]
     fn a_line_is_read_back_and_one_with_a_time_beyond_64_bits_is_passed_over() {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use contract::{Digest, SourceFile};
 use serde::{Deserialize, Serialize};
@@ -56,12 +56,26 @@ impl Store {
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(error) => return Err(StoreError::io("read", &path)(error)),
                 };
-                if let Err(problem) = decoded {
-                    torn.push(self.damaged_file(&path, problem)?);
+                match decoded {
+                    Ok(build) => torn.extend(self.torn_sources(&path.with_extension(SOURCES), build.sources)?),
+                    Err(problem) => torn.push(self.damaged_file(&path, problem)?),
                 }
             }
         }
         Ok(torn)
+    }
+
+    /// What is wrong with the list of files that a last build read, which has this digest.
+    fn torn_sources(&self, path: &Path, digest: Option<Digest>) -> Result<Option<Damage>> {
+        let problem = match text::read(path) {
+            Ok(text) if digest.is_some_and(|digest| digest != Digest::of(text.as_bytes())) => {
+                "it is not the list that its build has the digest of".to_owned()
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => error.to_string(),
+            // A lost one costs its names; the next run writes it again.
+            _ => return Ok(None),
+        };
+        self.damaged_file(path, problem).map(Some)
     }
 
     /// What each stage of a run gave last, by stage.

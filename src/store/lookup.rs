@@ -15,9 +15,6 @@ use super::names::names_if_folder;
 use super::record::Record;
 use super::{Store, checked, text, write};
 
-/// The number of the first build of a key.
-pub(super) const FIRST: u32 = 1;
-
 /// The answer to [`Store::lookup`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lookup {
@@ -140,8 +137,8 @@ impl Store {
             let record = text.and_then(|text| checked::decode::<Record>(&text));
             match record {
                 Ok(record) if record.key == key => drop(records.insert(number, record)),
-                Ok(_) => damage.push(self.damaged_record(key, &path, "it is of another key".to_owned())?),
-                Err(problem) => damage.push(self.damaged_record(key, &path, problem)?),
+                Ok(_) => damage.push(self.damaged_record(&path, "it is of another key".to_owned())?),
+                Err(problem) => damage.push(self.damaged_record(&path, problem)?),
             }
         }
         Ok(records)
@@ -158,8 +155,7 @@ impl Store {
         let text =
             checked::encode(record).map_err(|error| StoreError::io("write", &folder)(std::io::Error::other(error)))?;
         let files = [self.record_files(record.key)?, self.past_files(record.key)?];
-        let mut number =
-            files.iter().filter_map(BTreeMap::last_key_value).map(|(last, _)| last + 1).max().unwrap_or(FIRST);
+        let mut number = files.iter().filter_map(BTreeMap::last_key_value).map(|(last, _)| last + 1).max().unwrap_or(1);
         let temporary = self.layout().folder("tmp");
         while !write::create(&temporary, &self.layout().record(record.key, number), text.as_bytes(), 0o644)? {
             number += 1;
@@ -191,11 +187,7 @@ impl Store {
         Ok((trees, damage))
     }
 
-    fn damaged_record(&self, key: Digest, path: &Path, problem: String) -> Result<Damage> {
-        if self.writes() {
-            // That there were more builds than can be read now is seen by this folder ([`Store::lookup_sealed`]).
-            write::make_folder(&self.layout().ledger(key))?;
-        }
+    fn damaged_record(&self, path: &Path, problem: String) -> Result<Damage> {
         self.damaged(Object::Record(path.to_owned()), Fault::Format(problem), path)
     }
 }

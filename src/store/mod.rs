@@ -152,6 +152,12 @@ impl Store {
             }
             write::make_folder(&folder)?;
         }
+        // What is no file there would keep every later run from remembering anything.
+        for index in ["blobs", "sources"].map(|name| root.join("stat").join(name)) {
+            if index.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+                write::move_aside(&index, &root.join("damaged"))?;
+            }
+        }
         let store = Self::at(root, true);
         store.tidy();
         Ok(store)

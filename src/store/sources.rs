@@ -208,11 +208,15 @@ fn stat(path: &Path) -> Result<Signature> {
     if metadata.is_file() { Ok(Signature::of(&metadata)) } else { Err(StoreError::NotAFile(path.to_owned())) }
 }
 
+/// Whether an equal signature proves later that nothing was written since `started`.
 fn settled(signature: Signature, started: SystemTime) -> bool {
-    let since = started.checked_sub(SETTLE).map_or(0, milliseconds);
-    let touched = signature.modified.max(signature.changed);
+    let nanoseconds = |time| i128::from(milliseconds(time)) * 1_000_000;
+    let since = started.checked_sub(SETTLE).map_or(0, nanoseconds);
+    // A time to come was set by a program, and whoever writes resets it.
+    let written = if i128::from(signature.modified) > nanoseconds(started) { 0 } else { signature.modified };
+    let touched = written.max(signature.changed);
     // The last time that there is stands for all later ones: equal ones prove nothing.
-    touched < i64::MAX && i128::from(touched) < i128::from(since) * 1_000_000
+    touched < i64::MAX && i128::from(touched) < since
 }
 
 #[cfg(test)]
@@ -226,6 +230,20 @@ mod tests {
         assert!(settled(1) && !settled(i64::MAX));
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000_000_000);
         assert!(!super::settled(Signature { changed: i64::MAX, ..Signature::default() }, late));
+    }
+
+    #[test]
+    fn a_file_from_the_future_settles_when_it_was_changed_long_ago() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let second = |seconds: i64| seconds * 1_000_000_000;
+        let settled = |modified, changed| {
+            let (modified, changed) = (second(modified), second(changed));
+            super::settled(Signature { modified, changed, ..Signature::default() }, now)
+        };
+        assert!(settled(999_000, 999_000) && settled(2_000_000, 999_000));
+        assert!(!settled(999_999, 999_000) && !settled(999_000, 999_999));
+        // A clock that ran ahead wrote it, perhaps just now.
+        assert!(!settled(2_000_000, 2_000_000));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// More than a tree of a million files takes.
-const LARGEST: u64 = 1 << 30;
+pub(super) const LARGEST: u64 = 1 << 30;
 
 /// Options that never wait, as a pipe in a file's place would be waited for without end, and follow no link: the store has none
 /// in the place of a file.

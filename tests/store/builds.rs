@@ -61,6 +61,9 @@ fn what_is_found_at_once_is_what_a_lookup_finds() {
     assert_eq!(hit.damage.len(), 1);
     assert!(!store.layout().record(key("a"), 2).exists());
     same(2, 2);
+    // Nor does it matter who took it away.
+    fs::remove_file(store.layout().record(key("a"), 3)).unwrap();
+    same(1, 1);
 }
 
 #[test]

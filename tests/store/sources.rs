@@ -41,8 +41,14 @@ fn an_unchanged_source_is_read_once() {
     assert_eq!(store.known_sources(seen(&paths)).unwrap().digests(), [Digest::of_file(&paths[0]).unwrap()]);
     let other = Store::open(&folder.path().join("cache")).unwrap();
     assert_eq!(read(&other), 0);
-    fs::write(store.layout().root().join("stat/sources"), "garbage").unwrap();
+    let index = store.layout().root().join("stat/sources");
+    fs::write(&index, "garbage").unwrap();
     assert_eq!(read(&Store::open(&folder.path().join("cache")).unwrap()), size);
+    fs::remove_file(&index).unwrap();
+    fs::create_dir(&index).unwrap();
+    for bytes in [size, 0] {
+        assert_eq!(read(&Store::open(&folder.path().join("cache")).unwrap()), bytes, "what is no file makes way");
+    }
 }
 
 #[test]
