@@ -65,12 +65,13 @@ impl Store {
         Ok(torn)
     }
 
-    /// What is wrong with the list of files that a last build read, which has this digest.
+    /// What is wrong with the list of files that a last build read, which has this digest. A list of another build is what a
+    /// kill leaves, and a run that is about to write down its build: nothing is wrong then.
     fn torn_sources(&self, path: &Path, digest: Option<Digest>) -> Result<Option<Damage>> {
+        let is_of = |text: &str| digest.is_some_and(|digest| digest == Digest::of(text.as_bytes()));
+        let is_list = |text: &str| text.ends_with('\n') && text.lines().all(|line| SourceFile::of_line(line).is_some());
         let problem = match text::read(path) {
-            Ok(text) if digest.is_some_and(|digest| digest != Digest::of(text.as_bytes())) => {
-                "it is not the list that its build has the digest of".to_owned()
-            }
+            Ok(text) if !is_of(&text) && !is_list(&text) => "it is no list of files".to_owned(),
             Err(error) if error.kind() == ErrorKind::InvalidData => error.to_string(),
             // A lost one costs its names; the next run writes it again.
             _ => return Ok(None),
