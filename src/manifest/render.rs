@@ -87,10 +87,7 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
 
 /// Whether the line of a span is so long that it is cut: two places on it, with all between them, would not be.
 fn is_on_a_long_line(span: Span, sources: &Sources) -> bool {
-    let text = &sources.get(span.source).text;
-    let (before, after) = text.split_at(text.floor_char_boundary(span.start));
-    let start = before.rfind('\n').map_or(0, |end| end + 1);
-    before.len() - start + after.find('\n').unwrap_or(after.len()) > LONG
+    sources.get(span.source).line_length(span.start) > LONG
 }
 
 /// The range less what lies past its first line, so that a caret never spans a whole table; inside the text, and on

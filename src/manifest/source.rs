@@ -53,6 +53,17 @@ impl Source {
         Self { name, folder, text, lines, blocks }
     }
 
+    /// The line that holds a byte, from 0.
+    fn line(&self, byte: usize) -> usize {
+        self.lines.partition_point(|start| *start <= byte).max(1) - 1
+    }
+
+    /// Bytes of the line that holds a byte.
+    pub(super) fn line_length(&self, byte: usize) -> usize {
+        let line = self.line(byte);
+        self.lines.get(line + 1).map_or(self.text.len(), |next| next - 1) - self.lines[line]
+    }
+
     /// Characters before a byte.
     fn characters(&self, byte: usize) -> usize {
         let byte = byte.min(self.text.len());
@@ -91,9 +102,9 @@ impl Sources {
     /// Where a span starts, for people.
     pub fn place(&self, span: Span) -> Place {
         let source = self.get(span.source);
-        let line = source.lines.partition_point(|start| *start <= span.start).max(1);
-        let characters = source.characters(span.start) - source.characters(source.lines[line - 1]);
-        Place { file: source.name.clone(), line, column: characters + 1 }
+        let line = source.line(span.start);
+        let characters = source.characters(span.start) - source.characters(source.lines[line]);
+        Place { file: source.name.clone(), line: line + 1, column: characters + 1 }
     }
 }
 

@@ -32,18 +32,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::time::SystemTime;
 
 use contract::{Digest, Tree};
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
 use crate::events::RunStatus;
-use crate::graph::Graph;
-use crate::manifest::{Manifest, StageDeclaration};
 use crate::parallel;
-use crate::run::{Budget, Outcome, StageOutcome};
-use crate::store::{Machine, RunFolder, Store, StoreError};
+use crate::store::Machine;
 
 /// The format that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -59,7 +54,7 @@ const CHECK: &str = "check = \"";
 pub struct RunLock {
     /// [`VERSION`].
     pub version: u32,
-    /// The manifest as resolved ([`Manifest::resolved`]).
+    /// The manifest as resolved ([`crate::manifest::Manifest::resolved`]).
     pub manifest: String,
     /// The run.
     pub run: LockedRun,
@@ -191,54 +186,7 @@ struct Head {
     version: u32,
 }
 
-/// A run that ended, with all that its lock says.
-#[derive(Debug, Clone, Copy)]
-pub struct EndedRun<'a> {
-    /// Where its folder is.
-    pub folder: &'a RunFolder,
-    /// Its stages.
-    pub manifest: &'a Manifest,
-    /// In their order.
-    pub graph: &'a Graph,
-    /// What became of them.
-    pub outcome: &'a Outcome,
-    /// What it could use.
-    pub budget: &'a Budget,
-    /// When it started.
-    pub started: SystemTime,
-}
-
-impl EndedRun<'_> {
-    /// Writes the run down in its folder.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, store: &Store) -> Result<(), StoreError> {
-        store.write_run_file(self.folder, FILE, &RunLock::of(self).encode())
-    }
-}
-
 impl RunLock {
-    /// The lock of a run that ended.
-    pub fn of(run: &EndedRun<'_>) -> Self {
-        let EndedRun { folder, manifest, graph, outcome, budget, started } = run;
-        let stages =
-            graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
-        let stages = parallel::map(&stages.collect::<Vec<_>>(), |(stage, outcome)| locked(stage, outcome));
-        let run = LockedRun {
-            name: manifest.name.clone(),
-            number: folder.number,
-            status: outcome.summary.status(),
-            started: clock::rfc3339(*started),
-            seconds: outcome.seconds,
-            device: budget.device.to_string(),
-            threads: budget.threads,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            machine: Machine::this(),
-        };
-        Self { version: VERSION, manifest: manifest.resolved(), run, stages }
-    }
-
     /// As the file's text.
     pub fn encode(&self) -> String {
         #[derive(Serialize)]
@@ -325,32 +273,6 @@ impl LockedOutput {
     pub fn listing(&self) -> Option<Tree> {
         let text = self.files.iter().fold("pipeline tree 1\n".to_owned(), |text, line| text + line + "\n");
         Tree::decode(&text).ok().filter(|tree| tree.digest() == self.tree)
-    }
-}
-
-fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
-    let StageOutcome { keyed, record, trees, ran, .. } = outcome;
-    let output = |(port, tree): (&String, &Digest)| {
-        let ty = stage.ports.outputs.iter().find(|output| output.name == port.as_str());
-        let ty = ty.map(|output| output.ty.to_string()).unwrap_or_default();
-        let text = trees.get(port).map(Tree::encode).unwrap_or_default();
-        let files = text.lines().skip(1).map(str::to_owned).collect();
-        (port.clone(), LockedOutput { ty, tree: *tree, files })
-    };
-    LockedStage {
-        name: stage.name.to_string(),
-        kind: record.kind.clone(),
-        revision: record.revision,
-        key: record.key,
-        inputs: keyed.inputs.clone(),
-        sources: keyed.sources.files().map(contract::SourceFile::line).collect(),
-        seconds: record.seconds,
-        ran: *ran,
-        device: record.device.to_string(),
-        machine: record.machine.clone(),
-        tolerance: stage.kind.tolerance,
-        metrics: record.metrics.clone(),
-        outputs: record.outputs.iter().map(output).collect(),
     }
 }
 

@@ -152,7 +152,6 @@ impl Remembered {
 
     /// Writes what is not there.
     pub(super) fn keep(&self, store: &Store) -> Result<()> {
-        store.writable()?;
         if self.is_kept() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::{Digest, Tree, TreeEntry};
 
@@ -18,8 +18,8 @@ use super::{SourceSnapshot, Store, failpoint, write};
 const TRIES: usize = 100;
 
 impl Store {
-    /// Shows what a stage of a run gave: its outputs by name, and then, for `why` and as what is not removed to make room, what they are ([`Store::last_build`]).
-    /// Where all of that is so already nothing is written.
+    /// Shows what a stage of a run gave: its outputs by name, and then, for `why` and as what is not removed to make room,
+    /// what they are ([`Store::last_build`]). Where all of that is so already nothing is written.
     ///
     /// # Errors
     /// When a name cannot be a file name, a tree is damaged, or a link or a file cannot be made.
@@ -38,27 +38,23 @@ impl Store {
         if remembered.is_kept() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
             return Ok(());
         }
-        let published = self.publish(run, stage, outputs);
+        let published = self.publish(&folder, &format!("{run}.{stage}."), outputs);
         // What cannot be shown is still what the stage gave last, and stays in the store as that.
         remembered.keep(self)?;
-        published.map(drop)
+        published
     }
 
-    /// Shows a stage's outputs by name: `runs/<run>/<stage>/<port>/` with a relative link to the blob of each file, and
-    /// beside it `.<port>.tree`, a link to the tree that says which one is shown. The folder of the stage.
-    ///
-    /// # Errors
-    /// When a name cannot be a file name, a tree is damaged, or a link cannot be made.
-    fn publish(&self, run: &str, stage: &str, outputs: &BTreeMap<String, Tree>) -> Result<PathBuf> {
-        self.writable()?;
-        let folder = self.layout().run(run)?.join(file_name(stage)?);
+    /// Shows a stage's outputs by name in its folder `runs/<run>/<stage>`: `<port>/` with a relative link to the blob of each
+    /// file, and beside it `.<port>.tree`, a link to the tree that says which one is shown. A temporary folder's name begins
+    /// with `prefix`.
+    fn publish(&self, folder: &Path, prefix: &str, outputs: &BTreeMap<String, Tree>) -> Result<()> {
         // Two entries a port: a stage that lost a port is published anew.
-        let entries = fs::read_dir(&folder).map_or(0, Iterator::count);
-        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
-            return Ok(folder);
+        let entries = fs::read_dir(folder).map_or(0, Iterator::count);
+        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(folder, port, tree)) {
+            return Ok(());
         }
         let temporary = self.layout().folder("tmp");
-        let place = tempfile::Builder::new().prefix(&format!("{run}.{stage}.")).tempdir_in(&temporary);
+        let place = tempfile::Builder::new().prefix(prefix).tempdir_in(&temporary);
         let place = place.map_err(StoreError::io("write", &temporary))?;
         let (fresh, old) = (place.path().join("new"), place.path().join("old"));
         fs::create_dir(&fresh).map_err(StoreError::io("make", &fresh))?;
@@ -83,20 +79,20 @@ impl Store {
             failpoint::pass("publish-before-remove");
             // Out of the way as a whole: what others look into, or publish at the same time, cannot be removed where it is.
             remove_folder(&old)?;
-            match fs::rename(&folder, &old) {
+            match fs::rename(folder, &old) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(StoreError::io("move", &folder)(error));
+                    return Err(StoreError::io("move", folder)(error));
                 }
                 _ => {}
             }
             failpoint::pass("publish-before-rename");
-            match fs::rename(&fresh, &folder) {
+            match fs::rename(&fresh, folder) {
                 // Another process published the same stage in between: the last one is shown.
                 Err(error) if is_taken(&error) && tries < TRIES => tries += 1,
                 renamed => {
-                    renamed.map_err(StoreError::io("write", &folder))?;
+                    renamed.map_err(StoreError::io("write", folder))?;
                     failpoint::pass("publish-after-rename");
-                    return Ok(folder);
+                    return Ok(());
                 }
             }
         }
