@@ -104,9 +104,12 @@ impl Documents {
 
     /// The next rows that point into one row group of text, and its number.
     fn next_group(&mut self) -> Result<Option<(RecordBatch, usize)>, TableError> {
-        let mut pending = match self.pending.take().or(self.pull()?) {
+        let mut pending = match self.pending.take() {
             Some(batch) => batch,
-            None => return Ok(None),
+            None => match self.pull()? {
+                Some(batch) => batch,
+                None => return Ok(None),
+            },
         };
         let text = self.text.as_ref().ok_or_else(|| self.fault("no text"))?;
         let first = positions(&pending).value(0) as usize;

@@ -13,8 +13,8 @@ use datafusion::prelude::{col, lit, when};
 use datafusion::scalar::ScalarValue;
 use proptest::prelude::*;
 use tables::{
-    Document, DocumentBatch, Format, RULE, Session, ShardWriter, TEXT_GROUP_BYTES, Table, TableError, describe,
-    document_id, export, filter, part_name,
+    Document, DocumentBatch, Format, RULE, Session, ShardWriter, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, Table, TableError,
+    describe, document_id, export, filter, part_name,
 };
 
 /// A context in a fresh folder with these ports.
@@ -110,6 +110,19 @@ fn documents_come_back_in_order_with_their_ids() {
     let table = Table::open(&tree).unwrap();
     assert_eq!((table.rows(), table.parts().len()), (43, 3), "a shard without rows has no part");
     assert!(table.parts().iter().any(|part| part.name == part_name(shard(1), 0)));
+}
+
+#[test]
+fn a_part_of_many_batches_is_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for rows in [TEXT_GROUP_ROWS - 1, TEXT_GROUP_ROWS, TEXT_GROUP_ROWS + 1, 2 * TEXT_GROUP_ROWS + 1, 30_000] {
+        // Texts of 1.2 KB end a row group before 8,192 rows, so that groups of text and batches of rows do not coincide.
+        for padding in [0, 1200] {
+            let texts: Vec<_> = (0..rows).map(|row| format!("{row:padding$}")).collect();
+            let tree = write(folder.path(), &format!("{rows}-{padding}"), &[texts.clone()]);
+            assert!(contents(&tree) == texts, "{rows} rows, texts of {padding} bytes at least");
+        }
+    }
 }
 
 #[test]
