@@ -9,7 +9,7 @@
 //! | else | JSON lines |
 //!
 //! Every row needs the six columns `repo_name, path, copies, size, content, license`; `copies` and `size` are numbers or,
-//! as BigQuery exports INT64, strings. Only `license` may be null. Other columns are ignored and counted. A byte-order
+//! as BigQuery exports INT64, strings. Only `license` may be null or, as in BigQuery's exports, missing. Other columns are ignored and counted. A byte-order
 //! mark at the start of a shard, `\r` at the end of a line, and blank lines (counted) are tolerated; nothing else is: a
 //! row with bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, or a line longer
 //! than `max_line` is a bad row. A gzip or Parquet file that breaks off or is corrupt is one bad row: the rows before it

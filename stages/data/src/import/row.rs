@@ -176,7 +176,8 @@ impl<'de> Deserialize<'de> for Row<'de> {
                     copies: required("copies", copies)?,
                     size: required("size", size)?,
                     content: required("content", content)?,
-                    license: license.ok_or_else(|| de::Error::custom("column 'license' is missing"))?,
+                    // BigQuery leaves out the keys of nulls.
+                    license: license.flatten(),
                     extra_columns,
                 })
             }

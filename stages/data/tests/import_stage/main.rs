@@ -68,6 +68,21 @@ fn bigquery_escapes_and_numbers_in_both_spellings_are_read() {
 }
 
 #[test]
+fn a_row_without_the_key_license_has_no_license() {
+    let mut bench = Bench::new();
+    let rows = concat!(
+        r#"{"repo_name":"a/b","path":"x.py","copies":"1","size":"1","content":"1"}"#,
+        "\n",
+        r#"{"repo_name":"a/b","path":"y.py","copies":"1","size":"1","content":"2","license":null}"#,
+        "\n",
+    );
+    bench.shard("s", rows.as_bytes());
+    let trees = bench.import(json!({})).unwrap();
+    let licenses: Vec<_> = documents(&trees["documents"]).into_iter().map(|doc| doc.license).collect();
+    assert_eq!(licenses, [None, None]);
+}
+
+#[test]
 fn marks_line_ends_and_blank_lines_are_tolerated() {
     let mut bench = Bench::new();
     let text = lines(&three()).replace('\n', "\r\n");

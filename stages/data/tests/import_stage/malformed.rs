@@ -30,13 +30,6 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
             "column 'size' is missing",
             2,
         ),
-        (
-            "no license column",
-            with(good.replace("\"license\"", "\"licence\"").trim_end().as_bytes()),
-            2,
-            "column 'license' is missing",
-            2,
-        ),
         ("a null", with(good.replace("\"x.py\"", "null").trim_end().as_bytes()), 2, "column 'path' is null", 2),
         ("a wrong type", with(good.replace("\"x.py\"", "3").trim_end().as_bytes()), 2, "not a row", 2),
         (
