@@ -72,6 +72,7 @@ fn a_run() -> Vec<Stamped> {
                 seconds: 11.4,
                 unchanged: vec!["documents".into()],
                 differs: false,
+                compared_with: Some("small.1".into()),
                 compared: Some("12 of 8,192 merges changed".into()),
                 without_effect: vec!["learning_rate: 0.0005 -> 0.0006".into()],
             },
@@ -106,6 +107,7 @@ fn a_run() -> Vec<Stamped> {
                 seconds: 12.0,
                 unchanged: Vec::new(),
                 differs: false,
+                compared_with: None,
                 compared: None,
                 without_effect: Vec::new(),
             },
@@ -146,7 +148,7 @@ fn plain_lines_tell_starts_ends_and_progress_now_and_then() {
      run  quality           learning_rate: 0.0005 -> 0.0006 (and 1 more)
      run  quality           10,000 of 11,449 rows  8,123/s  0:00 left
  warning  quality           3 rows have no license
-    done  quality           9,120 of 11,449 rows kept in 11 s, 12 of 8,192 merges changed, same bytes as before: no difference came of learning_rate: 0.0005 -> 0.0006
+    done  quality           9,120 of 11,449 rows kept in 11 s; since small.1: 12 of 8,192 merges changed, output unchanged (learning_rate: 0.0005 -> 0.0006 had no effect)
      run  import
   failed  import            data/x.json.gz:17: row is not JSON
                             at column 7
@@ -191,7 +193,7 @@ fn json_is_one_object_a_line() {
         (2, format!(r#"{{"at":0.2,"event":"stage-started","stage":"quality","kind":"quality","key":"{key}","threads":2,"reasons":["learning_rate: 0.0005 -> 0.0006","input documents from import: 12 -> 34"]}}"#)),
         (3, r#"{"at":1.0,"event":"stage-progress","stage":"quality","sample":{"phase":"","unit":"rows","done":4000,"total":11449},"rate":8123.4}"#.to_owned()),
         (6, r#"{"at":11.1,"event":"stage-note","stage":"quality","note":"info","text":"first thoughts"}"#.to_owned()),
-        (9, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"unchanged":["documents"],"differs":false,"compared":"12 of 8,192 merges changed","without_effect":["learning_rate: 0.0005 -> 0.0006"]}}"#)),
+        (9, format!(r#"{{"at":11.6,"event":"stage-finished","stage":"quality","outputs":{{"documents":{{"digest":"{tree}","files":1,"bytes":812}}}},"seconds":11.4,"unchanged":["documents"],"differs":false,"compared_with":"small.1","compared":"12 of 8,192 merges changed","without_effect":["learning_rate: 0.0005 -> 0.0006"]}}"#)),
         (11, r#"{"at":12.1,"event":"stage-failed","stage":"import","message":"row is not JSON\nat column 7","place":"data/x.json.gz:17","hint":"max_bad_rows sets such rows aside"}"#.to_owned()),
         (12, r#"{"at":12.1,"event":"stage-skipped","stage":"split","because":"import failed"}"#.to_owned()),
         (13, r#"{"at":12.2,"event":"stage-waiting","stage":"pack","holder":"pid 4121, stage pack, for 0:00:07"}"#.to_owned()),
@@ -263,7 +265,13 @@ fn figures_read_well() {
         ["0.00 s", "0.03 s", "0.1 s", "1.4 s", "10 s", "59 s", "1:00", "2:03", "1:02:03", "0.00 s"]
     );
     assert_eq!([0.4, 7.0, 61.0].map(figures::clock), ["0:00", "0:07", "1:01"]);
+    // From two days on in days.
+    let days = [172_799.0, 172_799.6, 172_800.0, 39_991_850.0, f64::INFINITY];
+    assert_eq!(days.map(figures::clock), ["47:59:59", "2 d 0 h", "2 d 0 h", "462 d 20 h", "213,503,982,334,601 d 7 h"]);
+    assert_eq!(figures::duration(39_991_850.0), "462 d 20 h");
     assert_eq!(figures::amount(1_000, Some(2_000), Unit::Steps), "1,000 of 2,000 steps");
+    assert_eq!(figures::amount(0, Some(1), Unit::Rows), "0 of 1 row");
+    assert_eq!([0, 1, 2].map(|rows| figures::amount(rows, None, Unit::Rows)), ["0 rows", "1 row", "2 rows"]);
     assert_eq!(figures::amount(1 << 20, None, Unit::Bytes), "1.0 MiB");
     assert_eq!(figures::rate(3.13, Unit::Steps), "3.1/s");
     assert_eq!(figures::rate(2_097_152.0, Unit::Bytes), "2.0 MiB/s");

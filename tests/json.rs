@@ -8,7 +8,7 @@ use std::path::Path;
 
 use contract::Digest;
 use pipeline::manifest::{Place, StageName};
-use pipeline::plan::{Reason, State};
+use pipeline::plan::{BuildName, Reason, State};
 use pipeline::store::HolderInfo;
 use serde_json::{Value, json};
 
@@ -20,17 +20,49 @@ fn name(text: &str) -> StageName {
 fn every_reason() -> Vec<Reason> {
     let place = Place { file: "quickstart.toml".into(), line: 41, column: 1 };
     let (old, new) = (Some(Digest::of(b"old")), Some(Digest::of(b"new")));
+    let build = BuildName {
+        key: Digest::of(b"key"),
+        run: Some("other".into()),
+        number: Some(2),
+        started_ms: Some(1_764_000_000_000),
+    };
+    let changed = |setting: &str, old: Value, new: Value| Reason::SettingChanged {
+        setting: setting.into(),
+        old: Some(old),
+        new: Some(new),
+        old_is_default: false,
+        new_is_default: false,
+        place: None,
+    };
     let holder =
         HolderInfo { pid: 4121, host: Some("build-2".into()), stage: "train".into(), since: 1_764_000_000_000 };
     vec![
-        Reason::NeverBuilt,
+        Reason::NeverBuilt { closest: None, differences: Vec::new() },
+        Reason::NeverBuilt { closest: Some(build), differences: vec![changed("fraction", json!(0.1), json!(0.005))] },
         Reason::SettingChanged {
             setting: "learning_rate".into(),
             old: Some(json!(5e-4)),
             new: Some(json!(6e-4)),
+            old_is_default: false,
+            new_is_default: false,
             place: Some(place),
         },
-        Reason::SettingChanged { setting: "rules.line_max".into(), old: Some(json!(100)), new: None, place: None },
+        Reason::SettingChanged {
+            setting: "vocabulary".into(),
+            old: Some(json!(1024)),
+            new: Some(json!(32768)),
+            old_is_default: false,
+            new_is_default: true,
+            place: None,
+        },
+        Reason::SettingChanged {
+            setting: "init".into(),
+            old: None,
+            new: Some(Value::Null),
+            old_is_default: true,
+            new_is_default: true,
+            place: None,
+        },
         Reason::KindChanged { old: "license revision 1".into(), new: "license revision 2".into() },
         Reason::InputChanged { port: "documents".into(), from: Some(name("import")), old, new },
         Reason::InputChanged { port: "documents".into(), from: None, old: None, new },
@@ -52,7 +84,7 @@ fn every_reason() -> Vec<Reason> {
 
 fn tag(reason: &Reason) -> &'static str {
     match reason {
-        Reason::NeverBuilt => "never-built",
+        Reason::NeverBuilt { .. } => "never-built",
         Reason::SettingChanged { .. } => "setting-changed",
         Reason::KindChanged { .. } => "kind-changed",
         Reason::InputChanged { .. } => "input-changed",

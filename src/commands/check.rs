@@ -12,6 +12,7 @@ use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
 use super::run::usable;
+use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
@@ -38,7 +39,7 @@ pub struct CheckArguments {
 pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let project = match Project::load(&arguments.manifest, &arguments.source) {
         Err(CommandError::Manifest(diagnostics)) if arguments.json => {
-            let mut out = anstream::stdout().lock();
+            let mut out = stdout();
             writeln!(out, "{:#}", json!({ "problems": diagnostics.placed(), "stages": null }))?;
             return Ok(Exit::Usage);
         }
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let misfits = project.misfits(&decider, &stale)?;
     let remarks = project.remarks(&store, project.graph.order());
     let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let warning = |places: &[&Place], message: String, hint: Option<String>| PlacedDiagnostic {
             severity: Severity::Warning,

@@ -4,14 +4,17 @@ use std::io::Write;
 
 use clap::Args;
 use contract::printable;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::arguments::StorePlace;
+use super::stdout::stdout;
 use super::{CommandError, locks};
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::report::Difference;
+use crate::kinds::kinds;
+use crate::plan::shown;
 use crate::report::difference::Change;
+use crate::report::{Difference, RunLock};
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
@@ -29,23 +32,26 @@ pub struct DiffArguments {
 
 pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
     let (old, new) = (locks::find(&arguments.old, &arguments.store)?, locks::find(&arguments.new, &arguments.store)?);
-    let difference = Difference::of(&old, &new);
-    let mut out = anstream::stdout().lock();
+    let difference = Difference::of(&old, &new, &kinds());
+    let mut out = stdout();
     if arguments.json {
         writeln!(out, "{:#}", json!(difference))?;
         return Ok(Exit::Done);
     }
     if difference.is_empty() {
-        writeln!(out, "the runs ask for the same and gave the same")?;
+        writeln!(out, "no difference: equal settings and equal outputs")?;
         return Ok(Exit::Done);
     }
-    let shown = |value: &Option<Value>| value.as_ref().map_or("default".to_owned(), ToString::to_string);
+    let name = |lock: &RunLock| printable(&format!("{}.{}", lock.run.name, lock.run.number), &[]);
+    writeln!(out, "{} -> {}", name(&old), name(&new))?;
     // What a stage that came or went is set to is said by its coming or going.
     let whole = difference.stages.iter().filter(|stage| matches!(stage.change, Change::Added | Change::Removed));
     let whole: Vec<_> = whole.map(|stage| format!("stages.{}.", stage.stage)).collect();
     let told = difference.settings.iter().filter(|setting| !whole.iter().any(|stage| setting.path.starts_with(stage)));
     for setting in told {
-        let text = format!("{}: {} -> {}", setting.path, shown(&setting.old), shown(&setting.new));
+        let (old, new) = (setting.old.as_ref(), setting.new.as_ref());
+        let (old, new) = (shown(old, setting.old_is_default), shown(new, setting.new_is_default));
+        let text = format!("{}: {old} -> {new}", setting.path);
         writeln!(out, "{}", printable(&text, &[]))?;
     }
     let width = difference.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);
@@ -53,7 +59,7 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
         let text = match &stage.change {
             Change::Added => "only the newer run has it".to_owned(),
             Change::Removed => "only the older run has it".to_owned(),
-            Change::SameOutput => "another key, the same bytes".to_owned(),
+            Change::SameOutput => "another key, the same output".to_owned(),
             Change::Output { ports } => {
                 let port = |(port, [added, removed, changed]): (&String, &[usize; 3])| {
                     let parts = [(added, "new"), (removed, "gone"), (changed, "changed")];

@@ -9,6 +9,7 @@ use clap::Args;
 use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
+use super::stdout::stdout;
 use crate::exit::Exit;
 use crate::plan::{Decider, State};
 use crate::report::drawing::{Colours, Drawing};
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &GraphArguments) -> Result<Exit, CommandError> {
         GraphFormat::Dot => drawing.dot(),
         GraphFormat::Svg => drawing.svg(),
     };
-    write!(anstream::stdout().lock(), "{text}")?;
+    write!(stdout(), "{text}")?;
     Ok(Exit::Done)
 }
 

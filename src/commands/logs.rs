@@ -8,7 +8,8 @@ use contract::{Note, printable};
 use super::CommandError;
 use super::arguments::StorePlace;
 use super::locks;
-use crate::events::{Event, figures};
+use super::stdout::stdout;
+use crate::events::{Event, figures, since};
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
 use crate::say::say;
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
     };
     let run = in_which_it_ran(&run, stage, &arguments.store)?.unwrap_or(run);
     let (mut stages, mut told) = (Vec::new(), 0);
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     for event in locks::recorded(&run, &arguments.store)? {
         let event = event?;
         if let Event::RunStarted { stages: all, .. } = &event.event {
@@ -111,7 +112,8 @@ fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::StageStarted { kind, key, threads, reasons, .. } => {
             let because: String = reasons.iter().map(|reason| format!("\n{:10}because: {reason}", "")).collect();
-            format!("started ({kind}, key {}, {threads} threads){because}", key.short())
+            let threads = figures::counted(*threads as u64, "thread");
+            format!("started ({kind}, key {}, {threads}){because}", key.short())
         }
         Event::StageWaiting { holder, .. } => format!("waits for {holder}"),
         Event::StageNote { note, .. } => match note {
@@ -120,11 +122,9 @@ fn line(event: &Event) -> Option<String> {
             Note::Warning { text } => format!("warning: {text}"),
             Note::Metric { step, name, value } => format!("{name} {value} at {step}"),
         },
-        Event::StageFinished { seconds, compared, without_effect, .. } => {
-            let compared = compared.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-            let nothing: String =
-                without_effect.iter().map(|text| format!("\n{:10}without effect: {text}", "")).collect();
-            format!("finished after {}{compared}{nothing}", figures::duration(*seconds))
+        Event::StageFinished { seconds, .. } => {
+            let since = since(event).map(|text| format!("\n{:10}{text}", "")).unwrap_or_default();
+            format!("finished after {}{since}", figures::duration(*seconds))
         }
         Event::StageCached { key, .. } => format!("was cached (key {})", key.short()),
         Event::StageFailed { message, place, hint, .. } => {

@@ -24,6 +24,7 @@ mod signals;
 mod sql;
 mod stages;
 mod status;
+mod stdout;
 mod why;
 
 use std::fmt;
@@ -38,6 +39,7 @@ use crate::manifest::Diagnostics;
 use crate::say::say;
 use crate::store::StoreError;
 use arguments::{Arguments, Command};
+use stdout::NotPrinted;
 
 /// Does what the command line asks for.
 pub fn main() -> Exit {
@@ -75,7 +77,7 @@ fn carry_out(command: Command) -> Result<Exit, CommandError> {
         Command::Completions { shell } => {
             let (mut command, mut script) = (Arguments::command(), Vec::new());
             clap_complete::generate(shell, &mut command, "pipeline", &mut script);
-            std::io::stdout().write_all(&script).map(|()| Exit::Done).map_err(CommandError::from)
+            stdout::raw_stdout().write_all(&script).map(|()| Exit::Done).map_err(CommandError::from)
         }
         Command::Stages(arguments) => stages::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
@@ -88,7 +90,7 @@ fn tell(answer: &clap::Error) -> Result<Exit, CommandError> {
     if answer.use_stderr() {
         return Ok(Exit::Usage);
     }
-    printed.and_then(|()| std::io::stdout().flush())?;
+    printed.and_then(|()| std::io::stdout().flush()).map_err(NotPrinted::mark)?;
     Ok(Exit::Done)
 }
 
@@ -173,12 +175,13 @@ impl From<contract::StageError> for CommandError {
     }
 }
 
-/// From writing to standard output, where a closed pipe ends the program quietly.
+/// Where standard output is closed ([`stdout`]) the program ends quietly.
 impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failed { message: format!("cannot write to standard output: {error}"), hint: None },
+        match error.downcast::<NotPrinted>() {
+            Ok(NotPrinted(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Self::Closed,
+            Ok(error) => Self::Failed { message: error.to_string(), hint: None },
+            Err(error) => Self::Failed { message: error.to_string(), hint: None },
         }
     }
 }

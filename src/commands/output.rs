@@ -8,7 +8,7 @@ use super::CommandError;
 use super::project::Project;
 use crate::manifest::StageName;
 use crate::manifest::did_you_mean;
-use crate::plan::{Decider, PlannedStage, Reason, State};
+use crate::plan::{Decider, PlannedStage, State, reason_lines};
 use crate::store::{Lookup, Store, StoreError};
 
 /// What a stage gave.
@@ -80,7 +80,7 @@ pub(super) fn build_of(
         (State::Cached, Some(key)) => (key.digest(), None),
         _ => {
             let Some(last) = store.last_build(&project.manifest.name, planned.name.as_str())? else { return Ok(None) };
-            let reasons: Vec<_> = planned.reasons.iter().map(Reason::text).collect();
+            let reasons = reason_lines(&planned.reasons, planned.compared_with.as_ref());
             (last.key, Some(format!("{}: {}", planned.state.verb(), reasons.join("; "))))
         }
     };

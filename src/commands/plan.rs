@@ -11,9 +11,10 @@ use super::CommandError;
 use super::arguments::Source;
 use super::project::Project;
 use super::run::usable;
+use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::plan::{Decider, Plan, PlannedStage, Reason, State, range};
+use crate::plan::{Decider, Plan, PlannedStage, Reason, State, range, reason_lines};
 use crate::run::Budget;
 use crate::say::say;
 use crate::store::Store;
@@ -32,7 +33,8 @@ pub struct PlanArguments {
     /// Plan as if this stage were to run even if its output is in the store (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
-    /// Print one JSON object: `run`, `stages`, an array of {name, kind, key, state, estimate, cost, reasons}, and `remarks`.
+    /// Print one JSON object: `run`, `stages`, an array of {name, kind, key, state, estimate, no_estimate, cost, reasons,
+    /// compared_with}, and `remarks`.
     #[arg(long)]
     pub json: bool,
 }
@@ -49,7 +51,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         say!("warning: {}", error.to_string().trim_start_matches("error: ").trim_end());
     }
     let remarks = project.remarks(&store, &stale);
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
         writeln!(out, "{:#}", json!({ "run": project.manifest.name, "stages": stages, "remarks": remarks }))?;
@@ -61,14 +63,12 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let width = plan.stages.iter().map(|stage| stage.name.as_str().len()).max().unwrap_or(0);
     for stage in &plan.stages {
         let key = stage.key.map(|key| key.short()).unwrap_or_default();
-        let mut reasons = stage.reasons.iter().map(Reason::text);
+        let mut reasons = reason_lines(&stage.reasons, stage.compared_with.as_ref()).into_iter();
         let first = reasons.next().unwrap_or(key);
         let first = printable(&first, &['\t']);
         writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
-        let took = (stage.state != State::Cached).then(|| match &stage.estimate {
-            Some(estimate) => estimate.text(),
-            None => format!("how long is not known: no build of kind {} is on record", stage.kind),
-        });
+        let estimate = stage.estimate.map(|estimate| estimate.text());
+        let took = estimate.or(stage.no_estimate.map(|none| none.text(stage.kind)));
         let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
         let remarks = remarks.iter().filter(|remark| remark.stage == stage.name && remark.warning.is_none());
         for line in reasons.chain(took).chain(cost).chain(remarks.map(|remark| remark.text.clone())) {
@@ -80,13 +80,14 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// `reads 1.97e9 tokens, 1.44e18 floating-point operations`.
+/// `reads 1,970,000,000 tokens in 1.44e18 floating-point operations`.
 pub(super) fn cost_text(cost: &Cost) -> Option<String> {
     let (tokens, flops) = (cost.tokens?, cost.flops?);
-    Some(format!("reads {} tokens in {flops:.2e} floating-point operations", figures::count(tokens)))
+    let tokens = figures::counted(tokens, "token");
+    Some(format!("reads {tokens} in {flops:.2e} floating-point operations"))
 }
 
-/// `2 will run (12 s to 1:40, and 1 nobody knows)`; nothing where no stage is in the state.
+/// `2 will run (12 s to 1:40, 1 without an estimate)`; nothing where no stage is in the state.
 fn total(plan: &Plan, state: State) -> Option<String> {
     let stages: Vec<_> = plan.stages.iter().filter(|stage| stage.state == state).collect();
     let (count, text) = (stages.len(), state.text());
@@ -97,13 +98,13 @@ fn total(plan: &Plan, state: State) -> Option<String> {
         (_, []) => Some(format!("{count} {text}")),
         (_, known) => {
             let (least, most) = (known.iter().map(|one| one.least).sum(), known.iter().map(|one| one.most).sum());
-            let rest = if unknown > 0 { format!(", {unknown} not known") } else { String::new() };
+            let rest = if unknown > 0 { format!(", {unknown} without an estimate") } else { String::new() };
             Some(format!("{count} {text} ({}{rest})", range(least, most)))
         }
     }
 }
 
-/// `{name, kind, key, state, estimate, cost, reasons}`; each reason has its typed fields and `text`, the line for people.
+/// `{name, kind, key, state, estimate, no_estimate, cost, reasons, compared_with}`; each reason has its typed fields and `text`, the line for people.
 pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
     let reason = |reason: &Reason| {
         let mut value = json!(reason);
@@ -116,7 +117,9 @@ pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
         "key": stage.key,
         "state": stage.state,
         "estimate": stage.estimate,
+        "no_estimate": stage.no_estimate,
         "cost": stage.cost,
         "reasons": stage.reasons.iter().map(reason).collect::<Vec<_>>(),
+        "compared_with": stage.compared_with,
     })
 }

@@ -5,6 +5,7 @@ use clap::Args;
 use super::CommandError;
 use super::arguments::StorePlace;
 use super::locks;
+use super::stdout::{raw_stdout, stdout};
 use crate::events::{Json, Plain, Purpose, Renderer};
 use crate::exit::Exit;
 
@@ -22,10 +23,9 @@ pub struct ReplayArguments {
 
 pub(super) fn run(arguments: &ReplayArguments) -> Result<Exit, CommandError> {
     let events = locks::recorded(&arguments.run, &arguments.store)?;
-    let out = anstream::stdout();
     let mut renderer: Box<dyn Renderer> = match arguments.json {
-        true => Box::new(Json::new(Purpose::Printed, std::io::stdout())),
-        false => Box::new(Plain::new(out)),
+        true => Box::new(Json::new(Purpose::Printed, raw_stdout())),
+        false => Box::new(Plain::new(stdout())),
     };
     for event in events {
         renderer.event(&event?)?;

@@ -12,6 +12,7 @@ use super::CommandError;
 use super::arguments::{Execution, StorePlace};
 use super::owned_folder::{OwnedFolder, remove_abandoned};
 use super::project::Project;
+use super::stdout::stdout;
 use super::{locks, run, signals};
 use crate::events::{Json, Mode, Purpose, Renderers, figures};
 use crate::exit::Exit;
@@ -147,7 +148,7 @@ fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<OwnedFolder>), Comm
 }
 
 fn tell(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(), CommandError> {
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if as_json {
         let stage = |(name, verdict): &(String, Verdict)| {
             let mut value = json!(verdict);

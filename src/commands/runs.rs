@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::arguments::StorePlace;
+use super::stdout::stdout;
 use super::{CommandError, locks};
 use crate::events::{RunStatus, figures};
 use crate::exit::Exit;
@@ -45,7 +46,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         }
     }
     let exit = if damaged { Exit::StoreDamaged } else { Exit::Done };
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let run = |(id, lock): &(String, Option<crate::report::RunLock>)| {
             let ran = lock.as_ref().map(|lock| lock.stages.iter().filter(|stage| stage.ran).count());

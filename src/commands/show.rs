@@ -11,6 +11,7 @@ use super::CommandError;
 use super::arguments::StageArguments;
 use super::output::{PortOutput, StageOutput};
 use super::project::Project;
+use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::store::Store;
@@ -27,7 +28,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&project.cache)?;
     let _gate = store.reading();
     let output = StageOutput::find(&project, &store, place)?;
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let ports = output.ports.iter().map(|port| Ok((port.name.clone(), as_json(port)?)));
         let ports = ports.collect::<Result<BTreeMap<_, _>, CommandError>>()?;
@@ -57,7 +58,8 @@ fn describe(out: &mut impl Write, port: &PortOutput) -> Result<(), CommandError>
             let (sequences, length) = (tokens.sequences() as u64, tokens.sequence_length() as u64);
             let tokens_in_all = figures::count(sequences * length);
             let sequences = figures::counted(sequences, "sequence");
-            writeln!(out, "  {sequences} of {length} tokens ({tokens_in_all}), vocabulary {}", tokens.vocabulary())?;
+            let length = figures::counted(length, "token");
+            writeln!(out, "  {sequences} of {length} ({tokens_in_all}), vocabulary {}", tokens.vocabulary())?;
             Ok(())
         }
         PortType::Report => reports(out, &port.tree),

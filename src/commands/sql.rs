@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use contract::{InputTree, PortType, Resources};
-use tables::{Answer, AnswerFormat, Query};
+use tables::{Answer, AnswerFormat, Query, QueryError};
 
 use super::CommandError;
 use super::arguments::{Source, is_manifest};
 use super::output::{Shown, build_of};
 use super::project::Project;
 use super::signals::end_on_signals;
+use super::stdout::raw_stdout;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
@@ -61,7 +62,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&project.cache)?;
     let _gate = store.reading();
     let (found, absent) = tables_of(&project, &store)?;
-    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let mut out = std::io::BufWriter::new(raw_stdout());
     let Some(query) = query else {
         list(&mut out, &found)?;
         absent.iter().try_for_each(|stage| writeln!(out, "{stage}: no output yet"))?;
@@ -81,30 +82,11 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
         SqlFormat::Json => AnswerFormat::Json,
         SqlFormat::Parquet => AnswerFormat::Parquet,
     };
-    let answer = tables.answer(query, format, &mut out).map_err(|error| {
-        let text = error.to_string();
-        if text.contains("Broken pipe") {
-            return CommandError::Closed;
-        }
-        if text.contains("(os error ") {
-            return CommandError::Failed { message: text, hint: None };
-        }
-        let text = plain(&text);
-        let mut failed = CommandError::usage(text.replace("datafusion.public.", ""));
-        let known: Vec<_> = found.iter().map(FoundTable::name).collect();
-        if query.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("show")) {
-            failed = failed.hint(format!("without a query the tables are listed: pipeline sql {}", manifest.display()));
-        }
-        if let Some(table) = absent_table(text) {
-            failed = failed.hint(match did_you_mean(table, known.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean '{near}'?"),
-                None => format!("the tables are {}", known.join(", ")),
-            });
-        }
-        if let Some(stage) = absent.iter().find(|stage| query.contains(stage.as_str())) {
-            failed = failed.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
-        }
-        failed
+    let answer = tables.answer(query, format, &mut out).map_err(|error| match error {
+        QueryError::Output(error) => error.into(),
+        QueryError::Failed(error) => error.into(),
+        QueryError::UnknownTable(table) => unknown_table(&table, &found, &absent, &manifest),
+        QueryError::Invalid(message) => CommandError::usage(message),
     })?;
     out.flush()?;
     if let Answer::First(rows) = answer {
@@ -177,16 +159,21 @@ fn list(out: &mut impl Write, found: &[FoundTable]) -> Result<(), CommandError> 
     Ok(())
 }
 
-/// The table that DataFusion says there is none of.
-fn absent_table(message: &str) -> Option<&str> {
-    let name = message.split_once("table '")?.1.split_once("' not found")?.0;
-    Some(name.trim_start_matches("datafusion.public.").trim_start_matches("datafusion."))
-}
-
-/// A message of DataFusion without the names that its source gives things.
-fn plain(message: &str) -> &str {
-    let text = message.strip_prefix("Error during planning: ").unwrap_or(message);
-    let parser = text.strip_prefix("SQL error: ParserError(\"").and_then(|text| text.strip_suffix("\")"));
-    let text = parser.or(text.strip_prefix("This feature is not implemented: ")).unwrap_or(text);
-    text.strip_prefix("The context currently only supports ").map_or(text, |_| "one query at a time can be asked")
+/// The error of a table that is not there: a stage without an output yet, or a name that nothing has.
+fn unknown_table(table: &str, found: &[FoundTable], absent: &[String], manifest: &Path) -> CommandError {
+    let error = CommandError::usage(format!("unknown table '{table}'"));
+    let stage = table.split('.').next().unwrap_or(table);
+    // As `show tables` asks for too.
+    if stage == "information_schema" {
+        return error.hint(format!("without a query the tables are listed: pipeline sql {}", manifest.display()));
+    }
+    if absent.iter().any(|absent| absent == stage) {
+        return error.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
+    }
+    let known: Vec<_> = found.iter().map(FoundTable::name).collect();
+    error.hint(match did_you_mean(table, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None if known.is_empty() => format!("there are no tables yet: pipeline run {}", manifest.display()),
+        None => format!("the tables are {}", known.join(", ")),
+    })
 }

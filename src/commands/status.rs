@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::CommandError;
 use super::arguments::StorePlace;
+use super::stdout::stdout;
+use crate::events::figures;
 use crate::exit::Exit;
 use crate::store::{HolderInfo, LeaseInfo, Store};
 
@@ -25,7 +27,7 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
     let runs = store.leases()?;
     let building = store.holders()?;
     let ledger = store.ledger()?;
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let run = |lease: &LeaseInfo| {
             let (name, number) = lease.run();
@@ -53,11 +55,11 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
         let stage = if entry.stage.is_empty() { String::new() } else { format!(" ({}/{})", entry.run, entry.stage) };
         writeln!(
             out,
-            "not deterministic: {}{stage}, key {}: {} builds gave {} different outputs",
+            "not deterministic: {}{stage}, key {}: {} gave {}",
             entry.kind,
             entry.key.short(),
-            entry.builds,
-            entry.distinct
+            figures::counted(entry.builds as u64, "build"),
+            figures::counted(entry.distinct as u64, "different output")
         )?;
     }
     Ok(Exit::Done)

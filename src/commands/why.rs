@@ -1,5 +1,5 @@
-//! `pipeline why STAGE`: what differs from the nearest earlier build of a stage, root causes first, what follows from them
-//! folded below.
+//! `pipeline why STAGE`: what differs from an earlier build of a stage ([`crate::plan::Baseline`]), root causes first, what
+//! follows from them folded below.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -12,19 +12,20 @@ use super::CommandError;
 use super::arguments::StageArguments;
 use super::plan::as_json;
 use super::project::Project;
+use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::StageName;
-use crate::plan::{Decider, Outputs, Plan, PlannedStage, Reason, State, inputs_of};
-use crate::store::{Lookup, Record, Store};
+use crate::plan::{BuildName, Decider, Outputs, Plan, PlannedStage, Reason, State, inputs_of, reason_lines};
+use crate::store::{Lookup, Store};
 
-/// The build that a stage is compared with.
+/// The build that a stage is compared with, or that is used.
 #[derive(Debug, Serialize)]
 struct Compared {
-    key: contract::Digest,
-    run: String,
-    started_ms: u64,
-    seconds: f64,
+    #[serde(flatten)]
+    build: BuildName,
+    /// How long it took, where that is on record.
+    seconds: Option<f64>,
 }
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let follows = follows(&project, stage);
     // Where nothing is stale nothing is built again.
     let cut_off = if stage.state == State::Cached { Vec::new() } else { cut_off(&project, &decider, &plan, &follows)? };
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let mut value = as_json(stage);
         value["causes"] = causes.iter().map(|stage| as_json(stage)).collect();
@@ -59,19 +60,14 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     }
     let between = between(&plan, stage, &causes);
     if !between.is_empty() {
-        writeln!(out, "  by way of {}, unless one of them gives the same bytes as before", between.join(", "))?;
+        writeln!(out, "  by way of {}, unless the output of one of them is unchanged", between.join(", "))?;
     }
     reasons(&mut out, stage, "  ")?;
-    if let Some(Compared { key, run, seconds, .. }) = compared {
-        let (key, took) = (key.short(), figures::duration(seconds));
-        let other = !run.is_empty() && run != project.manifest.name;
-        let run = if other { format!(" in run '{}'", printable(&run, &[])) } else { String::new() };
-        match stage.state {
-            State::Cached => writeln!(out, "  nothing differs from its build with key {key}{run}, which took {took}")?,
-            _ => writeln!(out, "  compared with its build with key {key}{run}, which took {took}")?,
-        }
-    } else if stage.state == State::Cached {
-        writeln!(out, "  another stage or run built the same key")?;
+    if let Some(Compared { build, seconds }) = compared {
+        let took = seconds.map(|seconds| format!(", which took {}", figures::duration(seconds))).unwrap_or_default();
+        let what = if stage.state == State::Cached { "nothing differs from" } else { "compared with" };
+        let name = printable(&build.text(), &[]);
+        writeln!(out, "  {what} {name} (key {}){took}", build.key.short())?;
     }
     if stage.state != State::Cached && !follows.is_empty() {
         let names: Vec<_> = follows.iter().map(StageName::as_str).collect();
@@ -81,39 +77,31 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
         let names: Vec<_> = cut_off.iter().map(StageName::as_str).collect();
         writeln!(
             out,
-            "  if what is built again gives what it gave before, these stay as they are: {}",
+            "  if the outputs that are rebuilt are the same as before, these stay as they are: {}",
             names.join(", ")
         )?;
     }
     Ok(Exit::Done)
 }
 
-/// The nearest earlier build; of a cached stage, that which is used.
+/// The build that the reasons compare with; of a cached stage, that which is used.
 fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
     if let (State::Cached, Some(key)) = (stage.state, stage.key) {
         let record = match decider.store.lookup(key.digest())? {
             Lookup::Hit(hit) => Some(hit.record),
             Lookup::Miss | Lookup::Damaged(_) => None,
         };
-        return Ok(record.map(|Record { key, run, started, seconds, .. }| Compared {
-            key,
-            run,
-            started_ms: started,
-            seconds,
-        }));
+        return Ok(record.map(|record| Compared { build: BuildName::of(&record), seconds: Some(record.seconds) }));
     }
-    let declared = &decider.manifest.stages[&stage.name];
-    let nearest = decider.nearest_to(declared, stage)?;
-    Ok(nearest.map(|build| Compared {
-        key: build.key,
-        run: build.run.clone(),
-        started_ms: build.started,
-        seconds: build.seconds,
-    }))
+    let Some(build) = stage.compared_with.clone() else { return Ok(None) };
+    let builds = decider.store.builds(build.key)?;
+    let seconds = builds.all().find(|record| Some(record.started) == build.started_ms).map(|record| record.seconds);
+    Ok(Some(Compared { build, seconds }))
 }
 
 fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io::Result<()> {
-    stage.reasons.iter().try_for_each(|reason| writeln!(out, "{indent}{}", printable(&reason.text(), &['\t'])))
+    let lines = reason_lines(&stage.reasons, stage.compared_with.as_ref());
+    lines.iter().try_for_each(|line| writeln!(out, "{indent}{}", printable(line, &['\t'])))
 }
 
 /// The stages above that are stale for reasons of their own, in the order of the graph.

@@ -45,7 +45,7 @@ pub enum Event {
     StageWaiting {
         /// The stage.
         stage: String,
-        /// Who: `pid 4121, stage train, for 0:12:41`.
+        /// Who: `pid 4121, stage train, for 12:41`.
         holder: String,
     },
     /// How far a running stage is.
@@ -73,14 +73,17 @@ pub enum Event {
         outputs: BTreeMap<String, OutputSummary>,
         /// How long it ran, in seconds.
         seconds: f64,
-        /// The ports that gave the same bytes as in its last build: nothing is stale for their sake.
+        /// The ports that hold the same bytes as in the build `compared_with`: nothing is stale for their sake.
         unchanged: Vec<String>,
-        /// Whether it gave other bytes than the build of its key that is used, or than every earlier one: it is not deterministic.
+        /// Whether its bytes are not those of the build of its key that is used, or of any earlier one: it is not deterministic.
         #[serde(default)]
         differs: bool,
-        /// What differs from what its last build gave, in the words of its kind: `12 of 8,192 merges changed`.
+        /// The earlier build that it is compared with, which the reasons for which it ran compare with too: `quickstart.3`.
+        #[serde(default)]
+        compared_with: Option<String>,
+        /// What differs from its output, in the words of the kind: `12 of 8,192 merges changed`.
         compared: Option<String>,
-        /// What was not as in its last build and made no difference to any port, a line each.
+        /// What differs from its key, where every port holds the same bytes, a line each.
         without_effect: Vec<String>,
     },
     /// A stage's output is in the store.

@@ -18,7 +18,7 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// A length of time: `0.03 s`, `1.4 s`, `12 s`, `2:03`, `1:02:03`.
+/// A length of time: `0.03 s`, `1.4 s`, `12 s`, `2:03`, `1:02:03`, `4 d 6 h`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
     if seconds < 0.095 {
@@ -32,28 +32,34 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A length of time in hours, minutes and seconds: `0:07`, `2:03`, `1:02:03`.
+/// A length of time in hours, minutes and seconds, or from two days on in days and hours: `0:07`, `2:03`, `1:02:03`,
+/// `47:59:59`, `4 d 6 h`, `462 d 20 h`.
 pub fn clock(seconds: f64) -> String {
     // Saturates at the largest u64, which is a long wait as well.
     let seconds = seconds.max(0.0).round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        1..48 => format!("{hours}:{minutes:02}:{seconds:02}"),
+        _ => format!("{} d {} h", count(hours / 24), hours % 24),
+    }
 }
 
 /// So many of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`.
 pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
-    let number = |number| if unit == Unit::Bytes { size(number) } else { count(number) };
     let noun = match unit {
         Unit::Bytes => "",
-        Unit::Rows => " rows",
-        Unit::Steps => " steps",
-        Unit::Tokens => " tokens",
-        Unit::Merges => " merges",
-        Unit::Completions => " completions",
+        Unit::Rows => "row",
+        Unit::Steps => "step",
+        Unit::Tokens => "token",
+        Unit::Merges => "merge",
+        Unit::Completions => "completion",
     };
+    let number = |number| if unit == Unit::Bytes { size(number) } else { count(number) };
+    let counted = |number| if unit == Unit::Bytes { size(number) } else { counted(number, noun) };
     match total {
-        Some(total) => format!("{} of {}{noun}", number(done), number(total)),
-        None => format!("{}{noun}", number(done)),
+        Some(total) => format!("{} of {}", number(done), counted(total)),
+        None => counted(done),
     }
 }
 

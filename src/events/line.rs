@@ -100,17 +100,12 @@ impl Lines {
                 Some(self.of(Verb::Run, stage, &text))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
-            Event::StageFinished { stage, outputs, seconds, unchanged, compared, without_effect, .. } => {
+            Event::StageFinished { stage, outputs, seconds, .. } => {
                 let Said { info, .. } = self.stages.remove(stage).unwrap_or_default();
                 let what = info.unwrap_or_else(|| holds(outputs));
-                let mut parts = vec![format!("{what} in {}", figures::duration(*seconds))];
-                parts.extend(compared.clone());
-                parts.extend(same(outputs, unchanged));
-                let effect = match without_effect.is_empty() {
-                    true => String::new(),
-                    false => format!(": no difference came of {}", shortened(without_effect)),
-                };
-                Some(self.of(Verb::Done, stage, &(parts.join(", ") + &effect)))
+                let took = format!("{what} in {}", figures::duration(*seconds));
+                let text = [took].into_iter().chain(since(&stamped.event)).collect::<Vec<_>>().join("; ");
+                Some(self.of(Verb::Done, stage, &text))
             }
             Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &holds(outputs))),
             Event::StageFailed { stage, message, place, hint } => {
@@ -201,13 +196,24 @@ pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTre
     phase + &parts.join("  ")
 }
 
-/// What is as it was before, where something is.
-fn same(outputs: &BTreeMap<String, OutputSummary>, unchanged: &[String]) -> Option<String> {
+/// What differs from the build that a finished stage is compared with, where there is one and something to say:
+/// `since quickstart.3: 575 rows more`, `since quickstart.3: output unchanged (seed: 1 -> 2 had no effect)`.
+pub(crate) fn since(event: &Event) -> Option<String> {
+    let Event::StageFinished { outputs, unchanged, compared_with, compared, without_effect, .. } = event else {
+        return None;
+    };
+    let mut parts: Vec<_> = compared.clone().into_iter().collect();
     match unchanged.len() {
-        0 => None,
-        all if all == outputs.len() => Some("same bytes as before".to_owned()),
-        _ => Some(format!("{} as before", unchanged.join(" and "))),
+        0 => {}
+        all if all == outputs.len() && without_effect.is_empty() => parts.push("output unchanged".to_owned()),
+        all if all == outputs.len() => {
+            parts.push(format!("output unchanged ({} had no effect)", shortened(without_effect)));
+        }
+        _ => parts.push(format!("{} unchanged", unchanged.join(" and "))),
     }
+    // Events of before it was named compare with the last build.
+    let build = compared_with.as_deref().unwrap_or("its last build");
+    (!parts.is_empty()).then(|| format!("since {build}: {}", parts.join(", ")))
 }
 
 /// The first of these, and how many more there are.

@@ -22,6 +22,7 @@ mod stream;
 
 pub use event::{Event, OutputSummary, RunStatus, Stamped};
 pub use json::Json;
+pub(crate) use line::since;
 pub use plain::Plain;
 pub use quiet::Quiet;
 pub use stream::{EventSender, Mode, Purpose, Renderer, Renderers};

@@ -172,7 +172,8 @@ fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) ->
     let mut told = |done: io::Result<()>, purpose: Purpose| match done {
         Ok(()) => true,
         Err(error) => {
-            if error.kind() != io::ErrorKind::BrokenPipe {
+            // Whoever reads what is shown or printed may have read enough; the record has no reader.
+            if purpose == Purpose::Recorded || error.kind() != io::ErrorKind::BrokenPipe {
                 say!("warning: events are no longer {}: {error}", purpose.text());
                 lost.push(purpose);
             }

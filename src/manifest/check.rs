@@ -15,6 +15,7 @@ use super::fault::Faults;
 use super::shape::{Form, Shape, quoted};
 use super::source::Span;
 use super::suggest;
+use contract::figures::counted;
 
 /// The walk over one table of settings.
 pub(super) struct Check<'d> {
@@ -322,10 +323,6 @@ fn range(least: f64, above: f64, most: f64, below: f64) -> String {
         most.is_finite().then(|| format!("at most {most}"))
     };
     format!("expected {}", [lower, upper].into_iter().flatten().collect::<Vec<_>>().join(" and "))
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A relative place as an absolute one, the folder's own letters escaped; `None` where the folder's name is no text. An empty

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use contract::{Digest, SourceFile};
 
-use super::PlannedStage;
-use super::estimate::Estimate;
-use super::history::{Build, History};
+use super::baseline::Baseline;
+use super::estimate::{Estimate, NoEstimate, Work};
+use super::history::History;
 use super::reason::Reason;
-use super::recipe::{Recipe, own_differences, own_record};
+use super::recipe::Recipe;
 use super::sources::{self, Folders, Missing};
 use crate::key::{Key, KeyInput, KeyRecord};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
@@ -35,8 +35,8 @@ pub struct Decider<'a> {
 pub enum Decision {
     /// Its output is in the store.
     Cached(Keyed, Box<Hit>),
-    /// It has to run, and why.
-    Run(Keyed, Vec<Reason>),
+    /// It has to run: why, and the build that this compares with.
+    Run(Keyed, Vec<Reason>, Option<Baseline>),
 }
 
 /// A key with what went into it.
@@ -133,18 +133,30 @@ impl<'a> Decider<'a> {
     pub fn decide(&self, stage: &StageDeclaration, keyed: Keyed) -> Result<Decision, StoreError> {
         let lookup = self.store.lookup(keyed.key.digest())?;
         Ok(match lookup {
-            Lookup::Hit(_) if self.forced.contains(&stage.name) => Decision::Run(keyed, vec![Reason::Forced]),
+            Lookup::Hit(_) if self.forced.contains(&stage.name) => {
+                let baseline = self.baseline_of(stage, &keyed.record)?;
+                Decision::Run(keyed, vec![Reason::Forced], baseline)
+            }
             Lookup::Hit(hit) => Decision::Cached(keyed, hit),
             Lookup::Damaged(damage) => {
                 let reason = |damage: &crate::store::Damage| Reason::Damaged { what: damage.to_string() };
-                Decision::Run(keyed, damage.iter().map(reason).collect())
+                let baseline = self.baseline_of(stage, &keyed.record)?;
+                Decision::Run(keyed, damage.iter().map(reason).collect(), baseline)
             }
             Lookup::Miss => {
-                let mut reasons = self.differences(stage, &keyed.record)?;
+                let baseline = self.baseline_of(stage, &keyed.record)?;
+                let mut reasons = match &baseline {
+                    Some(baseline) => {
+                        let differences = KeyRecord::difference(&baseline.record, &keyed.record);
+                        baseline.reasons(self.manifest, stage, &differences)
+                    }
+                    None => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
+                };
                 if reasons.is_empty() {
+                    // It was built, and the store has its record no more, or its bytes went to make room.
                     reasons.push(Reason::Removed);
                 }
-                Decision::Run(keyed, reasons)
+                Decision::Run(keyed, reasons, baseline)
             }
         })
     }
@@ -173,25 +185,6 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// What the nearest earlier build of this stage differs in from `record`: nothing when its last build is gone,
-    /// `NeverBuilt` when there was none.
-    ///
-    /// # Errors
-    /// When the run's or stage's name cannot be a file name, or the records cannot be read.
-    fn differences(&self, stage: &StageDeclaration, record: &KeyRecord) -> Result<Vec<Reason>, StoreError> {
-        let difference = |old: &KeyRecord| KeyRecord::difference(old, record);
-        let last = self.last_build(stage)?;
-        if last.as_ref() == Some(record) {
-            // The run remembers it, and the store has no record of it any more.
-            return Ok(Vec::new());
-        }
-        let nearest = self.nearest(stage, |old| difference(old).len())?.map(|build| build.record.clone());
-        Ok(match nearest.or(last) {
-            Some(old) => Reason::of(self.manifest, stage, &difference(&old)),
-            None => vec![Reason::NeverBuilt],
-        })
-    }
-
     /// What this key gave when it was built, whether the bytes are there or not: that of the build that is used, else of the
     /// first on record, else of the stage's last build in this run.
     ///
@@ -209,39 +202,23 @@ impl<'a> Decider<'a> {
         Ok(last.filter(|last| last.key == key.digest()).map(|last| last.outputs))
     }
 
-    /// The key of this stage's last build in this run, written out.
+    /// The build that a stage with this key is compared with.
     ///
     /// # Errors
-    /// When the run's or stage's name cannot be a file name.
-    pub fn last_build(&self, stage: &StageDeclaration) -> Result<Option<KeyRecord>, StoreError> {
-        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
-        Ok(last.map(|last| last.key_record))
+    /// When the run's or stage's name cannot be a file name, or the records cannot be read.
+    pub fn baseline_of(&self, stage: &StageDeclaration, record: &KeyRecord) -> Result<Option<Baseline>, StoreError> {
+        self.baseline(stage, |old| KeyRecord::difference(old, record).len())
     }
 
-    /// The build on record of a stage of this name and kind, in any run, that is nearest by `distance`.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
-    pub fn nearest(
+    /// The build that a stage is compared with, which differs from it by `distance`.
+    pub(super) fn baseline(
         &self,
         stage: &StageDeclaration,
         distance: impl Fn(&KeyRecord) -> usize,
-    ) -> Result<Option<&Build>, StoreError> {
-        self.history.nearest(self.store, stage.kind.name, stage.name.as_str(), distance)
-    }
-
-    /// The build that the reasons of a planned stage compare with.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
-    pub fn nearest_to(&self, stage: &StageDeclaration, planned: &PlannedStage) -> Result<Option<&Build>, StoreError> {
-        match &planned.record {
-            Some(record) => self.nearest(stage, |old| KeyRecord::difference(old, record).len()),
-            None => {
-                let own = own_record(self, stage);
-                self.nearest(stage, |old| own_differences(old, &own).len())
-            }
-        }
+    ) -> Result<Option<Baseline>, StoreError> {
+        let run = self.manifest.name.as_str();
+        let last = self.store.last_build(run, stage.name.as_str())?;
+        self.history.baseline(self.store, run, stage, last, distance)
     }
 
     /// Whether a build with this recipe is on record.
@@ -249,15 +226,21 @@ impl<'a> Decider<'a> {
         self.history.has(self.store, recipe)
     }
 
-    /// How long a stage may take that has this recipe.
-    pub(super) fn estimate(&self, stage: &StageDeclaration, recipe: &Recipe) -> Result<Option<Estimate>, StoreError> {
-        self.history.estimate(self.store, stage.kind.name, recipe, stage.cost.flops)
+    /// How long a stage may take that has this recipe and reads so many bytes.
+    pub(super) fn estimate(
+        &self,
+        stage: &StageDeclaration,
+        recipe: &Recipe,
+        bytes: Option<u64>,
+    ) -> Result<Result<Estimate, NoEstimate>, StoreError> {
+        let work = Work { operations: stage.cost.flops, bytes };
+        self.history.estimate(self.store, stage.kind.name, recipe, work)
     }
 
-    /// Bytes of the files outside the store that the stage reads, as far as they are there.
-    pub(super) fn source_bytes(&self, stage: &StageDeclaration) -> u64 {
-        let files = self.source_files(stage).unwrap_or_default();
-        files.iter().fold(0, |sum: u64, (_, signature)| sum.saturating_add(signature.size))
+    /// Bytes of the files outside the store that the stage reads; `None` where some are missing.
+    pub(super) fn source_bytes(&self, stage: &StageDeclaration) -> Option<u64> {
+        let files = self.source_files(stage).ok()?;
+        Some(files.iter().fold(0, |sum: u64, (_, signature)| sum.saturating_add(signature.size)))
     }
 
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over

@@ -1,10 +1,23 @@
-//! How long a stage may take, from what is on record.
+//! How long a stage may take, from the builds on record.
+//!
+//! A build's time counts for a stage only where the work of both is known, and is scaled by it:
+//!
+//! | known of both | scaled by | counts where |
+//! |---|---|---|
+//! | floating-point operations | their ratio | always |
+//! | bytes of input | their ratio | neither is more than [`LIMIT`] times the other |
+//! | that they read nothing, with equal settings | nothing | always |
 
 use serde::Serialize;
 
 use crate::events::figures;
 
-/// The range of the times that builds took. It is history, not a promise: the input may be larger now.
+/// By how much the inputs of two builds may differ in size for the time of one to say something of the other.
+const LIMIT: f64 = 10.0;
+/// A ratio nearer to 1 than this scales nothing that a reader would see.
+const SAME: f64 = 0.02;
+
+/// The range of the times that builds took, for the stage's work. It is history, not a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     /// Seconds of the quickest.
@@ -15,37 +28,161 @@ pub struct Estimate {
     pub builds: usize,
     /// What they have in common with the stage.
     pub basis: Basis,
+    /// Whether their times were scaled, as their work was another.
+    pub scaled: bool,
 }
 
-/// From which builds a stage's time is told.
+/// From which builds a stage's time is estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
     /// Those with its own settings.
     Settings,
-    /// Those of its kind, at their floating-point operations a second.
+    /// Those of its kind, by their floating-point operations.
     Operations,
-    /// Those of its kind.
+    /// Those of its kind, by the bytes that they read.
     Kind,
 }
 
+/// Why there is no estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum NoEstimate {
+    /// No build of its kind is on record.
+    NoBuild,
+    /// The builds on record read much more or much less.
+    OtherSize {
+        /// Bytes that the nearest of them read.
+        then: u64,
+        /// Bytes that the stage reads, by estimate.
+        now: u64,
+    },
+    /// How much the stage will read is not known yet.
+    UnknownInput,
+    /// The builds on record and the stage have no measure of work in common.
+    OtherWork,
+}
+
+/// What a build has to do, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Work {
+    /// Floating-point operations.
+    pub(super) operations: Option<f64>,
+    /// Bytes of its inputs and source files.
+    pub(super) bytes: Option<u64>,
+}
+
+/// A build on record, as far as an estimate needs it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Past {
+    /// How long it took.
+    pub(super) seconds: f64,
+    /// Its work.
+    pub(super) work: Work,
+    /// Whether it has the stage's own settings.
+    pub(super) is_alike: bool,
+}
+
+/// How the work of a stage compares with that of a build.
+enum Ratio {
+    Operations(f64),
+    Bytes(f64),
+    /// Too far apart to say anything.
+    OtherSize {
+        then: u64,
+        now: u64,
+    },
+    Unknown,
+}
+
+impl Work {
+    fn ratio(self, then: Self, is_alike: bool) -> Ratio {
+        let positive = |operations: Option<f64>| operations.filter(|operations| *operations > 0.0);
+        if let (Some(now), Some(then)) = (positive(self.operations), positive(then.operations)) {
+            return Ratio::Operations(now / then);
+        }
+        match (self.bytes, then.bytes) {
+            (Some(0), Some(0)) if is_alike => Ratio::Bytes(1.0),
+            (Some(now), Some(then)) if now > 0 && then > 0 => {
+                let ratio = now as f64 / then as f64;
+                match (1.0 / LIMIT..=LIMIT).contains(&ratio) {
+                    true => Ratio::Bytes(ratio),
+                    false => Ratio::OtherSize { then, now },
+                }
+            }
+            _ => Ratio::Unknown,
+        }
+    }
+}
+
 impl Estimate {
-    /// Of builds that took so many seconds; `None` of none.
-    pub(super) fn of(seconds: impl Iterator<Item = f64>, basis: Basis) -> Option<Self> {
-        seconds.fold(None, |estimate: Option<Self>, seconds| {
-            let Self { least, most, builds, .. } =
-                estimate.unwrap_or(Self { least: seconds, most: seconds, builds: 0, basis });
-            Some(Self { least: least.min(seconds), most: most.max(seconds), builds: builds + 1, basis })
+    /// Of a stage with this work, from the builds of its kind: those with its own settings where there are some that count;
+    /// else those of its kind, by operations where these are known.
+    pub(super) fn of(work: Work, builds: &[Past]) -> Result<Self, NoEstimate> {
+        let ratios: Vec<_> = builds.iter().map(|build| (build, work.ratio(build.work, build.is_alike))).collect();
+        let scaled = |wanted: fn(&Past, &Ratio) -> bool| {
+            ratios.iter().filter(move |(build, ratio)| wanted(build, ratio)).filter_map(|(build, ratio)| match ratio {
+                Ratio::Operations(ratio) | Ratio::Bytes(ratio) => Some((build.seconds, *ratio)),
+                Ratio::OtherSize { .. } | Ratio::Unknown => None,
+            })
+        };
+        Self::range(scaled(|build, _| build.is_alike), Basis::Settings)
+            .or_else(|| Self::range(scaled(|_, ratio| matches!(ratio, Ratio::Operations(_))), Basis::Operations))
+            .or_else(|| Self::range(scaled(|_, _| true), Basis::Kind))
+            .ok_or_else(|| {
+                let apart = |then: u64, now: u64| (now as f64 / then as f64).ln().abs();
+                let sizes = ratios.iter().filter_map(|(_, ratio)| match ratio {
+                    Ratio::OtherSize { then, now } => Some((*then, *now)),
+                    _ => None,
+                });
+                match sizes.min_by(|one, other| apart(one.0, one.1).total_cmp(&apart(other.0, other.1))) {
+                    Some((then, now)) => NoEstimate::OtherSize { then, now },
+                    None if builds.is_empty() => NoEstimate::NoBuild,
+                    None if work.bytes.is_none() => NoEstimate::UnknownInput,
+                    None => NoEstimate::OtherWork,
+                }
+            })
+    }
+
+    /// The range of these times, each with the ratio by which it is scaled; `None` of none.
+    fn range(times: impl Iterator<Item = (f64, f64)>, basis: Basis) -> Option<Self> {
+        times.fold(None, |estimate: Option<Self>, (seconds, ratio)| {
+            let seconds = seconds * ratio;
+            let Self { least, most, builds, scaled, .. } =
+                estimate.unwrap_or(Self { least: seconds, most: seconds, builds: 0, basis, scaled: false });
+            let scaled = scaled || (ratio - 1.0).abs() > SAME;
+            Some(Self { least: least.min(seconds), most: most.max(seconds), builds: builds + 1, basis, scaled })
         })
     }
 
-    /// For people: `took 12 s to 1:40 (3 builds of its kind)`.
+    /// For people: `took 12 s to 1:40 (3 builds with its settings)`.
     pub fn text(&self) -> String {
         let (range, builds) = (range(self.least, self.most), figures::counted(self.builds as u64, "build"));
-        match self.basis {
-            Basis::Settings => format!("took {range} ({builds} with its settings)"),
-            Basis::Operations => format!("would take {range} (at the speed of {builds} of its kind)"),
-            Basis::Kind => format!("took {range} ({builds} of its kind)"),
+        let whose = match self.basis {
+            Basis::Settings => "with its settings",
+            Basis::Operations | Basis::Kind => "of its kind",
+        };
+        match (self.scaled, self.basis) {
+            (false, _) => format!("took {range} ({builds} {whose})"),
+            (true, Basis::Operations) => {
+                format!("about {range} ({builds} {whose}, scaled by floating-point operations)")
+            }
+            (true, _) => format!("about {range} ({builds} {whose}, scaled by the size of its input)"),
+        }
+    }
+}
+
+impl NoEstimate {
+    /// For people: `no estimate: no earlier build of kind train`.
+    pub fn text(&self, kind: &str) -> String {
+        match self {
+            Self::NoBuild => format!("no estimate: no earlier build of kind {kind}"),
+            Self::OtherSize { then, now } => {
+                let (then, now) = (figures::size(*then), figures::size(*now));
+                format!("no estimate: earlier builds of kind {kind} read {then}, this one reads about {now}")
+            }
+            Self::UnknownInput => "no estimate: how much it will read is not known yet".to_owned(),
+            Self::OtherWork => format!("no estimate: no earlier build of kind {kind} with comparable work"),
         }
     }
 }
@@ -60,12 +197,53 @@ pub fn range(least: f64, most: f64) -> String {
 mod tests {
     use super::*;
 
+    fn past(seconds: f64, operations: Option<f64>, bytes: Option<u64>, is_alike: bool) -> Past {
+        Past { seconds, work: Work { operations, bytes }, is_alike }
+    }
+
+    fn text(work: Work, builds: &[Past]) -> String {
+        Estimate::of(work, builds).map_or_else(|none| none.text("train"), |estimate| estimate.text())
+    }
+
     #[test]
-    fn an_estimate_is_the_range_of_what_was() {
-        assert_eq!(Estimate::of(std::iter::empty(), Basis::Settings), None);
-        let text = |seconds: &[f64], basis| Estimate::of(seconds.iter().copied(), basis).unwrap().text();
-        assert_eq!(text(&[12.0, 100.0, 30.0], Basis::Kind), "took 12 s to 1:40 (3 builds of its kind)");
-        assert_eq!(text(&[0.5], Basis::Settings), "took 0.5 s (1 build with its settings)");
-        assert_eq!(text(&[90.0], Basis::Operations), "would take 1:30 (at the speed of 1 build of its kind)");
+    fn an_estimate_is_the_range_of_what_builds_of_equal_work_took() {
+        let work = Work { operations: None, bytes: Some(1000) };
+        let alike = |seconds| past(seconds, None, Some(1000), true);
+        let kind = |seconds| past(seconds, None, Some(1000), false);
+        assert_eq!(text(work, &[]), "no estimate: no earlier build of kind train");
+        assert_eq!(text(work, &[kind(12.0), kind(100.0), kind(30.0)]), "took 12 s to 1:40 (3 builds of its kind)");
+        assert_eq!(text(work, &[kind(12.0), alike(0.5)]), "took 0.5 s (1 build with its settings)");
+    }
+
+    #[test]
+    fn a_time_is_scaled_by_operations_without_bound_and_by_bytes_up_to_tenfold() {
+        let operations = |operations| Work { operations: Some(operations), bytes: Some(1) };
+        let trained = [past(0.09, Some(1e6), Some(1_000_000), false)];
+        assert_eq!(
+            text(operations(1e9), &trained),
+            "about 1:30 (1 build of its kind, scaled by floating-point operations)"
+        );
+        let bytes = |bytes| Work { operations: None, bytes: Some(bytes) };
+        let read = [past(10.0, None, Some(1000), true)];
+        let scaled = |range| format!("about {range} (1 build with its settings, scaled by the size of its input)");
+        assert_eq!(text(bytes(9_999), &read), scaled("1:40"));
+        assert_eq!(text(bytes(10_000), &read), scaled("1:40"));
+        let apart = "no estimate: earlier builds of kind train read 1000 B, this one reads about 9.8 KiB";
+        assert_eq!(text(bytes(10_001), &read), apart);
+        assert_eq!(text(bytes(100), &read), scaled("1.0 s"));
+        assert!(text(bytes(99), &read).starts_with("no estimate: earlier builds of kind train read 1000 B"));
+    }
+
+    #[test]
+    fn builds_without_a_common_measure_of_work_say_nothing() {
+        let none = "no estimate: no earlier build of kind train with comparable work";
+        let unknown = [past(10.0, None, None, true)];
+        assert_eq!(text(Work { operations: Some(1e9), bytes: Some(1) }, &unknown), none);
+        let unknown = text(Work::default(), &[past(10.0, None, Some(1), true)]);
+        assert_eq!(unknown, "no estimate: how much it will read is not known yet");
+        // What reads nothing does the same work with the same settings, and with others nobody knows.
+        let work = Work { operations: None, bytes: Some(0) };
+        assert_eq!(text(work, &[past(10.0, None, Some(0), true)]), "took 10 s (1 build with its settings)");
+        assert_eq!(text(work, &[past(10.0, None, Some(0), false)]), none);
     }
 }

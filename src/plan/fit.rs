@@ -95,7 +95,7 @@ fn read(
     stage: &StageDeclaration,
     written: &BTreeMap<&StageName, u64>,
 ) -> Result<u64, StoreError> {
-    let (mut read, mut counted) = (decider.source_bytes(stage), BTreeSet::new());
+    let (mut read, mut counted) = (decider.source_bytes(stage).unwrap_or_default(), BTreeSet::new());
     for Edge { stage, output, .. } in stage.inputs.values() {
         // Of a stale stage nobody knows yet how much each of its outputs takes: it counts once.
         let (bytes, is_new) = match written.get(stage) {
@@ -122,13 +122,13 @@ fn misfit(stage: &StageDeclaration, needs: u64, before: usize, has: u64) -> Misf
 
 /// Bytes that a stage writes, where it reads so many, by estimate: what its settings tell, else about what it reads where it
 /// gives data.
-fn writes(stage: &StageDeclaration, read: u64) -> u64 {
+pub(super) fn writes(stage: &StageDeclaration, read: u64) -> u64 {
     stage.cost.disk.unwrap_or(if gives_data(stage) { read } else { 0 })
 }
 
 /// Whether a stage gives tables or tokens. Models, tokenizers and reports are small beside these, and what a command gives
 /// nobody knows.
-fn gives_data(stage: &StageDeclaration) -> bool {
+pub(super) fn gives_data(stage: &StageDeclaration) -> bool {
     let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
     stage.ports.outputs.iter().any(|port| is_data(port.ty))
 }

@@ -1,14 +1,17 @@
 //! The builds on record, read once, when something stale first asks for them: where all is cached, none is read.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use contract::Digest;
 
-use super::estimate::{Basis, Estimate};
+use super::baseline::{Baseline, BuildName};
+use super::estimate::{Estimate, NoEstimate, Past, Work};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
-use crate::store::{Builds, Record, Store, StoreError};
+use crate::manifest::StageDeclaration;
+use crate::store::{Builds, LastBuild, Record, Store, StoreError};
 
 /// All builds of a store as they were when first asked for, those too whose bytes went to make room. Shared by threads.
 #[derive(Debug, Default)]
@@ -16,19 +19,17 @@ pub(super) struct History(OnceLock<Vec<Build>>);
 
 /// A build on record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Build {
-    /// Its key.
-    pub key: Digest,
+struct Build {
+    name: BuildName,
     /// The key written out.
-    pub record: KeyRecord,
+    record: KeyRecord,
+    /// The tree of each output port.
+    outputs: BTreeMap<String, Digest>,
     /// When it was made: milliseconds since 1970.
-    pub started: u64,
+    started: u64,
     /// How long it took.
-    pub seconds: f64,
-    /// Its floating-point operations, where they are known and there are any.
-    operations: Option<f64>,
-    /// The run for which it was made; empty where that was not written down.
-    pub run: String,
+    seconds: f64,
+    work: Work,
     /// Whether its record says that its bytes are there.
     is_kept: bool,
     kind: String,
@@ -42,35 +43,51 @@ impl History {
         Ok(self.builds(store)?.iter().any(|build| build.is_kept && build.recipe == *recipe))
     }
 
-    /// How long builds of this kind took: those with this recipe where there are some; else all, for this stage's
-    /// operations where these are known of both.
+    /// How long a stage of this kind and recipe may take, which has this work to do.
     pub(super) fn estimate(
         &self,
         store: &Store,
         kind: &str,
         recipe: &Recipe,
-        operations: Option<f64>,
-    ) -> Result<Option<Estimate>, StoreError> {
-        let builds = self.builds(store)?;
-        let of_kind = || builds.iter().filter(|build| build.kind == kind);
-        let alike = of_kind().filter(|build| build.recipe == *recipe).map(|build| build.seconds);
-        let scaled = of_kind().filter_map(|build| Some(build.seconds / build.operations? * operations?));
-        Ok(Estimate::of(alike, Basis::Settings)
-            .or_else(|| Estimate::of(scaled, Basis::Operations))
-            .or_else(|| Estimate::of(of_kind().map(|build| build.seconds), Basis::Kind)))
+        work: Work,
+    ) -> Result<Result<Estimate, NoEstimate>, StoreError> {
+        let of_kind = self.builds(store)?.iter().filter(|build| build.kind == kind);
+        let past = |build: &Build| Past { seconds: build.seconds, work: build.work, is_alike: build.recipe == *recipe };
+        Ok(Estimate::of(work, &of_kind.map(past).collect::<Vec<_>>()))
     }
 
-    /// The build of a stage of this name and kind whose key differs in the fewest places, by `distance`; of equals the
-    /// newest.
-    pub(super) fn nearest(
+    /// The build that a stage is compared with ([`Baseline`]), which runs of this name used `last`.
+    pub(super) fn baseline(
         &self,
         store: &Store,
-        kind: &str,
-        stage: &str,
+        run: &str,
+        stage: &StageDeclaration,
+        last: Option<LastBuild>,
         distance: impl Fn(&KeyRecord) -> usize,
-    ) -> Result<Option<&Build>, StoreError> {
-        let builds = self.builds(store)?.iter().filter(|build| build.kind == kind && build.stage == stage);
-        Ok(builds.min_by_key(|build| (distance(&build.record), Reverse(build.started))))
+    ) -> Result<Option<Baseline>, StoreError> {
+        let builds = self.builds(store)?;
+        let alike =
+            || builds.iter().filter(|build| build.kind == stage.kind.name && build.stage == stage.name.as_str());
+        let is_last = |build: &Build| last.as_ref().is_some_and(|last| last.key == build.name.key);
+        // The last one may be that of another stage, and counts as this one's.
+        let own = alike()
+            .filter(|build| build.name.run.as_deref() == Some(run))
+            .chain(builds.iter().filter(|build| is_last(build)));
+        let own = own.min_by_key(|build| (distance(&build.record), !is_last(build), Reverse(build.started)));
+        let forgotten = last.as_ref().filter(|last| !builds.iter().any(|build| build.name.key == last.key));
+        let is_nearer = |last: &&LastBuild| own.is_none_or(|own| distance(&last.key_record) <= distance(&own.record));
+        if let Some(last) = forgotten.filter(is_nearer).cloned() {
+            let build = BuildName { key: last.key, run: None, number: None, started_ms: None };
+            return Ok(Some(Baseline { build, record: last.key_record, outputs: last.outputs, is_own: true }));
+        }
+        let other = || alike().min_by_key(|build| (distance(&build.record), Reverse(build.started)));
+        let baseline = |build: &Build, is_own| Baseline {
+            build: build.name.clone(),
+            record: build.record.clone(),
+            outputs: build.outputs.clone(),
+            is_own,
+        };
+        Ok(own.map(|own| baseline(own, true)).or_else(|| other().map(|other| baseline(other, false))))
     }
 
     fn builds(&self, store: &Store) -> Result<&[Build], StoreError> {
@@ -78,10 +95,11 @@ impl History {
             return Ok(builds);
         }
         let build = |record: Record, is_kept: bool| {
-            let Record { key, kind, stage, run, started, seconds, operations, key_record, .. } = record;
-            let operations = operations.filter(|operations| *operations > 0.0);
-            let recipe = Recipe::of(&key_record);
-            Build { key, recipe, record: key_record, started, seconds, operations, run, is_kept, kind, stage }
+            let recipe = Recipe::of(&record.key_record);
+            let work = Work { operations: record.operations, bytes: record.input_bytes };
+            let name = BuildName::of(&record);
+            let Record { kind, stage, started, seconds, outputs, key_record: record, .. } = record;
+            Build { name, recipe, record, outputs, started, seconds, work, is_kept, kind, stage }
         };
         let mut builds = Vec::new();
         for key in store.all_keys()? {

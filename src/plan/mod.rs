@@ -21,10 +21,12 @@
 //! | [`walk`] | the same for a whole graph, with what is not known yet |
 //! | [`state`], [`reason`], [`estimate`] | what a plan says of a stage: what happens, why, for how long |
 //! | [`recipe`], [`history`] | a key less its inputs; the builds on record |
+//! | [`baseline`] | the build that reasons and differences compare with |
 //! | [`fit`] | what stages need against what there is of the machine |
 //! | [`remarks`] | what stages say of their inputs |
 //! | [`sources`] | files outside the store |
 
+mod baseline;
 mod decide;
 mod estimate;
 pub mod fit;
@@ -41,10 +43,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use contract::{Cost, Digest};
 use serde::Serialize;
 
+pub use baseline::{Baseline, BuildName, reason_lines};
 pub use decide::{Decider, Decision, Keyed, patterns};
-pub use estimate::{Basis, Estimate, range};
-pub use history::Build;
-pub use reason::Reason;
+pub use estimate::{Basis, Estimate, NoEstimate, range};
+pub use reason::{Reason, shown};
 pub use state::State;
 
 use crate::graph::Graph;
@@ -73,12 +75,16 @@ pub struct PlannedStage {
     pub record: Option<KeyRecord>,
     /// What would happen.
     pub state: State,
-    /// How long it took before, where it is not cached and builds of its kind are on record.
+    /// How long it may take, where it is not cached and builds on record tell.
     pub estimate: Option<Estimate>,
+    /// Why they do not, where it is not cached.
+    pub no_estimate: Option<NoEstimate>,
     /// What it will cost, as far as settings tell.
     pub cost: Cost,
     /// Why; a cached stage has none, save a remark.
     pub reasons: Vec<Reason>,
+    /// The build that the reasons compare with, where it is not cached.
+    pub compared_with: Option<BuildName>,
     /// The stages that it reads from directly and whose output nobody knows yet.
     #[serde(skip)]
     pub unknown: Vec<StageName>,

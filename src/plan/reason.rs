@@ -4,50 +4,63 @@ use contract::Digest;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::baseline::BuildName;
 use crate::key::Difference;
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::HolderInfo;
+
+/// Differences of the closest build that are named.
+const NAMED: usize = 3;
 
 /// One reason why a stage will run or may run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Reason {
-    /// No build of it is on record.
-    NeverBuilt,
-    /// A setting (or the seed) differs from the last build. A side that is `None` had the default.
+    /// No run of this name has built or used a build of it.
+    NeverBuilt {
+        /// The nearest build by another run.
+        closest: Option<BuildName>,
+        /// Where its key differs.
+        differences: Vec<Reason>,
+    },
+    /// A setting (or the seed) differs from the build compared with.
     SettingChanged {
         /// Its path: `learning_rate`, `rules.line_max.threshold`.
         setting: String,
-        /// Its value in the last build.
+        /// Its value in that build; `None` where it had none, or a default that is not known any more.
         old: Option<Value>,
-        /// Its value now.
+        /// Its value now; `None` where it has none.
         new: Option<Value>,
+        /// Whether the old value is the kind's default.
+        old_is_default: bool,
+        /// Whether the new value is the kind's default.
+        new_is_default: bool,
         /// Where the manifest sets it now.
         place: Option<Place>,
     },
-    /// The kind of the stage, or the kind's own revision, differs from the last build.
+    /// The kind of the stage, or the kind's own revision, differs from the build compared with.
     KindChanged {
-        /// As `license revision 1`.
+        /// As `license revision 1`, or `revision 1` where the kind is the same.
         old: String,
         /// As `license revision 2`.
         new: String,
     },
-    /// An input port reads other content than the last build did.
+    /// An input port reads other content than the build compared with did.
     InputChanged {
         /// The port.
         port: String,
         /// The stage that feeds it now.
         from: Option<StageName>,
-        /// What the last build read.
+        /// What that build read.
         old: Option<Digest>,
         /// What it reads now.
         new: Option<Digest>,
     },
-    /// The files outside the store hold other content than the last build read.
+    /// The files outside the store hold other content than the build compared with read.
     SourcesChanged {
-        /// Files whose content the last build did not read.
+        /// Files whose content that build did not read.
         added: usize,
-        /// Files that the last build read and that are gone.
+        /// Files that that build read and that are gone.
         removed: usize,
     },
     /// Files outside the store are missing: none is set, none matches, or one cannot be read.
@@ -99,51 +112,107 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest.
+    /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest and with the value
+    /// of a default. Of another kind nothing else is said: its settings mean other things.
     pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[Difference]) -> Vec<Self> {
+        let side = |path: &str| differences.iter().find(|difference| difference.path == path);
+        let (kind, revision) = (side("kind"), side("revision"));
+        if kind.is_some() || revision.is_some() {
+            let text = |value: fn(&Difference) -> &Option<Value>| {
+                let kind = kind.and_then(|kind| Some(value(kind).as_ref()?.as_str()?.to_owned()));
+                let revision = revision.and_then(|revision| Some(format!("revision {}", value(revision).as_ref()?)));
+                kind.into_iter().chain(revision).collect::<Vec<_>>().join(" ")
+            };
+            let changed = Self::KindChanged { old: text(|one| &one.old), new: text(|one| &one.new) };
+            if kind.is_some() {
+                return vec![changed];
+            }
+            // What was the default of another revision is not known here.
+            let rest = differences.iter().filter(|difference| difference.path != "revision");
+            return [changed].into_iter().chain(Self::of_equal_kinds(manifest, stage, rest, false)).collect();
+        }
+        Self::of_equal_kinds(manifest, stage, differences.iter(), true)
+    }
+
+    fn of_equal_kinds<'d>(
+        manifest: &Manifest,
+        stage: &StageDeclaration,
+        differences: impl Iterator<Item = &'d Difference>,
+        equal_revisions: bool,
+    ) -> Vec<Self> {
         let mut reasons = Vec::new();
-        let mut kind: [Option<String>; 2] = [None, None];
         let (mut added, mut removed) = (0, 0);
         for difference in differences {
             let Difference { path, old, new } = difference;
-            let digest = |side: &Option<serde_json::Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
+            let digest = |side: &Option<Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
             if let Some(setting) = difference.setting() {
-                let place = stage.setting(setting).cloned();
-                let setting = setting.to_owned();
-                reasons.push(Self::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
+                let default = stage.kind.default_of(setting);
+                let (old_is_default, new_is_default) = (old.is_none(), new.is_none() && default.is_some());
+                let (old_is_default, old) = match equal_revisions {
+                    true => (old_is_default && default.is_some(), old.clone().or(default.clone())),
+                    false => (old_is_default, old.clone()),
+                };
+                reasons.push(Self::SettingChanged {
+                    setting: setting.to_owned(),
+                    old,
+                    new: new.clone().or(default),
+                    old_is_default,
+                    new_is_default,
+                    place: stage.setting(setting).cloned(),
+                });
             } else if let Some(port) = path.strip_prefix("inputs.") {
                 let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
                 reasons.push(Self::InputChanged { port: port.to_owned(), from, old: digest(old), new: digest(new) });
             } else if path == "sources" {
                 added += usize::from(new.is_some());
                 removed += usize::from(old.is_some());
-            } else if path == "seed" {
-                let setting = "run.seed".to_owned();
-                let place = manifest.seed_place.clone();
-                reasons.push(Self::SettingChanged { setting, old: old.clone(), new: new.clone(), place });
             } else {
-                for (side, value) in kind.iter_mut().zip([old, new]) {
-                    let text = value.as_ref().map(ToString::to_string).unwrap_or_default();
-                    *side = Some(format!("{}{path} {}", side.take().map(|text| text + ", ").unwrap_or_default(), text));
-                }
+                reasons.push(Self::SettingChanged {
+                    setting: format!("run.{path}"),
+                    old: old.clone(),
+                    new: new.clone(),
+                    old_is_default: false,
+                    new_is_default: false,
+                    place: manifest.seed_place.clone(),
+                });
             }
         }
         if added + removed > 0 {
             reasons.insert(0, Self::SourcesChanged { added, removed });
         }
-        if let [Some(old), Some(new)] = kind {
-            reasons.insert(0, Self::KindChanged { old, new });
-        }
         reasons
+    }
+
+    /// Whether it names something that differs from an earlier build.
+    pub(super) const fn compares(&self) -> bool {
+        matches!(
+            self,
+            Self::SettingChanged { .. }
+                | Self::KindChanged { .. }
+                | Self::InputChanged { .. }
+                | Self::SourcesChanged { .. }
+        )
     }
 
     /// A line for people.
     pub fn text(&self) -> String {
         match self {
-            Self::NeverBuilt => "never built".to_owned(),
-            Self::SettingChanged { setting, old, new, place } => {
-                let place = place.as_ref().map(|place| format!("  {place}")).unwrap_or_default();
-                format!("{setting}: {} -> {}{place}", shown(old.as_ref()), shown(new.as_ref()))
+            Self::NeverBuilt { closest: None, .. } => "never built".to_owned(),
+            Self::NeverBuilt { closest: Some(build), differences } => {
+                let named = differences.iter().take(NAMED).map(Self::difference).collect::<Vec<_>>().join(", ");
+                let more = match differences.len().saturating_sub(NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("never built (closest build: {}, differs in {named}{more})", build.text())
+            }
+            Self::SettingChanged { place: Some(place), .. } => format!("{}  {place}", self.difference()),
+            Self::SettingChanged { setting, old, new, old_is_default, new_is_default, place: None } => {
+                format!(
+                    "{setting}: {} -> {}",
+                    shown(old.as_ref(), *old_is_default),
+                    shown(new.as_ref(), *new_is_default)
+                )
             }
             Self::KindChanged { old, new } => format!("kind: {old} -> {new}"),
             Self::InputChanged { port, from, old, new } => {
@@ -162,7 +231,7 @@ impl Reason {
             Self::SourceMissing { problem } => problem.clone(),
             Self::SourcesAbsent => "its source files are not there: the output is that of its last build".to_owned(),
             Self::Damaged { what } => format!("damaged in the store: {what}"),
-            Self::Removed => "its last build is no longer in the store".to_owned(),
+            Self::Removed => "its build is no longer in the store".to_owned(),
             Self::Upstream { stages } => {
                 let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
                 format!("only if {} changes its output", names.join(" or "))
@@ -181,12 +250,23 @@ impl Reason {
             Self::Forced => "forced".to_owned(),
         }
     }
+
+    /// The line without the place in the manifest.
+    pub fn difference(&self) -> String {
+        match self.clone() {
+            Self::SettingChanged { setting, old, new, old_is_default, new_is_default, .. } => {
+                Self::SettingChanged { setting, old, new, old_is_default, new_is_default, place: None }.text()
+            }
+            other => other.text(),
+        }
+    }
 }
 
-/// A setting's value as TOML would spell it; the default has no value.
-fn shown(value: Option<&Value>) -> String {
-    match value {
-        None => "default".to_owned(),
+/// A value of a setting for people: `0.1`, `32768 (default)`; `default` is one whose value is not known, `none` no value.
+pub fn shown(value: Option<&Value>, is_default: bool) -> String {
+    let text = match value {
+        None if is_default => return "default".to_owned(),
+        None | Some(Value::Null) => "none".to_owned(),
         Some(Value::Number(number)) => match number.as_f64() {
             Some(float) if number.is_f64() && (float.abs() < 1e-3 || float.abs() >= 1e7) && float != 0.0 => {
                 format!("{float:e}")
@@ -194,5 +274,6 @@ fn shown(value: Option<&Value>) -> String {
             _ => number.to_string(),
         },
         Some(value) => value.to_string(),
-    }
+    };
+    if is_default { text + " (default)" } else { text }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::Digest;
 
+use super::baseline::Baseline;
 use super::recipe::{Recipe, own_differences, own_record};
-use super::{Decider, Decision, PlannedStage, Reason, State};
+use super::{Decider, Decision, PlannedStage, Reason, State, fit};
 use crate::key::{Key, KeyRecord};
 use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::store::{Held, StoreError};
@@ -21,6 +22,8 @@ pub(super) struct Walk<'a, F> {
     stale: BTreeMap<Recipe, Vec<Stale>>,
     /// The recipes of these.
     recipes: BTreeMap<StageName, Recipe>,
+    /// Bytes that each of these will write, by estimate.
+    written: BTreeMap<StageName, u64>,
     /// Stages that wait for another process, and those below them: that one may build these too.
     waiting: BTreeSet<StageName>,
     planned: Vec<PlannedStage>,
@@ -50,6 +53,7 @@ struct Found {
     known: Option<(Key, KeyRecord)>,
     state: State,
     reasons: Vec<Reason>,
+    baseline: Option<Baseline>,
     /// The stages whose output it needs and nobody knows yet.
     unknown: Vec<StageName>,
 }
@@ -62,6 +66,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             outputs: BTreeMap::new(),
             stale: BTreeMap::new(),
             recipes: BTreeMap::new(),
+            written: BTreeMap::new(),
             waiting: BTreeSet::new(),
             planned: Vec::new(),
         }
@@ -69,14 +74,25 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
 
     /// Plans one stage; those that it needs were planned before.
     pub(super) fn stage(&mut self, stage: &StageDeclaration) -> Result<(), StoreError> {
-        let Found { known, state, reasons, unknown } = match self.known_inputs(stage) {
+        let Found { known, state, reasons, baseline, unknown } = match self.known_inputs(stage) {
             Ok(inputs) => self.decide(stage, &inputs)?,
             Err(unknown) => self.below_stale(stage, unknown)?,
         };
-        let estimate = match self.recipes.get(&stage.name) {
-            Some(recipe) => self.decider.estimate(stage, recipe)?,
-            None => None,
-        };
+        let (mut estimate, mut no_estimate) = (None, None);
+        if let Some(recipe) = self.recipes.get(&stage.name) {
+            let read = self.read(stage);
+            match self.decider.estimate(stage, recipe, read)? {
+                Ok(found) => estimate = Some(found),
+                Err(why) => no_estimate = Some(why),
+            }
+            let written = read.and_then(|read| match fit::writes(stage, read) {
+                // Data made from nothing; models and reports are as large as they were.
+                0 if fit::gives_data(stage) => None,
+                0 => Some(self.wrote(baseline.as_ref())),
+                bytes => Some(bytes),
+            });
+            self.written.extend(written.map(|bytes| (stage.name.clone(), bytes)));
+        }
         let (name, kind) = (stage.name.clone(), stage.kind.name);
         let (key, record) = known.unzip();
         self.planned.push(PlannedStage {
@@ -86,11 +102,35 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             record,
             state,
             estimate,
+            no_estimate,
             cost: stage.cost,
             reasons,
+            compared_with: baseline.map(|baseline| baseline.build),
             unknown,
         });
         Ok(())
+    }
+
+    /// Bytes that a stale stage reads: as many as there are of what is there, and by estimate of what is not; `None` where
+    /// something is not known.
+    fn read(&self, stage: &StageDeclaration) -> Option<u64> {
+        let (mut read, mut counted) = (self.decider.source_bytes(stage)?, BTreeSet::new());
+        for edge in stage.inputs.values() {
+            let bytes = match self.outputs.get(&edge.stage).and_then(|trees| trees.get(&edge.output)) {
+                Some(digest) => self.decider.store.listing(*digest).ok()?.size(),
+                // How much each of its outputs will take is not known: it counts once.
+                None if !counted.insert(&edge.stage) => 0,
+                None => *self.written.get(&edge.stage)?,
+            };
+            read = read.saturating_add(bytes);
+        }
+        Some(read)
+    }
+
+    /// Bytes that a build wrote, as far as they are in the store.
+    fn wrote(&self, build: Option<&Baseline>) -> u64 {
+        let trees = build.into_iter().flat_map(|build| build.outputs.values());
+        trees.filter_map(|tree| self.decider.store.listing(*tree).ok()).map(|tree| tree.size()).sum()
     }
 
     /// All stages. Of those that have or may turn out to have equal keys, each may run: which one builds is a race. So is it
@@ -136,21 +176,21 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
 
     /// A stage whose inputs are known: decided for good.
     fn decide(&mut self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Result<Found, StoreError> {
-        let found = |known, state, reasons| Found { known, state, reasons, unknown: Vec::new() };
+        let found = |known, state, reasons, baseline| Found { known, state, reasons, baseline, unknown: Vec::new() };
         let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
             Ok(keyed) => keyed,
             Err(missing) => {
                 self.is_stale(stage, None, Recipe::of(&own_record(self.decider, stage)));
-                return Ok(found(None, State::WillRun, missing));
+                return Ok(found(None, State::WillRun, missing, None));
             }
         };
         Ok(match self.decider.decide(stage, keyed)? {
             Decision::Cached(keyed, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
                 let reasons = keyed.absent.then_some(Reason::SourcesAbsent).into_iter().collect();
-                found(Some((keyed.key, keyed.record)), State::Cached, reasons)
+                found(Some((keyed.key, keyed.record)), State::Cached, reasons, None)
             }
-            Decision::Run(keyed, mut reasons) => {
+            Decision::Run(keyed, mut reasons, baseline) => {
                 let held = self.decider.store.held(keyed.key.digest())?;
                 // A forced stage waits too, and runs then; either way the other process may go on to what is below.
                 let waits = held != Held::Free && !self.decider.forced.contains(&stage.name);
@@ -160,7 +200,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 }
                 self.is_stale(stage, Some(keyed.key), Recipe::of(&keyed.record));
                 let state = if waits { State::Waiting } else { State::WillRun };
-                found(Some((keyed.key, keyed.record)), state, reasons)
+                found(Some((keyed.key, keyed.record)), state, reasons, baseline)
             }
         })
     }
@@ -177,14 +217,14 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         let built = self.decider.has_built(&recipe)?;
         let state = if forced || (held.is_empty() && !built) { State::WillRun } else { State::MayRun };
         self.is_stale(stage, None, recipe);
-        let mut reasons = self.own_reasons(stage, &own, built)?;
+        let (mut reasons, baseline) = self.own_reasons(stage, &own, built)?;
         if !forced && !held.is_empty() {
             reasons.push(Reason::UpstreamHeld { stages: held });
         }
         if built && !forced {
             reasons.push(Reason::Upstream { stages: unknown.clone() });
         }
-        Ok(Found { known: None, state, reasons, unknown })
+        Ok(Found { known: None, state, reasons, baseline, unknown })
     }
 
     fn is_stale(&mut self, stage: &StageDeclaration, key: Option<Key>, recipe: Recipe) {
@@ -194,25 +234,32 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         self.recipes.insert(stage.name.clone(), recipe);
     }
 
-    /// What differs in a stage itself from its nearest build; `built` says that a build with its recipe is on record, if only
-    /// by another name.
-    fn own_reasons(&self, stage: &StageDeclaration, own: &KeyRecord, built: bool) -> Result<Vec<Reason>, StoreError> {
+    /// What differs in a stage itself from the build that it is compared with; `built` says that a build with its recipe is
+    /// on record, if only by another name.
+    fn own_reasons(
+        &self,
+        stage: &StageDeclaration,
+        own: &KeyRecord,
+        built: bool,
+    ) -> Result<(Vec<Reason>, Option<Baseline>), StoreError> {
         let mut reasons = Vec::new();
         if self.decider.forced.contains(&stage.name) {
             reasons.push(Reason::Forced);
         }
-        let nearest = self.decider.nearest(stage, |old| own_differences(old, own).len())?;
-        let old = nearest.map(|build| build.record.clone()).or(self.decider.last_build(stage)?);
-        match old {
-            None if built => {}
-            None => reasons.push(Reason::NeverBuilt),
-            Some(old) => reasons.extend(Reason::of(self.decider.manifest, stage, &own_differences(&old, own))),
+        let baseline = self.decider.baseline(stage, |old| own_differences(old, own).len())?;
+        let manifest = self.decider.manifest;
+        match &baseline {
+            Some(old) if old.is_own || !built => {
+                reasons.extend(old.reasons(manifest, stage, &own_differences(&old.record, own)));
+            }
+            None if !built => reasons.push(Reason::NeverBuilt { closest: None, differences: Vec::new() }),
+            _ => {}
         }
         if reasons.is_empty() && !built {
             // A run remembers it, and the store has no record of it any more.
             reasons.push(Reason::Removed);
         }
-        Ok(reasons)
+        Ok((reasons, baseline))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::Kind;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,10 +22,14 @@ pub struct Difference {
 pub struct SettingDifference {
     /// Where: `stages.train.learning_rate`.
     pub path: String,
-    /// The older run's value; nothing is a setting at its default, or none.
+    /// The older run's value; `None` where it has none, or a default that is not known any more.
     pub old: Option<Value>,
     /// The newer run's.
     pub new: Option<Value>,
+    /// Whether the older run's value is a default.
+    pub old_is_default: bool,
+    /// Whether the newer run's is.
+    pub new_is_default: bool,
 }
 
 /// A stage that differs.
@@ -56,13 +61,18 @@ pub enum Change {
 }
 
 impl Difference {
-    /// Of the older and the newer run.
-    pub fn of(old: &RunLock, new: &RunLock) -> Self {
+    /// Of the older and the newer run. `kinds` says what the defaults of settings are.
+    pub fn of(old: &RunLock, new: &RunLock, kinds: &[Kind]) -> Self {
         let (before, after) = (leaves(&old.manifest), leaves(&new.manifest));
         let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let side = |lock: &RunLock, leaves: &BTreeMap<String, Value>, path: &str| match leaves.get(path) {
+            Some(value) => (Some(value.clone()), false),
+            None => default(lock, kinds, path),
+        };
         let setting = |path: &String| {
-            let (old, new) = (before.get(path).cloned(), after.get(path).cloned());
-            (old != new).then(|| SettingDifference { path: path.clone(), old, new })
+            let ((old, old_is_default), (new, new_is_default)) = (side(old, &before, path), side(new, &after, path));
+            let path = path.clone();
+            (old != new).then_some(SettingDifference { path, old, new, old_is_default, new_is_default })
         };
         let settings = paths.into_iter().filter_map(setting).collect();
         let removed = old.stages.iter().filter(|stage| new.stage(&stage.name).is_none());
@@ -78,6 +88,19 @@ impl Difference {
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty() && self.stages.is_empty()
     }
+}
+
+/// The default of a setting that a run's manifest leaves out, and whether it has one. That of another revision of the kind is
+/// not known.
+fn default(lock: &RunLock, kinds: &[Kind], path: &str) -> (Option<Value>, bool) {
+    let place = path.strip_prefix("stages.").and_then(|path| path.split_once('.'));
+    let Some((stage, setting)) = place.and_then(|(stage, path)| Some((lock.stage(stage)?, path))) else {
+        return (None, false);
+    };
+    let Some(kind) = kinds.iter().find(|kind| kind.name == stage.kind) else { return (None, true) };
+    let default = kind.default_of(setting);
+    let is_default = default.is_some();
+    if kind.revision == stage.revision { (default, is_default) } else { (None, is_default) }
 }
 
 fn difference(stage: &LockedStage, change: Change, before: Option<&LockedStage>) -> StageDifference {

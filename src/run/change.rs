@@ -1,4 +1,4 @@
-//! What a stage gave against what it gave last in runs of the same name.
+//! The output of a stage against that of the build that its reasons compare with.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,43 +8,44 @@ use contract::Digest;
 use super::execution::Shared;
 use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
-use crate::plan::{Keyed, Reason};
-use crate::store::StoreError;
+use crate::plan::{Baseline, Keyed, Reason};
 
 /// The comparison.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// The ports that hold what they held before.
+    /// The build compared with.
+    pub(super) compared_with: Option<String>,
+    /// The ports that hold what they held there.
     pub(super) unchanged: Vec<String>,
     /// What differs, in the words of the kind.
     pub(super) compared: Option<String>,
-    /// What of the key was not as before, where every port holds what it held.
+    /// What differs in the key, where every port holds what it held there.
     pub(super) without_effect: Vec<String>,
 }
 
 impl Change {
-    /// Compares what a stage has just given with its last build; nothing is said where there is none.
-    pub(super) fn since_last(
+    /// Compares the output of a stage with that of an earlier build; nothing is said where there is none.
+    pub(super) fn since(
+        baseline: Option<&Baseline>,
         shared: &Shared<'_>,
         stage: &StageDeclaration,
         keyed: &Keyed,
-        given: &BTreeMap<String, Digest>,
-    ) -> Result<Self, StoreError> {
-        let Some(last) = shared.store.last_build(&shared.manifest.name, stage.name.as_str())? else {
-            return Ok(Self::default());
-        };
-        let unchanged = given.iter().filter(|(port, tree)| last.outputs.get(*port) == Some(tree));
+        outputs: &BTreeMap<String, Digest>,
+    ) -> Self {
+        let Some(baseline) = baseline else { return Self::default() };
+        let unchanged = outputs.iter().filter(|(port, tree)| baseline.outputs.get(*port) == Some(tree));
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
-        // What was given last may be gone or damaged by now: then there are no words for it.
-        let compare = || stage.stage.compare(&shared.store.readable(&last.outputs), &shared.store.readable(given));
+        // The older output may be gone or damaged by now: then there are no words for it.
+        let compare =
+            || stage.stage.compare(&shared.store.readable(&baseline.outputs), &shared.store.readable(outputs));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
-        let without_effect = match unchanged.len() == given.len() {
+        let without_effect = match unchanged.len() == outputs.len() {
             true => {
-                let differences = KeyRecord::difference(&last.key_record, &keyed.record);
-                Reason::of(shared.manifest, stage, &differences).iter().map(Reason::text).collect()
+                let differences = KeyRecord::difference(&baseline.record, &keyed.record);
+                Reason::of(shared.manifest, stage, &differences).iter().map(Reason::difference).collect()
             }
             false => Vec::new(),
         };
-        Ok(Self { unchanged, compared, without_effect })
+        Self { compared_with: Some(baseline.build.text()), unchanged, compared, without_effect }
     }
 }

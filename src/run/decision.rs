@@ -59,10 +59,10 @@ pub(super) fn decide(
             shared.show_cached(stage, &keyed, &hit);
             Ok(Decided::Cached(keyed, hit))
         }
-        Decision::Run(keyed, reasons) => {
+        Decision::Run(keyed, reasons, baseline) => {
             let forced = decider.forced.contains(&stage.name);
             let held = shared.store.held(keyed.key.digest())?;
-            let ready = Box::new(Ready { keyed, reasons, inputs, forced });
+            let ready = Box::new(Ready { keyed, reasons, baseline, inputs, forced });
             Ok(if held == Held::Free { Decided::Ready(ready) } else { Decided::Held(ready) })
         }
     }

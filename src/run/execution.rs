@@ -19,7 +19,7 @@ use super::usage::{Meter, Usage};
 use crate::clock;
 use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
-use crate::plan::{Keyed, Reason, fit, patterns, remarks};
+use crate::plan::{Baseline, Keyed, Reason, fit, patterns, reason_lines, remarks};
 use crate::store::{
     Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Staged, Store, StoreError, milliseconds,
 };
@@ -70,6 +70,8 @@ impl From<StageError> for Failure {
 pub(super) struct Ready {
     pub(super) keyed: Keyed,
     pub(super) reasons: Vec<Reason>,
+    /// The build that the reasons compare with.
+    pub(super) baseline: Option<Baseline>,
     pub(super) inputs: BTreeMap<String, Digest>,
     /// It runs whether its output is in the store by now or not.
     pub(super) forced: bool,
@@ -101,13 +103,15 @@ pub(super) struct Built {
     pub(super) differs: bool,
     /// Builds of its key before it.
     pub(super) earlier: usize,
-    /// What this one gave against what the stage gave last.
+    /// What this one gave against the build that it is compared with.
     pub(super) change: Change,
 }
 
 /// A stage that ran to its end.
 struct Attempt {
     staged: Staged,
+    /// Bytes that it read.
+    read: u64,
     started: SystemTime,
     seconds: f64,
     usage: Usage,
@@ -146,27 +150,26 @@ impl Shared<'_> {
         starts();
         self.tell_start(stage, ready, resources);
         let attempt = self.attempt(stage, ready, &lock, resources, progress)?;
-        Ok(Executed::Built(Box::new(self.keep(stage, &ready.keyed, &lock, attempt, progress)?)))
+        Ok(Executed::Built(Box::new(self.keep(stage, ready, &lock, attempt, progress)?)))
     }
 
     /// Says that a stage starts, and what may be wrong with that.
     fn tell_start(&self, stage: &StageDeclaration, ready: &Ready, resources: Resources) {
-        let Ready { keyed, reasons, inputs, .. } = ready;
+        let Ready { keyed, reasons, baseline, inputs, .. } = ready;
         let name = &stage.name;
         self.events.send(Event::StageStarted {
             stage: name.to_string(),
             kind: stage.kind.name.to_owned(),
             key: keyed.key.digest(),
             threads: resources.threads,
-            reasons: reasons.iter().map(Reason::text).collect(),
+            reasons: reason_lines(reasons, baseline.as_ref().map(|baseline| &baseline.build)),
         });
         for reason in reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
             self.warn(name, reason.text());
         }
         let Budget { memory, device, .. } = self.budget;
         let inputs = self.store.readable(inputs);
-        let files = inputs.iter().flat_map(|(_, tree)| &tree.files);
-        let read = files.fold(keyed.sources.size(), |sum, file| sum.saturating_add(file.size));
+        let read = read(&inputs, keyed);
         let memory = fit::memory(self.manifest, stage, memory, device);
         let disk = fit::disk_of(stage, read, fit::free_disk(self.store.layout().root()));
         memory.iter().chain(&disk).for_each(|misfit| self.warn(name, misfit.text()));
@@ -200,6 +203,7 @@ impl Shared<'_> {
         }
         let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
         let trees = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
+        let read = read(&trees, keyed);
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
         let context = Context {
             inputs: trees,
@@ -226,19 +230,20 @@ impl Shared<'_> {
                 .hint("run again when nothing writes to it any more")
                 .into());
         }
-        Ok(Attempt { staged: context.outputs.finish()?, started, seconds, usage, resources })
+        Ok(Attempt { staged: context.outputs.finish()?, read, started, seconds, usage, resources })
     }
 
     /// Keeps what the stage gave.
     fn keep(
         &self,
         stage: &StageDeclaration,
-        keyed: &Keyed,
+        ready: &Ready,
         lock: &KeyLock,
         attempt: Attempt,
         progress: &Progress,
     ) -> Result<Built, Failure> {
-        let Attempt { staged, started, seconds, usage, resources } = attempt;
+        let Attempt { staged, read, started, seconds, usage, resources } = attempt;
+        let Ready { keyed, baseline, .. } = ready;
         // Until a record names them, only the gate keeps the new blobs from being taken for nobody's.
         let gate = self.store.gate()?;
         let outputs = self.store.adopt(staged)?;
@@ -248,6 +253,7 @@ impl Shared<'_> {
             revision: stage.kind.revision,
             stage: stage.name.to_string(),
             run: self.manifest.name.clone(),
+            number: self.lease.run_number(),
             outputs: outputs.clone(),
             key_record: keyed.record.clone(),
             started: milliseconds(started),
@@ -255,6 +261,7 @@ impl Shared<'_> {
             cpu_seconds: usage.cpu_seconds,
             peak_memory: usage.peak_memory,
             operations: stage.cost.flops.filter(|operations| operations.is_finite()),
+            input_bytes: Some(read),
             metrics: finite(progress.metrics()),
             threads: resources.threads,
             device: resources.device,
@@ -270,7 +277,7 @@ impl Shared<'_> {
         let outputs = record.outputs.clone();
         self.lease.hold(outputs.values())?;
         drop(gate);
-        let change = Change::since_last(self, stage, keyed, &given)?;
+        let change = Change::since(baseline.as_ref(), self, stage, keyed, &given);
         // The build is on record: what fails now costs a link or some disk, not the build.
         let shown = self.show(stage, keyed, &outputs, &trees).and_then(|()| self.store.clear_work(lock));
         if let Err(error) = shown {
@@ -359,6 +366,12 @@ impl Shared<'_> {
         };
         self.store.show(run, name, build, &keyed.sources, trees)
     }
+}
+
+/// Bytes that a stage reads: of its inputs and of the files outside the store.
+fn read(inputs: &Inputs, keyed: &Keyed) -> u64 {
+    let files = inputs.iter().flat_map(|(_, tree)| &tree.files);
+    files.fold(keyed.sources.size(), |sum, file| sum.saturating_add(file.size))
 }
 
 thread_local! {

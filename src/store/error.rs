@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use contract::Digest;
+use contract::figures;
 
 /// The result of store code.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -145,7 +146,7 @@ impl StoreError {
 }
 
 fn count(objects: usize) -> String {
-    if objects == 1 { "1 object is damaged".to_owned() } else { format!("{objects} objects are damaged") }
+    format!("{} {} damaged", figures::counted(objects as u64, "object"), if objects == 1 { "is" } else { "are" })
 }
 
 fn list(damage: &[Damage]) -> String {

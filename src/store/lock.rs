@@ -18,6 +18,7 @@ use super::names::names_if_folder;
 use super::record::milliseconds;
 use super::{Store, failpoint, text, write};
 use crate::clock;
+use crate::events::figures;
 
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ impl HolderInfo {
         Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(clock::now()) }
     }
 
-    /// `pid 4121 on build-2, for 0:12:41`.
+    /// `pid 4121 on build-2, for 12:41`.
     pub fn process(&self) -> String {
         format!("{}, {}", self.who(), self.age())
     }
@@ -52,12 +53,11 @@ impl HolderInfo {
 
     fn age(&self) -> String {
         let seconds = milliseconds(clock::now()).saturating_sub(self.since) / 1000;
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        format!("for {hours}:{minutes:02}:{seconds:02}")
+        format!("for {}", figures::clock(seconds as f64))
     }
 }
 
-/// `pid 4121 on build-2, stage train, for 0:12:41`.
+/// `pid 4121 on build-2, stage train, for 12:41`.
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, stage {}, {}", self.who(), self.stage, self.age())

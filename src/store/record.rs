@@ -23,6 +23,9 @@ pub struct Record {
     /// See [`Record::stage`].
     #[serde(default)]
     pub run: String,
+    /// Which run of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
     /// The key written out.
@@ -40,6 +43,9 @@ pub struct Record {
     /// Floating-point operations, where the settings tell how many they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<f64>,
+    /// Bytes of the inputs and of the files outside the store that it read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_bytes: Option<u64>,
     /// The last value of each series that it gave: `loss/train`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,

@@ -228,6 +228,8 @@ fn sql_refuses_what_would_write_and_names_what_is_not_there() {
         "drop table license",
         "set datafusion.execution.batch_size = 1",
         "select 1; drop table license",
+        "select 1; select 2",
+        "",
         "selec 1",
     ] {
         let refused = bench.pipeline(&["sql", "run.toml", query]);
@@ -243,6 +245,36 @@ fn sql_refuses_what_would_write_and_names_what_is_not_there() {
     assert_eq!(unbuilt.code, 2);
     assert!(unbuilt.stderr.contains("hint: stage 'license' has no output yet"), "{}", unbuilt.stderr);
     assert!(!fresh.cache().exists());
+}
+
+#[test]
+fn an_unknown_table_is_an_error_whatever_its_name() {
+    let bench = Bench::ran();
+    for name in ["Broken pipe", "(os error 28)", "x' not found", "No space left on device", "datafusion.public.x"] {
+        for format in ["table", "csv", "json", "parquet"] {
+            let query = format!("select * from \"{name}\"");
+            let unknown = bench.pipeline(&["sql", "run.toml", &query, "--format", format]);
+            assert_eq!((unknown.code, unknown.stdout.as_str()), (2, ""), "{name}: {}", unknown.stderr);
+            let (first, hint) = unknown.stderr.split_once('\n').unwrap();
+            assert_eq!(first, format!("error: unknown table '{name}'"));
+            assert!(hint.starts_with("hint: the tables are export, ") && hint.contains("split.valid"), "{hint}");
+        }
+    }
+    let hint = |query: &str| bench.pipeline(&["sql", "run.toml", query]).stderr;
+    for (query, near) in [
+        ("select * from splt", "hint: did you mean 'split'?"),
+        ("select * from split.vald", "hint: did you mean 'split.valid'?"),
+        ("with a as (select * from licence) select * from a join split on true", "hint: did you mean 'license'?"),
+        ("select (select max(size) from licence)", "hint: did you mean 'license'?"),
+    ] {
+        assert!(hint(query).contains(near), "{query}: {}", hint(query));
+    }
+    // What is wrong with a query whose tables are there is said as it is, and a table's name in it changes nothing.
+    let wrong = hint("select \"Broken pipe\" from license");
+    assert!(wrong.contains("Broken pipe") && !wrong.contains("unknown table"), "{wrong}");
+    let failed = bench.pipeline(&["sql", "run.toml", "select 1 / (size - size) as \"Broken pipe\" from license"]);
+    assert_eq!((failed.code, failed.stdout.as_str()), (2, ""), "{}", failed.stderr);
+    assert!(failed.stderr.contains("ivide by zero"), "{}", failed.stderr);
 }
 
 #[test]
@@ -273,7 +305,9 @@ fn a_run_has_a_page_that_needs_nothing_else_and_takes_text_as_text() {
     assert_eq!(page(), first, "nothing happened in the second run");
     bench.edit("fraction = 0.2", "fraction = 0.3");
     bench.run();
-    assert!(page().contains("1 ran, 4 cached") && page().contains("fraction: 0.2 -&gt; 0.3"), "{}", page());
+    assert!(page().contains("1 ran, 4 cached"), "{}", page());
+    assert!(page().contains("since run.1: fraction: 0.2 -&gt; 0.3"), "the reason names the build: {}", page());
+    assert_eq!(page().matches("since run.1: ").count(), 2, "the difference names the same build: {}", page());
 
     let evil = shell("evil", "echo '<script>alert(1)</script>' >&2; exit 1", "");
     let bench = Bench::new(

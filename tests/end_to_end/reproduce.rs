@@ -262,12 +262,11 @@ fn what_is_no_lock_is_refused_with_what_is_wrong() {
 #[test]
 fn diff_names_the_changed_setting_and_the_stages() {
     let bench = Bench::ran();
-    assert_eq!(bench.pipeline(&["diff", "run.1", LOCK]).stdout, "the runs ask for the same and gave the same\n");
+    assert_eq!(bench.pipeline(&["diff", "run.1", LOCK]).stdout, "no difference: equal settings and equal outputs\n");
     bench.edit("\"mit\", ", "");
     bench.run();
     let text = bench.pipeline(&["diff", "run.1", "run"]).stdout;
-    let first =
-        "stages.license.allow: [\"apache-2.0\",\"bsd-3-clause\",\"mit\"] -> [\"apache-2.0\",\"bsd-3-clause\"]\n";
+    let first = "run.1 -> run.2\nstages.license.allow: [\"apache-2.0\",\"bsd-3-clause\",\"mit\"] -> [\"apache-2.0\",\"bsd-3-clause\"]\n";
     assert!(text.starts_with(first), "{text}");
     let json = bench.json(&["diff", "run.1", "run.2"]);
     assert_eq!(json["settings"].as_array().unwrap().len(), 1);
@@ -279,6 +278,7 @@ fn diff_names_the_changed_setting_and_the_stages() {
     // The synthetic export has no such license: another key, and nothing else.
     bench.run_with(&["--set", "stages.license.allow=[\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]"]);
     let text = bench.pipeline(&["diff", "run.2", "run.3"]).stdout;
-    assert!(text.ends_with("\nlicense  another key, the same bytes\n") && text.lines().count() == 2, "{text}");
+    assert!(text.starts_with("run.2 -> run.3\n"), "{text}");
+    assert!(text.ends_with("\nlicense  another key, the same output\n") && text.lines().count() == 3, "{text}");
     assert_eq!(bench.pipeline(&["diff", "run.1", "run.7"]).code, 2);
 }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use serde_json::json;
 
 use crate::bench::{Bench, DATA, shell, texts};
+use crate::failures::{program, row};
 
 #[test]
 fn why_and_plan_say_in_json_what_their_page_says() {
@@ -29,6 +30,7 @@ fn why_and_plan_say_in_json_what_their_page_says() {
         "key",
         "state",
         "estimate",
+        "no_estimate",
         "cost",
         "reasons",
         "causes",
@@ -63,14 +65,107 @@ fn why_names_the_causes_above_a_stage_that_has_reasons_of_its_own() {
 fn why_names_the_other_run_that_it_compares_with() {
     let bench = Bench::ran();
     let own = bench.pipeline(&["why", "run.toml", "split", "--set", "stages.split.fraction=0.3"]).stdout;
-    assert!(own.contains("compared with its build with key ") && !own.contains("in run '"), "{own}");
+    assert!(own.contains("since run.1: fraction: 0.2 -> 0.3") && own.contains("compared with run.1 (key "), "{own}");
     bench.write(
         "run.toml",
         DATA.replace("name = \"run\"", "name = \"other\"").replace("fraction = 0.2", "fraction = 0.3"),
     );
     let other = bench.pipeline(&["why", "run.toml", "split"]).stdout;
-    assert!(other.contains(" in run 'run', which took "), "{other}");
-    assert_eq!(bench.json(&["why", "run.toml", "split"])["compared_with"]["run"], "run");
+    assert!(other.contains("never built (closest build: run.1, differs in fraction: 0.2 -> 0.3)"), "{other}");
+    assert!(other.contains("compared with run.1 (key ") && other.contains(", which took "), "{other}");
+    let json = bench.json(&["why", "run.toml", "split"]);
+    assert_eq!((&json["compared_with"]["run"], &json["compared_with"]["number"]), (&"run".into(), &1.into()));
+    let reason = &json["reasons"][0];
+    assert_eq!((&reason["reason"], &reason["closest"]["run"]), (&"never-built".into(), &"run".into()));
+    assert_eq!(reason["differences"][0]["old"], 0.2);
+}
+
+#[test]
+fn reason_and_difference_compare_with_the_same_build_and_name_it() {
+    let bench = Bench::ran();
+    let run = |set: &str| {
+        let ran = bench.pipeline(&["run", "run.toml", "--until", "quality", "--set", set]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let of_quality =
+            |verb: &&str| ran.stderr.lines().find(|line| line.starts_with(verb) && line.contains(" quality "));
+        ["     run", "    done"].map(|verb| of_quality(&verb).unwrap().to_owned())
+    };
+    let rows = |set: &[&str]| {
+        let shown = bench.json(&[&["show", "run.toml", "quality"], set].concat());
+        shown["outputs"]["documents"]["table"]["rows"].as_u64().unwrap()
+    };
+    // The second run differs from the first in one setting, the third from the first in one and from the second in two.
+    let (second, third) = ("stages.quality.alpha_fraction={threshold=0.6}", "stages.quality.line_max={threshold=80}");
+    run(second);
+    let plan = bench.json(&["plan", "run.toml", "--set", third]);
+    let planned = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "quality").unwrap();
+    assert_eq!(planned["compared_with"]["number"], 1, "{planned}");
+    let [reason, difference] = run(third);
+    assert!(reason.contains("since run.1: line_max.threshold: 1000 (default) -> 80"), "{reason}");
+    let (all, last, now) = (rows(&[]), rows(&["--set", second]), rows(&["--set", third]));
+    assert!(last < now && now < all, "{last} {now} {all}");
+    assert!(difference.contains(&format!("; since run.1: documents: {} rows fewer", all - now)), "{difference}");
+    // Of builds that differ in equally many places it is the last one.
+    let why = bench.pipeline(&["why", "run.toml", "quality", "--set", "stages.quality.line_max={threshold=81}"]).stdout;
+    assert!(why.contains("since run.3: line_max.threshold: 80 -> 81"), "{why}");
+    assert!(why.contains("compared with run.3 (key "), "{why}");
+    let logs = bench.pipeline(&["logs", "run.3", "quality"]).stdout;
+    assert!(logs.contains("because: since run.1: line_max") && logs.contains("since run.1: documents: "), "{logs}");
+}
+
+#[test]
+fn a_default_is_shown_with_its_value() {
+    let bench = Bench::new(&DATA.replace("fraction = 0.2", "fraction = 0.2\n[stages.words]\nkind = \"tokenizer\"\ninputs = { documents = \"split.train\" }\nvocabulary = 300"));
+    bench.run();
+    bench.edit("vocabulary = 300\n", "");
+    let shown = "vocabulary: 300 -> 32768 (default)";
+    for command in [&["plan", "run.toml"][..], &["why", "run.toml", "words"]] {
+        let text = bench.pipeline(command).stdout;
+        assert!(text.contains(shown), "{command:?}: {text}");
+    }
+    let why = bench.json(&["why", "run.toml", "words"]);
+    let reason = &why["reasons"][0];
+    assert_eq!((&reason["old"], &reason["new"]), (&json!(300), &json!(32768)));
+    assert_eq!((&reason["old_is_default"], &reason["new_is_default"]), (&json!(false), &json!(true)));
+    let ran = bench.pipeline(&["run", "run.toml"]);
+    assert!(ran.code == 0 && ran.stderr.contains(shown), "{}", ran.stderr);
+    let diff = bench.pipeline(&["diff", "run.1", "run.2"]).stdout;
+    assert!(diff.starts_with("run.1 -> run.2\nstages.words.vocabulary: 300 -> 32768 (default)\n"), "{diff}");
+    let diff = bench.json(&["diff", "run.2", "run.1"]);
+    assert_eq!((&diff["settings"][0]["old"], &diff["settings"][0]["old_is_default"]), (&json!(32768), &json!(true)));
+    let page = fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
+    assert!(page.contains("vocabulary: 300 -&gt; 32768 (default)"), "{page}");
+}
+
+#[test]
+fn builds_that_read_much_less_give_no_estimate() {
+    let import = |folder: &str| {
+        format!("[run]\nname = \"{folder}\"\n[stages.export]\nkind = \"import\"\nsource = \"{folder}/*.json\"\n")
+    };
+    let bench = Bench::new(&import("small"));
+    let rows = |count: usize| {
+        (0..count).map(|number| row(&format!("{number}.py"), &program(number))).collect::<Vec<_>>().join("\n")
+    };
+    bench.write("small/a.json", rows(5)).write("twice/a.json", rows(10)).write("large/a.json", rows(100));
+    bench.run();
+    let plan = |folder: &str| {
+        bench.write("run.toml", import(folder));
+        bench.json(&["plan", "run.toml"])["stages"][0].clone()
+    };
+    let twice = plan("twice");
+    assert_eq!((&twice["estimate"]["builds"], &twice["estimate"]["scaled"]), (&json!(1), &json!(true)), "{twice}");
+    assert!(twice["no_estimate"].is_null(), "{twice}");
+    let large = plan("large");
+    assert!(large["estimate"].is_null(), "{large}");
+    let size = |path: &str| fs::metadata(bench.path().join(path)).unwrap().len();
+    let none = json!({ "why": "other-size", "then": size("small/a.json"), "now": size("large/a.json") });
+    assert_eq!(large["no_estimate"], none);
+    let text = bench.pipeline(&["plan", "run.toml"]).stdout;
+    assert!(text.contains("no estimate: earlier builds of kind import read ") && !text.contains("took "), "{text}");
+    assert!(
+        text.contains("will run  export  never built (closest build: small.1, differs in source files: 1 changed)"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -82,7 +177,7 @@ fn why_says_what_stays_when_a_lost_build_gives_its_bytes_again() {
     assert_eq!((&why["state"], texts(&why["causes"], "name")), (&"may-run".into(), vec!["license".to_owned()]));
     assert_eq!(why["cut_off"], json!(["quality", "split"]));
     let said = bench.pipeline(&["why", "run.toml", "license"]).stdout;
-    assert!(said.contains("gives what it gave before, these stay as they are: quality, split"), "{said}");
+    assert!(said.contains("are the same as before, these stay as they are: quality, split"), "{said}");
     assert_eq!(bench.run(), ["license"]);
     // Of another setting nothing is known.
     let changed = ["why", "run.toml", "split", "--set", "stages.license.allow=[\"mit\"]"];

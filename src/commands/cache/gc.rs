@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::super::stdout::stdout;
 use super::{CommandError, StorePlace, ago};
 use crate::commands::locks;
 use crate::events::figures;
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         forgotten.iter().try_for_each(|run| store.forget_run(run))?;
     }
     drop(removing);
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if !forgotten.is_empty() && !arguments.json {
         let verb = if arguments.dry_run { "would forget" } else { "forgot" };
         writeln!(out, "{verb} {}", figures::counted(forgotten.len() as u64, "past run"))?;

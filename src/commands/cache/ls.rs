@@ -7,6 +7,7 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
+use super::super::stdout::stdout;
 use super::users::Users;
 use super::{CommandError, StorePlace, ago};
 use crate::commands::locks;
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
         locks::of_run(&store, &run).ok().flatten().iter().for_each(|lock| users.add(&run, lock));
     }
     let users = users.with_last_builds(&census);
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.json {
         let build = |((key, number), record): (&(Digest, u32), &crate::store::Record)| {
             let bytes = census.bytes_of(&census.blobs_of(record.outputs.values()));

@@ -8,6 +8,7 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
+use super::super::stdout::stdout;
 use super::users::Users;
 use super::{CommandError, StorePlace};
 use crate::commands::hashing::Hashing;
@@ -65,7 +66,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     drop(hashing);
     damage.extend(verdict.damage);
     let users = users.with_last_builds(&verdict.census);
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     let exit = if damage.is_empty() || arguments.repair { Exit::Done } else { Exit::StoreDamaged };
     if arguments.json {
         let damaged = |damage: &Damage| json!({ "text": damage.to_string(), "moved_to": damage.aside });

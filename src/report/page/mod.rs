@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use contract::Note;
 
 use super::drawing::{Colours, Drawing};
-use crate::events::{Event, RunStatus, Stamped};
+use crate::events::{Event, RunStatus, Stamped, since};
 use crate::manifest::Manifest;
 
 mod chart;
@@ -168,12 +168,10 @@ impl Part {
                 Note::Metric { step, name, value } => self.series.entry(name).or_default().add(step, value),
                 Note::Output { .. } => {}
             },
-            Event::StageFinished { outputs, seconds, unchanged, compared, without_effect, .. } => {
+            Event::StageFinished { ref outputs, seconds, .. } => {
                 self.fate = Fate::Ran;
-                (self.seconds, self.output) = (Some(seconds), total(&outputs));
-                self.said.extend(compared);
-                self.said.extend((unchanged.len() == outputs.len()).then(|| "same bytes as before".to_owned()));
-                self.said.extend(without_effect.into_iter().map(|text| format!("without effect: {text}")));
+                (self.seconds, self.output) = (Some(seconds), total(outputs));
+                self.said.extend(since(&event));
             }
             Event::StageCached { outputs, .. } => {
                 (self.fate, self.output) = (Fate::Cached, total(&outputs));

@@ -44,10 +44,18 @@ impl Scheduler<'_, '_> {
         self.release(name);
         self.outcome.summary.ran += 1;
         let Built { record, trees, seconds, differs, earlier, change } = built;
-        let Change { unchanged, compared, without_effect } = change;
+        let Change { compared_with, unchanged, compared, without_effect } = change;
         let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&trees));
-        let finished = Event::StageFinished { stage, outputs, seconds, unchanged, differs, compared, without_effect };
-        self.shared.events.send(finished);
+        self.shared.events.send(Event::StageFinished {
+            stage,
+            outputs,
+            seconds,
+            unchanged,
+            differs,
+            compared_with,
+            compared,
+            without_effect,
+        });
         self.done(name, StageOutcome { keyed, record, trees, ran: true, differs, earlier });
     }
 

@@ -98,6 +98,16 @@ impl Kind {
         self.spec_schema.get("description").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The default of a setting by its path (`line_max.threshold`), hashed or not; `None` where it has none: it is required, or
+    /// an entry of a map.
+    pub fn default_of(&self, setting: &str) -> Option<Value> {
+        let mut names = setting.split('.');
+        let first = names.next()?;
+        let default = |schema: &Value| schema.get("properties")?.get(first)?.get("default").cloned();
+        let default = default(&self.spec_schema).or_else(|| default(&self.exec_schema))?;
+        names.try_fold(default, |value, name| value.get(name).cloned())
+    }
+
     /// Makes a stage of settings that the manifest has checked against the schemas (unknown keys are ignored here).
     ///
     /// # Errors

@@ -66,7 +66,7 @@ pub use format::{
 };
 pub use parallel::each_part;
 pub use provider::FilesProvider;
-pub use query::{Answer, AnswerFormat, Query};
+pub use query::{Answer, AnswerFormat, Query, QueryError};
 pub use rows::{RowsFile, RowsPart, read_rows};
 pub use session::Session;
 pub use table::{Part, Table};

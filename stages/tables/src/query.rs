@@ -1,25 +1,32 @@
 //! SQL over tables of the store, for people who look at them.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use contract::{InputTree, Resources, Result, StageError};
+use contract::{InputTree, Resources, Result, StageError, printable};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv;
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::sql::sqlparser::parser::ParserError;
+use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 
 use crate::error::plan_error;
-use crate::format::{rows_options, write_error};
+use crate::format::rows_options;
 use crate::provider::FilesProvider;
 use crate::session::Session;
 
 /// The catalog and schema that DataFusion looks names up in.
 const CATALOG: &str = "datafusion";
+const SCHEMA: &str = "public";
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +53,89 @@ pub enum Answer {
     Whole,
     /// As many as a table for people shows.
     First(usize),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// No table has this name.
+    #[error("unknown table '{0}'")]
+    UnknownTable(String),
+    /// The query is wrong, or asks for what is not allowed.
+    #[error("{0}")]
+    Invalid(String),
+    /// The answer cannot be written.
+    #[error("{0}")]
+    Output(io::Error),
+    /// The tables cannot be read, or the machine does not suffice.
+    #[error("{0}")]
+    Failed(StageError),
+}
+
+impl From<DataFusionError> for QueryError {
+    /// Whose fault an error is: that of the query, unless it comes from reading or from the machine.
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::IoError(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::ParquetError(_)
+            | DataFusionError::External(_)
+            | DataFusionError::ExecutionJoin(_)
+            | DataFusionError::ResourcesExhausted(_)
+            | DataFusionError::Internal(_) => Self::Failed(plan_error(error)),
+            DataFusionError::ArrowError(arrow, _) if matches!(**arrow, ArrowError::IoError(..)) => {
+                Self::Failed(plan_error(error))
+            }
+            root => Self::Invalid(plain(root)),
+        }
+    }
+}
+
+/// The message of an error without the names that DataFusion gives to kinds of errors and to our catalog.
+fn plain(error: &DataFusionError) -> String {
+    let text = match error {
+        DataFusionError::SQL(error, _) => match &**error {
+            ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+            ParserError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+        },
+        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Execution(text) => {
+            text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().to_owned()
+        }
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        other => other.strip_backtrace(),
+    };
+    text.replace(&format!("{CATALOG}.{SCHEMA}."), "")
+}
+
+/// Writes the answer and keeps the first error of that: the writers of formats hand on its text alone.
+struct Output<W> {
+    out: W,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Output<W> {
+    fn kept<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.map_err(|error| {
+            let kind = error.kind();
+            // It is asked for again where it was not a failure.
+            if kind != io::ErrorKind::Interrupted {
+                self.failed.get_or_insert(error);
+            }
+            kind.into()
+        })
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.out.write(bytes);
+        self.kept(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.out.flush();
+        self.kept(done)
+    }
 }
 
 /// Tables by name, and a session to query them.
@@ -93,16 +183,78 @@ impl Query {
     /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows come.
     ///
     /// # Errors
-    /// What is wrong with the query, or that the answer cannot be written.
-    pub fn answer(&self, sql: &str, format: AnswerFormat, out: &mut (impl Write + Send)) -> Result<Answer> {
-        let mut answer = Answer::Whole;
+    /// What is wrong with the query, that the tables cannot be read, or that the answer cannot be written.
+    pub fn answer(
+        &self,
+        sql: &str,
+        format: AnswerFormat,
+        out: &mut (impl Write + Send),
+    ) -> std::result::Result<Answer, QueryError> {
+        let plan = self.session.block_on(self.plan(sql))?;
+        let mut output = Output { out, failed: None };
+        let answered = self.write(plan, format, &mut output);
+        match output.failed {
+            Some(error) => Err(QueryError::Output(error)),
+            None => answered,
+        }
+    }
+
+    /// Plans a query that only reads.
+    async fn plan(&self, sql: &str) -> std::result::Result<DataFrame, QueryError> {
+        let context = self.session.context();
+        let state = context.state();
+        let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
+        let statement = statement.map_err(|error| match error.find_root() {
+            DataFusionError::NotImplemented(_) => {
+                QueryError::Invalid("only one query can be asked at a time".to_owned())
+            }
+            DataFusionError::Plan(_) => QueryError::Invalid("the query is empty".to_owned()),
+            _ => error.into(),
+        })?;
+        let tables = state.resolve_table_references(&statement)?;
+        let plan = state.statement_to_plan(statement).await.map_err(|error| {
+            let unknown = tables.into_iter().find(|table| !context.table_exist(table.clone()).unwrap_or(false));
+            match (error.find_root(), unknown) {
+                (DataFusionError::Plan(_), Some(table)) => QueryError::UnknownTable(table.to_string()),
+                _ => error.into(),
+            }
+        })?;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let plan = self.session.block_on(self.session.context().sql_with_options(sql, options)).map_err(plan_error)?;
+        options.verify_plan(&plan)?;
+        Ok(context.execute_logical_plan(plan).await?)
+    }
+
+    /// Runs a plan and calls `each` with its batches until there are no more or it returns false.
+    fn stream(
+        &self,
+        plan: DataFrame,
+        mut each: impl FnMut(RecordBatch) -> std::result::Result<bool, QueryError>,
+    ) -> std::result::Result<(), QueryError> {
+        self.session.block_on(async {
+            let mut batches = plan.execute_stream().await?;
+            while let Some(batch) = batches.next().await {
+                if !each(batch?)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn write(
+        &self,
+        plan: DataFrame,
+        format: AnswerFormat,
+        out: &mut (impl Write + Send),
+    ) -> std::result::Result<Answer, QueryError> {
+        let mut answer = Answer::Whole;
         let schema: Arc<datafusion::arrow::datatypes::Schema> = Arc::new(plan.schema().as_arrow().clone());
+        let arrow = |error: ArrowError| QueryError::from(DataFusionError::from(error));
+        let parquet = |error: ParquetError| QueryError::from(DataFusionError::from(error));
         match format {
             AnswerFormat::Table => {
                 let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
-                let streamed = self.session.stream(plan, |batch| {
+                self.stream(plan, |batch| {
                     let taken = batch.slice(0, batch.num_rows().min(TABLE_ROWS - rows));
                     rows += taken.num_rows();
                     bytes += batch.get_array_memory_size();
@@ -110,41 +262,37 @@ impl Query {
                     batches.push(taken);
                     if cut {
                         answer = Answer::First(rows);
-                        // Ends the stream; it is no failure.
-                        return Err(StageError::Interrupted);
                     }
-                    Ok(())
-                });
-                if answer == Answer::Whole {
-                    streamed?;
-                }
+                    Ok(!cut)
+                })?;
                 if batches.is_empty() {
                     batches.push(RecordBatch::new_empty(schema));
                 }
-                let text = pretty_format_batches(&batches).map_err(|error| write_error(error.into()))?;
+                let text = pretty_format_batches(&batches).map_err(arrow)?;
                 // Rows hold what anyone wrote.
-                writeln!(out, "{}", contract::printable(&text.to_string(), &[]))?;
+                writeln!(out, "{}", printable(&text.to_string(), &[])).map_err(QueryError::Output)?;
             }
             AnswerFormat::Csv => {
                 let mut writer = csv::Writer::new(&mut *out);
                 // The header is there even where no row is.
-                writer.write(&RecordBatch::new_empty(schema)).map_err(|error| write_error(error.into()))?;
-                self.session.stream(plan, |batch| writer.write(&batch).map_err(|error| write_error(error.into())))?;
+                writer.write(&RecordBatch::new_empty(schema)).map_err(arrow)?;
+                self.stream(plan, |batch| writer.write(&batch).map(|()| true).map_err(arrow))?;
             }
             AnswerFormat::Json => {
                 let mut writer = LineDelimitedWriter::new(&mut *out);
-                self.session.stream(plan, |batch| writer.write(&batch).map_err(|error| write_error(error.into())))?;
-                writer.finish().map_err(|error| write_error(error.into()))?;
+                self.stream(plan, |batch| writer.write(&batch).map(|()| true).map_err(arrow))?;
+                writer.finish().map_err(arrow)?;
             }
             AnswerFormat::Parquet => {
-                let mut writer =
-                    ArrowWriter::try_new_with_options(&mut *out, schema, rows_options()?).map_err(write_error)?;
-                self.session
-                    .stream(plan, |batch| writer.write(&batch).and_then(|()| writer.flush()).map_err(write_error))?;
-                writer.close().map_err(write_error)?;
+                let options = rows_options().map_err(QueryError::Failed)?;
+                let mut writer = ArrowWriter::try_new_with_options(&mut *out, schema, options).map_err(parquet)?;
+                self.stream(plan, |batch| {
+                    writer.write(&batch).and_then(|()| writer.flush()).map(|()| true).map_err(parquet)
+                })?;
+                writer.close().map_err(parquet)?;
             }
         }
-        out.flush()?;
+        out.flush().map_err(QueryError::Output)?;
         Ok(answer)
     }
 }
