@@ -7,6 +7,7 @@ use contract::{Class, Kind};
 use serde_json::{Value, json};
 
 use super::CommandError;
+use super::stdout::stdout;
 use crate::exit::Exit;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
@@ -26,9 +27,9 @@ pub struct StagesArguments {
 
 pub(super) fn run(arguments: &StagesArguments) -> Result<Exit, CommandError> {
     let kinds = kinds();
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     if arguments.schema {
-        writeln!(out, "{:#}", crate::manifest::schema(&kinds))?;
+        write!(out, "{}", super::init::schema_text())?;
         return Ok(Exit::Done);
     }
     let wanted: Vec<_> = match &arguments.kind {

@@ -18,6 +18,31 @@ fn init_writes_a_manifest_that_plans_and_never_overwrites() {
 }
 
 #[test]
+fn init_writes_the_schema_that_its_manifest_names_and_overwrites_no_other() {
+    let bench = Bench::new("");
+    fs::create_dir(bench.path().join("new")).unwrap();
+    let init = |path: &str| {
+        let ran = bench.pipeline(&["init", path]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
+    };
+    assert_eq!(init("new/a.toml"), "wrote new/a.toml and new/pipeline.schema.json; now: pipeline run new/a.toml\n");
+    let manifest = fs::read_to_string(bench.path().join("new/a.toml")).unwrap();
+    let named = manifest.lines().next().unwrap().strip_prefix("#:schema ").unwrap();
+    let schema = || fs::read_to_string(bench.path().join("new").join(named)).unwrap();
+    assert_eq!(schema(), bench.pipeline(&["stages", "--schema"]).stdout);
+    assert_eq!(init("new/b.toml"), "wrote new/b.toml; now: pipeline run new/b.toml\n", "it is there already");
+    bench.write("new/pipeline.schema.json", "theirs");
+    let warned = init("new/c.toml");
+    assert!(
+        warned.contains("new/pipeline.schema.json exists already and is not the schema of this version"),
+        "{warned}"
+    );
+    assert!(warned.contains("pipeline stages --schema > new/pipeline.schema.json"), "{warned}");
+    assert_eq!(schema(), "theirs");
+}
+
+#[test]
 fn stages_lists_every_kind_with_its_settings_and_defaults() {
     let bench = Bench::new("");
     let list = bench.pipeline(&["stages"]);
