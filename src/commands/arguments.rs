@@ -1,15 +1,15 @@
 //! The command line, each flag defined once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use contract::Device;
 
-use super::project::cache_place;
 use super::{
-    CommandError, cache, check, diff, export, graph, init, logs, plan, replay, reproduce, run, runs, sql, stages,
-    status,
+    CommandError, cache, check, diff, export, graph, init, logs, place, plan, replay, reproduce, run, runs, sql,
+    stages, status,
 };
+use crate::manifest::head;
 use crate::store::Store;
 
 /// From a GitHub query export to a trained, evaluated code model, declared in one TOML file.
@@ -113,7 +113,7 @@ pub struct Source {
     /// What depends on this machine: `[exec]` and places of sources [default: machine.toml beside the manifest].
     #[arg(long, value_name = "FILE")]
     pub machine: Option<PathBuf>,
-    /// The store [default: `exec.cache` of the manifest, else $PIPELINE_CACHE, else ./cache].
+    /// The store [default: `exec.cache`, else $PIPELINE_CACHE, else the nearest `cache` at or above the manifest].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 }
@@ -121,20 +121,35 @@ pub struct Source {
 /// Where the store is, for commands that need no manifest.
 #[derive(Debug, Clone, Args)]
 pub struct StorePlace {
-    /// The store [default: $PIPELINE_CACHE, else ./cache].
+    /// The store [default: that of --manifest, else $PIPELINE_CACHE, else the nearest `cache` at or above the working
+    /// directory].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Use the store of this manifest.
+    #[arg(long, value_name = "FILE", conflicts_with = "cache")]
+    pub manifest: Option<PathBuf>,
 }
 
 impl StorePlace {
-    /// Its folder; one must be there.
+    /// Its directory; a store must be there.
     pub(super) fn existing(&self) -> Result<PathBuf, CommandError> {
-        let path = cache_place(self.cache.clone(), None);
+        let path = match &self.manifest {
+            Some(manifest) => place::of_manifest(manifest, None, head(manifest)?.cache)?,
+            None => place::of_working_directory(self.cache.clone())?,
+        };
         if Store::is_at(&path)? {
             return Ok(path);
         }
         let error = CommandError::usage(format!("there is no store at {}", path.display()));
-        Err(error.hint("name it with --cache DIR; the first run makes it"))
+        Err(error.hint("name it with --cache DIR or --manifest FILE; the first run makes it"))
+    }
+
+    /// The store of a command that is given `reference`, which may be a manifest in place of a run.
+    pub(super) fn for_reference(&self, reference: &str) -> Self {
+        match self.cache.is_none() && self.manifest.is_none() && names_manifest(reference) {
+            true => Self { cache: None, manifest: Some(reference.into()) },
+            false => self.clone(),
+        }
     }
 }
 
@@ -179,4 +194,9 @@ impl StageArguments {
 /// Whether an argument names a manifest, not a stage.
 pub fn is_manifest(text: &str) -> bool {
     text.ends_with(".toml")
+}
+
+/// Whether a reference to a run is the path of a manifest.
+pub(super) fn names_manifest(reference: &str) -> bool {
+    is_manifest(reference) && Path::new(reference).exists()
 }

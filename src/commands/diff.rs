@@ -19,7 +19,7 @@ use crate::report::{Difference, RunLock};
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// The older run: `quickstart.1`, or a lock file.
+    /// The older run: `quickstart.1`, a manifest (its newest run), or a lock file.
     pub old: String,
     /// The newer one.
     pub new: String,

@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
         CommandError::usage("which stage, and into which folder?").hint("pipeline export MANIFEST STAGE DIR")
     })?;
     let project = Project::load(&manifest, &arguments.source)?;
-    let store = Store::open_read_only(&project.cache)?;
+    let store = project.read_store()?;
     let _gate = store.reading();
     let output = StageOutput::find(&project, &store, place)?;
     if let Some(stale) = &output.stale {

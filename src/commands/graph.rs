@@ -44,7 +44,7 @@ pub enum GraphFormat {
 
 pub(super) fn run(arguments: &GraphArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
-    let store = Store::open_read_only(&project.cache)?;
+    let store = project.read_store()?;
     let forced = BTreeSet::new();
     let decider = Decider::new(&project.manifest, &store, &forced);
     let plan = project.plan(&decider, &project.wanted(&arguments.until)?)?;

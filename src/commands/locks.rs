@@ -1,13 +1,14 @@
-//! Runs by reference: `quickstart` (the newest that ended), `quickstart.3`, or the path of a lock file.
+//! Runs by reference: `quickstart` (the newest that ended), `quickstart.3`, a manifest (the newest run of its name), or the
+//! path of a lock file.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::CommandError;
-use super::arguments::StorePlace;
+use super::arguments::{StorePlace, names_manifest};
+use super::{CommandError, place};
 use crate::events::Stamped;
-use crate::manifest::did_you_mean;
+use crate::manifest::{did_you_mean, head, shell};
 use crate::report::{EVENTS, RunLock};
 use crate::store::{Damage, RunFolder, Store, StoreError};
 
@@ -18,10 +19,10 @@ pub(super) use crate::report::run_lock::FILE as LOCK;
 /// The lock of a run.
 pub(super) fn find(reference: &str, place: &StorePlace) -> Result<RunLock, CommandError> {
     let path = Path::new(reference);
-    if path.is_file() {
+    if path.is_file() && !names_manifest(reference) {
         return read(path);
     }
-    let store = Store::open_read_only(&place.existing()?)?;
+    let store = open(reference, place)?;
     let (run, number) = named(reference, &store)?;
     let number_is_named = number.is_some();
     let numbers = match number {
@@ -40,6 +41,11 @@ pub(super) fn find(reference: &str, place: &StorePlace) -> Result<RunLock, Comma
     Err(CommandError::usage(format!("run '{reference}' has not ended, or no stage of it was done")))
 }
 
+/// The store in which a reference is looked up, for reading only.
+pub(super) fn open(reference: &str, place: &StorePlace) -> Result<Store, CommandError> {
+    Ok(Store::open_read_only(&place.for_reference(reference).existing()?)?)
+}
+
 /// The folder of a run: the newest of a name, unless a number is given.
 pub(super) fn folder(reference: &str, store: &Store) -> Result<RunFolder, CommandError> {
     let (run, number) = named(reference, store)?;
@@ -55,6 +61,14 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
     let names = store.run_names()?;
     if names.iter().any(|name| name == reference) {
         return Ok((reference.to_owned(), None));
+    }
+    if names_manifest(reference) {
+        let name = head(Path::new(reference))?.name;
+        if names.contains(&name) {
+            return Ok((name, None));
+        }
+        let message = format!("the store {} has no run of {reference}", place::shown(store.layout().root().to_owned()).display());
+        return Err(CommandError::usage(message).hint(format!("pipeline run {}", shell::quoted(reference))));
     }
     if let Some((name, number)) = reference.rsplit_once('.')
         && let Ok(number) = number.parse()
@@ -75,7 +89,7 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
         }
         None => format!("the runs are {}", names.join(", ")),
     };
-    Err(CommandError::usage(format!("there is no run and no lock file '{reference}'")).hint(hint))
+    Err(CommandError::usage(format!("there is no run, manifest or lock file '{reference}'")).hint(hint))
 }
 
 /// The lock that a file holds.
@@ -142,7 +156,7 @@ pub(super) fn recorded(
     reference: &str,
     place: &StorePlace,
 ) -> Result<impl Iterator<Item = Result<Stamped, CommandError>> + use<>, CommandError> {
-    let store = Store::open_read_only(&place.existing()?)?;
+    let store = open(reference, place)?;
     let run = folder(reference, &store)?;
     if run.path.join(EVENTS).symlink_metadata().is_err() {
         return Err(CommandError::usage(format!("run '{run}' was stopped before anything happened")));

@@ -18,8 +18,8 @@ use crate::store::Store;
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArguments {
-    /// The run (`quickstart` for the newest of that name, or `quickstart.3`; without it the newest run of the store), then
-    /// the stage.
+    /// The run (`quickstart` or its manifest for the newest of that name, or `quickstart.3`; without it the newest run of the
+    /// store), then the stage.
     #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
 
 /// Where a run found a stage cached, or left it out, or is only named: the newest run of that name, up to it, in which the stage ran.
 fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<Option<String>, CommandError> {
-    let store = Store::open_read_only(&place.existing()?)?;
+    let store = locks::open(reference, place)?;
     let given = locks::folder(reference, &store)?;
     let started = |event: &Event| matches!(event, Event::StageStarted { stage: started, .. } if started == stage);
     let cached = |event: &Event| matches!(event, Event::StageCached { stage: cached, .. } if cached == stage);

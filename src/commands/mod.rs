@@ -13,6 +13,7 @@ mod locks;
 mod logs;
 mod output;
 mod owned_folder;
+mod place;
 mod plan;
 mod project;
 mod replay;

@@ -42,7 +42,7 @@ pub struct PlanArguments {
 pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
-    let store = Store::open_read_only(&project.cache)?;
+    let store = project.read_store()?;
     let decider = Decider::new(&project.manifest, &store, &forced);
     let plan = project.plan(&decider, &wanted)?;
     let stale = plan.stale();

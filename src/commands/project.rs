@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::CommandError;
 use super::arguments::Source;
 use super::hashing::Hashing;
+use super::place;
 use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
@@ -34,7 +35,7 @@ impl Project {
         if !manifest.warnings.is_empty() {
             say!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
         }
-        let cache = cache_place(source.cache.clone(), manifest.exec.cache.clone());
+        let cache = place::of_manifest(path, source.cache.clone(), manifest.exec.cache.clone())?;
         Ok(Self { manifest, graph, cache })
     }
 
@@ -44,6 +45,16 @@ impl Project {
         let manifest = crate::manifest::load_resolved(&name, &lock.manifest, sets, &kinds())?;
         let graph = Graph::of(&manifest);
         Ok(Self { manifest, graph, cache: cache.to_owned() })
+    }
+
+    /// The store, for reading only. One in which nothing is found is named: it may not be the one that is meant.
+    pub(super) fn read_store(&self) -> Result<Store, CommandError> {
+        let store = Store::open_read_only(&self.cache)?;
+        if store.is_empty() {
+            let state = if Store::is_at(&self.cache)? { "is empty" } else { "does not exist yet" };
+            say!("note: the store {} {state}", self.cache.display());
+        }
+        Ok(store)
     }
 
     /// The stage of this name.
@@ -113,11 +124,4 @@ impl Project {
         }
         Ok(self.graph.ancestors(&until))
     }
-}
-
-/// Where the store is: `--cache`, else `exec.cache` of the manifest, else `$PIPELINE_CACHE`, else `./cache`.
-pub(super) fn cache_place(flag: Option<PathBuf>, manifest: Option<PathBuf>) -> PathBuf {
-    flag.or(manifest)
-        .or_else(|| std::env::var_os("PIPELINE_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("cache"))
 }

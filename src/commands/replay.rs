@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArguments {
-    /// The run: `quickstart` for the newest of that name, or `quickstart.3`.
+    /// The run: `quickstart` or its manifest for the newest of that name, or `quickstart.3`.
     pub run: String,
     #[command(flatten)]
     pub store: StorePlace,

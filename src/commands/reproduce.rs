@@ -26,7 +26,7 @@ use crate::store::Store;
 /// Arguments of `reproduce`.
 #[derive(Debug, Args)]
 pub struct ReproduceArguments {
-    /// The lock: a file, or a run of the store: `quickstart`, `quickstart.3`.
+    /// The lock: a file, or a run of the store: `quickstart`, `quickstart.3`, a manifest (its newest run).
     pub lock: String,
     /// Reproduce this stage and what it needs (repeatable).
     #[arg(long, value_name = "STAGE", conflicts_with = "only")]
@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         false => {
             let above = asked.iter().flat_map(|stage| project.graph.inputs_of(stage)).cloned();
             let needed: BTreeSet<StageName> = above.filter(|stage| !asked.contains(stage)).collect();
-            let cache = arguments.store.existing()?;
+            let cache = arguments.store.for_reference(&arguments.lock).existing()?;
             let from = Store::open_read_only(&cache)?;
             let _gate = from.reading();
             let given = provide(&lock, &needed, &from, &store)?.map_err(|stage| {

@@ -8,17 +8,17 @@ use serde_json::json;
 
 use super::arguments::StorePlace;
 use super::stdout::stdout;
-use super::{CommandError, locks};
+use super::{CommandError, locks, place};
 use crate::events::{RunStatus, figures};
 use crate::exit::Exit;
 use crate::say::say;
-use crate::store::Store;
 
 /// Arguments of `runs`.
 #[derive(Debug, Args)]
 pub struct RunsArguments {
-    /// Only those of this name.
-    pub name: Option<String>,
+    /// Only those of this name, or of this manifest.
+    #[arg(value_name = "NAME")]
+    pub reference: Option<String>,
     #[command(flatten)]
     pub store: StorePlace,
     /// Print JSON.
@@ -27,11 +27,15 @@ pub struct RunsArguments {
 }
 
 pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
-    let store = Store::open_read_only(&arguments.store.existing()?)?;
+    let reference = arguments.reference.as_deref();
+    let store = locks::open(reference.unwrap_or_default(), &arguments.store)?;
     let mut folders = store.run_folders()?;
-    if let Some(name) = &arguments.name {
-        let named = locks::folder(name, &store)?.run;
+    if let Some(reference) = reference {
+        let named = locks::folder(reference, &store)?.run;
         folders.retain(|folder| folder.run == named);
+    }
+    if folders.is_empty() {
+        say!("note: the store {} has no runs", place::shown(store.layout().root().to_owned()).display());
     }
     // After the folders, as a run has a lease before it has one; before the locks, as it gives that up when its lock is there.
     let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();

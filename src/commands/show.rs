@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let (path, place) =
         arguments.split().ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
     let project = Project::load(&path, &arguments.source)?;
-    let store = Store::open_read_only(&project.cache)?;
+    let store = project.read_store()?;
     let _gate = store.reading();
     let output = StageOutput::find(&project, &store, place)?;
     let mut out = stdout();

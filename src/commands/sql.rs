@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
         _ => (default(), None),
     };
     let project = Project::load(&manifest, &arguments.source)?;
-    let store = Store::open_read_only(&project.cache)?;
+    let store = project.read_store()?;
     let _gate = store.reading();
     let (found, absent) = tables_of(&project, &store)?;
     let mut out = std::io::BufWriter::new(raw_stdout());

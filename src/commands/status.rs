@@ -5,11 +5,12 @@ use std::io::Write;
 use clap::Args;
 use serde_json::json;
 
-use super::CommandError;
 use super::arguments::StorePlace;
 use super::stdout::stdout;
+use super::{CommandError, place};
 use crate::events::figures;
 use crate::exit::Exit;
+use crate::say::say;
 use crate::store::{HolderInfo, LeaseInfo, Store};
 
 /// Arguments of `status`.
@@ -38,6 +39,9 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
         let building: Vec<_> = building.iter().map(|(key, holder)| json!({ "key": key, "holder": holder })).collect();
         writeln!(out, "{:#}", json!({ "runs": runs, "building": building, "not_deterministic": ledger }))?;
         return Ok(Exit::Done);
+    }
+    if store.is_empty() {
+        say!("note: the store {} is empty", place::shown(store.layout().root().to_owned()).display());
     }
     if runs.is_empty() && building.is_empty() {
         writeln!(out, "nothing is running")?;

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
         arguments.split().ok_or_else(|| CommandError::usage("which stage?").hint("pipeline why MANIFEST STAGE"))?;
     let project = Project::load(&path, &arguments.source)?;
     let name = project.stage(name)?;
-    let store = Store::open_read_only(&project.cache)?;
+    let store = project.read_store()?;
     let forced = BTreeSet::new();
     let decider = Decider::new(&project.manifest, &store, &forced);
     let plan = project.plan_for(&decider, &name)?;

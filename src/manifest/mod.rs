@@ -103,6 +103,9 @@ use self::document::{Entry, Table};
 use self::stage::Draft;
 use crate::parallel;
 
+/// The manifest of a command that names none.
+pub const DEFAULT: &str = "pipeline.toml";
+
 /// What is laid over a manifest's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -142,6 +145,41 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
     let document = layered(path, overrides, kinds, &mut diagnostics);
     let manifest = document.and_then(|document| checked(path, &document, kinds, &mut diagnostics));
     finished(manifest, diagnostics)
+}
+
+/// What commands on a store need of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// What the run is called.
+    pub name: String,
+    /// `exec.cache`.
+    pub cache: Option<PathBuf>,
+}
+
+/// Reads the head of a manifest with its layers, whatever is wrong with its stages.
+///
+/// # Errors
+/// When a layer cannot be read or is not TOML, or the head is wrong.
+pub fn head(path: &Path) -> Result<Head, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(path.display().to_string());
+    let document = layered(path, &Overrides::default(), &[], &mut diagnostics);
+    let head = document.map(|document| Head {
+        name: section::run(&document, path, &mut diagnostics).name,
+        cache: section::exec(&document, &mut diagnostics).cache,
+    });
+    head.filter(|_| !diagnostics.has_errors()).ok_or(diagnostics)
+}
+
+/// `exec.cache` of `pipeline.toml` with its layers, else of `machine.toml`, in this directory; `None` where neither has one or
+/// can be read.
+pub fn store_named_in(folder: &Path) -> Option<PathBuf> {
+    let (manifest, machine) = (folder.join(DEFAULT), folder.join(machine::FILE_NAME));
+    if manifest.is_file() {
+        return head(&manifest).ok()?.cache;
+    }
+    let mut unused = Diagnostics::new("");
+    let (document, _) = machine.is_file().then(|| read::file(&machine, read::Role::Machine, &mut unused)).flatten()?;
+    section::exec(&document, &mut unused).cache
 }
 
 /// Reads what [`Manifest::resolved`] gave, which people call `name`, with these `--set`s laid over it.

@@ -202,6 +202,12 @@ impl Store {
         &self.inner.layout
     }
 
+    /// Whether nothing was ever built in it.
+    pub fn is_empty(&self) -> bool {
+        let records = self.layout().folder("records");
+        fs::read_dir(records).map_or(true, |mut entries| entries.next().is_none())
+    }
+
     /// The same store for reading only, as [`Store::open_read_only`] opens it.
     pub fn as_reader(&self) -> Self {
         Self::at(self.layout().root().to_owned(), false)
