@@ -67,7 +67,8 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
         if names.contains(&name) {
             return Ok((name, None));
         }
-        let message = format!("the store {} has no run of {reference}", place::shown(store.layout().root().to_owned()).display());
+        let message =
+            format!("the store {} has no run of {reference}", place::shown(store.layout().root().to_owned()).display());
         return Err(CommandError::usage(message).hint(format!("pipeline run {}", shell::quoted(reference))));
     }
     if let Some((name, number)) = reference.rsplit_once('.')

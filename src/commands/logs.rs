@@ -6,7 +6,7 @@ use clap::Args;
 use contract::{Note, printable};
 
 use super::CommandError;
-use super::arguments::StorePlace;
+use super::arguments::{StorePlace, names_manifest};
 use super::locks;
 use super::stdout::stdout;
 use crate::events::{Event, figures, since};
@@ -32,7 +32,7 @@ pub struct LogsArguments {
 pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
     let (run, stage) = match arguments.place.as_slice() {
         [run, stage] => (run.clone(), stage),
-        [stage] => (newest(&arguments.store)?, stage),
+        [stage] if !names_manifest(stage) => (newest(&arguments.store)?, stage),
         _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
     };
     let run = in_which_it_ran(&run, stage, &arguments.store)?.unwrap_or(run);

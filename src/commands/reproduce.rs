@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
     }
     let store = Store::open(&folder)?;
-    let lease = store.lease(&format!("{} (a reproduction)", project.manifest.name))?;
+    let open = store.start_run(&project.manifest.name)?;
     let (wanted, given) = match arguments.only.is_empty() {
         true => (project.graph.ancestors(&asked), Given::new()),
         false => {
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
                 let message = format!("{} does not have the locked output of '{stage}'", cache.display());
                 CommandError::usage(message).hint("reproduce it too: --until in place of --only")
             })?;
-            given.values().try_for_each(|outputs| lease.hold(outputs.values()))?;
+            given.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
             (asked.clone(), given)
         }
     };
@@ -108,11 +108,11 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let forced = BTreeSet::new();
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: false, wanted, given, cancel };
-    let outcome = crate::run::run(decider, &project.graph, &lease, &options, &renderers.sender());
+    let outcome = crate::run::run(decider, &project.graph, Some(&open), &options, &renderers.sender());
     renderers.finish();
     let reproduction = Reproduction::of(&lock, &project.manifest, &project.graph, &outcome, &reasons.get(), &asked);
     tell(&reproduction, &lock, arguments.json)?;
-    drop(lease);
+    drop(open);
     drop(temporary);
     Ok(match outcome.summary.interrupted {
         true => Exit::Interrupted,

@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         budget => budget?,
     };
     let cancel = stop_on_signals()?;
-    let store = Store::open(&project.cache)?.stopped_by(&cancel);
+    let store = open(&project, &wanted, &forced, arguments.quiet)?.stopped_by(&cancel);
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel };
     let shown = vec![Mode::choose(arguments.json, arguments.quiet).renderer()];
@@ -88,7 +88,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     }
     // A run in which nothing happened has nothing to show: the page shown is that of the last one in which something did.
     if (outcome.summary.cached < outcome.stages.len() || outcome.summary.failed > 0)
-        && let Err(error) = write_page(&store, &folder, &project, started)
+        && let Some(folder) = &folder
+        && let Err(error) = write_page(&store, folder, &project, started)
     {
         say!("warning: the run has no page: {error}");
     }
@@ -103,6 +104,36 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     // The process ends now. To free what is known of a thousand stages piece by piece takes longer than to look at them.
     std::mem::forget((project, outcome, store));
     Ok(exit)
+}
+
+/// Opens the store for a run. One that cannot be written is enough for a run that finds all of its stages in it, which is then
+/// not recorded.
+fn open(
+    project: &Project,
+    wanted: &BTreeSet<StageName>,
+    forced: &BTreeSet<StageName>,
+    quiet: bool,
+) -> Result<Store, CommandError> {
+    let is_new = !Store::is_at(&project.cache)?;
+    let opened = Store::open(&project.cache).and_then(|store| store.check_writable().map(|()| store));
+    let refusal = match opened {
+        Err(error) if error.is_refusal() && !is_new => error,
+        opened => {
+            let store = opened?;
+            if is_new && !quiet {
+                say!("note: new store {}", project.cache.display());
+            }
+            return Ok(store);
+        }
+    };
+    let store = Store::open_read_only(&project.cache)?;
+    let plan = project.plan(&Decider::new(&project.manifest, &store, forced), wanted)?;
+    let stages: Vec<_> = plan.stale().iter().map(ToString::to_string).collect();
+    if !stages.is_empty() {
+        return Err(StoreError::Unbuildable { stages, because: Box::new(refusal) }.into());
+    }
+    say!("warning: the run is not recorded: {refusal}");
+    Ok(store)
 }
 
 /// Makes the page of a run from its events.

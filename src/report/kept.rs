@@ -12,7 +12,7 @@ use crate::manifest::{Manifest, StageDeclaration};
 use crate::parallel;
 use crate::plan::Decider;
 use crate::run::{self, Budget, Options, Outcome, StageOutcome};
-use crate::store::{Machine, RunFolder, StoreError};
+use crate::store::{Machine, OpenRun, RunFolder, StoreError};
 
 /// The events of a run, in its folder.
 pub const EVENTS: &str = "events.jsonl";
@@ -20,8 +20,8 @@ pub const EVENTS: &str = "events.jsonl";
 /// A run that has ended.
 #[derive(Debug)]
 pub struct KeptRun {
-    /// Where it is kept.
-    pub folder: RunFolder,
+    /// Where it is kept; `None` where the store is open for reading only.
+    pub folder: Option<RunFolder>,
     /// When it started.
     pub started: SystemTime,
     /// What became of its stages.
@@ -34,7 +34,7 @@ pub struct KeptRun {
 
 impl KeptRun {
     /// Runs ([`run::run`]) and keeps it, shown by these renderers. What the run reads and gives stays in the store while it
-    /// goes on, and from then on because its lock names it.
+    /// goes on, and from then on because its lock names it. In a store that is open for reading only nothing is kept.
     ///
     /// # Errors
     /// When the run cannot be begun in the store; nothing has run then.
@@ -46,16 +46,24 @@ impl KeptRun {
     ) -> Result<Self, StoreError> {
         let (store, manifest) = (decider.store, decider.manifest);
         let started = clock::now();
-        let (folder, lease) = store.start_run(&manifest.name)?;
+        if !store.is_writable() {
+            let renderers = Renderers::with(shown);
+            let outcome = run::run(decider, graph, None, options, &renderers.sender());
+            let lost = renderers.finish();
+            return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
+        }
+        let open = store.start_run(&manifest.name)?;
+        let folder = &open.folder;
         let renderers = Renderers::recording(shown, &folder.path.join(EVENTS));
-        store.show_newest(&folder, EVENTS)?;
-        let outcome = run::run(decider, graph, &lease, options, &renderers.sender());
+        store.show_newest(folder, EVENTS)?;
+        let outcome = run::run(decider, graph, Some(&open), options, &renderers.sender());
         let lost = renderers.finish();
-        let ended = EndedRun { folder: &folder, manifest, graph, outcome: &outcome, budget: &options.budget, started };
-        let written = store.write_run_file(&folder, FILE, &ended.lock().encode());
+        let ended = EndedRun { folder, manifest, graph, outcome: &outcome, budget: &options.budget, started };
+        let written = store.write_run_file(folder, FILE, &ended.lock().encode());
         // From here on the lock holds what the lease held.
+        let OpenRun { folder, lease } = open;
         drop(lease);
-        Ok(Self { folder, started, outcome, lost, written })
+        Ok(Self { folder: Some(folder), started, outcome, lost, written })
     }
 }
 

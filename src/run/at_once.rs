@@ -31,7 +31,7 @@ pub(super) fn cached_at_once(
     // What panics here is decided on a thread of its own, and panics there.
     let found = parallel::map(open, |stage| caught(|| Ok(find(stage))).unwrap_or_default());
     let trees: Vec<_> = found.iter().flatten().flat_map(|(_, hit)| hit.record.outputs.values()).collect();
-    match shared.lease.hold(trees) {
+    match shared.hold(trees) {
         Ok(()) => found,
         Err(_) => vec![None; open.len()],
     }

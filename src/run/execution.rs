@@ -21,7 +21,7 @@ use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::{Baseline, Keyed, Reason, fit, patterns, reason_lines, remarks};
 use crate::store::{
-    Hit, HolderInfo, KeyLock, LastBuild, Lease, Lookup, Machine, Record, Staged, Store, StoreError, milliseconds,
+    Hit, HolderInfo, KeyLock, LastBuild, Lookup, Machine, OpenRun, Record, Staged, Store, StoreError, milliseconds,
 };
 
 /// What the stages of one run share.
@@ -33,7 +33,8 @@ pub(super) struct Shared<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) budget: Budget,
     pub(super) meter: &'a Meter,
-    pub(super) lease: &'a Lease,
+    /// `None` where nothing is recorded: in a store that is open for reading only.
+    pub(super) open: Option<&'a OpenRun>,
 }
 
 /// Why a stage has no output.
@@ -275,7 +276,7 @@ impl Shared<'_> {
         let (record, trees) = self.first_build(stage, record, progress)?;
         let differs = earlier > 0 && (is_new || record.outputs != given);
         let outputs = record.outputs.clone();
-        self.lease.hold(outputs.values())?;
+        self.hold(outputs.values())?;
         drop(gate);
         let change = Change::since(baseline.as_ref(), self, stage, keyed, &given);
         // The build is on record: what fails now costs a link or some disk, not the build.
@@ -294,8 +295,13 @@ impl Shared<'_> {
     ) -> Result<T, StoreError> {
         let _gate = self.store.gate()?;
         let found = find()?;
-        trees(&found).map_or(Ok(()), |trees| self.lease.hold(trees.values()))?;
+        trees(&found).map_or(Ok(()), |trees| self.hold(trees.values()))?;
         Ok(found)
+    }
+
+    /// Leases trees. To be called under the gate under which they were found.
+    pub(super) fn hold<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<(), StoreError> {
+        self.open.map_or(Ok(()), |open| open.lease.hold(trees))
     }
 
     /// A blob that was changed since it was found whole must not reach an output: a key promises what its inputs hold.
@@ -356,7 +362,7 @@ impl Shared<'_> {
         outputs: &BTreeMap<String, Digest>,
         trees: &BTreeMap<String, Tree>,
     ) -> Result<(), StoreError> {
-        let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
+        let Some(open) = self.open else { return Ok(()) };
         let build = LastBuild {
             key: keyed.key.digest(),
             key_record: keyed.record.clone(),
@@ -364,7 +370,7 @@ impl Shared<'_> {
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.show(run, name, build, &keyed.sources, trees)
+        self.store.show(&open.folder.run, stage.name.as_str(), build, &keyed.sources, trees)
     }
 }
 

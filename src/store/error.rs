@@ -47,6 +47,14 @@ pub enum StoreError {
     /// The store was opened for reading only.
     #[error("the store is open for reading only")]
     ReadOnly,
+    /// There is something to build, and the store cannot be written.
+    #[error("cannot build {}: {because}", .stages.join(", "))]
+    Unbuildable {
+        /// The stages that are not cached.
+        stages: Vec<String>,
+        /// Why it cannot be written.
+        because: Box<StoreError>,
+    },
     /// An object of the store is damaged or missing.
     #[error("{0}")]
     Damaged(Damage),
@@ -97,6 +105,7 @@ impl StoreError {
             | Self::NotAStore(_)
             | Self::Format { .. }
             | Self::ReadOnly
+            | Self::Unbuildable { .. }
             | Self::Damaged(_)
             | Self::Unaccountable(_)
             | Self::Name(_) => true,
@@ -104,6 +113,12 @@ impl StoreError {
                 false
             }
         }
+    }
+
+    /// Whether the file system or its permissions refuse to have the store written.
+    pub fn is_refusal(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
     }
 
     /// Whether an object of the store is damaged (exit code 4).
@@ -131,6 +146,7 @@ impl StoreError {
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
                 _ => None,
             },
+            Self::Unbuildable { because, .. } => because.hint(),
             Self::Source { .. } => Some("make the file readable, or leave it out of the pattern"),
             Self::NotAFolder(_) | Self::NotAStore(_) => Some("choose a new or empty folder with --cache DIR"),
             Self::Format { .. } => Some("use the program that wrote it, or another folder with --cache DIR"),

@@ -40,7 +40,8 @@ pub struct Lease {
 /// The right to find and lease, or, held exclusively, to remove. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Gate {
-    _file: File,
+    /// `None` in a store that is open for reading only and in which nothing was ever removed or run.
+    _file: Option<File>,
 }
 
 /// A lease of a process that is alive.
@@ -126,16 +127,23 @@ impl Store {
         Ok(Lease { run: run.to_owned(), path, file: Mutex::new(file) })
     }
 
-    /// Waits until nothing is being removed, and keeps it so until the gate is dropped.
+    /// Waits until nothing is being removed, and keeps it so until the gate is dropped. A store that is open for reading only
+    /// has no lease: what is found in it stays for as long as the gate is held.
     ///
     /// # Errors
     /// When the lock file cannot be opened or the file system has no locks; [`StoreError::Interrupted`] when the store was
     /// told to stop ([`Store::stopped_by`]) while it waited.
     pub fn gate(&self) -> Result<Gate> {
-        let (file, path) = self.gate_file()?;
+        let (file, path) = match self.is_writable() {
+            true => self.gate_file()?,
+            false => match self.gate_to_read() {
+                Some(file) => (file, self.layout().gate()),
+                None => return Ok(Gate { _file: None }),
+            },
+        };
         loop {
             match file.try_lock_shared() {
-                Ok(()) => return Ok(Gate { _file: file }),
+                Ok(()) => return Ok(Gate { _file: Some(file) }),
                 Err(TryLockError::WouldBlock) if self.stop.is_set() => return Err(StoreError::Interrupted),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
                 Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
@@ -145,30 +153,40 @@ impl Store {
 
     /// The gate, where nothing is being removed now.
     pub fn gate_at_once(&self) -> Option<Gate> {
-        let (file, _) = self.gate_file().ok()?;
+        let file = match self.is_writable() {
+            true => self.gate_file().ok()?.0,
+            false => match self.gate_to_read() {
+                Some(file) => file,
+                None => return Some(Gate { _file: None }),
+            },
+        };
         file.try_lock_shared().ok()?;
-        Some(Gate { _file: file })
+        Some(Gate { _file: Some(file) })
     }
 
     /// The same for who reads outputs and writes nothing to the store; `None` where nothing was ever removed or run.
     pub fn reading(&self) -> Option<Gate> {
-        let file = text::options().read(true).open(self.layout().gate()).ok()?;
+        let file = self.gate_to_read()?;
         file.lock_shared().ok()?;
-        Some(Gate { _file: file })
+        Some(Gate { _file: Some(file) })
+    }
+
+    fn gate_to_read(&self) -> Option<File> {
+        text::options().read(true).open(self.layout().gate()).ok()
     }
 
     /// Waits until nobody finds or removes anything, and keeps it so until the gate is dropped.
     pub(super) fn exclusive_gate(&self) -> Result<Gate> {
         let (file, path) = self.gate_file()?;
         file.lock().map_err(StoreError::io("lock", &path))?;
-        Ok(Gate { _file: file })
+        Ok(Gate { _file: Some(file) })
     }
 
     /// The exclusive gate, where no process uses anything of the store now; it is not waited for.
     pub(super) fn gate_if_idle(&self) -> Option<Gate> {
         let (file, _) = self.gate_file().ok()?;
         file.try_lock().ok()?;
-        let gate = Gate { _file: file };
+        let gate = Gate { _file: Some(file) };
         self.leases().ok()?.is_empty().then_some(gate)
     }
 
@@ -212,7 +230,7 @@ impl Store {
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {}
             Ok(()) => {
-                if self.writes() {
+                if self.is_writable() {
                     // Gone already, or of another user: either way it means nothing.
                     let _ = fs::remove_file(path);
                 }

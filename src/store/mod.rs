@@ -73,12 +73,13 @@ pub use ledger::LedgerEntry;
 pub use lock::{Held, HolderInfo, KeyLock, Work};
 pub use lookup::{Builds, Hit, Lookup};
 pub use record::{Machine, Record, milliseconds};
-pub use runs::RunFolder;
+pub use runs::{OpenRun, RunFolder};
 pub use signature::Signature;
 pub use sources::SourceSnapshot;
 pub use verify::Verdict;
 
 use contract::Cancel;
+use nix::unistd::{AccessFlags, access};
 
 use crate::clock;
 use index::Index;
@@ -197,6 +198,24 @@ impl Store {
         self
     }
 
+    /// Whether it is open for writing.
+    pub fn is_writable(&self) -> bool {
+        self.inner.writes
+    }
+
+    /// Looks whether a run could be recorded in it, and writes nothing.
+    ///
+    /// # Errors
+    /// Where the file system or its permissions refuse.
+    pub fn check_writable(&self) -> Result<()> {
+        let gate = self.layout().gate();
+        let folders = layout::FOLDERS.map(|name| self.layout().folder(name));
+        for path in folders.iter().chain([&gate]).filter(|path| path.exists()) {
+            access(path, AccessFlags::W_OK).map_err(|error| StoreError::io("write", path)(error.into()))?;
+        }
+        Ok(())
+    }
+
     /// Where things lie.
     pub fn layout(&self) -> &Layout {
         &self.inner.layout
@@ -213,12 +232,8 @@ impl Store {
         Self::at(self.layout().root().to_owned(), false)
     }
 
-    fn writes(&self) -> bool {
-        self.inner.writes
-    }
-
     fn writable(&self) -> Result<()> {
-        if self.writes() { Ok(()) } else { Err(StoreError::ReadOnly) }
+        if self.is_writable() { Ok(()) } else { Err(StoreError::ReadOnly) }
     }
 
     /// Removes what crashes left in `tmp/`, and the lines of the indexes that newer ones replace.

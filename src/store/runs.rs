@@ -34,6 +34,15 @@ impl fmt::Display for RunFolder {
     }
 }
 
+/// A run under way.
+#[derive(Debug)]
+pub struct OpenRun {
+    /// Its folder.
+    pub folder: RunFolder,
+    /// What it uses of the store, until what it gave is written down.
+    pub lease: Lease,
+}
+
 pub(super) const HISTORY: &str = ".history";
 
 impl Store {
@@ -42,7 +51,7 @@ impl Store {
     ///
     /// # Errors
     /// When the name cannot be a file name or the folder cannot be made; as [`Store::lease`].
-    pub fn start_run(&self, run: &str) -> Result<(RunFolder, Lease)> {
+    pub fn start_run(&self, run: &str) -> Result<OpenRun> {
         self.writable()?;
         let history = self.layout().run(run)?.join(HISTORY);
         write::make_folder(&history)?;
@@ -54,7 +63,7 @@ impl Store {
             match fs::create_dir(&folder.path) {
                 Ok(()) => {
                     failpoint::pass("history-after-folder");
-                    return Ok((folder, lease));
+                    return Ok(OpenRun { folder, lease });
                 }
                 // Another process started a run of that name meanwhile.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,

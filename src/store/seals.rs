@@ -88,7 +88,7 @@ impl Store {
             entries.push((*digest, Signature::of(&metadata)));
         }
         let mut seals = lock_mutex(&self.inner.seals);
-        if self.writes() && !entries.is_empty() {
+        if self.is_writable() && !entries.is_empty() {
             seals.index.append(&entries);
         }
         seals.known.extend(entries);
@@ -126,7 +126,7 @@ impl Store {
             _ => StoreError::io(attempt, &path)(error),
         };
         loop {
-            if self.writes() {
+            if self.is_writable() {
                 // What is no file is moved aside before anything is done to it, or to what it leads to.
                 self.stat_blob(digest, size)?;
                 freeze(&path).map_err(|error| gone("seal", error))?;
@@ -175,7 +175,7 @@ impl Store {
     /// Reports an object as damaged, and moves it aside where the store may be written.
     pub(super) fn damage(&self, object: Object, fault: Fault, path: &Path) -> StoreError {
         let mut aside = None;
-        if self.writes() && fault != Fault::Missing {
+        if self.is_writable() && fault != Fault::Missing {
             match write::move_aside(path, &self.layout().folder("damaged")) {
                 Ok(place) => aside = Some(place),
                 // Another process was first.

@@ -192,7 +192,7 @@ impl Store {
             if settled {
                 let mut sources = lock_mutex(&self.inner.sources);
                 sources.known.insert(signature, digest);
-                if self.writes() {
+                if self.is_writable() {
                     sources.index.append(&[(digest, signature)]);
                 }
             }

@@ -40,11 +40,11 @@ impl Store {
     /// When the store cannot be read; [`StoreError::Interrupted`] when `piece` returned false.
     pub fn verify_all(&self, known: &BTreeMap<Digest, Tree>, mut piece: impl FnMut(u64) -> bool) -> Result<Verdict> {
         // Nothing is removed meanwhile, so what is missing is missing.
-        let _gate = if self.writes() { Some(self.gate()?) } else { self.reading() };
+        let _gate = if self.is_writable() { Some(self.gate()?) } else { self.reading() };
         let mut census = self.census()?;
         let lost = census.lost_trees();
         let mut verdict = Verdict { damage: census.all_damage(), ..Verdict::default() };
-        if self.writes() {
+        if self.is_writable() {
             for listing in lost.iter().filter_map(|tree| known.get(tree)) {
                 failpoint::pass("repair-before-restore");
                 let tree = self.write_tree(listing)?;
@@ -90,7 +90,7 @@ impl Store {
             }
         }
         verdict.damage.extend(missing.into_iter().map(|blob| Object::Blob(blob).missing()));
-        if self.writes() {
+        if self.is_writable() {
             self.take_off_the_record(&census, &mut verdict)?;
         }
         verdict.census = census;

@@ -172,6 +172,13 @@ impl Bench {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
+    /// The same in a folder below it, which is made.
+    pub fn pipeline_in(&self, folder: &str, arguments: &[&str]) -> Ran {
+        let folder = self.path().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        Ran::of(self.command(arguments).current_dir(folder).output().unwrap())
+    }
+
     /// The same with these variables in its environment.
     pub fn pipeline_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).envs(variables.iter().copied()).output().unwrap())

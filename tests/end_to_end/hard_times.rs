@@ -92,7 +92,9 @@ fn a_store_that_cannot_be_written_can_be_looked_at() {
         $P why run.toml split > why.out 2>&1; echo $? > why.code
         $P show run.toml export > show.out 2>&1; echo $? > show.code
         $P cache verify > verify.out 2>&1; echo $? > verify.code
-        $P run run.toml > run.out 2>&1; echo $? > run.code";
+        $P run run.toml > run.out 2>&1; echo $? > run.code
+        $P run run.toml --json > json.out 2>/dev/null; echo $? > json.code
+        $P run run.toml --set stages.split.fraction=0.3 > stale.out 2>&1; echo $? > stale.code";
     if !in_namespace(script, &bench) {
         return;
     }
@@ -101,8 +103,14 @@ fn a_store_that_cannot_be_written_can_be_looked_at() {
         assert_eq!(code, "0", "{name}: {said}");
     }
     let (code, said) = step(&bench, "run");
-    assert_eq!(code, "4", "{said}");
+    assert!(code == "0" && said.contains("warning: the run is not recorded: cannot write "), "{code}: {said}");
+    assert!(said.contains("5 cached in "), "{said}");
+    let (code, events) = step(&bench, "json");
+    assert_eq!((code.as_str(), events.matches("\"stage-cached\"").count()), ("0", DATA_STAGES.len()), "{events}");
+    let (code, said) = step(&bench, "stale");
+    assert!(code == "4" && said.contains("error: cannot build split: cannot write "), "{code}: {said}");
     assert!(said.contains("put the store where you may write"), "{said}");
+    assert_eq!(bench.pipeline(&["runs"]).stdout.lines().count(), 1, "no run was recorded");
 }
 
 const COPY: &str = "[run]\nname = \"run\"\n[stages.copy]\nkind = \"command\"\nprogram = \"/bin/cp\"\n\

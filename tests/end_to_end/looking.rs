@@ -50,6 +50,32 @@ fn runs_lists_what_ran_with_its_end() {
 }
 
 #[test]
+fn a_manifest_in_place_of_a_run_means_its_runs() {
+    let bench = Bench::ran();
+    let runs = bench.pipeline(&["runs", "run"]).stdout;
+    assert!(runs.starts_with("run.1 "), "{runs}");
+    assert_eq!(bench.pipeline(&["runs", "run.toml"]).stdout, runs);
+    for (with_name, with_manifest) in [
+        (&["logs", "run", "license"][..], &["logs", "run.toml", "license"][..]),
+        (&["replay", "run"], &["replay", "run.toml"]),
+        (&["diff", "run", "run.1"], &["diff", "run.toml", "run.1"]),
+    ] {
+        let [one, other] = [with_name, with_manifest].map(|arguments| bench.pipeline(arguments));
+        assert_eq!((one.code, other.code, &one.stdout), (0, 0, &other.stdout), "{with_manifest:?}: {}", other.stderr);
+    }
+    bench.write("code.toml", DATA.replace("name = \"run\"", ""));
+    for never_ran in [&["runs", "code.toml"][..], &["replay", "code.toml"], &["logs", "code.toml", "license"]] {
+        let refused = bench.pipeline(never_ran);
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{never_ran:?}");
+        assert!(refused.stderr.contains("hint: pipeline run code.toml"), "{}", refused.stderr);
+    }
+    let wrong = bench.write("code.toml", "[run]\nname = 3\n").pipeline(&["runs", "code.toml"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("code.toml:2"), "{}", wrong.stderr);
+    let gone = bench.pipeline(&["runs", "gone.toml"]);
+    assert!(gone.code == 2 && gone.stderr.contains("the runs are run"), "{}", gone.stderr);
+}
+
+#[test]
 fn status_names_a_run_and_its_stage_while_they_are_under_way() {
     let manifest = r#"
 [run]
@@ -105,10 +131,11 @@ fn replay_gives_the_run_again_as_it_was_shown_and_recorded() {
     let bench = Bench::new(DATA);
     let shown = bench.pipeline(&["run", "run.toml"]);
     let again = bench.pipeline(&["replay", "run"]);
-    assert_eq!((again.code, &again.stdout), (0, &shown.stderr));
+    let shown = shown.stderr.strip_prefix("note: new store cache\n").unwrap();
+    assert_eq!((again.code, again.stdout.as_str()), (0, shown));
     let second = bench.pipeline(&["run", "run.toml", "--json"]);
     assert_eq!(bench.pipeline(&["replay", "run.2", "--json"]).stdout, second.stdout);
-    assert_eq!(bench.pipeline(&["replay", "run.1"]).stdout, shown.stderr);
+    assert_eq!(bench.pipeline(&["replay", "run.1"]).stdout, shown);
     let unknown = bench.pipeline(&["replay", "run.3"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("it has 1, 2"), "{}", unknown.stderr);

@@ -7,6 +7,7 @@ mod failures;
 mod hard_times;
 mod looking;
 mod outlets;
+mod places;
 mod reproduce;
 mod staleness;
 mod store;

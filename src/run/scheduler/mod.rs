@@ -33,7 +33,7 @@ use crate::run::running::{Running, TICK};
 use crate::run::usage::Meter;
 use crate::run::waiting::{News, Waiting};
 use crate::run::{Options, Outcome, Summary};
-use crate::store::Lease;
+use crate::store::OpenRun;
 
 /// How many stages are decided at a time, at most: each has a thread and reads files. A decision waits for no build.
 const DECIDED_AT_A_TIME: usize = 32;
@@ -77,12 +77,13 @@ struct Scheduler<'scope, 'a: 'scope> {
     sender: Sender<Message>,
 }
 
-/// Brings the wanted stages up to date; what goes wrong with one stage is told as its failure. `lease` holds what they read
-/// and give until the caller has written down what that was; `events` is told of everything that happens.
+/// Brings the wanted stages up to date; what goes wrong with one stage is told as its failure. What they read and give is held
+/// by `open` until the caller has written down what that was, and shown in its folder; without it nothing is recorded.
+/// `events` is told of everything that happens.
 pub fn run<'a>(
     decider: Decider<'a>,
     graph: &'a Graph,
-    lease: &'a Lease,
+    open: Option<&'a OpenRun>,
     options: &'a Options,
     events: &'a EventSender,
 ) -> Outcome {
@@ -100,7 +101,7 @@ pub fn run<'a>(
         cancel: &options.cancel,
         budget: options.budget,
         meter: &meter,
-        lease,
+        open,
     };
     let mut outcome = std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
