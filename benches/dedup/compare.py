@@ -107,7 +107,7 @@ def ours(export, program):
             file.write(MANIFEST.format(export=os.path.abspath(export), audit=200))
         run("--until", "export")
         figures = run()
-        reports = glob.glob(os.path.join(cache, "runs", "*", "**", "report.json"), recursive=True)
+        reports = glob.glob(os.path.join(cache, "runs", "*", "latest", "**", "report.json"), recursive=True)
         for path in reports:
             with open(path) as file:
                 report = json.load(file)

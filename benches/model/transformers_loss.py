@@ -3,7 +3,7 @@
 
     pip install torch transformers safetensors
     pipeline export MANIFEST train.model model
-    python3 benches/model/transformers_loss.py --model model --run cache/runs/NAME [--pack pack] [--loss loss]
+    python3 benches/model/transformers_loss.py --model model --run cache/runs/NAME/latest [--pack pack] [--loss loss]
 
 Loads the exported folder with `from_pretrained`, as a user of transformers would, and scores every validation sequence with
 it. Then it loads the folder's tokenizer, decodes every document that the sequences hold whole, and encodes it again. Ends

@@ -30,6 +30,7 @@ pub enum Command {
     /// Run what is stale in a manifest, and keep every stage's output.
     #[command(after_help = "Examples:\n  pipeline run manifests/quickstart.toml\n  \
         pipeline run manifests/quickstart.toml --until pack --jobs 1\n  \
+        pipeline run manifests/quickstart.toml --set stages.train.learning_rate=1e-3 --as faster\n  \
         pipeline run manifests/codeparrot-small.toml --set 'stages.export.source=\"data/file-*.json.gz\"' --device cuda:0")]
     Run(run::RunArguments),
     /// Say what `run` would do, and why, without writing anything.
@@ -58,16 +59,17 @@ pub enum Command {
         pipeline cache gc --keep-size 50GiB --dry-run")]
     Cache(cache::CacheArguments),
     /// Do a locked run again in an empty store, and compare every stage with it; exit code 3 where it differs.
-    #[command(after_help = "Examples:\n  pipeline reproduce cache/runs/quickstart/run.lock\n  \
+    #[command(after_help = "Examples:\n  pipeline reproduce cache/runs/quickstart/latest/run.lock\n  \
         pipeline reproduce manifests/quickstart.lock --until pack\n  \
-        pipeline reproduce cache/runs/quickstart/run.lock --only train --keep again/")]
+        pipeline reproduce cache/runs/quickstart/latest/run.lock --only train --keep again/")]
     Reproduce(reproduce::ReproduceArguments),
     /// Compare two runs: what their manifests ask for, then what their stages gave.
     #[command(after_help = "Examples:\n  pipeline diff quickstart.1 quickstart\n  \
-        pipeline diff published.lock cache/runs/quickstart/run.lock --json")]
+        pipeline diff published.lock cache/runs/quickstart/latest/run.lock --json")]
     Diff(diff::DiffArguments),
-    /// List the runs that a store remembers.
-    #[command(after_help = "Example: pipeline runs quickstart")]
+    /// List the runs that a store remembers; pin or forget one.
+    #[command(after_help = "Examples:\n  pipeline runs quickstart\n  pipeline runs manifests/quickstart.toml\n  \
+        pipeline runs pin quickstart.3")]
     Runs(runs::RunsArguments),
     /// Say what is running on a store, by whom and since when, and what is not right with it.
     #[command(after_help = "Example: pipeline status --json")]
@@ -110,6 +112,9 @@ pub struct Source {
     /// Change a setting without editing the file (repeatable): `stages.train.steps=100`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+    /// Call the run so, as a trial with other settings [default: `run.name`, else the file's name].
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
     /// What depends on this machine: `[exec]` and places of sources [default: machine.toml beside the manifest].
     #[arg(long, value_name = "FILE")]
     pub machine: Option<PathBuf>,

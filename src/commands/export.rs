@@ -21,7 +21,7 @@ use super::signals::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::say::say;
-use crate::store::{Store, failpoint};
+use crate::store::failpoint;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]

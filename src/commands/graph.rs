@@ -13,7 +13,6 @@ use super::stdout::stdout;
 use crate::exit::Exit;
 use crate::plan::{Decider, State};
 use crate::report::drawing::{Colours, Drawing};
-use crate::store::Store;
 
 /// Arguments of `graph`.
 #[derive(Debug, Args)]

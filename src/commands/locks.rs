@@ -12,8 +12,6 @@ use crate::manifest::{did_you_mean, head, shell};
 use crate::report::{EVENTS, RunLock};
 use crate::store::{Damage, RunFolder, Store, StoreError};
 
-/// A run for people, in its folder.
-pub(super) const PAGE: &str = "report.html";
 pub(super) use crate::report::run_lock::FILE as LOCK;
 
 /// The lock of a run.
@@ -57,7 +55,7 @@ pub(super) fn folder(reference: &str, store: &Store) -> Result<RunFolder, Comman
 }
 
 /// The name, and the number where one is given, of a run that the store has.
-fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), CommandError> {
+pub(super) fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), CommandError> {
     let names = store.run_names()?;
     if names.iter().any(|name| name == reference) {
         return Ok((reference.to_owned(), None));
@@ -97,7 +95,7 @@ fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), Comman
 pub(super) fn read(path: &Path) -> Result<RunLock, CommandError> {
     decode(path).map_err(|problem| {
         let error = CommandError::usage(format!("{} is no run.lock: {problem}", path.display()));
-        error.hint("a run writes one: cache/runs/NAME/run.lock")
+        error.hint("a run writes one: cache/runs/NAME/latest/run.lock")
     })
 }
 

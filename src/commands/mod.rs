@@ -145,6 +145,7 @@ impl CommandError {
         match self {
             Self::Manifest(_) | Self::Usage { .. } => Exit::Usage,
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
+            Self::Store(StoreError::Owned { .. }) => Exit::Usage,
             Self::Store(error) if error.is_of_the_store() => Exit::StoreDamaged,
             Self::Store(_) => Exit::StageFailed,
             Self::Failed { .. } => Exit::StageFailed,

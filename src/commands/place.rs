@@ -54,13 +54,9 @@ pub(super) fn of_working_directory(flag: Option<PathBuf>) -> Result<PathBuf, Com
 
 /// The directory in which a manifest lies, without links. One that is a pipe has the working directory.
 pub(super) fn project_folder(manifest: &Path) -> Result<PathBuf, CommandError> {
-    match manifest.parent() {
-        Some(folder) if manifest.is_file() => {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            fs::canonicalize(folder).map_err(CommandError::io(format!("find {}", folder.display())))
-        }
-        _ => working_directory(),
-    }
+    let origin = manifest::origin(manifest);
+    let folder = if manifest.is_file() { origin.parent().map(Path::to_owned) } else { None };
+    folder.map_or_else(working_directory, Ok)
 }
 
 /// A path as people see it: relative where it lies below the working directory.

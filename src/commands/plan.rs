@@ -17,7 +17,6 @@ use crate::exit::Exit;
 use crate::plan::{Decider, Plan, PlannedStage, Reason, State, range, reason_lines};
 use crate::run::Budget;
 use crate::say::say;
-use crate::store::Store;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]

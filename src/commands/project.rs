@@ -10,7 +10,7 @@ use super::place;
 use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
-use crate::manifest::{Manifest, Overrides, StageName};
+use crate::manifest::{self, Manifest, Overrides, StageName};
 use crate::plan::fit::{self, Misfit};
 use crate::plan::remarks::{self, Remarked};
 use crate::plan::{Decider, Plan};
@@ -30,7 +30,9 @@ pub(super) struct Project {
 impl Project {
     /// Reads and checks a manifest.
     pub(super) fn load(path: &Path, source: &Source) -> Result<Self, CommandError> {
-        let overrides = Overrides { sets: source.sets.clone(), machine: source.machine.clone() };
+        let mut sets = source.sets.clone();
+        sets.extend(source.name.as_ref().map(|name| format!("run.name={}", serde_json::Value::from(name.as_str()))));
+        let overrides = Overrides { sets, machine: source.machine.clone() };
         let (manifest, graph) = crate::graph::load(path, &overrides, &kinds())?;
         if !manifest.warnings.is_empty() {
             say!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
@@ -53,6 +55,11 @@ impl Project {
         if store.is_empty() {
             let state = if Store::is_at(&self.cache)? { "is empty" } else { "does not exist yet" };
             say!("note: the store {} {state}", self.cache.display());
+        }
+        if store.is_run_of_another(&self.manifest.name, &manifest::origin(&self.manifest.path))? {
+            let error = store.not_ours(&self.manifest.name)?;
+            say!("warning: {error}, and `pipeline run` will not use it");
+            say!("hint: {}", error.hint().unwrap_or_default());
         }
         Ok(store)
     }

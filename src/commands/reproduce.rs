@@ -16,7 +16,7 @@ use super::stdout::stdout;
 use super::{locks, run, signals};
 use crate::events::{Json, Mode, Purpose, Renderers, figures};
 use crate::exit::Exit;
-use crate::manifest::StageName;
+use crate::manifest::{self, StageName};
 use crate::plan::Decider;
 use crate::report::{EVENTS, RunLock};
 use crate::reproduce::{Cause, NOT_ASKED, Reasons, Reproduction, Verdict, contradiction, provide};
@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
     }
     let store = Store::open(&folder)?;
-    let open = store.start_run(&project.manifest.name)?;
+    let open = store.start_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
     let (wanted, given) = match arguments.only.is_empty() {
         true => (project.graph.ancestors(&asked), Given::new()),
         false => {

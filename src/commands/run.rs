@@ -2,25 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use clap::Args;
 use contract::Device;
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
-use super::locks::{self, PAGE};
+use super::place;
 use super::project::Project;
 use super::signals::stop_on_signals;
-use crate::clock;
-use crate::events::{Mode, Purpose};
+use crate::events::{Mode, Purpose, RunStatus};
 use crate::exit::Exit;
-use crate::manifest::StageName;
+use crate::manifest::{self, StageName};
 use crate::plan::{self, Decider};
-use crate::report::{KeptRun, Page};
+use crate::report::KeptRun;
 use crate::run::{Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
-use crate::store::{RunFolder, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -47,6 +45,9 @@ pub struct RunArguments {
     /// Run this stage, or `all`, again and compare with what it gave before; exit code 3 where it differs (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub check: Vec<String>,
+    /// Carry on the runs of this name though they belong to another manifest, as after the project was moved.
+    #[arg(long)]
+    pub adopt: bool,
     /// After a failure, go on with every stage that does not need the failed one (the default).
     #[arg(long, overrides_with = "fail_fast")]
     pub keep_going: bool,
@@ -79,19 +80,19 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     };
     let cancel = stop_on_signals()?;
     let store = open(&project, &wanted, &forced, arguments.quiet)?.stopped_by(&cancel);
+    if arguments.adopt && store.is_writable() {
+        store.take_over_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
+    }
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel };
     let shown = vec![Mode::choose(arguments.json, arguments.quiet).renderer()];
-    let KeptRun { folder, started, outcome, lost, written } = KeptRun::of(decider, &project.graph, &options, shown)?;
+    let KeptRun { folder, outcome, lost, written, .. } = KeptRun::of(decider, &project.graph, &options, shown)?;
     if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }
-    // A run in which nothing happened has nothing to show: the page shown is that of the last one in which something did.
-    if (outcome.summary.cached < outcome.stages.len() || outcome.summary.failed > 0)
-        && let Some(folder) = &folder
-        && let Err(error) = write_page(&store, folder, &project, started)
-    {
-        say!("warning: the run has no page: {error}");
+    // `latest` does not lead to it.
+    if let Some(folder) = folder.filter(|_| outcome.summary.status() != RunStatus::Done && !arguments.json) {
+        say!("note: what there is of the run is in {}", place::shown(folder.path).display());
     }
     let checks = tell_checks(&outcome, &checked);
     let exit = match exit(outcome.summary) {
@@ -134,14 +135,6 @@ fn open(
     }
     say!("warning: the run is not recorded: {refusal}");
     Ok(store)
-}
-
-/// Makes the page of a run from its events.
-fn write_page(store: &Store, folder: &RunFolder, project: &Project, started: SystemTime) -> Result<(), StoreError> {
-    let mut page = Page::new(&folder.to_string(), &clock::rfc3339(started));
-    // A record that could not be written was told of.
-    locks::events(folder).into_iter().flatten().map_while(Result::ok).for_each(|event| page.add(event));
-    store.write_run_file(folder, PAGE, &page.html(&project.manifest))
 }
 
 /// Says what came of the stages that were to be checked.

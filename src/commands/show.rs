@@ -14,7 +14,6 @@ use super::project::Project;
 use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::store::Store;
 
 /// Bytes of a text file that are shown.
 const TEXT: usize = 8 << 10;

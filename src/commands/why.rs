@@ -17,7 +17,7 @@ use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::StageName;
 use crate::plan::{BuildName, Decider, Outputs, Plan, PlannedStage, Reason, State, inputs_of, reason_lines};
-use crate::store::{Lookup, Store};
+use crate::store::Lookup;
 
 /// The build that a stage is compared with, or that is used.
 #[derive(Debug, Serialize)]

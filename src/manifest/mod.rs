@@ -147,6 +147,14 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
     finished(manifest, diagnostics)
 }
 
+/// Where a manifest is, without links in its directory: what a project is known by. That of a pipe is the working directory.
+pub fn origin(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = folder.canonicalize().ok().zip(path.file_name()).filter(|_| path.is_file());
+    let here = || std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+    found.map_or_else(here, |(folder, name)| folder.join(name))
+}
+
 /// What commands on a store need of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {

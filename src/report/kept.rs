@@ -1,21 +1,27 @@
 //! A run that is kept: begun in the store, its events recorded, and written down when it has ended.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::time::SystemTime;
 
 use contract::{Digest, SourceFile, Tree};
 
+use super::page::{LivePage, Page};
 use super::run_lock::{FILE, LockedOutput, LockedRun, LockedStage, RunLock, VERSION};
 use crate::clock;
-use crate::events::{Purpose, Renderer, Renderers};
+use crate::events::{Purpose, Renderer, Renderers, RunStatus};
 use crate::graph::Graph;
-use crate::manifest::{Manifest, StageDeclaration};
+use crate::manifest::{self, Manifest, StageDeclaration};
 use crate::parallel;
 use crate::plan::Decider;
-use crate::run::{self, Budget, Options, Outcome, StageOutcome};
-use crate::store::{Machine, OpenRun, RunFolder, StoreError};
+use crate::run::{self, Options, Outcome, StageOutcome};
+use crate::say::say;
+use crate::store::{Machine, OpenRun, RunFolder, Store, StoreError};
 
 /// The events of a run, in its folder.
 pub const EVENTS: &str = "events.jsonl";
+/// The run as one page.
+const PAGE: &str = "report.html";
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -52,14 +58,21 @@ impl KeptRun {
             let lost = renderers.finish();
             return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
         }
-        let open = store.start_run(&manifest.name)?;
+        let open = store.start_run(&manifest.name, &manifest::origin(&manifest.path))?;
         let folder = &open.folder;
+        let page = LivePage::new(Page::new(&folder.to_string(), &clock::rfc3339(started)));
+        let shown = shown.into_iter().chain([Box::new(page.clone()) as Box<dyn Renderer>]).collect();
         let renderers = Renderers::recording(shown, &folder.path.join(EVENTS));
-        store.show_newest(folder, EVENTS)?;
         let outcome = run::run(decider, graph, Some(&open), options, &renderers.sender());
         let lost = renderers.finish();
-        let ended = EndedRun { folder, manifest, graph, outcome: &outcome, budget: &options.budget, started };
-        let written = store.write_run_file(folder, FILE, &ended.lock().encode());
+        let ended = EndedRun { folder, manifest, graph, outcome: &outcome, options, started };
+        ended.link_earlier_pages(store, &page);
+        // Before the lock, which says that the run has ended.
+        if let Err(error) = fs::write(folder.path.join(PAGE), page.html(manifest)) {
+            say!("warning: the run has no page: {error}");
+        }
+        let written = store.write_lock(folder, FILE, &ended.lock().encode());
+        let written = written.and_then(|()| if ended.is_latest(store)? { store.make_latest(folder) } else { Ok(()) });
         // From here on the lock holds what the lease held.
         let OpenRun { folder, lease } = open;
         drop(lease);
@@ -78,15 +91,43 @@ struct EndedRun<'a> {
     graph: &'a Graph,
     /// What became of them.
     outcome: &'a Outcome,
-    /// What it could use.
-    budget: &'a Budget,
+    /// What it was asked for, and could use.
+    options: &'a Options,
     /// When it started.
     started: SystemTime,
 }
 
 impl EndedRun<'_> {
+    /// Whether its outputs are the latest: it gave all that was asked for, and that is no less (`--until`) than what the latest
+    /// run has of the stages that there are.
+    fn is_latest(&self, store: &Store) -> Result<bool, StoreError> {
+        let Self { folder, manifest, outcome, options, .. } = self;
+        if outcome.summary.status() != RunStatus::Done {
+            return Ok(false);
+        }
+        let Some(latest) = store.latest(&folder.run)?.filter(|_| options.wanted.len() < manifest.stages.len()) else {
+            return Ok(true);
+        };
+        let shown = store.shown_stages(&latest)?;
+        Ok(shown
+            .iter()
+            .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))
+    }
+
+    /// Links the pages of the runs in which the cached stages ran: what they said, and their curves, is there.
+    fn link_earlier_pages(&self, store: &Store, page: &LivePage) {
+        let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
+        for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {
+            let (run, Some(number)) = (stage.record.run.as_str(), stage.record.number) else { continue };
+            let has_page = || store.run_folder(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
+            if *there.entry((run, number)).or_insert_with(has_page) {
+                page.ran_in(name.as_str(), format!("{run}.{number}"), format!("../../{run}/{number}/{PAGE}"));
+            }
+        }
+    }
+
     fn lock(&self) -> RunLock {
-        let Self { folder, manifest, graph, outcome, budget, started } = self;
+        let Self { folder, manifest, graph, outcome, options, started } = self;
         let stages =
             graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
         let stages = parallel::map(&stages.collect::<Vec<_>>(), |(stage, outcome)| locked(stage, outcome));
@@ -96,8 +137,8 @@ impl EndedRun<'_> {
             status: outcome.summary.status(),
             started: clock::rfc3339(*started),
             seconds: outcome.seconds,
-            device: budget.device.to_string(),
-            threads: budget.threads,
+            device: options.budget.device.to_string(),
+            threads: options.budget.threads,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             machine: Machine::this(),
         };

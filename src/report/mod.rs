@@ -16,7 +16,7 @@ pub mod run_lock;
 
 pub use difference::Difference;
 pub use kept::{EVENTS, KeptRun};
-pub use page::Page;
+pub use page::{LivePage, Page};
 pub use run_lock::{LockedStage, RunLock};
 
 /// Text as HTML and SVG show it.

@@ -254,7 +254,7 @@ impl Shared<'_> {
             revision: stage.kind.revision,
             stage: stage.name.to_string(),
             run: self.manifest.name.clone(),
-            number: self.lease.run_number(),
+            number: self.open.map(|open| open.folder.number),
             outputs: outputs.clone(),
             key_record: keyed.record.clone(),
             started: milliseconds(started),
@@ -370,7 +370,7 @@ impl Shared<'_> {
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.show(&open.folder.run, stage.name.as_str(), build, &keyed.sources, trees)
+        self.store.show(&open.folder, stage.name.as_str(), build, &keyed.sources, trees)
     }
 }
 

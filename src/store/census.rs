@@ -21,6 +21,8 @@ pub struct Census {
     pub trees: BTreeMap<Digest, Tree>,
     /// Bytes of each blob, as it lies there.
     pub blobs: BTreeMap<Digest, u64>,
+    /// The trees that are shown by name.
+    pub published: BTreeSet<Digest>,
     /// What the runs of each name gave last, by run and stage.
     pub runs: BTreeMap<String, BTreeMap<String, LastBuild>>,
     /// Bytes of each key's scratch, which a stage that was stopped goes on from.
@@ -116,6 +118,7 @@ impl Store {
             }
         }
         census.blobs = self.objects("blobs")?;
+        census.published = self.objects("published")?.into_keys().collect();
         for name in names_if_folder(&self.layout().folder("work"))? {
             let size = size_of(&self.layout().folder("work").join(&name));
             census.scratch.extend(name.parse::<Digest>().ok().map(|key| (key, size)));

@@ -44,6 +44,22 @@ pub enum StoreError {
         /// What its `version` file says.
         found: String,
     },
+    /// A program of an older format uses the store.
+    #[error("{} is in use by an older version of this program: {by}", path.display())]
+    InUse {
+        /// The store.
+        path: PathBuf,
+        /// The process.
+        by: String,
+    },
+    /// The runs of a name belong to another manifest.
+    #[error("run '{run}' belongs to {}", manifest.display())]
+    Owned {
+        /// The name.
+        run: String,
+        /// Whose it is.
+        manifest: PathBuf,
+    },
     /// The store was opened for reading only.
     #[error("the store is open for reading only")]
     ReadOnly,
@@ -104,14 +120,18 @@ impl StoreError {
             | Self::NotAFolder(_)
             | Self::NotAStore(_)
             | Self::Format { .. }
+            | Self::InUse { .. }
             | Self::ReadOnly
             | Self::Unbuildable { .. }
             | Self::Damaged(_)
             | Self::Unaccountable(_)
             | Self::Name(_) => true,
-            Self::Source { .. } | Self::Output { .. } | Self::NotAFile(_) | Self::Changing(_) | Self::Interrupted => {
-                false
-            }
+            Self::Owned { .. }
+            | Self::Source { .. }
+            | Self::Output { .. }
+            | Self::NotAFile(_)
+            | Self::Changing(_)
+            | Self::Interrupted => false,
         }
     }
 
@@ -146,6 +166,11 @@ impl StoreError {
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
                 _ => None,
             },
+            Self::InUse { .. } => Some("run again when it has ended"),
+            Self::Owned { .. } => Some(
+                "give this run another name with --as NAME, or `name` in [run]; --adopt takes the name over, as after a move of \
+                 the project",
+            ),
             Self::Unbuildable { because, .. } => because.hint(),
             Self::Source { .. } => Some("make the file readable, or leave it out of the pattern"),
             Self::NotAFolder(_) | Self::NotAStore(_) => Some("choose a new or empty folder with --cache DIR"),

@@ -12,14 +12,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The points of a run, in the order in which it passes them for the first time.
-pub const OF_A_RUN: [&str; 25] = [
+pub const OF_A_RUN: [&str; 26] = [
     "open-before-version",
     "write-before-sync",
     "write-before-rename",
     "write-after-rename",
     "lease-before-name",
-    "history-before-folder",
-    "history-after-folder",
+    "run-before-folder",
+    "run-after-folder",
     "lease-before-append",
     "work-before-ground",
     "work-before-stage",
@@ -34,15 +34,17 @@ pub const OF_A_RUN: [&str; 25] = [
     "publish-before-remove",
     "publish-before-rename",
     "publish-after-rename",
+    "show-before-link",
     "remember-before-write",
     "clear-before-remove",
     "lock-before-write",
-    "show-before-rename",
+    "latest-before-rename",
 ];
 
 /// The points of making room, of a repair, and of taking builds over from another store.
-pub const OF_CARE: [&str; 9] = [
+pub const OF_CARE: [&str; 10] = [
     "gc-before-record",
+    "gc-before-published",
     "gc-before-tree",
     "gc-before-blob",
     "gc-before-aside",
@@ -51,6 +53,15 @@ pub const OF_CARE: [&str; 9] = [
     "repair-before-record",
     "repair-before-last-build",
     "copy-before-rename",
+];
+
+/// The points of opening a store of the format before.
+pub const OF_A_MIGRATION: [&str; 5] = [
+    "migrate-before-number",
+    "migrate-before-stages",
+    "migrate-before-moved",
+    "migrate-before-remove",
+    "migrate-before-name",
 ];
 
 /// Between the two readings of `cache gc`: what running processes use, and what runs that have ended gave.

@@ -1,8 +1,8 @@
 //! Making room: what nothing needs goes first, then the builds that are cheapest to make again for their bytes.
 //!
 //! # What is never removed
-//! - What the runs gave last, by name (`runs/<run>/`).
-//! - The trees that a caller names: those of lock files.
+//! - What the runs of each name gave last, whatever project the name belongs to.
+//! - What a caller names: what the locks of past runs and lock files hold.
 //! - What a running process leased ([`super::lease`]), and the scratch of a key whose lock is held.
 //! - The scratch of a key that has no build yet, unless it is asked for: a stage that was stopped goes on from it.
 //!
@@ -11,7 +11,7 @@
 //! have a build. Then, when more is asked for, builds: each time the one with the fewest recorded seconds for the bytes
 //! that its removal would free now (blobs that another build holds too are not freed).
 //!
-//! A kill at any point leaves a store that works: records go before trees, trees before blobs.
+//! A kill at any point leaves a store that works: records and outputs by name go before trees, trees before blobs.
 //!
 //! In a store with a torn record or tree, or a tree that is gone, nobody can say which blobs are needed: nothing is removed.
 
@@ -34,12 +34,34 @@ use super::{Gate, Store, failpoint};
 pub struct Wish {
     /// Remove builds until blobs take no more than so many bytes; without it no build is removed.
     pub keep_size: Option<u64>,
-    /// Trees that are to stay, besides those of the runs.
-    pub roots: BTreeSet<Digest>,
-    /// Blobs that are to stay, whether their tree is there or not.
-    pub blobs: BTreeSet<Digest>,
+    /// What is to stay, besides what runs gave last and what running processes use; the runs of a name from the oldest.
+    pub holders: Vec<Holder>,
     /// Remove also the scratch of keys that have no build, which stages that were stopped would go on from.
     pub scratch: bool,
+}
+
+/// Somebody for whom trees and blobs stay.
+#[derive(Debug, Clone, Default)]
+pub struct Holder {
+    /// Who that is, for people: `quickstart.3 (latest)`.
+    pub name: String,
+    /// The name of the run, where it is one: the newest holds also what the runs of that name gave last.
+    pub run: Option<String>,
+    /// Trees that are to stay.
+    pub trees: BTreeSet<Digest>,
+    /// Blobs that are to stay, whether their tree is there or not.
+    pub blobs: BTreeSet<Digest>,
+}
+
+/// What stays for a holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// The holder.
+    pub by: String,
+    /// Bytes of its blobs.
+    pub bytes: u64,
+    /// Bytes of those that nobody else holds.
+    pub alone: u64,
 }
 
 /// What a removal would do, or has done.
@@ -61,6 +83,8 @@ pub struct Removals {
     pub scratch_left: Totals,
     /// Bytes that cannot go: what runs, lock files and running processes need.
     pub rooted: u64,
+    /// What stays for whom.
+    pub kept: Vec<Kept>,
     #[serde(skip)]
     plan: Sweep,
 }
@@ -93,6 +117,7 @@ pub struct Removing<'s> {
 #[derive(Debug, Clone, Default)]
 struct Sweep {
     records: Vec<(Digest, u32)>,
+    published: BTreeSet<Digest>,
     trees: BTreeSet<Digest>,
     blobs: BTreeSet<Digest>,
     scratch: Vec<Digest>,
@@ -114,10 +139,22 @@ impl Store {
         if !damage.is_empty() {
             return Err(StoreError::Unaccountable(damage));
         }
-        let mut roots = wish.roots.clone();
-        roots.extend(census.runs.values().flat_map(|stages| stages.values()).flat_map(|last| last.outputs.values()));
-        roots.extend(leases.into_iter().flat_map(|lease| lease.trees));
-        Ok(Marked::new(&census, &roots, &wish.blobs).removals(wish))
+        let mut holders = wish.holders.clone();
+        for (run, stages) in &census.runs {
+            let last = stages.values().flat_map(|last| last.outputs.values().copied());
+            match holders.iter_mut().rev().find(|holder| holder.run.as_ref() == Some(run)) {
+                Some(newest) => newest.trees.extend(last),
+                None => holders.push(Holder { name: run.clone(), trees: last.collect(), ..Holder::default() }),
+            }
+        }
+        for lease in leases {
+            let name = lease.holder_name();
+            match holders.iter_mut().find(|holder| holder.name == name) {
+                Some(holder) => holder.trees.extend(lease.trees),
+                None => holders.push(Holder { name, trees: lease.trees, ..Holder::default() }),
+            }
+        }
+        Ok(Marked::new(&census, &holders).removals(wish))
     }
 
     /// Waits until nobody looks for an output or takes one into the store, and keeps it so. What is to stay has to be found
@@ -150,6 +187,10 @@ impl Removing<'_> {
             // Other builds of the key keep the folder.
             let _ = fs::remove_dir(store.layout().records(*key));
         }
+        for tree in &plan.published {
+            failpoint::pass("gc-before-published");
+            store.unpublish(*tree)?;
+        }
         for tree in &plan.trees {
             failpoint::pass("gc-before-tree");
             remove_file(&store.layout().tree(*tree))?;
@@ -178,19 +219,33 @@ impl Removing<'_> {
 struct Marked<'c> {
     census: &'c Census,
     /// Trees that must stay.
-    roots: &'c BTreeSet<Digest>,
+    roots: BTreeSet<Digest>,
     /// Their blobs.
     rooted: BTreeSet<Digest>,
     /// Builds that may go, together where they gave the same: one of them alone would free nothing.
     loose: Vec<Group>,
     /// The blobs that builds name.
     named: BTreeSet<Digest>,
+    /// For whom what must stay does.
+    kept: Vec<Kept>,
 }
 
 impl<'c> Marked<'c> {
-    fn new(census: &'c Census, roots: &'c BTreeSet<Digest>, blobs: &BTreeSet<Digest>) -> Self {
-        let mut rooted = census.blobs_of(roots);
-        rooted.extend(blobs.iter().copied());
+    fn new(census: &'c Census, holders: &[Holder]) -> Self {
+        let roots: BTreeSet<_> = holders.iter().flat_map(|holder| holder.trees.iter().copied()).collect();
+        let mut holding: BTreeMap<Digest, usize> = BTreeMap::new();
+        let held: Vec<BTreeSet<Digest>> = holders
+            .iter()
+            .map(|holder| census.blobs_of(&holder.trees).union(&holder.blobs).copied().collect())
+            .collect();
+        held.iter().flatten().for_each(|blob| *holding.entry(*blob).or_default() += 1);
+        let kept = holders.iter().zip(&held).map(|(holder, blobs)| Kept {
+            by: holder.name.clone(),
+            bytes: census.bytes_of(blobs),
+            alone: census.bytes_of(blobs.iter().filter(|blob| holding.get(blob) == Some(&1))),
+        });
+        let kept = kept.collect();
+        let rooted: BTreeSet<Digest> = holding.into_keys().collect();
         let mut alike: BTreeMap<&BTreeMap<String, Digest>, Vec<(Digest, u32)>> = BTreeMap::new();
         for (build, record) in &census.builds {
             alike.entry(&record.outputs).or_default().push(*build);
@@ -211,7 +266,7 @@ impl<'c> Marked<'c> {
             }
         }
         loose.sort_by(|one, other| one.builds.cmp(&other.builds));
-        Self { census, roots, rooted, loose, named }
+        Self { census, roots, rooted, loose, named, kept }
     }
 
     fn removals(&self, wish: &Wish) -> Removals {
@@ -224,6 +279,7 @@ impl<'c> Marked<'c> {
             orphans: Totals { count: orphans.len() as u64, bytes: census.bytes_of(&orphans) },
             aside: census.all_aside(),
             rooted: census.bytes_of(&self.rooted),
+            kept: self.kept.clone(),
             ..Removals::default()
         };
         let built: BTreeSet<_> = census.builds.keys().map(|(key, _)| *key).collect();
@@ -240,6 +296,7 @@ impl<'c> Marked<'c> {
         let kept = census.builds.iter().filter(|(build, _)| !gone.contains(build));
         let named: BTreeSet<_> = kept.flat_map(|(_, record)| record.outputs.values()).copied().collect();
         let needless = |tree: &&Digest| !named.contains(*tree) && !self.roots.contains(*tree);
+        removals.plan.published = census.published.difference(&self.roots).copied().collect();
         removals.plan.trees = census.trees.keys().filter(needless).copied().collect();
         removals
     }

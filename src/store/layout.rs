@@ -7,8 +7,8 @@ use contract::Digest;
 use super::error::{Result, StoreError};
 
 /// The folders that [`super::Store::open`] makes.
-pub(super) const FOLDERS: [&str; 11] =
-    ["blobs", "trees", "records", "ledger", "work", "runs", "locks", "leases", "stat", "damaged", "tmp"];
+pub(super) const FOLDERS: [&str; 12] =
+    ["blobs", "trees", "records", "ledger", "work", "runs", "published", "locks", "leases", "stat", "damaged", "tmp"];
 
 /// The paths of one store.
 #[derive(Debug, Clone)]
@@ -35,6 +35,11 @@ impl Layout {
     /// `trees/<aa>/<digest>`.
     pub fn tree(&self, digest: Digest) -> PathBuf {
         self.root.join(Self::tree_name(digest))
+    }
+
+    /// `published/<aa>/<tree>/`.
+    pub fn published(&self, tree: Digest) -> PathBuf {
+        self.root.join(Self::published_name(tree))
     }
 
     /// `records/<key>/`.
@@ -83,6 +88,11 @@ impl Layout {
     /// [`Layout::blob`] from the root.
     pub(super) fn blob_name(digest: Digest) -> String {
         object("blobs", digest)
+    }
+
+    /// [`Layout::published`] from the root.
+    pub(super) fn published_name(digest: Digest) -> String {
+        object("published", digest)
     }
 
     /// [`Layout::tree`] from the root.

@@ -31,8 +31,6 @@ const POLL: Duration = Duration::from_millis(20);
 /// What one process uses, until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lease {
-    /// As [`LeaseInfo::holder`].
-    run: String,
     path: PathBuf,
     file: Mutex<File>,
 }
@@ -54,23 +52,20 @@ pub struct LeaseInfo {
 }
 
 impl LeaseInfo {
+    /// As whom it keeps trees: `quickstart.3 (running)`.
+    pub fn holder_name(&self) -> String {
+        format!("{} (running)", self.holder.stage)
+    }
+
     /// The name of the run, and which of that name; a reproduction has no number.
     pub fn run(&self) -> (&str, Option<u32>) {
-        run_and_number(&self.holder.stage)
+        let reference = &self.holder.stage;
+        let parts = reference.rsplit_once('.').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+        parts.map_or((reference, None), |(name, number)| (name, Some(number)))
     }
-}
-
-fn run_and_number(reference: &str) -> (&str, Option<u32>) {
-    let parts = reference.rsplit_once('.').and_then(|(name, number)| Some((name, number.parse().ok()?)));
-    parts.map_or((reference, None), |(name, number)| (name, Some(number)))
 }
 
 impl Lease {
-    /// Which run of its name holds it, where it has a number.
-    pub fn run_number(&self) -> Option<u32> {
-        run_and_number(&self.run).1
-    }
-
     /// Adds trees. To be called under the gate ([`Store::gate`]) under which they were found.
     ///
     /// # Errors
@@ -124,7 +119,7 @@ impl Store {
         // Whoever removes things saw all leases there were.
         let _gate = self.gate()?;
         let file = open().map_err(StoreError::io("write", &path))?;
-        Ok(Lease { run: run.to_owned(), path, file: Mutex::new(file) })
+        Ok(Lease { path, file: Mutex::new(file) })
     }
 
     /// Waits until nothing is being removed, and keeps it so until the gate is dropped. A store that is open for reading only

@@ -10,7 +10,7 @@ use super::error::{Damage, Fault, Object, Result};
 use super::last_builds::STAGES;
 use super::layout::{FOLDERS, file_name};
 use super::names::names_if_folder;
-use super::runs::HISTORY;
+use super::runs::number;
 
 impl Store {
     /// Files (and links that lead nowhere) in the place of folders, and what is no file in the place of locks and indexes; they are moved
@@ -24,15 +24,24 @@ impl Store {
         let key = |name: &str| name.parse::<Digest>().is_ok();
         let run = |name: &str| file_name(name).is_ok();
         // What has a name that is none of the store's is nobody's business.
-        let named: [(&str, &dyn Fn(&str) -> bool); 6] =
-            [("blobs", &shelf), ("trees", &shelf), ("records", &key), ("ledger", &key), ("work", &key), ("runs", &run)];
+        let named: [(&str, &dyn Fn(&str) -> bool); 7] = [
+            ("blobs", &shelf),
+            ("trees", &shelf),
+            ("published", &shelf),
+            ("records", &key),
+            ("ledger", &key),
+            ("work", &key),
+            ("runs", &run),
+        ];
         for (name, is_ours) in named {
             let folder = self.layout().folder(name);
             folders.extend(names_if_folder(&folder)?.iter().filter(|name| is_ours(name)).map(|name| folder.join(name)));
         }
         for run in self.run_names()? {
             let run = self.layout().run(&run)?;
-            folders.extend([HISTORY, STAGES].map(|name| run.join(name)));
+            let runs = names_if_folder(&run)?.into_iter().filter(|name| number(name).is_some());
+            folders.extend(runs.map(|name| run.join(name)));
+            folders.push(run.join(STAGES));
         }
         let locks = self.layout().folder("locks");
         let locks = names_if_folder(&locks)?.into_iter().filter(|name| name.parse::<Digest>().is_ok());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! CACHEDIR.TAG             tells backup programs to pass it over
-//! version                  the format, 1
+//! version                  the format, 2
 //! blobs/<aa>/<digest>      immutable files, read-only
 //! trees/<aa>/<digest>      an output: the list of its files (contract::Tree), itself hashed
 //! records/<key>/<n>.json   what the n-th build of that key gave; all builds are kept
@@ -10,7 +10,8 @@
 //! work/<key>/scratch/      owned by whoever builds the key; survives a crash
 //! work/<key>/ground        what scratch was made from: another ground, and it is emptied
 //! work/<key>/staging/      the output of the build under way; emptied before each
-//! runs/<run>/              the history of that name: events, locks; each stage's outputs by name as links to blobs
+//! runs/<run>/<n>/          a run of that name: events, lock, page; each stage's outputs by name as links to `published/`
+//! published/<aa>/<tree>/   the files of a tree by name, as links to blobs
 //! locks/<key>              one lock of the operating system a key
 //! leases/                  what running processes use, so that nothing of it is removed
 //! stat/blobs, stat/sources what `stat` said of files whose digest is known
@@ -43,9 +44,11 @@ mod lease;
 mod ledger;
 mod lock;
 mod lookup;
+mod migrate;
 mod misplaced;
 mod names;
 mod price;
+mod project;
 mod published;
 mod record;
 mod runs;
@@ -65,7 +68,7 @@ use std::time::Duration;
 pub use census::{Census, Totals};
 pub use contract::Staged;
 pub use error::{Damage, Fault, Object, Result, StoreError};
-pub use gc::{Removals, RemovedBuild, Removing, Wish};
+pub use gc::{Holder, Kept, Removals, RemovedBuild, Removing, Wish};
 pub use last_builds::LastBuild;
 pub use layout::{Layout, file_name};
 pub use lease::{Gate, Lease, LeaseInfo};
@@ -87,7 +90,10 @@ use seals::Seals;
 use sources::Sources;
 
 /// The format that this program reads and writes, as the `version` file has it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// The format before it, which [`Store::open`] turns into this one.
+const OLDER: u32 = 1;
 
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file is a cache directory tag created by pipeline.\n\
@@ -131,8 +137,10 @@ impl Store {
         fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
         let version = root.join("version");
+        let store = Self::at(root.clone(), true);
         // What is there in its place is nothing that a program of another format wrote.
         if !exists || text::read(&version).map_or(true, |text| text.trim() != FORMAT.to_string()) {
+            store.migrate_runs()?;
             failpoint::pass("open-before-version");
             write::replace(&root, &version, format!("{FORMAT}\n").as_bytes(), 0o644)?;
         }
@@ -159,7 +167,6 @@ impl Store {
                 write::move_aside(&index, &root.join("damaged"))?;
             }
         }
-        let store = Self::at(root, true);
         store.tidy();
         Ok(store)
     }
@@ -271,7 +278,7 @@ fn inspect(path: &Path) -> Result<bool> {
         Ok(_) => {}
     }
     match text::read(&version) {
-        Ok(text) if text.trim() == FORMAT.to_string() => Ok(true),
+        Ok(text) if [OLDER, FORMAT].iter().any(|known| text.trim() == known.to_string()) => Ok(true),
         // The tag is written after the version: where it is ours, the version was lost.
         Ok(text) if text.trim().parse::<u64>().is_err() && is_ours(path) => Ok(true),
         Err(error)
@@ -301,6 +308,9 @@ fn inspect(path: &Path) -> Result<bool> {
 fn is_ours(path: &Path) -> bool {
     match text::read(&path.join("CACHEDIR.TAG")) {
         Ok(tag) => tag == CACHEDIR_TAG,
-        Err(_) => layout::FOLDERS.iter().all(|name| path.join(name).is_dir()),
+        Err(_) => {
+            // One of the format before has nothing published.
+            layout::FOLDERS.iter().filter(|name| **name != "published").all(|name| path.join(name).is_dir())
+        }
     }
 }

@@ -1,6 +1,10 @@
-//! Outputs by name, `runs/<run>/<stage>/<port>/`: links to blobs, for people.
+//! Outputs by name, for people and other programs: `runs/<run>/<n>/<stage>/<port>`, a link to `published/<aa>/<tree>/`, which
+//! holds the files of a tree by name as links to blobs.
+//!
+//! A tree is published once, however many runs have it: a run in which nothing changed makes one link a port. All links are
+//! relative, so that a moved store keeps its names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
@@ -12,85 +16,102 @@ use super::error::{Result, StoreError};
 use super::last_builds::LastBuild;
 use super::layout::{Layout, file_name};
 use super::lock::remove_folder;
-use super::{SourceSnapshot, Store, failpoint, write};
+use super::names::names_if_folder;
+use super::{RunFolder, SourceSnapshot, Store, failpoint, write};
 
 /// How often another process may be quicker.
 const TRIES: usize = 100;
 
 impl Store {
     /// Shows what a stage of a run gave: its outputs by name, and then, for `why` and as what is not removed to make room,
-    /// what they are ([`Store::last_build`]). Where all of that is so already nothing is written.
+    /// what they are ([`Store::last_build`]).
     ///
     /// # Errors
     /// When a name cannot be a file name, a tree is damaged, or a link or a file cannot be made.
     pub fn show(
         &self,
-        run: &str,
+        run: &RunFolder,
         stage: &str,
         build: LastBuild,
         sources: &SourceSnapshot,
         outputs: &BTreeMap<String, Tree>,
     ) -> Result<()> {
         self.writable()?;
-        let remembered = self.remembered(run, stage, build, sources)?;
-        let folder = self.layout().run(run)?.join(file_name(stage)?);
-        // The folder is not listed: a port that a run beside this one showed last may stay in it until the key changes.
-        if remembered.is_kept() && outputs.iter().all(|(port, tree)| self.is_published(&folder, port, tree)) {
-            return Ok(());
-        }
-        let published = self.publish(&folder, &format!("{run}.{stage}."), outputs);
+        let remembered = self.remembered(&run.run, stage, build, sources)?;
+        let shown = self.publish(&run.path.join(file_name(stage)?), outputs);
         // What cannot be shown is still what the stage gave last, and stays in the store as that.
         remembered.keep(self)?;
-        published
+        shown
     }
 
-    /// Shows a stage's outputs by name in its folder `runs/<run>/<stage>`: `<port>/` with a relative link to the blob of each
-    /// file, and beside it `.<port>.tree`, a link to the tree that says which one is shown. A temporary folder's name begins
-    /// with `prefix`.
-    fn publish(&self, folder: &Path, prefix: &str, outputs: &BTreeMap<String, Tree>) -> Result<()> {
-        // Two entries a port: a stage that lost a port is published anew.
-        let entries = fs::read_dir(folder).map_or(0, Iterator::count);
-        if entries == 2 * outputs.len() && outputs.iter().all(|(port, tree)| self.is_published(folder, port, tree)) {
+    /// Makes a link to each tree in the folder of a stage.
+    fn publish(&self, folder: &Path, outputs: &BTreeMap<String, Tree>) -> Result<()> {
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        outputs.values().try_for_each(|tree| self.publish_tree(tree))?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(StoreError::io("make", folder)(error));
+            }
+            _ => {}
+        }
+        for (port, tree) in outputs {
+            let (name, target) = (folder.join(file_name(port)?), to_tree(tree.digest()));
+            failpoint::pass("show-before-link");
+            match symlink(&target, &name) {
+                // A stage is shown once a run, unless another stage of the run built its key meanwhile.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && leads(&name, &target) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    remove_folder(&name)?;
+                    symlink(&target, &name)
+                }
+                made => made,
+            }
+            .map_err(StoreError::io("write", &name))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a tree, where it is not published whole.
+    fn publish_tree(&self, tree: &Tree) -> Result<()> {
+        let folder = self.layout().published(tree.digest());
+        if is_published(&folder, tree) {
             return Ok(());
         }
         let temporary = self.layout().folder("tmp");
-        let place = tempfile::Builder::new().prefix(prefix).tempdir_in(&temporary);
+        let place = tempfile::Builder::new().prefix("publish.").tempdir_in(&temporary);
         let place = place.map_err(StoreError::io("write", &temporary))?;
         let (fresh, old) = (place.path().join("new"), place.path().join("old"));
         fs::create_dir(&fresh).map_err(StoreError::io("make", &fresh))?;
         failpoint::pass("publish-before-links");
-        for (port, tree) in outputs {
-            let place = fresh.join(file_name(port)?);
-            fs::create_dir_all(&place).map_err(StoreError::io("make", &place))?;
-            symlink_at(&fresh.join(mark(port)), &to_tree(tree.digest()))?;
-            for entry in tree.entries() {
-                let name = entry.path.below(&place);
-                if let Some(above) = name.parent() {
-                    fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
-                }
-                symlink_at(&name, &to_blob(entry))?;
+        for entry in tree.entries() {
+            let name = entry.path.below(&fresh);
+            if let Some(above) = name.parent() {
+                fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
             }
+            symlink(to_blob(entry), &name).map_err(StoreError::io("write", &name))?;
         }
-        if let Some(run) = folder.parent() {
-            write::make_folder(run)?;
+        if let Some(shelf) = folder.parent() {
+            write::make_folder(shelf)?;
         }
         let mut tries = 0;
         loop {
             failpoint::pass("publish-before-remove");
             // Out of the way as a whole: what others look into, or publish at the same time, cannot be removed where it is.
             remove_folder(&old)?;
-            match fs::rename(folder, &old) {
+            match fs::rename(&folder, &old) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(StoreError::io("move", folder)(error));
+                    return Err(StoreError::io("move", &folder)(error));
                 }
                 _ => {}
             }
             failpoint::pass("publish-before-rename");
-            match fs::rename(&fresh, folder) {
-                // Another process published the same stage in between: the last one is shown.
+            match fs::rename(&fresh, &folder) {
+                // Another process published the same tree in between.
                 Err(error) if is_taken(&error) && tries < TRIES => tries += 1,
                 renamed => {
-                    renamed.map_err(StoreError::io("write", folder))?;
+                    renamed.map_err(StoreError::io("write", &folder))?;
                     failpoint::pass("publish-after-rename");
                     return Ok(());
                 }
@@ -98,34 +119,60 @@ impl Store {
         }
     }
 
-    /// Whether each file of the tree is shown, as a link to its blob.
-    fn is_published(&self, folder: &Path, port: &str, tree: &Tree) -> bool {
-        let leads = |name: &Path, target: &str| fs::read_link(name).is_ok_and(|link| link.as_os_str() == target);
-        let place = folder.join(port);
-        leads(&folder.join(mark(port)), &to_tree(tree.digest()))
-            && tree.entries().iter().all(|entry| leads(&entry.path.below(&place), &to_blob(entry)))
+    /// The trees to which a run's outputs by name lead.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn shown_trees(&self, run: &RunFolder) -> Result<BTreeSet<Digest>> {
+        let mut trees = BTreeSet::new();
+        for stage in names_if_folder(&run.path)? {
+            let folder = run.path.join(&stage);
+            for port in names_if_folder(&folder)? {
+                let target = fs::read_link(folder.join(port)).ok();
+                trees.extend(target.and_then(|target| target.file_name()?.to_str()?.parse::<Digest>().ok()));
+            }
+        }
+        Ok(trees)
+    }
+
+    /// The stages whose outputs a run shows.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn shown_stages(&self, run: &RunFolder) -> Result<Vec<String>> {
+        let mut names = names_if_folder(&run.path)?;
+        names.retain(|name| run.path.join(name).is_dir());
+        Ok(names)
+    }
+
+    /// Removes a tree's files by name.
+    pub(super) fn unpublish(&self, tree: Digest) -> Result<()> {
+        remove_folder(&self.layout().published(tree))
     }
 }
 
-/// From a stage's folder to a tree. Below the store: runs, run, stage.
-fn to_tree(digest: Digest) -> String {
-    "../".repeat(3) + &Layout::tree_name(digest)
+/// Whether each file of the tree is there, as a link to its blob.
+fn is_published(folder: &Path, tree: &Tree) -> bool {
+    let entries = tree.entries();
+    let whole = entries.iter().all(|entry| leads(&entry.path.below(folder), &to_blob(entry)));
+    whole && (!entries.is_empty() || folder.is_dir())
 }
 
-/// From the folder of a port's file to its blob. Below the store: runs, run, stage, port, then the folders of the tree.
+fn leads(name: &Path, target: &str) -> bool {
+    fs::read_link(name).is_ok_and(|link| link.as_os_str() == target)
+}
+
+/// From the folder of a run's stage to a published tree. Below the store: runs, run, number, stage.
+fn to_tree(digest: Digest) -> String {
+    "../".repeat(4) + &Layout::published_name(digest)
+}
+
+/// From the folder of a tree's file to its blob. Below the store: published, shelf, tree, then the folders of the tree.
 fn to_blob(entry: &TreeEntry) -> String {
-    "../".repeat(4 + entry.path.as_str().matches('/').count()) + &Layout::blob_name(entry.digest)
+    "../".repeat(3 + entry.path.as_str().matches('/').count()) + &Layout::blob_name(entry.digest)
 }
 
 /// Whether a folder that is not empty was in the way of a rename (some file systems say that it exists).
 fn is_taken(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists)
-}
-
-fn mark(port: &str) -> String {
-    format!(".{port}.tree")
-}
-
-fn symlink_at(name: &Path, target: &str) -> Result<()> {
-    symlink(target, name).map_err(StoreError::io("write", name))
 }

@@ -1,13 +1,16 @@
-//! The history of runs, `runs/<run>/.history/`: a folder a run.
+//! The runs of a store, `runs/<run>/`: a directory for each run of a name.
 //!
 //! ```text
-//! runs/<run>/.history/0003/  events.jsonl, and run.lock when it ended
-//! runs/<run>/events.jsonl    link to that of the newest run
-//! runs/<run>/run.lock        link to that of the newest run that ended
+//! runs/<run>/project.json     the manifest that the runs of this name belong to (`project`)
+//! runs/<run>/3/               the third run: events.jsonl; report.html and run.lock when it has ended
+//! runs/<run>/3/<stage>/<port> what its stages gave, by name (`published`)
+//! runs/<run>/3/.pinned        it is not forgotten to make room
+//! runs/<run>/latest           link to the newest run that gave all that was asked for
 //! ```
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -43,53 +46,65 @@ pub struct OpenRun {
     pub lease: Lease,
 }
 
-pub(super) const HISTORY: &str = ".history";
+/// The link to the newest run that gave all that was asked for.
+pub(super) const LATEST: &str = "latest";
+const PINNED: &str = ".pinned";
 
 impl Store {
-    /// A new folder `runs/<run>/.history/<number>/`, for a run that starts now, and its lease. The lease is there before the
-    /// folder: a folder without a lock file and without a lease is of a run that was stopped.
+    /// A new folder `runs/<run>/<number>/`, for a run of this manifest that starts now, and its lease. The lease is there
+    /// before the folder: a folder without a lock file and without a lease is of a run that was stopped.
     ///
     /// # Errors
-    /// When the name cannot be a file name or the folder cannot be made; as [`Store::lease`].
-    pub fn start_run(&self, run: &str) -> Result<OpenRun> {
+    /// When the runs of that name belong to another manifest, the name cannot be a file name, or the folder cannot be made;
+    /// as [`Store::lease`].
+    pub fn start_run(&self, run: &str, manifest: &Path) -> Result<OpenRun> {
         self.writable()?;
-        let history = self.layout().run(run)?.join(HISTORY);
-        write::make_folder(&history)?;
+        let runs = self.layout().run(run)?;
+        write::make_folder(&runs)?;
+        self.own_run(run, manifest)?;
         let mut number = self.run_numbers(run)?.last().map_or(1, |last| last + 1);
         loop {
-            let folder = RunFolder { run: run.to_owned(), number, path: history.join(format!("{number:04}")) };
+            let folder = self.run_folder(run, number)?;
             let lease = self.lease(&folder.to_string())?;
-            failpoint::pass("history-before-folder");
+            failpoint::pass("run-before-folder");
             match fs::create_dir(&folder.path) {
                 Ok(()) => {
-                    failpoint::pass("history-after-folder");
+                    failpoint::pass("run-after-folder");
                     return Ok(OpenRun { folder, lease });
                 }
                 // Another process started a run of that name meanwhile.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(StoreError::io("make", &folder.path)(error)),
             }
         }
     }
 
-    /// Makes `runs/<run>/<name>` a link to the file of that name in a run's folder, unless that of a later run is shown.
+    /// Writes the file of a run's folder that says that it has ended, and what it gave: its lock.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn show_newest(&self, folder: &RunFolder, name: &str) -> Result<()> {
+    pub fn write_lock(&self, folder: &RunFolder, name: &str, text: &str) -> Result<()> {
         self.writable()?;
-        let link = self.layout().run(&folder.run)?.join(name);
-        let number = |target: PathBuf| target.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
-        let shown = fs::read_link(&link).ok().and_then(number);
-        if shown.is_some_and(|shown| shown > folder.number) && link.exists() {
+        failpoint::pass("lock-before-write");
+        write::replace(&self.layout().folder("tmp"), &folder.path.join(name), text.as_bytes(), 0o644)
+    }
+
+    /// Makes `runs/<run>/latest` lead to this run, in one step, unless it leads to a later one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn make_latest(&self, folder: &RunFolder) -> Result<()> {
+        self.writable()?;
+        let link = self.layout().run(&folder.run)?.join(LATEST);
+        if self.latest(&folder.run)?.is_some_and(|latest| latest.number >= folder.number) {
             return Ok(());
         }
-        let fresh = self.layout().folder("tmp").join(format!("{}.{}.{name}", folder.run, std::process::id()));
+        let fresh = self.layout().folder("tmp").join(format!("{}.{}.latest", folder.run, std::process::id()));
         let _ = fs::remove_file(&fresh);
-        symlink(Self::shown(folder, name), &fresh).map_err(StoreError::io("write", &fresh))?;
-        failpoint::pass("show-before-rename");
+        symlink(folder.number.to_string(), &fresh).map_err(StoreError::io("write", &fresh))?;
+        failpoint::pass("latest-before-rename");
         match fs::rename(&fresh, &link) {
-            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
                 write::move_aside(&link, &self.layout().folder("damaged"))?;
                 fs::rename(&fresh, &link)
             }
@@ -98,37 +113,61 @@ impl Store {
         .map_err(StoreError::io("write", &link))
     }
 
-    /// Where the link to a file of a run's folder leads.
-    fn shown(folder: &RunFolder, name: &str) -> PathBuf {
-        Path::new(HISTORY).join(format!("{:04}", folder.number)).join(name)
+    /// The run to which `runs/<run>/latest` leads, if it is there.
+    ///
+    /// # Errors
+    /// When the name cannot be a file name.
+    pub fn latest(&self, run: &str) -> Result<Option<RunFolder>> {
+        let target = fs::read_link(self.layout().run(run)?.join(LATEST)).ok();
+        let number = target.and_then(|target| target.to_str()?.parse().ok());
+        let folder = number.map(|number| self.run_folder(run, number)).transpose()?;
+        Ok(folder.filter(|folder| folder.path.is_dir()))
     }
 
-    /// Writes a file of a run's folder, such as `run.lock`, and shows it as the newest.
+    /// Keeps a run from being forgotten to make room, or no longer.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_run_file(&self, folder: &RunFolder, name: &str, text: &str) -> Result<()> {
+    pub fn pin_run(&self, folder: &RunFolder, pinned: bool) -> Result<()> {
         self.writable()?;
-        failpoint::pass("lock-before-write");
-        write::replace(&self.layout().folder("tmp"), &folder.path.join(name), text.as_bytes(), 0o644)?;
-        self.show_newest(folder, name)
+        let path = folder.path.join(PINNED);
+        match pinned {
+            true => write::replace(&self.layout().folder("tmp"), &path, b"", 0o644),
+            false => match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
+                _ => Ok(()),
+            },
+        }
     }
 
-    /// Removes the folder of a past run: its events and its lock. What the stages gave is no matter of it.
+    /// Whether a run is pinned.
+    pub fn is_pinned(&self, folder: &RunFolder) -> bool {
+        folder.path.join(PINNED).symlink_metadata().is_ok()
+    }
+
+    /// Removes the folder of a past run: its events, its lock, its outputs by name. What its stages gave stays until room is
+    /// made, and what they gave last is remembered.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn forget_run(&self, folder: &RunFolder) -> Result<()> {
         self.writable()?;
-        // What is shown of it goes first: a link leads somewhere.
-        for name in names_if_folder(&folder.path)? {
-            let link = self.layout().run(&folder.run)?.join(&name);
-            if fs::read_link(&link).is_ok_and(|target| target == Self::shown(folder, &name)) {
-                fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
-            }
+        // What leads to it goes first: a link leads somewhere.
+        if self.latest(&folder.run)?.is_some_and(|latest| latest.number == folder.number) {
+            let link = self.layout().run(&folder.run)?.join(LATEST);
+            fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
         }
         failpoint::pass("forget-before-remove");
         remove_folder(&folder.path)
+    }
+
+    /// Forgets all runs of a name, what their stages gave last, and whose the name is.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn forget_runs(&self, run: &str) -> Result<()> {
+        self.writable()?;
+        remove_folder(&self.layout().run(run)?)
     }
 
     /// The names of all runs, sorted.
@@ -145,10 +184,8 @@ impl Store {
     /// # Errors
     /// When the name cannot be a file name or the folder cannot be read.
     pub fn run_numbers(&self, run: &str) -> Result<Vec<u32>> {
-        let mut numbers: Vec<u32> = names_if_folder(&self.layout().run(run)?.join(HISTORY))?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
+        let names = names_if_folder(&self.layout().run(run)?)?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
@@ -158,7 +195,7 @@ impl Store {
     /// # Errors
     /// When the name cannot be a file name.
     pub fn run_folder(&self, run: &str, number: u32) -> Result<RunFolder> {
-        let path = self.layout().run(run)?.join(HISTORY).join(format!("{number:04}"));
+        let path = self.layout().run(run)?.join(number.to_string());
         Ok(RunFolder { run: run.to_owned(), number, path })
     }
 
@@ -183,4 +220,9 @@ impl Store {
     pub fn damaged_file(&self, path: &Path, problem: String) -> Result<Damage> {
         self.damaged(Object::File(path.to_owned()), Fault::Format(problem), path)
     }
+}
+
+/// The number that a folder's name is, as it is written: `3`, not `03`.
+pub(super) fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|number: &u32| *number > 0 && number.to_string() == name)
 }

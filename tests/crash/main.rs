@@ -10,7 +10,7 @@ mod pipeline_of_sums;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,10 +38,11 @@ fn victim() {
 /// Everything that takes care of a store: a repair with what a lock knows, making room, forgetting, copying.
 fn take_care(folder: &Path) {
     let store = Store::open(&folder.join("cache")).unwrap();
-    let lock = std::fs::read_to_string(folder.join("cache/runs/sums/run.lock")).unwrap();
+    let lock = std::fs::read_to_string(folder.join("cache/runs/sums/latest/run.lock")).unwrap();
     let known: BTreeMap<_, _> = RunLock::decode(&lock).unwrap().listings().collect();
     store.verify_all(&known, |_| true).unwrap();
     store.removing().unwrap().collect(&Wish { keep_size: Some(0), ..Wish::default() }).unwrap();
+    store.pin_run(&store.latest("sums").unwrap().unwrap(), true).unwrap();
     for old in store.run_folders().unwrap().iter().rev().skip(1) {
         store.forget_run(old).unwrap();
     }
@@ -136,7 +137,9 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
             // What a killed run gave, of which nothing is left.
             let mut lost = last["a"].clone();
             lost.outputs.values_mut().for_each(|tree| *tree = Digest::of(b"lost"));
-            store.show("lost", "a", lost, &SourceSnapshot::default(), &BTreeMap::new()).unwrap();
+            store
+                .show(&store.run_folder("lost", 1).unwrap(), "a", lost, &SourceSnapshot::default(), &BTreeMap::new())
+                .unwrap();
             let wanted = format!("{point}:{passage}");
             let status = victim_in(folder.path(), Some(&wanted), "care").status().unwrap();
             if status.signal() != Some(9) {
@@ -155,6 +158,102 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
             assert_eq!(trees, store.census().unwrap().trees.into_keys().collect::<Vec<_>>(), "at {wanted}");
         }
         assert!(killed > 0, "nothing passes the point {point}");
+    }
+}
+
+/// The files of all outputs by name that a run shows, with what they hold.
+fn shown(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => files.extend(shown(&entry)),
+            false => drop(files.insert(entry.clone(), std::fs::read(&entry).unwrap())),
+        }
+    }
+    files
+}
+
+#[test]
+fn the_outputs_by_name_of_every_run_that_ended_are_its_own_and_whole_whatever_is_killed_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |number: u32| folder.path().join(format!("cache/runs/sums/{number}"));
+    run_with(folder.path(), 19, false);
+    let first = shown(&place(1));
+    assert!(first.keys().any(|path| path.ends_with("a/sum/folder/long")), "{:?}", first.keys());
+    for point in ["run-after-folder", "show-before-link:2", "lock-before-write", "latest-before-rename"] {
+        // The victim runs with another number.
+        let status = victim_in(folder.path(), Some(point), "run").status().unwrap();
+        assert_eq!(status.signal(), Some(9), "{point}");
+        let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
+        assert_eq!(store.latest("sums").unwrap().unwrap().number, 1, "{point}");
+        assert_eq!(shown(&place(1)), first, "{point}");
+    }
+    run(folder.path(), false);
+    let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
+    let latest = store.latest("sums").unwrap().unwrap();
+    assert_eq!(Some(&latest.number), store.run_numbers("sums").unwrap().last());
+    let names = |number: u32| -> Vec<PathBuf> {
+        shown(&place(number)).keys().map(|path| path.strip_prefix(place(number)).unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(latest.number), names(1));
+    assert_eq!(shown(&place(1)), first);
+}
+
+/// Makes a store one of format 1, as its programs left it.
+fn age(folder: &Path) {
+    let (cache, run) = (folder.join("cache"), folder.join("cache/runs/sums"));
+    std::fs::create_dir(run.join(".history")).unwrap();
+    let store = Store::open_read_only(&cache).unwrap();
+    for number in store.run_numbers("sums").unwrap() {
+        std::fs::rename(run.join(number.to_string()), run.join(format!(".history/{number:04}"))).unwrap();
+    }
+    for name in ["latest", "project.json"] {
+        std::fs::remove_file(run.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(cache.join("published")).unwrap();
+    // A stage may be called as a run is numbered.
+    for stage in ["a", "1"] {
+        std::fs::create_dir_all(run.join(stage).join("sum")).unwrap();
+        std::os::unix::fs::symlink("../../../../blobs", run.join(stage).join("sum/sum")).unwrap();
+    }
+    for name in ["events.jsonl", "run.lock", "report.html"] {
+        std::os::unix::fs::symlink(format!(".history/0002/{name}"), run.join(name)).unwrap();
+    }
+    std::fs::write(cache.join("version"), "1\n").unwrap();
+}
+
+#[test]
+fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_loses_nothing() {
+    let clean = clean();
+    for point in std::iter::once(None).chain(failpoint::OF_A_MIGRATION.map(Some)) {
+        for passage in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            run_with(folder.path(), 19, false);
+            run(folder.path(), false);
+            age(folder.path());
+            // It can be looked at as it is.
+            let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
+            assert_eq!(store.last_builds("sums").unwrap().len(), clean.len());
+            let wanted = point.map(|point| format!("{point}:{passage}"));
+            let status = victim_in(folder.path(), wanted.as_deref(), "run").status().unwrap();
+            if point.is_some() && passage == 1 {
+                assert_eq!(status.signal(), Some(9), "{point:?}");
+            }
+            let Run { outputs, ran, .. } = run(folder.path(), false);
+            assert_eq!((&outputs, ran), (&clean, 0), "{wanted:?}");
+            let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
+            let numbers = store.run_numbers("sums").unwrap();
+            assert_eq!(numbers[..3], [1, 2, 3], "{wanted:?}");
+            for number in &numbers[..2] {
+                let lock = store.run_folder("sums", *number).unwrap().path.join("run.lock");
+                RunLock::decode(&std::fs::read_to_string(lock).unwrap()).unwrap();
+            }
+            assert_eq!(store.latest("sums").unwrap().unwrap().number, *numbers.last().unwrap());
+            let names = std::fs::read_dir(folder.path().join("cache/runs")).unwrap();
+            assert_eq!(names.count(), 1, "{wanted:?}");
+            assert_eq!(std::fs::read_to_string(folder.path().join("cache/version")).unwrap(), "2\n");
+            look(folder.path(), &clean, &format!("at {wanted:?}"));
+        }
     }
 }
 
@@ -182,7 +281,7 @@ fn every_point_in_the_source_is_in_the_list() {
     }
     found.sort();
     found.dedup();
-    let mut listed = [&failpoint::OF_A_RUN[..], &failpoint::OF_CARE].concat();
+    let mut listed = [&failpoint::OF_A_RUN[..], &failpoint::OF_CARE, &failpoint::OF_A_MIGRATION].concat();
     listed.sort_unstable();
     assert_eq!(found, listed);
 }

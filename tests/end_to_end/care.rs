@@ -60,8 +60,13 @@ fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
         assert_eq!(bench.pipeline(command).code, 0, "{command:?}");
     }
     assert!(bench.cache().join("runs/.DS_Store").exists() && bench.cache().join("blobs/README").exists());
-    // A lock and what shows the newest run, as folders; a version that is no text.
-    for (place, verified) in [(format!("locks/{key}"), 4), ("runs/run/run.lock".into(), 0), ("version".into(), 0)] {
+    // Folders in the place of a key's lock, of a run's and of the link to the latest; a version that is no text.
+    for (place, verified) in [
+        (format!("locks/{key}"), 4),
+        ("runs/run/latest/run.lock".into(), 4),
+        ("runs/run/latest".into(), 0),
+        ("version".into(), 0),
+    ] {
         let path = bench.cache().join(&place);
         let _ = fs::remove_file(&path);
         match place.as_str() {
@@ -80,7 +85,7 @@ fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
     let bench = Bench::ran();
     let whole = bench.pipeline(&["cache", "verify"]);
     assert!(whole.code == 0 && whole.stdout.ends_with(": all whole\n"), "{}", whole.stdout);
-    let blob: PathBuf = fs::canonicalize(bench.cache().join("runs/run/license/report/report.json")).unwrap();
+    let blob: PathBuf = fs::canonicalize(bench.cache().join("runs/run/latest/license/report/report.json")).unwrap();
     fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&blob, "other").unwrap();
     for _ in 0..2 {
@@ -104,7 +109,7 @@ fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
 fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
     let bench = Bench::ran();
     bench.run();
-    let (first, second) = (bench.cache().join("runs/run/.history/0001"), bench.cache().join("runs/run/.history/0002"));
+    let (first, second) = (bench.cache().join("runs/run/1"), bench.cache().join("runs/run/2"));
     let text = fs::read_to_string(first.join("run.lock")).unwrap();
     fs::write(first.join("run.lock"), &text[..text.len() - 9]).unwrap();
     fs::write(second.join("events.jsonl"), "{\"at\": 0}\n{}\n").unwrap();
@@ -134,11 +139,11 @@ fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
 #[test]
 fn a_tree_that_is_lost_comes_back_from_a_lock_and_nothing_is_removed_before() {
     let bench = Bench::ran();
-    let tree = fs::canonicalize(bench.cache().join("runs/run/quality/.documents.tree")).unwrap();
-    fs::remove_file(tree).unwrap();
+    let tree = bench.digests(&["quality"])["quality.documents"].clone();
+    fs::remove_file(bench.cache().join("trees").join(&tree[..2]).join(&tree)).unwrap();
     let before = bench.blobs();
     for _ in 0..2 {
-        let refused = bench.pipeline(&["cache", "gc", "--lock", "cache/runs/run/run.lock"]);
+        let refused = bench.pipeline(&["cache", "gc", "--lock", "cache/runs/run/latest/run.lock"]);
         assert!(refused.code == 4 && refused.stderr.contains("verify --repair"), "{}", refused.stderr);
         assert_eq!(bench.blobs(), before);
     }
@@ -173,7 +178,7 @@ fn cache_gc_keeps_what_runs_gave_and_frees_what_it_said_it_would() {
 #[test]
 fn a_torn_line_is_no_damage_at_the_end_of_a_run_s_events_alone() {
     let bench = Bench::ran();
-    let events = fs::canonicalize(bench.cache().join("runs/run/events.jsonl")).unwrap();
+    let events = fs::canonicalize(bench.cache().join("runs/run/latest/events.jsonl")).unwrap();
     let whole = fs::read_to_string(&events).unwrap();
     let (first, rest) = whole.split_once('\n').unwrap();
     fs::write(&events, format!("{}\n{rest}", &first[..first.len() - 9])).unwrap();
@@ -221,7 +226,8 @@ fn whatever_lies_in_the_place_of_the_store_s_own_a_repair_makes_way() {
     let spoilt = [
         "version",
         "leases/.gate",
-        "runs/run/.history",
+        "runs/run/1",
+        "runs/run/latest",
         "runs/run/.stages",
         "stat/blobs",
         "@record",
@@ -249,7 +255,9 @@ fn whatever_lies_in_the_place_of_the_store_s_own_a_repair_makes_way() {
             bench.run();
             assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{name}, {is_loop}");
             assert!(bench.plan().values().all(|state| state == "cached"), "{name}, {is_loop}");
-            assert!(!place.is_symlink(), "{name}, {is_loop}");
+            // The link to the latest run is one again.
+            let is_right = if name.ends_with("latest") { place.is_dir() } else { !place.is_symlink() };
+            assert!(is_right, "{name}, {is_loop}");
         }
     }
 }
@@ -283,15 +291,15 @@ fn what_lies_in_the_place_of_scratch_is_no_hindrance() {
 fn a_version_that_was_lost_or_garbled_is_written_again_and_a_newer_one_is_not() {
     let bench = Bench::ran();
     let version = bench.cache().join("version");
-    for text in ["1x\n", "\u{0}", "a store"] {
+    for text in ["2x\n", "\u{0}", "a store"] {
         fs::write(&version, text).unwrap();
         assert_eq!(bench.run(), [""; 0], "{text:?}");
-        assert_eq!(fs::read_to_string(&version).unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(&version).unwrap(), "2\n");
     }
     fs::remove_file(&version).unwrap();
     fs::remove_file(bench.cache().join("CACHEDIR.TAG")).unwrap();
     assert_eq!(bench.run(), [""; 0]);
-    fs::write(&version, "2\n").unwrap();
+    fs::write(&version, "3\n").unwrap();
     assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 4);
-    assert_eq!(fs::read_to_string(&version).unwrap(), "2\n");
+    assert_eq!(fs::read_to_string(&version).unwrap(), "3\n");
 }

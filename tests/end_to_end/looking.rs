@@ -40,6 +40,7 @@ fn runs_lists_what_ran_with_its_end() {
     let lines: Vec<_> = list.lines().collect();
     assert!(lines[0].starts_with("run.1 ") && lines[0].contains("done     5 ran, 0 cached in "), "{list}");
     assert!(lines[1].starts_with("run.2 ") && lines[1].contains("done     0 ran, 5 cached in "), "{list}");
+    assert!(!lines[0].ends_with("(latest)") && lines[1].ends_with("(latest)"), "{list}");
     let json = bench.json(&["runs", "run"]);
     assert_eq!(texts(&json, "id"), ["run.1", "run.2"]);
     assert_eq!((&json[0]["ran"], &json[1]["ran"], &json[1]["stages"]), (&5.into(), &0.into(), &5.into()));
@@ -145,7 +146,7 @@ fn replay_gives_the_run_again_as_it_was_shown_and_recorded() {
 fn a_run_that_a_kill_tore_off_is_replayed_up_to_there() {
     let bench = Bench::new(DATA);
     let whole = bench.pipeline(&["run", "run.toml", "--json"]).stdout;
-    let events = fs::canonicalize(bench.cache().join("runs/run/events.jsonl")).unwrap();
+    let events = fs::canonicalize(bench.cache().join("runs/run/latest/events.jsonl")).unwrap();
     fs::write(events, &whole[..whole.len() - 20]).unwrap();
     let lines = whole.lines().count();
     let again = bench.pipeline(&["replay", "run", "--json"]);
@@ -317,9 +318,9 @@ fn completions_of_bash_are_a_script_that_knows_every_command() {
 }
 
 #[test]
-fn a_run_has_a_page_that_needs_nothing_else_and_takes_text_as_text() {
+fn a_run_has_a_page_that_needs_nothing_else_but_those_of_other_runs_and_takes_text_as_text() {
     let bench = Bench::ran();
-    let page = || fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
+    let page = || fs::read_to_string(bench.cache().join("runs/run/latest/report.html")).unwrap();
     let first = page();
     assert!(first.starts_with("<!doctype html>") && first.ends_with("</html>\n"), "{first}");
     for stage in DATA_STAGES {
@@ -329,7 +330,13 @@ fn a_run_has_a_page_that_needs_nothing_else_and_takes_text_as_text() {
     assert!(first.contains("<title>run.1</title>"), "{first}");
     assert!(!first.contains("src=") && !first.contains("href=") && !first.contains("url("), "nothing from elsewhere");
     bench.run();
-    assert_eq!(page(), first, "nothing happened in the second run");
+    assert!(page().contains("<title>run.2</title>") && page().contains("0 ran, 5 cached"), "{}", page());
+    // What cached stages said when they ran is on the page of that run.
+    let links: Vec<_> =
+        page().split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
+    assert_eq!(links, ["../../run/1/report.html"; 5]);
+    assert!(bench.cache().join("runs/run/2").join(&links[0]).is_file());
+    assert_eq!(fs::read_to_string(bench.cache().join("runs/run/1/report.html")).unwrap(), first);
     bench.edit("fraction = 0.2", "fraction = 0.3");
     bench.run();
     assert!(page().contains("1 ran, 4 cached"), "{}", page());
@@ -341,7 +348,7 @@ fn a_run_has_a_page_that_needs_nothing_else_and_takes_text_as_text() {
         &(evil + "[stages.after]\nkind = \"command\"\nprogram = \"/bin/true\"\ninputs = { a = \"evil\" }\n"),
     );
     assert_eq!(bench.pipeline(&["run", "run.toml", "--quiet"]).code, 1);
-    let page = fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
+    let page = fs::read_to_string(bench.cache().join("runs/run/1/report.html")).unwrap();
     assert!(page.contains("0 ran, 0 cached, 1 failed, 1 skipped") && page.contains("What went wrong"), "{page}");
     assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::bench::{Bench, DATA, DATA_STAGES, Ran, shell};
 
-const LOCK: &str = "cache/runs/run/run.lock";
+const LOCK: &str = "cache/runs/run/latest/run.lock";
 
 /// The verdict on each stage that was asked for, in the lock's order.
 fn verdicts(ran: &Ran) -> Vec<(String, String)> {
@@ -104,7 +104,7 @@ fn one_stage_is_reproduced_alone_or_with_what_it_needs() {
     let stages: Vec<_> = verdicts(&until).into_iter().map(|(stage, _)| stage).collect();
     assert_eq!((until.code, stages), (0, DATA_STAGES[..3].iter().map(ToString::to_string).collect()));
     // What it needs is taken from the store, whole or not at all.
-    let documents = bench.cache().join("runs/run/license/report/report.json");
+    let documents = bench.cache().join("runs/run/latest/license/report/report.json");
     fs::remove_file(fs::canonicalize(documents).unwrap()).unwrap();
     let missing = bench.pipeline(&["reproduce", "run", "--only", "quality"]);
     assert_eq!(missing.code, 2);

@@ -132,7 +132,7 @@ fn source_files_that_are_gone_are_not_needed_by_what_is_cached() {
     assert!(ran.code == 0 && ran.stderr.contains("its source files are not there"), "{}", ran.stderr);
     bench.edit("kind = \"dedup\"", "kind = \"dedup\"\nthreshold = 0.9");
     assert_eq!(bench.run(), ["dedup"], "what reads it runs");
-    let lock = fs::read_to_string(bench.cache().join("runs/run/run.lock")).unwrap();
+    let lock = fs::read_to_string(bench.cache().join("runs/run/latest/run.lock")).unwrap();
     assert!(lock.contains("data/a.json"), "the lock says what was read");
     // Another setting, another place, force, or a lost output: then they are needed.
     for (what, arguments) in [
@@ -209,7 +209,10 @@ fn a_project_in_another_place_reruns_nothing() {
     let bench = imported().moved();
     assert_eq!(bench.run(), [""; 0]);
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
-    assert!(bench.cache().join("runs/run/dedup/documents/rows").is_dir(), "links by name lead into the moved store");
+    assert!(
+        bench.cache().join("runs/run/latest/dedup/documents/rows").is_dir(),
+        "links by name lead into the moved store"
+    );
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_flipped_byte_is_found_before_it_is_used_and_rebuilt() {
 fn a_lost_blob_is_rebuilt_and_nothing_else() {
     let bench = Bench::new(DATA);
     bench.run();
-    let report = bench.cache().join("runs/run/license/report/report.json");
+    let report = bench.cache().join("runs/run/latest/license/report/report.json");
     fs::remove_file(fs::canonicalize(report).unwrap()).unwrap();
     assert_eq!(bench.run(), ["license"]);
 }
@@ -40,7 +40,7 @@ fn blobs_are_read_only_and_outputs_are_found_by_name() {
     bench.run();
     assert!(bench.blobs().iter().all(|blob| blob.metadata().unwrap().permissions().mode() & 0o222 == 0));
     assert!(bench.cache().join("CACHEDIR.TAG").exists());
-    assert!(bench.cache().join("runs/run/license/documents/rows").is_dir());
+    assert!(bench.cache().join("runs/run/latest/license/documents/rows").is_dir());
     let work = fs::read_dir(bench.cache().join("work")).unwrap().count();
     assert_eq!(work, 0, "no scratch is left after a whole run");
 }
@@ -95,7 +95,7 @@ fn a_training_goes_on_from_no_checkpoint_whose_tokens_were_changed() {
     let work = fs::read_dir(bench.cache().join("work")).unwrap().map(|work| work.unwrap().path().join("scratch"));
     let left: usize = work.map(|scratch| fs::read_dir(scratch).unwrap().count()).sum();
     assert!(left > 0, "there is a checkpoint");
-    let tokens = fs::canonicalize(bench.cache().join("runs/run/pack/train")).unwrap();
+    let tokens = fs::canonicalize(bench.cache().join("runs/run/1/pack/train")).unwrap();
     let tokens = fs::read_dir(tokens).unwrap().map(|file| fs::canonicalize(file.unwrap().path()).unwrap());
     let largest = tokens.max_by_key(|file| file.metadata().unwrap().len()).unwrap();
     let before = fs::read(&largest).unwrap();

@@ -311,7 +311,7 @@ fn what_a_killed_run_left_running_writes_to_no_later_output() {
     }
     bench.write("go", "");
     assert!(again.wait().unwrap().success());
-    let output = fs::read_to_string(bench.cache().join("runs/run/writer/files/out")).unwrap();
+    let output = fs::read_to_string(bench.cache().join("runs/run/latest/writer/files/out")).unwrap();
     // One of this run's own, which the script started too.
     assert_eq!(output.matches("stray").count(), 1, "{output}");
 }

@@ -133,7 +133,7 @@ fn a_default_is_shown_with_its_value() {
     assert!(diff.starts_with("run.1 -> run.2\nstages.words.vocabulary: 300 -> 32768 (default)\n"), "{diff}");
     let diff = bench.json(&["diff", "run.2", "run.1"]);
     assert_eq!((&diff["settings"][0]["old"], &diff["settings"][0]["old_is_default"]), (&json!(32768), &json!(true)));
-    let page = fs::read_to_string(bench.cache().join("runs/run/report.html")).unwrap();
+    let page = fs::read_to_string(bench.cache().join("runs/run/latest/report.html")).unwrap();
     assert!(page.contains("vocabulary: 300 -&gt; 32768 (default)"), "{page}");
 }
 
@@ -171,7 +171,7 @@ fn builds_that_read_much_less_give_no_estimate() {
 #[test]
 fn why_says_what_stays_when_a_lost_build_gives_its_bytes_again() {
     let bench = Bench::ran();
-    let report = bench.cache().join("runs/run/license/report/report.json");
+    let report = bench.cache().join("runs/run/latest/license/report/report.json");
     fs::remove_file(fs::canonicalize(report).unwrap()).unwrap();
     let why = bench.json(&["why", "run.toml", "split"]);
     assert_eq!((&why["state"], texts(&why["causes"], "name")), (&"may-run".into(), vec!["license".to_owned()]));

@@ -35,7 +35,7 @@ pub fn last_build(key: Digest, outputs: BTreeMap<String, Digest>) -> LastBuild {
 
 /// Makes a build what a stage of a run gave last, without showing its outputs.
 pub fn remember(store: &Store, run: &str, stage: &str, build: LastBuild, sources: &SourceSnapshot) {
-    store.show(run, stage, build, sources, &BTreeMap::new()).unwrap();
+    store.show(&store.run_folder(run, 1).unwrap(), stage, build, sources, &BTreeMap::new()).unwrap();
 }
 
 /// A key written out, as it is read from a file.

@@ -14,7 +14,7 @@ fn a_new_store_says_what_it_is() {
     Store::open(folder.path()).unwrap();
     let tag = fs::read_to_string(folder.path().join("CACHEDIR.TAG")).unwrap();
     assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
-    assert_eq!(fs::read_to_string(folder.path().join("version")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(folder.path().join("version")).unwrap(), "2\n");
     Store::open(folder.path()).unwrap();
 }
 
@@ -34,8 +34,8 @@ fn a_path_that_cannot_be_a_store_is_refused_with_a_hint() {
     assert!(matches!(refused(folder.path()), StoreError::NotAStore(_)));
     let newer = folder.path().join("newer");
     Store::open(&newer).unwrap();
-    fs::write(newer.join("version"), "2\n").unwrap();
-    assert_eq!(refused(&newer).to_string(), format!("{} has store format 2, this program knows 1", newer.display()));
+    fs::write(newer.join("version"), "3\n").unwrap();
+    assert_eq!(refused(&newer).to_string(), format!("{} has store format 3, this program knows 2", newer.display()));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_store_whose_version_was_lost_or_emptied_is_still_a_store() {
         let found = Store::open_read_only(root).unwrap().lookup(key("a")).unwrap();
         assert!(matches!(found, Lookup::Hit(_)) && fs::read(&version).unwrap_or_default().is_empty());
         Store::open(root).unwrap();
-        assert_eq!(fs::read_to_string(&version).unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(&version).unwrap(), "2\n");
     }
     fs::write(root.join("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
     fs::remove_file(&version).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::Digest;
-use pipeline::store::{Lookup, Removals, SourceSnapshot, Store, StoreError, Wish};
+use pipeline::store::{Holder, Kept, Lookup, Removals, SourceSnapshot, Store, StoreError, Wish};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::json;
@@ -106,7 +106,8 @@ fn what_runs_gave_last_what_is_named_and_what_is_leased_never_goes() {
     given(&store, "train", run.0, run.1);
     let lease = store.lease("other").unwrap();
     lease.hold([&leased.1]).unwrap();
-    let wish = Wish { keep_size: Some(0), roots: BTreeSet::from([wished.1]), ..Wish::default() };
+    let holder = Holder { name: "lock".to_owned(), trees: BTreeSet::from([wished.1]), ..Holder::default() };
+    let wish = Wish { keep_size: Some(0), holders: vec![holder], ..Wish::default() };
     let removals = store.removing().unwrap().collect(&wish).unwrap();
     assert_eq!((gone(&removals), removals.rooted, removals.after), (vec![old.0], 300, 300));
     for (key, tree) in [run, wished, leased] {
@@ -117,6 +118,28 @@ fn what_runs_gave_last_what_is_named_and_what_is_leased_never_goes() {
     assert_eq!(gone(&store.removing().unwrap().collect(&wish).unwrap()), [leased.0]);
     assert_eq!(gone(&store.removing().unwrap().collect(&keep(0)).unwrap()), [wished.0]);
     assert!(is_hit(&store, run.0));
+}
+
+#[test]
+fn it_is_said_for_whom_bytes_stay_and_what_stays_for_one_alone() {
+    let (_folder, store) = empty();
+    let [both, first, second] = ["both", "first", "second"].map(|name| (key(name), sized(&store, name, 1.0, 100)));
+    let holder = |name: &str, trees: &[Digest]| Holder {
+        name: name.to_owned(),
+        run: Some("run".to_owned()),
+        trees: trees.iter().copied().collect(),
+        ..Holder::default()
+    };
+    // What a run of the name gave last is the newest run's.
+    given(&store, "train", second.0, second.1);
+    let lease = store.lease("other.1").unwrap();
+    lease.hold([&both.1]).unwrap();
+    let holders = vec![holder("run.1", &[both.1, first.1]), holder("run.2 (latest)", &[both.1])];
+    let removals = store.removals(&Wish { holders, ..keep(0) }).unwrap();
+    let kept = |by: &str, bytes, alone| Kept { by: by.to_owned(), bytes, alone };
+    let expected = [kept("run.1", 200, 100), kept("run.2 (latest)", 200, 100), kept("other.1 (running)", 100, 0)];
+    assert_eq!(removals.kept, expected);
+    assert_eq!((removals.rooted, removals.after), (300, 300));
 }
 
 #[test]
@@ -235,8 +258,9 @@ fn a_list_of_files_that_somebody_wrote_down_keeps_its_blobs_and_restores_its_tre
     let text = fs::read(&record).unwrap();
     fs::remove_file(&record).unwrap();
     fs::remove_file(store.layout().tree(tree)).unwrap();
-    let wish =
-        Wish { keep_size: Some(0), roots: BTreeSet::from([tree]), blobs: BTreeSet::from([blob]), scratch: false };
+    let (trees, blobs) = (BTreeSet::from([tree]), BTreeSet::from([blob]));
+    let holder = Holder { name: "lock".to_owned(), trees, blobs, ..Holder::default() };
+    let wish = Wish { keep_size: Some(0), holders: vec![holder], scratch: false };
     assert_eq!(store.removing().unwrap().collect(&wish).unwrap().after, 100);
     fs::create_dir_all(record.parent().unwrap()).unwrap();
     fs::write(&record, text).unwrap();
@@ -296,7 +320,7 @@ proptest! {
     fn whatever_goes_what_is_left_is_whole(builds in vec(random(), 1..9), keep_size in prop::option::of(0..600u64)) {
         let (_folder, store) = empty();
         let lease = store.lease("other").unwrap();
-        let mut wish = Wish { keep_size, ..Wish::default() };
+        let mut wish = Wish { keep_size, holders: vec![Holder::default()], ..Wish::default() };
         let mut rooted = Vec::new();
         for (number, build) in builds.iter().enumerate() {
             let bytes = |content: u8| vec![content; 10 + 20 * usize::from(content)];
@@ -315,7 +339,7 @@ proptest! {
             match build.root {
                 Root::None => continue,
                 Root::Run => given(&store, &format!("s{number}"), key, tree),
-                Root::Wish => drop(wish.roots.insert(tree)),
+                Root::Wish => drop(wish.holders[0].trees.insert(tree)),
                 Root::Lease => lease.hold([&tree]).unwrap(),
             }
             rooted.push((key, number_of_key, tree));

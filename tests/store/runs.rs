@@ -1,12 +1,12 @@
 //! A run's folder: what its stages gave last, and outputs by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use contract::{Digest, SourceFile};
-use pipeline::store::{LastBuild, SourceSnapshot, StoreError};
+use pipeline::store::{Holder, LastBuild, RunFolder, SourceSnapshot, Store, StoreError, Wish};
 
 use crate::bench::{build, key, key_record, last_build, remember, walk, with_a_build};
 
@@ -106,41 +106,45 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
 
+/// A folder for a run, as `start_run` makes it.
+fn start(store: &Store, run: &str) -> RunFolder {
+    store.start_run(run, Path::new("/p/m.toml")).unwrap().folder
+}
+
 #[test]
 fn outputs_are_published_by_name() {
     let (folder, store, tree) = with_a_build();
+    let run = start(&store, "run");
     let listing = |tree| store.listing(tree).unwrap();
     let show = |outputs: BTreeMap<String, Digest>| {
         let trees = outputs.iter().map(|(port, tree)| (port.clone(), listing(*tree))).collect();
-        store.show("run", "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
+        store.show(&run, "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
     };
     let publish = |tree| show(BTreeMap::from([("out".to_owned(), tree)]));
-    let place = store.layout().run("run").unwrap().join("train");
+    let place = run.path.join("train");
     publish(tree);
     assert_eq!(fs::read(place.join("out/rows/1")).unwrap(), b"content");
-    assert!(fs::read_link(place.join("out/rows/1")).unwrap().starts_with("../../../../../blobs"));
-    assert!(fs::read_to_string(place.join(".out.tree")).unwrap().starts_with("pipeline tree 1\n"));
+    assert_eq!(store.shown_trees(&run).unwrap(), BTreeSet::from([tree]));
+    assert!(fs::read_link(place.join("out")).unwrap().starts_with("../../../../published"));
+    assert!(fs::read_link(place.join("out/rows/1")).unwrap().starts_with("../../../../blobs"));
     let other = build(&store, key("b"), &[("model.bin", b"weights")]);
-    publish(other);
-    assert_eq!(fs::read(place.join("out/model.bin")).unwrap(), b"weights");
-    assert!(!place.join("out/rows").exists());
-    publish(other);
     show(BTreeMap::from([("out".to_owned(), other), ("more".to_owned(), tree)]));
-    assert!(place.join("more/rows/1").exists());
-    publish(other);
-    assert!(!place.join("more").exists());
-    // Several at once, with other outputs: one of them is shown, whole, and nothing is left over.
+    assert_eq!(fs::read(place.join("out/model.bin")).unwrap(), b"weights");
+    assert!(!place.join("out/rows").exists() && place.join("more/rows/1").exists());
+    // Several at once: all is shown, and nothing is left over.
+    fs::remove_dir_all(store.layout().root().join("published")).unwrap();
     std::thread::scope(|scope| {
+        let store = &store;
         for tree in [tree, other, tree, other] {
-            scope.spawn(move || (0..20).for_each(|_| publish(tree)));
+            scope.spawn(move || (0..20).for_each(|_| show_alone(store, tree)));
         }
     });
-    let shown = if place.join("out/model.bin").exists() { other } else { tree };
-    let files = |folder: &Path| walk(folder).iter().filter(|path| path.is_file()).count();
-    assert_eq!(files(&place.join("out")), store.listing(shown).unwrap().entries().len());
+    for (tree, file) in [(tree, "rows/1"), (other, "model.bin")] {
+        assert!(store.layout().published(tree).join(file).exists());
+    }
     assert_eq!(walk(&store.layout().root().join("tmp")), Vec::<PathBuf>::new());
     publish(other);
-    // A link that is gone or leads elsewhere is put right.
+    // A link that is gone or leads elsewhere is put right, and so is what lies in the place of the whole.
     let shown = place.join("out/model.bin");
     for spoil in [|_: &Path| {}, |link: &Path| std::os::unix::fs::symlink("/etc/hostname", link).unwrap()] {
         fs::remove_file(&shown).unwrap();
@@ -148,39 +152,70 @@ fn outputs_are_published_by_name() {
         publish(other);
         assert_eq!(fs::read(&shown).unwrap(), b"weights");
     }
+    let published = store.layout().published(other);
+    fs::remove_dir_all(&published).unwrap();
+    fs::write(&published, "x").unwrap();
+    publish(other);
+    assert_eq!(fs::read(&shown).unwrap(), b"weights");
     // Links are relative: a moved store keeps its names.
     let moved = folder.path().join("moved");
     fs::rename(folder.path().join("cache"), &moved).unwrap();
-    assert_eq!(fs::read(moved.join("runs/run/train/out/model.bin")).unwrap(), b"weights");
+    assert_eq!(fs::read(moved.join("runs/run/1/train/out/model.bin")).unwrap(), b"weights");
+}
+
+/// Shows a tree as an output of a run of its own.
+fn show_alone(store: &Store, tree: Digest) {
+    let outputs = BTreeMap::from([("out".to_owned(), tree)]);
+    let trees = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
+    let run = start(store, "beside");
+    store.show(&run, "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
 }
 
 #[test]
-fn what_is_shown_and_remembered_is_left_alone_and_what_is_half_done_is_finished() {
+fn an_output_without_files_is_an_empty_folder() {
+    let (_folder, store, _) = with_a_build();
+    let none = build(&store, key("none"), &[]);
+    show_alone(&store, none);
+    let place = store.layout().run("beside").unwrap().join("1/train/out");
+    assert!(place.is_dir() && walk(&place).is_empty());
+}
+
+#[test]
+fn a_second_run_with_the_same_outputs_makes_one_link_a_port_and_leaves_the_first_alone() {
+    let (_folder, store, tree) = with_a_build();
+    show_alone(&store, tree);
+    let runs = store.layout().run("beside").unwrap();
+    let inodes = |folder: &Path| {
+        let paths = walk(folder).into_iter().map(|path| (path.symlink_metadata().unwrap().ino(), path));
+        paths.collect::<Vec<_>>()
+    };
+    let (first, stages) = (runs.join("1"), runs.join(".stages"));
+    let published = store.layout().root().join("published");
+    let before = [&first, &stages, &published].map(|folder| inodes(folder));
+    show_alone(&store, tree);
+    assert_eq!([&first, &stages, &published].map(|folder| inodes(folder)), before);
+    assert_eq!(walk(&runs.join("2")).len(), 2, "a folder and a link");
+}
+
+#[test]
+fn what_is_half_shown_is_finished_and_what_cannot_be_shown_is_remembered() {
     let (_folder, store, tree) = with_a_build();
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);
     let trees = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
-    let build = last_build(key("a"), outputs);
-    let show = || store.show("run", "train", build.clone(), &SourceSnapshot::default(), &trees);
-    let run = store.layout().run("run").unwrap();
-    let inodes = || {
-        let paths = walk(&run).into_iter().map(|path| (path.symlink_metadata().unwrap().ino(), path));
-        paths.collect::<Vec<_>>()
-    };
+    let (build, run) = (last_build(key("a"), outputs), start(&store, "run"));
+    let show = || store.show(&run, "train", build.clone(), &SourceSnapshot::default(), &trees);
     show().unwrap();
-    let before = inodes();
-    show().unwrap();
-    assert_eq!(inodes(), before);
     // A kill between the two, either way round.
-    for lost in ["train", ".stages"] {
-        fs::remove_dir_all(run.join(lost)).unwrap();
+    for lost in [run.path.join("train"), store.layout().run("run").unwrap().join(".stages")] {
+        fs::remove_dir_all(lost).unwrap();
         show().unwrap();
-        assert_eq!(fs::read(run.join("train/out/rows/1")).unwrap(), b"content");
+        assert_eq!(fs::read(run.path.join("train/out/rows/1")).unwrap(), b"content");
         assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
     }
     // What cannot be shown is still what the stage gave last.
     let changed = last_build(key("b"), BTreeMap::new());
     let unnamed = BTreeMap::from([("..".to_owned(), store.listing(tree).unwrap())]);
-    assert!(store.show("run", "train", changed.clone(), &SourceSnapshot::default(), &unnamed).is_err());
+    assert!(store.show(&run, "train", changed.clone(), &SourceSnapshot::default(), &unnamed).is_err());
     assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
 }
 
@@ -189,25 +224,96 @@ fn names_that_could_leave_the_run_s_folder_are_refused() {
     let (_folder, store, tree) = with_a_build();
     let outputs = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
     let build = last_build(key("a"), BTreeMap::from([("out".to_owned(), tree)]));
-    let show = |run, stage| store.show(run, stage, build.clone(), &SourceSnapshot::default(), &outputs);
+    let run = start(&store, "run");
     for name in ["", ".", "..", "../up", "a/b", ".hidden", "a b", "a\n", &"x".repeat(200)] {
-        assert!(matches!(show(name, "stage"), Err(StoreError::Name(_))), "{name:?}");
-        assert!(matches!(show("run", name), Err(StoreError::Name(_))), "{name:?}");
+        let shown = store.show(&run, name, build.clone(), &SourceSnapshot::default(), &outputs);
+        assert!(matches!(shown, Err(StoreError::Name(_))), "{name:?}");
         assert!(matches!(store.last_build("run", name), Err(StoreError::Name(_))), "{name:?}");
-        assert!(matches!(store.start_run(name), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(store.start_run(name, Path::new("/p/m.toml")), Err(StoreError::Name(_))), "{name:?}");
     }
 }
 
 #[test]
-fn a_run_that_is_forgotten_leaves_no_link_that_leads_nowhere() {
+fn latest_leads_to_the_newest_run_that_was_made_so_and_to_none_that_is_forgotten() {
     let (_folder, store, _) = with_a_build();
-    let [(first, _), (second, _)] = [(); 2].map(|()| store.start_run("run").unwrap());
-    store.write_run_file(&first, "report.html", "the first").unwrap();
-    store.write_run_file(&first, "run.lock", "the first").unwrap();
-    store.write_run_file(&second, "run.lock", "the second").unwrap();
-    let shown = |name: &str| fs::read_to_string(store.layout().root().join("runs/run").join(name)).ok();
-    assert_eq!(shown("report.html").as_deref(), Some("the first"));
+    let [first, second, third] = [(); 3].map(|()| start(&store, "run"));
+    let latest = || store.latest("run").unwrap().map(|run| run.number);
+    let link = store.layout().run("run").unwrap().join("latest");
+    assert_eq!(latest(), None);
+    store.make_latest(&second).unwrap();
+    assert_eq!((latest(), fs::read_link(&link).unwrap().to_str()), (Some(2), Some("2")));
+    // A run that began earlier and ended later.
+    store.make_latest(&first).unwrap();
+    assert_eq!(latest(), Some(2));
+    store.make_latest(&third).unwrap();
+    assert_eq!(latest(), Some(3));
     store.forget_run(&first).unwrap();
-    assert_eq!((shown("report.html"), shown("run.lock").as_deref()), (None, Some("the second")));
-    assert!(store.layout().root().join("runs/run/report.html").symlink_metadata().is_err());
+    assert_eq!((latest(), first.path.exists()), (Some(3), false));
+    store.forget_run(&third).unwrap();
+    assert!(latest().is_none() && link.symlink_metadata().is_err());
+    // What leads nowhere, or lies in its place, is no obstacle.
+    std::os::unix::fs::symlink("9", &link).unwrap();
+    store.make_latest(&second).unwrap();
+    assert_eq!(latest(), Some(2));
+    fs::remove_file(&link).unwrap();
+    fs::create_dir_all(link.join("below")).unwrap();
+    store.make_latest(&second).unwrap();
+    assert_eq!(latest(), Some(2));
+}
+
+#[test]
+fn the_runs_of_a_name_belong_to_the_manifest_that_used_it_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(folder.path()).unwrap();
+    let store = Store::open(&root.join("cache")).unwrap();
+    let (mine, other) = (root.join("mine.toml"), root.join("other.toml"));
+    [&mine, &other].map(|path| fs::write(path, "").unwrap());
+    assert_eq!(store.owner_of_run("run").unwrap(), None);
+    store.start_run("run", &mine).unwrap();
+    store.start_run("run", &mine).unwrap();
+    assert_eq!(store.owner_of_run("run").unwrap(), Some(mine.clone()));
+    match store.start_run("run", &other) {
+        Err(StoreError::Owned { run, manifest }) => assert_eq!((run.as_str(), manifest), ("run", mine.clone())),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.run_numbers("run").unwrap(), [1, 2]);
+    store.start_run("trial", &other).unwrap();
+    // Moved with the store, and the store moved away from it: the same project.
+    drop(store);
+    fs::create_dir(root.join("moved")).unwrap();
+    for name in ["cache", "mine.toml"] {
+        fs::rename(root.join(name), root.join("moved").join(name)).unwrap();
+    }
+    let (store, moved) = (Store::open(&root.join("moved/cache")).unwrap(), root.join("moved/mine.toml"));
+    assert_eq!(store.owner_of_run("run").unwrap(), Some(moved.clone()));
+    store.start_run("run", &moved).unwrap();
+    assert!(store.is_run_of_another("run", &mine).unwrap(), "it is known where it is now");
+    drop(store);
+    fs::rename(root.join("moved/cache"), root.join("cache")).unwrap();
+    let store = Store::open(&root.join("cache")).unwrap();
+    store.start_run("run", &moved).unwrap();
+    // Moved alone, it has to say so.
+    assert!(matches!(store.start_run("run", &other), Err(StoreError::Owned { .. })));
+    store.take_over_run("run", &other).unwrap();
+    store.start_run("run", &other).unwrap();
+    assert!(matches!(store.start_run("run", &moved), Err(StoreError::Owned { .. })));
+    // What cannot be read is nobody's.
+    fs::write(store.layout().run("run").unwrap().join("project.json"), "{").unwrap();
+    store.start_run("run", &moved).unwrap();
+}
+
+#[test]
+fn outputs_by_name_go_when_no_run_has_them_and_stay_for_one_that_was_stopped() {
+    let (_folder, store, tree) = with_a_build();
+    let other = build(&store, key("b"), &[("model.bin", b"weights")]);
+    show_alone(&store, tree);
+    show_alone(&store, other);
+    let stopped = store.run_folder("beside", 1).unwrap();
+    let holder = Holder { trees: store.shown_trees(&stopped).unwrap(), ..Holder::default() };
+    let published = |tree: Digest| store.layout().published(tree).exists();
+    let all = |holders| Wish { keep_size: Some(0), holders, ..Wish::default() };
+    store.removing().unwrap().collect(&all(vec![holder])).unwrap();
+    assert!(published(tree) && published(other), "of a run that was stopped, and what the stage gave last");
+    store.removing().unwrap().collect(&all(Vec::new())).unwrap();
+    assert!(!published(tree) && published(other));
 }

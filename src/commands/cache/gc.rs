@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::manifest::ByteSize;
 use crate::report::RunLock;
 use crate::say::say;
-use crate::store::{Removals, RunFolder, Store, StoreError, Wish, failpoint};
+use crate::store::{Holder, Kept, Removals, RunFolder, Store, StoreError, Wish, failpoint};
 
 /// Arguments of `cache gc`.
 #[derive(Debug, Args)]
@@ -25,10 +25,11 @@ pub struct CollectArguments {
     /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` for all that may go.
     #[arg(long, value_name = "SIZE")]
     pub keep_size: Option<ByteSize>,
-    /// Keep what this lock file names (repeatable); what the runs of the store gave is kept anyway.
+    /// Keep what this lock file names (repeatable); what runs of the store gave is kept anyway.
     #[arg(long, value_name = "FILE")]
     pub lock: Vec<PathBuf>,
-    /// Forget past runs but the newest N of each name, so that what only they gave may go.
+    /// Forget past runs but the newest N of each name, the latest and those that are pinned, so that what only they gave may
+    /// go.
     #[arg(long, value_name = "N")]
     pub keep_runs: Option<usize>,
     /// Remove also what stages that were stopped or failed left: a training among them begins again.
@@ -68,6 +69,7 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         writeln!(out, "{:#}", json!(removals))?;
     } else {
         tell(&mut out, &removals, arguments.dry_run)?;
+        tell_kept(&mut out, &removals)?;
     }
     if removals.scratch_left.count > 0 {
         let left = figures::size(removals.scratch_left.bytes);
@@ -86,25 +88,41 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
     let mut wish =
         Wish { keep_size: arguments.keep_size.map(|size| size.0), scratch: arguments.scratch, ..Wish::default() };
     for lock in &arguments.lock {
-        need(&mut wish, &locks::find(&lock.display().to_string(), &arguments.store)?);
+        let lock = lock.display().to_string();
+        let found = locks::find(&lock, &arguments.store)?;
+        wish.holders.push(need(Holder { name: lock, ..Holder::default() }, &found));
     }
     // Leases first: a run gives its own up when its lock is written.
     let leases = store.leases()?;
     failpoint::pass(failpoint::GC_AFTER_LEASES);
-    wish.roots.extend(leases.iter().flat_map(|lease| lease.trees.iter().copied()));
+    wish.holders.extend(leases.iter().map(|lease| Holder {
+        name: lease.holder_name(),
+        trees: lease.trees.clone(),
+        ..Holder::default()
+    }));
     let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
     let runs = store.run_folders()?;
     let active: BTreeSet<_> = leases.into_iter().map(|lease| lease.holder.stage).collect();
     for run in &runs {
         let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
+        let (is_pinned, is_latest) = (store.is_pinned(run), store.latest(&run.run)?.as_ref() == Some(run));
         // The newest keeps its number from being given again; one without a lock may be under way.
         let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.to_string());
-        if newer > 0 && ended && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
+        let may_go = newer > 0 && ended && !is_pinned && !is_latest;
+        if may_go && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
             forgotten.push(run.clone());
             continue;
         }
+        let mark = match (is_latest, is_pinned) {
+            (true, _) => " (latest)",
+            (false, true) => " (pinned)",
+            (false, false) => "",
+        };
+        let holder = Holder { name: format!("{run}{mark}"), run: Some(run.run.clone()), ..Holder::default() };
         match locks::of_run(store, run) {
-            Ok(lock) => lock.iter().for_each(|lock| need(&mut wish, lock)),
+            Ok(Some(lock)) => wish.holders.push(need(holder, &lock)),
+            // What it shows by name must not lead nowhere.
+            Ok(None) => wish.holders.push(Holder { trees: store.shown_trees(run)?, ..holder }),
             Err(damage) => torn.push(damage?),
         }
     }
@@ -116,11 +134,29 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
 }
 
 /// What a lock names is to stay.
-fn need(wish: &mut Wish, lock: &RunLock) {
+fn need(mut holder: Holder, lock: &RunLock) -> Holder {
     for (tree, listing) in lock.listings() {
-        wish.roots.insert(tree);
-        wish.blobs.extend(listing.entries().iter().map(|entry| entry.digest));
+        holder.trees.insert(tree);
+        holder.blobs.extend(listing.entries().iter().map(|entry| entry.digest));
     }
+    holder
+}
+
+/// Says what stays for whom; of past runs those without which something would be free.
+fn tell_kept(out: &mut impl Write, removals: &Removals) -> Result<(), CommandError> {
+    let is_told = |kept: &&Kept| kept.alone > 0 || (kept.bytes > 0 && kept.by.ends_with(')'));
+    let (told, others): (Vec<_>, Vec<_>) = removals.kept.iter().partition(is_told);
+    for Kept { by, bytes, alone } in told {
+        let only = match alone {
+            0 => "others keep it too".to_owned(),
+            alone => format!("{} of it only for this", figures::size(*alone)),
+        };
+        writeln!(out, "kept {:>8}  for {by}, {only}", figures::size(*bytes))?;
+    }
+    if !others.is_empty() {
+        writeln!(out, "{} more keep nothing that others do not", figures::counted(others.len() as u64, "run"))?;
+    }
+    Ok(())
 }
 
 fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), CommandError> {

@@ -32,7 +32,8 @@ pub enum CacheCommand {
     /// Remove what nothing needs; with --keep-size also builds, the cheapest to make again for their bytes first.
     #[command(after_help = "Examples:\n  pipeline cache gc --keep-size 50GiB --dry-run\n  \
         pipeline cache gc --keep-size 50GiB --keep-runs 3 --lock published.lock\n\n\
-        What the runs gave, what lock files name, and what a running process uses, is never removed.")]
+        What the latest and the pinned runs of any project gave, what past runs that are not forgotten and lock \
+        files name, and what a running process uses, is never removed.")]
     Gc(gc::CollectArguments),
 }
 

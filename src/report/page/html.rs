@@ -73,7 +73,11 @@ fn row(text: &mut String, part: &Part) {
         Some((files, bytes)) => (figures::count(files as u64), figures::size(bytes)),
         None => Default::default(),
     };
-    let said: Vec<_> = part.said.iter().map(|line| escaped(line)).collect();
+    let mut said: Vec<_> = part.said.iter().map(|line| escaped(line)).collect();
+    said.extend(part.ran_in.as_ref().map(|(run, page)| {
+        let (run, page) = (escaped(run), escaped(page));
+        format!("it ran in <a href=\"{page}\">{run}</a>")
+    }));
     let _ = writeln!(
         text,
         "<tr><td>{name}<td><span class=\"word\" style=\"background:{fill};border-color:{stroke}\">{word}</span>\

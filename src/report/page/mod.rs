@@ -4,11 +4,13 @@
 //! or failed, and every series of numbers that a stage gave as a curve.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::Note;
 
 use super::drawing::{Colours, Drawing};
-use crate::events::{Event, RunStatus, Stamped, since};
+use crate::events::{Event, Purpose, Renderer, RunStatus, Stamped, since};
 use crate::manifest::Manifest;
 
 mod chart;
@@ -38,6 +40,8 @@ struct Part {
     output: Option<(usize, u64)>,
     /// Why it ran, and what came of that, a line each.
     said: Vec<String>,
+    /// Where a cached stage ran: the run, as `quickstart.1`, and the way to its page.
+    ran_in: Option<(String, String)>,
     warnings: Vec<String>,
     failure: Option<String>,
     series: BTreeMap<String, Series>,
@@ -127,7 +131,7 @@ impl Page {
     }
 
     /// Takes the next event.
-    pub fn add(&mut self, Stamped { event, .. }: Stamped) {
+    fn add(&mut self, Stamped { event, .. }: Stamped) {
         if let Event::RunStarted { stages, .. } = &event {
             self.stages = stages.iter().map(|name| Part { name: name.clone(), ..Part::default() }).collect();
             self.places = stages.iter().cloned().enumerate().map(|(place, name)| (name, place)).collect();
@@ -148,6 +152,42 @@ impl Page {
             Some((name, part.fate.word(), part.fate.colours()))
         });
         html::document(self, &Drawing::of(manifest, stages).svg())
+    }
+}
+
+/// A page that is made while the run goes on; clones share it.
+#[derive(Debug, Clone)]
+pub struct LivePage(Arc<Mutex<Page>>);
+
+impl LivePage {
+    /// With nothing on it but what [`Page::new`] takes.
+    pub fn new(page: Page) -> Self {
+        Self(Arc::new(Mutex::new(page)))
+    }
+
+    /// Says of a cached stage in which earlier run it ran, whose page has its curves: the run, and the way to its page.
+    pub fn ran_in(&self, stage: &str, run: String, page: String) {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = shared.places.get(stage).copied();
+        if let Some(part) = place.and_then(|place| shared.stages.get_mut(place)) {
+            part.ran_in = Some((run, page));
+        }
+    }
+
+    /// What it has come to, as an HTML document.
+    pub fn html(&self, manifest: &Manifest) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).html(manifest)
+    }
+}
+
+impl Renderer for LivePage {
+    fn event(&mut self, event: &Stamped) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(event.clone());
+        Ok(())
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Recorded
     }
 }
 
