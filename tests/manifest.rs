@@ -114,14 +114,15 @@ fn a_later_layer_wins_and_tables_merge() {
     assert_eq!(places["learning_rate"].to_string(), "--set");
     assert!(places["steps"].to_string().ends_with("m.toml:3:1"));
     assert!(places["optimiser.name"].file.ends_with("base.toml"));
-    let source = &manifest.stages["export"].stage.sources()[0].0;
-    assert_eq!(Path::new(source), folder.0.path().join("local/*.json"));
+    let source = &manifest.stages["export"].stage.sources()[0];
+    assert_eq!(Path::new(&source.to_string()), folder.0.path().join("local/*.json"));
+    assert_eq!(source.folder().as_deref(), Some(folder.0.path()));
 }
 
 #[test]
 fn relative_sources_start_at_the_file_that_names_them_and_empty_ones_stay_empty() {
     let text = |source: &str| format!("[stages.a]\nkind = 'import'\nsource = '{source}'\n");
-    let source = |folder: &Folder, sets: &[&str]| folder.load(sets).unwrap().stages["a"].stage.sources()[0].0.clone();
+    let source = |folder: &Folder, sets: &[&str]| folder.load(sets).unwrap().stages["a"].stage.sources()[0].to_string();
     let folder = Folder::new(text("./data/[a-c]*.json"));
     assert_eq!(source(&folder, &[]), format!("{}/data/[a-c]*.json", folder.0.path().display()));
     for whole in ["", "/data/*.json", "s3://bucket/*.json"] {

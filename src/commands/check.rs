@@ -1,5 +1,6 @@
 //! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
-//! earlier runs gave, headers are looked at.
+//! earlier runs gave, headers are looked at; files outside the store are looked for. That one is missing is a warning: it
+//! may be there on the machine that runs the manifest.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -18,7 +19,7 @@ use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
 use crate::plan::fit::Misfit;
 use crate::plan::remarks::Remarked;
-use crate::plan::{self, Decider};
+use crate::plan::{self, Decider, SourceProblem};
 use crate::run::Budget;
 use crate::say::say;
 use crate::store::Store;
@@ -52,6 +53,8 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let stale = project.graph.order().iter().filter(|name| !cached.contains(*name)).cloned().collect();
     let misfits = project.misfits(&decider, &stale)?;
     let remarks = project.remarks(&store, project.graph.order());
+    let sources: Vec<_> =
+        project.graph.order().iter().flat_map(|name| decider.source_problems(&project.manifest.stages[name])).collect();
     let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
     let mut out = stdout();
     if arguments.json {
@@ -62,6 +65,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
             hint,
         };
         let mut problems = project.manifest.warnings.placed();
+        problems.extend(sources.iter().map(|source| warning(&[&source.place], source.text.clone(), None)));
         problems.extend(misfits.iter().map(|misfit| {
             let places: Vec<_> = [&misfit.place].into_iter().chain(&misfit.limit).collect();
             warning(&places, misfit.text(), None)
@@ -75,7 +79,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         writeln!(out, "{:#}", json!({ "problems": problems, "stages": stages }))?;
         return Ok(Exit::Done);
     }
-    let warnings: Vec<_> = misfits.iter().map(Misfit::text).chain(warned().map(Remarked::full_text)).collect();
+    let warnings: Vec<_> = sources.iter().map(SourceProblem::full_text).collect();
+    let warnings: Vec<_> =
+        warnings.into_iter().chain(misfits.iter().map(Misfit::text)).chain(warned().map(Remarked::full_text)).collect();
     warnings.iter().for_each(|warning| say!("warning: {warning}"));
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
     let found = match warnings.len() + project.manifest.warnings.len() {

@@ -332,5 +332,5 @@ pub(super) fn rebased(pattern: &str, folder: &Path) -> Option<String> {
         return Some(pattern.to_owned());
     }
     let folder = glob::Pattern::escape(folder.to_str()?);
-    Some(format!("{}/{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
+    Some(contract::SourcePattern::in_folder(&folder, pattern).0)
 }

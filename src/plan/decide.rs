@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use contract::{Digest, SourceFile};
+use contract::{Digest, SourceFile, SourcePattern};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::baseline::Baseline;
 use super::estimate::{Estimate, NoEstimate, Work};
@@ -14,7 +16,7 @@ use super::reason::Reason;
 use super::recipe::Recipe;
 use super::sources::{self, Folders, Missing};
 use crate::key::{Key, KeyInput, KeyRecord};
-use crate::manifest::{Manifest, StageDeclaration, StageName};
+use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
 
 /// Decides for the stages of one manifest over one store. Clones share what was read of the store's history.
@@ -81,7 +83,8 @@ impl<'a> Decider<'a> {
         {
             return Ok(Ok(keyed));
         }
-        Ok(Err(missing.problems.into_iter().map(|problem| Reason::SourceMissing { problem }).collect()))
+        let reason = |problem: sources::Problem| Reason::SourceMissing { problem: problem.text };
+        Ok(Err(missing.problems.into_iter().map(reason).collect()))
     }
 
     /// The key of a stage none of whose files outside the store is there any more: that of its last build in runs of this
@@ -243,26 +246,75 @@ impl<'a> Decider<'a> {
         Some(files.iter().fold(0, |sum: u64, (_, signature)| sum.saturating_add(signature.size)))
     }
 
+    /// What is wrong with the files outside the store that the stage reads, each with the setting that names them. No file
+    /// is read.
+    pub fn source_problems(&self, stage: &StageDeclaration) -> Vec<SourceProblem> {
+        let patterns = set_patterns(stage);
+        let problem = |problem: sources::Problem| {
+            let (setting, is_list) = source_setting(stage);
+            let pattern = patterns.get(problem.pattern).map(|pattern| pattern.0.as_str()).unwrap_or_default();
+            let item = stage.stage.exec().get(setting).and_then(|value| value.as_array()).and_then(|items| {
+                items.iter().position(|item| item.as_str() == Some(pattern)).map(|index| format!("{setting}[{index}]"))
+            });
+            let path = item.filter(|_| is_list).unwrap_or_else(|| setting.to_owned());
+            let place = stage.setting(&path).or_else(|| stage.setting(setting)).unwrap_or(&stage.place).clone();
+            SourceProblem { stage: stage.name.clone(), place, text: problem.text }
+        };
+        let missing = sources::matching(&self.folders, &patterns).err().unwrap_or_default();
+        missing.problems.into_iter().map(problem).collect()
+    }
+
     /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over
     /// where an input port is connected in its place.
     fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Signature)>, Missing> {
-        let mut patterns = stage.stage.sources();
-        if !stage.inputs.is_empty() {
-            patterns.retain(|pattern| !pattern.0.is_empty());
-        }
-        sources::matching(&self.folders, &patterns)
+        sources::matching(&self.folders, &set_patterns(stage))
     }
+}
+
+/// What is wrong with files outside the store that a stage reads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceProblem {
+    /// The stage.
+    pub stage: StageName,
+    /// The setting that names the files, or the stage where none does.
+    pub place: Place,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl SourceProblem {
+    /// For people: `run.toml:12:1: stage 'export': no file matches 'data/*.gz'`.
+    pub fn full_text(&self) -> String {
+        format!("{}: stage '{}': {}", self.place, self.stage, self.text)
+    }
+}
+
+/// The patterns of a stage's sources, less an empty one where an input port is connected in its place.
+fn set_patterns(stage: &StageDeclaration) -> Vec<SourcePattern> {
+    let mut patterns = stage.stage.sources();
+    if !stage.inputs.is_empty() {
+        patterns.retain(|pattern| !pattern.0.is_empty());
+    }
+    patterns
+}
+
+/// The setting of the stage's kind that names files outside the store, and whether it is a list.
+pub fn source_setting(stage: &StageDeclaration) -> (&str, bool) {
+    let properties = stage.kind.exec_schema.get("properties").and_then(Value::as_object);
+    let names_files = |(_, schema): &(&String, &Value)| schema.to_string().contains(SourcePattern::FORMAT);
+    let found = properties.into_iter().flatten().find(names_files);
+    found.map_or(("source", false), |(name, schema)| (name, schema.get("items").is_some()))
 }
 
 /// What the key of a stage holds of the files outside the store that it reads.
 fn digests(stage: &StageDeclaration, sources: &SourceSnapshot) -> Vec<Digest> {
     match stage.kind.named_sources {
-        true => SourceFile::named_digests(sources.files()),
+        true => SourceFile::named_digests(sources.files(), &stage.stage.sources()),
         false => sources.digests(),
     }
 }
 
 /// Where a stage looks for files outside the store.
 pub fn patterns(stage: &StageDeclaration) -> Vec<String> {
-    stage.stage.sources().into_iter().map(|pattern| pattern.0).collect()
+    stage.stage.sources().iter().map(ToString::to_string).collect()
 }

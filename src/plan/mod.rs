@@ -44,7 +44,7 @@ use contract::{Cost, Digest};
 use serde::Serialize;
 
 pub use baseline::{Baseline, BuildName, reason_lines};
-pub use decide::{Decider, Decision, Keyed, patterns};
+pub use decide::{Decider, Decision, Keyed, SourceProblem, patterns, source_setting};
 pub use estimate::{Basis, Estimate, NoEstimate, range};
 pub use reason::{Reason, shown};
 pub use state::State;

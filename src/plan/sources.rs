@@ -39,16 +39,27 @@ struct Listing {
 #[derive(Default)]
 struct Found {
     files: Vec<(PathBuf, Signature)>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
+    /// The index of the pattern that is followed, whether it has matched something, and whether that was a folder.
+    pattern: usize,
     matched: bool,
     folder: bool,
+}
+
+/// What is wrong with a pattern, or with what it matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// The index of the pattern.
+    pub(super) pattern: usize,
+    /// What is wrong, in a few words.
+    pub(super) text: String,
 }
 
 /// Why there are no files to read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing {
-    /// What is wrong, in a few words each.
-    pub(super) problems: Vec<String>,
+    /// What is wrong.
+    pub(super) problems: Vec<Problem>,
     /// Whether patterns are set, and nothing at all is where they look.
     pub(super) nothing: bool,
 }
@@ -62,26 +73,27 @@ pub(super) struct Missing {
 pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Signature)>, Missing> {
     let mut found = Found::default();
     let mut nothing = 0;
-    for SourcePattern(pattern) in patterns {
-        (found.matched, found.folder) = (false, false);
+    for (index, pattern) in patterns.iter().enumerate() {
+        (found.pattern, found.matched, found.folder) = (index, false, false);
+        let pattern = pattern.to_string();
         if pattern.is_empty() {
-            found.problems.push("no source is set".to_owned());
+            found.problem("no source is set".to_owned());
             continue;
         }
         // The whole pattern first, for its messages: `**` in the middle of a name, an open bracket.
-        if let Err(error) = Pattern::new(pattern) {
-            found.problems.push(format!("'{pattern}' is no pattern: {}", error.msg));
+        if let Err(error) = Pattern::new(&pattern) {
+            found.problem(format!("'{pattern}' is not a valid glob pattern: {}", error.msg));
             continue;
         }
         let before = found.problems.len();
-        let components: Vec<_> = Path::new(pattern).components().collect();
+        let components: Vec<_> = Path::new(&pattern).components().collect();
         folders.walk(Path::new(""), &components, &mut found);
         found.files.sort_by(|(one, _), (other, _)| one.cmp(other));
         found.files.dedup_by(|(one, _), (other, _)| one == other);
         if !found.matched && found.problems.len() == before {
             nothing += usize::from(!found.folder);
             let hint = if found.folder { " (it is a folder: add '/*')" } else { "" };
-            found.problems.push(format!("no file matches '{pattern}'{hint}"));
+            found.problem(format!("no file matches '{pattern}'{hint}"));
         }
     }
     match found.problems.is_empty() {
@@ -91,7 +103,8 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
             let more = problems.len().saturating_sub(MOST);
             problems.truncate(MOST);
             if more > 0 {
-                problems.push(format!("and {more} more like these"));
+                let pattern = problems.last().map_or(0, |problem| problem.pattern);
+                problems.push(Problem { pattern, text: format!("and {more} more like these") });
             }
             Err(Missing { problems, nothing: nothing == patterns.len() })
         }
@@ -160,7 +173,7 @@ impl Folders {
             Ok(listing) => Some(Arc::clone(listing)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) => {
-                found.problems.push(format!("cannot read {}: {error}", folder.display()));
+                found.problem(format!("cannot read {}: {error}", folder.display()));
                 None
             }
         }
@@ -193,18 +206,22 @@ impl Found {
                 return;
             }
             Ok(metadata) if metadata.is_file() => self.files.push((path.to_owned(), Signature::of(&metadata))),
-            Ok(_) => self.problems.push(format!("{} is not a regular file", path.display())),
-            Err(error) => self.problems.push(format!("cannot read {}: {error}", path.display())),
+            Ok(_) => self.problem(format!("{} is not a regular file", path.display())),
+            Err(error) => self.problem(format!("cannot read {}: {error}", path.display())),
         }
         self.matched = true;
     }
 
     /// A name that would match and is no text.
     fn odd(&mut self, folder: &Path, name: &str) {
-        let problem = format!("{} has a name that is not UTF-8: rename it", folder.join(name).display());
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        let text = format!("{} has a name that is not UTF-8: rename it", folder.join(name).display());
+        if !self.problems.iter().any(|problem| problem.text == text) {
+            self.problem(text);
         }
+    }
+
+    fn problem(&mut self, text: String) {
+        self.problems.push(Problem { pattern: self.pattern, text });
     }
 }
 
@@ -231,17 +248,20 @@ mod tests {
         assert_eq!(files, [folder.path().join("a.gz"), folder.path().join("b.gz")]);
         let Missing { problems, nothing } = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
         assert!(!nothing);
-        assert!(problems[0].contains("no file matches") && problems[0].contains("*.txt"), "{problems:?}");
-        assert!(problems[1].contains("is no pattern"), "{problems:?}");
-        let unset = Missing { problems: vec!["no source is set".to_owned()], nothing: false };
+        assert_eq!(problems.iter().map(|problem| problem.pattern).collect::<Vec<_>>(), [1, 2]);
+        assert!(problems[0].text.contains("no file matches") && problems[0].text.contains("*.txt"), "{problems:?}");
+        assert!(problems[1].text.contains("is not a valid glob pattern"), "{problems:?}");
+        let unset =
+            Missing { problems: vec![Problem { pattern: 0, text: "no source is set".to_owned() }], nothing: false };
         assert_eq!(matching(&[SourcePattern::default()]), Err(unset));
         assert!(matching(&[pattern("*.txt"), pattern("nowhere/*")]).unwrap_err().nothing);
-        assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].contains("it is a folder"));
+        assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].text.contains("it is a folder"));
         fs::write(folder.path().join(OsStr::from_bytes(b"\xff.json")), "").unwrap();
         for odd in ["*.json", "**/*.json"] {
             let Missing { problems, nothing } = matching(&[pattern(odd)]).unwrap_err();
             assert!(
-                problems.len() == 1 && problems[0].ends_with("\u{fffd}.json has a name that is not UTF-8: rename it")
+                problems.len() == 1
+                    && problems[0].text.ends_with("\u{fffd}.json has a name that is not UTF-8: rename it")
             );
             assert!(!nothing, "what is there and cannot be read is not taken to be gone");
         }
@@ -249,21 +269,23 @@ mod tests {
         for (other, count) in [("b*.gz", 1), ("**/b.gz", 1)] {
             assert_eq!(found(other), Ok(count), "who does not ask for it is not told");
         }
-        assert!(!found("*/b.gz").unwrap_err().problems[0].contains("UTF-8"), "nothing is below a file");
+        assert!(!found("*/b.gz").unwrap_err().problems[0].text.contains("UTF-8"), "nothing is below a file");
         fs::create_dir(folder.path().join(OsStr::from_bytes(b"\xfe"))).unwrap();
         for number in 0..9 {
             std::os::unix::fs::symlink("nowhere", folder.path().join(format!("{number}.lost"))).unwrap();
         }
         let lost = found("*.lost").unwrap_err().problems;
-        assert_eq!((lost.len(), lost[5].as_str()), (6, "and 4 more like these"));
+        assert_eq!((lost.len(), lost[5].text.as_str()), (6, "and 4 more like these"));
         for below in ["*/b.gz", "**/b.gz"] {
             assert!(
-                found(below).unwrap_err().problems[0].ends_with("\u{fffd} has a name that is not UTF-8: rename it")
+                found(below).unwrap_err().problems[0]
+                    .text
+                    .ends_with("\u{fffd} has a name that is not UTF-8: rename it")
             );
         }
         std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("d.gz")).unwrap();
         assert!(
-            matching(&[pattern("*.gz")]).unwrap_err().problems[0].contains("d.gz"),
+            matching(&[pattern("*.gz")]).unwrap_err().problems[0].text.contains("d.gz"),
             "a dangling link is a missing shard"
         );
     }

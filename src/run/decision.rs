@@ -11,7 +11,7 @@ use super::execution::{Failure, Ready, Shared};
 use super::running::TICK;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
-use crate::plan::{Decider, Decision, Keyed, Reason};
+use crate::plan::{Decider, Decision, Keyed, Reason, source_setting};
 use crate::store::{Held, Hit};
 
 /// What came out.
@@ -81,13 +81,4 @@ fn without_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
         ),
     };
     StageError::new(message).hint(hint).into()
-}
-
-/// The setting of the stage's kind that names files outside the store, and whether it is a list.
-fn source_setting(stage: &StageDeclaration) -> (&str, bool) {
-    let format = contract::SourcePattern::FORMAT;
-    let properties = stage.kind.exec_schema.get("properties").and_then(serde_json::Value::as_object);
-    let names_files = |(_, schema): &(&String, &serde_json::Value)| schema.to_string().contains(format);
-    let found = properties.into_iter().flatten().find(names_files);
-    found.map_or(("source", false), |(name, schema)| (name, schema.get("items").is_some()))
 }

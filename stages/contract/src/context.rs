@@ -1,5 +1,6 @@
 //! What a running stage is handed.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Result, StageError};
 use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::stage::SourcePattern;
 use crate::tree::TreePath;
 
 /// Everything a running stage may touch.
@@ -145,68 +147,106 @@ impl SourceFile {
         Some(Self { path: path.into(), digest: digest.parse().ok()?, size: size.parse().ok()? })
     }
 
-    /// The digests of contents, each bound to its file's name: what a key holds of sources whose names matter. A name is
-    /// the path below the innermost folder that holds all files, so that a folder may move and two files may not swap.
-    pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self> + Clone) -> Vec<Digest> {
-        let folders = files.clone().filter_map(|file| file.path.parent());
-        let common = folders
+    /// Returns the digests of contents, each bound to its file's name: what a key holds of sources whose names matter.
+    ///
+    /// A file's name is the one that the manifest uses: its path from the folder at which its pattern starts
+    /// ([`SourcePattern::folder`]), so that a project may move and two of its files may not swap. A file that only an absolute
+    /// pattern names is called by its path below the innermost folder that holds all such files, with a leading `/`.
+    pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self>, patterns: &[SourcePattern]) -> Vec<Digest> {
+        let mut starts: Vec<_> = patterns.iter().filter_map(SourcePattern::folder).collect();
+        // The longest first: of folders within each other the order of patterns says nothing.
+        starts.sort_by_key(|start| (Reverse(start.components().count()), start.clone()));
+        let relative = |file: &Self| starts.iter().find_map(|start| file.path.strip_prefix(start).ok().map(name_bytes));
+        let named: Vec<_> = files.map(|file| (file, relative(file))).collect();
+        let absolute = named.iter().filter(|(_, name)| name.is_none());
+        let common = absolute
+            .filter_map(|(file, _)| file.path.parent())
             .reduce(|one, other| one.ancestors().find(|shared| other.starts_with(shared)).unwrap_or(Path::new("")));
         let common = common.unwrap_or(Path::new(""));
-        let digest = |file: &Self| {
-            let name = file.path.strip_prefix(common).unwrap_or(&file.path).as_os_str().as_encoded_bytes();
-            Digest::of_record("pipeline 2026 named source v1", &[file.digest.as_bytes(), name].concat())
+        let digest = |(file, name): (&Self, Option<Vec<u8>>)| {
+            let name = name
+                .unwrap_or_else(|| [b"/", &*name_bytes(file.path.strip_prefix(common).unwrap_or(&file.path))].concat());
+            Digest::of_record("pipeline 2026 named source v1", &[file.digest.as_bytes(), &*name].concat())
         };
-        files.map(digest).collect()
+        named.into_iter().map(digest).collect()
     }
+}
+
+/// A path without `.` and doubled slashes.
+fn name_bytes(path: &Path) -> Vec<u8> {
+    path.components().collect::<PathBuf>().as_os_str().as_encoded_bytes().to_vec()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn named(files: &[(&str, &str)]) -> Vec<Digest> {
+    /// The names that digests are bound to.
+    fn names(paths: &[&str], patterns: &[&str], expected: &[&str]) {
+        let file = |path: &&str| SourceFile { path: path.into(), digest: Digest::of(path.as_bytes()), size: 0 };
+        let files: Vec<_> = paths.iter().map(file).collect();
+        let patterns: Vec<_> = patterns.iter().map(|pattern| SourcePattern((*pattern).to_owned())).collect();
+        let bound = |(file, name): (&SourceFile, &&str)| {
+            let content = [file.digest.as_bytes(), name.as_bytes()].concat();
+            Digest::of_record("pipeline 2026 named source v1", &content)
+        };
+        let expected: Vec<_> = files.iter().zip(expected).map(bound).collect();
+        assert_eq!(SourceFile::named_digests(files.iter(), &patterns), expected, "{paths:?}");
+    }
+
+    #[test]
+    fn a_file_is_called_as_the_manifest_calls_it() {
+        let project = ["/p/proj/./scripts/*.py", "/data/words.txt"];
+        names(&["/p/proj/scripts/x.py", "/data/words.txt"], &project, &["scripts/x.py", "/words.txt"]);
+        names(&["/p/proj/../shared/w.txt", "/p/proj//a/./x.py"], &project, &["../shared/w.txt", "a/x.py"]);
+        names(&["/p/proj/x.py", "/p/other/x.py"], &project, &["x.py", "/x.py"]);
+        names(&["/a[1]/x.py"], &["/a[[]1[]]/./*.py"], &["x.py"]);
+        names(&["/a/b/x.py", "/a/y.py"], &["/a/./*", "/a/b/./*"], &["x.py", "y.py"]);
+        names(&[], &project, &[]);
+    }
+
+    #[test]
+    fn files_of_absolute_patterns_are_called_by_their_place_among_each_other() {
+        let cases: [(&[&str], &[&str]); 7] = [
+            (&["x.py"], &["/x.py"]),
+            (&["/x.py", "/y.py"], &["/x.py", "/y.py"]),
+            (&["/a/b/x.py", "/a/c/y.py"], &["/b/x.py", "/c/y.py"]),
+            (&["/a/b/x.py", "/a/bc/y.py"], &["/b/x.py", "/bc/y.py"]),
+            (&["/p//a/x.py", "/p/b/./y.py"], &["/a/x.py", "/b/y.py"]),
+            (&["/a/../x.py", "/a/y.py"], &["/../x.py", "/y.py"]),
+            (&["/a/x.py", "/a/b/c/y.py", "/a/b/z.py"], &["/x.py", "/b/c/y.py", "/b/z.py"]),
+        ];
+        for (paths, expected) in cases {
+            names(paths, &[], expected);
+        }
+    }
+
+    fn named(files: &[(&str, &str)], patterns: &[&str]) -> Vec<Digest> {
         let file = |(path, content): &(&str, &str)| SourceFile {
             path: path.into(),
             digest: Digest::of(content.as_bytes()),
             size: content.len() as u64,
         };
-        let mut digests = SourceFile::named_digests(files.iter().map(file).collect::<Vec<_>>().iter());
+        let patterns: Vec<_> = patterns.iter().map(|pattern| SourcePattern((*pattern).to_owned())).collect();
+        let mut digests = SourceFile::named_digests(files.iter().map(file).collect::<Vec<_>>().iter(), &patterns);
         digests.sort();
         digests
     }
 
     #[test]
-    fn names_start_at_the_innermost_folder_that_holds_all_files() {
-        let cases: [(&[&str], &[&str]); 9] = [
-            (&["x.py"], &["x.py"]),
-            (&["/x.py", "/y.py"], &["x.py", "y.py"]),
-            (&["/a/b/x.py", "/a/c/y.py"], &["b/x.py", "c/y.py"]),
-            (&["a/b/x.py", "a/bc/y.py"], &["b/x.py", "bc/y.py"]),
-            (&["a/x.py", "/a/x.py"], &["a/x.py", "/a/x.py"]),
-            (&["p//a/x.py", "p/b/./y.py"], &["a/x.py", "b/./y.py"]),
-            (&["./x.py", "y.py"], &["./x.py", "y.py"]),
-            (&["a/../x.py", "a/y.py"], &["../x.py", "y.py"]),
-            (&["a/x.py", "a/b/c/y.py", "a/b/z.py"], &["x.py", "b/c/y.py", "b/z.py"]),
-        ];
-        for (paths, names) in cases {
-            let file = |path: &&str| SourceFile { path: path.into(), digest: Digest::of(path.as_bytes()), size: 0 };
-            let files: Vec<_> = paths.iter().map(file).collect();
-            let bound = |(file, name): (&SourceFile, &&str)| {
-                let content = [file.digest.as_bytes(), name.as_bytes()].concat();
-                Digest::of_record("pipeline 2026 named source v1", &content)
-            };
-            let expected: Vec<_> = files.iter().zip(names).map(bound).collect();
-            assert_eq!(SourceFile::named_digests(files.iter()), expected, "{paths:?}");
-        }
-        assert_eq!(SourceFile::named_digests([].iter()), []);
-    }
-
-    #[test]
-    fn files_of_one_name_in_two_folders_cannot_swap_and_a_folder_can_move() {
-        let before = named(&[("p/a/x.py", "one"), ("p/b/x.py", "two")]);
-        assert_ne!(named(&[("p/a/x.py", "two"), ("p/b/x.py", "one")]), before);
-        assert_eq!(named(&[("/q/a/x.py", "one"), ("/q/b/x.py", "two")]), before);
-        assert_eq!(named(&[("p/x.py", "one")]), named(&[("/elsewhere/x.py", "one")]));
-        assert_ne!(named(&[("x.py", "one")]), named(&[("y.py", "one")]));
+    fn a_project_can_move_and_its_files_can_neither_swap_nor_be_renamed() {
+        let at = |project: &str, content: [&str; 3]| {
+            let pattern = format!("{project}/./**");
+            let paths = [format!("{project}/a/x.py"), format!("{project}/b/x.py"), "/data/x.py".to_owned()];
+            let files: Vec<_> = paths.iter().map(String::as_str).zip(content).collect();
+            named(&files, &[&pattern, "/data/x.py"])
+        };
+        let before = at("/p", ["one", "two", "three"]);
+        assert_eq!(at("/elsewhere/q", ["one", "two", "three"]), before);
+        assert_ne!(at("/p", ["two", "one", "three"]), before);
+        assert_ne!(at("/p", ["three", "two", "one"]), before);
+        assert_ne!(named(&[("/p/x.py", "one")], &["/p/./*"]), named(&[("/p/y.py", "one")], &["/p/./*"]));
+        assert_ne!(named(&[("/p/x.py", "one")], &["/p/./*"]), named(&[("/p/x.py", "one")], &["/p/x.py"]));
+        assert_eq!(named(&[("/p/x.py", "one")], &[]), named(&[("/q/x.py", "one")], &[]));
     }
 }

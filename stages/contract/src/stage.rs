@@ -1,6 +1,7 @@
 //! The trait of a stage kind.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
@@ -45,6 +46,9 @@ impl Default for Needs {
 
 /// A glob over files outside the store, as a setting. A relative pattern starts at the folder of the manifest that holds
 /// it; on the command line, at the working directory. It names a place, not content, so it belongs in [`Stage::Exec`].
+///
+/// The engine makes a relative pattern absolute and keeps what was written: `FOLDER/./PATTERN`. As in rsync, `/./` separates
+/// the folder, which may move, from the name that the manifest uses ([`SourcePattern::folder`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SourcePattern(pub String);
@@ -52,11 +56,38 @@ pub struct SourcePattern(pub String);
 impl SourcePattern {
     /// The value of the JSON schema's `format` that marks such a setting.
     pub const FORMAT: &'static str = "path-pattern";
+
+    /// The absolute pattern of a relative one that starts at `folder`, whose own letters are escaped already.
+    pub fn in_folder(folder: &str, pattern: &str) -> Self {
+        Self(format!("{}{ANCHOR}{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
+    }
+
+    /// The folder at which a relative pattern starts; `None` where an absolute one was written.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let (folder, _) = self.0.split_once(ANCHOR)?;
+        // Escaped letters are written `[x]`.
+        let mut unescaped = String::with_capacity(folder.len());
+        let mut letters = folder.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '[' => {
+                    unescaped.extend(letters.next());
+                    letters.next();
+                }
+                letter => unescaped.push(letter),
+            }
+        }
+        Some(if unescaped.is_empty() { "/".into() } else { unescaped.into() })
+    }
 }
 
+/// Separates the folder of a relative pattern from the pattern.
+const ANCHOR: &str = "/./";
+
+/// The absolute pattern.
 impl fmt::Display for SourcePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.replacen(ANCHOR, "/", 1))
     }
 }
 
@@ -146,4 +177,20 @@ pub trait Stage: Send + Sync + 'static {
     /// # Errors
     /// [`crate::StageError::Interrupted`] when `context.cancel` was set, else what went wrong, where, and a hint.
     fn run(spec: &Self::Spec, exec: &Self::Exec, context: &Context) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_pattern_keeps_the_folder_at_which_it_starts() {
+        for (folder, escaped) in [("/p/proj", "/p/proj"), ("/p/a[1]*?", "/p/a[[]1[]][*][?]"), ("/", "/")] {
+            let pattern = SourcePattern::in_folder(escaped, "./scripts/[a-c].py");
+            assert_eq!(pattern.folder(), Some(folder.into()));
+            assert_eq!(pattern.to_string(), format!("{}/scripts/[a-c].py", escaped.trim_end_matches('/')));
+        }
+        let absolute = SourcePattern("/data/*.gz".to_owned());
+        assert_eq!((absolute.folder(), absolute.to_string()), (None, "/data/*.gz".to_owned()));
+    }
 }
