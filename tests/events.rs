@@ -310,3 +310,21 @@ fn events_read_back_as_they_were_written() {
         assert_eq!(serde_json::from_str::<Stamped>(&text).unwrap(), event, "{text}");
     }
 }
+
+#[test]
+fn a_stage_that_runs_a_program_shows_how_long_and_what_it_wrote_last_and_no_rows() {
+    let shown = |sample: Sample| {
+        let page = Page::default();
+        let mut plain = Plain::new(page.clone());
+        let stage = "metric".to_owned();
+        for at in [0.0, 60.0] {
+            let event = Event::StageProgress { stage: stage.clone(), sample: sample.clone(), rate: Some(1.0) };
+            plain.event(&Stamped { at, event }).unwrap();
+        }
+        page.text().replace("\u{1b}[36m", "").replace("\u{1b}[0m", "").split_once("metric").unwrap().1.trim().to_owned()
+    };
+    let seconds = |done, phase: &str| Sample { phase: phase.to_owned(), unit: Unit::Seconds, done, total: None };
+    assert_eq!(shown(seconds(42, "epoch 3")), "0:42  epoch 3");
+    assert_eq!(shown(seconds(3723, "")), "1:02:03");
+    assert_eq!(shown(Sample::default()), "starts");
+}

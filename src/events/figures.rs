@@ -45,18 +45,22 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
-/// So many of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`.
+/// So many of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`, `2:03`.
 pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
     let noun = match unit {
-        Unit::Bytes => "",
+        Unit::Bytes | Unit::Seconds => "",
         Unit::Rows => "row",
         Unit::Steps => "step",
         Unit::Tokens => "token",
         Unit::Merges => "merge",
         Unit::Completions => "completion",
     };
-    let number = |number| if unit == Unit::Bytes { size(number) } else { count(number) };
-    let counted = |number| if unit == Unit::Bytes { size(number) } else { counted(number, noun) };
+    let number = |number: u64| match unit {
+        Unit::Bytes => size(number),
+        Unit::Seconds => clock(number as f64),
+        _ => count(number),
+    };
+    let counted = |count| if noun.is_empty() { number(count) } else { counted(count, noun) };
     match total {
         Some(total) => format!("{} of {}", number(done), counted(total)),
         None => counted(done),

@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use contract::Note;
 use contract::progress::Sample;
+use contract::{Note, Unit};
 
 use super::event::{Event, OutputSummary, RunStatus, Stamped};
 use super::figures;
@@ -178,8 +178,17 @@ fn end(event: &Event) -> Option<Line> {
     Some(Line { verb, stage: String::new(), width: 0, text })
 }
 
-/// `read shards: 120 of 2,000 steps  3.1/s  10:12 left  loss/train 4.21`
+/// `read shards: 120 of 2,000 steps  3.1/s  10:12 left  loss/train 4.21`; of a stage that runs a program, how long it has run
+/// and the last line that the program wrote: `0:42  epoch 3`.
 pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTreeMap<String, f64>>) -> String {
+    if sample.unit == Unit::Seconds {
+        let time = figures::amount(sample.done, sample.total, sample.unit);
+        return format!("{time}  {}", sample.phase).trim_end().to_owned();
+    }
+    if *sample == Sample::default() {
+        // It has not said yet what it counts.
+        return "starts".to_owned();
+    }
     let mut parts = vec![figures::amount(sample.done, sample.total, sample.unit)];
     let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0);
     if let Some(rate) = rate {

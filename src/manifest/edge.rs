@@ -125,8 +125,16 @@ pub(super) fn wires(
         return wires;
     };
     for (port, input) in inputs.in_order() {
-        if ports.open || ports.inputs.iter().any(|known| known.name == port) {
+        if ports.inputs.iter().any(|known| known.name == port) {
             wires.add(port, &input.node, diagnostics);
+        } else if ports.open {
+            if contract::is_port_name(port) {
+                wires.add(port, &input.node, diagnostics);
+            } else {
+                let diagnostic = Diagnostic::error(format!("invalid port name '{}'", port.escape_debug()));
+                let hint = "a port's name has lowercase letters, digits, '-' and '_'";
+                diagnostics.push(diagnostic.at(input.key, "").hint(hint.to_owned()));
+            }
         } else {
             let known: Vec<_> = ports.inputs.iter().map(|known| known.name.as_ref()).collect();
             wires.meant.extend(suggest::nearest(port, known.iter().copied()).map(str::to_owned));

@@ -211,6 +211,7 @@ impl Shared<'_> {
             sources: keyed.sources.files().cloned().collect(),
             outputs: Outputs::stage(&work.staging, ports).map_err(StageError::from)?,
             scratch: work.scratch,
+            derived: self.store.derived(),
             resources,
             seed: self.manifest.seed,
             progress: progress.clone(),

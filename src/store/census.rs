@@ -27,6 +27,8 @@ pub struct Census {
     pub runs: BTreeMap<String, BTreeMap<String, LastBuild>>,
     /// Bytes of each key's scratch, which a stage that was stopped goes on from.
     pub scratch: BTreeMap<Digest, u64>,
+    /// Bytes of each set of derived files.
+    pub derived: BTreeMap<String, u64>,
     /// What was moved aside as damaged, with its bytes.
     pub aside: Vec<(PathBuf, u64)>,
     /// Records and trees that cannot be read.
@@ -82,6 +84,11 @@ impl Census {
         Totals::of(self.scratch.values().copied())
     }
 
+    /// All derived files.
+    pub fn all_derived(&self) -> Totals {
+        Totals::of(self.derived.values().copied())
+    }
+
     /// All that was moved aside.
     pub fn all_aside(&self) -> Totals {
         Totals::of(self.aside.iter().map(|(_, bytes)| *bytes))
@@ -123,6 +130,7 @@ impl Store {
             let size = size_of(&self.layout().folder("work").join(&name));
             census.scratch.extend(name.parse::<Digest>().ok().map(|key| (key, size)));
         }
+        census.derived = self.derived().entries().into_iter().map(|entry| (entry.name, entry.bytes)).collect();
         let aside = self.layout().folder("damaged");
         for name in names_if_folder(&aside)? {
             let path = aside.join(name);

@@ -8,7 +8,7 @@
 //!
 //! # In which order
 //! First what no build names: blobs and trees that a crash left, what was moved aside as damaged, the scratch of keys that
-//! have a build. Then, when more is asked for, builds: each time the one with the fewest recorded seconds for the bytes
+//! have a build, and derived files, which are made again on demand. Then, when more is asked for, builds: each time the one with the fewest recorded seconds for the bytes
 //! that its removal would free now (blobs that another build holds too are not freed).
 //!
 //! A kill at any point leaves a store that works: records and outputs by name go before trees, trees before blobs.
@@ -77,6 +77,8 @@ pub struct Removals {
     pub orphans: Totals,
     /// What was moved aside as damaged.
     pub aside: Totals,
+    /// Derived files.
+    pub derived: Totals,
     /// Scratch: that of keys that have a build, and all other where that is wished for.
     pub scratch: Totals,
     /// Scratch that stays.
@@ -121,6 +123,7 @@ struct Sweep {
     trees: BTreeSet<Digest>,
     blobs: BTreeSet<Digest>,
     scratch: Vec<Digest>,
+    derived: Vec<String>,
 }
 
 impl Store {
@@ -205,6 +208,11 @@ impl Removing<'_> {
                 store.clear_work(&lock)?;
             }
         }
+        for entry in &plan.derived {
+            let path = store.layout().folder("derived").join(entry);
+            // One that is being made stays.
+            store.derived().remove(entry).map_err(StoreError::io("remove", &path))?;
+        }
         let damaged = store.layout().folder("damaged");
         for entry in fs::read_dir(&damaged).into_iter().flatten().flatten() {
             failpoint::pass("gc-before-aside");
@@ -278,6 +286,7 @@ impl<'c> Marked<'c> {
             after: before - census.bytes_of(&orphans),
             orphans: Totals { count: orphans.len() as u64, bytes: census.bytes_of(&orphans) },
             aside: census.all_aside(),
+            derived: census.all_derived(),
             rooted: census.bytes_of(&self.rooted),
             kept: self.kept.clone(),
             ..Removals::default()
@@ -288,6 +297,7 @@ impl<'c> Marked<'c> {
         removals.scratch = Totals::of(scratch.iter().map(|(_, bytes)| **bytes));
         removals.scratch_left = Totals::of(left.iter().map(|(_, bytes)| **bytes));
         removals.plan.scratch = scratch.into_iter().map(|(key, _)| *key).collect();
+        removals.plan.derived = census.derived.keys().cloned().collect();
         removals.plan.blobs = orphans;
         if let Some(keep) = wish.keep_size {
             self.make_room(keep, &mut removals);

@@ -14,6 +14,7 @@
 //! published/<aa>/<tree>/   the files of a tree by name, as links to blobs
 //! locks/<key>              one lock of the operating system a key
 //! leases/                  what running processes use, so that nothing of it is removed
+//! derived/                 what follows from a tree alone, made on demand (contract::derived); may go at any time
 //! stat/blobs, stat/sources what `stat` said of files whose digest is known
 //! damaged/                 what was found damaged, moved aside
 //! tmp/                     files before their rename
@@ -81,7 +82,7 @@ pub use signature::Signature;
 pub use sources::SourceSnapshot;
 pub use verify::Verdict;
 
-use contract::Cancel;
+use contract::{Cancel, Derived};
 use nix::unistd::{AccessFlags, access};
 
 use crate::clock;
@@ -232,6 +233,11 @@ impl Store {
     pub fn is_empty(&self) -> bool {
         let records = self.layout().folder("records");
         fs::read_dir(records).map_or(true, |mut entries| entries.next().is_none())
+    }
+
+    /// What follows from trees alone and is made on demand: a cache within the store.
+    pub fn derived(&self) -> Derived {
+        Derived::in_folder(self.layout().folder("derived"))
     }
 
     /// The same store for reading only, as [`Store::open_read_only`] opens it.

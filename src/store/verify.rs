@@ -1,6 +1,6 @@
 //! Looking at everything again: each blob is hashed, whatever its seal says. In a store that is open for writing this is
 //! also its repair: what is damaged is moved aside, trees that somebody else wrote down are restored, and builds that are
-//! not whole for it are taken off the record, so that the next look finds nothing wrong.
+//! not whole for it are taken off the record, so that the next look finds nothing wrong. Damaged derived files are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::Path;
 use contract::{Digest, Tree};
 
 use super::census::Census;
-use super::error::{Damage, Object, Result, StoreError};
+use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::{Store, failpoint, write};
 
 /// What [`Store::verify_all`] found.
@@ -88,6 +88,21 @@ impl Store {
             if !whole {
                 verdict.builds.insert(*build);
             }
+        }
+        for (name, bytes) in &census.derived {
+            let derived = self.derived();
+            let damaged = derived.damaged(name, &mut piece);
+            let path = self.layout().folder("derived").join(name);
+            let damaged = damaged.map_err(StoreError::io("read", &path))?;
+            let damaged = damaged.ok_or(StoreError::Interrupted)?;
+            verdict.bytes += bytes;
+            if self.writes() && !damaged.is_empty() {
+                derived.remove(name).map_err(StoreError::io("remove", &path))?;
+            }
+            verdict.damage.extend(damaged.into_iter().map(|(path, found)| {
+                let fault = found.map_or(Fault::Missing, |found| Fault::Content { found });
+                Damage { object: Object::File(path), fault, aside: None }
+            }));
         }
         verdict.damage.extend(missing.into_iter().map(|blob| Object::Blob(blob).missing()));
         if self.is_writable() {

@@ -169,6 +169,7 @@ fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), Comm
     for (totals, what) in [
         (removals.orphans, "that no build names"),
         (removals.scratch, "of scratch"),
+        (removals.derived, "of derived files, which are made again on demand"),
         (removals.aside, "moved aside as damaged"),
     ] {
         if totals.count > 0 {
@@ -179,7 +180,9 @@ fn tell(out: &mut impl Write, removals: &Removals, dry: bool) -> Result<(), Comm
     let (before, after) = (figures::size(removals.before), figures::size(removals.after));
     let again = if cost > 0.0 { format!("; all of it again takes {}", figures::duration(cost)) } else { String::new() };
     let nothing = removals.builds.is_empty()
-        && [removals.orphans, removals.scratch, removals.aside].iter().all(|totals| totals.count == 0);
+        && [removals.orphans, removals.scratch, removals.derived, removals.aside]
+            .iter()
+            .all(|totals| totals.count == 0);
     match nothing {
         true => writeln!(out, "nothing to remove: the blobs take {before}")?,
         false => writeln!(out, "{before} -> {after}{again}")?,

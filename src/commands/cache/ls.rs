@@ -49,6 +49,7 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
             "blobs": census.all_blobs(),
             "scratch": census.all_scratch(),
             "aside": census.all_aside(),
+            "derived": census.all_derived(),
         });
         writeln!(out, "{:#}", json!({ "builds": builds, "totals": totals }))?;
         return Ok(Exit::Done);
@@ -71,9 +72,11 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
         figures::size(blobs.bytes),
         figures::counted(blobs.count, "blob"),
     )?;
-    for (totals, what) in
-        [(census.all_scratch(), "scratch of stages that were stopped"), (census.all_aside(), "moved aside as damaged")]
-    {
+    for (totals, what) in [
+        (census.all_scratch(), "scratch of stages that were stopped"),
+        (census.all_derived(), "of derived files: tables as programs read them"),
+        (census.all_aside(), "moved aside as damaged"),
+    ] {
         if totals.count > 0 {
             writeln!(out, "{} {what}", figures::size(totals.bytes))?;
         }

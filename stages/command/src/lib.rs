@@ -16,7 +16,8 @@
 //! |---|---|
 //! | working directory | a folder of its own, empty but for `in` and `out` |
 //! | `in/PORT/…` | an input's files, as symbolic links to read-only files of the store |
-//! | `out/PORT/` | an empty folder for each output; every regular file that it holds at the end is the output |
+//! | `in/PORT/*.parquet` | of a table of documents or rows, whatever the type of its port: its rows with all columns, `content` among them, as plain Parquet files, read-only, made once for all stages ([`contract::derived`]). That the tree is a table is told from its files ([`tables::is_table`]) |
+//! | `out/PORT/` | an empty folder for each output; every regular file that it holds at the end is the output, held against the type that it is declared to have ([`output`]) |
 //! | arguments | as declared, with [placeholders](placeholder) replaced; no shell looks at them |
 //! | environment | `environment`, and the variables that `pass` names; nothing else |
 //! | standard input | empty |
@@ -32,7 +33,7 @@
 //! | `program` and `arguments`, as text with placeholders | the program's own file, unless `files` lists it |
 //! | `environment`, names and values | the values of the variables that `pass` names |
 //! | `outputs`: names and types | `timeout_seconds` |
-//! | the contents and names of `files` | the folders that they lie in |
+//! | the contents of `files`, and their names as the manifest writes them | the folder at which a relative name starts |
 //! | the contents of the inputs | the time, the host, the network, and all else that the program looks at |
 //!
 //! # What it does not promise
@@ -48,11 +49,13 @@
 //! | [`stage`] | `Command`, the stage kind |
 //! | [`placeholder`] | `{input:PORT}` and the others |
 //! | [`workspace`] | the working directory: inputs laid out, outputs taken |
+//! | [`output`] | an output, held against its type |
 //! | [`process`] | a program in a process group of its own |
 //! | [`log`] | the last lines of what it wrote |
 
 pub mod leftover;
 pub mod log;
+pub mod output;
 pub mod placeholder;
 pub mod process;
 pub mod stage;

@@ -36,16 +36,26 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. Once a second `each_second` is told how many seconds it has run.
 ///
 /// # Errors
 /// When it cannot be started or waited for.
-pub fn run(command: &mut Command, cancel: &Cancel, timeout: Option<Duration>) -> io::Result<Outcome> {
+pub fn run(
+    command: &mut Command,
+    cancel: &Cancel,
+    timeout: Option<Duration>,
+    mut each_second: impl FnMut(u64),
+) -> io::Result<Outcome> {
     let started = Instant::now();
+    let mut seconds = 0;
     let mut group = Group::start(command)?;
     loop {
         if group.has_exited()? {
             return Ok(Outcome::Exited(group.end()?));
+        }
+        if started.elapsed().as_secs() > seconds {
+            seconds = started.elapsed().as_secs();
+            each_second(seconds);
         }
         let timed_out = timeout.is_some_and(|limit| started.elapsed() >= limit);
         if cancel.is_set() || timed_out {

@@ -7,14 +7,16 @@ use std::path::Path;
 use std::process;
 use std::time::Duration;
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError};
+use contract::{
+    Class, Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError, Unit, is_port_name,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::placeholder::{INPUT, Place, Template};
 use crate::process::{Outcome, describe};
 use crate::workspace::{self, Workspace};
-use crate::{leftover, log};
+use crate::{leftover, log, output};
 
 /// The port of a command that declares no outputs.
 const FILES: &str = "files";
@@ -25,15 +27,63 @@ pub struct Command;
 
 /// Runs any program over declared inputs and outputs, without a shell. The program is trusted code, not a sandbox, and its
 /// own file is in the key only where `files` lists it.
+///
+/// The program runs in a directory of its own. `{input:PORT}` is a directory with the input's files, read-only. A table
+/// (documents or rows) is there as plain Parquet files with all columns, `content` among them, and exactly the table's rows:
+/// read `{input:PORT}/*.parquet`. It is written once for all stages that read it. `{output:PORT}` is an empty directory; all
+/// files that it holds at the end are the output.
+///
+/// An output is held against its declared type before the stage is done:
+///
+/// - `documents`: Parquet files with a string column `content`; `repo_name`, `path`, `license` (strings), `copies` and `size`
+///   (integers) are taken where they are there, `id` is computed, further columns are kept;
+/// - `rows`: Parquet files that all have the same columns;
+/// - `tokenizer`: `tokenizer.json`; `tokens`: `tokens.bin`; `model`: `config.json` and `model.safetensors`;
+/// - `report`: any files, those that end in `.json` being JSON; `files`: any files.
+///
+/// Example: drop every document that does not compile. The script is in the key; the outputs can feed any stage.
+///
+/// ```toml
+/// [stages.compiled]
+/// kind      = "command"
+/// inputs    = { documents = "quality" }
+/// program   = "python3"
+/// arguments = ["{source:compiled.py}", "{input:documents}", "{output:documents}", "{output:report}"]
+/// outputs   = { documents = "documents", report = "report" }
+/// files     = ["scripts/compiled.py"]
+/// ```
+///
+/// ```python
+/// import ast, duckdb, json, sys
+///
+/// source, documents, report = sys.argv[1:]
+///
+/// def compiles(content: str) -> bool:
+///     try:
+///         ast.parse(content)
+///         return True
+///     except (SyntaxError, ValueError):
+///         return False
+///
+/// con = duckdb.connect()
+/// con.create_function("compiles", compiles)
+/// con.execute(f"create view input as from read_parquet('{source}/*.parquet')")
+/// con.execute(f"copy (from input where compiles(content)) to '{documents}/documents.parquet' (format parquet)")
+/// rows = con.execute("select count(*) from input").fetchone()[0]
+/// with open(f"{report}/report.json", "w") as file:
+///     json.dump({"rows": rows}, file)
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandSpec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
     pub program: String,
-    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces. An input
-    /// is a folder of links to files that are read-only: `cp -rL` and `find -L` follow them.
+    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces. No shell
+    /// looks at them, so that spaces need no quotes. In a script for `sh -c` a path of `files` may hold any character: pass it as
+    /// an argument, `["-c", "wc \"$1\"", "sh", "{source:NAME}"]`. The files of an input that is not a table are links: `cp -rL`
+    /// and `find -L` follow them.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// The output ports and their types. Without any there is one, `files`.
+    /// The output ports and their types (above). Without any there is one, `files`.
     #[serde(default)]
     pub outputs: BTreeMap<String, PortType>,
     /// Environment variables with their values, which are part of the key. Placeholders as in the arguments.
@@ -44,7 +94,8 @@ pub struct CommandSpec {
 /// What does not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandExec {
-    /// Scripts and other files outside the store that the program reads. Their contents are part of the key.
+    /// Scripts and other files outside the store that the program reads. Their contents and their names, as they are written
+    /// here, are part of the key; the directory at which a relative one starts is not.
     #[serde(default)]
     pub files: Vec<SourcePattern>,
     /// Environment variables that are passed through. Their values are not part of the key.
@@ -95,7 +146,7 @@ impl Stage for Command {
     type Exec = CommandExec;
     const KIND: &'static str = "command";
     const NAMED_SOURCES: bool = true;
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
@@ -129,9 +180,9 @@ impl Stage for Command {
                 );
             }
         }
-        for name in spec.outputs.keys().filter(|name| !is_port(name)) {
+        for name in spec.outputs.keys().filter(|name| !is_port_name(name)) {
             problems.push(
-                Problem::new(format!("outputs.{name}"), format!("'{name}' is no name of a port"))
+                Problem::new(format!("outputs.{name}"), format!("invalid port name '{name}'"))
                     .hint("a port's name has lowercase letters, digits, '-' and '_'"),
             );
         }
@@ -170,7 +221,13 @@ impl Stage for Command {
             .stdout(writer.try_clone()?)
             .stderr(writer);
         let timeout = exec.timeout_seconds.map(Duration::from_secs);
-        let outcome = crate::process::run(&mut command, &context.cancel, timeout)
+        context.progress.start("", Unit::Seconds, None);
+        let each_second = |seconds| {
+            context.progress.set(seconds);
+            let last = log::last_lines(&log, 1).unwrap_or_default();
+            context.progress.phase(last.first().map_or("", |line| line.trim()));
+        };
+        let outcome = crate::process::run(&mut command, &context.cancel, timeout, each_second)
             .map_err(|error| not_started(&command, &error))?;
         log::last_lines(&log, log::KEPT).unwrap_or_default().into_iter().for_each(|line| context.progress.output(line));
         let program = spec.program.as_str();
@@ -188,7 +245,7 @@ impl Stage for Command {
             Outcome::Exited(_) => {}
         }
         workspace.check_inputs()?;
-        ports.into_iter().try_for_each(|port| workspace.take(port, context.outputs.tree(port)?))
+        spec.ports().try_for_each(|(port, ty)| output::take(context, &workspace, port, ty))
     }
 }
 
@@ -210,11 +267,6 @@ fn check_template(spec: &CommandSpec, exec: &CommandExec, text: &str) -> Result<
         }
         Place::Input(_) | Place::Source(_) => Ok(()),
     })
-}
-
-fn is_port(name: &str) -> bool {
-    // It becomes a folder.
-    (1..=128).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 /// The program with its arguments and environment.

@@ -1,8 +1,9 @@
 //! The working directory of a program: inputs laid out before it runs, outputs taken after.
 //!
 //! ```text
-//! in/PORT/PATH     a symbolic link to a file of the store
-//! out/PORT/        where the program writes
+//! in/PORT/PATH            a symbolic link to a file of the store
+//! in/PORT/PART.parquet    of a table: a plain Parquet file that is shared by stages (`contract::derived`)
+//! out/PORT/               where the program writes
 //! ```
 
 use std::fs::{self, FileType, Metadata};
@@ -10,7 +11,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use contract::{Context, InputFile, OutputTree, Result, StageError};
+use contract::{Context, InputTree, OutputTree, Result, StageError};
+
+/// The form in which programs are given tables, and its version: raised when [`tables::export_parts`] writes other bytes.
+const PLAIN: &str = "parquet-1";
 
 fn make(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| StageError::io("make a folder", &error).in_file(folder))
@@ -20,14 +24,39 @@ fn make(folder: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct Workspace {
     folder: PathBuf,
-    inputs: Vec<(InputFile, Stamp)>,
+    inputs: Vec<Input>,
 }
 
+/// A file that the program is given and must not change.
+#[derive(Debug)]
+struct Input {
+    /// What the program calls it.
+    name: String,
+    location: PathBuf,
+    place: Place,
+    stamp: Stamp,
+}
+
+/// Which file it is, whatever its name.
+type Place = (u64, u64);
 /// What changes when a file is written to.
 type Stamp = (u64, i64, i64);
 
+fn place(metadata: &Metadata) -> Place {
+    (metadata.dev(), metadata.ino())
+}
+
 fn stamp(metadata: &Metadata) -> Stamp {
     (metadata.size(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// A file of an output.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Its path in the output.
+    pub name: String,
+    /// Where it lies.
+    pub location: PathBuf,
 }
 
 /// The relative path of an input's folder.
@@ -55,14 +84,14 @@ impl Workspace {
         let mut inputs = Vec::new();
         for (port, tree) in context.inputs.iter() {
             let root = folder.join(input(port));
-            make(&root)?;
-            for file in &tree.files {
-                let link = file.path.below(&root);
-                link.parent().map(make).transpose()?;
-                let laid_out = std::path::absolute(&file.location).and_then(|location| symlink(location, &link));
-                let laid_out = laid_out.and_then(|()| fs::metadata(&file.location));
-                let failed = |error| StageError::io("lay out an input", &error).in_file(&file.location);
-                inputs.push((file.clone(), stamp(&laid_out.map_err(failed)?)));
+            let laid_out = match tables::is_table(tree) {
+                true => plain(context, tree, &root)?,
+                false => linked(tree, &root)?,
+            };
+            for (name, location) in laid_out {
+                let failed = |error| StageError::io("read an input", &error).in_file(&location);
+                let metadata = fs::metadata(&location).map_err(failed)?;
+                inputs.push(Input { name, place: place(&metadata), stamp: stamp(&metadata), location });
             }
         }
         for port in outputs {
@@ -79,29 +108,31 @@ impl Workspace {
     /// Looks whether the program wrote to an input.
     ///
     /// # Errors
-    /// When it did: the store is then damaged.
+    /// When it did: the file is then damaged.
     pub fn check_inputs(&self) -> Result<()> {
-        for (file, before) in &self.inputs {
-            if stamp(&fs::metadata(&file.location)?) != *before {
-                return Err(StageError::new(format!("the program changed its input '{}' in the store", file.path))
-                    .in_file(&file.location)
+        for Input { name, location, place: before, stamp: untouched } in &self.inputs {
+            // What it removed or replaced in its own directory is its own.
+            let Ok(metadata) = fs::metadata(location) else { continue };
+            if place(&metadata) == *before && stamp(&metadata) != *untouched {
+                return Err(StageError::new(format!("the program changed its input '{name}' in the store"))
+                    .in_file(location)
                     .hint("let it write to copies; the store finds the damaged file and rebuilds it"));
             }
         }
         Ok(())
     }
 
-    /// Takes every file below an output's folder.
+    /// The files below an output's folder, sorted by path.
     ///
     /// # Errors
-    /// When there is none, one has an unsafe name, or one is neither a folder nor a regular file.
-    pub fn take(&self, port: &str, tree: &OutputTree) -> Result<()> {
+    /// When there is none, one has a name that is not UTF-8, or one is neither a folder nor a regular file.
+    pub fn written(&self, port: &str) -> Result<Vec<Written>> {
         let root = self.folder.join(output(port));
         let refused = |what: String| StageError::new(format!("output '{port}' {what}"));
         if !root.is_dir() || fs::symlink_metadata(&root)?.is_symlink() {
             return Err(refused("is no folder any more".to_owned()));
         }
-        let mut taken = 0;
+        let mut written = Vec::new();
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             let read = |error: io::Error| {
@@ -109,21 +140,17 @@ impl Workspace {
                 refused(format!("holds a folder that cannot be read, {place}: {error}"))
             };
             let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            let mut entries = entries.map_err(read)?;
-            entries.sort_by_key(fs::DirEntry::file_name);
-            for entry in entries {
+            for entry in entries.map_err(read)? {
                 let path = entry.path();
                 let relative = path.strip_prefix(&root).unwrap_or(&path);
-                let Some(name) = relative.to_str() else {
+                let Some(name) = relative.to_str().map(str::to_owned) else {
                     return Err(refused(format!("holds '{}', whose name is not UTF-8", relative.display())));
                 };
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
                     folders.push(path);
                 } else if kind.is_file() {
-                    tree.adopt(name, &self.alone(&path, &entry.metadata()?)?)
-                        .map_err(|error| refused(format!("holds a file that cannot be kept: {error}")))?;
-                    taken += 1;
+                    written.push(Written { name, location: path });
                 } else {
                     let what = describe(kind);
                     return Err(refused(format!("holds '{}', which is {what}", name.escape_debug()))
@@ -131,9 +158,24 @@ impl Workspace {
                 }
             }
         }
-        if taken == 0 {
+        if written.is_empty() {
             return Err(refused("is empty".to_owned())
                 .hint(format!("the program must write at least one file below {{output:{port}}}")));
+        }
+        written.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(written)
+    }
+
+    /// Takes files of an output as they are.
+    ///
+    /// # Errors
+    /// When one has an unsafe name or cannot be moved.
+    pub fn take(&self, port: &str, written: &[Written], tree: &OutputTree) -> Result<()> {
+        for Written { name, location } in written {
+            let metadata = fs::symlink_metadata(location)?;
+            tree.adopt(name, &self.alone(location, &metadata)?).map_err(|error| {
+                StageError::new(format!("output '{port}' holds a file that cannot be kept: {error}"))
+            })?;
         }
         Ok(())
     }
@@ -147,6 +189,29 @@ impl Workspace {
         fs::copy(path, &copy)?;
         Ok(copy)
     }
+}
+
+/// Lays a tree out as symbolic links; the name and the place of each file.
+fn linked(tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
+    make(root)?;
+    let link = |file: &contract::InputFile| {
+        let link = file.path.below(root);
+        link.parent().map(make).transpose()?;
+        let laid_out = std::path::absolute(&file.location).and_then(|location| symlink(location, &link));
+        laid_out.map_err(|error| StageError::io("lay out an input", &error).in_file(&file.location))?;
+        Ok((file.path.to_string(), file.location.clone()))
+    };
+    tree.files.iter().map(link).collect()
+}
+
+/// Lays a table out as plain Parquet files; the name and the place of each.
+fn plain(context: &Context, tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
+    root.parent().map(make).transpose()?;
+    let write = |folder: &Path| tables::export_parts(context, tree, folder);
+    context.derived.provide(tree.digest, PLAIN, root, &context.cancel, write)?;
+    let entries = fs::read_dir(root)?.collect::<io::Result<Vec<_>>>()?;
+    let file = |entry: &fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
+    Ok(entries.iter().map(file).collect())
 }
 
 fn describe(kind: FileType) -> &'static str {

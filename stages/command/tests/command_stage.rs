@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use command::Command;
 use contract::error::Failure;
 use contract::harness::Harness;
-use contract::{InputTree, Kind, PortType, Result, Stage, StageError};
+use contract::{InputTree, Kind, PortType, Result, Stage, StageError, Unit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -167,7 +167,7 @@ fn wrong_settings_are_named() {
             "arguments[2]: there is no output 'nope'",
             "arguments[3]: names a file, but `files` lists none",
             "environment.A=: '{output}' is ambiguous: there are several outputs",
-            "outputs.Bad Name: 'Bad Name' is no name of a port",
+            "outputs.Bad Name: invalid port name 'Bad Name'",
             "environment.A=: 'A=' is no name of a variable",
             "pass[0]: '' is no name of a variable",
             "timeout_seconds: must be at least 1, not 0",
@@ -295,6 +295,15 @@ fn a_program_that_runs_too_long_is_stopped() {
     let settings = json!({ "program": "tail", "arguments": ["-f", "/dev/null"], "timeout_seconds": 1 });
     let failure = bench.failure(settings);
     assert_eq!(failure.message, "'tail' ran longer than 1 s and was stopped; it wrote nothing");
+}
+
+#[test]
+fn progress_is_the_time_that_a_program_has_run_and_its_last_line() {
+    let mut bench = Bench::new();
+    let script = "echo first; echo second; exec tail -f /dev/null";
+    bench.failure(json!({ "program": "sh", "arguments": ["-c", script], "timeout_seconds": 1 }));
+    let sample = bench.harness.progress.sample();
+    assert_eq!((sample.unit, sample.done, sample.total, sample.phase.as_str()), (Unit::Seconds, 1, None, "second"));
 }
 
 /// Runs a script that writes the number of a process to `pid`, sets the cancel flag once it did, and gives that process.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cancel::Cancel;
+use crate::derived::Derived;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::error::{Result, StageError};
@@ -24,6 +25,8 @@ pub struct Context {
     pub outputs: Outputs,
     /// A folder of its own that survives a crash and is handed to the next run of the same key.
     pub scratch: PathBuf,
+    /// Files that follow from an input alone, made once for all stages.
+    pub derived: Derived,
     /// Its share of the machine.
     pub resources: Resources,
     /// The run's seed.

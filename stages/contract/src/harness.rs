@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::context::{Context, InputFile, InputTree, Inputs, Resources, SourceFile};
+use crate::derived::Derived;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::error::{Result, StageError};
@@ -33,6 +34,8 @@ pub struct Harness {
     pub cancel: Cancel,
     /// The scratch folder; a fresh one a run where `None`.
     pub scratch: Option<PathBuf>,
+    /// Kept between runs.
+    pub derived: Derived,
 }
 
 impl Harness {
@@ -47,6 +50,7 @@ impl Harness {
             progress: Progress::default(),
             cancel: Cancel::default(),
             scratch: None,
+            derived: Derived::in_folder(folder.join("derived")),
         }
     }
 
@@ -76,6 +80,7 @@ impl Harness {
             sources: sources(&stage.sources())?,
             outputs: Outputs::stage(&folder.join("staging"), ports)?,
             scratch,
+            derived: self.derived.clone(),
             resources: self.resources,
             seed: self.seed,
             progress: self.progress.clone(),

@@ -12,6 +12,7 @@
 //! | [`stage`] | `Stage`, the trait of a stage kind, and what it declares |
 //! | [`kind`] | `Kind` and `AnyStage`, type-erased |
 //! | [`context`] | what a running stage is handed |
+//! | [`derived`] | files that follow from an input alone, shared by stages |
 //! | [`outputs`] | where a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`foresight`] | what is known of a stage before anything runs |
@@ -22,6 +23,7 @@
 
 pub mod cancel;
 pub mod context;
+pub mod derived;
 pub mod device;
 pub mod digest;
 pub mod draw;
@@ -39,6 +41,7 @@ pub mod tree;
 
 pub use cancel::Cancel;
 pub use context::{Context, InputFile, InputTree, Inputs, Resources, SourceFile};
+pub use derived::{Derived, DerivedEntry};
 pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
@@ -46,7 +49,7 @@ pub use error::{Problem, Result, StageError};
 pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin, Remark};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
-pub use port::{InputPort, OutputPort, PortType, Ports};
+pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};
 pub use progress::{Note, Progress, Unit};
 pub use stage::{Class, Needs, SourcePattern, Stage};
 pub use text::printable;

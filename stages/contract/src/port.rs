@@ -46,6 +46,12 @@ impl PortType {
     }
 }
 
+/// Whether this can be the name of a port that a manifest declares: 1 to 128 of lowercase letters, digits, `-` and `_`. It
+/// becomes the name of a directory, and a word in scripts.
+pub fn is_port_name(name: &str) -> bool {
+    (1..=128).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
 /// An input port of a stage kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InputPort {

@@ -23,6 +23,8 @@ pub enum Unit {
     Merges,
     /// Completions of a prompt.
     Completions,
+    /// Seconds since it started: of a stage that cannot know how much it has done, such as one that runs a program.
+    Seconds,
 }
 
 /// Something that a stage says while it runs.
@@ -73,8 +75,8 @@ struct State {
     metrics: Mutex<BTreeMap<String, f64>>,
 }
 
-/// A sample of the counters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A sample of the counters. The default is that of a stage that has not started to count.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// What the stage is doing ("read shards"); empty when it has one phase only.
     pub phase: String,
@@ -91,6 +93,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Progress {
+    /// Names what the stage is doing without starting the count again.
+    pub fn phase(&self, phase: &str) {
+        phase.clone_into(&mut lock(&self.0.phase).0);
+    }
+
     /// Starts a phase: the count begins at 0.
     pub fn start(&self, phase: &str, unit: Unit, total: Option<u64>) {
         *lock(&self.0.phase) = (phase.to_owned(), unit);

@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use contract::{InputTree, Result, StageError};
+use contract::{Context, InputFile, InputTree, Result, StageError, Unit};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use parquet::arrow::ArrowWriter;
 
 use crate::error::TableError;
-use crate::format::{ROW, rows_options, write_error};
+use crate::format::{ROW, WRITER, rows_options, write_error};
+use crate::parallel::each_part;
 use crate::rows::read_rows;
 use crate::table::{Table, footer};
 
@@ -52,6 +53,44 @@ pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u6
         rows += write(destination, &part.name, format, &schema, documents)?;
     }
     Ok(rows)
+}
+
+/// Whether a tree holds a table that this program wrote, of documents or of rows: told from its files alone, so that equal
+/// trees have equal answers, whatever the port is declared to hold.
+pub fn is_table(tree: &InputTree) -> bool {
+    let is_rows = |file: &&InputFile| file.path.as_str().starts_with("rows/");
+    let is_ours = |file: &InputFile| {
+        let created_by = footer(file)
+            .ok()
+            .and_then(|footer| footer.metadata().file_metadata().created_by().map(|writer| writer == WRITER));
+        created_by == Some(true)
+    };
+    let mut rows = tree.files.iter().filter(is_rows).peekable();
+    rows.peek().is_some()
+        && rows.all(is_ours)
+        && (tree.files.iter().all(|file| is_rows(&file)) || Table::open(tree).is_ok())
+}
+
+/// Writes a table as [`export`] does, as Parquet, on the threads of a stage.
+///
+/// # Errors
+/// As [`export`], and when the stage was asked to stop.
+pub fn export_parts(context: &Context, tree: &InputTree, destination: &Path) -> Result<()> {
+    if tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) {
+        return each_part(context, &tree.files, |file| {
+            let part = InputTree { digest: tree.digest, files: vec![file.clone()] };
+            export(&part, destination, Format::Parquet)
+        })
+        .map(drop);
+    }
+    let table = Table::open(tree)?;
+    context.progress.start("write the input as Parquet", Unit::Rows, Some(table.rows()));
+    each_part(context, table.parts(), |part| {
+        let part = InputTree { digest: tree.digest, files: vec![part.rows.clone(), part.text.clone()] };
+        context.progress.add(export(&part, destination, Format::Parquet)?);
+        Ok(())
+    })
+    .map(drop)
 }
 
 fn write(

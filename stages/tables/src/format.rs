@@ -41,7 +41,8 @@ pub const TEXT_GROUP_ROWS: usize = 8192;
 /// Rows in a row group of `rows/`.
 const ROWS_GROUP_ROWS: usize = 1 << 16;
 
-const WRITER: &str = "pipeline table 1";
+/// The name of the writer in each file's metadata.
+pub(crate) const WRITER: &str = "pipeline table 1";
 const ID_DOMAIN: &str = "pipeline 2026 document v1";
 
 /// The identity of a document: blake3 of repository, path and content, each framed by its length (u64, little-endian).

@@ -39,6 +39,7 @@
 
 mod batch;
 mod compare;
+mod convert;
 mod describe;
 mod documents;
 mod error;
@@ -55,10 +56,11 @@ mod writer;
 
 pub use batch::DocumentBatch;
 pub use compare::rows_compared;
+pub use convert::{PlainFile, documents_from, rows_from};
 pub use describe::{Column, Description, describe};
 pub use documents::Documents;
 pub use error::{TableError, plan_error};
-pub use export::{Format, export};
+pub use export::{Format, export, export_parts, is_table};
 pub use filter::{Attrition, Dropped, filter, sift};
 pub use format::{
     CONTENT, COPIES, DETAIL, ID, LICENSE, PART_ROWS, PART_TEXT_BYTES, PATH, REPO_NAME, ROW, RULE, SIZE,

@@ -1,15 +1,17 @@
-//! Writes new tables: what `import`, and a stage that changes text, does.
+//! Writes new tables: what `import`, and a stage that makes or changes text, does.
 
 use std::sync::Arc;
 
 use contract::{Digest, OutputFile, OutputTree, Result};
 use datafusion::arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, UInt32Builder};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::compute::interleave;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 
 use crate::format::{
-    PART_ROWS, PART_TEXT_BYTES, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, content_field, document_id, part_name, rows_schema,
-    text_options, write_error,
+    PART_ROWS, PART_TEXT_BYTES, ROW, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, content_field, document_id, part_name,
+    rows_schema, text_options, write_error,
 };
 use crate::rows::RowsFile;
 
@@ -34,6 +36,8 @@ pub struct Document<'a> {
 pub struct ShardWriter<'a> {
     output: &'a OutputTree,
     shard: Digest,
+    /// The columns of `rows/`.
+    schema: SchemaRef,
     number: usize,
     part: Option<OpenPart<'a>>,
 }
@@ -41,6 +45,7 @@ pub struct ShardWriter<'a> {
 struct OpenPart<'a> {
     text: ArrowWriter<OutputFile<'a>>,
     rows: RowsFile<'a>,
+    schema: SchemaRef,
     text_schema: SchemaRef,
     /// Documents and bytes of text in the part so far, those of `group` among them.
     documents: usize,
@@ -59,21 +64,64 @@ struct Group {
     license: StringBuilder,
     row: UInt32Builder,
     content: StringBuilder,
+    further: Further,
     documents: usize,
     bytes: usize,
+}
+
+/// Values of columns that are not the format's own: for each document the index of a batch, and of a row in it.
+#[derive(Default)]
+struct Further {
+    batches: Vec<RecordBatch>,
+    rows: Vec<(usize, usize)>,
+}
+
+impl Further {
+    fn push(&mut self, batch: &RecordBatch, row: usize) {
+        let is_same = |last: &RecordBatch| last.columns().iter().zip(batch.columns()).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !self.batches.last().is_some_and(is_same) {
+            self.batches.push(batch.clone());
+        }
+        self.rows.push((self.batches.len() - 1, row));
+    }
+
+    fn finish(&self) -> Result<Vec<ArrayRef>, ArrowError> {
+        let columns = self.batches.first().map_or(0, RecordBatch::num_columns);
+        let column = |index: usize| {
+            let arrays: Vec<_> = self.batches.iter().map(|batch| batch.column(index).as_ref()).collect();
+            interleave(&arrays, &self.rows)
+        };
+        (0..columns).map(column).collect()
+    }
 }
 
 impl<'a> ShardWriter<'a> {
     /// The shard with this digest; without a document nothing is written.
     pub fn new(output: &'a OutputTree, shard: Digest) -> Self {
-        Self { output, shard, number: 0, part: None }
+        Self::with_columns(output, shard, &[])
     }
 
-    /// Adds a document.
+    /// The same for documents with further columns, which follow those of the format.
+    pub fn with_columns(output: &'a OutputTree, shard: Digest, further: &[FieldRef]) -> Self {
+        let own = rows_schema();
+        let (row, before) = own.fields().iter().cloned().partition::<Vec<_>, _>(|field| field.name() == ROW);
+        let fields: Vec<_> = before.into_iter().chain(further.iter().cloned()).chain(row).collect();
+        Self { output, shard, schema: Arc::new(Schema::new(fields)), number: 0, part: None }
+    }
+
+    /// Adds a document without further columns.
     ///
     /// # Errors
     /// When the bytes cannot be written.
     pub fn push(&mut self, document: &Document<'_>) -> Result<()> {
+        self.push_with(document, None)
+    }
+
+    /// Adds a document; `further` is a batch of exactly the further columns, and the document's row in it.
+    ///
+    /// # Errors
+    /// When the bytes cannot be written.
+    pub fn push_with(&mut self, document: &Document<'_>, further: Option<(&RecordBatch, usize)>) -> Result<()> {
         let full =
             |part: &OpenPart<'_>| part.documents >= PART_ROWS || part.bytes + document.content.len() > PART_TEXT_BYTES;
         if let Some(part) = self.part.take_if(|part| full(part)) {
@@ -82,9 +130,9 @@ impl<'a> ShardWriter<'a> {
         }
         let part = match &mut self.part {
             Some(part) => part,
-            none => none.insert(OpenPart::new(self.output, &part_name(self.shard, self.number))?),
+            none => none.insert(OpenPart::new(self.output, &part_name(self.shard, self.number), self.schema.clone())?),
         };
-        part.push(document)
+        part.push(document, further)
     }
 
     /// Ends the shard's last part.
@@ -97,21 +145,24 @@ impl<'a> ShardWriter<'a> {
 }
 
 impl<'a> OpenPart<'a> {
-    fn new(output: &'a OutputTree, name: &str) -> Result<Self> {
+    fn new(output: &'a OutputTree, name: &str, schema: SchemaRef) -> Result<Self> {
         let text_schema: SchemaRef = Arc::new(Schema::new(vec![content_field()]));
         let file = output.create(&format!("text/{name}.parquet"))?;
         let text =
             ArrowWriter::try_new_with_options(file, text_schema.clone(), text_options()?).map_err(write_error)?;
-        let rows = RowsFile::new(output, name, rows_schema());
-        Ok(Self { text, rows, text_schema, documents: 0, bytes: 0, group: Group::default() })
+        let rows = RowsFile::new(output, name, schema.clone());
+        Ok(Self { text, rows, schema, text_schema, documents: 0, bytes: 0, group: Group::default() })
     }
 
-    fn push(&mut self, document: &Document<'_>) -> Result<()> {
+    fn push(&mut self, document: &Document<'_>, further: Option<(&RecordBatch, usize)>) -> Result<()> {
         let next = self.group.bytes + document.content.len();
         if self.group.documents > 0 && (next > TEXT_GROUP_BYTES || self.group.documents == TEXT_GROUP_ROWS) {
             self.flush()?;
         }
         self.group.push(document, self.documents);
+        if let Some((batch, row)) = further {
+            self.group.further.push(batch, row);
+        }
         self.documents += 1;
         self.bytes += document.content.len();
         Ok(())
@@ -122,7 +173,7 @@ impl<'a> OpenPart<'a> {
             return Ok(());
         }
         let group = std::mem::take(&mut self.group);
-        let (rows, text) = group.finish(&self.text_schema)?;
+        let (rows, text) = group.finish(&self.schema, &self.text_schema)?;
         self.rows.write(&rows)?;
         self.text.write(&text).map_err(write_error)?;
         self.text.flush().map_err(write_error)
@@ -152,18 +203,19 @@ impl Group {
     }
 
     /// The batch of rows and the batch of text.
-    fn finish(mut self, text_schema: &SchemaRef) -> Result<(RecordBatch, RecordBatch)> {
-        let columns: Vec<ArrayRef> = vec![
+    fn finish(mut self, schema: &SchemaRef, text_schema: &SchemaRef) -> Result<(RecordBatch, RecordBatch)> {
+        let error = |error: ArrowError| write_error(error.into());
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.id.finish()),
             Arc::new(self.repo_name.finish()),
             Arc::new(self.path.finish()),
             Arc::new(self.copies.finish()),
             Arc::new(self.size.finish()),
             Arc::new(self.license.finish()),
-            Arc::new(self.row.finish()),
         ];
-        let error = |error: datafusion::arrow::error::ArrowError| write_error(error.into());
-        let rows = RecordBatch::try_new(rows_schema(), columns).map_err(error)?;
+        columns.extend(self.further.finish().map_err(error)?);
+        columns.push(Arc::new(self.row.finish()));
+        let rows = RecordBatch::try_new(schema.clone(), columns).map_err(error)?;
         let text = RecordBatch::try_new(text_schema.clone(), vec![Arc::new(self.content.finish())]).map_err(error)?;
         Ok((rows, text))
     }

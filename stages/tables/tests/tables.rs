@@ -27,6 +27,7 @@ fn context(folder: &Path, name: &str, threads: usize) -> Context {
         sources: Vec::new(),
         outputs: Outputs::stage(&folder.join("staging"), ports).unwrap(),
         scratch: folder.join("scratch"),
+        derived: contract::Derived::default(),
         resources: Resources { threads, memory: 256 << 20, device: Device::Cpu },
         seed: 1,
         progress: Progress::default(),

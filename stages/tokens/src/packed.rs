@@ -25,7 +25,8 @@
 //! the store finds the damage in the next run.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 
 use contract::{InputTree, Result, StageError};
 use memmap2::Mmap;
@@ -138,6 +139,22 @@ pub(crate) fn decode_ids(bytes: &[u8], width: usize, into: &mut Vec<u32>) {
 
 fn malformed(problem: &str) -> StageError {
     StageError::new(format!("{FILE} is not a file of packed tokens: {problem}"))
+}
+
+/// Checks that a file has a header of this format and the size that it says. The ids are not read.
+///
+/// # Errors
+/// When it does not, or cannot be read.
+pub fn check_file(path: &Path) -> Result<()> {
+    let mut file = File::open(path)?;
+    let mut bytes = [0; HEADER_SIZE];
+    file.read_exact(&mut bytes).map_err(|_| malformed("it ends inside its header"))?;
+    let (header, size) = (Header::decode(&bytes)?, file.metadata()?.len());
+    match header.file_size() {
+        Some(expected) if expected == size => Ok(()),
+        Some(expected) => Err(malformed(&format!("it has {size} bytes, its header says {expected}"))),
+        None => Err(malformed("its header says more bytes than any file has")),
+    }
 }
 
 /// Packed tokens of an input tree, read through a memory map. Cheap to share between threads.

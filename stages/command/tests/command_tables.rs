@@ -1,0 +1,618 @@
+//! Tables as programs see them, and as programs write them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use command::Command;
+use contract::error::Failure;
+use contract::harness::Harness;
+use contract::{Class, Context, Digest, InputTree, PortType, Ports, Result, Stage, StageError};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
+    UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tables::{Document, PART_ROWS, PART_TEXT_BYTES, ShardWriter, TEXT_GROUP_ROWS, Table, document_id};
+use tempfile::TempDir;
+
+/// How many documents, and for each the bytes of its text.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct Sizes {
+    documents: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct Nothing {}
+
+fn content(number: usize) -> String {
+    format!("text {number}\n").repeat(1 + number % 5)
+}
+
+/// A table of documents, and the table without those whose number is odd.
+struct Halved;
+
+impl Stage for Halved {
+    type Spec = Sizes;
+    type Exec = Nothing;
+    const KIND: &'static str = "halved";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Source;
+
+    fn ports() -> Ports {
+        Ports::new().output("all", PortType::Documents, "").output("documents", PortType::Documents, "").output(
+            "dropped",
+            PortType::Rows,
+            "",
+        )
+    }
+
+    fn run(spec: &Sizes, _: &Nothing, context: &Context) -> Result<()> {
+        let all = context.outputs.tree("all")?;
+        // Two shards, so that parts are read at the same time.
+        for shard in 0..2 {
+            let mut writer = ShardWriter::new(all, Digest::of(&[shard as u8]));
+            for number in (0..spec.documents).filter(|number| number % 3 % 2 == shard) {
+                let (path, content) = (format!("{number}.py"), content(number));
+                let size = content.len() as i64;
+                let license = (number % 7 > 0).then_some("mit");
+                writer.push(&Document {
+                    repo_name: "a/b",
+                    path: &path,
+                    copies: 1,
+                    size,
+                    license,
+                    content: &content,
+                })?;
+            }
+            writer.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// Drops the documents whose number is odd.
+struct Even;
+
+impl Stage for Even {
+    type Spec = Nothing;
+    type Exec = Nothing;
+    const KIND: &'static str = "even";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::RowWise;
+
+    fn ports() -> Ports {
+        Ports::new().input("documents", PortType::Documents, "").output("documents", PortType::Documents, "").output(
+            "dropped",
+            PortType::Rows,
+            "",
+        )
+    }
+
+    fn run(_: &Nothing, _: &Nothing, context: &Context) -> Result<()> {
+        let table = Table::open(context.inputs.tree("documents")?)?;
+        tables::sift(context, &table, |_, batch| {
+            let paths = batch.column_by_name("path").unwrap().as_string::<i32>().clone();
+            let odd = |path: &str| path.trim_end_matches(".py").parse::<usize>().unwrap() % 2 == 1;
+            let rule: StringArray = paths.iter().map(|path| odd(path.unwrap()).then_some("odd")).collect();
+            let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+            fields.push(Field::new("rule", DataType::Utf8, true));
+            let mut columns = batch.columns().to_vec();
+            columns.push(Arc::new(rule));
+            Ok(RecordBatch::try_new(Schema::new(fields).into(), columns).unwrap())
+        })
+        .map(drop)
+    }
+}
+
+/// A harness in a folder of its own.
+struct Bench {
+    harness: Harness,
+    folder: TempDir,
+}
+
+type Outputs = BTreeMap<String, InputTree>;
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { harness: Harness::new(folder.path()), folder }
+    }
+
+    /// The kept and the dropped half of a table.
+    fn halved(&mut self, documents: usize) -> Outputs {
+        let all = self.harness.run::<Halved>(json!({ "documents": documents })).unwrap();
+        self.harness.connect("documents", &all["all"]);
+        let halves = self.harness.run::<Even>(json!({})).unwrap();
+        self.harness.inputs.clear();
+        halves
+    }
+
+    fn shell(&mut self, script: &str) -> Result<Outputs> {
+        self.harness.run::<Command>(json!({ "program": "sh", "arguments": ["-c", script] }))
+    }
+
+    /// A Parquet file with these columns.
+    fn parquet(&self, name: &str, columns: &[(&str, ArrayRef)]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let field = |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), true);
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        let columns = columns.iter().map(|(_, column)| column.clone()).collect();
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), schema, None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        path
+    }
+
+    /// A stage whose output `out`, of this type, is these files.
+    fn taken(&mut self, ty: &str, files: &[PathBuf]) -> Result<InputTree> {
+        let settings = json!({
+            "program": "cp", "outputs": { "out": ty }, "files": files,
+            "arguments": files.iter().map(|file| format!("{{source:{}}}", file.file_name().unwrap().to_str().unwrap()))
+                .chain(["{output}".to_owned()]).collect::<Vec<_>>(),
+        });
+        self.harness.run::<Command>(settings).map(|mut outputs| outputs.remove("out").unwrap())
+    }
+
+    fn failure(&mut self, ty: &str, files: &[PathBuf]) -> Failure {
+        match self.taken(ty, files) {
+            Err(StageError::Failed(failure)) => *failure,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn strings<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// The rows of Parquet files as JSON, sorted by path.
+fn rows(files: impl IntoIterator<Item = PathBuf>) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for file in files {
+        for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap().build().unwrap() {
+            let mut lines = Vec::new();
+            let mut writer = datafusion::arrow::json::LineDelimitedWriter::new(&mut lines);
+            writer.write(&batch.unwrap()).unwrap();
+            writer.finish().unwrap();
+            rows.extend(String::from_utf8(lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()));
+        }
+    }
+    rows.sort_by_key(|row: &Value| row["path"].as_str().unwrap_or_default().to_owned());
+    rows
+}
+
+fn files(tree: &InputTree) -> Vec<PathBuf> {
+    tree.files.iter().map(|file| file.location.clone()).collect()
+}
+
+/// The documents of a table with all columns, in the order of the table.
+fn documents(tree: &InputTree) -> Vec<RecordBatch> {
+    let table = Table::open(tree).unwrap();
+    table.parts().iter().flat_map(|part| part.documents().unwrap().map(Result::unwrap)).collect()
+}
+
+fn column<'b>(batches: &'b [RecordBatch], name: &'b str) -> impl Iterator<Item = Option<&'b str>> {
+    batches.iter().flat_map(move |batch| batch.column_by_name(name).unwrap().as_string::<i32>().iter())
+}
+
+#[test]
+fn a_program_is_given_the_kept_rows_of_a_table_with_their_text_and_nothing_else() {
+    for documents in [1, 2, 3, 700, 2 * TEXT_GROUP_ROWS + 1] {
+        let mut bench = Bench::new();
+        let halves = bench.halved(documents);
+        bench.harness.connect("documents", &halves["documents"]).connect("dropped", &halves["dropped"]);
+        let script = "mkdir out/files/kept out/files/dropped && cp in/documents/*.parquet out/files/kept && \
+                      (cp in/dropped/*.parquet out/files/dropped || true) && find in -type f > out/files/list";
+        let seen = bench.shell(script).unwrap().remove("files").unwrap();
+        let below = |folder| seen.below(folder).map(|file| file.location.clone()).collect::<Vec<_>>();
+        let mut expected: Vec<_> = (0..documents).map(|number| (format!("{number}.py"), number)).collect();
+        expected.sort();
+        let row = |(path, number): &(String, usize)| {
+            let content = content(*number);
+            let mut row = json!({
+                "id": document_id("a/b", path, &content).to_string(), "repo_name": "a/b", "path": path, "copies": 1,
+                "size": content.len(), "content": content,
+            });
+            if number % 7 > 0 {
+                row["license"] = "mit".into();
+            }
+            row
+        };
+        let kept: Vec<_> = expected.iter().filter(|(_, number)| number % 2 == 0).map(row).collect();
+        assert_eq!(rows(below("kept")), kept, "{documents} documents");
+        let dropped: Vec<_> = expected.iter().filter(|(_, number)| number % 2 == 1).map(|(path, _)| path).collect();
+        let found = rows(below("dropped"));
+        assert_eq!(found.iter().map(|row| row["path"].as_str().unwrap()).collect::<Vec<_>>(), dropped);
+        let list = fs::read_to_string(&seen.required("list").unwrap().location).unwrap();
+        assert!(list.lines().all(|line| line.ends_with(".parquet") && line.matches('/').count() == 2), "{list}");
+    }
+}
+
+#[test]
+fn a_table_is_written_for_programs_once_and_with_equal_bytes_for_any_number_of_threads() {
+    let seen = |threads| {
+        let mut bench = Bench::new();
+        bench.harness.resources.threads = threads;
+        let halves = bench.halved(5000);
+        bench.harness.connect("input", &halves["documents"]).connect("again", &halves["documents"]);
+        let script = "cp in/input/* out/files && ls -i in/input | cut -d. -f1 > out/files/inodes";
+        let first = bench.shell(script).unwrap().remove("files").unwrap();
+        let second = bench.shell(script).unwrap().remove("files").unwrap();
+        assert_eq!(first.digest, second.digest, "the same inodes: they are links to the same files");
+        assert_eq!(bench.harness.derived.entries().len(), 1);
+        let tables = first.files.iter().filter(|file| file.path.as_str().ends_with(".parquet"));
+        tables.map(|file| (file.path.to_string(), file.digest)).collect::<Vec<_>>()
+    };
+    let (one, four) = (seen(1), seen(4));
+    assert_eq!(one.len(), 2);
+    assert_eq!(one, four);
+}
+
+#[test]
+fn a_program_that_writes_to_a_table_is_an_error_and_the_next_one_is_given_it_whole() {
+    let mut bench = Bench::new();
+    let halves = bench.halved(50);
+    bench.harness.connect("input", &halves["documents"]);
+    let spoil = "for file in in/input/*; do chmod u+w $file; echo more >> $file; done; touch out/files/x";
+    let Err(StageError::Failed(failure)) = bench.shell(spoil) else { panic!() };
+    assert!(failure.message.starts_with("the program changed its input '"), "{}", failure.message);
+    let seen = bench.shell("cp in/input/* out/files").unwrap();
+    assert_eq!(rows(files(&seen["files"])).len(), 25);
+    let replaced = "for file in in/input/*; do rm $file; echo mine > $file; done; touch out/files/x";
+    assert!(bench.shell(replaced).is_ok(), "what it has in its own directory is its own");
+    assert_eq!(rows(files(&bench.shell("cp in/input/* out/files").unwrap()["files"])).len(), 25);
+}
+
+#[test]
+fn a_table_that_gc_removes_meanwhile_stays_until_the_program_ends() {
+    let mut bench = Bench::new();
+    let halves = bench.halved(50);
+    bench.harness.connect("input", &halves["documents"]);
+    bench.shell("touch out/files/x").unwrap();
+    let derived = bench.harness.derived.clone();
+    derived.entries().iter().for_each(|entry| assert!(derived.remove(&entry.name).unwrap()));
+    let folder = bench.folder.path().join("derived").display().to_string();
+    let seen = bench.shell(&format!("rm -rf '{folder}'; cp in/input/* out/files")).unwrap();
+    assert_eq!(rows(files(&seen["files"])).len(), 25);
+}
+
+#[test]
+fn files_that_are_no_table_are_given_as_they_are() {
+    let mut bench = Bench::new();
+    bench.parquet("rows/a.parquet", &[("x", strings(["1"]))]);
+    let folder = bench.folder.path().display().to_string();
+    let tree = bench.shell(&format!("cp -r {folder}/rows out/files")).unwrap().remove("files").unwrap();
+    bench.harness.connect("input", &tree);
+    let seen = bench.shell("find in -type l > out/files/list").unwrap();
+    let list = fs::read_to_string(&seen["files"].required("list").unwrap().location).unwrap();
+    assert_eq!(list, "in/input/rows/a.parquet\n");
+}
+
+#[test]
+fn a_flat_parquet_file_with_content_is_a_table_of_documents() {
+    let mut bench = Bench::new();
+    let file = bench.parquet("a.parquet", &[("content", strings(["one", "", "drei"]))]);
+    let tree = bench.taken("documents", &[file]).unwrap();
+    let found = documents(&tree);
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
+    let row = |number: usize| {
+        let text = |name| column(&found, name).nth(number).unwrap().map(str::to_owned);
+        let number = |name: &str| {
+            found[0]
+                .column_by_name(name)
+                .unwrap()
+                .as_primitive::<datafusion::arrow::datatypes::Int64Type>()
+                .value(number)
+        };
+        (text("repo_name"), text("path"), text("license"), number("copies"), number("size"), text("id"))
+    };
+    for (number, content) in ["one", "", "drei"].into_iter().enumerate() {
+        let place = format!("a.parquet#{number}");
+        let id = document_id(&place, &place, content).to_string();
+        assert_eq!(row(number), (Some(place.clone()), Some(place), None, 1, content.len() as i64, Some(id)));
+    }
+    assert_eq!(column(&found, "content").flatten().collect::<Vec<_>>(), ["one", "", "drei"]);
+}
+
+#[test]
+fn columns_of_the_format_are_taken_and_further_ones_are_kept() {
+    let mut bench = Bench::new();
+    let large: ArrayRef = Arc::new(LargeStringArray::from_iter_values(["x", "y"]));
+    let table = |score: [f64; 2]| -> Vec<(&'static str, ArrayRef)> {
+        vec![
+            ("score", Arc::new(Float64Array::from(score.to_vec()))),
+            ("content", large.clone()),
+            ("license", Arc::new(StringArray::from(vec![Some("mit"), None]))),
+            ("path", strings(["a.py", "b.py"])),
+            ("repo_name", strings(["a/b", "c/d"])),
+            ("copies", Arc::new(Int32Array::from(vec![3, 4]))),
+            ("size", Arc::new(UInt64Array::from(vec![5, 6]))),
+            ("note", Arc::new(NullArray::new(2))),
+        ]
+    };
+    let mut other = table([0.5, 0.75]);
+    other.reverse();
+    let files = [bench.parquet("one.parquet", &table([0.125, 0.25])), bench.parquet("two.parquet", &other)];
+    let tree = bench.taken("documents", &files).unwrap();
+    let found = documents(&tree);
+    let names: Vec<_> = found[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["id", "repo_name", "path", "copies", "size", "license", "score", "note", "row", "content"]);
+    let flat = bench.folder.path().join("flat");
+    tables::export(&tree, &flat, tables::Format::Parquet).unwrap();
+    let mut seen = rows(fs::read_dir(&flat).unwrap().map(|entry| entry.unwrap().path()));
+    seen.sort_by_key(|row| row["score"].as_f64().unwrap().to_bits());
+    let row = |score: f64, number: usize| {
+        let (repo, path, content) = [("a/b", "a.py", "x"), ("c/d", "b.py", "y")][number];
+        let id = document_id(repo, path, content).to_string();
+        let mut row = json!({
+            "id": id, "repo_name": repo, "path": path, "copies": 3 + number, "size": 5 + number, "content": content,
+            "score": score,
+        });
+        if number == 0 {
+            row["license"] = "mit".into();
+        }
+        row
+    };
+    assert_eq!(seen, [row(0.125, 0), row(0.25, 1), row(0.5, 0), row(0.75, 1)]);
+    // What programs are given can be given back.
+    let exported: Vec<_> = fs::read_dir(&flat).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let again = bench.taken("documents", &exported).unwrap();
+    assert_eq!(documents(&again).iter().map(RecordBatch::num_rows).sum::<usize>(), 4);
+    assert!(bench.harness.progress.drain().is_empty(), "no id was computed again");
+}
+
+#[test]
+fn an_id_that_is_not_that_of_its_text_is_computed_again() {
+    let mut bench = Bench::new();
+    let right = document_id("r", "p", "text").to_string();
+    let columns = |ids: ArrayRef| {
+        [
+            ("id", ids),
+            ("repo_name", strings(["r", "r"])),
+            ("path", strings(["p", "p"])),
+            ("content", strings(["text", "text"])),
+        ]
+    };
+    let one = bench.parquet("one.parquet", &columns(strings([right.as_str(), "wrong"])));
+    let tree = bench.taken("documents", &[one]).unwrap();
+    assert!(column(&documents(&tree), "id").all(|id| id == Some(right.as_str())));
+    let warned = serde_json::to_string(&bench.harness.progress.drain()).unwrap();
+    assert!(warned.contains("1 id was not that of its repository, path and text"), "{warned}");
+    let two = bench.parquet("two.parquet", &columns(Arc::new(Int64Array::from(vec![1, 2]))));
+    bench.taken("documents", &[two]).unwrap();
+    let warned = serde_json::to_string(&bench.harness.progress.drain()).unwrap();
+    assert!(warned.contains("2 ids were not those of their"), "{warned}");
+}
+
+#[test]
+fn documents_of_any_number_are_all_kept() {
+    for count in [
+        0,
+        1,
+        63,
+        64,
+        65,
+        TEXT_GROUP_ROWS - 1,
+        TEXT_GROUP_ROWS,
+        TEXT_GROUP_ROWS + 1,
+        PART_ROWS - 1,
+        PART_ROWS,
+        PART_ROWS + 1,
+    ] {
+        let mut bench = Bench::new();
+        let texts = (0..count).map(|number| number.to_string());
+        let file = bench.parquet(
+            "a.parquet",
+            &[("content", strings(texts)), ("number", Arc::new(Int64Array::from_iter_values(0..count as i64)))],
+        );
+        let tree = bench.taken("documents", &[file]).unwrap();
+        assert_eq!(Table::open(&tree).unwrap().parts().len(), count.div_ceil(PART_ROWS), "{count}");
+        let mut next = 0;
+        for batch in documents(&tree) {
+            let numbers = batch
+                .column_by_name("number")
+                .unwrap()
+                .as_primitive::<datafusion::arrow::datatypes::Int64Type>()
+                .clone();
+            for (content, number) in
+                batch.column_by_name("content").unwrap().as_string::<i32>().iter().zip(numbers.iter())
+            {
+                assert_eq!((content, number), (Some(next.to_string().as_str()), Some(next)), "of {count}");
+                next += 1;
+            }
+        }
+        assert_eq!(next, count as i64);
+    }
+}
+
+#[test]
+fn more_text_than_a_part_takes_makes_several_parts() {
+    let text = "x".repeat(1 << 20);
+    let parts = PART_TEXT_BYTES >> 20;
+    for (count, expected) in [(parts - 1, 1), (parts, 1), (parts + 1, 2)] {
+        let mut bench = Bench::new();
+        let file = bench.parquet("a.parquet", &[("content", strings((0..count).map(|_| &text)))]);
+        let tree = bench.taken("documents", &[file]).unwrap();
+        let table = Table::open(&tree).unwrap();
+        assert_eq!((table.rows(), table.parts().len()), (count as u64, expected));
+        assert_eq!(documents(&tree).iter().map(RecordBatch::num_rows).sum::<usize>(), count);
+    }
+}
+
+#[test]
+fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column() {
+    let mut bench = Bench::new();
+    let text = |name| (name, strings(["x"]));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let missing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
+    let too_large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
+    let words = bench.folder.path().join("words.txt");
+    fs::write(&words, "words").unwrap();
+    let good = bench.parquet("good.parquet", &[text("content")]);
+    let cases = [
+        (
+            vec![bench.parquet("1.parquet", &[text("text"), ("n", numbers.clone())])],
+            "file '1.parquet' has no column 'content' of type string",
+            "it has text (Utf8), n (Int64)",
+        ),
+        (
+            vec![bench.parquet("2.parquet", &[("content", numbers.clone())])],
+            "file '2.parquet' has no column 'content' of type string",
+            "it has content (Int64)",
+        ),
+        (
+            vec![bench.parquet("3.parquet", &[text("content"), text("copies")])],
+            "file '3.parquet' has no column 'copies' of type integer",
+            "it has content",
+        ),
+        (
+            vec![bench.parquet("4.parquet", &[text("content"), ("repo_name", numbers.clone())])],
+            "file '4.parquet' has no column 'repo_name' of type string",
+            "",
+        ),
+        (
+            vec![bench.parquet("5.parquet", &[text("content"), ("row", numbers.clone())])],
+            "file '5.parquet' has a column 'row'",
+            "rename it",
+        ),
+        (vec![bench.parquet("6.parquet", &[("content", missing)])], "file '6.parquet' has no 'content' in row 0", ""),
+        (
+            vec![bench.parquet("7.parquet", &[text("content"), ("size", too_large)])],
+            "file '7.parquet' cannot be read: ",
+            "",
+        ),
+        (vec![words.clone()], "file 'words.txt' is not a Parquet file", ""),
+        (
+            vec![bench.parquet("a.parquet", &[text("content"), text("x")]), good.clone()],
+            "file 'good.parquet' has no column 'x', which file 'a.parquet' has",
+            "",
+        ),
+        (
+            vec![good.clone(), bench.parquet("h.parquet", &[text("content"), text("x")])],
+            "file 'good.parquet' has no column 'x', which file 'h.parquet' has",
+            "",
+        ),
+    ];
+    for (files, message, hint) in cases {
+        let failure = bench.failure("documents", &files);
+        let expected = format!("output 'out' does not hold documents: {message}");
+        assert!(failure.message.starts_with(&expected), "{} / {expected}", failure.message);
+        assert!(failure.hint.unwrap_or_default().contains(hint), "{message}");
+    }
+    let other = bench.parquet("other.parquet", &[("content", numbers)]);
+    let failure = bench.failure("rows", &[good.clone(), other]);
+    assert_eq!(
+        failure.message,
+        "output 'out' does not hold rows: column 'content' is Int64 in file 'other.parquet' and Utf8 in file 'good.parquet'"
+    );
+    assert!(bench.failure("rows", &[words]).message.contains("file 'words.txt' is not a Parquet file"));
+    // A file that is cut in half has a footer no more.
+    let bytes = fs::read(&good).unwrap();
+    fs::write(&good, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(bench.failure("documents", &[good]).message.contains("is not a Parquet file"));
+}
+
+#[test]
+fn rows_keep_their_columns_and_are_given_to_programs_as_they_were() {
+    for count in [1, 63, 64, 65, 9000] {
+        let mut bench = Bench::new();
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+        let names = strings((0..count).map(|number| format!("{number:05}")));
+        let file = bench.parquet("deep.parquet", &[("n", numbers), ("path", names)]);
+        let tree = bench.taken("rows", &[file]).unwrap();
+        assert!(tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")));
+        bench.harness.connect("input", &tree);
+        let seen = bench.shell("cp in/input/*.parquet out/files").unwrap();
+        let expected: Vec<_> =
+            (0..count).map(|number| json!({ "n": number, "path": format!("{number:05}") })).collect();
+        assert_eq!(rows(files(&seen["files"])), expected);
+    }
+}
+
+/// A file of these bytes.
+fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn other_outputs_are_held_against_their_type() {
+    let mut bench = Bench::new();
+    let folder = bench.folder.path().to_owned();
+    let tensors = |bytes: usize| {
+        let header = json!({ "__metadata__": { "format": "pt" }, "a": { "dtype": "F32", "shape": [2], "data_offsets": [0, 8] } });
+        let header = header.to_string();
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; bytes]].concat()
+    };
+    let file = |name: &str, bytes: &[u8]| written(&folder, name, bytes);
+    let config = file("config.json", b"{\"n_layer\": 1}");
+    let packed = tokens::packed::Header {
+        vocabulary: 9,
+        end_of_text: 1,
+        sequence_length: 2,
+        sequences: 1,
+        documents: 1,
+        text_bytes: 3,
+    };
+    let mut tokens = tokens::packed::PackedWriter::new(Vec::new(), packed).unwrap();
+    tokens.push(&[2, 1]).unwrap();
+    let tokens = tokens.finish().unwrap();
+    let mut run = |ty: &str, files: &[(&str, &[u8])], config: Option<&PathBuf>| {
+        let mut paths: Vec<_> = files.iter().map(|(name, bytes)| file(name, bytes)).collect();
+        paths.extend(config.cloned());
+        match bench.taken(ty, &paths) {
+            Ok(tree) => Ok(tree.files.len()),
+            Err(StageError::Failed(failure)) => Err(failure.message),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let mut wrong = |ty: &str, files: &[(&str, &[u8])], config: Option<&PathBuf>, message: &str| {
+        let found = run(ty, files, config).unwrap_err();
+        assert!(found.starts_with("output 'out' does not hold ") && found.contains(message), "{found} / {message}");
+    };
+    wrong("tokenizer", &[("vocab.json", b"{}")], None, "it has no file 'tokenizer.json'");
+    wrong("tokenizer", &[("tokenizer.json", b"{")], None, "file 'tokenizer.json' is not valid JSON: EOF");
+    wrong("tokenizer", &[("tokenizer.json", b"{\"model\": 1}")], None, "file 'tokenizer.json' has no object 'model'");
+    wrong("tokens", &[("ids.bin", b"")], None, "it has no file 'tokens.bin'");
+    wrong("tokens", &[("tokens.bin", b"words")], None, "it ends inside its header");
+    wrong("tokens", &[("tokens.bin", &tokens[..tokens.len() - 1])], None, "it has 67 bytes, its header says 68");
+    wrong("model", &[("model.safetensors", &tensors(8))], None, "it has no file 'config.json'");
+    wrong("model", &[], Some(&config), "it has no file 'model.safetensors'");
+    wrong("model", &[("model.safetensors", b"words")], Some(&config), "it ends inside its header");
+    wrong(
+        "model",
+        &[("model.safetensors", &tensors(7))],
+        Some(&config),
+        "it has 7 bytes of tensors, its header says 8",
+    );
+    wrong("report", &[("counts.json", b"{\"loss\": NaN}")], None, "file 'counts.json' is not valid JSON");
+    assert_eq!(run("tokenizer", &[("tokenizer.json", b"{\"model\": {}}")], None), Ok(1));
+    assert_eq!(run("tokens", &[("tokens.bin", &tokens)], None), Ok(1));
+    assert_eq!(run("model", &[("model.safetensors", &tensors(8))], Some(&config)), Ok(2));
+    assert_eq!(run("report", &[("counts.json", b"[1]"), ("notes.txt", b"{")], None), Ok(2));
+}
+
+#[test]
+fn tables_are_links_to_one_file() {
+    let mut bench = Bench::new();
+    let halves = bench.halved(50);
+    bench.harness.connect("input", &halves["documents"]);
+    bench.harness.scratch = Some(bench.folder.path().join("scratch"));
+    bench.shell("touch out/files/x").unwrap();
+    let file = fs::read_dir(bench.folder.path().join("scratch/work/in/input")).unwrap().next().unwrap().unwrap();
+    let metadata = file.metadata().unwrap();
+    assert!(metadata.is_file() && metadata.nlink() == 2 && metadata.permissions().readonly());
+}

@@ -1,0 +1,465 @@
+//! Derived files: what follows from an input tree alone and is made on demand, such as a table as plain Parquet files for
+//! other programs. They are a cache: made once, shared by all stages and runs of a store, and they may be removed at any time.
+//!
+//! ```text
+//! <tree>.<name>/files/…   the files, read-only, their time of modification one second after 1970
+//! <tree>.<name>/list      their digests and sizes, in the form of a tree ([`crate::tree`])
+//! <tree>.<name>.partial/  the same while it is made
+//! <tree>.<name>.lock      a lock of the operating system: held by whoever makes or removes it
+//! ```
+//!
+//! `<tree>` is the digest of the input tree, `<name>` the form and its version: other bytes need another name.
+//!
+//! | what may happen | what follows |
+//! |---|---|
+//! | two processes want it at the same time | one makes it, the other waits for the lock and uses it |
+//! | a kill while it is made | the partial directory is removed by the next one who makes or removes it |
+//! | a write to one of its files | the file's time of modification is not the sealed one: it is made again |
+//! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory goes |
+//! | the directory cannot be written | the files are made for the stage alone |
+
+use std::fs::{self, File, FileTimes, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::cancel::Cancel;
+use crate::digest::Digest;
+use crate::error::{Result, StageError};
+use crate::tree::{Tree, TreeEntry};
+
+/// One second after 1970: no file is written then.
+const SEALED_AT: Duration = Duration::from_secs(1);
+const READ_ONLY: u32 = 0o444;
+/// How often somebody who waits for a lock looks again.
+const POLL: Duration = Duration::from_millis(20);
+
+const FILES: &str = "files";
+const LIST: &str = "list";
+const PARTIAL: &str = ".partial";
+const LOCK: &str = ".lock";
+
+/// The directory of derived files; none by default: then every stage makes its own.
+#[derive(Debug, Clone, Default)]
+pub struct Derived {
+    folder: Option<PathBuf>,
+}
+
+/// One set of derived files, or what a kill left of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DerivedEntry {
+    /// `<tree>.<name>`.
+    pub name: String,
+    /// Bytes of all that belongs to it.
+    pub bytes: u64,
+}
+
+impl Derived {
+    /// Keeps derived files in this directory, which is made when it is needed.
+    pub fn in_folder(folder: PathBuf) -> Self {
+        Self { folder: Some(folder) }
+    }
+
+    /// Fills `destination`, a new directory on the same file system, with the files called `name` of the tree `of`, as links to
+    /// those that are there, else with those that `make` writes into the directory that it is given. They are read-only.
+    ///
+    /// # Errors
+    /// What `make` returns; [`StageError::Interrupted`] when `cancel` was set; when the files cannot be written.
+    pub fn provide(
+        &self,
+        of: Digest,
+        name: &str,
+        destination: &Path,
+        cancel: &Cancel,
+        make: impl Fn(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let alone = || {
+            fs::create_dir_all(destination)?;
+            make(destination)?;
+            seal(destination, destination, &mut Vec::new()).map_err(StageError::from)
+        };
+        let Some(folder) = &self.folder else { return alone() };
+        let entry = Entry { folder, name: format!("{of}.{name}") };
+        if entry.link(destination)? {
+            return Ok(());
+        }
+        // Where nothing can be written, the stage's own directory can.
+        let Some(_lock) = entry.lock(cancel)? else { return alone() };
+        // Another process may have made it meanwhile.
+        if entry.link(destination)? {
+            return Ok(());
+        }
+        let Some(partial) = entry.start() else { return alone() };
+        make(&partial.join(FILES)).inspect_err(|_| drop(entry.clear()))?;
+        match entry.publish(&partial) {
+            Ok(()) if entry.link(destination)? => Ok(()),
+            _ => alone(),
+        }
+    }
+
+    /// All that is there, by name.
+    pub fn entries(&self) -> Vec<DerivedEntry> {
+        let mut entries: Vec<DerivedEntry> = Vec::new();
+        let Some(folder) = &self.folder else { return entries };
+        let names = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<_> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        for file in names {
+            let bytes = size_of(&folder.join(&file));
+            let name = file.strip_suffix(PARTIAL).or_else(|| file.strip_suffix(LOCK)).unwrap_or(&file);
+            match entries.last_mut().filter(|last| last.name == name) {
+                Some(last) => last.bytes += bytes,
+                None => entries.push(DerivedEntry { name: name.to_owned(), bytes }),
+            }
+        }
+        entries
+    }
+
+    /// Hashes the files of an entry. Returns those that are missing or not what its list says, each with the digest that it
+    /// has. `piece` is told the bytes of each piece that was read, and stops the work by returning false, which gives `None`.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn damaged(
+        &self,
+        name: &str,
+        mut piece: impl FnMut(u64) -> bool,
+    ) -> io::Result<Option<Vec<(PathBuf, Option<Digest>)>>> {
+        let mut damaged = Vec::new();
+        let Some(folder) = &self.folder else { return Ok(Some(damaged)) };
+        let entry = Entry { folder, name: name.to_owned() };
+        // One that is being made, or whose list is damaged, is never used.
+        for file in entry.list().iter().flat_map(Tree::entries) {
+            let path = file.path.below(&entry.path().join(FILES));
+            match Digest::of_file_told(&path, &mut piece) {
+                Ok(None) => return Ok(None),
+                Ok(Some(digest)) if digest == file.digest => {}
+                Ok(Some(digest)) => damaged.push((path, Some(digest))),
+                // It may be removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && entry.list().is_none() => break,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => damaged.push((path, None)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(damaged))
+    }
+
+    /// Removes an entry, unless it is being made now; whether it is gone.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed.
+    pub fn remove(&self, name: &str) -> io::Result<bool> {
+        let Some(folder) = &self.folder else { return Ok(true) };
+        let entry = Entry { folder, name: name.to_owned() };
+        let Some(lock) = entry.open_lock().ok().filter(|lock| lock.try_lock().is_ok()) else { return Ok(false) };
+        entry.clear()?;
+        // While the lock is held: whoever opened the file before looks whether it still has its name.
+        ignore_missing(fs::remove_file(entry.beside(LOCK)))?;
+        drop(lock);
+        Ok(true)
+    }
+}
+
+/// One set of derived files.
+struct Entry<'f> {
+    folder: &'f Path,
+    name: String,
+}
+
+impl Entry<'_> {
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        self.folder.join(format!("{}{suffix}", self.name))
+    }
+
+    fn list(&self) -> Option<Tree> {
+        Tree::decode(&fs::read_to_string(self.path().join(LIST)).ok()?).ok()
+    }
+
+    /// Fills `destination` with links to the files; false, and nothing there, where they are not all there and untouched.
+    fn link(&self, destination: &Path) -> Result<bool> {
+        let Some(list) = self.list() else { return Ok(false) };
+        let linked = fs::create_dir_all(destination).and_then(|()| {
+            let files = self.path().join(FILES);
+            list.entries().iter().try_for_each(|file| link(file, &files, destination))
+        });
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                ignore_missing(fs::remove_dir_all(destination))?;
+                // Removed, written to or replaced.
+                let gone = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
+                if gone { Ok(false) } else { Err(error.into()) }
+            }
+        }
+    }
+
+    /// Waits for the lock; `None` where there can be none.
+    fn lock(&self, cancel: &Cancel) -> Result<Option<File>> {
+        loop {
+            cancel.check()?;
+            let Ok(lock) = self.open_lock() else { return Ok(None) };
+            match lock.try_lock() {
+                Ok(()) if self.is_named(&lock) => return Ok(Some(lock)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+                Err(TryLockError::Error(_)) => return Ok(None),
+            }
+        }
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        fs::create_dir_all(self.folder)?;
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.beside(LOCK))
+    }
+
+    /// Whether this is the lock file that has the name now.
+    fn is_named(&self, lock: &File) -> bool {
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = fs::symlink_metadata(self.beside(LOCK)).map(place).ok();
+        named.is_some() && lock.metadata().map(place).ok() == named
+    }
+
+    /// Removes what is there; the list first, so that what is removed in part is not used.
+    fn clear(&self) -> io::Result<()> {
+        for folder in [self.path(), self.beside(PARTIAL)] {
+            let is_folder = folder.symlink_metadata().is_ok_and(|found| found.is_dir());
+            if is_folder {
+                ignore_missing(fs::remove_file(folder.join(LIST)))?;
+            }
+            ignore_missing(if is_folder { fs::remove_dir_all(&folder) } else { fs::remove_file(&folder) })?;
+        }
+        Ok(())
+    }
+
+    /// An empty partial directory; `None` where none can be made.
+    fn start(&self) -> Option<PathBuf> {
+        let partial = self.beside(PARTIAL);
+        self.clear().and_then(|()| fs::create_dir_all(partial.join(FILES))).ok()?;
+        Some(partial)
+    }
+
+    /// Seals the files of the partial directory, lists them and gives it its name.
+    fn publish(&self, partial: &Path) -> io::Result<()> {
+        let mut entries = Vec::new();
+        seal(&partial.join(FILES), &partial.join(FILES), &mut entries)?;
+        let list = Tree::new(entries).map_err(io::Error::other)?;
+        fs::write(partial.join(LIST), list.encode())?;
+        File::open(partial.join(LIST))?.sync_all()?;
+        fs::rename(partial, self.path())
+    }
+}
+
+/// Links one file of an entry, or copies it where it cannot be linked.
+fn link(file: &TreeEntry, files: &Path, destination: &Path) -> io::Result<()> {
+    let (source, target) = (file.path.below(files), file.path.below(destination));
+    let found = fs::symlink_metadata(&source)?;
+    let sealed = found.is_file() && found.len() == file.size && found.mode() & 0o7777 == READ_ONLY;
+    if !sealed || found.modified()? != SystemTime::UNIX_EPOCH + SEALED_AT {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it was written to"));
+    }
+    target.parent().map_or(Ok(()), fs::create_dir_all)?;
+    match fs::hard_link(&source, &target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => fs::copy(&source, &target).map(drop),
+        linked => linked,
+    }
+}
+
+/// Makes every file below a directory read-only, with the sealed time, and lasting; what they are.
+fn seal(root: &Path, folder: &Path, entries: &mut Vec<TreeEntry>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.symlink_metadata()?.is_dir() {
+            seal(root, &path, entries)?;
+            continue;
+        }
+        let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        let file = File::open(&path)?;
+        file.set_permissions(Permissions::from_mode(READ_ONLY))?;
+        file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + SEALED_AT))?;
+        file.sync_all()?;
+        entries.push(TreeEntry {
+            path: relative.parse().map_err(io::Error::other)?,
+            digest: Digest::of_file(&path)?,
+            size: file.metadata()?.len(),
+        });
+    }
+    Ok(())
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Bytes of a file, or of all files below a directory; what cannot be read counts as nothing.
+fn size_of(path: &Path) -> u64 {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size_of(&entry.path())).sum()
+        }
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    /// A directory of derived files, and how often they were made.
+    struct Fixture {
+        folder: tempfile::TempDir,
+        derived: Derived,
+        made: AtomicUsize,
+    }
+
+    const NAME: &str = "letters-1";
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let derived = Derived::in_folder(folder.path().join("derived"));
+            Self { folder, derived, made: AtomicUsize::new(0) }
+        }
+
+        /// What a stage is given in a directory of this name.
+        fn provided(&self, destination: &str) -> String {
+            let destination = self.folder.path().join(destination);
+            let make = |folder: &Path| {
+                self.made.fetch_add(1, Ordering::Relaxed);
+                fs::create_dir_all(folder.join("deep"))?;
+                fs::write(folder.join("deep/b"), "b")?;
+                Ok(fs::write(folder.join("a"), "a")?)
+            };
+            let of = Digest::of(b"input");
+            self.derived.provide(of, NAME, &destination, &Cancel::default(), make).unwrap();
+            let read = |name| fs::read_to_string(destination.join(name)).unwrap();
+            assert!(destination.join("a").metadata().unwrap().permissions().readonly());
+            read("a") + &read("deep/b")
+        }
+
+        fn made(&self) -> usize {
+            self.made.load(Ordering::Relaxed)
+        }
+
+        fn entry(&self) -> String {
+            format!("{}.{NAME}", Digest::of(b"input"))
+        }
+
+        fn file(&self) -> PathBuf {
+            self.folder.path().join("derived").join(self.entry()).join("files/a")
+        }
+    }
+
+    #[test]
+    fn files_are_made_once_and_shared() {
+        let fixture = Fixture::new();
+        assert_eq!((fixture.provided("one"), fixture.provided("two")), ("ab".to_owned(), "ab".to_owned()));
+        assert_eq!(fixture.made(), 1);
+        let inode = |name| fixture.folder.path().join(name).metadata().unwrap().ino();
+        assert_eq!(inode("one/a"), inode("two/a"));
+        let entries = fixture.derived.entries();
+        assert_eq!((entries.len(), &entries[0].name), (1, &fixture.entry()));
+        assert_eq!(fixture.derived.damaged(&fixture.entry(), |_| true).unwrap(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn those_who_want_them_at_the_same_time_wait_for_one_of_them() {
+        let fixture = Fixture::new();
+        let names: Vec<_> = (0..8).map(|number| format!("stage-{number}")).collect();
+        thread::scope(|scope| {
+            names.iter().for_each(|name| drop(scope.spawn(|| assert_eq!(fixture.provided(name), "ab"))));
+        });
+        assert_eq!(fixture.made(), 1);
+    }
+
+    #[test]
+    fn files_that_were_written_to_or_replaced_are_made_again() {
+        let fixture = Fixture::new();
+        fixture.provided("one");
+        let write = || {
+            fs::set_permissions(fixture.file(), Permissions::from_mode(0o644)).unwrap();
+            fs::write(fixture.file(), "x").unwrap();
+        };
+        let spoils: [&dyn Fn(); 4] = [
+            &write,
+            &|| fs::remove_file(fixture.file()).unwrap(),
+            &|| fs::remove_dir_all(fixture.folder.path().join("derived")).unwrap(),
+            &|| fs::write(fixture.folder.path().join("derived").join(fixture.entry()).join("list"), "x").unwrap(),
+        ];
+        for (number, spoil) in spoils.iter().enumerate() {
+            spoil();
+            assert_eq!(fixture.provided(&format!("again-{number}")), "ab");
+            assert_eq!(fixture.made(), number + 2);
+        }
+        write();
+        fs::set_permissions(fixture.file(), Permissions::from_mode(READ_ONLY)).unwrap();
+        let damaged = fixture.derived.damaged(&fixture.entry(), |_| true).unwrap();
+        assert_eq!(damaged, Some(vec![(fixture.file(), Some(Digest::of(b"x")))]));
+    }
+
+    #[test]
+    fn what_a_kill_left_is_removed() {
+        let fixture = Fixture::new();
+        let partial = fixture.folder.path().join("derived").join(fixture.entry() + PARTIAL);
+        fs::create_dir_all(partial.join("files")).unwrap();
+        fs::write(partial.join("files/old"), "old").unwrap();
+        assert_eq!(fixture.derived.entries()[0].bytes, 3);
+        assert_eq!(fixture.provided("one"), "ab");
+        assert!(!partial.exists() && !fixture.folder.path().join("one/old").exists());
+    }
+
+    #[test]
+    fn an_entry_can_be_removed_while_a_stage_uses_it_and_not_while_it_is_made() {
+        let fixture = Fixture::new();
+        fixture.provided("one");
+        assert!(fixture.derived.remove(&fixture.entry()).unwrap());
+        assert_eq!(fixture.derived.entries(), []);
+        assert_eq!(fs::read_to_string(fixture.folder.path().join("one/a")).unwrap(), "a");
+        let make = |folder: &Path| {
+            assert!(!fixture.derived.remove(&fixture.entry()).unwrap());
+            Ok(fs::write(folder.join("a"), "a")?)
+        };
+        let destination = fixture.folder.path().join("two");
+        fixture.derived.provide(Digest::of(b"input"), NAME, &destination, &Cancel::default(), make).unwrap();
+    }
+
+    #[test]
+    fn where_nothing_can_be_kept_a_stage_has_its_own() {
+        let mut fixture = Fixture::new();
+        // A file in the place of the directory.
+        fs::write(fixture.folder.path().join("derived"), "").unwrap();
+        assert_eq!(fixture.provided("one"), "ab");
+        fixture.derived = Derived::default();
+        assert_eq!(fixture.provided("two"), "ab");
+        assert_eq!(fixture.made(), 2);
+    }
+
+    #[test]
+    fn a_failure_or_a_request_to_stop_leaves_nothing_that_is_used() {
+        let fixture = Fixture::new();
+        let destination = fixture.folder.path().join("one");
+        let provide = |cancel: &Cancel| {
+            let make = |folder: &Path| {
+                fs::write(folder.join("half"), "")?;
+                Err(StageError::new("the disk is full"))
+            };
+            fixture.derived.provide(Digest::of(b"input"), NAME, &destination, cancel, make)
+        };
+        assert_eq!(provide(&Cancel::default()).unwrap_err().to_string(), "the disk is full");
+        let cancel = Cancel::default();
+        cancel.set();
+        assert!(matches!(provide(&cancel), Err(StageError::Interrupted)));
+        assert_eq!(fixture.provided("one"), "ab");
+    }
+}

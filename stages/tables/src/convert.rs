@@ -1,0 +1,351 @@
+//! Plain Parquet files of another program as a table.
+//!
+//! # Documents
+//! Every file needs a column `content`; the other columns of the format may be missing or null:
+//!
+//! | column | type | where it is missing or null |
+//! |---|---|---|
+//! | `content` | string | an error |
+//! | `repo_name`, `path` | string | `<file>#<row>`: the file's path in the output and the row in the file, from 0; so a document without a repository is a repository of its own, and a split by repository divides such documents one by one |
+//! | `copies` | integer | 1 |
+//! | `size` | integer | bytes of `content` |
+//! | `license` | string | null |
+//! | `id` | | always computed ([`document_id`]), as repository, path or text may not be those of the input any more |
+//! | `row` | | the format's own: a file that has it is an error |
+//!
+//! Further columns are kept. All files have the same columns, in any order; those of the format may be missing in some.
+//! Each file is a shard ([`ShardWriter`]): one that is larger than a part becomes several.
+//!
+//! # Rows
+//! Any columns, the same in all files, in any order. Each file is a part.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use contract::figures::counted;
+use contract::{Context, Digest, OutputTree, Result, StageError, Unit};
+use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+
+use crate::format::{CONTENT, COPIES, ID, LICENSE, PATH, REPO_NAME, ROW, SIZE, document_id, part_name, rows_schema};
+use crate::parallel::each_part;
+use crate::rows::RowsFile;
+use crate::writer::{Document, ShardWriter};
+
+/// Rows that are read at a time: texts of 32 MiB each still fit an array of strings.
+const BATCH_ROWS: usize = 64;
+const SHARD_DOMAIN: &str = "pipeline 2026 plain file v1";
+
+/// A Parquet file that another program wrote.
+#[derive(Debug, Clone)]
+pub struct PlainFile {
+    /// Its path in the output.
+    pub name: String,
+    /// Where it lies.
+    pub location: PathBuf,
+}
+
+/// Writes the documents of plain files as a table (module docs). Returns their number.
+///
+/// # Errors
+/// When a file is not one of documents, naming the file, the column and the expected type; when one cannot be read or
+/// written; when the stage was asked to stop.
+pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
+    let files = open(files)?;
+    let own = |name: &str| name == CONTENT || rows_schema().column_with_name(name).is_some();
+    for file in &files {
+        file.expect(CONTENT, Kind::Text)?.ok_or_else(|| file.missing(CONTENT, Kind::Text))?;
+        for (name, kind) in [
+            (REPO_NAME, Kind::Text),
+            (PATH, Kind::Text),
+            (LICENSE, Kind::Text),
+            (COPIES, Kind::Integer),
+            (SIZE, Kind::Integer),
+        ] {
+            file.expect(name, kind)?;
+        }
+        if file.schema.column_with_name(ROW).is_some() {
+            return Err(StageError::new(format!("file '{}' has a column '{ROW}'", file.name))
+                .hint(format!("'{ROW}' is the table's own: leave it out or rename it")));
+        }
+    }
+    let further = same_columns(&files, |name| !own(name))?;
+    context.progress.start("take documents", Unit::Rows, Some(files.iter().map(|file| file.rows).sum()));
+    let counts = each_part(context, &files, |file| file.documents(context, &further, output))?;
+    let renamed: u64 = counts.iter().map(|(_, renamed)| renamed).sum();
+    if renamed > 0 {
+        let what = if renamed == 1 { "was not that of its" } else { "were not those of their" };
+        context.progress.warn(format!("{} {what} repository, path and text, and computed again", counted(renamed, ID)));
+    }
+    Ok(counts.iter().map(|(documents, _)| documents).sum())
+}
+
+/// Writes plain files as a table of rows (module docs). Returns the number of rows.
+///
+/// # Errors
+/// When a file is not Parquet or has other columns than the first; when one cannot be read or written; when the stage was asked
+/// to stop.
+pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
+    let files = open(files)?;
+    let fields = same_columns(&files, |_| true)?;
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    context.progress.start("take rows", Unit::Rows, Some(files.iter().map(|file| file.rows).sum()));
+    let rows = each_part(context, &files, |file| {
+        let mut part = RowsFile::new(output, &part_name(file.shard()?, 0), schema.clone());
+        for batch in file.read()? {
+            context.cancel.check()?;
+            let batch = batch.map_err(|error| file.damaged(error))?;
+            context.progress.add(batch.num_rows() as u64);
+            part.write(&file.values(&batch, &schema)?)?;
+        }
+        file.complete(part.finish()?)
+    })?;
+    Ok(rows.iter().sum())
+}
+
+/// What a column of the format has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Integer,
+}
+
+impl Kind {
+    fn holds(self, ty: &DataType) -> bool {
+        match self {
+            Self::Text => matches!(ty, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
+            Self::Integer => ty.is_integer(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Integer => "integer",
+        }
+    }
+}
+
+/// A plain file with its columns.
+struct Opened<'f> {
+    name: &'f str,
+    location: &'f PathBuf,
+    metadata: ArrowReaderMetadata,
+    /// Types as Parquet has them, whatever the program that wrote the file notes of its own.
+    schema: SchemaRef,
+    rows: u64,
+}
+
+fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
+    files.iter().map(Opened::new).collect()
+}
+
+/// The columns that `counts` takes, all nullable, in the order of the first file.
+///
+/// # Errors
+/// When a file has others.
+fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<Vec<FieldRef>> {
+    let columns = |file: &Opened<'_>| -> Vec<FieldRef> {
+        let counted = file.schema.fields().iter().filter(|field| counts(field.name()));
+        // A column in which all is null may have no type of its own.
+        counted.map(|field| Arc::new(Field::new(field.name(), plain_type(field.data_type()), true))).collect()
+    };
+    let Some(first) = files.first() else { return Ok(Vec::new()) };
+    let expected = columns(first);
+    for file in files {
+        let found = Fields::from(columns(file));
+        for field in &expected {
+            match found.find(field.name()) {
+                Some((_, other)) if other.data_type() == field.data_type() => {}
+                _ => return Err(file.differs(field, first.name)),
+            }
+        }
+        if let Some(more) = found.iter().find(|other| !expected.iter().any(|field| field.name() == other.name())) {
+            return Err(first.differs(more, file.name));
+        }
+        if let Some(twice) = found
+            .iter()
+            .enumerate()
+            .find(|(index, field)| found.find(field.name()).is_some_and(|(first, _)| first != *index))
+        {
+            return Err(StageError::new(format!("file '{}' has two columns '{}'", file.name, twice.1.name())));
+        }
+    }
+    Ok(expected)
+}
+
+/// The type that a column is written with.
+fn plain_type(ty: &DataType) -> DataType {
+    if *ty == DataType::Null { DataType::Utf8 } else { ty.clone() }
+}
+
+impl<'f> Opened<'f> {
+    fn new(file: &'f PlainFile) -> Result<Self> {
+        let PlainFile { name, location } = file;
+        let reader = File::open(location)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::load(&reader, options).map_err(|error| {
+            StageError::new(format!("file '{name}' is not a Parquet file: {error}"))
+                .hint("a table is written as Parquet files, and nothing else")
+        })?;
+        let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or_default();
+        Ok(Self { name, location, schema: metadata.schema().clone(), metadata, rows })
+    }
+
+    /// The column, where it is there and not all null.
+    fn expect(&self, name: &str, kind: Kind) -> Result<Option<()>> {
+        match self.schema.field_with_name(name) {
+            Ok(field) if kind.holds(field.data_type()) => Ok(Some(())),
+            Ok(field) if *field.data_type() == DataType::Null => Ok(None),
+            Ok(_) => Err(self.missing(name, kind)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn missing(&self, name: &str, kind: Kind) -> StageError {
+        let columns = self.schema.fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let found = if columns.is_empty() { "no column".to_owned() } else { columns };
+        StageError::new(format!("file '{}' has no column '{name}' of type {}", self.name, kind.name()))
+            .hint(format!("it has {found}"))
+    }
+
+    fn differs(&self, field: &Field, other: &str) -> StageError {
+        let (name, ty) = (field.name(), field.data_type());
+        let message = match self.schema.field_with_name(name) {
+            Ok(own) => {
+                format!("column '{name}' is {} in file '{}' and {ty} in file '{other}'", own.data_type(), self.name)
+            }
+            Err(_) => format!("file '{}' has no column '{name}', which file '{other}' has", self.name),
+        };
+        StageError::new(message).hint("the files of one table have the same columns")
+    }
+
+    fn damaged(&self, error: impl std::fmt::Display) -> StageError {
+        StageError::new(format!("file '{}' cannot be read: {error}", self.name))
+    }
+
+    /// What tells its parts from those of other files.
+    fn shard(&self) -> Result<Digest> {
+        let digest = Digest::of_file(self.location)?;
+        Ok(Digest::of_record(SHARD_DOMAIN, &[digest.as_bytes(), self.name.as_bytes()].concat()))
+    }
+
+    fn read(&self) -> Result<ParquetRecordBatchReader> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(self.location)?, self.metadata.clone())
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(|error| self.damaged(error))
+    }
+
+    /// Compares what was read with what the file promises.
+    fn complete(&self, rows: u64) -> Result<u64> {
+        if rows == self.rows {
+            return Ok(rows);
+        }
+        Err(self.damaged(format!("it has {} of the {} that its footer promises", counted(rows, "row"), self.rows)))
+    }
+
+    /// The columns of a batch that `schema` has, in its order and with its types.
+    fn values(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+        let column = |field: &FieldRef| {
+            let column = batch.column_by_name(field.name()).ok_or_else(|| self.damaged("a column is missing"))?;
+            cast(column, field.data_type()).map_err(|error| self.damaged(error))
+        };
+        let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| self.damaged(error))
+    }
+
+    /// Writes the documents of the file. Returns how many there are, and how many had another id.
+    fn documents(&self, context: &Context, further: &[FieldRef], output: &OutputTree) -> Result<(u64, u64)> {
+        let mut shard = ShardWriter::with_columns(output, self.shard()?, further);
+        let further: SchemaRef = Arc::new(Schema::new(further.to_vec()));
+        let (mut row, mut renamed) = (0, 0);
+        for batch in self.read()? {
+            context.cancel.check()?;
+            let batch = batch.map_err(|error| self.damaged(error))?;
+            let columns = Columns::of(&batch).map_err(|error| self.damaged(error))?;
+            let values = (!further.fields().is_empty()).then(|| self.values(&batch, &further)).transpose()?;
+            let has_id = batch.column_by_name(ID).is_some();
+            for index in 0..batch.num_rows() {
+                let Some(content) = columns.content.as_ref().and_then(|column| text(column, index)) else {
+                    return Err(StageError::new(format!("file '{}' has no '{CONTENT}' in row {row}", self.name))
+                        .hint("every document has a text; an empty one is \"\""));
+                };
+                let place = format!("{}#{row}", self.name);
+                let text = |column: &'_ Option<StringArray>| {
+                    column.as_ref().and_then(|column| text(column, index)).map(str::to_owned)
+                };
+                let number = |column: &Option<Int64Array>| {
+                    column.as_ref().and_then(|column| (!column.is_null(index)).then(|| column.value(index)))
+                };
+                let (repo_name, path) = (text(&columns.repo_name), text(&columns.path));
+                let license = text(&columns.license);
+                let document = Document {
+                    repo_name: repo_name.as_deref().unwrap_or(&place),
+                    path: path.as_deref().unwrap_or(&place),
+                    copies: number(&columns.copies).unwrap_or(1),
+                    size: number(&columns.size).unwrap_or(i64::try_from(content.len()).unwrap_or(i64::MAX)),
+                    license: license.as_deref(),
+                    content,
+                };
+                let id = || document_id(document.repo_name, document.path, content).to_string();
+                renamed += u64::from(has_id && text(&columns.id) != Some(id()));
+                shard.push_with(&document, values.as_ref().map(|values| (values, index)))?;
+                row += 1;
+            }
+            context.progress.add(batch.num_rows() as u64);
+        }
+        shard.finish()?;
+        Ok((self.complete(row)?, renamed))
+    }
+}
+
+/// The format's own columns of a batch, where they are there and of their type.
+struct Columns {
+    id: Option<StringArray>,
+    content: Option<StringArray>,
+    repo_name: Option<StringArray>,
+    path: Option<StringArray>,
+    license: Option<StringArray>,
+    copies: Option<Int64Array>,
+    size: Option<Int64Array>,
+}
+
+impl Columns {
+    fn of(batch: &RecordBatch) -> Result<Self, datafusion::arrow::error::ArrowError> {
+        // A number that does not fit is an error, not a null.
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let column = |name: &str, kind: Kind, ty: &DataType| {
+            let found = batch.column_by_name(name).filter(|column| kind.holds(column.data_type()));
+            found.map(|column| cast_with_options(column, ty, &options)).transpose()
+        };
+        let text = |name: &str| {
+            column(name, Kind::Text, &DataType::Utf8)
+                .map(|column| column.and_then(|column| column.as_string_opt::<i32>().cloned()))
+        };
+        let number = |name: &str| {
+            column(name, Kind::Integer, &DataType::Int64)
+                .map(|column| column.and_then(|column| column.as_primitive_opt::<Int64Type>().cloned()))
+        };
+        Ok(Self {
+            id: text(ID)?,
+            content: text(CONTENT)?,
+            repo_name: text(REPO_NAME)?,
+            path: text(PATH)?,
+            license: text(LICENSE)?,
+            copies: number(COPIES)?,
+            size: number(SIZE)?,
+        })
+    }
+}
+
+fn text(column: &StringArray, index: usize) -> Option<&str> {
+    (!column.is_null(index)).then(|| column.value(index))
+}
