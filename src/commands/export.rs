@@ -3,7 +3,8 @@
 //! A table becomes Parquet or JSON lines with all columns; anything else its files as they are, so that a model or a
 //! tokenizer is the folder that other programs load. A stage with several outputs gives a folder for each, one output
 //! (`stage.output`, or a stage's only one) fills the folder itself. The first output alone is what a bare stage name
-//! means in a manifest, but here all are wanted.
+//! means in a manifest, but here all are wanted. With several outputs a `README.md` says which tables belong together
+//! ([`super::card`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use contract::{InputTree, PortType, StageError};
 
 use super::CommandError;
 use super::arguments::{Source, is_manifest};
+use super::card::{ExportedTable, card};
 use super::fresh_folder::FreshFolder;
 use super::output::{PortOutput, StageOutput};
 use super::project::Project;
@@ -45,6 +47,15 @@ pub enum TableFormat {
     Jsonl,
 }
 
+impl TableFormat {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Jsonl => "jsonl",
+        }
+    }
+}
+
 impl ExportArguments {
     /// The manifest, the stage and the folder.
     pub fn split(&self) -> Option<(PathBuf, &str, PathBuf)> {
@@ -70,11 +81,21 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     let fresh = end_on_signals(|| FreshFolder::claim(&destination, store.layout().root()))?;
     failpoint::pass(failpoint::EXPORT_AFTER_CLAIM);
     let only = output.ports.len() == 1;
-    let mut told = Vec::new();
+    let (mut told, mut exported) = (Vec::new(), Vec::new());
     for port in &output.ports {
         let (name, below) = if only { ("", Path::new("")) } else { (&*port.name, Path::new(&port.name)) };
-        let what = write(port, &fresh.get().path().join(below), arguments.format)?;
+        let folder = fresh.get().path().join(below);
+        let what = write(port, &folder, arguments.format)?;
+        let is_table = matches!(port.ty, PortType::Documents | PortType::Rows);
+        if is_table && fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
+            let columns = tables::describe(&port.tree)?.columns;
+            exported.push(ExportedTable { port: port.name.clone(), ty: port.ty, columns });
+        }
         told.push(format!("{}: {what}", destination.join(name).display()));
+    }
+    if !only && let Some(card) = card(output.stage.as_str(), &exported, arguments.format.extension()) {
+        let path = fresh.get().path().join("README.md");
+        fs::write(&path, card).map_err(|error| StageError::io(format!("write {}", path.display()), &error))?;
     }
     fresh.undisturbed(FreshFolder::fill)?;
     told.iter().for_each(|line| say!("{line}"));

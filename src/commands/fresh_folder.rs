@@ -103,7 +103,10 @@ impl FreshFolder {
             list.write_all(b"\n")?;
         }
         list.sync_all()?;
-        for child in fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()? {
+        let mut children = fs::read_dir(self.path())?.collect::<Result<Vec<_>, _>>()?;
+        // Folders first, so that what is filled in part does not look finished.
+        children.sort_by_key(|child| (!child.path().is_dir(), child.file_name()));
+        for child in children {
             let target = self.folder.join(child.file_name());
             let free = match target.symlink_metadata() {
                 Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not empty any more")),

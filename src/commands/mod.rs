@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cache;
+mod card;
 mod check;
 mod diff;
 mod export;

@@ -8,6 +8,7 @@ mod hard_times;
 mod looking;
 mod outlets;
 mod places;
+mod programs;
 mod projects;
 mod reproduce;
 mod staleness;

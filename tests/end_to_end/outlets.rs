@@ -107,7 +107,7 @@ fn an_export_fills_a_new_or_an_empty_folder_as_a_whole_and_no_other() {
     assert_eq!((after.ino(), after.mode()), (before.ino(), before.mode()));
     let mut held: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     held.sort();
-    assert_eq!(held, ["report", "train", "valid"]);
+    assert_eq!(held, ["README.md", "report", "train", "valid"]);
     let left = fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(left.into_iter().all(|name| !name.starts_with(".pipeline-export")), "nothing is left over");
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
@@ -138,7 +138,7 @@ fn signalled(stopped: Child, signal: Signal) -> Option<i32> {
 fn an_export_that_is_interrupted_leaves_nothing_or_all() {
     let bench = Bench::new(DATA);
     bench.run();
-    let (all, out) = (["report", "train", "valid"], bench.path().join("out"));
+    let (all, out) = (["README.md", "report", "train", "valid"], bench.path().join("out"));
     let export = ["export", "run.toml", "split", "out"];
     for is_there in [false, true] {
         if is_there {
@@ -206,7 +206,7 @@ fn an_export_is_ended_at_any_moment() {
         let script = format!("timeout -s INT 0.{milliseconds:03} $P export run.toml split out");
         stopped += usize::from(sh(&bench, &script).code != 0);
         let (held, temporary) = exported(&bench);
-        assert!(temporary == 0 && (held.is_empty() || held.len() == 3), "{milliseconds} ms: {held:?}, {temporary}");
+        assert!(temporary == 0 && (held.is_empty() || held.len() == 4), "{milliseconds} ms: {held:?}, {temporary}");
         let _ = fs::remove_dir_all(bench.path().join("out"));
     }
     assert!(stopped > 0, "none was stopped");
