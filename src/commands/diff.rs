@@ -1,4 +1,4 @@
-//! `pipeline diff RUN RUN`: what two runs ask for, and what they gave.
+//! `pipeline diff RUN RUN`: the settings of two runs, and their outputs.
 
 use std::io::Write;
 
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
     }
     let name = |lock: &RunLock| printable(&format!("{}.{}", lock.run.name, lock.run.number), &[]);
     writeln!(out, "{} -> {}", name(&old), name(&new))?;
-    // What a stage that came or went is set to is said by its coming or going.
+    // Settings of a stage that only one run has go without saying.
     let whole = difference.stages.iter().filter(|stage| matches!(stage.change, Change::Added | Change::Removed));
     let whole: Vec<_> = whole.map(|stage| format!("stages.{}.", stage.stage)).collect();
     let told = difference.settings.iter().filter(|setting| !whole.iter().any(|stage| setting.path.starts_with(stage)));

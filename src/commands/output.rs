@@ -11,7 +11,7 @@ use crate::manifest::did_you_mean;
 use crate::plan::{Decider, PlannedStage, State, reason_lines};
 use crate::store::{Lookup, Store, StoreError};
 
-/// What a stage gave.
+/// The output of a stage.
 pub(super) struct StageOutput {
     pub(super) stage: StageName,
     pub(super) kind: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct StageOutput {
     pub(super) stale: Option<String>,
 }
 
-/// What one port holds.
+/// The output of one port.
 pub(super) struct PortOutput {
     pub(super) name: String,
     pub(super) ty: PortType,

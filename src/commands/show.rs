@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 
-use contract::{InputTree, PortType};
+use contract::{InputTree, PortType, printable};
 use serde_json::{Value, json};
 
 use super::CommandError;
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     }
     writeln!(out, "{} ({}), key {}", output.stage, output.kind, output.key.short())?;
     if let Some(stale) = &output.stale {
-        writeln!(out, "this is its last build; it {stale}")?;
+        writeln!(out, "this is its last build; it {}", printable(stale, &['\t']))?;
     }
     for port in &output.ports {
         let bytes = port.tree.files.iter().map(|file| file.size).sum();
@@ -69,7 +69,8 @@ fn describe(out: &mut impl Write, port: &PortOutput) -> Result<(), CommandError>
 fn table(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     let table = tables::describe(tree)?;
     let columns: Vec<_> = table.columns.iter().map(|column| format!("{} {}", column.name, column.ty)).collect();
-    writeln!(out, "  {}; columns: {}", figures::counted(table.rows, "row"), columns.join(", "))?;
+    let columns = printable(&columns.join(", "), &[]);
+    writeln!(out, "  {}; columns: {columns}", figures::counted(table.rows, "row"))?;
     for (number, row) in table.sample.iter().enumerate() {
         writeln!(out, "  row {}", number + 1)?;
         for column in table.columns.iter().map(|column| &column.name) {
@@ -77,7 +78,7 @@ fn table(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
             let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
             let cut: String = text.chars().take(CELL).collect();
             let dots = if cut.len() < text.len() { "…" } else { "" };
-            writeln!(out, "    {column:<12} {cut}{dots}")?;
+            writeln!(out, "    {:<12} {cut}{dots}", printable(column, &[]))?;
         }
     }
     Ok(())
@@ -95,7 +96,8 @@ fn reports(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     for file in shown {
         let text = fs::read(&file.location).map_err(CommandError::io(format!("read {}", file.location.display())))?;
         let cut = &text[..text.len().min(TEXT)];
-        writeln!(out, "\n{}", String::from_utf8_lossy(cut).trim_end())?;
+        // Reports hold what anyone wrote, or a model.
+        writeln!(out, "\n{}", printable(String::from_utf8_lossy(cut).trim_end(), &['\t']))?;
         if cut.len() < text.len() {
             writeln!(out, "… {} more", figures::size((text.len() - cut.len()) as u64))?;
         }

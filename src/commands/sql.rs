@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use contract::{InputTree, PortType, Resources};
+use contract::{InputTree, PortType, Resources, printable};
 use tables::{Answer, AnswerFormat, Query, QueryError};
 
 use super::CommandError;
@@ -86,7 +86,10 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
         QueryError::Output(error) => error.into(),
         QueryError::Failed(error) => error.into(),
         QueryError::UnknownTable(table) => unknown_table(&table, &found, &absent, &manifest),
-        QueryError::Invalid(message) => CommandError::usage(message),
+        QueryError::Invalid(message) => match unquoted(query, &found) {
+            Some(name) => CommandError::usage(message).hint(format!("write {name}, with double quotes")),
+            None => CommandError::usage(message),
+        },
     })?;
     out.flush()?;
     if let Answer::First(rows) = answer {
@@ -154,9 +157,26 @@ fn list(out: &mut impl Write, found: &[FoundTable]) -> Result<(), CommandError> 
         let described = tables::describe(&table.tree)?;
         let columns: Vec<_> = described.columns.iter().map(|column| column.name.as_str()).collect();
         let rows = figures::counted(described.rows, "row");
-        writeln!(out, "{:width$}  {rows}: {}", table.name(), columns.join(", "))?;
+        writeln!(out, "{:width$}  {rows}: {}", table.name(), printable(&columns.join(", "), &[]))?;
     }
     Ok(())
+}
+
+/// A table's name as a query has to write it: SQL reads a name without double quotes in small letters, and ends it at a hyphen.
+fn as_written(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_plain) {
+        format!("'{name}'")
+    } else {
+        format!("\"{name}\"")
+    }
+}
+
+/// A table that a query names without the double quotes that its name needs.
+fn unquoted(query: &str, found: &[FoundTable]) -> Option<String> {
+    let names = found.iter().map(FoundTable::name).filter(|name| as_written(name).starts_with('"'));
+    let is_unquoted = |name: &String| query.contains(name) && !query.contains(&as_written(name));
+    names.filter(is_unquoted).max_by_key(String::len).map(|name| as_written(&name))
 }
 
 /// The error of a table that is not there: a stage without an output yet, or a name that nothing has.
@@ -172,7 +192,7 @@ fn unknown_table(table: &str, found: &[FoundTable], absent: &[String], manifest:
     }
     let known: Vec<_> = found.iter().map(FoundTable::name).collect();
     error.hint(match did_you_mean(table, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean '{near}'?"),
+        Some(near) => format!("did you mean {}?", as_written(near)),
         None if known.is_empty() => format!("there are no tables yet: pipeline run {}", manifest.display()),
         None => format!("the tables are {}", known.join(", ")),
     })

@@ -104,7 +104,7 @@ fn reasons(out: &mut impl Write, stage: &PlannedStage, indent: &str) -> std::io:
     lines.iter().try_for_each(|line| writeln!(out, "{indent}{}", printable(line, &['\t'])))
 }
 
-/// The stages above that are stale for reasons of their own, in the order of the graph.
+/// The upstream stages that are stale for reasons of their own, in the order of the graph.
 fn causes<'a>(plan: &'a Plan, stage: &PlannedStage) -> Vec<&'a PlannedStage> {
     let above = above(plan, stage);
     let is_cascade = |reason: &Reason| matches!(reason, Reason::Upstream { .. } | Reason::UpstreamHeld { .. });
@@ -112,7 +112,7 @@ fn causes<'a>(plan: &'a Plan, stage: &PlannedStage) -> Vec<&'a PlannedStage> {
     plan.stages.iter().filter(is_root).collect()
 }
 
-/// The stages between the causes and the stage: stale only because something above them is.
+/// The stages between the causes and the stage: stale only because an upstream stage is.
 fn between(plan: &Plan, stage: &PlannedStage, causes: &[&PlannedStage]) -> Vec<String> {
     let above = above(plan, stage);
     let folded = plan.stages.iter().filter(|one| above.contains(&one.name));
@@ -120,7 +120,7 @@ fn between(plan: &Plan, stage: &PlannedStage, causes: &[&PlannedStage]) -> Vec<S
     folded.map(|one| one.name.to_string()).collect()
 }
 
-/// The stale stages that a stage waits for, at any distance.
+/// The stale upstream stages, at any distance.
 fn above<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName> {
     let mut above: BTreeSet<&StageName> = stage.unknown.iter().collect();
     for candidate in plan.stages.iter().rev() {
@@ -131,8 +131,8 @@ fn above<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName>
     above
 }
 
-/// The stages below the causes, of the plan and of `follows`, that stay as they are when each stage whose key was built before,
-/// and whose build is damaged or gone, gives again what it gave then.
+/// The stages downstream of the causes, of the plan and of `follows`, that stay as they are when each stage whose key was built
+/// before, and whose build is damaged or gone, has the same output again.
 fn cut_off(
     project: &Project,
     decider: &Decider<'_>,
@@ -162,7 +162,7 @@ fn cut_off(
     Ok(stay)
 }
 
-/// The stages that need this one, at any distance.
+/// The downstream stages, at any distance.
 fn follows(project: &Project, stage: &PlannedStage) -> BTreeSet<StageName> {
     let mut below = project.graph.descendants([&stage.name]);
     below.remove(&stage.name);

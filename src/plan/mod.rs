@@ -1,15 +1,15 @@
 //! Floor 3: what `run` would do, and why. The one place that decides; `run` only carries out.
 //!
 //! A plan walks the graph in order. A stage whose inputs are all cached is decided for good by [`Decider::decide`], the
-//! function that `run` calls too. A stage below one that will or may run has inputs nobody knows yet:
+//! function that `run` calls too. The inputs of a stage downstream of one that will or may run are not known yet:
 //!
 //! | on record | state |
 //! |---|---|
 //! | no build with its kind, revision, settings and seed | `will run`: whatever its inputs turn out to hold, nothing fits |
 //! | such a build | `may run`: only if an upstream stage changes its output |
 //!
-//! Stages with equal keys are built once, so of stages that may turn out to have equal keys each may run. A stage whose key
-//! another process builds now is `waiting`, and those below it may run: that process may build them too.
+//! Stages with equal keys are built once, so each of the stages that may have equal keys may run. A stage whose key another
+//! process builds now is `waiting`, and those downstream of it may run: that process may build them too.
 //!
 //! So a plan followed by a run with nothing touched agrees: `cached` stays cached, `will run` runs, `may run` does either,
 //! `waiting` runs only where the other process fails.
@@ -18,11 +18,11 @@
 //! | module | noun |
 //! |---|---|
 //! | [`decide`] | the decision on one stage whose inputs are known |
-//! | [`walk`] | the same for a whole graph, with what is not known yet |
-//! | [`state`], [`reason`], [`estimate`] | what a plan says of a stage: what happens, why, for how long |
+//! | [`walk`] | the same for a whole graph, whose outputs are not all known yet |
+//! | [`state`], [`reason`], [`estimate`] | what happens to a stage, why, and for how long |
 //! | [`recipe`], [`history`] | a key less its inputs; the builds on record |
 //! | [`baseline`] | the build that reasons and differences compare with |
-//! | [`fit`] | what stages need against what there is of the machine |
+//! | [`fit`] | what stages need, compared with what the machine has |
 //! | [`remarks`] | what stages say of their inputs |
 //! | [`sources`] | files outside the store |
 
@@ -85,7 +85,7 @@ pub struct PlannedStage {
     pub reasons: Vec<Reason>,
     /// The build that the reasons compare with, where it is not cached.
     pub compared_with: Option<BuildName>,
-    /// The stages that it reads from directly and whose output nobody knows yet.
+    /// The stages that it reads from directly and whose output is not known yet.
     #[serde(skip)]
     pub unknown: Vec<StageName>,
 }

@@ -68,7 +68,7 @@ pub enum Reason {
         /// Which, and in what way.
         problem: String,
     },
-    /// No reason to run: the files outside the store are gone, and its last build is taken for theirs.
+    /// No reason to run: the files outside the store are missing, and its last build is used.
     SourcesAbsent,
     /// Its output is on record but damaged.
     Damaged {
@@ -82,9 +82,9 @@ pub enum Reason {
         /// The stages it depends on directly that are not cached.
         stages: Vec<StageName>,
     },
-    /// Another process builds a stage above now, and may build this one too when it is through with that.
+    /// Another process builds an upstream stage now, and may build this one too after that.
     UpstreamHeld {
-        /// The stages it depends on directly that wait for another process, or are below such a stage.
+        /// The stages it depends on directly that wait for another process, or are downstream of such a stage.
         stages: Vec<StageName>,
     },
     /// Another process builds the same key now; `run` waits for it and then finds its output.
@@ -92,17 +92,17 @@ pub enum Reason {
         /// Who, for what, since when, where that process could write it down.
         holder: Option<HolderInfo>,
     },
-    /// Another stage of the plan has the same key: what that one builds serves both.
+    /// Another stage of the plan has the same key: one build serves both.
     SameKey {
         /// The other stage.
         stage: StageName,
     },
-    /// Another stage of the plan, of which not all is known yet, may turn out to have the same key.
+    /// Another stage of the plan, whose inputs are not known yet, may have the same key.
     MaybeSameKey {
         /// The other stage.
         stage: StageName,
     },
-    /// Another stage of the plan misses the same bytes: where it gives them again first, this one is whole.
+    /// The output of another stage of the plan lacks the same blobs: where it is rebuilt first, this one is complete again.
     SharedDamage {
         /// The other stage.
         stage: StageName,
@@ -229,7 +229,7 @@ impl Reason {
                 format!("source files: {}", parts.collect::<Vec<_>>().join(", "))
             }
             Self::SourceMissing { problem } => problem.clone(),
-            Self::SourcesAbsent => "its source files are not there: the output is that of its last build".to_owned(),
+            Self::SourcesAbsent => "its source files are missing: the output of its last build is used".to_owned(),
             Self::Damaged { what } => format!("damaged in the store: {what}"),
             Self::Removed => "its build is no longer in the store".to_owned(),
             Self::Upstream { stages } => {
@@ -238,14 +238,14 @@ impl Reason {
             }
             Self::UpstreamHeld { stages } => {
                 let names: Vec<_> = stages.iter().map(ToString::to_string).collect();
-                format!("unless another process builds it, which is at work on {}", names.join(" and "))
+                format!("unless the process that now builds {} builds it too", names.join(" and "))
             }
             Self::Held { holder: Some(holder) } => format!("waiting for {holder}"),
             Self::Held { holder: None } => "waiting for another process".to_owned(),
             Self::SameKey { stage } => format!("the same key as {stage}, which is built once"),
-            Self::MaybeSameKey { stage } => format!("it may turn out to have the key of {stage}, which is built once"),
+            Self::MaybeSameKey { stage } => format!("may have the same key as {stage}, which is built once"),
             Self::SharedDamage { stage } => {
-                format!("unless {stage}, which misses the same bytes, gives them again first")
+                format!("unless {stage} rebuilds the same blobs first")
             }
             Self::Forced => "forced".to_owned(),
         }

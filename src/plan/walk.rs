@@ -11,20 +11,20 @@ use crate::key::{Key, KeyRecord};
 use crate::manifest::{Edge, StageDeclaration, StageName};
 use crate::store::{Held, StoreError};
 
-/// What is known after some stages.
+/// The state of a walk after some stages.
 pub(super) struct Walk<'a, F> {
     decider: &'a Decider<'a>,
-    /// Told the bytes of each piece of an external file that is hashed; false stops the walk.
+    /// Called with the bytes of each piece of an external file that is hashed; false stops the walk.
     hashed: F,
-    /// What cached stages hold.
+    /// The outputs of cached stages.
     outputs: BTreeMap<StageName, BTreeMap<String, Digest>>,
-    /// The stages so far that are not cached, by recipe: of one, no more than one is built of those with an equal key.
+    /// The stages so far that are not cached, by recipe: those with equal keys are built once.
     stale: BTreeMap<Recipe, Vec<Stale>>,
     /// The recipes of these.
     recipes: BTreeMap<StageName, Recipe>,
     /// Bytes that each of these will write, by estimate.
     written: BTreeMap<StageName, u64>,
-    /// Stages that wait for another process, and those below them: that one may build these too.
+    /// Stages that wait for another process, and those downstream of them, which that process may build too.
     waiting: BTreeSet<StageName>,
     planned: Vec<PlannedStage>,
 }
@@ -38,7 +38,7 @@ struct Stale {
 }
 
 impl Stale {
-    /// Whether another stage with this one's recipe may turn out to have its key.
+    /// Whether another stage with this one's recipe may have its key.
     fn may_equal(&self, other: &Self) -> bool {
         let fits = |(port, one): (&String, &Option<Digest>)| {
             let known = |other: &Option<Digest>| one.zip(*other).is_none_or(|(one, other)| one == other);
@@ -48,13 +48,13 @@ impl Stale {
     }
 }
 
-/// What a walk finds out about a stage.
+/// What a walk finds out about one stage.
 struct Found {
     known: Option<(Key, KeyRecord)>,
     state: State,
     reasons: Vec<Reason>,
     baseline: Option<Baseline>,
-    /// The stages whose output it needs and nobody knows yet.
+    /// The upstream stages whose output is not known yet.
     unknown: Vec<StageName>,
 }
 
@@ -72,7 +72,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         }
     }
 
-    /// Plans one stage; those that it needs were planned before.
+    /// Plans one stage; its upstream stages were planned before.
     pub(super) fn stage(&mut self, stage: &StageDeclaration) -> Result<(), StoreError> {
         let Found { known, state, reasons, baseline, unknown } = match self.known_inputs(stage) {
             Ok(inputs) => self.decide(stage, &inputs)?,
@@ -133,8 +133,8 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         trees.filter_map(|tree| self.decider.store.listing(*tree).ok()).map(|tree| tree.size()).sum()
     }
 
-    /// All stages. Of those that have or may turn out to have equal keys, each may run: which one builds is a race. So is it
-    /// of those whose outputs are damaged in the same objects.
+    /// Returns all stages. Of those that have or may have equal keys, each may run: which one builds is a race. The same holds
+    /// for stages whose outputs are damaged in the same objects.
     pub(super) fn finish(mut self) -> Vec<PlannedStage> {
         let mut planned = std::mem::take(&mut self.planned);
         let damaged: Vec<_> = planned.iter().map(|planned| (planned.name.clone(), damage(planned))).collect();
@@ -148,7 +148,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         planned
     }
 
-    /// Another stage that has, or may turn out to have, the key of this one.
+    /// Another stage that has, or may have, the key of this one.
     fn twin(&self, stage: &StageName) -> Option<Reason> {
         let alike = self.stale.get(self.recipes.get(stage)?)?;
         let this = alike.iter().find(|one| one.name == *stage)?;
@@ -161,7 +161,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         }
     }
 
-    /// The content of each input port, or the stages whose output nobody knows yet.
+    /// The content of each input port, or the stages whose output is not known yet.
     fn known_inputs(&self, stage: &StageDeclaration) -> Result<BTreeMap<String, Digest>, Vec<StageName>> {
         let mut inputs = BTreeMap::new();
         let mut unknown = BTreeSet::new();
@@ -174,7 +174,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         if unknown.is_empty() { Ok(inputs) } else { Err(unknown.into_iter().collect()) }
     }
 
-    /// A stage whose inputs are known: decided for good.
+    /// Decides a stage whose inputs are known.
     fn decide(&mut self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Result<Found, StoreError> {
         let found = |known, state, reasons, baseline| Found { known, state, reasons, baseline, unknown: Vec::new() };
         let keyed = match self.decider.key(stage, inputs, &mut self.hashed)? {
@@ -192,7 +192,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             }
             Decision::Run(keyed, mut reasons, baseline) => {
                 let held = self.decider.store.held(keyed.key.digest())?;
-                // A forced stage waits too, and runs then; either way the other process may go on to what is below.
+                // A forced stage waits too, and runs then; either way the other process may go on to the stages downstream.
                 let waits = held != Held::Free && !self.decider.forced.contains(&stage.name);
                 if let Held::By(holder) = held {
                     self.waiting.insert(stage.name.clone());
@@ -205,7 +205,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         })
     }
 
-    /// A stage below one that is not cached: its own settings tell whether it will or may run.
+    /// Decides a stage downstream of one that is not cached, by its own settings: it will or may run.
     fn below_stale(&mut self, stage: &StageDeclaration, unknown: Vec<StageName>) -> Result<Found, StoreError> {
         let own = own_record(self.decider, stage);
         let recipe = Recipe::of(&own);
@@ -256,14 +256,14 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             _ => {}
         }
         if reasons.is_empty() && !built {
-            // A run remembers it, and the store has no record of it any more.
+            // A run used it, and the store has no record of it any more.
             reasons.push(Reason::Removed);
         }
         Ok((reasons, baseline))
     }
 }
 
-/// Another stage whose output is damaged in an object that this one's is too.
+/// Another stage whose output is damaged in an object that this one's output has too.
 fn shared_damage(planned: &PlannedStage, damaged: &[(StageName, BTreeSet<String>)]) -> Option<Reason> {
     let own = damage(planned);
     let others = || damaged.iter().filter(|(name, _)| *name != planned.name);
@@ -271,7 +271,7 @@ fn shared_damage(planned: &PlannedStage, damaged: &[(StageName, BTreeSet<String>
     shared.map(|(stage, _)| Reason::SharedDamage { stage: stage.clone() })
 }
 
-/// What is damaged of a stage's output.
+/// The damaged objects of a stage's output.
 fn damage(planned: &PlannedStage) -> BTreeSet<String> {
     let what = |reason: &Reason| match reason {
         Reason::Damaged { what } => Some(what.clone()),

@@ -1,4 +1,4 @@
-//! Two runs, compared: what their manifests ask for, then what their stages gave.
+//! Two runs, compared: the settings of their manifests, then the outputs of their stages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::run_lock::{LockedStage, RunLock};
 pub struct Difference {
     /// Leaves of the resolved manifests that differ, sorted by path.
     pub settings: Vec<SettingDifference>,
-    /// Stages that differ, in the order of the newer run; then those that only the older one has.
+    /// Stages that differ, in the order of the newer run, then those that only the older one has.
     pub stages: Vec<StageDifference>,
 }
 
@@ -51,12 +51,12 @@ pub enum Change {
     Added,
     /// Only the older run has it.
     Removed,
-    /// These ports gave other bytes.
+    /// These ports hold other bytes.
     Output {
         /// The ports, with files that came, went or changed.
         ports: BTreeMap<String, [usize; 3]>,
     },
-    /// It has another key and gave the same bytes.
+    /// It has another key and the same output.
     SameOutput,
 }
 
@@ -140,7 +140,7 @@ fn change(old: &LockedStage, new: &LockedStage) -> Option<Change> {
     Some(Change::Output { ports })
 }
 
-/// The leaves of a manifest by path. Text that is no TOML has one leaf: itself.
+/// The leaves of a manifest by path. Invalid TOML has one leaf: itself.
 fn leaves(manifest: &str) -> BTreeMap<String, Value> {
     let mut leaves = BTreeMap::new();
     match toml::from_str::<Value>(manifest) {

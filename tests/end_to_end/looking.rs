@@ -297,6 +297,14 @@ fn an_unknown_table_is_an_error_whatever_its_name() {
     ] {
         assert!(hint(query).contains(near), "{query}: {}", hint(query));
     }
+    let named = Bench::new(&DATA.replace("stages.split", "stages.Last-one"));
+    named.run();
+    let hint = |query: &str| named.pipeline(&["sql", "run.toml", query]).stderr;
+    for query in ["select * from Last-one", "select * from Last-one.valid", "select * from \"last-one\""] {
+        assert!(hint(query).contains("\"Last-one"), "{query}: {}", hint(query));
+    }
+    assert_eq!(named.pipeline(&["sql", "run.toml", "select count(*) from \"Last-one\""]).code, 0);
+    let hint = |query: &str| bench.pipeline(&["sql", "run.toml", query]).stderr;
     // What is wrong with a query whose tables are there is said as it is, and a table's name in it changes nothing.
     let wrong = hint("select \"Broken pipe\" from license");
     assert!(wrong.contains("Broken pipe") && !wrong.contains("unknown table"), "{wrong}");

@@ -71,6 +71,16 @@ fn nothing_in_data_or_names_steers_a_terminal() {
     assert_eq!(shown.code, 0, "{}", shown.stderr);
     assert!(shown.stdout.contains("\\u{1b}[2J\\u{9b}"), "{}", shown.stdout);
     let wrong = ["sql run.toml 'select * from \"x\u{1b}[31m\"'", "replay 'x\u{1b}[31m'", "runs --cache 'x\u{1b}[31m'"];
+    // A report is text of anyone's, too.
+    let report = shell(
+        "evil",
+        "printf 'a\\033[2Jb\\233c\\tend' > {output:report}/report.md",
+        "outputs = { report = \"report\" }",
+    );
+    bench.write("evil.toml", report);
+    assert_eq!(bench.pipeline(&["run", "evil.toml", "--quiet"]).code, 0);
+    let page = bench.pipeline(&["show", "evil.toml", "evil"]).stdout;
+    assert!(page.contains("a\\u{1b}[2Jb") && page.contains("c\tend"), "{page}");
     for said in wrong.iter().map(|command| sh(&bench, &format!("$P {command}"))).chain([shown]) {
         let steers = |c: char| c.is_control() && c != '\n';
         assert!(!said.stdout.contains(steers) && !said.stderr.contains(steers), "{}{}", said.stdout, said.stderr);

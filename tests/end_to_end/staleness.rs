@@ -129,7 +129,7 @@ fn source_files_that_are_gone_are_not_needed_by_what_is_cached() {
     let export = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "export").unwrap().clone();
     assert_eq!((&export["state"], &export["reasons"][0]["reason"]), (&"cached".into(), &"sources-absent".into()));
     let ran = bench.pipeline(&["run", "run.toml"]);
-    assert!(ran.code == 0 && ran.stderr.contains("its source files are not there"), "{}", ran.stderr);
+    assert!(ran.code == 0 && ran.stderr.contains("its source files are missing"), "{}", ran.stderr);
     bench.edit("kind = \"dedup\"", "kind = \"dedup\"\nthreshold = 0.9");
     assert_eq!(bench.run(), ["dedup"], "what reads it runs");
     let lock = fs::read_to_string(bench.cache().join("runs/run/latest/run.lock")).unwrap();
