@@ -83,12 +83,12 @@ fn text() -> impl Strategy<Value = Text> {
     )
 }
 
-fn lens() -> Lens {
+fn lens(threshold: f64) -> Lens {
     Lens {
         exact: Exact::Whitespace,
         shingle: 1,
         min_tokens: 10,
-        bands: Bands::choose(THRESHOLD, 0.999),
+        bands: Bands::choose(threshold, 0.999),
         prefer: vec![Preference::License, Preference::Copies, Preference::Larger, Preference::Path],
     }
 }
@@ -116,8 +116,12 @@ fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Fate>, [u64; 3])
 }
 
 fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
+    decided_at(THRESHOLD, texts, threads, memory, block)
+}
+
+fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
     let folder = tempfile::tempdir().unwrap();
-    let (lens, workshop) = (lens(), workshop(folder.path(), threads, memory));
+    let (lens, workshop) = (lens(threshold), workshop(folder.path(), threads, memory));
     let collector = Collector::new(&lens, &workshop).unwrap();
     std::thread::scope(|scope| {
         let chunk = texts.len().div_ceil(threads).max(1);
@@ -134,7 +138,7 @@ fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) ->
     });
     let ranked = collector.finish().unwrap();
     let mut groups = Groups::find(&ranked, &workshop).unwrap();
-    let decisions = decide(&ranked, &mut groups, THRESHOLD, block, &workshop).unwrap();
+    let decisions = decide(&ranked, &mut groups, threshold, block, &workshop).unwrap();
     let outcomes = decisions.outcomes.read(0, ranked.length()).unwrap();
     let mut fates = vec![Fate::Kept; texts.len()];
     for (rank, outcome) in (0..).zip(outcomes) {
@@ -148,7 +152,7 @@ fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) ->
 
 /// The specification, word for word and without haste; the number of pairs of rule 4.
 fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
-    let bands = lens().bands;
+    let bands = lens(THRESHOLD).bands;
     let sets: Vec<BTreeSet<&str>> = texts.iter().map(|text| text.tokens().into_iter().collect()).collect();
     let comparable: Vec<bool> = texts.iter().map(|text| text.tokens().len() >= 10).collect();
     let buckets: Vec<Vec<u64>> = texts
@@ -172,8 +176,13 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
     let mut fates = vec![Fate::Kept; texts.len()];
     let (mut kept, mut candidates): (Vec<usize>, _) = (Vec::new(), 0);
     let mut by_set: BTreeMap<&BTreeSet<&str>, (usize, (u32, u32))> = BTreeMap::new();
-    for &number in &order {
-        if let Some(&witness) = kept.iter().find(|&&other| texts[other].stripped() == texts[number].stripped()) {
+    for (rank, &number) in order.iter().enumerate() {
+        let first = order[..rank].iter().find(|&&other| texts[other].stripped() == texts[number].stripped());
+        if let Some(&first) = first {
+            let witness = match fates[first] {
+                Fate::Kept => first,
+                Fate::Removed(_, witness, ..) => witness as usize,
+            };
             let (both, either) = overlap(number, witness);
             fates[number] = Fate::Removed(Rule::Exact, witness as u32, both, either);
             continue;
@@ -251,12 +260,35 @@ proptest! {
             let (a, b): (BTreeSet<_>, BTreeSet<_>) = (text.tokens().into_iter().collect(), witness.tokens().into_iter().collect());
             prop_assert_eq!((both as usize, either as usize), (a.intersection(&b).count(), a.union(&b).count()));
             match rule {
-                Rule::Exact => prop_assert_eq!(text.stripped(), witness.stripped()),
+                Rule::Exact => {
+                    // Of the copies one is kept or near the witness.
+                    let copies = texts.iter().zip(&fates).filter(|(other, _)| other.stripped() == text.stripped());
+                    let leaders = copies.filter(|(_, fate)| !matches!(fate, Fate::Removed(Rule::Exact, ..)));
+                    let leaders: Vec<_> = leaders.map(|(other, fate)| match *fate {
+                        Fate::Kept => other,
+                        Fate::Removed(_, witness, ..) => &texts[witness as usize],
+                    }).collect();
+                    prop_assert_eq!(leaders, vec![witness]);
+                }
                 Rule::Near => {
                     prop_assert!(f64::from(both) / f64::from(either) >= THRESHOLD);
                     prop_assert!(text.tokens().len() >= 10 && witness.tokens().len() >= 10);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn exact_duplicates_do_not_depend_on_the_threshold(texts in prop::collection::vec(text(), 0..60)) {
+        let contents: BTreeSet<String> = texts.iter().map(Text::stripped).collect();
+        let exact = |threshold: f64| -> Vec<bool> {
+            let fates = decided_at(threshold, &texts, 2, 1 << 20, BLOCK).0;
+            fates.iter().map(|fate| matches!(fate, Fate::Removed(Rule::Exact, ..))).collect()
+        };
+        let expected = exact(1.0);
+        prop_assert_eq!(expected.iter().filter(|exact| **exact).count(), texts.len() - contents.len());
+        for threshold in [0.2, 0.5, 0.7, 0.85, 0.95] {
+            prop_assert_eq!(&exact(threshold), &expected, "threshold {}", threshold);
         }
     }
 

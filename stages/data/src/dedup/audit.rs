@@ -29,7 +29,7 @@ pub struct Audit {
     /// Documents of the sample.
     pub sample: u64,
     /// Pairs of a document of the sample and another that reach the threshold, by their token sets. Documents with the
-    /// same content and token set count as one.
+    /// same content or token set count as one.
     pub pairs: u64,
     /// Those among them that share a bucket.
     pub found: u64,

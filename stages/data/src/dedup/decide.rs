@@ -1,13 +1,15 @@
 //! Decides each document once, in order; what is decided stays decided.
 //!
-//! 1. If a kept document has the same fingerprint, the document is removed, rule `exact`; that document is the witness.
+//! 1. If an earlier document has the same fingerprint, the document is removed, rule `exact`. The witness is the first
+//!    document with that fingerprint, or, where that one was removed by rule 3 or 4, its witness.
 //! 2. A document that is not comparable (too few tokens) is kept.
 //! 3. If the decision about its token set was made for an earlier document by this rule or rule 4, it is removed, rule
 //!    `near`, with that document as its witness, or that document's witness if it was removed itself.
 //! 4. It is compared with every kept document that shares a bucket with it. If one reaches the threshold it is removed,
 //!    rule `near`; the witness is the most similar one, the first in order among equals. Otherwise it is kept.
 //!
-//! So every witness is kept, and no two kept documents that share a bucket reach the threshold.
+//! So every witness is kept, no two kept documents that share a bucket reach the threshold, and which documents rule 1
+//! removes depends on no setting of the near-duplicates.
 //!
 //! Documents are taken in blocks of [`BLOCK`]. Comparisons with what was kept before the block run on all threads; those
 //! within the block follow in order. The size of a block changes no decision, but the number of comparisons; it is
@@ -82,7 +84,7 @@ struct Entry {
 struct State<'a> {
     ranked: &'a Ranked,
     threshold: f64,
-    /// The kept document of each fingerprint that several documents have.
+    /// The witness of each fingerprint that several documents have: the first of them if it is kept, else its witness.
     fingerprints: Cells,
     /// Three cells a token set that several documents have: the witness and the overlap with it.
     sets: Cells,
@@ -220,6 +222,7 @@ impl State<'_> {
                 Some(overlap) => overlap,
                 None => self.overlap(&entry.document, &self.ranked.document(witness)?)?,
             };
+            self.remember_fingerprint(entry, witness)?;
             return Ok(Outcome::Removed { rule, witness, overlap });
         }
         if !search.seen.is_empty() {
@@ -254,10 +257,8 @@ impl State<'_> {
             self.sets.set(3 * group + 1, overlap.both)?;
             self.sets.set(3 * group + 2, overlap.either)?;
         }
+        self.remember_fingerprint(entry, witness)?;
         if outcome == Outcome::Kept {
-            if let Some(group) = entry.shared.fingerprint {
-                self.fingerprints.set(group, entry.rank + 1)?;
-            }
             for &bucket in &entry.shared.buckets {
                 let kept = self.buckets.get(bucket)?;
                 self.buckets.set(bucket + 1 + u64::from(kept), entry.rank)?;
@@ -265,5 +266,11 @@ impl State<'_> {
             }
         }
         Ok(())
+    }
+    fn remember_fingerprint(&mut self, entry: &Entry, witness: u32) -> Result<()> {
+        match entry.shared.fingerprint {
+            Some(group) => Ok(self.fingerprints.set(group, witness + 1)?),
+            None => Ok(()),
+        }
     }
 }

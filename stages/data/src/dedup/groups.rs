@@ -1,16 +1,16 @@
 //! Which documents have something in common: a fingerprint, a token set, a bucket.
 //!
-//! Everything is told as *facts*, records of 13 bytes sorted by rank: `rank` (4), what it is (1), its value (8). Whoever
-//! decides the documents in order reads the facts beside them.
+//! The results are *facts*, records of 13 bytes sorted by rank: `rank` (4), what it is (1), its value (8). The decision
+//! reads them in order, beside the documents.
 //!
-//! | fact | value | told of |
+//! | fact | value | documents that have it |
 //! |---|---|---|
-//! | `fingerprint` | number of the group | every document whose fingerprint is not its alone |
-//! | `set` | number of the group | every comparable document whose token set is not its alone |
-//! | `bucket` | first cell of the bucket | every comparable *leader* in a bucket that is not its alone |
+//! | `fingerprint` | number of the group | those with a fingerprint that several documents have |
+//! | `set` | number of the group | comparable ones, each the first with its fingerprint, with a token set that several of these have |
+//! | `bucket` | first cell of the bucket | comparable *leaders* in a bucket of several leaders |
 //!
-//! A leader is the first document with its fingerprint and token set. The others need no buckets: whatever becomes of
-//! the leader, they are exact duplicates of a kept document or share the leader's decision ([`super::decide`]).
+//! A leader is the first document with its fingerprint, and the first among those with its token set. The others, the
+//! *followers*, need no buckets: they share the decision about a document before them ([`super::decide`]).
 //!
 //! A bucket of `m` leaders owns `m + 1` cells: the number of its kept members, and then their ranks. So a bucket of
 //! 100,000 near-identical files costs each of them one comparison with the one that is kept.
@@ -32,11 +32,11 @@ const BUCKET: u8 = 2;
 #[derive(Debug)]
 pub struct Groups {
     facts: Facts,
-    /// One bit a rank: whether an earlier document has its fingerprint and token set.
+    /// One bit a rank: whether it is a follower.
     followers: Vec<u64>,
     /// Fingerprints of several documents.
     pub fingerprints: u64,
-    /// Token sets of several comparable documents.
+    /// Token sets of several comparable documents with different fingerprints.
     pub sets: u64,
     /// Cells of all buckets.
     pub cells: u64,
@@ -66,31 +66,26 @@ impl Groups {
         let mut facts = Sorter::new(workshop, "facts", FACT, 4);
         let layout = ranked.layout();
 
-        // Fingerprint and token set together: groups by the first 16 bytes, followers by all 32.
-        let mut copies = Sorter::new(workshop, "copies", 36, 4);
+        let mut copies = Sorter::new(workshop, "copies", 20, 4);
         let mut sets = Sorter::new(workshop, "equal-sets", 20, 4);
         workshop.progress.start("find exact duplicates", Unit::Rows, Some(u64::from(ranked.length())));
         ranked.each(workshop, |rank, document, _| {
-            let mut copy = [0; 36];
-            copy[..16].copy_from_slice(&document.fingerprint);
-            copy[16..32].copy_from_slice(&document.set_hash);
-            copy[32..].copy_from_slice(&rank.to_be_bytes());
-            copies.push(&copy)?;
-            if document.comparable { sets.push(&copy[16..]) } else { Ok(()) }
+            copies.push(&member(&document.fingerprint, rank))?;
+            if document.comparable { sets.push(&member(&document.set_hash, rank)) } else { Ok(()) }
         })?;
-        let mut followers = vec![0u64; (ranked.length() as usize).div_ceil(64)];
-        let mut before = None;
-        let fingerprints = number_groups(copies.finish()?, FINGERPRINT, &mut facts, |record| {
-            if before.as_ref().is_some_and(|before: &[u8; 32]| before == &record[..32]) {
-                let rank = u32::from_be_bytes(take(&mut &record[32..]));
-                followers[rank as usize / 64] |= 1 << (rank % 64);
-            }
-            before = Some(take(&mut &record[..]));
-        })?;
-        let sets = number_groups(sets.finish()?, SET, &mut facts, |_| ())?;
+        let mut groups = Self {
+            facts: Facts::none(),
+            followers: vec![0; (ranked.length() as usize).div_ceil(64)],
+            fingerprints: 0,
+            sets: 0,
+            cells: 0,
+            buckets: 0,
+            largest_bucket: 0,
+        };
+        groups.fingerprints = groups.number(copies.finish()?, FINGERPRINT, &mut facts)?;
+        // What follows another document by its fingerprint is already decided and is in no group of sets.
+        groups.sets = groups.number(sets.finish()?, SET, &mut facts)?;
 
-        let mut groups =
-            Self { facts: Facts::none(), followers, fingerprints, sets, cells: 0, buckets: 0, largest_bucket: 0 };
         let mut members = Sorter::new(workshop, "buckets", 2 + 8 + 4, 2);
         workshop.progress.start("find buckets", Unit::Rows, Some(u64::from(ranked.length())));
         ranked.each(workshop, |rank, document, record| {
@@ -110,7 +105,7 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Whether an earlier document has its fingerprint and its token set.
+    /// Whether an earlier document has its fingerprint, or is the leader with its token set.
     pub fn is_follower(&self, rank: u32) -> bool {
         self.followers[rank as usize / 64] >> (rank % 64) & 1 == 1
     }
@@ -121,6 +116,31 @@ impl Groups {
     /// When the scratch folder cannot be read.
     pub fn shared(&mut self, rank: u32) -> Result<Shared> {
         self.facts.of(rank)
+    }
+
+    /// Numbers the groups of several [`member`]s, adds a fact for each member, and marks all but the first as followers.
+    /// Members that are followers already are skipped. Returns the number of groups.
+    fn number(&mut self, mut sorted: Sorted, what: u8, facts: &mut Sorter) -> Result<u64> {
+        let mut group: Option<[u8; 16]> = None;
+        let (mut first, mut size, mut groups) = (0, 0, 0);
+        while let Some(mut record) = sorted.next()? {
+            let (key, rank): ([u8; 16], u32) = (take(&mut record), u32::from_be_bytes(take(&mut record)));
+            if self.is_follower(rank) {
+                continue;
+            }
+            if group != Some(key) {
+                (group, first, size) = (Some(key), rank, 1);
+                continue;
+            }
+            size += 1;
+            if size == 2 {
+                groups += 1;
+                facts.push(&fact(first, what, groups - 1))?;
+            }
+            facts.push(&fact(rank, what, groups - 1))?;
+            self.followers[rank as usize / 64] |= 1 << (rank % 64);
+        }
+        Ok(groups)
     }
 
     /// Gives each bucket of several members its cells.
@@ -153,26 +173,12 @@ impl Groups {
     }
 }
 
-/// Numbers the groups of several records with the same first 16 bytes, tells their members, and shows each record.
-fn number_groups(mut sorted: Sorted, what: u8, facts: &mut Sorter, mut each: impl FnMut(&[u8])) -> Result<u64> {
-    let mut group: Option<[u8; 16]> = None;
-    let (mut first, mut size, mut groups) = (0, 0, 0);
-    while let Some(record) = sorted.next()? {
-        each(record);
-        let key: [u8; 16] = take(&mut &record[..]);
-        let rank = u32::from_be_bytes(take(&mut &record[record.len() - 4..]));
-        if group == Some(key) {
-            size += 1;
-            if size == 2 {
-                groups += 1;
-                facts.push(&fact(first, what, groups - 1))?;
-            }
-            facts.push(&fact(rank, what, groups - 1))?;
-        } else {
-            (group, first, size) = (Some(key), rank, 1);
-        }
-    }
-    Ok(groups)
+/// A record of the member of a group, which sorts by group and then rank.
+fn member(group: &[u8; 16], rank: u32) -> [u8; 20] {
+    let mut record = [0; 20];
+    record[..16].copy_from_slice(group);
+    record[16..].copy_from_slice(&rank.to_be_bytes());
+    record
 }
 
 fn fact(rank: u32, what: u8, value: u64) -> [u8; FACT] {

@@ -1,10 +1,14 @@
 //! The kind `dedup`: exact and near duplicates, every removal with its witness.
 //!
 //! # What it promises
-//! - A document is removed only because of a document that is *kept*, its witness: rule `exact`, the two have the same
-//!   fingerprint ([`fingerprint`]: the content without white space, or its bytes); rule `near`, the Jaccard similarity
-//!   of their token sets ([`tokens`], [`jaccard`]) is at least `threshold`, computed on the sets and not estimated.
-//!   `dropped` says for each document the rule, the witness and the similarity.
+//! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are decided first:
+//!   rule `exact`, an earlier document has the same fingerprint ([`fingerprint`]: the content without white space, or its
+//!   bytes). Then rule `near`: the Jaccard similarity of its token set ([`tokens`], [`jaccard`]) and the witness's is at least
+//!   `threshold`, computed on the sets and not estimated. `dropped` says for each document the rule, the witness and the
+//!   similarity.
+//! - How many and which documents are exact duplicates depends on the content and on `exact` and `prefer` alone, not on
+//!   the threshold. The witness of an exact duplicate is the copy that is kept; where that copy is itself removed as a
+//!   near-duplicate, it is the copy's witness (so the similarity can then be below the threshold).
 //! - No two kept documents that share a bucket ([`bands`]) reach the threshold. How many pairs share none although they
 //!   reach it is measured ([`audit`]) and reported beside the theoretical figure.
 //! - The kept copy is what `prefer` says ([`preference`]); documents are decided in that order, each once ([`decide`]).
@@ -137,7 +141,7 @@ impl Stage for Dedup {
     type Exec = DedupExec;
 
     const KIND: &'static str = "dedup";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Global;
 
     fn ports() -> Ports {

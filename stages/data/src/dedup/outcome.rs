@@ -10,7 +10,7 @@ use super::record::take;
 /// By which rule a document is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// It has the fingerprint of a kept document.
+    /// An earlier document has its fingerprint.
     Exact,
     /// Its token set is near that of a kept document.
     Near,

@@ -39,7 +39,7 @@ pub struct Near {
     pub rows: usize,
     /// The probability that a pair exactly at the threshold is compared.
     pub recall_at_threshold: f64,
-    /// Buckets of several documents (documents with the same content and token set count as one).
+    /// Buckets of several documents (documents with the same content or token set count as one).
     pub buckets: u64,
     /// Documents of the largest bucket.
     pub largest_bucket: u64,
