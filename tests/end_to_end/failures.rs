@@ -62,8 +62,10 @@ fn a_truncated_gzip_fails_with_file_line_and_hint_and_can_be_let_through_counted
     let run = bench.pipeline(&["run", "run.toml"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("shard.json.gz:") && run.stderr.contains("hint: "), "{}", run.stderr);
-    bench.run_with(&["--set", "stages.export.max_bad_rows=1"]);
-    let shown = bench.pipeline(&["show", "run.toml", "export.rejected", "--set", "stages.export.max_bad_rows=1"]);
+    // A shard is not a row.
+    assert_eq!(bench.pipeline(&["run", "run.toml", "--set", "stages.export.max_bad_rows=5"]).code, 1);
+    bench.run_with(&["--set", "stages.export.max_bad_shards=1"]);
+    let shown = bench.pipeline(&["show", "run.toml", "export.rejected", "--set", "stages.export.max_bad_shards=1"]);
     assert!(shown.stdout.contains("1 row;"), "{}", shown.stdout);
 }
 

@@ -1,42 +1,53 @@
-//! Shards in Parquet, whose columns may be of any string or integer type.
+//! Shards in Parquet, whose columns may be of any string or integer type; `license` may be missing.
+//!
+//! Texts are read as views of the decoded pages: a batch of any texts fits, and holds a few pages.
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::sync::Arc;
 
 use contract::Result;
-use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringViewArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Int64Type, Schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 
 use super::outcome::BadRow;
-use super::row::{COLUMNS, Row};
-use super::shard::Shard;
+use super::row::{COLUMNS, NULLABLE, Row};
+use super::shard::{Shard, bad_shard};
 
+/// The columns of text.
+const TEXTS: [&str; 4] = ["repo_name", "path", "content", NULLABLE];
 /// Rows decoded at a time.
 const BATCH: usize = 64;
 
-/// Reads all rows. A file that cannot be read (further) is one bad row.
+/// Reads all rows. A file that cannot be read (further) is an unreadable shard.
 pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Result<()> {
-    let bad = |line, reason: String| BadRow { line, kind: "parquet", reason, excerpt: String::new() };
-    let builder = match ParquetRecordBatchReaderBuilder::try_new(file) {
-        Ok(builder) => builder,
-        Err(error) => return shard.break_off(bad(1, format!("the Parquet file cannot be read: {error}"))),
+    let bad = |line, reason: String| bad_shard(line, "parquet", reason);
+    let cannot = |error: ParquetError| bad(1, format!("the Parquet file cannot be read: {error}"));
+    let metadata = match metadata(&file) {
+        Ok(metadata) => metadata,
+        Err(error) => return shard.break_off(cannot(error)),
     };
-    let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+    let fields = builder.schema().fields();
+    let (mut columns, mut extra_columns) = (Vec::new(), fields.len() as u64);
     for column in COLUMNS {
-        match names.iter().filter(|name| *name == column).count() {
+        match fields.iter().filter(|field| field.name() == column).count() {
+            // As in JSON lines, a column of nulls need not be there.
+            0 if column == NULLABLE => continue,
             0 => return shard.break_off(bad(1, format!("column '{column}' is missing"))),
-            1 => {}
+            1 => columns.push(column),
             _ => return shard.break_off(bad(1, format!("column '{column}' is there twice"))),
         }
+        extra_columns -= 1;
     }
-    let extra_columns = (names.len() - COLUMNS.len()) as u64;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
     let reader = match builder.with_projection(mask).with_batch_size(BATCH).build() {
         Ok(reader) => reader,
-        Err(error) => return shard.break_off(bad(1, format!("the Parquet file cannot be read: {error}"))),
+        Err(error) => return shard.break_off(cannot(error)),
     };
     let mut line = 0;
     for batch in reader {
@@ -62,13 +73,26 @@ pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Resul
     Ok(())
 }
 
+/// The file's metadata, with the types of the text columns replaced by views. The types that the writer meant (a string in
+/// 64 bits, a dictionary) are ignored: they are all strings.
+fn metadata(file: &File) -> Result<ArrowReaderMetadata, ParquetError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata = ArrowReaderMetadata::load(file, options.clone())?;
+    let fields = metadata.schema().fields().iter().map(|field| {
+        let is_text = TEXTS.contains(&field.name().as_str()) && *field.data_type() == DataType::Utf8;
+        if is_text { Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)) } else { field.clone() }
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    ArrowReaderMetadata::try_new(metadata.metadata().clone(), options.with_schema(schema))
+}
+
 struct Columns {
-    repo_name: StringArray,
-    path: StringArray,
+    repo_name: StringViewArray,
+    path: StringViewArray,
     copies: Int64Array,
     size: Int64Array,
-    content: StringArray,
-    license: StringArray,
+    content: StringViewArray,
+    license: Option<StringViewArray>,
 }
 
 impl Columns {
@@ -77,13 +101,16 @@ impl Columns {
             let column = batch.column_by_name(name).ok_or_else(|| format!("column '{name}' is missing"))?;
             let found = column.data_type();
             let fits = found.is_string() || (*ty == DataType::Int64 && found.is_integer());
-            let fits = fits || (*ty == DataType::Utf8 && *found == DataType::Null);
+            let fits = fits || (*ty == DataType::Utf8View && *found == DataType::Null);
             match cast(column, ty) {
                 Ok(column) if fits => Ok(column),
-                _ => Err(format!("column '{name}' is {found}, not {ty}")),
+                _ => Err(format!(
+                    "column '{name}' is {found}, expected {}",
+                    if ty.is_integer() { "INT64" } else { "a string" }
+                )),
             }
         };
-        let text = |name: &str| column(name, &DataType::Utf8).map(|column| column.as_string::<i32>().clone());
+        let text = |name: &str| column(name, &DataType::Utf8View).map(|column| column.as_string_view().clone());
         let number =
             |name: &str| column(name, &DataType::Int64).map(|column| column.as_primitive::<Int64Type>().clone());
         Ok(Self {
@@ -92,12 +119,12 @@ impl Columns {
             copies: number("copies")?,
             size: number("size")?,
             content: text("content")?,
-            license: text("license")?,
+            license: batch.column_by_name(NULLABLE).map(|_| text(NULLABLE)).transpose()?,
         })
     }
 
     fn row(&self, index: usize, extra_columns: u64, max_content: u64) -> Result<Row<'_>, String> {
-        let text = |name: &str, column: &'_ StringArray| {
+        let text = |name: &str, column: &'_ StringViewArray| {
             if column.is_null(index) { Err(format!("column '{name}' is null")) } else { Ok(()) }
         };
         text("repo_name", &self.repo_name)?;
@@ -110,6 +137,7 @@ impl Columns {
                 Ok(column.value(index))
             }
         };
+        let license = self.license.as_ref().filter(|license| !license.is_null(index));
         let content = self.content.value(index);
         if content.len() as u64 > max_content {
             return Err(format!("the content has {} bytes, more than max_line = {max_content}", content.len()));
@@ -120,7 +148,7 @@ impl Columns {
             copies: number("copies", &self.copies)?,
             size: number("size", &self.size)?,
             content: Cow::Borrowed(content),
-            license: (!self.license.is_null(index)).then(|| Cow::Borrowed(self.license.value(index))),
+            license: license.map(|license| Cow::Borrowed(license.value(index))),
             extra_columns,
         })
     }

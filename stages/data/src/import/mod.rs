@@ -1,29 +1,48 @@
 //! `import`: a GitHub query export to a table of documents, in one streaming pass.
 //!
-//! A shard is one file of the export. Its form is told by its first bytes, not by its name:
+//! A shard is one file of the export. Its form is known by its first bytes, not by its name:
 //!
 //! | first bytes | form |
 //! |---|---|
 //! | `1f 8b` | gzip of JSON lines, of one or more members |
 //! | `PAR1` | Parquet |
+//! | those of another form ([`form`]) | not read |
 //! | else | JSON lines |
 //!
 //! Every row needs the six columns `repo_name, path, copies, size, content, license`; `copies` and `size` are numbers or,
-//! as BigQuery exports INT64, strings. Only `license` may be null or, as in BigQuery's exports, missing. Other columns are ignored and counted. A byte-order
-//! mark at the start of a shard, `\r` at the end of a line, and blank lines (counted) are tolerated; nothing else is: a
-//! row with bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, or a line longer
-//! than `max_line` is a bad row. A gzip or Parquet file that breaks off or is corrupt is one bad row: the rows before it
-//! are kept, nothing after it is read, and a warning names the shard, what is kept and that the rest is lost. Without `max_bad_rows` the first bad row ends the stage with file, line and
-//! reason; with it, bad rows go to the output `rejected`.
+//! as BigQuery exports INT64, strings. Only `license` may be null or, as in BigQuery's exports, missing. Other columns are
+//! ignored and counted. So all that `pipeline export` writes of documents, as JSON lines or Parquet, can be imported again:
+//! it gives the same rows, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
+//! lines (counted) are accepted.
+//!
+//! # What cannot be read
+//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, a line
+//! longer than `max_line`. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
+//! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
+//!
+//! **An unreadable shard** is not a row and has a limit of its own, `max_bad_shards`:
+//!
+//! | shard | |
+//! |---|---|
+//! | compressed otherwise (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are looked at before one is read |
+//! | an empty file named `.gz` or `.parquet` (a file of JSON lines may be empty) | likewise |
+//! | gzip or Parquet that is truncated or corrupt, or gzip with other bytes after it | the rows before are kept |
+//! | Parquet without a column, or with one of another type | |
+//! | JSON lines, none of which is a row | its lines are malformed rows as well |
+//!
+//! Without `max_bad_shards` the first one fails the stage; with it, the shard is skipped from there on, with a warning that
+//! names the file and what of it is kept, a line in `rejected`, and its own count in the report.
 //!
 //! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
 //! `binary` (content with a NUL). What they drop goes to the output `dropped`.
 //!
 //! Shards are told apart by content alone: two equal files are one shard, read once and reported. File names and
-//! times enter no output, so renaming shards changes nothing. Shards are read in parallel, each holding one line (at
-//! most `max_line`), one row group of text, and decoder buffers.
+//! times enter no output, so renaming shards changes nothing. A part is named by its shard's digest, and holds rows in the
+//! shard's order, those of a Parquet file as those of JSON lines. Shards are read in parallel, each holding one line (at
+//! most `max_line`) or, of Parquet, 64 rows as pages hold them, one row group of text, and decoder buffers.
 
 mod column;
+mod form;
 mod lines;
 mod outcome;
 mod report;
@@ -33,7 +52,7 @@ mod shard;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use contract::figures::counted;
+use contract::figures::{count, counted};
 use contract::{
     Clash, Class, Context, Digest, Foresight, Inputs, Known, Origin, PortType, Ports, Problem, Result, SourcePattern,
     Stage, StageError, Unit,
@@ -41,6 +60,7 @@ use contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::form::Form;
 use self::report::Report;
 use self::shard::Source;
 
@@ -66,6 +86,8 @@ pub struct Spec {
     pub allow_binary: bool,
     /// How many malformed rows, over all shards, go to the output `rejected` before the stage fails.
     pub max_bad_rows: u64,
+    /// How many shards that cannot be read, or not to their end, are skipped before the stage fails.
+    pub max_bad_shards: u64,
     /// Longest line, and longest content, in bytes; a longer one is a malformed row and is skipped without being held.
     pub max_line: u64,
     /// The digest that the sources must have, as a former import's report gives it (`sources`).
@@ -80,6 +102,7 @@ impl Default for Spec {
             max_size: 1_048_575,
             allow_binary: false,
             max_bad_rows: 0,
+            max_bad_shards: 0,
             max_line: 64 << 20,
             blake3: None,
         }
@@ -99,7 +122,7 @@ impl Stage for Import {
     type Exec = Exec;
 
     const KIND: &'static str = "import";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
@@ -107,7 +130,11 @@ impl Stage for Import {
             .optional_input("export", PortType::Files, "shards that another stage made, in place of `source`")
             .output("documents", PortType::Documents, "the documents")
             .output("dropped", PortType::Rows, "what the WHERE rules dropped")
-            .output("rejected", PortType::Rows, "malformed rows, with shard, line, reason and excerpt")
+            .output(
+                "rejected",
+                PortType::Rows,
+                "malformed rows and unreadable shards, with shard, line, reason and excerpt",
+            )
             .output("report", PortType::Report, "counts")
     }
 
@@ -160,19 +187,29 @@ impl Stage for Import {
         }
         let files = sources.len();
         sources.dedup_by_key(|source| source.digest);
+        let forms = forms(spec, &sources)?;
         let bytes = sources.iter().map(|source| source.size).sum();
         context.progress.start("", Unit::Bytes, Some(bytes));
 
-        let bad = AtomicU64::new(0);
-        let shards = tables::each_part(context, &sources, |source| {
-            let outcome = shard::import(spec, source, context)?;
+        let (bad, unreadable) = (AtomicU64::new(0), AtomicU64::new(0));
+        let with_forms: Vec<_> = sources.iter().zip(&forms).collect();
+        let shards = tables::each_part(context, &with_forms, |(source, form)| {
+            let outcome = shard::import(spec, source, form, context)?;
             bad.fetch_add(outcome.rejected_rows(), Ordering::Relaxed);
+            unreadable.fetch_add(u64::from(outcome.unreadable.is_some()), Ordering::Relaxed);
             Ok(outcome)
         })?;
+        let unreadable = unreadable.into_inner();
+        if unreadable > spec.max_bad_shards {
+            let (shards, limit) = (counted(unreadable, "unreadable shard"), spec.max_bad_shards);
+            return Err(StageError::new(format!("{shards} in all, more than max_bad_shards = {limit}"))
+                .hint("get these files again, or raise max_bad_shards"));
+        }
         if bad.load(Ordering::Relaxed) > spec.max_bad_rows {
             let total = bad.load(Ordering::Relaxed);
             let limit = spec.max_bad_rows;
-            return Err(StageError::new(format!("{total} malformed rows in all, more than max_bad_rows = {limit}"))
+            let rows = counted(total, "malformed row");
+            return Err(StageError::new(format!("{rows} in all, more than max_bad_rows = {limit}"))
                 .hint("raise max_bad_rows, or look at the export"));
         }
         let report = Report::new(digest, files, &sources, &shards);
@@ -185,10 +222,10 @@ impl Stage for Import {
                 .progress
                 .warn(format!("{} equal to another byte for byte, read once", counted(equal as u64, "shard")));
         }
-        let (kept, rows, shards) = (report.kept, report.rows, sources.len());
+        let (kept, rows, shards) = (report.kept, report.rows, sources.len() as u64);
         let empty = sources.iter().filter(|source| source.size == 0).count();
         if empty > 0 {
-            context.progress.warn(format!("{empty} of {shards} files have no byte at all: was a download broken off?"));
+            context.progress.warn(format!("{} of {shards} without any bytes", counted(empty as u64, "file")));
         }
         let rejected: u64 = report.rejected.values().sum();
         if rejected > 0 {
@@ -197,8 +234,19 @@ impl Stage for Import {
                 counted(rejected, "malformed row")
             ));
         }
-        let plural = if shards == 1 { "shard" } else { "shards" };
-        context.progress.info(format!("{kept} of {rows} rows kept, {rejected} rejected, from {shards} {plural}"));
+        if unreadable > 0 {
+            context.progress.warn(format!(
+                "{} of {shards} skipped or read in part (output 'rejected' says which and why)",
+                counted(unreadable, "unreadable shard")
+            ));
+        }
+        context.progress.info(format!(
+            "{} of {} kept, {} rejected, from {}",
+            count(kept),
+            counted(rows, "row"),
+            count(rejected),
+            counted(shards, "shard")
+        ));
         context.outputs.tree("report")?.write_json("report.json", &report)
     }
 }
@@ -245,8 +293,40 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
             StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's folder")
         );
     }
-    sources.sort_by(|a, b| (a.digest, &a.name).cmp(&(b.digest, &b.name)));
+    // Of equal files the first is read. Of empty ones that is one whose name says that it must not be empty.
+    let order = |source: &Source| (source.digest, source.is_plain(), source.name.clone());
+    sources.sort_by_cached_key(order);
     Ok(sources)
+}
+
+/// The forms of all shards.
+///
+/// # Errors
+/// When more than `max_bad_shards` are of a form that is not read, or a file cannot be read.
+fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
+    let form = |source: &Source| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));
+    let forms: Vec<Form> = sources.iter().map(form).collect::<Result<_>>()?;
+    let mut others: Vec<_> = sources
+        .iter()
+        .zip(&forms)
+        .filter_map(|(source, form)| match form {
+            Form::Other(other) => Some((&source.name, other)),
+            _ => None,
+        })
+        .collect();
+    others.sort_by_key(|(name, _)| *name);
+    match others.first() {
+        Some((name, other)) if others.len() as u64 > spec.max_bad_shards => {
+            let all = match others.len() {
+                1 => String::new(),
+                count => format!("; {count} of {} shards cannot be read", sources.len()),
+            };
+            Err(StageError::new(format!("{}{all}", other.reason()))
+                .in_file(name)
+                .hint(format!("{}, or set max_bad_shards to skip such shards", other.hint)))
+        }
+        _ => Ok(forms),
+    }
 }
 
 /// What the setting `blake3` pins.

@@ -18,6 +18,8 @@ pub(super) struct Outcome {
     pub attrition: Attrition,
     /// Rejected rows by the kind of their fault.
     pub rejected: BTreeMap<&'static str, u64>,
+    /// Why the shard could not be read, or not to its end.
+    pub unreadable: Option<&'static str>,
     /// Lines without a row.
     pub blank_lines: u64,
     /// Rows with columns that the query does not have.
@@ -33,12 +35,12 @@ impl Outcome {
     }
 }
 
-/// A malformed row.
+/// A malformed row, or a shard that cannot be read from a line on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadRow {
     /// Its line, or its row in a Parquet file, from 1.
     pub line: u64,
-    /// What is counted: `json`, `utf-8`, `long line`, `gzip`, `parquet`, `column`.
+    /// What is counted: `json`, `utf-8`, `long line`, `column`; of shards `gzip`, `parquet`, `zstd` and so on.
     pub kind: &'static str,
     /// What is wrong.
     pub reason: String,

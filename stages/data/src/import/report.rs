@@ -14,13 +14,15 @@ use super::shard::Source;
 pub(super) struct Report {
     /// The digest that the setting `blake3` pins.
     pub sources: Digest,
-    /// Rows read; a shard that broke off counts as one.
+    /// Rows read.
     pub rows: u64,
     pub kept: u64,
     pub kept_bytes: u64,
     pub dropped: BTreeMap<String, Dropped>,
     /// Malformed rows by kind.
     pub rejected: BTreeMap<&'static str, u64>,
+    /// Shards that could not be read, or not to their end, by the kind of their fault. Their rows before it are counted.
+    pub unreadable_shards: BTreeMap<&'static str, u64>,
     pub blank_lines: u64,
     pub rows_with_extra_columns: u64,
     /// Rows whose `size` is not the length of their content.
@@ -39,6 +41,9 @@ pub(super) struct ShardReport {
     kept: u64,
     dropped: u64,
     rejected: u64,
+    /// Why it could not be read, or not to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<&'static str>,
 }
 
 impl Report {
@@ -51,6 +56,7 @@ impl Report {
             kept_bytes: 0,
             dropped: BTreeMap::new(),
             rejected: BTreeMap::new(),
+            unreadable_shards: BTreeMap::new(),
             blank_lines: 0,
             rows_with_extra_columns: 0,
             size_mismatches: 0,
@@ -65,6 +71,9 @@ impl Report {
             for (kind, rows) in &outcome.rejected {
                 *report.rejected.entry(kind).or_default() += rows;
             }
+            if let Some(kind) = outcome.unreadable {
+                *report.unreadable_shards.entry(kind).or_default() += 1;
+            }
             report.blank_lines += outcome.blank_lines;
             report.rows_with_extra_columns += outcome.rows_with_extra_columns;
             report.size_mismatches += outcome.size_mismatches;
@@ -74,6 +83,7 @@ impl Report {
                 kept: outcome.attrition.kept,
                 dropped: outcome.attrition.rows - outcome.attrition.kept,
                 rejected,
+                unreadable: outcome.unreadable,
             };
             report.shards.insert(source.digest.to_string(), shard);
         }

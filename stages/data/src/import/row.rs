@@ -18,6 +18,9 @@ pub(super) struct Row<'a> {
     pub extra_columns: u64,
 }
 
+/// The column that may be null or missing.
+pub(super) const NULLABLE: &str = "license";
+
 /// The columns, in the query's order.
 pub(super) const COLUMNS: [&str; 6] = ["repo_name", "path", "copies", "size", "content", "license"];
 

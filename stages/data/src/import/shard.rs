@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::PathBuf;
 
+use contract::figures::counted;
 use contract::{Context, Digest, Progress, Result, StageError};
 use flate2::bufread::MultiGzDecoder;
 use tables::{Document, ShardWriter};
 
 use super::Spec;
 use super::column;
+use super::form::Form;
 use super::lines::{Line, Lines};
 use super::outcome::{BadRow, Outcome, Tables};
 use super::row::Row;
@@ -18,6 +20,8 @@ use super::row::Row;
 const BUFFER: usize = 256 << 10;
 /// Bytes of a bad row that are shown.
 const EXCERPT: usize = 160;
+/// The hint where no unreadable shard is allowed.
+const SKIP: &str = "get the file again, or set max_bad_shards to skip such shards";
 
 /// A file of the export.
 #[derive(Debug, Clone)]
@@ -32,32 +36,45 @@ pub(super) struct Source {
     pub size: u64,
 }
 
-/// Reads a shard and writes its parts.
+impl Source {
+    /// Whether its name says that it is a file without a header, which may be empty.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.has_extension("gz") && !self.has_extension("parquet")
+    }
+
+    pub(super) fn has_extension(&self, extension: &str) -> bool {
+        self.name.extension().is_some_and(|found| found == extension)
+    }
+}
+
+/// Reads a shard of this form and writes its parts.
 ///
 /// # Errors
-/// More bad rows than are allowed, an error of the operating system, or that the stage was asked to stop.
-pub(super) fn import(spec: &Spec, source: &Source, context: &Context) -> Result<Outcome> {
+/// More bad rows or unreadable shards than are allowed, an error of the operating system, or that the stage was asked to
+/// stop.
+pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Context) -> Result<Outcome> {
     let failed = |error: io::Error| StageError::io("read", &error).in_file(&source.name);
     let file = File::open(&source.location).map_err(failed)?;
-    let mut reader = BufReader::with_capacity(BUFFER, Counted { file, progress: &context.progress });
-    let first = reader.fill_buf().map_err(failed)?;
-    let (gzip, parquet) = (first.starts_with(b"\x1f\x8b"), first.starts_with(b"PAR1"));
-    let first = first[..first.len().min(EXCERPT)].to_vec();
-
+    let reader = |file| BufReader::with_capacity(BUFFER, Counted { file, progress: &context.progress });
     let mut shard = Shard::new(spec, source, context)?;
-    if parquet {
-        let file = File::open(&source.location).map_err(failed)?;
-        column::read(file, spec.max_line, &mut shard)?;
-        context.progress.add(source.size.saturating_sub(BUFFER as u64));
-    } else if source.size > 0 && source.name.extension().is_some_and(|extension| extension == "parquet") {
-        let reason = "its name says Parquet, its first bytes do not".to_owned();
-        shard.break_off(BadRow { line: 1, kind: "parquet", reason, excerpt: excerpt(&first) })?;
-    } else if gzip {
-        shard.lines(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader)), true)?;
-    } else {
-        shard.lines(reader, false)?;
+    match form {
+        Form::Lines => shard.lines(reader(file), false)?,
+        Form::Gzip => shard.lines(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader(file))), true)?,
+        Form::Parquet => {
+            column::read(file, spec.max_line, &mut shard)?;
+            context.progress.add(source.size);
+        }
+        Form::Other(other) => {
+            shard.break_off(bad_shard(1, other.kind, other.reason()))?;
+            context.progress.add(source.size);
+        }
     }
     shard.finish()
+}
+
+/// What stands in `rejected` for a shard that cannot be read from this line on.
+pub(super) fn bad_shard(line: u64, kind: &'static str, reason: String) -> BadRow {
+    BadRow { line, kind, reason, excerpt: String::new() }
 }
 
 /// A shard being read.
@@ -96,15 +113,15 @@ impl<'a> Shard<'a> {
             let number = lines.number() + 1;
             let bad = |kind, reason: String, line: &[u8]| BadRow { line: number, kind, reason, excerpt: excerpt(line) };
             let line = match lines.next() {
-                Ok(None) => return Ok(()),
+                Ok(None) => return self.end_of_lines(),
                 Ok(Some(line)) => line,
                 Err(error) if gzip && error.kind() == ErrorKind::UnexpectedEof => {
                     let reason = "the gzip file breaks off here (truncated, or a few other bytes follow it)".to_owned();
-                    return self.break_off(bad("gzip", reason, b""));
+                    return self.break_off(bad_shard(number, "gzip", reason));
                 }
                 Err(error) if gzip && matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
                     let reason = format!("the gzip file is corrupt from here, or other bytes follow it ({error})");
-                    return self.break_off(bad("gzip", reason, b""));
+                    return self.break_off(bad_shard(number, "gzip", reason));
                 }
                 Err(error) => return Err(StageError::io("read", &error).at(&self.source.name, number)),
             };
@@ -142,18 +159,30 @@ impl<'a> Shard<'a> {
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
     }
 
-    /// Counts the bad row that stands for the rest of the shard, which cannot be read, and warns of what is lost.
+    /// A file without a row among its lines is not of JSON lines, or not of this export.
+    fn end_of_lines(&mut self) -> Result<()> {
+        let rejected = self.outcome.rejected_rows();
+        if self.outcome.attrition.rows > 0 || rejected == 0 {
+            return Ok(());
+        }
+        let reason = format!("none of its lines is a row ({} rejected)", counted(rejected, "malformed row"));
+        self.break_off(bad_shard(1, "no rows", reason))
+    }
+
+    /// Counts the shard as unreadable from this line on, and fails when none is allowed; else warns of what is lost.
     pub(super) fn break_off(&mut self, row: BadRow) -> Result<()> {
         let (name, line) = (self.source.name.display(), row.line);
+        if self.spec.max_bad_shards == 0 {
+            return Err(StageError::new(row.reason).at(&self.source.name, line).hint(SKIP));
+        }
         let kept = match self.outcome.attrition.kept {
-            0 => "no row before it is kept".to_owned(),
+            0 => "no row of it is kept".to_owned(),
             1 => "the 1 row before it that passed is kept".to_owned(),
-            rows => format!("the {rows} rows before it that passed are kept"),
+            rows => format!("the {} before it that passed are kept", counted(rows, "row")),
         };
-        let warning = format!("{name}:{line}: {}: {kept}, the rest of the file is lost", row.reason);
-        self.reject(row)?;
-        self.context.progress.warn(warning);
-        Ok(())
+        self.context.progress.warn(format!("{name}:{line}: {}: {kept}, the rest of the file is lost", row.reason));
+        self.outcome.unreadable = Some(row.kind);
+        self.tables.reject(row)
     }
 
     /// Applies the query's WHERE to a row.

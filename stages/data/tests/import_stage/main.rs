@@ -2,14 +2,20 @@
 #![allow(clippy::unwrap_used)]
 
 mod malformed;
+mod round_trip;
 #[path = "../support/mod.rs"]
 mod support;
+mod unreadable;
 
 use std::fs;
+use std::sync::Arc;
 
 use contract::StageError;
 use contract::harness::Harness;
 use data::import::Import;
+use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
 use proptest::prelude::*;
 use serde_json::json;
 use support::{Bench, Doc, column, digests, doc, documents, gzip, line, lines, report};
@@ -148,32 +154,58 @@ fn a_pinned_digest_holds_for_these_shards_only() {
     assert!(bench.import(json!({"blake3": "xyz"})).is_err());
 }
 
+/// A Parquet file of two rows, the second without a license, with these types of the columns.
+fn parquet(strings: &DataType, with_license: bool) -> Vec<u8> {
+    let text = |values: [Option<&str>; 2]| cast(&StringArray::from(values.to_vec()), strings).unwrap();
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
+        ("extra", text([Some(""), None])),
+        ("content", text([Some("é"), Some("two")])),
+        ("size", Arc::new(StringArray::from(vec!["2", "3"]))),
+        ("copies", Arc::new(Int32Array::from(vec![1, 1]))),
+        ("path", text([Some("x.py"), Some("y.py")])),
+        ("repo_name", text([Some("a/b"), Some("a/b")])),
+    ];
+    if with_license {
+        columns.insert(0, ("license", text([Some("mit"), None])));
+    }
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
 #[test]
 fn parquet_is_read_with_any_integer_and_string_types() {
-    use datafusion::arrow::array::{ArrayRef, Int32Array, LargeStringArray, RecordBatch, StringArray};
-    use std::sync::Arc;
-    let text = |values: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
-    let batch = RecordBatch::try_from_iter([
-        ("extra", text(["", ""])),
-        ("license", Arc::new(StringArray::from(vec![Some("mit"), None])) as ArrayRef),
-        ("content", Arc::new(LargeStringArray::from(vec!["é", "two"])) as ArrayRef),
-        ("size", text(["2", "3"])),
-        ("copies", Arc::new(Int32Array::from(vec![1, 1])) as ArrayRef),
-        ("path", text(["x.py", "y.py"])),
-        ("repo_name", text(["a/b", "a/b"])),
-    ])
-    .unwrap();
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    for strings in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, dictionary] {
+        for with_license in [true, false] {
+            let mut bench = Bench::new();
+            bench.shard("any-name", &parquet(&strings, with_license));
+            let trees = bench.import(json!({})).unwrap();
+            let docs = documents(&trees["documents"]);
+            let license = with_license.then(|| "mit".to_owned());
+            assert_eq!(docs[0], Doc { license, ..doc("a/b", "x.py", "", "é") }, "{strings}");
+            assert_eq!((docs[1].license.clone(), docs[1].content.as_str()), (None, "two"), "{strings}");
+            assert_eq!(report(&trees)["rows_with_extra_columns"], json!(2), "{strings}");
+        }
+    }
+}
+
+#[test]
+fn parquet_without_a_column_is_an_unreadable_shard() {
+    let batch = RecordBatch::try_from_iter([("path", Arc::new(StringArray::from(vec!["x.py"])) as ArrayRef)]).unwrap();
     let mut bytes = Vec::new();
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     let mut bench = Bench::new();
-    bench.shard("any-name", &bytes);
-    let trees = bench.import(json!({})).unwrap();
-    let docs = documents(&trees["documents"]);
-    assert_eq!(docs[0], doc("a/b", "x.py", "mit", "é"));
-    assert_eq!((docs[1].license.clone(), docs[1].content.as_str()), (None, "two"));
-    assert_eq!(report(&trees)["rows_with_extra_columns"], json!(2));
+    bench.shard("s.parquet", &bytes);
+    let message = message(bench.import(json!({"max_bad_rows": 5})));
+    assert!(message.contains("column 'repo_name' is missing") && message.contains("max_bad_shards"), "{message}");
+    let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+    assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
 }
 
 #[test]
@@ -218,11 +250,13 @@ proptest! {
         }).collect();
         let mut bench = Bench::new();
         bench.shard("s", text.as_bytes());
-        let trees = bench.import(json!({"min_size": 1, "max_bad_rows": 1000})).unwrap();
+        let trees = bench.import(json!({"min_size": 1, "max_bad_rows": 1000, "max_bad_shards": 1})).unwrap();
         let count = |wanted: &[u8]| kinds.iter().filter(|kind| wanted.contains(kind)).count();
         prop_assert_eq!(documents(&trees["documents"]).len(), count(&[0]));
         prop_assert_eq!(column(&trees["dropped"], "rule").len(), count(&[1, 2, 5]));
-        prop_assert_eq!(column(&trees["rejected"], "reason").len(), count(&[3]));
+        // A shard none of whose lines is a row is rejected as well.
+        let unreadable = usize::from(count(&[3]) > 0 && count(&[0, 1, 2, 5]) == 0);
+        prop_assert_eq!(column(&trees["rejected"], "reason").len(), count(&[3]) + unreadable);
         prop_assert_eq!(report(&trees)["blank_lines"].as_u64(), Some(count(&[4]) as u64));
     }
 }

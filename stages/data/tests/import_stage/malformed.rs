@@ -1,19 +1,17 @@
-//! Rows and files that are none.
+//! Rows that are none.
 
 use std::fs;
 use std::io::Write;
 
-use contract::Note;
 use serde_json::json;
 
-use crate::support::{Bench, column, doc, documents, gzip, line, lines, report};
+use crate::support::{Bench, column, doc, documents, line, report};
 use crate::{message, three};
 
 /// What is wrong, the shard's bytes, the line of the failure, words of the message, rows kept before and after.
 fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
     let good = line(&three()[0]);
     let with = |bad: &[u8]| [good.as_bytes(), bad, b"\n", good.as_bytes()].concat();
-    let whole = gzip(lines(&three()).repeat(50).as_bytes());
     vec![
         ("no JSON", with(b"nonsense"), 2, "not a row", 2),
         ("an array", with(b"[1, 2]"), 2, "not a row", 2),
@@ -53,28 +51,6 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
             "column 'path' is there twice",
             2,
         ),
-        ("a truncated gzip", gzip(good.repeat(3).as_bytes())[..60].to_vec(), 1, "truncated", 0),
-        (
-            "a gzip without its end",
-            gzip(good.as_bytes()).split_last_chunk::<4>().unwrap().0.to_vec(),
-            2,
-            "truncated",
-            1,
-        ),
-        ("bytes after a gzip", [gzip(good.as_bytes()), b"garbage that is no gzip".to_vec()].concat(), 2, "corrupt", 1),
-        (
-            "a flipped bit",
-            {
-                let mut bytes = whole;
-                let at = bytes.len() - 6;
-                bytes[at] ^= 1;
-                bytes
-            },
-            151,
-            "corrupt",
-            150,
-        ),
-        ("a Parquet name only", b"PAR1 is not enough".to_vec(), 1, "Parquet", 0),
     ]
 }
 
@@ -106,35 +82,14 @@ fn with_max_bad_rows_malformed_rows_are_rejected_and_the_others_kept() {
 }
 
 #[test]
-fn what_is_lost_of_a_shard_that_breaks_off_is_told_and_counted() {
-    let whole = gzip(lines(&three()).repeat(50).as_bytes());
-    let without_its_end = whole.split_last_chunk::<4>().unwrap().0.to_vec();
-    for (bytes, line, kept) in [
-        (without_its_end, 151, "the 150 rows before it that passed are kept"),
-        (whole[..20].to_vec(), 1, "no row before it is kept"),
-    ] {
-        let mut bench = Bench::new();
-        let path = bench.shard("shard", &bytes);
-        let trees = bench.import(json!({"max_bad_rows": 1})).unwrap();
-        let notes = bench.harness.progress.drain();
-        let start = format!("{}:{line}: the gzip file breaks off here", path.display());
-        let end = format!("{kept}, the rest of the file is lost");
-        let told =
-            |note: &Note| matches!(note, Note::Warning { text } if text.starts_with(&start) && text.ends_with(&end));
-        assert!(notes.iter().any(told), "{notes:?}");
-        assert_eq!(column(&trees["rejected"], "kind"), [Some("gzip".to_owned())]);
-        assert_eq!(report(&trees)["rejected"], json!({"gzip": 1}));
-    }
-}
-
-#[test]
 fn more_bad_rows_than_allowed_fail_in_one_shard_or_over_several() {
     let mut bench = Bench::new();
-    bench.shard("a", b"bad\nbad\n");
+    let good = line(&three()[0]);
+    bench.shard("a", format!("{good}bad\nbad\n").as_bytes());
     assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("one more than max_bad_rows = 1"));
     let mut bench = Bench::new();
-    bench.shard("a", b"bad\n");
-    bench.shard("b", b"worse\n");
+    bench.shard("a", format!("{good}bad\n").as_bytes());
+    bench.shard("b", format!("{good}worse\n").as_bytes());
     assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("2 malformed rows in all"));
     assert!(bench.import(json!({"max_bad_rows": 2})).is_ok());
 }
@@ -173,5 +128,17 @@ fn a_row_with_deeply_nested_values_is_malformed_and_overflows_no_stack() {
         if let Err(error) = result {
             assert!(error.to_string().contains("nested") && error.to_string().contains(":2:"), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_text_at_the_limit_is_a_row_and_one_byte_more_is_not() {
+    let good = line(&doc("a/b", "x.py", "mit", "x = 1"));
+    let length = good.len() as u64 - 1;
+    for (limit, rejected) in [(length + 1, 0), (length, 0), (length - 1, 1)] {
+        let mut bench = Bench::new();
+        bench.shard("s", good.as_bytes());
+        let settings = json!({"max_line": limit, "max_bad_rows": 1, "max_bad_shards": 1});
+        assert_eq!(report(&bench.import(settings).unwrap())["kept"], json!(1 - rejected), "{limit}");
     }
 }

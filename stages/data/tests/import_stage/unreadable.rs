@@ -1,0 +1,209 @@
+//! Shards that cannot be read, or not to their end.
+
+use contract::Note;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::support::{Bench, column, doc, documents, gzip, line, lines, report};
+use crate::{message, three};
+
+/// Units of two bytes.
+fn utf_16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    text.encode_utf16().flat_map(bytes).collect()
+}
+
+/// Name, bytes, what the message says, what is counted.
+fn forms() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
+    let text = lines(&three());
+    let tar = [b"data.json".as_slice(), &[0; 248], b"ustar\x0000", text.as_bytes()].concat();
+    let after = |start: &[u8]| [start, b"\x01\x02\xff\x80"].concat();
+    vec![
+        ("s.zst", after(b"\x28\xb5\x2f\xfd"), "zstd -d", "zstd"),
+        ("skippable.zst", after(b"\x5a\x2a\x4d\x18"), "zstd -d", "zstd"),
+        ("s.xz", after(b"\xfd7zXZ\0"), "xz -d", "xz"),
+        ("s.bz2", after(b"BZh91AY&SY"), "bzip2 -d", "bzip2"),
+        ("s.zip", after(b"PK\x03\x04"), "unzip", "zip"),
+        ("s.avro", after(b"Obj\x01"), "an Avro file", "avro"),
+        ("s.tar", tar.clone(), "tar -x", "tar"),
+        ("s.tar.gz", gzip(&tar), "tar -x", "tar"),
+        ("twice.gz", gzip(&gzip(text.as_bytes())), "compressed twice", "gzip"),
+        ("parquet.gz", gzip(b"PAR1\x15\x04"), "Parquet compressed with gzip", "parquet"),
+        ("s.parquet", line(&three()[0]).into_bytes(), "not Parquet", "parquet"),
+        ("empty.gz", Vec::new(), "an empty file", "empty"),
+        ("empty.parquet", Vec::new(), "an empty file", "empty"),
+        ("le.json", utf_16(&text, u16::to_le_bytes), "iconv", "utf-16"),
+        ("be.json", utf_16(&text, u16::to_be_bytes), "iconv", "utf-16"),
+        ("mark.json", utf_16(&format!("\u{feff}{text}"), u16::to_le_bytes), "iconv", "utf-16"),
+        ("page", b"\n<!DOCTYPE html>\n<html><head>".to_vec(), "an HTML page", "html"),
+        ("page.gz", gzip(b"<html>404</html>"), "an HTML page", "html"),
+        ("error", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>".to_vec(), "an XML", "xml"),
+        ("s.csv", b"\"repo_name\",\"path\",content\na/b,x.py,1\n".to_vec(), "comma-separated", "csv"),
+        ("s.tsv", b"path\trepo_name\n".to_vec(), "comma-separated", "csv"),
+        ("array.json", format!("[\n{}]", line(&three()[0])).into_bytes(), "jq -c '.[]'", "json"),
+        ("pretty.json", b"{\n  \"repo_name\": \"a/b\"\n}\n".to_vec(), "over several lines", "json"),
+        ("s.json", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n".to_vec(), "git lfs pull", "git-lfs"),
+        ("s.bin", b"\x80\x04\x95\x10\n\n".to_vec(), "binary data", "binary"),
+    ]
+}
+
+#[test]
+fn another_form_is_named_with_what_to_do_and_counted_apart_from_rows() {
+    for (name, bytes, says, kind) in forms() {
+        let mut bench = Bench::new();
+        let path = bench.shard(name, &bytes);
+        bench.shard("good", lines(&three()).as_bytes());
+        let found = message(bench.import(json!({"max_bad_rows": 5})));
+        assert!(found.starts_with(&format!("{}: ", path.display())), "{name}: {found}");
+        assert!(found.contains(says) && found.contains("max_bad_shards"), "{name}: {found}");
+
+        let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+        assert_eq!(documents(&trees["documents"]), three(), "{name}");
+        assert_eq!(column(&trees["rejected"], "kind"), [Some(kind.to_owned())], "{name}");
+        let report = report(&trees);
+        assert_eq!(report["unreadable_shards"], json!({ kind: 1 }), "{name}");
+        assert_eq!((&report["rows"], &report["rejected"]), (&json!(3), &json!({})), "{name}");
+    }
+}
+
+#[test]
+fn all_shards_are_looked_at_before_one_is_read() {
+    let mut bench = Bench::new();
+    let first = bench.shard("a.zst", b"\x28\xb5\x2f\xfd");
+    bench.shard("b.xz", b"\xfd7zXZ\0");
+    bench.shard("c", b"no row");
+    for limit in [0, 1] {
+        let found = message(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": limit})));
+        assert!(found.starts_with(&format!("{}: zstd-compressed data", first.display())), "{found}");
+        assert!(found.contains("2 of 3 shards cannot be read"), "{found}");
+    }
+    let found = message(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 2})));
+    assert!(found.contains("3 unreadable shards in all, more than max_bad_shards = 2"), "{found}");
+    assert!(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 3})).is_ok());
+}
+
+#[test]
+fn an_empty_file_of_json_lines_is_an_empty_shard() {
+    let mut bench = Bench::new();
+    bench.shard("empty.json", b"");
+    bench.shard("good", lines(&three()).as_bytes());
+    assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three());
+    // Of equal files one is read: that whose name says that it is not empty.
+    bench.shard("a.json.gz", b"");
+    assert!(message(bench.import(json!({}))).contains("a.json.gz: an empty file"));
+}
+
+#[test]
+fn json_lines_without_a_row_are_no_shard() {
+    let mut bench = Bench::new();
+    let path = bench.shard("s.json", b"{\"path\": 1}\n\n{\"path\": 2}\n");
+    bench.shard("good", lines(&three()).as_bytes());
+    let found = message(bench.import(json!({"max_bad_rows": 5})));
+    assert!(found.starts_with(&format!("{}:1: none of its lines is a row", path.display())), "{found}");
+    let trees = bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 1})).unwrap();
+    let report = report(&trees);
+    assert_eq!((&report["rows"], &report["kept"]), (&json!(5), &json!(3)));
+    assert_eq!((&report["rejected"], &report["unreadable_shards"]), (&json!({"json": 2}), &json!({"no rows": 1})));
+}
+
+/// What is wrong, the bytes of a gzip file, the line from which it cannot be read, words of the message, rows before.
+fn broken() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
+    let good = line(&three()[0]);
+    let whole = gzip(lines(&three()).repeat(50).as_bytes());
+    let mut flipped = whole.clone();
+    let at = flipped.len() - 6;
+    flipped[at] ^= 1;
+    vec![
+        ("truncated in the header", whole[..9].to_vec(), 1, "truncated", 0),
+        ("truncated", whole[..20].to_vec(), 1, "truncated", 0),
+        ("without its end", whole[..whole.len() - 4].to_vec(), 151, "truncated", 150),
+        (
+            "with other bytes after it",
+            [gzip(good.as_bytes()), b"not gzip, but long".to_vec()].concat(),
+            2,
+            "corrupt",
+            1,
+        ),
+        ("with few bytes after it", [gzip(good.as_bytes()), b"\n".to_vec()].concat(), 2, "few other bytes", 1),
+        (
+            "with a second member cut off",
+            [&gzip(good.as_bytes())[..], &whole[..whole.len() - 4]].concat(),
+            152,
+            "truncated",
+            151,
+        ),
+        ("with a flipped bit", flipped, 151, "corrupt", 150),
+    ]
+}
+
+#[test]
+fn the_rows_before_a_fault_of_a_gzip_file_are_kept_and_the_rest_is_counted_as_lost() {
+    for (what, bytes, at, reason, rows) in broken() {
+        let mut bench = Bench::new();
+        let path = bench.shard("shard", &bytes);
+        let found = message(bench.import(json!({"max_bad_rows": 5})));
+        assert!(found.starts_with(&format!("{}:{at}: ", path.display())), "{what}: {found}");
+        assert!(found.contains(reason) && found.contains("max_bad_shards"), "{what}: {found}");
+
+        bench.harness.progress.drain();
+        let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+        let notes = bench.harness.progress.drain();
+        let kept = match rows {
+            0 => "no row of it is kept".to_owned(),
+            1 => "the 1 row before it that passed is kept".to_owned(),
+            rows => format!("the {rows} rows before it that passed are kept"),
+        };
+        let (start, end) = (format!("{}:{at}: ", path.display()), format!("{kept}, the rest of the file is lost"));
+        let warned =
+            |note: &Note| matches!(note, Note::Warning { text } if text.starts_with(&start) && text.ends_with(&end));
+        assert!(notes.iter().any(warned), "{what}: {notes:?}");
+        assert_eq!(documents(&trees["documents"]).len(), rows, "{what}");
+        assert_eq!(column(&trees["rejected"], "kind"), [Some("gzip".to_owned())], "{what}");
+        let report = report(&trees);
+        assert_eq!((&report["rows"], &report["rejected"]), (&json!(rows), &json!({})), "{what}");
+        assert_eq!(report["unreadable_shards"], json!({"gzip": 1}), "{what}");
+        let shard = report["shards"].as_object().unwrap().values().next().unwrap();
+        assert_eq!(shard["unreadable"], json!("gzip"), "{what}");
+    }
+}
+
+#[test]
+fn an_unreadable_parquet_file_is_an_unreadable_shard() {
+    for bytes in [b"PAR1 is not enough".to_vec(), b"PAR1".to_vec()] {
+        let mut bench = Bench::new();
+        bench.shard("shard", &bytes);
+        let found = message(bench.import(json!({"max_bad_rows": 5})));
+        assert!(found.contains("the Parquet file cannot be read") && found.contains("max_bad_shards"), "{found}");
+        let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+        assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Wherever a gzip file is cut, the rows before are kept, dropped or rejected, and the shard is counted.
+    #[test]
+    fn a_gzip_file_cut_anywhere_keeps_the_rows_before(kinds in prop::collection::vec(0u8..3, 1..60), cut in 0.0..1.0f64) {
+        let rows: Vec<String> = kinds.iter().enumerate().map(|(index, kind)| match kind {
+            0 => line(&doc("a/b", &format!("{index}.py"), "mit", "x = 1")),
+            1 => line(&doc("a/b", &format!("{index}.rs"), "mit", "x = 1")),
+            _ => "{\"half\": \n".to_owned(),
+        }).collect();
+        let whole = gzip(rows.concat().as_bytes());
+        // From the third byte on, which is needed to know the form, to the last but one.
+        let length = 2 + (cut * (whole.len() - 2) as f64) as usize;
+        let mut bench = Bench::new();
+        bench.shard("s", &whole[..length]);
+        let trees = bench.import(json!({"max_bad_rows": 1000, "max_bad_shards": 1})).unwrap();
+        let report = report(&trees);
+        let number = |value: &Value| value.as_u64().unwrap_or(0) as usize;
+        let read = number(&report["rows"]);
+        prop_assert!(read <= kinds.len());
+        let count = |kind: u8| kinds[..read].iter().filter(|found| **found == kind).count();
+        prop_assert_eq!(documents(&trees["documents"]).len(), count(0));
+        prop_assert_eq!(column(&trees["dropped"], "rule").len(), count(1));
+        prop_assert_eq!(number(&report["rejected"]["json"]), count(2));
+        prop_assert_eq!(&report["unreadable_shards"], &json!({"gzip": 1}));
+        prop_assert_eq!(column(&trees["rejected"], "kind").len(), count(2) + 1);
+    }
+}
