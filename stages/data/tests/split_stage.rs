@@ -127,6 +127,70 @@ fn about_the_fraction_of_the_repositories_validates() {
     assert_eq!(report(&trees)["valid"]["groups"], json!(valid));
 }
 
+/// Repositories of one document each, and one of `large` documents.
+fn few(repositories: usize, large: usize) -> Vec<Doc> {
+    let small = (0..repositories).map(|index| doc(&format!("r/{index}"), "a.py", "mit", &format!("x = {index:03}")));
+    let large = (0..large).map(|index| doc("large/one", &format!("{index}.py"), "mit", &format!("y = {index:03}")));
+    small.chain(large).collect()
+}
+
+#[test]
+fn a_fraction_that_is_missed_is_warned_of_with_the_shares() {
+    let mut bench = Bench::new();
+    let input = table(&mut bench, &few(20, 80));
+    let (mut in_training, mut in_validation) = (false, false);
+    for seed in 0..40 {
+        bench.harness.seed = seed;
+        bench.harness.progress.drain();
+        let trees = run(&mut bench, &input, json!({"fraction": 0.1}));
+        let notes = format!("{:?}", bench.harness.progress.drain());
+        let report = report(&trees);
+        let shares = &report["shares"];
+        let valid = report["valid"]["rows"].as_f64().unwrap() / 100.0;
+        assert_eq!(shares["fraction"], json!(0.1));
+        assert_eq!(shares["valid"], json!({"documents": valid, "bytes": valid}));
+        let large = repositories(&trees["valid"]).contains("large/one");
+        let piece = json!({"repo_name": "large/one", "documents": 0.8, "bytes": 0.8, "valid": large});
+        assert_eq!(shares["largest_repository"], piece);
+        let group = json!({"repositories": 1, "documents": 0.8, "bytes": 0.8, "valid": large});
+        assert_eq!(shares["largest_group"], group);
+        // Twenty repositories of twenty-one have a fifth of the documents.
+        let missed = !(0.05..=0.2).contains(&valid);
+        let side = if large { "validation" } else { "training" };
+        let text = format!(
+            "fraction = 0.1, but validation has {0:.1} % of the documents and {0:.1} % of their bytes: repositories stay \
+             whole; the largest, 'large/one', has 80.0 % of the bytes, in {side}",
+            100.0 * valid
+        );
+        assert_eq!(notes.contains(&text), missed, "{notes}");
+        assert_eq!(notes.contains("fraction = 0.1, but"), missed, "{notes}");
+        (in_training, in_validation) = (in_training || !large, in_validation || large);
+    }
+    assert!(in_training && in_validation, "the seeds try both sides");
+}
+
+#[test]
+fn a_fraction_that_is_met_is_not_warned_of() {
+    let mut bench = Bench::new();
+    let input = table(&mut bench, &many(400));
+    bench.harness.progress.drain();
+    run(&mut bench, &input, json!({"fraction": 0.25}));
+    assert!(!format!("{:?}", bench.harness.progress.drain()).contains("but validation has"));
+}
+
+#[test]
+fn the_largest_group_is_what_clusters_join() {
+    let docs = [doc("a/a", "1.py", "mit", "c 1"), doc("b/b", "2.py", "mit", "c 2"), doc("d/d", "3.py", "mit", "e34")];
+    let mut bench = Bench::new();
+    let input = table(&mut bench, &docs);
+    bench.harness.connect("documents", &input);
+    let clustered = bench.harness.run::<Clusters>(json!({})).unwrap().remove("documents").unwrap();
+    let report = report(&run(&mut bench, &clustered, json!({})));
+    assert_eq!(report["shares"]["largest_group"]["repositories"], json!(2));
+    assert_eq!(report["shares"]["largest_group"]["documents"], json!(2.0 / 3.0));
+    assert_eq!(report["shares"]["largest_repository"]["repo_name"], json!("a/a"));
+}
+
 #[test]
 fn a_new_repository_moves_no_other() {
     let mut bench = Bench::new();

@@ -8,6 +8,7 @@
 //! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
 //! size may change the last bits of a logit, and with it, rarely, a choice.
 
+use contract::figures::{count, counted};
 use contract::foresight::Told;
 use contract::{
     Class, Context, Draw, Fact, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
@@ -217,7 +218,11 @@ fn write(spec: &EvalCompletionsSpec, context: &Context, prompts: Vec<Completed>)
         blank: all().filter(|completion| completion.blank).count(),
         prompts,
     };
-    context.progress.info(format!("{} completions, {} of them blank", report.completions, report.blank));
+    context.progress.info(format!(
+        "{}, {} of them blank",
+        counted(report.completions as u64, "completion"),
+        count(report.blank as u64)
+    ));
     let output = context.outputs.tree("report")?;
     output.write_json("completions.json", &report)?;
     output.write("completions.md", report.markdown().as_bytes())

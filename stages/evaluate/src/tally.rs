@@ -12,6 +12,7 @@
 //! decodes to, before they are made characters. Sums are in `f64`, in order of position, then of sequence: how many sequences the model reads
 //! at once plays no part in them. The standard error takes the sequences as independent.
 
+use contract::figures::counted;
 use contract::{Result, StageError};
 use serde::Serialize;
 
@@ -139,6 +140,6 @@ impl LossReport {
     /// The report in one line.
     pub fn line(&self) -> String {
         let bits = self.bits_per_byte.map_or(String::new(), |bits| format!(", {bits:.4} bits per byte"));
-        format!("loss {:.4}, perplexity {:.2}{bits} over {} tokens", self.loss, self.perplexity, self.tokens)
+        format!("loss {:.4}, perplexity {:.2}{bits} over {}", self.loss, self.perplexity, counted(self.tokens, "token"))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::figures::{count, counted};
 use contract::{Context, OutputTree, Result, StageError, Unit};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null, is_null};
@@ -92,7 +93,7 @@ pub fn filter(
             sink.write(&batch)
         })
     })?;
-    context.progress.info(format!("{} of {} documents kept", attrition.kept, attrition.rows));
+    context.progress.info(format!("{} of {} kept", count(attrition.kept), counted(attrition.rows, "document")));
     Ok(attrition)
 }
 

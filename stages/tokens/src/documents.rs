@@ -1,6 +1,7 @@
 //! Documents as the stages of this crate read them: id and text, part by part. Neither is ever null: a row that lacks
 //! one is an error, so that no row goes missing without a count.
 
+use contract::figures::counted;
 use contract::{Result, StageError};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use tables::{CONTENT, ID, Part};
@@ -40,7 +41,11 @@ fn strings(part: &Part, batch: &RecordBatch, name: &str) -> Result<Strings> {
     let column = column.ok_or_else(|| StageError::new(format!("the table's column '{name}' is not text")))?;
     match column.null_count() {
         0 => Ok(Strings(column.clone())),
-        rows => Err(StageError::new(format!("the table's part '{}' has {rows} rows without '{name}'", part.name))
-            .hint("the file may be damaged: rebuild the stage that wrote it")),
+        rows => Err(StageError::new(format!(
+            "the table's part '{}' has {} without '{name}'",
+            part.name,
+            counted(rows as u64, "row")
+        ))
+        .hint("the file may be damaged: rebuild the stage that wrote it")),
     }
 }

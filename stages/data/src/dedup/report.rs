@@ -1,6 +1,7 @@
 //! What `report.json` holds.
 
 use contract::Progress;
+use contract::figures::{count, counted};
 use serde::Serialize;
 use tables::Attrition;
 
@@ -75,25 +76,27 @@ impl Report {
         let dropped = |rule: &str| self.documents.dropped.get(rule).map_or(0, |dropped| dropped.rows);
         if let Some(near) = &self.near {
             let measured = match self.audit.and_then(|audit| audit.recall.map(|recall| (audit, recall))) {
-                Some((audit, recall)) => format!("; measured {recall:.4} on {} pairs", audit.pairs),
+                Some((audit, recall)) => format!("; measured {recall:.4} on {}", counted(audit.pairs, "pair")),
                 None => String::new(),
             };
             progress.info(format!(
-                "{} bands of {} rows find a pair at the threshold with probability {:.4}{measured}",
-                near.bands, near.rows, near.recall_at_threshold,
+                "{} of {} compare a pair at the threshold with probability {:.4}{measured}",
+                counted(near.bands as u64, "band"),
+                counted(near.rows as u64, "row"),
+                near.recall_at_threshold,
             ));
         }
         progress.info(format!(
-            "{} documents: {} kept, {} exact and {} near duplicates removed",
-            self.documents.rows,
-            self.documents.kept,
-            dropped("exact"),
-            dropped("near"),
+            "{}: {} kept, {} and {} removed",
+            counted(self.documents.rows, "document"),
+            count(self.documents.kept),
+            counted(dropped("exact"), "exact duplicate"),
+            counted(dropped("near"), "near-duplicate"),
         ));
         if self.licenses.stricter_than_kept > 0 {
             progress.warn(format!(
-                "{} removed files are under stricter licenses than the permissive copy that is kept (licenses in the report)",
-                self.licenses.stricter_than_kept,
+                "{} under a stricter license than the permissive copy that is kept (licenses in the report)",
+                counted(self.licenses.stricter_than_kept, "removed file"),
             ));
         }
     }

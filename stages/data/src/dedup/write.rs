@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use contract::figures::{count, counted};
 use contract::{Context, Digest, Result, StageError, Unit};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
@@ -22,7 +23,11 @@ pub(super) fn write(context: &Context, table: &Table, verdicts: &Verdicts) -> Re
     let mut documents = Attrition::default();
     parts.iter().for_each(|part| documents.add(part));
     if documents.rows != table.rows() || !documents.conserves() {
-        return Err(StageError::new(format!("{} of {} rows are accounted for", documents.rows, table.rows())));
+        return Err(StageError::new(format!(
+            "{} accounted for, but the table has {}",
+            counted(documents.rows, "document"),
+            count(table.rows())
+        )));
     }
     Ok(documents)
 }
@@ -38,7 +43,7 @@ fn write_part(context: &Context, part: &Part, first: u32, verdicts: &Verdicts) -
         let verdicts = verdicts.read(number, batch.num_rows())?;
         // The rows of all parts were numbered in 32 bits.
         number += batch.num_rows() as u32;
-        count(&batch, &verdicts, &mut counts);
+        add_up(&batch, &verdicts, &mut counts);
         let is_kept: BooleanArray = verdicts.iter().map(|verdict| Some(verdict.removed.is_none())).collect();
         let is_dropped: BooleanArray = verdicts.iter().map(|verdict| Some(verdict.removed.is_some())).collect();
         let batch = with_verdicts(&batch, &verdicts)?;
@@ -51,7 +56,7 @@ fn write_part(context: &Context, part: &Part, first: u32, verdicts: &Verdicts) -
     Ok(counts)
 }
 
-fn count(batch: &RecordBatch, verdicts: &[Verdict], counts: &mut Attrition) {
+fn add_up(batch: &RecordBatch, verdicts: &[Verdict], counts: &mut Attrition) {
     let sizes = batch.column_by_name(SIZE).and_then(|sizes| sizes.as_primitive_opt::<Int64Type>());
     for (index, verdict) in verdicts.iter().enumerate() {
         let bytes = sizes.map_or(0, |sizes| sizes.value(index).max(0) as u64);

@@ -319,7 +319,7 @@ fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
         Some((name, other)) if others.len() as u64 > spec.max_bad_shards => {
             let all = match others.len() {
                 1 => String::new(),
-                count => format!("; {count} of {} shards cannot be read", sources.len()),
+                count => format!("; {count} of {} cannot be read", counted(sources.len() as u64, "shard")),
             };
             Err(StageError::new(format!("{}{all}", other.reason()))
                 .in_file(name)

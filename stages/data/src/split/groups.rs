@@ -1,18 +1,45 @@
 //! Repositories that hang together by clusters.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contract::{Context, Draw, Result, StageError};
-use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
-use datafusion::functions_aggregate::expr_fn::min;
-use datafusion::logical_expr::Expr;
-use datafusion::prelude::col;
-use tables::{ID, REPO_NAME, Session, Table, plan_error};
+use datafusion::arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion::functions_aggregate::expr_fn::{count, min, sum};
+use datafusion::logical_expr::{Expr, when};
+use datafusion::prelude::{col, lit};
+use tables::{ID, REPO_NAME, SIZE, Session, Table, plan_error};
 
 use super::{CLUSTER, has_clusters, text};
 
-/// The groups of a table, by union-find over its repositories. Memory: 24 bytes a repository and cluster, and 64 a
-/// repository for its smallest id.
+/// The name of the number of documents in an aggregate.
+const ROWS: &str = "rows";
+
+/// Documents and their bytes, by `size`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The group with the most bytes.
+pub(super) struct LargestGroup {
+    /// As [`Groups::of`] numbers it.
+    pub group: u32,
+    pub repositories: u64,
+    pub amount: Amount,
+}
+
+/// The groups of a table, by union-find over its repositories. Memory: 24 bytes a repository and cluster, and 80 a
+/// repository for its smallest id and its amount.
 pub(super) struct Groups {
     /// The first 128 bits of the hash of a repository's name, to its place in `parent`.
     repositories: HashMap<u128, u32>,
@@ -20,6 +47,8 @@ pub(super) struct Groups {
     root: Vec<u32>,
     /// The smallest id of each root's documents.
     identity: BTreeMap<u32, String>,
+    /// What each repository has, by its place.
+    amounts: Vec<Amount>,
 }
 
 impl Groups {
@@ -30,7 +59,8 @@ impl Groups {
             keys.push(col(CLUSTER));
         }
         let session = Session::new(context)?;
-        let plan = session.documents(table)?.aggregate(keys, vec![min(col(ID)).alias(ID)]).map_err(plan_error)?;
+        let sums = [amounts()?, vec![min(col(ID)).alias(ID)]].concat();
+        let plan = session.documents(table)?.aggregate(keys, sums).map_err(plan_error)?;
         let mut forest = Forest::default();
         session.stream(plan, |batch| forest.add(&batch))?;
         Ok(forest.groups())
@@ -45,6 +75,21 @@ impl Groups {
     pub(super) fn of(&self, repository: &str) -> u32 {
         // Every repository of the table was read.
         self.repositories.get(&hash(repository)).map_or(u32::MAX, |place| self.root[*place as usize])
+    }
+
+    /// The largest group; `None` where there is none.
+    pub(super) fn largest(&self) -> Option<LargestGroup> {
+        let mut sums: BTreeMap<u32, (Amount, u64)> = BTreeMap::new();
+        for (amount, root) in self.amounts.iter().zip(&self.root) {
+            let (sum, repositories) = sums.entry(*root).or_default();
+            sum.add(*amount);
+            *repositories += 1;
+        }
+        // Of equal ones that with the smallest id: the places depend on the order in which rows came.
+        let rank = |root: &u32, amount: &Amount| (amount.bytes, amount.rows, Reverse(self.identity.get(root)));
+        let (group, (amount, repositories)) =
+            sums.iter().max_by(|(a, (x, _)), (b, (y, _))| rank(a, x).cmp(&rank(b, y)))?;
+        Some(LargestGroup { group: *group, repositories: *repositories, amount: *amount })
     }
 
     /// The groups that go to validation.
@@ -62,6 +107,42 @@ impl Groups {
     }
 }
 
+/// The repository with the most bytes, of equal ones the first by name; `None` where there is none.
+pub(super) fn largest_repository(table: &Table, context: &Context) -> Result<Option<(String, Amount)>> {
+    let session = Session::new(context)?;
+    let order = vec![col(SIZE).sort(false, false), col(ROWS).sort(false, false), col(REPO_NAME).sort(true, false)];
+    let plan = session.documents(table)?.aggregate(vec![col(REPO_NAME)], amounts()?);
+    let plan = plan.and_then(|plan| plan.sort(order)?.limit(0, Some(1))).map_err(plan_error)?;
+    let mut largest = None;
+    session.stream(plan, |batch| {
+        if batch.num_rows() > 0 {
+            let names = batch.column_by_name(REPO_NAME).and_then(|column| column.as_string_opt::<i32>());
+            let names = names.ok_or_else(|| StageError::new("the plan gives no repositories"))?;
+            largest = Some((names.value(0).to_owned(), amount(&batch, 0)?));
+        }
+        Ok(())
+    })?;
+    Ok(largest)
+}
+
+/// Documents and bytes, as [`ROWS`] and [`SIZE`].
+fn amounts() -> Result<Vec<Expr>> {
+    let size = when(col(SIZE).gt(lit(0i64)), col(SIZE)).otherwise(lit(0i64)).map_err(plan_error)?;
+    Ok(vec![count(lit(1i64)).alias(ROWS), sum(size).alias(SIZE)])
+}
+
+/// A row of [`amounts`].
+fn amount(batch: &RecordBatch, index: usize) -> Result<Amount> {
+    let number = |name: &str| {
+        let column: Option<&Int64Array> =
+            batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let column = column.ok_or_else(|| StageError::new(format!("the plan gives no '{name}'")))?;
+        // Neither is negative.
+        Ok::<_, StageError>(column.value(index).max(0) as u64)
+    };
+    Ok(Amount { rows: number(ROWS)?, bytes: number(SIZE)? })
+}
+
 /// Names of repositories are told apart by 128 bits of blake3.
 fn hash(name: &str) -> u128 {
     let mut bytes = [0; 16];
@@ -77,6 +158,7 @@ struct Forest {
     clusters: HashMap<u128, u32>,
     parent: Vec<u32>,
     smallest: Vec<String>,
+    amounts: Vec<Amount>,
 }
 
 impl Forest {
@@ -87,6 +169,7 @@ impl Forest {
         let clusters: Option<&StringArray> = column(CLUSTER);
         for index in 0..batch.num_rows() {
             let place = self.place(names.value(index), ids.value(index))?;
+            self.amounts[place as usize].add(amount(batch, index)?);
             if let Some(cluster) = clusters.and_then(|clusters| text(clusters, index)) {
                 let other = *self.clusters.entry(hash(cluster)).or_insert(place);
                 self.join(place, other);
@@ -101,6 +184,7 @@ impl Forest {
         if place == next {
             self.parent.push(next);
             self.smallest.push(id.to_owned());
+            self.amounts.push(Amount::default());
         } else if *id < *self.smallest[place as usize] {
             id.clone_into(&mut self.smallest[place as usize]);
         }
@@ -130,6 +214,6 @@ impl Forest {
                 *known = id;
             }
         }
-        Groups { repositories: self.repositories, root, identity }
+        Groups { repositories: self.repositories, root, identity, amounts: self.amounts }
     }
 }

@@ -7,14 +7,18 @@
 //! the group with the smallest number goes to validation; where all are, the one with the largest stays in training. A
 //! single group is training data, with a warning: training is empty only where the input is.
 //!
+//! So `fraction` is that of the groups, and what comes to validation of the documents and of their bytes depends on their
+//! sizes. The report has both shares, the largest repository and the largest group. Where a share is more than twice
+//! `fraction`, or less than half of it, the stage warns.
+//!
 //! **By shard**, the seed's way. The shard whose digest sorts last, or the one that `valid_shard` names by the beginning of
 //! its digest, is the validation set; the names of files never matter. A single shard is training data, with a warning.
 
 mod groups;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use contract::figures::counted;
+use contract::figures::{count, counted};
 use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, not};
@@ -22,7 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::{Part, REPO_NAME, RowsPart, SIZE, Table, each_part};
 
-use self::groups::Groups;
+use self::groups::{Amount, Groups, largest_repository};
 
 /// The column that `dedup` writes: equal for near-duplicates.
 const CLUSTER: &str = "cluster";
@@ -72,9 +76,79 @@ struct Report {
     /// By repository: groups of repositories and clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<u64>,
+    /// By repository: what was asked for, what came of it, and the largest pieces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shares: Option<Shares>,
     /// By shard: the first digits of the validation shard's digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     valid_shard: Option<String>,
+}
+
+/// Shares of the whole input, from 0 to 1; bytes by `size`.
+#[derive(Debug, Serialize)]
+struct Shares {
+    /// The setting.
+    fraction: f64,
+    valid: Share,
+    largest_repository: Option<Piece>,
+    largest_group: Option<Piece>,
+}
+
+/// A part of the input.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Share {
+    documents: f64,
+    bytes: f64,
+}
+
+/// A repository or group, which is on one side as a whole.
+#[derive(Debug, Serialize)]
+struct Piece {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repo_name: Option<String>,
+    /// Repositories of the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repositories: Option<u64>,
+    #[serde(flatten)]
+    share: Share,
+    /// Whether it is for validation.
+    valid: bool,
+}
+
+impl Shares {
+    /// A warning where validation has far more or less than the fraction.
+    fn warning(&self) -> Option<String> {
+        let Share { documents, bytes } = self.valid;
+        let fits = |share: f64| (self.fraction / 2.0..=self.fraction * 2.0).contains(&share);
+        if fits(documents) && fits(bytes) {
+            return None;
+        }
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let side = |piece: &Piece| if piece.valid { "validation" } else { "training" };
+        let mut text = format!(
+            "fraction = {}, but validation has {} of the documents and {} of their bytes: repositories stay whole",
+            self.fraction,
+            percent(documents),
+            percent(bytes)
+        );
+        if let Some(piece) = &self.largest_repository {
+            let name = piece.repo_name.as_deref().unwrap_or_default();
+            text += &format!(
+                "; the largest, '{name}', has {} of the bytes, in {}",
+                percent(piece.share.bytes),
+                side(piece)
+            );
+        }
+        if let Some(piece) = self.largest_group.as_ref().filter(|piece| piece.repositories > Some(1)) {
+            text += &format!(
+                "; the largest group, {} repositories with near-duplicates in common has {} of the bytes, in {}",
+                count(piece.repositories.unwrap_or(0)),
+                percent(piece.share.bytes),
+                side(piece)
+            );
+        }
+        Some(text)
+    }
 }
 
 /// One side.
@@ -92,7 +166,7 @@ impl Stage for Split {
     type Exec = Exec;
 
     const KIND: &'static str = "split";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Global;
     const SEEDED: bool = true;
 
@@ -138,9 +212,11 @@ impl Stage for Split {
             context.progress.warn("there are no documents to divide: both sides are empty");
         } else if report.valid.rows == 0 {
             context.progress.warn("nothing to validate with: all documents hang together, and train");
+        } else if let Some(warning) = report.shares.as_ref().and_then(Shares::warning) {
+            context.progress.warn(warning);
         }
         let (train, valid) = (report.train.rows, report.valid.rows);
-        context.progress.info(format!("{} to train on, {valid} to validate with", counted(train, "document")));
+        context.progress.info(format!("{} to train on, {} to validate with", counted(train, "document"), count(valid)));
         context.outputs.tree("report")?.write_json("report.json", &report)
     }
 }
@@ -156,7 +232,36 @@ fn by_repository(spec: &Spec, table: &Table, context: &Context) -> Result<Report
     report.groups = Some(groups.len());
     report.valid.groups = Some(valid.len() as u64);
     report.train.groups = Some(groups.len() - valid.len() as u64);
+    report.shares = Some(shares(spec, table, context, &groups, &valid, &report)?);
     Ok(report)
+}
+
+fn shares(
+    spec: &Spec,
+    table: &Table,
+    context: &Context,
+    groups: &Groups,
+    valid: &HashSet<u32>,
+    report: &Report,
+) -> Result<Shares> {
+    let whole = Amount { rows: report.rows, bytes: report.train.bytes + report.valid.bytes };
+    let part = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    let share =
+        |amount: Amount| Share { documents: part(amount.rows, whole.rows), bytes: part(amount.bytes, whole.bytes) };
+    let largest_repository = largest_repository(table, context)?.map(|(name, amount)| Piece {
+        valid: valid.contains(&groups.of(&name)),
+        repo_name: Some(name),
+        repositories: None,
+        share: share(amount),
+    });
+    let largest_group = groups.largest().map(|largest| Piece {
+        valid: valid.contains(&largest.group),
+        repo_name: None,
+        repositories: Some(largest.repositories),
+        share: share(largest.amount),
+    });
+    let of_valid = share(Amount { rows: report.valid.rows, bytes: report.valid.bytes });
+    Ok(Shares { fraction: spec.fraction, valid: of_valid, largest_repository, largest_group })
 }
 
 fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
@@ -171,8 +276,8 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
                 [shard] => Some((*shard).clone()),
                 found => {
                     let listed = shards.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    let count = found.len();
-                    return Err(StageError::new(format!("valid_shard = '{wanted}' names {count} shards of the input"))
+                    let found = counted(found.len() as u64, "shard");
+                    return Err(StageError::new(format!("valid_shard = '{wanted}' names {found} of the input"))
                         .hint(format!("the shards are {listed}")));
                 }
             }

@@ -3,7 +3,7 @@
 //! Operations of a token: 6 a parameter for the forward and the backward pass, and `12 · layers · width · sequence` for
 //! attention (Chowdhery et al., "PaLM", 2022, appendix B).
 
-use contract::figures::count;
+use contract::figures::{count, counted};
 use contract::foresight::Told;
 use contract::{Cost, Fact, Facts, Foresight, Inputs, Known, Remark};
 use tokens::packed::PackedTokens;
@@ -103,16 +103,19 @@ pub(super) fn consider(spec: &TrainSpec, inputs: &Inputs) -> Vec<Remark> {
     let read = spec.steps.saturating_mul(a_step);
     let passes = read as f64 / sequences as f64;
     let text = format!(
-        "{} steps of {} sequences read {} tokens: the {} that there are, {}",
-        count(spec.steps),
-        count(a_step),
-        count(read.saturating_mul(length)),
+        "{} of {} read {}: the {} that there are, {}",
+        counted(spec.steps, "step"),
+        counted(a_step, "sequence"),
+        counted(read.saturating_mul(length), "token"),
         count(sequences.saturating_mul(length)),
         if passes < 10.0 { format!("{passes:.2} times") } else { format!("{passes:.0} times") },
     );
     let warning = (passes > PASSES).then(|| {
         let enough = (PASSES * sequences as f64 / a_step.max(1) as f64).ceil() as u64;
-        format!("more than {PASSES} passes over the same tokens teach little: more data, or {} steps", count(enough))
+        format!(
+            "more than {PASSES} passes over the same tokens teach little: more data, or {}",
+            counted(enough, "step")
+        )
     });
     vec![Remark { setting: "steps".to_owned(), port: "train", text, warning }]
 }

@@ -24,6 +24,7 @@ pub mod trainer;
 
 use std::time::Instant;
 
+use contract::figures::counted;
 use contract::{
     Class, Context, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Remark, Result, Stage, StageError, Unit,
 };
@@ -238,7 +239,8 @@ impl<'a> Run<'a> {
     fn tell_the_end(&self, rate: f64) {
         let report = self.report();
         let figure = |key: &str| report.get(key).and_then(Value::as_f64);
-        let mut text = format!("{:.1}M parameters, {} steps", self.config.parameters() as f64 / 1e6, self.done);
+        let mut text =
+            format!("{:.1}M parameters, {}", self.config.parameters() as f64 / 1e6, counted(self.done, "step"));
         for (key, name) in [("last_loss", "loss"), ("validation_loss", "validation loss")] {
             if let Some(value) = figure(key) {
                 text += &format!(", {name} {value:.4}");

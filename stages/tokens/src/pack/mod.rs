@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
+use contract::figures::{count, counted};
 use contract::{Class, Context, Fact, Facts, Foresight, Known, PortType, Ports, Problem, Result, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -149,16 +150,19 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
         let ledger = packer.pack(name, &Table::open(tree)?, output)?;
         if ledger.sequences == 0 {
             context.progress.warn(format!(
-                "'{name}' has {} tokens, which fill no sequence of {}",
-                ledger.tokens, settings.sequence_length
+                "'{name}' has {}, which fill no sequence of {}",
+                counted(ledger.tokens, "token"),
+                count(settings.sequence_length as u64)
             ));
         }
         splits.insert(name.to_owned(), ledger);
     }
     let lines = splits.iter().map(|(name, ledger)| {
         format!(
-            "{name}: {} sequences of {}, {} tokens dropped",
-            ledger.sequences, settings.sequence_length, ledger.dropped
+            "{name}: {} of {}, {} dropped",
+            counted(ledger.sequences, "sequence"),
+            count(settings.sequence_length as u64),
+            counted(ledger.dropped, "token")
         )
     });
     context.progress.info(lines.collect::<Vec<_>>().join("; "));

@@ -214,9 +214,9 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
     if learned.uses.len() < settings.vocabulary as usize {
         context.progress.warn(format!(
-            "the documents give {} ids, fewer than the {} asked for: {}",
-            learned.uses.len(),
-            settings.vocabulary,
+            "the documents give {}, fewer than the {} asked for: {}",
+            figures::counted(learned.uses.len() as u64, "id"),
+            figures::count(settings.vocabulary.into()),
             why_fewer(settings, &counted)
         ));
     }
@@ -230,7 +230,11 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     output.write_json("report.json", &report)?;
     output.write("report.md", report.markdown().as_bytes())?;
     fs::remove_dir_all(&sample)?;
-    context.progress.info(format!("{} ids learned from {} documents", learned.uses.len(), tally.documents));
+    context.progress.info(format!(
+        "{} learned from {}",
+        figures::counted(learned.uses.len() as u64, "id"),
+        figures::counted(tally.documents, "document")
+    ));
     Ok(())
 }
 
