@@ -1,6 +1,7 @@
 //! Shards in Parquet, whose columns may be of any string or integer type; `license` may be missing.
 //!
-//! Texts are read as views of the decoded pages: a batch of any texts fits, and holds a few pages.
+//! Texts are read as views of the decoded pages, which a batch of any size fits, and fewer rows at a time where they are
+//! large.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -13,6 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::outcome::BadRow;
 use super::row::{COLUMNS, NULLABLE, Row};
@@ -20,8 +22,10 @@ use super::shard::{Shard, bad_shard};
 
 /// The columns of text.
 const TEXTS: [&str; 4] = ["repo_name", "path", "content", NULLABLE];
-/// Rows decoded at a time.
+/// Rows decoded at a time, at most.
 const BATCH: usize = 64;
+/// Bytes of text that are decoded at a time, by the mean of a row group; at least one row.
+const BATCH_BYTES: u64 = 32 << 20;
 
 /// Reads all rows. A file that cannot be read (further) is an unreadable shard.
 pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Result<()> {
@@ -45,7 +49,8 @@ pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Resul
         extra_columns -= 1;
     }
     let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
-    let reader = match builder.with_projection(mask).with_batch_size(BATCH).build() {
+    let batch = batch_rows(builder.metadata());
+    let reader = match builder.with_projection(mask).with_batch_size(batch).build() {
         Ok(reader) => reader,
         Err(error) => return shard.break_off(cannot(error)),
     };
@@ -84,6 +89,18 @@ fn metadata(file: &File) -> Result<ArrowReaderMetadata, ParquetError> {
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     ArrowReaderMetadata::try_new(metadata.metadata().clone(), options.with_schema(schema))
+}
+
+/// How many rows are decoded at a time.
+fn batch_rows(metadata: &ParquetMetaData) -> usize {
+    let mean = |group: &RowGroupMetaData| {
+        let content = group.columns().iter().find(|column| column.column_path().string() == "content");
+        let bytes = content.map_or(0, |column| column.uncompressed_size().max(0) as u64);
+        bytes / (group.num_rows().max(1) as u64)
+    };
+    let largest = metadata.row_groups().iter().map(mean).max().unwrap_or(0);
+    // At most `BATCH`, which fits.
+    (BATCH_BYTES / largest.max(1)).clamp(1, BATCH as u64) as usize
 }
 
 struct Columns {

@@ -39,11 +39,12 @@
 //! Shards are told apart by content alone: two equal files are one shard, read once and reported. File names and
 //! times enter no output, so renaming shards changes nothing. A part is named by its shard's digest, and holds rows in the
 //! shard's order, those of a Parquet file as those of JSON lines. Shards are read in parallel, each holding one line (at
-//! most `max_line`) or, of Parquet, 64 rows as pages hold them, one row group of text, and decoder buffers.
+//! most `max_line`) or, of Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
 
 mod column;
 mod form;
 mod lines;
+mod members;
 mod outcome;
 mod report;
 mod row;

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use contract::figures::counted;
 use contract::{Context, Digest, Progress, Result, StageError};
-use flate2::bufread::MultiGzDecoder;
 use tables::{Document, ShardWriter};
 
 use super::Spec;
 use super::column;
 use super::form::Form;
 use super::lines::{Line, Lines};
+use super::members::Members;
 use super::outcome::{BadRow, Outcome, Tables};
 use super::row::Row;
 
@@ -59,7 +59,7 @@ pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Contex
     let mut shard = Shard::new(spec, source, context)?;
     match form {
         Form::Lines => shard.lines(reader(file), false)?,
-        Form::Gzip => shard.lines(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader(file))), true)?,
+        Form::Gzip => shard.lines(BufReader::with_capacity(BUFFER, Members::new(reader(file))), true)?,
         Form::Parquet => {
             column::read(file, spec.max_line, &mut shard)?;
             context.progress.add(source.size);
@@ -116,11 +116,11 @@ impl<'a> Shard<'a> {
                 Ok(None) => return self.end_of_lines(),
                 Ok(Some(line)) => line,
                 Err(error) if gzip && error.kind() == ErrorKind::UnexpectedEof => {
-                    let reason = "the gzip file breaks off here (truncated, or a few other bytes follow it)".to_owned();
+                    let reason = "the gzip file is truncated here".to_owned();
                     return self.break_off(bad_shard(number, "gzip", reason));
                 }
                 Err(error) if gzip && matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
-                    let reason = format!("the gzip file is corrupt from here, or other bytes follow it ({error})");
+                    let reason = format!("the gzip file cannot be read further: {error}");
                     return self.break_off(bad_shard(number, "gzip", reason));
                 }
                 Err(error) => return Err(StageError::io("read", &error).at(&self.source.name, number)),

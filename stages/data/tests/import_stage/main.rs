@@ -156,6 +156,11 @@ fn a_pinned_digest_holds_for_these_shards_only() {
 
 /// A Parquet file of two rows, the second without a license, with these types of the columns.
 fn parquet(strings: &DataType, with_license: bool) -> Vec<u8> {
+    parquet_rows(strings, with_license, 2)
+}
+
+/// The first `rows` of them.
+fn parquet_rows(strings: &DataType, with_license: bool, rows: usize) -> Vec<u8> {
     let text = |values: [Option<&str>; 2]| cast(&StringArray::from(values.to_vec()), strings).unwrap();
     let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("extra", text([Some(""), None])),
@@ -168,7 +173,7 @@ fn parquet(strings: &DataType, with_license: bool) -> Vec<u8> {
     if with_license {
         columns.insert(0, ("license", text([Some("mit"), None])));
     }
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let batch = RecordBatch::try_from_iter(columns).unwrap().slice(0, rows);
     let mut bytes = Vec::new();
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -191,6 +196,14 @@ fn parquet_is_read_with_any_integer_and_string_types() {
             assert_eq!(report(&trees)["rows_with_extra_columns"], json!(2), "{strings}");
         }
     }
+}
+
+#[test]
+fn parquet_without_rows_is_an_empty_shard() {
+    let mut bench = Bench::new();
+    bench.shard("s.parquet", &parquet_rows(&DataType::Utf8, true, 0));
+    let trees = bench.import(json!({})).unwrap();
+    assert_eq!((documents(&trees["documents"]), report(&trees)["rows"].clone()), (Vec::new(), json!(0)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Shards that cannot be read, or not to their end.
 
+use std::io::Write;
+
 use contract::Note;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -120,10 +122,10 @@ fn broken() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
             "with other bytes after it",
             [gzip(good.as_bytes()), b"not gzip, but long".to_vec()].concat(),
             2,
-            "corrupt",
+            "other bytes follow",
             1,
         ),
-        ("with few bytes after it", [gzip(good.as_bytes()), b"\n".to_vec()].concat(), 2, "few other bytes", 1),
+        ("with a byte after it", [gzip(good.as_bytes()), b"\n".to_vec()].concat(), 2, "other bytes follow", 1),
         (
             "with a second member cut off",
             [&gzip(good.as_bytes())[..], &whole[..whole.len() - 4]].concat(),
@@ -131,7 +133,9 @@ fn broken() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
             "truncated",
             151,
         ),
-        ("with a flipped bit", flipped, 151, "corrupt", 150),
+        ("with a flipped bit", flipped, 151, "cannot be read further: corrupt", 150),
+        ("with half a header after it", [gzip(good.as_bytes()), b"\x1f\x8b\x08".to_vec()].concat(), 2, "truncated", 1),
+        ("with no header after it", [gzip(good.as_bytes()), [0x1f; 20].to_vec()].concat(), 2, "invalid gzip header", 1),
     ]
 }
 
@@ -164,6 +168,33 @@ fn the_rows_before_a_fault_of_a_gzip_file_are_kept_and_the_rest_is_counted_as_lo
         let shard = report["shards"].as_object().unwrap().values().next().unwrap();
         assert_eq!(shard["unreadable"], json!("gzip"), "{what}");
     }
+}
+
+#[test]
+fn members_of_any_length_are_read_in_turn() {
+    // Empty members, and ends of members around the bytes that are read at a time.
+    let members = [gzip(b""), gzip(line(&three()[0]).as_bytes()), gzip(b""), gzip(lines(&three()[1..]).as_bytes())];
+    let mut bench = Bench::new();
+    bench.shard("s", &members.concat());
+    assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three());
+    for length in (256 << 10) - 2..=(256 << 10) + 2 {
+        let first = member_of_length(&line(&three()[0]), length);
+        let mut bench = Bench::new();
+        bench.shard("s", &[first, gzip(lines(&three()[1..]).as_bytes())].concat());
+        assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three(), "{length}");
+    }
+}
+
+/// A gzip member of this many bytes: blank lines, stored and not compressed, take up the room.
+fn member_of_length(text: &str, length: usize) -> Vec<u8> {
+    let member = |blank_lines: usize| {
+        let mut writer = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::none());
+        writer.write_all(text.as_bytes()).unwrap();
+        writer.write_all("\n".repeat(blank_lines).as_bytes()).unwrap();
+        writer.finish().unwrap()
+    };
+    let about = length - member(0).len();
+    (0..200).map(|blocks| member(about - blocks)).find(|member| member.len() == length).unwrap()
 }
 
 #[test]
