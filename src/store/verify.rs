@@ -96,7 +96,7 @@ impl Store {
             let damaged = damaged.map_err(StoreError::io("read", &path))?;
             let damaged = damaged.ok_or(StoreError::Interrupted)?;
             verdict.bytes += bytes;
-            if self.writes() && !damaged.is_empty() {
+            if self.is_writable() && !damaged.is_empty() {
                 derived.remove(name).map_err(StoreError::io("remove", &path))?;
             }
             verdict.damage.extend(damaged.into_iter().map(|(path, found)| {
