@@ -12,7 +12,7 @@ use super::{CommandError, locks};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::kinds::kinds;
-use crate::plan::shown;
+use crate::plan::change;
 use crate::report::difference::Change;
 use crate::report::{Difference, RunLock};
 
@@ -49,9 +49,9 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
     let whole: Vec<_> = whole.map(|stage| format!("stages.{}.", stage.stage)).collect();
     let told = difference.settings.iter().filter(|setting| !whole.iter().any(|stage| setting.path.starts_with(stage)));
     for setting in told {
-        let (old, new) = (setting.old.as_ref(), setting.new.as_ref());
-        let (old, new) = (shown(old, setting.old_is_default), shown(new, setting.new_is_default));
-        let text = format!("{}: {old} -> {new}", setting.path);
+        let change =
+            change((setting.old.as_ref(), setting.old_is_default), (setting.new.as_ref(), setting.new_is_default));
+        let text = format!("{}: {change}", setting.path);
         writeln!(out, "{}", printable(&text, &[]))?;
     }
     let width = difference.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);

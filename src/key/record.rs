@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
+use contract::shortened_pair;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -111,6 +112,7 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (old, new) = (self.side(self.old.as_ref()), self.side(self.new.as_ref()));
+        let [old, new] = shortened_pair(&old, &new);
         write!(f, "{}: {old} -> {new}", self.setting().unwrap_or(&self.path))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use contract::shortened_to;
 use serde::Serialize;
 
 use super::place::Place;
@@ -27,6 +28,9 @@ pub struct Label {
     pub text: String,
 }
 
+/// Characters of the longest message: keys and values in it may be as long as a file.
+const LONGEST: usize = 500;
+
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -42,12 +46,13 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// An error without a place.
-    pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), labels: Vec::new(), hint: None }
+    pub fn error(message: impl AsRef<str>) -> Self {
+        let message = shortened_to(message.as_ref(), LONGEST).into_owned();
+        Self { severity: Severity::Error, message, labels: Vec::new(), hint: None }
     }
 
     /// A warning without a place.
-    pub fn warning(message: impl Into<String>) -> Self {
+    pub fn warning(message: impl AsRef<str>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
 

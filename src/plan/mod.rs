@@ -46,7 +46,7 @@ use serde::Serialize;
 pub use baseline::{Baseline, BuildName, reason_lines};
 pub use decide::{Decider, Decision, Keyed, SourceProblem, patterns, source_setting};
 pub use estimate::{Basis, Estimate, NoEstimate, range};
-pub use reason::{Reason, shown};
+pub use reason::{Reason, change};
 pub use state::State;
 
 use crate::graph::Graph;

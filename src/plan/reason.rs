@@ -1,6 +1,6 @@
 //! Why a stage is stale: typed, with old and new values and the line of the manifest that holds the new one.
 
-use contract::Digest;
+use contract::{Digest, shortened_pair};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -208,11 +208,7 @@ impl Reason {
             }
             Self::SettingChanged { place: Some(place), .. } => format!("{}  {place}", self.difference()),
             Self::SettingChanged { setting, old, new, old_is_default, new_is_default, place: None } => {
-                format!(
-                    "{setting}: {} -> {}",
-                    shown(old.as_ref(), *old_is_default),
-                    shown(new.as_ref(), *new_is_default)
-                )
+                format!("{setting}: {}", change((old.as_ref(), *old_is_default), (new.as_ref(), *new_is_default)))
             }
             Self::KindChanged { old, new } => format!("kind: {old} -> {new}"),
             Self::InputChanged { port, from, old, new } => {
@@ -262,10 +258,21 @@ impl Reason {
     }
 }
 
-/// A value of a setting for people: `0.1`, `32768 (default)`; `default` is one whose value is not known, `none` no value.
-pub fn shown(value: Option<&Value>, is_default: bool) -> String {
-    let text = match value {
-        None if is_default => return "default".to_owned(),
+/// Two values of a setting for people, each with whether it is its default: `0.1 -> 32768 (default)`; `default` is one whose
+/// value is not known, `none` no value. Long ones are shown where they differ.
+pub fn change(old: (Option<&Value>, bool), new: (Option<&Value>, bool)) -> String {
+    let word = |(value, is_default): (Option<&Value>, bool)| match value {
+        Some(_) if is_default => " (default)",
+        _ => "",
+    };
+    let (shown_old, shown_new) = (shown(old.0, old.1), shown(new.0, new.1));
+    let [shown_old, shown_new] = shortened_pair(&shown_old, &shown_new);
+    format!("{shown_old}{} -> {shown_new}{}", word(old), word(new))
+}
+
+fn shown(value: Option<&Value>, is_default: bool) -> String {
+    match value {
+        None if is_default => "default".to_owned(),
         None | Some(Value::Null) => "none".to_owned(),
         Some(Value::Number(number)) => match number.as_f64() {
             Some(float) if number.is_f64() && (float.abs() < 1e-3 || float.abs() >= 1e7) && float != 0.0 => {
@@ -274,6 +281,5 @@ pub fn shown(value: Option<&Value>, is_default: bool) -> String {
             _ => number.to_string(),
         },
         Some(value) => value.to_string(),
-    };
-    if is_default { text + " (default)" } else { text }
+    }
 }

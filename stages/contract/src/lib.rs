@@ -52,5 +52,5 @@ pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};
 pub use progress::{Note, Progress, Unit};
 pub use stage::{Class, Needs, SourcePattern, Stage};
-pub use text::printable;
+pub use text::{printable, shortened, shortened_pair, shortened_to};
 pub use tree::{Tree, TreeEntry, TreePath};
