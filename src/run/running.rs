@@ -51,7 +51,7 @@ impl Running {
         }
         self.shown = Instant::now();
         let sample = self.progress.sample();
-        let rate = (sample.done > 0).then(|| sample.done as f64 / elapsed.as_secs_f64());
+        let rate = self.progress.rate();
         events.send(Event::StageProgress { stage: name.to_string(), sample, rate });
     }
 }

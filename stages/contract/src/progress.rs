@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -70,9 +71,27 @@ pub struct Progress(Arc<State>);
 struct State {
     done: AtomicU64,
     total: AtomicU64,
-    phase: Mutex<(String, Unit)>,
+    phase: Mutex<Phase>,
     notes: Mutex<VecDeque<Note>>,
     metrics: Mutex<BTreeMap<String, f64>>,
+}
+
+/// What is counted now, and since when.
+#[derive(Debug, Clone)]
+struct Phase {
+    name: String,
+    unit: Unit,
+    /// When the count was `from`.
+    since: Instant,
+    from: u64,
+    /// Whether each of the units takes about the same time.
+    even: bool,
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self { name: String::new(), unit: Unit::default(), since: Instant::now(), from: 0, even: true }
+    }
 }
 
 /// A sample of the counters. The default is that of a stage that has not started to count.
@@ -95,12 +114,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Progress {
     /// Names what the stage is doing without starting the count again.
     pub fn phase(&self, phase: &str) {
-        phase.clone_into(&mut lock(&self.0.phase).0);
+        phase.clone_into(&mut lock(&self.0.phase).name);
     }
 
     /// Starts a phase: the count begins at 0.
     pub fn start(&self, phase: &str, unit: Unit, total: Option<u64>) {
-        *lock(&self.0.phase) = (phase.to_owned(), unit);
+        self.begin(phase, unit, total, true);
+    }
+
+    /// Starts a phase whose first units take much longer than its last ones, or the other way round: its rate says
+    /// nothing of the time that is left, so there is none.
+    pub fn start_uneven(&self, phase: &str, unit: Unit, total: Option<u64>) {
+        self.begin(phase, unit, total, false);
+    }
+
+    fn begin(&self, phase: &str, unit: Unit, total: Option<u64>, even: bool) {
+        *lock(&self.0.phase) = Phase { name: phase.to_owned(), unit, since: Instant::now(), from: 0, even };
         self.0.done.store(0, Ordering::Relaxed);
         self.0.total.store(total.unwrap_or(0), Ordering::Relaxed);
     }
@@ -110,9 +139,18 @@ impl Progress {
         self.0.done.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Sets the count, after a resume.
+    /// Sets the count, after a resume: what was done before is no part of the rate.
     pub fn set(&self, done: u64) {
+        let mut phase = lock(&self.0.phase);
+        (phase.since, phase.from) = (Instant::now(), done);
         self.0.done.store(done, Ordering::Relaxed);
+    }
+
+    /// Units a second since the phase began or was resumed; none before the first unit, and none of an uneven phase.
+    pub fn rate(&self) -> Option<f64> {
+        let phase = lock(&self.0.phase);
+        let done = self.0.done.load(Ordering::Relaxed).saturating_sub(phase.from);
+        (phase.even && done > 0).then(|| done as f64 / phase.since.elapsed().as_secs_f64())
     }
 
     /// Says something to people.
@@ -142,7 +180,7 @@ impl Progress {
 
     /// The counters now.
     pub fn sample(&self) -> Sample {
-        let (phase, unit) = lock(&self.0.phase).clone();
+        let Phase { name: phase, unit, .. } = lock(&self.0.phase).clone();
         let total = self.0.total.load(Ordering::Relaxed);
         Sample { phase, unit, done: self.0.done.load(Ordering::Relaxed), total: (total > 0).then_some(total) }
     }
@@ -161,6 +199,26 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resumed_phase_has_no_rate_before_its_first_unit_and_an_uneven_one_has_none() {
+        let progress = Progress::default();
+        progress.start("train", Unit::Steps, Some(300));
+        progress.set(65);
+        assert_eq!((progress.sample().done, progress.rate()), (65, None));
+        progress.add(1);
+        // One unit, however long ago the phase began; 66 would be more than a clock's tick allows.
+        let since = Instant::now() - std::time::Duration::from_secs(1);
+        lock(&progress.0.phase).since = since;
+        let rate = progress.rate().unwrap();
+        assert!(rate > 0.0 && rate <= 1.0, "{rate}");
+        progress.start("next", Unit::Rows, None);
+        progress.add(1);
+        assert!(progress.rate().unwrap() > 1.0, "the phase before is no part of it");
+        progress.start_uneven("learn merges", Unit::Merges, Some(10));
+        progress.add(5);
+        assert_eq!((progress.sample().done, progress.rate()), (5, None));
+    }
 
     #[test]
     fn a_metric_that_diverged_can_be_read_again() {
