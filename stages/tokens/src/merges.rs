@@ -9,16 +9,22 @@
 //! - within a word pairs are merged from left to right;
 //! - two pairs may spell one string; it has one id, that of the first;
 //! - a pair that is already a merge and comes up again by such a second spelling is merged at once, because encoding
-//!   would do so.
+//!   would do so;
+//! - a pair whose bytes together are more than [`Goal::max_length`] is never merged.
 //!
 //! The result is a function of the counts alone. It is that of `BpeTrainer::do_train` of `tokenizers` where that does
-//! not overflow and no string is spelled twice; where one is, that trainer may rank a pair by its second merge.
+//! not overflow, no string is spelled twice and no pair is too long; where a string is spelled twice, that trainer may
+//! rank a pair by its second merge.
 //!
-//! Memory: some 10 bytes for each byte of a distinct word.
+//! Cost: a merge visits the places where its pair was made, not the words that hold them, so a word of 64 KiB costs as
+//! much as its bytes in many short words. Over all merges that is at most three visits for each byte of a distinct word.
+//!
+//! Memory: four bytes for each symbol at the start (see [`Symbols`]), four for each place of a pair, some 60 for each pair
+//! and 16 for each time that it is queued: about 30 bytes for each byte of a distinct word of Python.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::ops::Range;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
 
 use contract::{Cancel, Progress, Result};
 
@@ -27,13 +33,15 @@ use crate::word_counts::{CountedWords, Hasher};
 /// A pair of adjacent symbols.
 pub type Pair = (u32, u32);
 
-/// How long to go on.
+/// When learning ends, and what is not merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
-    /// Ids in all, those of the alphabet and of special tokens among them.
+    /// Ids in all, those of the alphabet and of special tokens among them; below 2^31.
     pub vocabulary: u32,
-    /// A pair that occurs less often is no merge; at least 1.
+    /// A pair that occurs less often is not merged; at least 1.
     pub min_frequency: u64,
+    /// Bytes of the longest token.
+    pub max_length: u32,
 }
 
 /// What was learned.
@@ -45,11 +53,16 @@ pub struct Learned {
     pub merges: Vec<Pair>,
     /// How often each id stands in the words at the end, by id.
     pub uses: Vec<u64>,
+    /// [`Goal::max_length`].
+    pub max_length: u32,
+    /// Whether a pair was left alone because its token would be longer.
+    pub met_max_length: bool,
 }
 
 /// Learns merges until the vocabulary is full or no pair is frequent enough.
 ///
-/// `alphabet` is the id of each byte; ids from `first` on are given to tokens.
+/// `alphabet` is the id of each byte; ids from `first` on are given to tokens. The words have at most 2^31 bytes together.
+/// `progress` counts ids, those that were there among them.
 ///
 /// # Errors
 /// That the stage was asked to stop.
@@ -61,10 +74,11 @@ pub fn learn(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Learned> {
-    let mut state = State::new(words, alphabet, first);
+    let mut state = State::new(words, alphabet, first, goal.max_length);
+    let mut shown = 0;
     while state.next_id() < goal.vocabulary {
         let Some((count, Reverse(pair))) = state.queue.pop() else { break };
-        let now = state.counts.get(&pair).copied().unwrap_or(0);
+        let now = state.pairs.get(&pair).map_or(0, |occurrences| occurrences.count);
         let id = match state.merged.get(&pair) {
             _ if now == 0 => continue,
             Some(id) => *id,
@@ -75,23 +89,70 @@ pub fn learn(
             None if now < goal.min_frequency => break,
             None => state.name(pair),
         };
-        if state.merges.len().is_multiple_of(64) {
-            cancel.check()?;
-            progress.set(u64::from(state.next_id()));
-        }
-        state.merge(pair, id);
+        state.merge(pair, id, cancel)?;
+        progress.add(u64::from(state.next_id()) - shown);
+        shown = u64::from(state.next_id());
     }
     Ok(state.finish())
 }
 
+/// Places of a pair that are merged between two looks at whether to stop.
+const CHECK_EVERY: usize = 1 << 16;
+
+/// The symbols of all words, in one slot for each byte and one before, between and after the words.
+///
+/// The first slot of a symbol holds its id; the last one, where it is another, [`BACK`] and the symbol's length. All
+/// between hold no id. So both neighbours of a symbol are found from its place, and a place that is no longer the start
+/// of a symbol is seen to be none.
+#[derive(Debug)]
+struct Symbols(Vec<u32>);
+
+/// Marks the last slot of a symbol: the rest is its length. No id has this bit.
+const BACK: u32 = 1 << 31;
+/// A slot inside a symbol, and one between words. No symbol is as long as they would say.
+const INSIDE: u32 = u32::MAX - 1;
+const BETWEEN: u32 = u32::MAX;
+
+impl Symbols {
+    fn at(&self, place: usize) -> u32 {
+        self.0[place]
+    }
+
+    /// The place of the symbol that ends before `place`, where one does.
+    fn before(&self, place: usize) -> Option<usize> {
+        match self.0[place - 1] {
+            BETWEEN => None,
+            back if back & BACK != 0 => Some(place - (back & !BACK) as usize),
+            _ => Some(place - 1),
+        }
+    }
+
+    /// Makes one symbol of the two at `left` and `right`; it ends before `end`.
+    fn join(&mut self, left: usize, right: usize, end: usize, id: u32) {
+        self.0[right] = INSIDE;
+        self.0[end - 1] = BACK | (end - left) as u32;
+        self.0[left] = id;
+    }
+}
+
+/// Where a pair stands.
+#[derive(Debug, Default)]
+struct Occurrences {
+    /// How often, each place as often as its word.
+    count: u64,
+    /// The places where it was made: those where it stands, and some where it no longer does.
+    places: Vec<u32>,
+    /// The last merge that made one.
+    grown_by: u32,
+}
+
 struct State<'a> {
     counted: &'a CountedWords,
-    /// The symbols of all words; a word shrinks in its place.
-    symbols: Vec<u32>,
-    words: Vec<Range<usize>>,
-    counts: HashMap<Pair, u64, Hasher>,
-    /// The words that a pair stands in, or stood in.
-    places: HashMap<Pair, Vec<u32>, Hasher>,
+    symbols: Symbols,
+    /// The word of the first slot of each [`BLOCK`].
+    words: Vec<u32>,
+    /// The pairs that stand somewhere and are not too long.
+    pairs: HashMap<Pair, Occurrences, Hasher>,
     /// Pairs by their count when they were queued: never less than it is now.
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
     merged: HashMap<Pair, u32, Hasher>,
@@ -100,41 +161,85 @@ struct State<'a> {
     ids: HashMap<Vec<u8>, u32, Hasher>,
     /// The byte of each symbol of the alphabet.
     letters: HashMap<u32, u8, Hasher>,
+    /// Bytes of each symbol.
+    lengths: Vec<u32>,
     first: u32,
+    max_length: u32,
+    met_max_length: bool,
+    /// Merges so far, repeated ones too.
+    step: u32,
 }
 
+/// Slots for which one word is kept, the first of their words: the others are found from it.
+const BLOCK: usize = 16;
+
 impl<'a> State<'a> {
-    fn new(counted: &'a CountedWords, alphabet: &[u32; 256], first: u32) -> Self {
-        let mut symbols = Vec::with_capacity(counted.byte_len());
-        let mut words = Vec::with_capacity(counted.len());
-        let (mut counts, mut places) = (HashMap::<_, u64, _>::default(), HashMap::<_, Vec<u32>, _>::default());
-        for (place, (word, weight)) in counted.iter().enumerate() {
-            let start = symbols.len();
+    fn new(counted: &'a CountedWords, alphabet: &[u32; 256], first: u32, max_length: u32) -> Self {
+        let mut symbols = Vec::with_capacity(counted.byte_len() + counted.len() + 1);
+        let mut words = Vec::with_capacity(symbols.capacity().div_ceil(BLOCK));
+        symbols.push(BETWEEN);
+        for ((word, _), number) in counted.iter().zip(0u32..) {
             symbols.extend(word.iter().map(|byte| alphabet[usize::from(*byte)]));
-            words.push(start..symbols.len());
-            for pair in symbols[start..].windows(2).map(|pair| (pair[0], pair[1])) {
-                *counts.entry(pair).or_default() += weight;
-                note(places.entry(pair).or_default(), place);
-            }
+            symbols.push(BETWEEN);
+            words.resize(symbols.len().div_ceil(BLOCK), number);
         }
-        Self {
+        let mut state = Self {
             counted,
-            symbols,
+            symbols: Symbols(symbols),
             words,
-            queue: counts.iter().map(|(pair, count)| (*count, Reverse(*pair))).collect(),
-            counts,
-            places,
+            pairs: HashMap::default(),
+            queue: BinaryHeap::new(),
             merged: HashMap::default(),
             merges: Vec::new(),
             tokens: Vec::new(),
             ids: HashMap::default(),
             letters: (0..=u8::MAX).map(|byte| (alphabet[usize::from(byte)], byte)).collect(),
+            lengths: vec![1; first as usize],
             first,
+            max_length,
+            met_max_length: false,
+            step: 0,
+        };
+        state.find_pairs();
+        state
+    }
+
+    /// Finds the pairs of the alphabet: counts them first, so that the longest lists of places take no more than they hold.
+    fn find_pairs(&mut self) {
+        let starts = || (0u32..).zip(self.symbols.0.windows(2)).filter(|(_, pair)| !pair.contains(&BETWEEN));
+        if self.max_length < 2 {
+            self.met_max_length = starts().next().is_some();
+            return;
         }
+        let mut rooms: HashMap<Pair, usize, Hasher> = HashMap::default();
+        starts().for_each(|(_, pair)| *rooms.entry((pair[0], pair[1])).or_default() += 1);
+        let empty = |room| Occurrences { places: Vec::with_capacity(room), ..Occurrences::default() };
+        let mut pairs: HashMap<_, _, Hasher> = rooms.into_iter().map(|(pair, room)| (pair, empty(room))).collect();
+        for (place, pair) in starts() {
+            let occurrences = pairs.entry((pair[0], pair[1])).or_default();
+            occurrences.count += self.weight(place as usize);
+            occurrences.places.push(place);
+        }
+        self.queue = pairs.iter().map(|(pair, occurrences)| (occurrences.count, Reverse(*pair))).collect();
+        self.pairs = pairs;
+    }
+
+    /// How often the word was met that holds a place.
+    fn weight(&self, place: usize) -> u64 {
+        let mut word = self.words[place / BLOCK] as usize;
+        // A slot before the first word and one after each.
+        while self.counted.end(word) + word < place {
+            word += 1;
+        }
+        self.counted.weight(word)
     }
 
     fn next_id(&self) -> u32 {
         self.first + self.tokens.len() as u32
+    }
+
+    fn length(&self, id: u32) -> usize {
+        self.lengths[id as usize] as usize
     }
 
     /// The id of the string that a new merge spells.
@@ -147,6 +252,7 @@ impl<'a> State<'a> {
         let next = self.next_id();
         let id = *self.ids.entry(bytes).or_insert_with_key(|bytes| {
             self.tokens.push(bytes.clone());
+            self.lengths.push(bytes.len() as u32);
             next
         });
         self.merged.insert(pair, id);
@@ -154,67 +260,84 @@ impl<'a> State<'a> {
         id
     }
 
-    /// Merges `pair` into `id` in every word, and queues the pairs that this makes.
-    fn merge(&mut self, pair: Pair, id: u32) {
-        let mut grown: HashSet<Pair, Hasher> = HashSet::default();
-        for place in self.places.remove(&pair).unwrap_or_default() {
-            let range = &mut self.words[place as usize];
-            let word = &mut self.symbols[range.clone()];
-            if !word.windows(2).any(|at| (at[0], at[1]) == pair) {
-                continue;
-            }
-            let weight = self.counted.weight(place as usize);
-            for old in word.windows(2) {
-                if let Some(count) = self.counts.get_mut(&(old[0], old[1])) {
-                    *count -= weight;
+    /// Merges `pair` into `id` wherever it stands, and queues the pairs that this makes.
+    fn merge(&mut self, pair: Pair, id: u32, cancel: &Cancel) -> Result<()> {
+        let mut places = self.pairs.remove(&pair).unwrap_or_default().places;
+        // They are in order unless the pair was made by several merges.
+        if !places.is_sorted() {
+            places.sort_unstable();
+        }
+        self.step += 1;
+        let mut grown = Vec::new();
+        let [left_length, length] = [self.length(pair.0), self.length(id)];
+        for places in places.chunks(CHECK_EVERY) {
+            cancel.check()?;
+            for place in places.iter().map(|place| *place as usize) {
+                let (right, end) = (place + left_length, place + length);
+                if self.symbols.at(place) != pair.0 || self.symbols.at(right) != pair.1 {
+                    continue;
                 }
-            }
-            let length = replace(word, pair, id);
-            range.end = range.start + length;
-            for new in word[..length].windows(2).map(|new| (new[0], new[1])) {
-                *self.counts.entry(new).or_default() += weight;
-                if new.0 == id || new.1 == id {
-                    note(self.places.entry(new).or_default(), place as usize);
-                    grown.insert(new);
+                let weight = self.weight(place);
+                if let Some(before) = self.symbols.before(place) {
+                    let symbol = self.symbols.at(before);
+                    self.shrink((symbol, pair.0), weight);
+                    self.grow((symbol, id), before, weight, &mut grown);
                 }
+                let after = self.symbols.at(end);
+                if after != BETWEEN {
+                    self.shrink((pair.1, after), weight);
+                    self.grow((id, after), place, weight, &mut grown);
+                }
+                self.symbols.join(place, right, end, id);
             }
         }
-        self.counts.remove(&pair);
         for pair in grown {
+            let Some(occurrences) = self.pairs.get(&pair) else { continue };
             // A merge that comes up again goes before all others.
-            let count = if self.merged.contains_key(&pair) { u64::MAX } else { self.counts[&pair] };
+            let count = if self.merged.contains_key(&pair) { u64::MAX } else { occurrences.count };
             self.queue.push((count, Reverse(pair)));
+        }
+        Ok(())
+    }
+
+    /// Takes one place from a pair. Pairs that are not counted are too long, or the one that is being merged.
+    fn shrink(&mut self, pair: Pair, weight: u64) {
+        if let Entry::Occupied(mut entry) = self.pairs.entry(pair) {
+            entry.get_mut().count -= weight;
+            if entry.get().count == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Adds a place to a pair.
+    fn grow(&mut self, pair: Pair, place: usize, weight: u64, grown: &mut Vec<Pair>) {
+        if self.length(pair.0) + self.length(pair.1) > self.max_length as usize {
+            self.met_max_length = true;
+            return;
+        }
+        let occurrences = self.pairs.entry(pair).or_default();
+        occurrences.count += weight;
+        occurrences.places.push(place as u32);
+        if occurrences.grown_by != self.step {
+            occurrences.grown_by = self.step;
+            grown.push(pair);
         }
     }
 
     fn finish(self) -> Learned {
         let mut uses = vec![0; self.next_id() as usize];
-        for (place, word) in self.words.iter().enumerate() {
-            for symbol in &self.symbols[word.clone()] {
-                uses[*symbol as usize] += self.counted.weight(place);
+        let mut place = 1;
+        for (word, weight) in self.counted.iter() {
+            let end = place + word.len();
+            while place < end {
+                let id = self.symbols.at(place);
+                uses[id as usize] += weight;
+                place += self.length(id);
             }
+            place += 1;
         }
-        Learned { tokens: self.tokens, merges: self.merges, uses }
+        let Self { tokens, merges, max_length, met_max_length, .. } = self;
+        Learned { tokens, merges, uses, max_length, met_max_length }
     }
-}
-
-/// Adds a word to the places of a pair. Repetitions within a word are left out; others cost a look, nothing more.
-fn note(places: &mut Vec<u32>, place: usize) {
-    // A place is the position of one of at most 2^32 distinct words: their bytes alone would take more than 4 GiB.
-    let place = place as u32;
-    if places.last() != Some(&place) {
-        places.push(place);
-    }
-}
-
-/// Replaces the pair by `id` from left to right; the new length of the word.
-fn replace(word: &mut [u32], pair: Pair, id: u32) -> usize {
-    let (mut read, mut write) = (0, 0);
-    while read < word.len() {
-        let found = read + 1 < word.len() && (word[read], word[read + 1]) == pair;
-        word[write] = if found { id } else { word[read] };
-        read += 1 + usize::from(found);
-        write += 1;
-    }
-    write
 }

@@ -19,6 +19,8 @@ pub const FILE: &str = "tokenizer.json";
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
 /// The token that ends a document, where no [`CONFIG_FILE`] names another.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// Bytes of the longest token, as the vocabulary writes it, that the encoder's tables hold.
+const LONGEST_TOKEN: usize = u16::MAX as usize;
 
 /// A byte-level tokenizer. Its methods may be called from many threads.
 pub struct TextTokenizer {
@@ -70,6 +72,10 @@ impl TextTokenizer {
         }
         let tokens = vocabulary(&json)
             .ok_or_else(|| fault("has a vocabulary whose ids are not 0, 1, 2 and so on".to_owned()))?;
+        if let Some((token, _)) = tokens.iter().find(|(token, _)| token.len() > LONGEST_TOKEN) {
+            let message = format!("has a token of {} bytes, more than {LONGEST_TOKEN}", token.len());
+            return Err(fault(message).hint("train one with max_token_length"));
+        }
         let special = |token: &Value| token["special"].as_bool().unwrap_or(false);
         let is_end = |token: &&Value| token["content"].as_str() == Some(end_of_text) && special(token);
         let end =

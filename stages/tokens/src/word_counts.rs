@@ -275,6 +275,11 @@ impl CountedWords {
         self.counts[position]
     }
 
+    /// Bytes of the words up to and with the one at a position.
+    pub fn end(&self, position: usize) -> usize {
+        self.ends[position]
+    }
+
     /// The words with their counts, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

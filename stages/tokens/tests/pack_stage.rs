@@ -63,6 +63,36 @@ fn documents(tree: &InputTree, tokenizer: &TextTokenizer) -> BTreeMap<String, Ve
         .collect()
 }
 
+/// One word, of letters that follow each other without a period.
+fn word(length: usize) -> String {
+    let mut state = 1u32;
+    let mut letter = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'a' + (state >> 24) as u8 % 26)
+    };
+    (0..length).map(|_| letter()).collect()
+}
+
+/// Documents of one word each, around the lengths at which words are counted in pieces and at which the reference no longer
+/// encodes them too.
+#[test]
+fn documents_of_one_long_word_are_packed_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = [(64 << 10) - 1, 64 << 10, (64 << 10) + 1, (256 << 10) - 1, 256 << 10, (256 << 10) + 1, 1 << 20];
+    let texts: Vec<_> = lengths.iter().map(|length| word(*length)).collect();
+    let mut harness = harness(folder.path(), &texts, &["a"]);
+    let outputs = harness.run::<Pack>(json!({ "sequence_length": 2, "shuffle": "none" })).unwrap();
+    let ledger = &report(&outputs)["splits"]["train"];
+    assert_eq!(ledger["bytes"], lengths.iter().sum::<usize>());
+    // The first of a part is.
+    assert_eq!(ledger["checked"], 1);
+    let tokenizer = TextTokenizer::open(&harness.inputs["tokenizer"]).unwrap();
+    let packed = documents(&outputs["train"], &tokenizer);
+    for (n, text) in texts.iter().enumerate().take(lengths.len() - 1) {
+        assert!(packed[&corpus::id(n, text).to_string()] == text.as_bytes(), "{} letters", text.len());
+    }
+}
+
 #[test]
 fn packed_tokens_decode_to_the_documents_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();

@@ -134,10 +134,7 @@ fn wrong_settings_are_problems_with_their_places() {
     let mut harness = Harness::new(folder.path());
     harness.connect("documents", &corpus::table(&folder.path().join("table"), &corpus::invented(10), &["a"]));
     for (settings, place) in [
-        (json!({ "vocabulary": 256 }), "vocabulary: "),
-        (json!({ "documents": 0 }), "documents: "),
-        (json!({ "special_tokens": [] }), "special_tokens: "),
-        (json!({ "special_tokens": ["<|a|>", "<|a|>"] }), "special_tokens[1]: "),
+        (json!({ "vocabulary": 257, "special_tokens": ["<|a|>", "<|b|>"] }), "vocabulary: must be at least 258"),
         (json!({ "special_tokens": ["EOT"] }), "special_tokens[0]: text could spell"),
     ] {
         let error = train(&mut harness, settings.clone()).unwrap_err().to_string();
@@ -170,6 +167,7 @@ fn the_warning_of_too_few_ids_names_the_setting_that_keeps_them_few() {
     for (settings, reason) in [
         (json!({ "word_bytes": 1 }), "word_bytes = 1 keeps "),
         (json!({ "min_frequency": 1_000_000 }), "no pair that is left occurs min_frequency = 1000000 times"),
+        (json!({ "vocabulary": 30_000, "max_token_length": 4 }), "tokens of more than max_token_length = 4 bytes"),
         (json!({ "vocabulary": 30_000 }), "they have no more pairs to merge"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -179,6 +177,36 @@ fn the_warning_of_too_few_ids_names_the_setting_that_keeps_them_few() {
         let notes = harness.progress.drain();
         let told = |note: &contract::Note| matches!(note, contract::Note::Warning { text } if text.contains(reason));
         assert!(notes.iter().any(told), "{reason}: {notes:?}");
+    }
+}
+
+/// A word of 64 KiB, and one byte less and more, with a vocabulary larger than the text allows.
+#[test]
+fn one_long_word_gives_a_tokenizer_that_loads_and_packs() {
+    for length in [65_535, 65_536, 65_537] {
+        let texts = ["a".repeat(length)];
+        let outputs = small(&texts, &["a"], json!({}));
+        let training = &report(&outputs)["training"];
+        assert_eq!(training["max_token_length"], 256);
+        assert_eq!(training["longest_token"], 256);
+        assert_eq!(training["met_max_token_length"], true);
+        let page = String::from_utf8(corpus::read(&outputs["report"], "report.md")).unwrap();
+        assert!(page.contains("| longest token | 256 bytes (at most 256, where longer pairs were left) |"), "{page}");
+        let ids = TextTokenizer::open(&outputs["tokenizer"]).unwrap().encode(&texts[0]).unwrap();
+        assert_eq!(ids, reference(&outputs["tokenizer"]).encode_fast(texts[0].as_str(), false).unwrap().get_ids());
+    }
+}
+
+#[test]
+fn a_token_that_the_encoder_cannot_hold_is_named() {
+    let outputs = small(&corpus::invented(10), &["a"], json!({ "vocabulary": 258 }));
+    let json = corpus::read(&outputs["tokenizer"], "tokenizer.json");
+    for (length, loads) in [(65_535, true), (65_536, false)] {
+        let mut json: Value = serde_json::from_slice(&json).unwrap();
+        json["model"]["vocab"]["a".repeat(length)] = json!(258);
+        let error = TextTokenizer::from_json(json, "<|endoftext|>").err().map(|error| error.to_string());
+        let expected = "tokenizer.json has a token of 65536 bytes, more than 65535";
+        assert_eq!(error.as_deref(), (!loads).then_some(expected));
     }
 }
 
@@ -193,7 +221,7 @@ fn settings_written_at_their_defaults_are_not_in_the_key() {
 #[test]
 fn equal_documents_give_the_bytes_of_this_revision() {
     let outputs = small(&corpus::invented(200), &["a", "b"], json!({ "vocabulary": 350 }));
-    assert_eq!(<Tokenizer as contract::Stage>::REVISION, 1);
+    assert_eq!(<Tokenizer as contract::Stage>::REVISION, 2);
     assert_eq!(
         outputs["tokenizer"].digest.to_string(),
         "6a225b746afc7395ba8639b1d3ea09de8ad4a735cc6ae9c650c1160c5bdd5a4a"

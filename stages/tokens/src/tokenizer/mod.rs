@@ -7,6 +7,10 @@
 //! Words are counted exactly ([`crate::word_counts`]); merges are learned from the most frequent of them, as many as
 //! `word_bytes` holds ([`crate::merges`]). Memory follows from this setting, not from the size of the table.
 //!
+//! No token is longer than `max_token_length` bytes, which transformers' trainer does not bound by default: long runs of
+//! one character would take many ids, and the encoder's tables cost the square of a token's length. The report holds the
+//! bound and the longest token.
+//!
 //! | file of `tokenizer` | read by |
 //! |---|---|
 //! | `tokenizer.json` | `tokenizers`, transformers, fastokens: all that there is to know |
@@ -32,7 +36,7 @@ use tables::{Table, each_part};
 
 use crate::alphabet;
 use crate::documents;
-use crate::merges::{self, Goal};
+use crate::merges::{self, Goal, Learned};
 use crate::selection::{Selection, select};
 use crate::splitter::words;
 use crate::text::{END_OF_TEXT, TextTokenizer};
@@ -40,6 +44,8 @@ use crate::word_counts::{CountedWords, Counter, WordCounts};
 
 pub use report::Report;
 
+/// Bytes of memory that learning takes for each byte of distinct words.
+const MEMORY_PER_WORD_BYTE: u64 = 32;
 /// Documents that the report encodes.
 const REPORT_DOCUMENTS: u64 = 500;
 
@@ -49,17 +55,26 @@ const REPORT_DOCUMENTS: u64 = 500;
 #[serde(default)]
 pub struct Settings {
     /// Ids in all: special tokens, the 256 bytes and what is learned. Fewer where the text gives no more pairs.
+    #[schemars(range(min = 257, max = 1 << 20))]
     pub vocabulary: u32,
     /// Documents to learn from, drawn by the run's seed; all where there are fewer.
+    #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub documents: u64,
     /// Special tokens, which take the first ids. The first of them ends each document in training.
+    #[schemars(length(min = 1, max = 1000), extend("uniqueItems" = true))]
     pub special_tokens: Vec<String>,
     /// A pair of symbols that occurs less often is not merged. 0 and 1 are the same: each pair that occurs.
+    #[schemars(range(max = 1_000_000_000_000u64))]
     pub min_frequency: u64,
-    /// Bytes of distinct words to learn from, the most frequent ones first. Learning takes about 12 times that much
+    /// Bytes of the longest token: pairs that would make a longer one are not merged.
+    #[schemars(range(min = 2, max = 1024))]
+    pub max_token_length: u32,
+    /// Bytes of distinct words to learn from, the most frequent ones first. Learning takes about 32 times that much
     /// memory; 32 MiB hold some four million words, more than 200,000 Python files have.
+    #[schemars(range(min = 1, max = 1 << 30))]
     pub word_bytes: u64,
     /// Tokens that a model takes, as transformers' `model_max_length`.
+    #[schemars(range(min = 1, max = 1 << 30))]
     pub model_max_length: u32,
 }
 
@@ -70,6 +85,7 @@ impl Default for Settings {
             documents: 200_000,
             special_tokens: vec![END_OF_TEXT.to_owned()],
             min_frequency: 0,
+            max_token_length: 256,
             word_bytes: 32 << 20,
             model_max_length: 1024,
         }
@@ -89,7 +105,7 @@ impl Stage for Tokenizer {
     type Exec = Exec;
 
     const KIND: &'static str = "tokenizer";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
@@ -127,7 +143,10 @@ impl Stage for Tokenizer {
     }
 
     fn needs(settings: &Settings, _: &Exec) -> Needs {
-        Needs { memory: Needs::default().memory.max(settings.word_bytes.saturating_mul(12)), ..Needs::default() }
+        Needs {
+            memory: Needs::default().memory.max(settings.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)),
+            ..Needs::default()
+        }
     }
 
     fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {
@@ -143,28 +162,11 @@ fn check(settings: &Settings) -> Vec<Problem> {
             format!("must be at least {least}, the 256 bytes and the special tokens, not {}", settings.vocabulary);
         problems.push(Problem::new("vocabulary", message).hint("32768 is usual for code"));
     }
-    if settings.documents == 0 {
-        problems.push(Problem::new(
-            "documents",
-            "must be at least 1, not 0: a tokenizer cannot be learned from no documents",
-        ));
-    }
-    if settings.word_bytes == 0 {
-        problems
-            .push(Problem::new("word_bytes", "must be at least 1, not 0: a tokenizer cannot be learned from no words"));
-    }
-    if settings.special_tokens.is_empty() {
-        let problem =
-            Problem::new("special_tokens", "one special token at least is needed: the first ends each document");
-        problems.push(problem.hint(format!("leave the setting out for [\"{END_OF_TEXT}\"]")));
-    }
     for (index, token) in settings.special_tokens.iter().enumerate() {
-        let setting = format!("special_tokens[{index}]");
-        if settings.special_tokens[..index].contains(token) {
-            problems.push(Problem::new(setting, format!("'{token}' is listed twice")));
-        } else if words(token).nth(1).is_none() {
+        if words(token).nth(1).is_none() {
             // A string of one word could be learned as an ordinary token, and text could then spell the special id.
-            let problem = Problem::new(setting, format!("text could spell '{token}' as an ordinary token"));
+            let message = format!("text could spell '{token}' as an ordinary token");
+            let problem = Problem::new(format!("special_tokens[{index}]"), message);
             problems.push(problem.hint("write it with brackets around a name, as <|name|>"));
         }
     }
@@ -172,12 +174,17 @@ fn check(settings: &Settings) -> Vec<Problem> {
 }
 
 /// Why learning ended before the vocabulary was full.
-fn why_fewer(settings: &Settings, counted: &CountedWords) -> String {
+fn why_fewer(settings: &Settings, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, settings.word_bytes);
         format!("word_bytes = {bytes} keeps {kept} of their {distinct} distinct words; raise it")
     } else if settings.min_frequency > 1 {
         format!("no pair that is left occurs min_frequency = {} times", settings.min_frequency)
+    } else if learned.met_max_length {
+        format!(
+            "all pairs that are left make tokens of more than max_token_length = {} bytes",
+            settings.max_token_length
+        )
     } else {
         "they have no more pairs to merge".to_owned()
     }
@@ -209,15 +216,20 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     for (id, byte) in (specials..).zip(alphabet::bytes()) {
         ids[usize::from(*byte)] = id;
     }
-    context.progress.start("learn merges", Unit::Merges, Some(settings.vocabulary.into()));
-    let goal = Goal { vocabulary: settings.vocabulary, min_frequency: settings.min_frequency };
+    // The first merges visit most places, the last ones few.
+    context.progress.start_uneven("learn merges", Unit::Merges, Some(settings.vocabulary.into()));
+    let goal = Goal {
+        vocabulary: settings.vocabulary,
+        min_frequency: settings.min_frequency,
+        max_length: settings.max_token_length,
+    };
     let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
     if learned.uses.len() < settings.vocabulary as usize {
         context.progress.warn(format!(
             "the documents give {}, fewer than the {} asked for: {}",
             figures::counted(learned.uses.len() as u64, "id"),
             figures::count(settings.vocabulary.into()),
-            why_fewer(settings, &counted)
+            why_fewer(settings, &counted, &learned)
         ));
     }
 

@@ -79,6 +79,12 @@ pub struct Training {
     pub bytes_per_token: f64,
     /// Merges that were learned.
     pub merges: u64,
+    /// Bytes that a token may have at most.
+    pub max_token_length: u32,
+    /// Bytes of the longest token that was learned.
+    pub longest_token: u64,
+    /// Whether pairs were left alone because their token would be longer.
+    pub met_max_token_length: bool,
     /// Learned ids, and bytes, that stand in none of these words.
     pub unused_tokens: u64,
 }
@@ -105,6 +111,9 @@ impl Training {
             tokens,
             bytes_per_token: ratio(kept_bytes, tokens),
             merges: learned.merges.len() as u64,
+            max_token_length: learned.max_length,
+            longest_token: learned.tokens.iter().map(Vec::len).max().unwrap_or(0) as u64,
+            met_max_token_length: learned.met_max_length,
             unused_tokens: learned.uses.iter().skip(specials as usize).filter(|uses| **uses == 0).count() as u64,
         }
     }
@@ -214,6 +223,9 @@ impl Report {
         line(format!("| fertility (tokens a word) | {:.4} |", sample.fertility));
         line(format!("| continued words | {:.2} % |", 100.0 * sample.continued_words));
         line(format!("| unused tokens | {} |", training.unused_tokens));
+        let met = if training.met_max_token_length { ", where longer pairs were left" } else { "" };
+        let (longest, bound) = (training.longest_token, training.max_token_length);
+        line(format!("| longest token | {longest} bytes (at most {bound}{met}) |"));
         line(format!(
             "\nThe first four from {} documents ({} characters, {} tokens).\n",
             sample.documents, sample.characters, sample.tokens
