@@ -78,6 +78,33 @@ fn the_schema_is_that_of_the_types() {
     assert_golden(&root().join("manifests/schema.json"), &schema, "the schema drifted from the types");
 }
 
+/// A validator names what is wrong in a value only where there are no alternatives.
+#[test]
+fn the_schema_has_no_alternatives_but_the_kinds() {
+    fn alternatives(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        match schema {
+            serde_json::Value::Object(members) => {
+                found.extend(
+                    ["oneOf", "anyOf"].iter().filter(|name| members.contains_key(**name)).map(|_| path.to_owned()),
+                );
+                members.iter().for_each(|(name, member)| alternatives(member, &format!("{path}/{name}"), found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| alternatives(item, path, found)),
+            _ => {}
+        }
+    }
+    let schema = pipeline::manifest::schema(&kinds());
+    let mut found = Vec::new();
+    alternatives(&schema, "", &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    let by_kind = schema["$defs"]["stage"]["allOf"].as_array().unwrap();
+    for (kind, branch) in kinds().iter().zip(by_kind) {
+        assert_eq!(branch["if"]["properties"]["kind"]["const"], kind.name);
+        let target = branch["then"]["$ref"].as_str().unwrap().trim_start_matches('#');
+        assert_eq!(schema.pointer(target).unwrap()["additionalProperties"], false);
+    }
+}
+
 #[test]
 fn the_exit_codes_page_is_the_table_of_the_program() {
     let page = fs::read_to_string(root().join("docs/exit-codes.md")).unwrap();

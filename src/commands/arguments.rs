@@ -9,7 +9,7 @@ use super::{
     CommandError, cache, check, diff, export, graph, init, logs, place, plan, replay, reproduce, run, runs, sql,
     stages, status,
 };
-use crate::manifest::head;
+use crate::manifest::{ExecSettings, head};
 use crate::store::Store;
 
 /// From a GitHub query export to a trained, evaluated code model, declared in one TOML file.
@@ -162,10 +162,10 @@ impl StorePlace {
 #[derive(Debug, Args)]
 pub struct Execution {
     /// Stages that may run at the same time [default: as threads and memory allow].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(ExecSettings::MOST_THREADS)))]
     pub jobs: Option<u16>,
     /// Threads for all stages together [default: `exec.threads`, else all cores].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(ExecSettings::MOST_THREADS)))]
     pub threads: Option<u16>,
     /// Where tensors live: auto, cpu or cuda:N.
     #[arg(long, value_name = "DEVICE")]

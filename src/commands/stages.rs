@@ -3,14 +3,14 @@
 use std::io::Write;
 
 use clap::Args;
-use contract::{Class, Kind};
+use contract::{Class, Kind, shortened};
 use serde_json::{Value, json};
 
 use super::CommandError;
 use super::stdout::stdout;
 use crate::exit::Exit;
 use crate::kinds::kinds;
-use crate::manifest::did_you_mean;
+use crate::manifest::{Setting, did_you_mean};
 
 /// Arguments of `stages`.
 #[derive(Debug, Args)]
@@ -96,20 +96,27 @@ fn page(out: &mut impl Write, kind: &Kind) -> std::io::Result<()> {
 }
 
 fn settings(out: &mut impl Write, title: &str, schema: &Value) -> std::io::Result<()> {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|all| !all.is_empty()) else {
+    let settings = crate::manifest::settings(schema);
+    if settings.is_empty() {
         return Ok(());
-    };
+    }
     writeln!(out, "\n{title}")?;
-    let required: Vec<_> = schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
-    for (name, property) in properties {
-        let value = match property.get("default") {
-            Some(default) => format!(" = {default}"),
-            None if required.iter().any(|required| *required == name) => " (required)".to_owned(),
+    for Setting { path, default, required, permitted, choices, about } in settings {
+        let value = match default {
+            // The settings inside follow with their own.
+            Some(default) if default.is_object() => String::new(),
+            Some(default) => format!(" = {}", shortened(&default.to_string())),
+            None if required => " (required)".to_owned(),
             None => String::new(),
         };
-        writeln!(out, "  {name}{value}")?;
-        let docs = property.get("description").and_then(Value::as_str).unwrap_or_default();
-        docs.lines().try_for_each(|line| writeln!(out, "      {line}"))?;
+        writeln!(out, "  {path}{value}")?;
+        about.lines().try_for_each(|line| writeln!(out, "      {line}"))?;
+        if choices.is_empty() {
+            writeln!(out, "      ({permitted})")?;
+        }
+        choices
+            .iter()
+            .try_for_each(|(choice, about)| writeln!(out, "      \"{choice}\": {}", first_sentence(about)))?;
     }
     Ok(())
 }

@@ -150,29 +150,23 @@ impl<'d> Check<'d> {
             }
             (Form::Integer { least, most }, Value::Integer(integer)) => {
                 if !(least..=most).contains(integer) {
-                    let expected = match (least, most) {
-                        (_, most) if most < i128::from(i64::MAX) => format!("expected {least} to {most}"),
-                        (least, _) if least > i128::from(i64::MIN) && *integer < least => {
-                            format!("expected {least} or more")
-                        }
-                        _ => "more than 64 bits hold".to_owned(),
-                    };
+                    let expected = format!("expected {least} to {most}");
                     return self.wrong(node, path, format!("'{path}' is out of range"), expected);
                 }
                 Some(whole(*integer))
             }
-            (Form::Number { least, above, most, below }, Value::Integer(_) | Value::Float(_)) => {
+            (Form::Number(range), Value::Integer(_) | Value::Float(_)) => {
                 let number = match &node.value {
                     Value::Integer(integer) => *integer as f64,
                     Value::Float(float) => *float,
                     _ => f64::NAN,
                 };
-                if !number.is_finite() {
-                    return self.wrong(node, path, format!("'{path}' is not finite"), "expected a finite number");
-                }
-                if number < least || number <= above || number > most || number >= below {
-                    let expected = range(least, above, most, below);
-                    return self.wrong(node, path, format!("'{path}' is out of range"), expected);
+                if !range.contains(number) {
+                    let (fault, expected) = match number.is_finite() {
+                        true => ("out of range", format!("expected {range}")),
+                        false => ("not finite", format!("expected a finite number, {range}")),
+                    };
+                    return self.wrong(node, path, format!("'{path}' is {fault}"), expected);
                 }
                 Number::from_f64(number).map(Json::Number)
             }
@@ -309,20 +303,6 @@ pub(super) fn join(path: &str, key: &str) -> String {
 fn whole(integer: i128) -> Json {
     let signed = i64::try_from(integer).map(Json::from);
     signed.or_else(|_| u64::try_from(integer).map(Json::from)).unwrap_or(Json::Null)
-}
-
-fn range(least: f64, above: f64, most: f64, below: f64) -> String {
-    let lower = if above > least {
-        Some(format!("more than {above}"))
-    } else {
-        least.is_finite().then(|| format!("at least {least}"))
-    };
-    let upper = if below < most {
-        Some(format!("less than {below}"))
-    } else {
-        most.is_finite().then(|| format!("at most {most}"))
-    };
-    format!("expected {}", [lower, upper].into_iter().flatten().collect::<Vec<_>>().join(" and "))
 }
 
 /// A relative place as an absolute one, the folder's own letters escaped; `None` where the folder's name is no text. An empty

@@ -52,7 +52,7 @@
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `cycle` | `[stages.NAME]`; its inputs; their circles |
 //! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
-//! | `schema` | the JSON schema of a manifest |
+//! | `schema`, `listing` | the JSON schema of a manifest; the settings of a kind, for people |
 //! | [`shell`] | words of a command line, quoted |
 
 mod bytes;
@@ -63,6 +63,7 @@ mod document;
 mod edge;
 mod fault;
 mod foresee;
+mod listing;
 mod machine;
 mod name;
 mod place;
@@ -91,6 +92,7 @@ use contract::Kind;
 pub use self::bytes::{ByteSize, NotAByteSize};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Label, PlacedDiagnostic, PlacedLabel, Severity};
 pub use self::edge::Edge;
+pub use self::listing::{Setting, settings};
 pub use self::name::{NotAStageName, StageName};
 pub use self::place::Place;
 pub use self::schema::schema;

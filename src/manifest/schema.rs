@@ -1,5 +1,16 @@
 //! The JSON schema of a manifest, generated from the kinds, for editors: `#:schema ./schema.json` at the head of a
 //! manifest makes an editor complete keys and show their docs.
+//!
+//! Validators name what is wrong where there is one schema that a value must meet, and say only "not valid under any of
+//! the given schemas" where there are several. So there is one wherever TOML allows it:
+//!
+//! | Rust | its own schema | here |
+//! |---|---|---|
+//! | a stage of any kind | | `if` its `kind` is `train`, `then` the schema of that kind |
+//! | an `Option` | `anyOf` with null | the schema of its value: TOML has no null |
+//! | a table with named keys | any further key | no further key, as `check` has it |
+//! | values of several types | `anyOf` | one schema with these types |
+//! | an `enum` with docs | `oneOf` of constants | one `enum`, the docs in `enumDescriptions` |
 
 use contract::Kind;
 use serde_json::{Map, Value, json};
@@ -17,15 +28,20 @@ pub fn schema(kinds: &[Kind]) -> Value {
     for kind in kinds {
         let stage = stage(kind, &mut definitions);
         let name = format!("stage.{}", kind.name);
-        stages.push(json!({ "$ref": format!("#/$defs/{name}") }));
+        stages.push(json!({
+            "if": { "properties": { "kind": { "const": kind.name } }, "required": ["kind"] },
+            "then": { "$ref": format!("#/$defs/{name}") },
+        }));
         definitions.insert(name, stage);
     }
-    stages.push(json!({
-        "title": "what a manifest changes in a stage of the one that it extends",
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+    let stage = json!({
+        "description": "A stage. Without a kind, what a manifest changes in a stage of the one that it extends.",
         "type": "object",
-        "not": { "required": ["kind"] },
-    }));
-    definitions.insert("stage".to_owned(), json!({ "oneOf": stages }));
+        "properties": { "kind": { "description": "What the stage does.", "type": "string", "enum": names } },
+        "allOf": stages,
+    });
+    definitions.insert("stage".to_owned(), stage);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pipeline manifest",
@@ -99,6 +115,7 @@ fn stage(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
 /// Moves a schema's definitions to those of the manifest, each under `owner`, so that no two clash.
 fn adopt(owner: &str, mut schema: Value, definitions: &mut Map<String, Value>) -> Value {
     rename(owner, &mut schema);
+    unite(&mut schema);
     if let Value::Object(schema) = &mut schema {
         schema.remove("$schema");
         schema.remove("title");
@@ -126,4 +143,92 @@ fn rename(owner: &str, schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(|item| rename(owner, item)),
         _ => {}
     }
+}
+
+/// Makes one schema of alternatives, at any depth, where TOML allows it (see the module's table).
+fn unite(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.values_mut().for_each(unite);
+            without_null(members);
+            let further = ["additionalProperties", "patternProperties"];
+            if members.get("type").is_some_and(|ty| ty == "object")
+                && members.contains_key("properties")
+                && !further.iter().any(|name| members.contains_key(*name))
+            {
+                members.insert("additionalProperties".to_owned(), json!(false));
+            }
+            if let Some((types, others)) = members.get("anyOf").and_then(types) {
+                members.remove("anyOf");
+                members.insert("type".to_owned(), Value::Array(types));
+                members.extend(others);
+            }
+            if let Some([values, docs]) = members.get("oneOf").and_then(constants) {
+                members.remove("oneOf");
+                members.insert("type".to_owned(), json!("string"));
+                members.insert("enum".to_owned(), Value::Array(values));
+                members.insert("enumDescriptions".to_owned(), Value::Array(docs));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(unite),
+        _ => {}
+    }
+}
+
+/// Takes null from what a value may be.
+fn without_null(schema: &mut Map<String, Value>) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|ty| ty != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(branches)) = schema.get_mut("anyOf") {
+        branches.retain(|branch| branch.get("type").is_none_or(|ty| ty != "null"));
+        if let [Value::Object(only)] = branches.as_slice() {
+            let only = only.clone();
+            schema.remove("anyOf");
+            for (name, member) in only {
+                schema.entry(name).or_insert(member);
+            }
+        }
+    }
+}
+
+/// The types that the branches are, one each, and what the branches say of them: each keyword is about one type.
+fn types(branches: &Value) -> Option<(Vec<Value>, Map<String, Value>)> {
+    const OF_ONE_TYPE: [&str; 7] =
+        ["type", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength"];
+    let (mut types, mut others) = (Vec::new(), Map::new());
+    for branch in branches.as_array()? {
+        for (name, member) in branch.as_object()?.iter().filter(|(name, _)| *name != "type") {
+            let is_new = others.insert(name.clone(), member.clone()).is_none();
+            if !is_new || !OF_ONE_TYPE.contains(&name.as_str()) {
+                return None;
+            }
+        }
+        types.push(branch.get("type").filter(|ty| ty.is_string() && !types.contains(*ty))?.clone());
+    }
+    Some((types, others))
+}
+
+/// The strings that all branches are, with their docs.
+fn constants(branches: &Value) -> Option<[Vec<Value>; 2]> {
+    let mut found = [Vec::new(), Vec::new()];
+    for branch in branches.as_array()? {
+        let docs = branch.get("description").cloned().unwrap_or_else(|| json!(""));
+        let values = match branch.get("enum") {
+            Some(values) => values.as_array()?.iter().collect(),
+            None => vec![branch.get("const")?],
+        };
+        for value in values.into_iter().filter(|value| value.is_string()) {
+            found[0].push(value.clone());
+            found[1].push(docs.clone());
+        }
+    }
+    Some(found)
 }

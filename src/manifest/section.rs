@@ -30,10 +30,10 @@ pub struct RunSettings {
 #[schemars(deny_unknown_fields)]
 pub struct ExecSettings {
     /// Threads for all stages together. Default: all cores.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub threads: Option<u16>,
     /// Stages that may run at the same time. Default: as threads and memory allow.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub jobs: Option<u16>,
     /// Memory for all stages together: bytes, or text such as "2GiB".
     pub memory: Option<ByteSize>,
@@ -42,6 +42,11 @@ pub struct ExecSettings {
     pub device: Option<Device>,
     /// The folder of the store; a relative one starts at the file that names it.
     pub cache: Option<PathBuf>,
+}
+
+impl ExecSettings {
+    /// The most threads, and jobs, that may be asked for.
+    pub const MOST_THREADS: u16 = 4096;
 }
 
 /// The section of which `key` is a setting.

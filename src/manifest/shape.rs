@@ -14,6 +14,8 @@
 //! | `oneOf`, `anyOf` of other things | one of them |
 //! | `true`, `{}` | anything |
 
+use std::fmt;
+
 use contract::SourcePattern;
 use serde_json::{Map, Value};
 
@@ -31,12 +33,49 @@ pub(super) enum Form<'s> {
     Choice(Vec<&'s str>),
     Text { pattern: bool, shortest: u64, longest: u64 },
     Integer { least: i128, most: i128 },
-    Number { least: f64, above: f64, most: f64, below: f64 },
+    Number(Range),
     Boolean,
     Array { items: Option<Shape<'s>>, shortest: u64, longest: u64, unique: bool },
     Tuple(Vec<Shape<'s>>),
     Table,
     OneOf(Vec<Shape<'s>>),
+}
+
+/// The finite numbers between bounds, of which the tighter one counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    least: f64,
+    above: f64,
+    most: f64,
+    below: f64,
+}
+
+impl Range {
+    /// Whether it holds a number.
+    pub fn contains(self, number: f64) -> bool {
+        let Self { least, above, most, below } = self;
+        number.is_finite() && number >= least && number > above && number <= most && number < below
+    }
+}
+
+/// `more than 0 and at most 1`.
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, above, most, below } = self;
+        let lower = if above > least {
+            Some(format!("more than {above}"))
+        } else {
+            least.is_finite().then(|| format!("at least {least}"))
+        };
+        let upper = if below < most {
+            Some(format!("less than {below}"))
+        } else {
+            most.is_finite().then(|| format!("at most {most}"))
+        };
+        let bounds: Vec<_> = [lower, upper].into_iter().flatten().collect();
+        f.write_str(if bounds.is_empty() { "of any size" } else { "" })?;
+        f.write_str(&bounds.join(" and "))
+    }
 }
 
 /// References are followed this far: a schema that goes in a circle says nothing.
@@ -61,6 +100,11 @@ impl<'s> Shape<'s> {
     pub fn about(self) -> Option<&'s str> {
         let own = self.member("description").and_then(Value::as_str);
         own.or_else(|| self.resolved().member("description").and_then(Value::as_str))
+    }
+
+    /// What the setting is where it is left out.
+    pub fn default(self) -> Option<&'s Value> {
+        self.member("default")
     }
 
     /// The same with references followed and an `Option` taken off.
@@ -100,6 +144,28 @@ impl<'s> Shape<'s> {
         }
     }
 
+    /// The same with what it may be at most: "an integer, 1 to 64", "an array of strings, each one of "a", "b"".
+    pub fn permitted(self) -> String {
+        let described = self.described();
+        match self.form() {
+            Form::Integer { least, most } => format!("{described}, {least} to {most}"),
+            Form::Number(range) => format!("{described}, {range}"),
+            Form::Array { items: Some(items), .. } => match items.form() {
+                Form::Choice(_) => format!("{described}, each {}", items.described()),
+                _ => described,
+            },
+            _ => described,
+        }
+    }
+
+    /// The strings that it is one of, each with what is said of it.
+    pub fn explained_choices(self) -> Vec<(&'s str, &'s str)> {
+        let shape = self.resolved();
+        let branches = shape.branches("oneOf").unwrap_or_default();
+        let choice = |branch: Self| Some((*branch.choices()?.first()?, branch.about()?));
+        branches.into_iter().filter_map(choice).collect()
+    }
+
     /// The strings that it is one of, if it is.
     fn choices(self) -> Option<Vec<&'s str>> {
         let shape = self.resolved();
@@ -133,12 +199,12 @@ impl<'s> Shape<'s> {
             Some("integer") => shape.integer(),
             Some("number") => {
                 let bound = |name, otherwise| shape.member(name).and_then(Value::as_f64).unwrap_or(otherwise);
-                Form::Number {
+                Form::Number(Range {
                     least: bound("minimum", f64::NEG_INFINITY),
                     above: bound("exclusiveMinimum", f64::NEG_INFINITY),
                     most: bound("maximum", f64::INFINITY),
                     below: bound("exclusiveMaximum", f64::INFINITY),
-                }
+                })
             }
             Some("boolean") => Form::Boolean,
             Some("array") => match shape.member("prefixItems").and_then(Value::as_array) {
@@ -212,12 +278,12 @@ impl<'s> Shape<'s> {
             },
             Form::Text { .. } => "a string".to_owned(),
             Form::Integer { .. } => "an integer".to_owned(),
-            Form::Number { .. } => "a number".to_owned(),
+            Form::Number(_) => "a number".to_owned(),
             Form::Boolean => "true or false".to_owned(),
             Form::Array { items: Some(items), .. } => match items.form() {
                 Form::Text { .. } | Form::Choice(_) => "an array of strings".to_owned(),
                 Form::Integer { .. } => "an array of integers".to_owned(),
-                Form::Number { .. } => "an array of numbers".to_owned(),
+                Form::Number(_) => "an array of numbers".to_owned(),
                 Form::Table | Form::OneOf(_) => "an array of tables".to_owned(),
                 _ => "an array".to_owned(),
             },

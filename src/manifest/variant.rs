@@ -98,7 +98,7 @@ pub(super) fn takes(form: &Form<'_>, value: &Value) -> bool {
         (Form::Anything, _)
         | (Form::Choice(_) | Form::Text { .. }, Value::String(_))
         | (Form::Integer { .. }, Value::Integer(_))
-        | (Form::Number { .. }, Value::Integer(_) | Value::Float(_))
+        | (Form::Number(_), Value::Integer(_) | Value::Float(_))
         | (Form::Boolean, Value::Boolean(_))
         | (Form::Array { .. } | Form::Tuple(_), Value::Array(_))
         | (Form::Table, Value::Table(_)) => true,

@@ -76,6 +76,7 @@ pub struct Command;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandSpec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
+    #[schemars(length(min = 1))]
     pub program: String,
     /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces. No shell
     /// looks at them, so that spaces need no quotes. In a script for `sh -c` a path of `files` may hold any character: pass it as
@@ -103,6 +104,7 @@ pub struct CommandExec {
     pub pass: BTreeSet<String>,
     /// Seconds after which the program is stopped and the stage fails. Without it there is no limit.
     #[serde(default)]
+    #[schemars(range(min = 1, max = u32::MAX))]
     pub timeout_seconds: Option<u64>,
 }
 
@@ -164,9 +166,7 @@ impl Stage for Command {
     fn check(spec: &CommandSpec, exec: &CommandExec) -> Vec<Problem> {
         let mut problems = Vec::new();
         let relative = spec.program.contains('/') && !spec.program.starts_with(['/', '{']);
-        if spec.program.is_empty() {
-            problems.push(Problem::new("program", "is empty"));
-        } else if relative {
+        if relative {
             problems.push(
                 Problem::new("program", format!("'{}' is a relative path", spec.program))
                     .hint("list the file in `files` and name it as \"{source:NAME}\""),
@@ -195,9 +195,6 @@ impl Stage for Command {
             if name.is_empty() || name.contains(['=', '\0']) {
                 problems.push(Problem::new(setting, format!("'{}' is no name of a variable", name.escape_debug())));
             }
-        }
-        if exec.timeout_seconds == Some(0) {
-            problems.push(Problem::new("timeout_seconds", "must be at least 1, not 0"));
         }
         problems
     }

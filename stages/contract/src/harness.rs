@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::context::{Context, InputFile, InputTree, Inputs, Resources, SourceFile};
 use crate::derived::Derived;
@@ -65,12 +65,20 @@ impl Harness {
     /// # Errors
     /// Problems with the settings, joined; or what the stage returns.
     pub fn run<S: Stage>(&mut self, settings: Value) -> Result<BTreeMap<String, InputTree>> {
+        let Value::Object(settings) = settings else { return Err(StageError::new("settings are an object")) };
+        self.run_kind(&Kind::of::<S>(), &settings)
+    }
+
+    /// The same of a kind without its type.
+    ///
+    /// # Errors
+    /// As [`Harness::run`].
+    pub fn run_kind(&mut self, kind: &Kind, settings: &Map<String, Value>) -> Result<BTreeMap<String, InputTree>> {
         self.runs += 1;
         let folder = self.folder.join(self.runs.to_string());
         let scratch = self.scratch.clone().unwrap_or_else(|| folder.join("scratch"));
         fs::create_dir_all(&scratch)?;
-        let Value::Object(settings) = settings else { return Err(StageError::new("settings are an object")) };
-        let stage = Kind::of::<S>().parse(&settings).map_err(|problems| {
+        let stage = kind.parse(settings).map_err(|problems| {
             let line = |problem: &crate::Problem| format!("{}: {}", problem.setting, problem.message);
             StageError::new(problems.iter().map(line).collect::<Vec<_>>().join("; "))
         })?;

@@ -140,7 +140,9 @@ pub trait Stage: Send + Sync + 'static {
         Self::ports()
     }
 
-    /// What is wrong with the settings beyond their types: each with the path of the setting.
+    /// What is wrong with the settings beyond their types and bounds: each with the path of the setting. Bounds are
+    /// attributes of the fields (`#[schemars(range(min = 1, max = 64))]`): they are part of the JSON schema, and the
+    /// engine holds every manifest to them before it asks here.
     fn check(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<Problem> {
         Vec::new()
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage, StageError};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::prelude::{Expr, btrim, col, lit, lower, when};
 use datafusion::scalar::ScalarValue;
@@ -44,6 +44,7 @@ pub struct Spec {
     /// License keys that are kept, of: agpl-3.0, apache-2.0, artistic-2.0, bsd-2-clause, bsd-3-clause, cc0-1.0, epl-1.0,
     /// gpl-2.0, gpl-3.0, isc, lgpl-2.1, lgpl-3.0, mit, mpl-2.0, unlicense. Their order makes no difference.
     #[serde(serialize_with = "sorted")]
+    #[schemars(extend("items" = { "type": "string", "enum": KEYS }, "minItems" = 1, "uniqueItems" = true))]
     pub allow: Vec<String>,
 }
 
@@ -90,23 +91,6 @@ impl Stage for License {
             .output("report", PortType::Report, "counts by license")
     }
 
-    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if spec.allow.is_empty() {
-            let hint = format!("the keys are {}", KEYS.join(", "));
-            problems.push(Problem::new("allow", "allows no license, so that no document would be left").hint(hint));
-        }
-        for (index, key) in spec.allow.iter().enumerate() {
-            let setting = format!("allow[{index}]");
-            if !KEYS.contains(&key.as_str()) {
-                problems.push(Problem::new(setting, format!("unknown license '{key}'")).hint(suggestion(key)));
-            } else if spec.allow[..index].contains(key) {
-                problems.push(Problem::new(setting, format!("'{key}' is there twice")));
-            }
-        }
-        problems
-    }
-
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
         tables::rows_compared(before, after)
     }
@@ -151,18 +135,4 @@ fn count(batch: &RecordBatch, licenses: &mut BTreeMap<String, Count>) -> Result<
         }
     }
     Ok(())
-}
-
-/// What a wrong key was meant to be.
-fn suggestion(key: &str) -> String {
-    let wanted = key.trim().to_lowercase();
-    let near = KEYS
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&wanted, known), *known))
-        .filter(|(edits, known)| *edits <= wanted.len().max(known.len()).div_ceil(3))
-        .min_by_key(|(edits, _)| *edits);
-    match near {
-        Some((_, known)) => format!("did you mean '{known}'?"),
-        None => format!("the keys are {}", KEYS.join(", ")),
-    }
 }

@@ -8,25 +8,6 @@ use data::license::License;
 use serde_json::{Value, json};
 use support::{Bench, column, digests, doc, documents, report, table};
 
-fn problems(settings: Value) -> Vec<String> {
-    let Value::Object(settings) = settings else { panic!("an object") };
-    let problems = Kind::of::<License>().parse(&settings).err().unwrap_or_default();
-    problems.iter().map(|p| format!("{}: {} ({})", p.setting, p.message, p.hint.clone().unwrap_or_default())).collect()
-}
-
-#[test]
-fn an_unknown_key_is_a_problem_with_a_suggestion() {
-    assert_eq!(
-        problems(json!({"allow": ["mit", "apache-2"]})),
-        ["allow[1]: unknown license 'apache-2' (did you mean 'apache-2.0'?)"]
-    );
-    assert_eq!(problems(json!({"allow": ["MIT"]})), ["allow[0]: unknown license 'MIT' (did you mean 'mit'?)"]);
-    assert!(problems(json!({"allow": ["zzz"]}))[0].contains("the keys are agpl-3.0, apache-2.0"));
-    assert!(problems(json!({"allow": []}))[0].contains("allows no license"));
-    assert!(problems(json!({"allow": ["mit", "mit"]}))[0].contains("there twice"));
-    assert!(!problems(json!({})).is_empty());
-}
-
 #[test]
 fn the_order_of_the_list_is_not_part_of_the_settings() {
     let spec = |allow: Value| {

@@ -24,6 +24,9 @@ use crate::foresight::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
+/// Completions of the largest evaluation: all are held until they are written.
+const MOST_COMPLETIONS: usize = 100_000;
+
 /// The stage kind `eval-completions`.
 #[derive(Debug)]
 pub struct EvalCompletions;
@@ -33,18 +36,25 @@ pub struct EvalCompletions;
 #[serde(default)]
 pub struct EvalCompletionsSpec {
     /// What is completed.
+    #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Prompt>,
     /// Completions of each prompt.
+    #[schemars(range(min = 1, max = 10_000))]
     pub completions: usize,
     /// Divides the logits; 0 takes the most probable token every time.
+    #[schemars(range(min = 0, max = 1000))]
     pub temperature: f64,
     /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
     /// Draws from this many of the most probable tokens; 0 keeps all.
+    #[schemars(range(max = 1 << 20))]
     pub top_k: usize,
     /// Texts at whose first place a completion is cut.
+    #[schemars(inner(length(min = 1)))]
     pub stops: Vec<String>,
     /// Completions that are generated together. More is faster and takes more memory.
+    #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
 }
 
@@ -115,26 +125,16 @@ impl Stage for EvalCompletions {
     }
 
     fn check(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut expect = |holds: bool, setting: &str, message: &str| {
-            if !holds {
-                problems.push(Problem::new(setting, message));
-            }
-        };
-        expect(!spec.prompts.is_empty(), "prompts", "is empty");
-        let (temperature, top_p) = (spec.temperature, spec.top_p);
-        expect(spec.completions > 0, "completions", "must be at least 1, not 0");
-        expect(spec.batch > 0, "batch", "must be at least 1, not 0");
-        let message = format!("must be at least 0, not {temperature}");
-        expect(temperature.is_finite() && temperature >= 0.0, "temperature", &message);
-        expect(top_p > 0.0 && top_p <= 1.0, "top_p", &format!("must be above 0 and at most 1, not {top_p}"));
-        for (number, prompt) in spec.prompts.iter().enumerate() {
-            expect(prompt.max_length > 0, &format!("prompts[{number}].max_length"), "must be at least 1, not 0");
+        let (prompts, completions) = (spec.prompts.len(), spec.completions);
+        if prompts.saturating_mul(completions) <= MOST_COMPLETIONS {
+            return Vec::new();
         }
-        for (number, stop) in spec.stops.iter().enumerate() {
-            expect(!stop.is_empty(), &format!("stops[{number}]"), "is empty");
-        }
-        problems
+        let most = MOST_COMPLETIONS / prompts.max(1);
+        let message = format!(
+            "must be at most {most} for {prompts} prompts, not {completions}: there are {MOST_COMPLETIONS} completions at \
+             most in all"
+        );
+        vec![Problem::new("completions", message)]
     }
 
     fn needs(_: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {

@@ -12,6 +12,7 @@
 //! | the model | 4 a parameter |
 //! | activations of a layer, the most that live at once | `4 · tokens · (16 · width + 2 · heads · sequence)` |
 //! | logits, their logarithms and what lies between | `12 · rows · vocabulary` |
+//! | completions, held until they are written | 1,024 each and 32 a token |
 //! | keys and values of the tokens so far, and a copy while rows leave | `16 · layers · rows · sequence · width` |
 //! | the program, the tokenizer, buffers | 256 MiB |
 //!
@@ -22,6 +23,9 @@ use contract::{Cost, Facts};
 
 /// Features of a head, and features that a layer comes with.
 const HEAD_WIDTH: f64 = 64.0;
+/// Bytes that a completion takes until it is written, and each of its tokens: its id, its text, and its place in the report.
+const COMPLETION: f64 = 1024.0;
+const TOKEN: f64 = 32.0;
 /// Bytes that an evaluation takes beside tensors.
 const FIXED: f64 = (256 << 20) as f64;
 
@@ -77,7 +81,8 @@ impl Sizes {
         let rows = (lengths.len() as u64).saturating_mul(completions).min(batch) as f64;
         let cache = 16.0 * self.layers * rows * longest * self.width;
         let logits = 12.0 * rows * self.vocabulary;
-        let memory = 4.0 * self.parameters + self.activations(longest, longest) + cache + logits + FIXED;
+        let held = lengths.iter().map(|length| *length as f64 * TOKEN + COMPLETION).sum::<f64>() * completions as f64;
+        let memory = 4.0 * self.parameters + self.activations(longest, longest) + cache + logits + held + FIXED;
         let tokens = lengths.iter().map(|length| *length as f64).sum::<f64>() * completions as f64;
         Cost {
             tokens: Some(tokens as u64),

@@ -5,7 +5,7 @@
 //! depend on it.
 
 use contract::foresight::Told;
-use contract::{Class, Context, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{Class, Context, Foresight, Known, Needs, PortType, Ports, Result, Stage, StageError, Unit};
 use model::folder::ModelFolder;
 use model::{Gpt2, Gpt2Config};
 use schemars::JsonSchema;
@@ -27,9 +27,11 @@ pub struct EvalLoss;
 pub struct EvalLossSpec {
     /// Sequences that the model reads at once. More is faster on a GPU and takes more memory.
     #[serde(default = "batch")]
+    #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
     /// The number of sequences at most; all where it is left out. Packed sequences are shuffled, so the first ones are a sample.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub sequences: Option<u64>,
 }
 
@@ -55,13 +57,6 @@ impl Stage for EvalLoss {
             .input("tokens", PortType::Tokens, "what it predicts: validation tokens")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that the tokens were packed with")
             .output("report", PortType::Report, "report.json and report.md")
-    }
-
-    fn check(spec: &EvalLossSpec, _: &EvalLossExec) -> Vec<Problem> {
-        let at_least_one = |setting: &str| Problem::new(setting, "must be at least 1, not 0");
-        let batch = (spec.batch == 0).then(|| at_least_one("batch"));
-        let sequences = (spec.sequences == Some(0)).then(|| at_least_one("sequences"));
-        batch.into_iter().chain(sequences).collect()
     }
 
     fn foresee(spec: &EvalLossSpec, _: &EvalLossExec, inputs: &Known) -> Foresight {

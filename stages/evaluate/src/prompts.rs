@@ -11,6 +11,7 @@ pub struct Prompt {
     pub text: String,
     /// The longest sequence in tokens, the prompt among them.
     #[serde(default = "max_length")]
+    #[schemars(range(min = 1, max = 1 << 20))]
     pub max_length: usize,
 }
 

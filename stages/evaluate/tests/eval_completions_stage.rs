@@ -205,17 +205,16 @@ fn the_page_shows_prompts_and_completions() {
 }
 
 #[test]
-fn wrong_settings_are_named() {
-    let settings = json!({
-        "prompts": [{ "text": "x", "max_length": 0 }], "completions": 0, "batch": 0, "temperature": -1.0, "top_p": 0.0,
-        "stops": ["a", ""],
-    });
-    assert_eq!(
-        Bench::new(&SIZES, &random_gpt2(1)).failure(settings).message,
-        "completions: must be at least 1, not 0; batch: must be at least 1, not 0; \
-         temperature: must be at least 0, not -1; top_p: must be above 0 and at most 1, not 0; \
-         prompts[0].max_length: must be at least 1, not 0; stops[1]: is empty"
-    );
+fn completions_are_bounded_in_all() {
+    let prompts: Vec<_> = (0..1000).map(|_| json!({ "text": "x" })).collect();
+    let kind = Kind::of::<EvalCompletions>();
+    let problems = |completions: u64| {
+        let settings = json!({ "prompts": prompts, "completions": completions });
+        kind.parse(settings.as_object().unwrap()).err().unwrap_or_default()
+    };
+    assert_eq!(problems(100), []);
+    assert_eq!(problems(101)[0].setting, "completions");
+    assert!(problems(101)[0].message.starts_with("must be at most 100 for 1000 prompts, not 101"));
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub struct TensorShape {
 impl TensorShape {
     /// The number of its values.
     pub fn size(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |size, dimension| size.saturating_mul(*dimension))
     }
 
     /// Whether weight decay applies: to matrices and embeddings, not to biases and layer norms.
@@ -107,6 +107,6 @@ impl Gpt2Config {
 
     /// The number of trainable values.
     pub fn parameters(&self) -> usize {
-        self.tensors().iter().map(TensorShape::size).sum()
+        self.tensors().iter().map(TensorShape::size).fold(0, usize::saturating_add)
     }
 }

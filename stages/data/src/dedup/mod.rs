@@ -59,9 +59,7 @@ pub mod verdict;
 pub mod workshop;
 mod write;
 
-use std::fmt::Display;
-
-use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage};
+use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -86,17 +84,23 @@ pub struct DedupSpec {
     /// Whether near-duplicates are removed as well.
     pub near: bool,
     /// The Jaccard similarity of token sets from which documents are near-duplicates, above 0 and at most 1.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub threshold: f64,
     /// Tokens of a set's element: 1 for single tokens, n for runs of n.
+    #[schemars(range(min = 1, max = 64))]
     pub shingle: usize,
     /// Documents of fewer tokens, repetitions counted, have no near-duplicates.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_tokens: usize,
     /// Which copy is kept, the first key that differs deciding; the smallest id after them.
+    #[schemars(extend("uniqueItems" = true))]
     pub prefer: Vec<Preference>,
     /// The least probability with which two documents exactly at the threshold are compared. A higher one costs more
     /// comparisons.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub recall: f64,
     /// Documents that are compared with all others to measure the recall; 0 measures nothing.
+    #[schemars(range(max = 10_000))]
     pub audit: usize,
 }
 
@@ -150,27 +154,6 @@ impl Stage for Dedup {
             .output("documents", PortType::Documents, "those that are kept, with their cluster")
             .output("dropped", PortType::Rows, "those that are removed, each with its witness and their similarity")
             .output("report", PortType::Report, "counts, bands, measured recall, clusters, licenses")
-    }
-
-    fn check(spec: &DedupSpec, _: &DedupExec) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut require = |holds: bool, setting: &str, given: &dyn Display, expected: &str| {
-            if !holds {
-                problems.push(Problem::new(setting, format!("must be {expected}, not {given}")));
-            }
-        };
-        let DedupSpec { threshold, recall, shingle, min_tokens, audit, .. } = spec;
-        require(*threshold > 0.0 && *threshold <= 1.0, "threshold", threshold, "above 0 and at most 1");
-        require(*recall > 0.0 && *recall < 1.0, "recall", recall, "above 0 and below 1");
-        require((1..=64).contains(shingle), "shingle", shingle, "between 1 and 64");
-        require(*min_tokens > 0, "min_tokens", min_tokens, "at least 1");
-        require(*audit <= 10_000, "audit", audit, "at most 10000");
-        for (index, key) in spec.prefer.iter().enumerate() {
-            if spec.prefer[..index].contains(key) {
-                problems.push(Problem::new(format!("prefer[{index}]"), "is twice in the list"));
-            }
-        }
-        problems
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {

@@ -80,16 +80,20 @@ pub struct Spec {
     /// Keep files whose path ends with this.
     pub suffix: String,
     /// Keep files whose `size` is at least this many bytes.
+    #[schemars(range(max = i64::MAX))]
     pub min_size: u64,
     /// Keep files whose `size` is at most this many bytes.
+    #[schemars(range(max = i64::MAX))]
     pub max_size: u64,
     /// Keep files with NUL bytes in their content.
     pub allow_binary: bool,
     /// How many malformed rows, over all shards, go to the output `rejected` before the stage fails.
+    #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_rows: u64,
     /// How many shards that cannot be read, or not to their end, are skipped before the stage fails.
     pub max_bad_shards: u64,
     /// Longest line, and longest content, in bytes; a longer one is a malformed row and is skipped without being held.
+    #[schemars(range(min = 1, max = i32::MAX / 2))]
     pub max_line: u64,
     /// The digest that the sources must have, as a former import's report gives it (`sources`).
     pub blake3: Option<String>,
@@ -144,10 +148,6 @@ impl Stage for Import {
         if spec.min_size > spec.max_size {
             let message = format!("{} is more than max_size = {}", spec.min_size, spec.max_size);
             problems.push(Problem::new("min_size", message));
-        }
-        if !(1..=i32::MAX as u64 / 2).contains(&spec.max_line) {
-            let message = format!("must be between 1 and {} bytes, not {}", i32::MAX / 2, spec.max_line);
-            problems.push(Problem::new("max_line", message));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
             problems

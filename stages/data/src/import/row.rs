@@ -37,11 +37,7 @@ impl<'a> Row<'a> {
             let text = error.to_string();
             // The parser adds the position in its one line, and a drawing of the place.
             let first = text.lines().next().unwrap_or_default();
-            let first = first.split(" at line ").next().unwrap_or(first);
-            let mut reason = first.trim_end_matches('.').to_owned();
-            if let Some(head) = reason.get(..1).map(str::to_ascii_lowercase) {
-                reason.replace_range(..1, &head);
-            }
+            let reason = first.split(" at line ").next().unwrap_or(first).trim_end_matches('.');
             format!("{reason} (byte {})", error.offset())
         })
     }

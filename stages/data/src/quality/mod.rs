@@ -25,7 +25,7 @@ pub mod rules;
 
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage, StageError};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::logical_expr::ScalarUDF;
@@ -84,6 +84,7 @@ pub struct LineMax {
     /// Whether the rule is applied.
     pub on: bool,
     /// Characters of the longest line that is kept.
+    #[schemars(range(max = 1_000_000_000_000u64))]
     pub threshold: u64,
 }
 
@@ -94,6 +95,7 @@ pub struct LineMean {
     /// Whether the rule is applied.
     pub on: bool,
     /// Characters of a line on average that are kept.
+    #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub threshold: f64,
 }
 
@@ -104,6 +106,7 @@ pub struct AlphaFraction {
     /// Whether the rule is applied.
     pub on: bool,
     /// The smallest part of letters and digits that is kept, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
 }
 
@@ -114,6 +117,7 @@ pub struct CharactersPerToken {
     /// Whether the rule is applied.
     pub on: bool,
     /// Characters of a token on average that are kept.
+    #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub threshold: f64,
 }
 
@@ -124,8 +128,10 @@ pub struct ConfigOrTest {
     /// Whether the rule is applied.
     pub on: bool,
     /// How often a newline may come with `config` or with `test`, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
     /// The probability that such a file is removed.
+    #[schemars(range(min = 0, max = 1))]
     pub probability: f64,
 }
 
@@ -136,6 +142,7 @@ pub struct HasNoKeywords {
     /// Whether the rule is applied.
     pub on: bool,
     /// The probability that such a file is removed.
+    #[schemars(range(min = 0, max = 1))]
     pub probability: f64,
 }
 
@@ -146,6 +153,7 @@ pub struct FewAssignments {
     /// Whether the rule is applied.
     pub on: bool,
     /// Equals signs of the files that are removed, at most.
+    #[schemars(range(max = 1_000_000_000_000u64))]
     pub threshold: u64,
 }
 
@@ -217,28 +225,6 @@ impl Stage for QualityStage {
             .output("documents", PortType::Documents, "those that no rule removes")
             .output("dropped", PortType::Rows, "the others, with the rule and what was measured")
             .output("report", PortType::Report, "counts by rule, with overlaps")
-    }
-
-    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
-        let parts = [
-            ("alpha_fraction.threshold", spec.alpha_fraction.threshold),
-            ("config_or_test.threshold", spec.config_or_test.threshold),
-            ("config_or_test.probability", spec.config_or_test.probability),
-            ("has_no_keywords.probability", spec.has_no_keywords.probability),
-        ];
-        let mut problems: Vec<_> = parts
-            .into_iter()
-            .filter(|(_, part)| !(0.0..=1.0).contains(part))
-            .map(|(setting, part)| Problem::new(setting, format!("{part} is not between 0 and 1")))
-            .collect();
-        let means = [
-            ("line_mean.threshold", spec.line_mean.threshold),
-            ("characters_per_token.threshold", spec.characters_per_token.threshold),
-        ];
-        for (setting, mean) in means.into_iter().filter(|(_, mean)| mean.is_nan() || *mean < 0.0) {
-            problems.push(Problem::new(setting, format!("{mean} is negative")));
-        }
-        problems
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {

@@ -25,7 +25,7 @@ mod templates;
 
 use std::io::Write;
 
-use contract::{Class, Context, PortType, Ports, Problem, Result, Stage, Unit};
+use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, Unit};
 use flate2::{Compression, GzBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ use self::row::{bad_row, line};
 
 /// Files of the largest export.
 const FILES: u64 = 100_000_000;
+
+/// Memory for a file that has exact copies: its entry in a hash map, while that grows.
+const COPIED_BYTES: u64 = 64;
 
 /// The stage kind `sample`.
 #[derive(Debug)]
@@ -46,16 +49,22 @@ pub struct Sample;
 #[serde(default)]
 pub struct Spec {
     /// Repositories; each has one license.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub repositories: u32,
     /// Files in each repository.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub files_per_repository: u32,
     /// Shards that the export is cut into.
+    #[schemars(range(min = 1, max = 10_000))]
     pub shards: u32,
     /// The part of the files that are exact copies of another, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub exact_duplicates: f64,
     /// The part of the files that are near copies of another, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub near_duplicates: f64,
     /// Malformed rows in all.
+    #[schemars(range(max = 1_000_000))]
     pub bad_rows: u32,
 }
 
@@ -91,31 +100,13 @@ impl Stage for Sample {
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let counts = [
-            ("repositories", spec.repositories, 1..=1_000_000),
-            ("files_per_repository", spec.files_per_repository, 1..=1_000_000),
-            ("shards", spec.shards, 1..=10_000),
-            ("bad_rows", spec.bad_rows, 0..=1_000_000),
-        ];
-        for (setting, count, range) in counts {
-            if !range.contains(&count) {
-                let message = format!("must be between {} and {}, not {count}", range.start(), range.end());
-                problems.push(Problem::new(setting, message));
-            }
-        }
         let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
         if files > FILES {
             let message = format!("gives {files} files in all, more than {FILES}");
             problems.push(Problem::new("files_per_repository", message));
         }
-        for (setting, part) in [("exact_duplicates", spec.exact_duplicates), ("near_duplicates", spec.near_duplicates)]
-        {
-            if !(0.0..=1.0).contains(&part) {
-                problems.push(Problem::new(setting, format!("must be between 0 and 1, not {part}")));
-            }
-        }
         let (exact, near) = (spec.exact_duplicates, spec.near_duplicates);
-        if problems.is_empty() && exact + near > 1.0 {
+        if exact + near > 1.0 {
             let setting = if exact > near { "exact_duplicates" } else { "near_duplicates" };
             let message = format!(
                 "does not fit: exact_duplicates = {exact} and near_duplicates = {near} must be at most 1 together"
@@ -123,6 +114,15 @@ impl Stage for Sample {
             problems.push(Problem::new(setting, message));
         }
         problems
+    }
+
+    fn needs(spec: &Spec, _: &Exec) -> Needs {
+        let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
+        let copied = (files as f64 * spec.exact_duplicates) as u64;
+        Needs {
+            memory: Needs::default().memory.saturating_add(copied.saturating_mul(COPIED_BYTES)),
+            ..Needs::default()
+        }
     }
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {

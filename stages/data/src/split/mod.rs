@@ -42,6 +42,7 @@ pub struct Spec {
     /// `repository`: whole repositories and clusters by chance; `shard`: one shard of the export.
     pub by: By,
     /// By repository: the part of the groups that goes to validation, above 0 and below 1.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub fraction: f64,
     /// By shard: the first digits of the digest of the validation shard; without it, the shard whose digest sorts last.
     pub valid_shard: Option<String>,
@@ -180,9 +181,6 @@ impl Stage for Split {
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if !(spec.fraction > 0.0 && spec.fraction < 1.0) {
-            problems.push(Problem::new("fraction", format!("{} is not above 0 and below 1", spec.fraction)));
-        }
         if let Some(shard) = &spec.valid_shard {
             let digits = shard.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
             if !digits || shard.is_empty() || shard.len() > 64 {

@@ -65,8 +65,8 @@ impl Stage for Train {
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }
 
-    fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
-        settings::check(spec, exec)
+    fn check(spec: &TrainSpec, _: &TrainExec) -> Vec<Problem> {
+        settings::check(spec)
     }
 
     fn foresee(spec: &TrainSpec, _: &TrainExec, inputs: &Known) -> Foresight {

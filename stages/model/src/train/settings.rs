@@ -1,7 +1,5 @@
 //! The settings of the stage kind `train`.
 
-use std::fmt::Display;
-
 use contract::{Problem, Result, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +8,11 @@ use tokens::packed::PackedTokens;
 use crate::config::{Gpt2Config, Preset};
 use crate::train::adamw::AdamWSettings;
 use crate::train::schedule::Schedule;
+
+/// Sequences of the largest update.
+const MOST_SEQUENCES: u64 = 1 << 20;
+/// Updates of the longest training.
+const MOST_STEPS: u64 = 1 << 32;
 
 /// Trains a GPT-2 on packed tokens: AdamW, a cosine schedule with warm-up, gradient accumulation and clipping by the
 /// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
@@ -21,48 +24,64 @@ pub struct TrainSpec {
     pub preset: Option<Preset>,
     /// Transformer blocks.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1024))]
     pub layers: Option<u32>,
     /// Features of a token; a multiple of `heads`.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 65_535))]
     pub width: Option<u32>,
     /// Attention heads a block.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 65_535))]
     pub heads: Option<u32>,
     /// Sequences of one forward and backward pass (the micro-batch); memory grows with it.
+    #[schemars(range(min = 1, max = MOST_SEQUENCES))]
     pub batch: u64,
     /// Micro-batches of one update, whose gradients are averaged.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = MOST_SEQUENCES))]
     pub accumulation: u64,
     /// Updates.
+    #[schemars(range(min = 1, max = MOST_STEPS))]
     pub steps: u64,
     /// The greatest learning rate.
+    #[schemars(range(max = 1000), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Updates over which the rate grows from 0 to `learning_rate`.
     #[serde(default)]
+    #[schemars(range(max = MOST_STEPS))]
     pub warmup: u64,
     /// The rate at the end of the cosine.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
     pub min_learning_rate: f64,
     /// Decay of matrices and embeddings (not of biases and layer norms).
     #[serde(default = "weight_decay")]
+    #[schemars(range(min = 0, max = 1000))]
     pub weight_decay: f64,
     /// AdamW's decay of the mean of the gradients.
     #[serde(default = "beta1")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// AdamW's decay of the mean of their squares.
     #[serde(default = "beta2")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// AdamW's term that keeps the divisor from 0.
     #[serde(default = "epsilon")]
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
     /// The greatest global norm of the gradients: longer ones are shortened to it.
     #[serde(default = "clip")]
+    #[schemars(range(max = 1_000_000_000_000u64), extend("exclusiveMinimum" = 0))]
     pub clip: f64,
     /// Updates between two measures of the validation loss; without it, measured at the end only.
     #[serde(default)]
+    #[schemars(range(min = 1, max = MOST_STEPS))]
     pub validate_every: Option<u64>,
     /// How many validation sequences to measure at most; without it, all.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub validate_sequences: Option<u64>,
 }
 
@@ -71,9 +90,11 @@ pub struct TrainSpec {
 pub struct TrainExec {
     /// Updates between two reports of the loss.
     #[serde(default = "log_every")]
+    #[schemars(range(min = 1, max = MOST_STEPS))]
     pub log_every: u64,
     /// Updates between two checkpoints: at most so many are done again after a kill.
     #[serde(default = "checkpoint_every")]
+    #[schemars(range(min = 1, max = MOST_STEPS))]
     pub checkpoint_every: u64,
 }
 
@@ -189,6 +210,10 @@ impl TrainSpec {
         Ok(())
     }
 
+    fn sequences_an_update(&self) -> u64 {
+        self.batch.saturating_mul(self.accumulation)
+    }
+
     /// Bytes of memory for a usual vocabulary and sequence.
     pub fn memory(&self) -> u64 {
         let (layers, width, heads) = self.shape().unwrap_or(Preset::Gpt2.sizes());
@@ -203,50 +228,32 @@ impl TrainSpec {
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };
         let a_token = layers.saturating_mul(34 * width + 2 * heads * sequence);
         let activations = sequence.saturating_mul(a_token).saturating_mul(4 * self.batch);
-        (a_parameter * config.parameters() as u64).saturating_add(activations).saturating_add(256 << 20)
+        // The ids of all micro-batches of an update.
+        let ids = sequence.saturating_mul(self.sequences_an_update()).saturating_mul(4);
+        let model = (config.parameters() as u64).saturating_mul(a_parameter);
+        [model, activations, ids, 256 << 20].into_iter().fold(0, u64::saturating_add)
     }
 }
 
-/// What is wrong with the settings beyond their types.
-pub fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
+/// What is wrong with the settings beyond the bounds of each.
+pub fn check(spec: &TrainSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
-    let mut expect = |holds: bool, setting: &str, given: &dyn Display, expected: &str| {
-        if !holds {
-            problems.push(Problem::new(setting, format!("must be {expected}, not {given}")));
-        }
-        holds
-    };
-    for (setting, count) in [("batch", spec.batch), ("accumulation", spec.accumulation)] {
-        expect((1..=1 << 20).contains(&count), setting, &count, "between 1 and 1048576");
+    let TrainSpec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
+    if warmup > steps {
+        problems.push(Problem::new("warmup", format!("must be at most steps ({steps}), not {warmup}")));
     }
-    if expect((1..=1 << 32).contains(&spec.steps), "steps", &spec.steps, "between 1 and 4294967296") {
-        expect(spec.warmup <= spec.steps, "warmup", &spec.warmup, &format!("at most steps ({})", spec.steps));
+    if spec.sequences_an_update() > MOST_SEQUENCES {
+        let (batch, accumulation, most) = (spec.batch, spec.accumulation, MOST_SEQUENCES / spec.batch.max(1));
+        let message = format!(
+            "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MOST_SEQUENCES} sequences \
+             at most"
+        );
+        problems.push(Problem::new("accumulation", message));
     }
-    let positive = |value: f64| value.is_finite() && value > 0.0;
-    let (rate, floor) = (spec.learning_rate, spec.min_learning_rate);
-    let floor_holds = floor.is_finite() && floor >= 0.0;
-    if expect(positive(rate), "learning_rate", &rate, "greater than 0") {
-        let expected = format!("between 0 and learning_rate ({rate})");
-        expect(floor_holds && floor <= rate, "min_learning_rate", &floor, &expected);
-    } else {
-        expect(floor_holds, "min_learning_rate", &floor, "at least 0");
-    }
-    let decay = spec.weight_decay;
-    expect(decay.is_finite() && decay >= 0.0, "weight_decay", &decay, "at least 0");
-    for (setting, beta) in [("beta1", spec.beta1), ("beta2", spec.beta2)] {
-        expect((0.0..1.0).contains(&beta), setting, &beta, "at least 0 and less than 1");
-    }
-    for (setting, value) in [("epsilon", spec.epsilon), ("clip", spec.clip)] {
-        expect(positive(value), setting, &value, "greater than 0");
-    }
-    for (setting, count) in [
-        ("validate_every", spec.validate_every),
-        ("validate_sequences", spec.validate_sequences),
-        ("log_every", Some(exec.log_every)),
-        ("checkpoint_every", Some(exec.checkpoint_every)),
-    ] {
-        expect(count != Some(0), setting, &0, "at least 1");
+    if min_learning_rate > learning_rate {
+        let message = format!("must be at most learning_rate ({learning_rate}), not {min_learning_rate}");
+        problems.push(Problem::new("min_learning_rate", message));
     }
     problems
 }
@@ -259,9 +266,6 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
             Some(_) if spec.preset.is_some() => problems.push(
                 Problem::new(name, "preset gives the sizes already").hint("keep either preset or the three sizes"),
             ),
-            Some(size @ (0 | 65_536..)) => {
-                problems.push(Problem::new(name, format!("must be between 1 and 65535, not {size}")));
-            }
             None if given > 0 && spec.preset.is_none() => {
                 problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
             }

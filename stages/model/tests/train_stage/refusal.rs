@@ -45,26 +45,17 @@ fn settings_that_make_no_sense_are_problems() {
     let folder = tempfile::tempdir().unwrap();
     let problem = |more| harness(folder.path()).run::<Train>(with(more)).unwrap_err().to_string();
     assert_eq!(problem(json!({ "width": 33 })), "width: must be a multiple of heads (4), not 33");
-    assert_eq!(
-        problem(json!({ "batch": 0, "clip": 0.0 })),
-        "batch: must be between 1 and 1048576, not 0; clip: must be greater than 0, not 0"
-    );
     assert!(problem(json!({ "preset": "gpt2" })).starts_with("layers: preset gives the sizes already"));
     assert_eq!(problem(json!({ "layers": null })), ": layers is missing: layers, width and heads go together");
     let none = problem(json!({ "layers": null, "width": null, "heads": null }));
     assert_eq!(none, "the model has no sizes");
     assert_eq!(problem(json!({ "warmup": 13 })), "warmup: must be at most steps (12), not 13");
-    for (setting, expected) in [
-        (json!({ "steps": 1u64 << 40 }), "steps: must be between 1 and 4294967296, not 1099511627776"),
-        (json!({ "steps": 0, "warmup": 2 }), "steps: must be between 1 and 4294967296, not 0"),
-        (json!({ "learning_rate": -0.5 }), "learning_rate: must be greater than 0, not -0.5"),
-        (json!({ "min_learning_rate": 0.5 }), "min_learning_rate: must be between 0 and learning_rate (0.01), not 0.5"),
-        (json!({ "epsilon": 0.0 }), "epsilon: must be greater than 0, not 0"),
-        (json!({ "beta1": 1.0 }), "beta1: must be at least 0 and less than 1, not 1"),
-        (json!({ "weight_decay": -1.0 }), "weight_decay: must be at least 0, not -1"),
-        (json!({ "log_every": 0 }), "log_every: must be at least 1, not 0"),
-        (json!({ "layers": 65_536 }), "layers: must be between 1 and 65535, not 65536"),
-    ] {
-        assert_eq!(problem(setting), expected);
-    }
+    assert_eq!(
+        problem(json!({ "min_learning_rate": 0.5 })),
+        "min_learning_rate: must be at most learning_rate (0.01), not 0.5"
+    );
+    assert_eq!(
+        problem(json!({ "batch": 1 << 10, "accumulation": 1025 })),
+        "accumulation: must be at most 1024 with batch = 1024, not 1025: an update reads 1048576 sequences at most"
+    );
 }

@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Fact, Facts, Foresight, Known, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Class, Context, Fact, Facts, Foresight, Known, PortType, Ports, Result, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -34,7 +34,8 @@ pub use split::Ledger;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Settings {
-    /// Tokens a sequence: what the model sees at once.
+    /// Tokens a sequence: what the model sees at once. At least 2: one token predicts the next.
+    #[schemars(range(min = 2, max = 1 << 20))]
     pub sequence_length: u32,
     /// What is shuffled.
     pub shuffle: Shuffle,
@@ -88,14 +89,6 @@ impl Stage for Pack {
                 "sequences of the documents to evaluate on; none where there are no documents",
             )
             .output("report", PortType::Report, "where every token went: report.json, report.md")
-    }
-
-    fn check(settings: &Settings, _: &Exec) -> Vec<Problem> {
-        if settings.sequence_length < 2 {
-            let message = format!("must be at least 2, not {}: one token predicts the next", settings.sequence_length);
-            return vec![Problem::new("sequence_length", message).hint("1024 is usual for GPT-2")];
-        }
-        Vec::new()
     }
 
     fn foresee(settings: &Settings, _: &Exec, inputs: &Known) -> Foresight {
