@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// Kind, inputs and settings of each stage; it is named after its kind.
 const STAGES: [(&str, &str, &[(&str, &str)]); 12] = [
-    ("sample", "", &[("repositories", "3"), ("files_per_repository", "4"), ("shards", "2")]),
+    ("sample", "", &[("repositories", "3"), ("files_per_repository", "2"), ("shards", "2")]),
     ("import", "export = 'sample'", &[("min_size", "1")]),
     ("license", "documents = 'import'", &[("allow", "['mit', 'apache-2.0', 'bsd-3-clause', 'gpl-3.0']")]),
     ("quality", "documents = 'license'", &[]),
@@ -34,7 +34,7 @@ const STAGES: [(&str, &str, &[(&str, &str)]); 12] = [
             ("validate_sequences", "2"),
         ],
     ),
-    ("eval-loss", "model = 'train', tokens = 'pack.valid', tokenizer = 'tokenizer'", &[]),
+    ("eval-loss", "model = 'train', tokens = 'pack.valid', tokenizer = 'tokenizer'", &[("sequences", "64")]),
     (
         "eval-completions",
         "model = 'train', tokenizer = 'tokenizer'",
@@ -141,8 +141,8 @@ impl Built {
         if memory > 4 << 30 {
             return None;
         }
-        let many = ["repositories", "files_per_repository", "completions"].contains(&path) && value.len() > 3;
-        if many || stage.cost.flops.is_some_and(|flops| flops > 1e10) {
+        let long = ["repositories", "files_per_repository", "shards", "bad_rows", "layers", "completions"];
+        if long.contains(&path) && value.len() > 3 || stage.cost.flops.is_some_and(|flops| flops > 1e10) {
             harness.cancel.set();
         }
         Some(harness.run_kind(kind, &settings).map(drop))
