@@ -91,6 +91,7 @@ pub struct Spec {
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_rows: u64,
     /// How many shards that cannot be read, or not to their end, are skipped before the stage fails.
+    #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_shards: u64,
     /// Longest line, and longest content, in bytes; a longer one is a malformed row and is skipped without being held.
     #[schemars(range(min = 1, max = i32::MAX / 2))]
