@@ -113,7 +113,7 @@ impl FoundTable {
     }
 }
 
-/// The tables of a manifest, in the order of its graph, and the stages whose tables nobody built yet. An output is that of
+/// The tables of a manifest, in the order of its graph, and the stages that have no tables yet. An output is that of
 /// the manifest as it is, else that of the last build, as `show` has it.
 fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<String>), CommandError> {
     let forced = BTreeSet::new();
@@ -128,8 +128,8 @@ fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<S
         }
         let shown = match build_of(project, store, planned) {
             // The query may be about others.
-            Err(error @ CommandError::Store(StoreError::Damaged(_))) => {
-                say!("warning: {}: {}", planned.name, error.to_string().trim_end());
+            Err(CommandError::Store(StoreError::Damaged(damage))) => {
+                say!("warning: the output of {} is damaged: {damage}; the next run rebuilds it", planned.name);
                 None
             }
             shown => shown?,
@@ -139,7 +139,7 @@ fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<S
             continue;
         };
         if stale.is_some() {
-            say!("note: {} is that of its last build; it {}", planned.name, planned.state.text());
+            say!("note: {} is the output of its last build; the stage {}", planned.name, planned.state.text());
         }
         for (number, port) in ports {
             let Some(tree) = outputs.get(port.name.as_ref()) else { continue };

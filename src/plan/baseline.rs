@@ -22,6 +22,8 @@ pub struct Baseline {
     pub record: KeyRecord,
     /// The tree of each output port.
     pub outputs: BTreeMap<String, Digest>,
+    /// Bytes that it read, where they are on record.
+    pub(super) read: Option<u64>,
     /// Whether a run of this name built or used it.
     pub is_own: bool,
 }

@@ -78,13 +78,20 @@ impl History {
         let is_nearer = |last: &&LastBuild| own.is_none_or(|own| distance(&last.key_record) <= distance(&own.record));
         if let Some(last) = forgotten.filter(is_nearer).cloned() {
             let build = BuildName { key: last.key, run: None, number: None, started_ms: None };
-            return Ok(Some(Baseline { build, record: last.key_record, outputs: last.outputs, is_own: true }));
+            return Ok(Some(Baseline {
+                build,
+                record: last.key_record,
+                outputs: last.outputs,
+                read: None,
+                is_own: true,
+            }));
         }
         let other = || alike().min_by_key(|build| (distance(&build.record), Reverse(build.started)));
         let baseline = |build: &Build, is_own| Baseline {
             build: build.name.clone(),
             record: build.record.clone(),
             outputs: build.outputs.clone(),
+            read: build.work.bytes,
             is_own,
         };
         Ok(own.map(|own| baseline(own, true)).or_else(|| other().map(|other| baseline(other, false))))

@@ -22,8 +22,8 @@ pub(super) struct Walk<'a, F> {
     stale: BTreeMap<Recipe, Vec<Stale>>,
     /// The recipes of these.
     recipes: BTreeMap<StageName, Recipe>,
-    /// Bytes that each of these will write, by estimate.
-    written: BTreeMap<StageName, u64>,
+    /// What each of these will write, by estimate.
+    written: BTreeMap<StageName, Written>,
     /// Stages that wait for another process, and those downstream of them, which that process may build too.
     waiting: BTreeSet<StageName>,
     planned: Vec<PlannedStage>,
@@ -46,6 +46,14 @@ impl Stale {
         };
         self.inputs.len() == other.inputs.len() && self.inputs.iter().all(fits)
     }
+}
+
+/// Bytes that a stale stage will write.
+enum Written {
+    /// To all ports together.
+    Together(u64),
+    /// To each port.
+    Ports(BTreeMap<String, u64>),
 }
 
 /// What a walk finds out about one stage.
@@ -85,13 +93,8 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 Ok(found) => estimate = Some(found),
                 Err(why) => no_estimate = Some(why),
             }
-            let written = read.and_then(|read| match fit::writes(stage, read) {
-                // Data made from nothing; models and reports are as large as they were.
-                0 if fit::gives_data(stage) => None,
-                0 => Some(self.wrote(baseline.as_ref())),
-                bytes => Some(bytes),
-            });
-            self.written.extend(written.map(|bytes| (stage.name.clone(), bytes)));
+            let written = read.and_then(|read| self.writes(stage, read, baseline.as_ref(), recipe));
+            self.written.extend(written.map(|written| (stage.name.clone(), written)));
         }
         let (name, kind) = (stage.name.clone(), stage.kind.name);
         let (key, record) = known.unzip();
@@ -118,19 +121,37 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         for edge in stage.inputs.values() {
             let bytes = match self.outputs.get(&edge.stage).and_then(|trees| trees.get(&edge.output)) {
                 Some(digest) => self.decider.store.listing(*digest).ok()?.size(),
-                // How much each of its outputs will take is not known: it counts once.
-                None if !counted.insert(&edge.stage) => 0,
-                None => *self.written.get(&edge.stage)?,
+                None => match self.written.get(&edge.stage)? {
+                    Written::Ports(ports) => *ports.get(&edge.output)?,
+                    // How much of it each port takes is not known: it counts once.
+                    Written::Together(bytes) if counted.insert(&edge.stage) => *bytes,
+                    Written::Together(_) => 0,
+                },
             };
             read = read.saturating_add(bytes);
         }
         Some(read)
     }
 
-    /// Bytes that a build wrote, as far as they are in the store.
-    fn wrote(&self, build: Option<&Baseline>) -> u64 {
-        let trees = build.into_iter().flat_map(|build| build.outputs.values());
-        trees.filter_map(|tree| self.decider.store.listing(*tree).ok()).map(|tree| tree.size()).sum()
+    /// What a stale stage writes that reads so many bytes: as much for its input as the build that it is compared with did,
+    /// where that is known; else what its settings or the size of its input tell. `None` for data made from nothing.
+    fn writes(&self, stage: &StageDeclaration, read: u64, build: Option<&Baseline>, own: &Recipe) -> Option<Written> {
+        let ratio = build.and_then(|build| match (read, build.read?) {
+            (0, 0) if Recipe::of(&build.record) == *own => Some(1.0),
+            (now, then) if now > 0 && then > 0 && fit::gives_data(stage) => Some(now as f64 / then as f64),
+            // Models and reports do not grow with what they are made from.
+            (_, then) if then > 0 => Some(1.0),
+            _ => None,
+        });
+        let size = |tree: &Digest| self.decider.store.listing(*tree).ok().map(|tree| tree.size());
+        let scaled = ratio.zip(build).and_then(|(ratio, build)| {
+            let scale = |bytes: u64| (bytes as f64 * ratio) as u64;
+            build.outputs.iter().map(|(port, tree)| Some((port.clone(), scale(size(tree)?)))).collect()
+        });
+        scaled.map(Written::Ports).or_else(|| match fit::writes(stage, read) {
+            0 if fit::gives_data(stage) => None,
+            bytes => Some(Written::Together(bytes)),
+        })
     }
 
     /// Returns all stages. Of those that have or may have equal keys, each may run: which one builds is a race. The same holds
