@@ -96,7 +96,7 @@ fn may_hold_store(folder: &Path) -> bool {
     let cache = folder.join(NAME);
     match Store::is_at(&cache) {
         Ok(is_store) => is_store || cache.is_dir(),
-        // Who uses the program that wrote it is told so.
+        // Opening it reports the format.
         Err(error) => matches!(error, StoreError::Format { .. }),
     }
 }

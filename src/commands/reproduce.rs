@@ -14,13 +14,14 @@ use super::owned_folder::{OwnedFolder, remove_abandoned};
 use super::project::Project;
 use super::stdout::stdout;
 use super::{locks, run, signals};
-use crate::events::{Json, Mode, Purpose, Renderers, figures};
+use crate::events::{Mode, figures};
 use crate::exit::Exit;
-use crate::manifest::{self, StageName};
+use crate::manifest::StageName;
 use crate::plan::Decider;
-use crate::report::{EVENTS, RunLock};
+use crate::report::{KeptRun, RunLock};
 use crate::reproduce::{Cause, NOT_ASKED, Reasons, Reproduction, Verdict, contradiction, provide};
 use crate::run::{Given, Options};
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `reproduce`.
@@ -34,7 +35,8 @@ pub struct ReproduceArguments {
     /// Reproduce this stage alone, from the locked outputs of what it needs, which the store must have (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub only: Vec<String>,
-    /// Keep the new store in this folder, which must be new or empty; without it, it is removed at the end.
+    /// Keep the new store, with this run in it, in this folder, which must be new or empty; without it, it is removed at the
+    /// end.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
     /// Change a setting of the locked manifest, such as where its sources lie (repeatable).
@@ -78,7 +80,6 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
     }
     let store = Store::open(&folder)?;
-    let open = store.start_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
     let (wanted, given) = match arguments.only.is_empty() {
         true => (project.graph.ancestors(&asked), Given::new()),
         false => {
@@ -91,7 +92,6 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
                 let message = format!("{} does not have the locked output of '{stage}'", cache.display());
                 CommandError::usage(message).hint("reproduce it too: --until in place of --only")
             })?;
-            given.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
             (asked.clone(), given)
         }
     };
@@ -100,19 +100,15 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let reasons = Reasons::default();
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
-    if let Some(keep) = &arguments.keep {
-        let record = fs::File::create_new(keep.join(EVENTS)).map_err(CommandError::io("write the events"))?;
-        shown.push(Box::new(Json::new(Purpose::Recorded, record)));
-    }
-    let renderers = Renderers::with(shown);
     let forced = BTreeSet::new();
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: false, wanted, given, cancel };
-    let outcome = crate::run::run(decider, &project.graph, Some(&open), &options, &renderers.sender());
-    renderers.finish();
+    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &project.graph, &options, shown)?;
+    if let (Err(error), Some(_)) = (&written, &arguments.keep) {
+        say!("warning: the run is not written down: {error}");
+    }
     let reproduction = Reproduction::of(&lock, &project.manifest, &project.graph, &outcome, &reasons.get(), &asked);
     tell(&reproduction, &lock, arguments.json)?;
-    drop(open);
     drop(temporary);
     Ok(match outcome.summary.interrupted {
         true => Exit::Interrupted,

@@ -59,6 +59,7 @@ impl KeptRun {
             return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
         }
         let open = store.start_run(&manifest.name, &manifest::origin(&manifest.path))?;
+        options.given.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
         let folder = &open.folder;
         let page = LivePage::new(Page::new(&folder.to_string(), &clock::rfc3339(started)));
         let shown = shown.into_iter().chain([Box::new(page.clone()) as Box<dyn Renderer>]).collect();

@@ -40,10 +40,10 @@ pub struct Wish {
     pub scratch: bool,
 }
 
-/// Somebody for whom trees and blobs stay.
+/// What keeps trees and blobs from being removed: a run, a lock file.
 #[derive(Debug, Clone, Default)]
 pub struct Holder {
-    /// Who that is, for people: `quickstart.3 (latest)`.
+    /// For people: `quickstart.3 (latest)`.
     pub name: String,
     /// The name of the run, where it is one: the newest holds also what the runs of that name gave last.
     pub run: Option<String>,
@@ -60,7 +60,7 @@ pub struct Kept {
     pub by: String,
     /// Bytes of its blobs.
     pub bytes: u64,
-    /// Bytes of those that nobody else holds.
+    /// Bytes of those that no other holder has.
     pub alone: u64,
 }
 

@@ -23,7 +23,7 @@ struct Owner {
 }
 
 impl Store {
-    /// The manifest that the runs of a name belong to; `None` where there is no such name, or nobody's yet.
+    /// The manifest that the runs of a name belong to; `None` where there is no such name, or it has no owner.
     ///
     /// # Errors
     /// When the name cannot be a file name.
@@ -60,7 +60,7 @@ impl Store {
         write::replace(&self.layout().folder("tmp"), &runs.join(FILE), text.as_bytes(), 0o644)
     }
 
-    /// Makes a manifest the owner of a name that is nobody's.
+    /// Makes a manifest the owner of a name that has none.
     ///
     /// # Errors
     /// [`StoreError::Owned`] where it is another's.
@@ -71,7 +71,7 @@ impl Store {
             Some(_) => {}
             None => {
                 let text = self.as_owner(manifest).encode()?;
-                // Another process may be quicker; what cannot be read tells nothing.
+                // Another process may be quicker, and a file that cannot be read names no owner.
                 if write::create(&self.layout().folder("tmp"), &path, text.as_bytes(), 0o644)? {
                     return Ok(());
                 }

@@ -171,7 +171,7 @@ fn two_projects_in_one_store_cannot_take_each_other_s_name_or_remove_each_other_
         assert_eq!(gc.code, 0, "{}", gc.stderr);
         ["run/latest", "two/latest"].iter().for_each(|run| assert_own(&bench, run));
         assert!(
-            gc.stdout.contains("  for run.1 (latest), ") && gc.stdout.contains("  for two.1 (latest), "),
+            gc.stdout.contains("  by run.1 (latest), ") && gc.stdout.contains("  by two.1 (latest), "),
             "{}",
             gc.stdout
         );
@@ -206,8 +206,8 @@ fn a_pinned_run_is_not_forgotten_and_gc_says_for_whom_bytes_stay() {
     let gc = bench.pipeline(&["cache", "gc", "--keep-runs", "1", "--keep-size", "1B"]);
     assert!(gc.stdout.starts_with("forgot 2 past runs\n"), "{}", gc.stdout);
     for run in ["run.2 (pinned)", "run.4 (latest)"] {
-        let line = gc.stdout.lines().find(|line| line.starts_with("kept ") && line.contains(&format!("  for {run}, ")));
-        assert!(line.is_some_and(|line| line.contains("of it only for this")), "{run}: {}", gc.stdout);
+        let line = gc.stdout.lines().find(|line| line.starts_with("kept ") && line.contains(&format!("  by {run}, ")));
+        assert!(line.is_some_and(|line| line.contains("of it by nothing else")), "{run}: {}", gc.stdout);
     }
     ["run/2", "run/4"].iter().for_each(|run| assert_own(&bench, run));
     assert_eq!(bench.run_with(&MIT), [""; 0]);

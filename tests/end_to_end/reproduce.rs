@@ -69,6 +69,9 @@ fn a_lock_needs_nothing_of_the_store_or_the_manifest_that_made_it() {
     let kept = elsewhere.pipeline(&["reproduce", "published.lock", "--keep", "kept", "--quiet"]);
     assert_eq!(kept.code, 0, "{}", kept.stderr);
     assert_eq!(elsewhere.pipeline(&["cache", "verify", "--cache", "kept"]).code, 0);
+    let runs = elsewhere.pipeline(&["runs", "--cache", "kept"]).stdout;
+    assert!(runs.starts_with("run.1 ") && runs.ends_with(" (latest)\n"), "{runs}");
+    assert!(elsewhere.path().join("kept/runs/run/latest/license/documents/rows").is_dir());
     assert_eq!(elsewhere.pipeline(&["reproduce", "published.lock", "--keep", "kept"]).code, 2, "a full folder");
 }
 
@@ -146,7 +149,7 @@ fn a_stage_alone_needs_nothing_but_what_it_read() {
     let both = bench.pipeline(&["reproduce", "run", "--only", "copy", "--only", "last", "--keep", "kept", "--json"]);
     assert_eq!(verdicts(&both), [("copy".into(), "identical".into()), ("last".into(), "identical".into())]);
     assert_eq!(bench.pipeline(&["cache", "verify", "--cache", "kept"]).code, 0);
-    let events = fs::read_to_string(bench.path().join("kept/events.jsonl")).unwrap();
+    let events = fs::read_to_string(bench.path().join("kept/runs/run/1/events.jsonl")).unwrap();
     assert_eq!(events.matches("\"stage-finished\"").count(), 2);
 }
 
@@ -160,7 +163,7 @@ fn a_stage_alone_is_not_served_by_one_above_it_that_has_its_key() {
     assert_eq!(bench.run(), ["one", "raw"], "two is served by one");
     let alone = bench.pipeline(&["reproduce", "run", "--only", "two", "--keep", "kept", "--json"]);
     assert_eq!((alone.code, verdicts(&alone)), (0, vec![("two".into(), "identical".into())]), "{}", alone.stderr);
-    let events = fs::read_to_string(bench.path().join("kept/events.jsonl")).unwrap();
+    let events = fs::read_to_string(bench.path().join("kept/runs/run/1/events.jsonl")).unwrap();
     assert!(events.contains("\"stage-finished\"") && !events.contains("\"stage-cached\""), "{events}");
 }
 

@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         writeln!(out, "{:#}", json!(removals))?;
     } else {
         tell(&mut out, &removals, arguments.dry_run)?;
-        tell_kept(&mut out, &removals)?;
+        print_kept(&mut out, &removals)?;
     }
     if removals.scratch_left.count > 0 {
         let left = figures::size(removals.scratch_left.bytes);
@@ -142,19 +142,19 @@ fn need(mut holder: Holder, lock: &RunLock) -> Holder {
     holder
 }
 
-/// Says what stays for whom; of past runs those without which something would be free.
-fn tell_kept(out: &mut impl Write, removals: &Removals) -> Result<(), CommandError> {
-    let is_told = |kept: &&Kept| kept.alone > 0 || (kept.bytes > 0 && kept.by.ends_with(')'));
-    let (told, others): (Vec<_>, Vec<_>) = removals.kept.iter().partition(is_told);
-    for Kept { by, bytes, alone } in told {
+/// Prints which runs and lock files keep how much; of past runs those that keep something alone.
+fn print_kept(out: &mut impl Write, removals: &Removals) -> Result<(), CommandError> {
+    let is_shown = |kept: &&Kept| kept.alone > 0 || (kept.bytes > 0 && kept.by.ends_with(')'));
+    let (shown, others): (Vec<_>, Vec<_>) = removals.kept.iter().partition(is_shown);
+    for Kept { by, bytes, alone } in shown {
         let only = match alone {
-            0 => "others keep it too".to_owned(),
-            alone => format!("{} of it only for this", figures::size(*alone)),
+            0 => "all of it kept by others too".to_owned(),
+            alone => format!("{} of it by nothing else", figures::size(*alone)),
         };
-        writeln!(out, "kept {:>8}  for {by}, {only}", figures::size(*bytes))?;
+        writeln!(out, "kept {:>8}  by {by}, {only}", figures::size(*bytes))?;
     }
     if !others.is_empty() {
-        writeln!(out, "{} more keep nothing that others do not", figures::counted(others.len() as u64, "run"))?;
+        writeln!(out, "and by {}, all of it kept by others too", figures::counted(others.len() as u64, "past run"))?;
     }
     Ok(())
 }

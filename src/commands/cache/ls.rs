@@ -10,9 +10,10 @@ use serde_json::json;
 use super::super::stdout::stdout;
 use super::users::Users;
 use super::{CommandError, StorePlace, ago};
-use crate::commands::locks;
+use crate::commands::{locks, place};
 use crate::events::figures;
 use crate::exit::Exit;
+use crate::say::say;
 use crate::store::Store;
 
 /// Arguments of `cache ls`.
@@ -27,6 +28,9 @@ pub struct ListArguments {
 
 pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
+    if store.is_empty() {
+        say!("note: the store {} is empty", place::shown(store.layout().root().to_owned()).display());
+    }
     let census = store.census()?;
     let mut users = Users::default();
     for run in store.run_folders()? {
