@@ -11,14 +11,14 @@ use super::arguments::{Execution, Source};
 use super::place;
 use super::project::Project;
 use super::signals::stop_on_signals;
-use crate::events::{Mode, Purpose, RunStatus};
+use crate::events::{Mode, Purpose};
 use crate::exit::Exit;
 use crate::manifest::{self, StageName};
 use crate::plan::{self, Decider};
 use crate::report::KeptRun;
 use crate::run::{Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
-use crate::store::{Store, StoreError};
+use crate::store::{RunFolder, Store, StoreError};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -90,9 +90,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }
-    // `latest` does not lead to it.
-    if let Some(folder) = folder.filter(|_| outcome.summary.status() != RunStatus::Done && !arguments.json) {
-        say!("note: what there is of the run is in {}", place::shown(folder.path).display());
+    if let Some(folder) = folder.filter(|_| !arguments.json && !arguments.quiet) {
+        tell_place(&store, folder)?;
     }
     let checks = tell_checks(&outcome, &checked);
     let exit = match exit(outcome.summary) {
@@ -135,6 +134,17 @@ fn open(
     }
     say!("warning: the run is not recorded: {refusal}");
     Ok(store)
+}
+
+/// Prints where the outputs of a run are, where `latest` does not lead to them: it failed, was stopped or asked for less, or
+/// a later run was quicker.
+fn tell_place(store: &Store, folder: RunFolder) -> Result<(), CommandError> {
+    let latest = store.latest(&folder.run)?;
+    if latest.as_ref() != Some(&folder) {
+        let latest = latest.map(|latest| format!("; `latest` leads to those of {latest}")).unwrap_or_default();
+        say!("note: the outputs of this run are in {}{latest}", place::shown(folder.path).display());
+    }
+    Ok(())
 }
 
 /// Says what came of the stages that were to be checked.
