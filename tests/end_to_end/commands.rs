@@ -66,7 +66,18 @@ fn stages_lists_every_kind_with_its_settings_and_defaults() {
         assert!(page.stdout.contains("outputs"), "{}", page.stdout);
     }
     let page = bench.pipeline(&["stages", "quality"]);
-    assert!(page.stdout.contains("1000"), "the threshold of the longest line\n{}", page.stdout);
+    assert!(page.stdout.contains("\n  line_max.threshold = 1000\n"), "{}", page.stdout);
+    assert!(page.stdout.contains("(a number, at least 0 and at most 1)"), "{}", page.stdout);
+    for (kind, permitted) in [
+        ("pack", "      \"sequences\": The documents, and then the sequences"),
+        ("train", "one of \"gpt2\", \"gpt2-xl\"|      \"gpt2\": 12 layers"),
+        ("license", "(an array of strings, each one of \"agpl-3.0\", "),
+        ("eval-completions", "  prompts[].max_length = 64\n"),
+        ("command", "  timeout_seconds\n"),
+    ] {
+        let page = bench.pipeline(&["stages", kind]).stdout;
+        assert!(permitted.split('|').any(|one| page.contains(one)), "{permitted} is missing in\n{page}");
+    }
     let unknown = bench.pipeline(&["stages", "qualty"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("did you mean 'quality'"), "{}", unknown.stderr);

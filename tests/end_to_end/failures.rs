@@ -168,7 +168,7 @@ fn a_typo_at_each_depth_of_the_manifest_is_shown_with_its_line_and_a_suggestion(
         "'sample'",
         "'threshold'",
         "'documents'",
-        "'mit'",
+        "did you mean \"mit\"?",
     ] {
         assert!(ran.stderr.contains(expected), "{expected} is missing in\n{}", ran.stderr);
     }
