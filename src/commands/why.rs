@@ -137,7 +137,7 @@ fn cut_off(
     project: &Project,
     decider: &Decider<'_>,
     plan: &Plan,
-    follows: &BTreeSet<StageName>,
+    follows: &[StageName],
 ) -> Result<Vec<StageName>, CommandError> {
     let (mut given, mut stay) = (Outputs::new(), Vec::new());
     let concerned: BTreeSet<_> = plan.stages.iter().map(|stage| &stage.name).chain(follows).collect();
@@ -162,9 +162,9 @@ fn cut_off(
     Ok(stay)
 }
 
-/// The downstream stages, at any distance.
-fn follows(project: &Project, stage: &PlannedStage) -> BTreeSet<StageName> {
-    let mut below = project.graph.descendants([&stage.name]);
-    below.remove(&stage.name);
-    below
+/// The downstream stages, at any distance, in the order of the graph.
+fn follows(project: &Project, stage: &PlannedStage) -> Vec<StageName> {
+    let downstream = project.graph.descendants([&stage.name]);
+    let is_downstream = |name: &&StageName| **name != stage.name && downstream.contains(*name);
+    project.graph.order().iter().filter(is_downstream).cloned().collect()
 }

@@ -16,6 +16,8 @@ use crate::events::figures;
 const LIMIT: f64 = 10.0;
 /// A ratio nearer to 1 than this scales nothing that a reader would see.
 const SAME: f64 = 0.02;
+/// From this ratio on a reader is told that the builds did a small part of the work.
+const FAR: f64 = 100.0;
 
 /// The range of the times that builds took, for the stage's work. It is history, not a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -28,8 +30,8 @@ pub struct Estimate {
     pub builds: usize,
     /// What they have in common with the stage.
     pub basis: Basis,
-    /// Whether their times were scaled, as their work was another.
-    pub scaled: bool,
+    /// By what their times were scaled, as their work was another: the ratio furthest from 1.
+    pub scaled: f64,
 }
 
 /// From which builds a stage's time is estimated.
@@ -149,8 +151,8 @@ impl Estimate {
         times.fold(None, |estimate: Option<Self>, (seconds, ratio)| {
             let seconds = seconds * ratio;
             let Self { least, most, builds, scaled, .. } =
-                estimate.unwrap_or(Self { least: seconds, most: seconds, builds: 0, basis, scaled: false });
-            let scaled = scaled || (ratio - 1.0).abs() > SAME;
+                estimate.unwrap_or(Self { least: seconds, most: seconds, builds: 0, basis, scaled: 1.0 });
+            let scaled = if ratio.ln().abs() > scaled.ln().abs() { ratio } else { scaled };
             Some(Self { least: least.min(seconds), most: most.max(seconds), builds: builds + 1, basis, scaled })
         })
     }
@@ -162,13 +164,19 @@ impl Estimate {
             Basis::Settings => "with its settings",
             Basis::Operations | Basis::Kind => "of its kind",
         };
-        match (self.scaled, self.basis) {
-            (false, _) => format!("took {range} ({builds} {whose})"),
-            (true, Basis::Operations) => {
-                format!("about {range} ({builds} {whose}, scaled by floating-point operations)")
-            }
-            (true, _) => format!("about {range} ({builds} {whose}, scaled by the size of its input)"),
+        if (self.scaled - 1.0).abs() <= SAME {
+            return format!("took {range} ({builds} {whose})");
         }
+        let measure = match self.basis {
+            Basis::Operations => "floating-point operations",
+            Basis::Settings => "its work",
+            Basis::Kind => "the size of its input",
+        };
+        let times = match self.scaled {
+            far if far >= FAR => format!(", {} times as many", figures::count(far.round() as u64)),
+            _ => String::new(),
+        };
+        format!("about {range} ({builds} {whose}, scaled by {measure}{times})")
     }
 }
 
@@ -221,11 +229,13 @@ mod tests {
         let trained = [past(0.09, Some(1e6), Some(1_000_000), false)];
         assert_eq!(
             text(operations(1e9), &trained),
-            "about 1:30 (1 build of its kind, scaled by floating-point operations)"
+            "about 1:30 (1 build of its kind, scaled by floating-point operations, 1,000 times as many)"
         );
+        let twice = "about 0.2 s (1 build of its kind, scaled by floating-point operations)";
+        assert_eq!(text(operations(2e6), &trained), twice);
         let bytes = |bytes| Work { operations: None, bytes: Some(bytes) };
         let read = [past(10.0, None, Some(1000), true)];
-        let scaled = |range| format!("about {range} (1 build with its settings, scaled by the size of its input)");
+        let scaled = |range| format!("about {range} (1 build with its settings, scaled by its work)");
         assert_eq!(text(bytes(9_999), &read), scaled("1:40"));
         assert_eq!(text(bytes(10_000), &read), scaled("1:40"));
         let apart = "no estimate: earlier builds of kind train read 1000 B, this one reads about 9.8 KiB";
