@@ -117,7 +117,7 @@ fn the_exit_codes_page_is_the_table_of_the_program() {
 #[test]
 fn the_readme_names_the_two_commands_and_no_file_that_is_not_there() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains("\ncargo run --release -- run manifests/quickstart.toml\n"));
+    assert!(readme.contains("\ncargo run --release --locked -- run manifests/quickstart.toml\n"));
     assert!(readme.lines().any(|line| line.starts_with("cargo test --release")));
     let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {

@@ -46,7 +46,7 @@ pub struct ExecSettings {
 
 impl ExecSettings {
     /// The most threads, and jobs, that may be asked for.
-    pub const MOST_THREADS: u16 = 4096;
+    pub const MOST_THREADS: u16 = 1024;
 }
 
 /// The section of which `key` is a setting.
