@@ -6,6 +6,7 @@ mod commands;
 mod failures;
 mod hard_times;
 mod looking;
+mod open_files;
 mod outlets;
 mod places;
 mod programs;

@@ -142,6 +142,11 @@ impl OutputTree {
         Ok(())
     }
 
+    /// Whether no file of the tree is finished.
+    pub fn is_empty(&self) -> bool {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn fresh(&self) -> PathBuf {
         self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }

@@ -80,7 +80,7 @@ impl Stage for License {
     type Exec = Exec;
 
     const KIND: &'static str = "license";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::RowWise;
 
     fn ports() -> Ports {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{Context, InputTree, PortType, Ports, Stage};
 use data::split::Split;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::{col, lit, split_part, strpos, when};
+use datafusion::scalar::ScalarValue;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -36,29 +38,13 @@ impl Stage for Clusters {
 
     fn run(_: &None, _: &None, context: &Context) -> contract::Result<()> {
         let table = tables::Table::open(context.inputs.tree("documents")?)?;
-        tables::sift(context, &table, |part, batch| {
-            let contents: Vec<String> = part
-                .read(&["content"])?
-                .flat_map(|batch| {
-                    let batch = batch.unwrap();
-                    let column = batch.column(0).as_string::<i32>().clone();
-                    (0..column.len()).map(|index| column.value(index).to_owned()).collect::<Vec<_>>()
-                })
-                .collect();
-            let cluster: StringArray = contents.iter().map(|text| text.split_once(' ').map(|(word, _)| word)).collect();
-            let rule: StringArray = contents.iter().map(|_| Option::<&str>::None).collect();
-            let schema = batch.schema();
-            let mut columns: Vec<(String, ArrayRef, bool)> = schema
-                .fields()
-                .iter()
-                .zip(batch.columns())
-                .map(|(field, column)| (field.name().clone(), column.clone(), true))
-                .collect();
-            columns.push(("cluster".to_owned(), std::sync::Arc::new(cluster), true));
-            columns.push(("rule".to_owned(), std::sync::Arc::new(rule), true));
-            Ok(RecordBatch::try_from_iter_with_nullable(columns).unwrap())
-        })
-        .map(drop)
+        let word = when(strpos(col("content"), lit(" ")).gt(lit(0)), split_part(col("content"), lit(" "), lit(1)))
+            .otherwise(lit(ScalarValue::Utf8(Option::None)))
+            .unwrap();
+        let plan = |documents: DataFrame| {
+            documents.with_column("cluster", word.clone())?.with_column("rule", lit(ScalarValue::Utf8(Option::None)))
+        };
+        tables::filter(context, &table, plan, |_| Ok(())).map(drop)
     }
 }
 

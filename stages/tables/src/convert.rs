@@ -18,13 +18,15 @@
 //!
 //! # Rows
 //! Any columns, the same in all files, in any order. Each file is a part.
+//!
+//! Files without rows are a table without rows that has their columns.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use contract::figures::counted;
-use contract::{Context, Digest, OutputTree, Result, StageError, Unit};
+use contract::{Context, Digest, OutputTree, PortType, Result, StageError, Unit};
 use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
@@ -34,8 +36,8 @@ use parquet::arrow::arrow_reader::{
 
 use crate::format::{CONTENT, COPIES, ID, LICENSE, PATH, REPO_NAME, ROW, SIZE, document_id, part_name, rows_schema};
 use crate::parallel::each_part;
-use crate::rows::RowsFile;
-use crate::writer::{Document, ShardWriter};
+use crate::rows::{RowsFile, close};
+use crate::writer::{Document, ShardWriter, documents_schema};
 
 /// Rows that are read at a time: texts of 32 MiB each still fit an array of strings.
 const BATCH_ROWS: usize = 64;
@@ -82,6 +84,7 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
         let what = if renamed == 1 { "was not that of its" } else { "were not those of their" };
         context.progress.warn(format!("{} {what} repository, path and text, and computed again", counted(renamed, ID)));
     }
+    close(output, &documents_schema(&further), PortType::Documents)?;
     Ok(counts.iter().map(|(documents, _)| documents).sum())
 }
 
@@ -105,6 +108,10 @@ pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) ->
         }
         file.complete(part.finish()?)
     })?;
+    // Without a file there is no column either.
+    if !files.is_empty() {
+        close(output, &schema, PortType::Rows)?;
+    }
     Ok(rows.iter().sum())
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::error::TableError;
 use crate::format::CONTENT;
-use crate::rows::read_rows;
-use crate::table::{Table, footer};
+use crate::rows::RowsTable;
+use crate::table::Table;
 
 /// Rows of the sample.
 const SAMPLE_ROWS: usize = 5;
@@ -46,17 +46,16 @@ pub struct Column {
 /// # Errors
 /// When the tree is neither, or its files cannot be read.
 pub fn describe(tree: &InputTree) -> Result<Description> {
-    let of_rows = tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) && !tree.files.is_empty();
-    let (rows, schema, batch) = if of_rows {
-        let mut rows = 0;
-        for file in &tree.files {
-            rows += u64::try_from(footer(file)?.metadata().file_metadata().num_rows()).unwrap_or_default();
+    let (rows, schema, batch) = match RowsTable::open(tree)? {
+        Some(table) => {
+            let first = table.parts.first().map(|part| part.read()?.next().transpose()).transpose()?.flatten();
+            (table.rows(), table.schema, first)
         }
-        (rows, footer(&tree.files[0])?.schema().clone(), read_rows(tree)?.next().transpose()?)
-    } else {
-        let table = Table::open(tree)?;
-        let first = table.parts().first().map(|part| part.documents()?.next().transpose()).transpose()?.flatten();
-        (table.rows(), table.schema(), first)
+        None => {
+            let table = Table::open(tree)?;
+            let first = table.parts().first().map(|part| part.documents()?.next().transpose()).transpose()?.flatten();
+            (table.rows(), table.schema(), first)
+        }
     };
     let column = |field: &std::sync::Arc<datafusion::arrow::datatypes::Field>| Column {
         name: field.name().clone(),

@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 
+use crate::complete::{self, RowCount};
 use crate::error::TableError;
 use crate::format::{CONTENT, ROW, TEXT_GROUP_ROWS};
 use crate::table::{Part, footer, open, with_content};
@@ -25,6 +26,7 @@ pub struct Documents {
     text: Option<Text>,
     pending: Option<RecordBatch>,
     schema: SchemaRef,
+    count: RowCount,
 }
 
 /// The text half.
@@ -49,7 +51,8 @@ impl Part {
     /// All documents with these columns, in this order.
     ///
     /// # Errors
-    /// When a file cannot be opened or has no such column.
+    /// When a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
+    /// [`Part::row_count`] rows came.
     pub fn read(&self, columns: &[&str]) -> Result<Documents, TableError> {
         let all = with_content(&self.rows_schema);
         let fields = columns.iter().map(|name| {
@@ -69,7 +72,8 @@ impl Part {
             .with_batch_size(TEXT_GROUP_ROWS)
             .build()
             .map_err(TableError::parquet(&self.rows.path))?;
-        Ok(Documents { part: self.name.clone(), rows, text, pending: None, schema })
+        let count = RowCount::new(&self.rows.path, self.row_count);
+        Ok(Documents { part: self.name.clone(), rows, text, pending: None, schema, count })
     }
 }
 
@@ -159,7 +163,8 @@ impl Iterator for Documents {
     type Item = Result<RecordBatch, TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_batch().transpose()
+        let next = self.next_batch().transpose();
+        self.count.pass(next)
     }
 }
 
@@ -197,11 +202,15 @@ impl Text {
                 expected: "Utf8".to_owned(),
             })?);
         }
-        let texts: Vec<_> = texts.iter().map(|text| text.as_ref()).collect();
-        match texts.as_slice() {
-            [] => Ok(Arc::new(datafusion::arrow::array::StringArray::from(Vec::<String>::new()))),
-            texts => concat(texts).map_err(|error| TableError::parquet(&self.file.path)(error.into())),
+        let arrays: Vec<_> = texts.iter().map(|text| text.as_ref()).collect();
+        let texts: ArrayRef = match arrays.as_slice() {
+            [] => Arc::new(datafusion::arrow::array::StringArray::from(Vec::<String>::new())),
+            arrays => concat(arrays).map_err(|error| TableError::parquet(&self.file.path)(error.into()))?,
+        };
+        if rows.len() == span.len() {
+            complete::text_bytes(&self.file.path, self.metadata.metadata().row_group(group), &texts)?;
         }
+        Ok(texts)
     }
 }
 

@@ -8,7 +8,7 @@ use parquet::errors::ParquetError;
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// A file that a table does not have.
-    #[error("the input is no table of documents: it has a file '{path}'")]
+    #[error("the input is not a table: it has a file '{path}'")]
     Foreign {
         /// Its place in the tree.
         path: String,
@@ -45,6 +45,18 @@ pub enum TableError {
         /// What is wrong.
         why: String,
     },
+    /// A reader that ended before the last row, or gave other text than was written.
+    #[error("read {found} {what} of the table's file '{file}', expected {expected}")]
+    Incomplete {
+        /// The file.
+        file: String,
+        /// What was counted.
+        what: &'static str,
+        /// How many were written.
+        expected: u64,
+        /// How many were read.
+        found: u64,
+    },
     /// The bytes are no Parquet file, or a damaged one.
     #[error("cannot read '{file}' of the table: {error}")]
     Parquet {
@@ -65,7 +77,7 @@ impl TableError {
 impl From<TableError> for StageError {
     fn from(error: TableError) -> Self {
         let hint = match &error {
-            TableError::Parquet { .. } | TableError::Rows { .. } => {
+            TableError::Parquet { .. } | TableError::Rows { .. } | TableError::Incomplete { .. } => {
                 "the file may be damaged: rebuild the stage that wrote it"
             }
             _ => "connect the port to an output of type documents",

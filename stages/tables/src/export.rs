@@ -3,54 +3,42 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use contract::{Context, InputFile, InputTree, Result, StageError, Unit};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::json::WriterBuilder;
+use datafusion::arrow::json::writer::LineDelimited;
 use parquet::arrow::ArrowWriter;
 
 use crate::error::TableError;
-use crate::format::{ROW, WRITER, rows_options, write_error};
+use crate::format::{EMPTY_PART, ROW, TEXT_GROUP_BYTES, WRITER, rows_options, write_error};
 use crate::parallel::each_part;
-use crate::rows::read_rows;
-use crate::table::{Table, footer};
+use crate::rows::{RowsInput, RowsTable};
+use crate::table::{Part, Table, footer};
 
 /// The form of exported files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `<part>.parquet`.
     Parquet,
-    /// `<part>.jsonl`: one JSON object a line, without columns that are null.
+    /// `<part>.jsonl`: one JSON object a line, with all columns; what is null is `null`.
     JsonLines,
 }
 
 /// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the folder `destination`,
-/// which is made. The number of rows.
+/// which is made: a file a part with exactly its rows; for a table without rows one file, `empty`, with its columns. Holds
+/// about a row group of text ([`TEXT_GROUP_BYTES`]) in memory. Returns the number of rows.
 ///
 /// # Errors
-/// When the tree is no table, or a file cannot be read or written.
+/// When the tree is no table, or a file cannot be read to its end or written.
 pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u64> {
-    fs::create_dir_all(destination)
-        .map_err(|error| StageError::io(format!("make the folder {}", destination.display()), &error))?;
-    if !tree.files.is_empty() && tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) {
-        let mut rows = 0;
-        for file in &tree.files {
-            let name = file.path.as_str().trim_start_matches("rows/").trim_end_matches(".parquet").to_owned();
-            let part = InputTree { digest: tree.digest, files: vec![file.clone()] };
-            rows += write(destination, &name, format, footer(file)?.schema(), read_rows(&part)?)?;
-        }
-        return Ok(rows);
-    }
-    let table = Table::open(tree)?;
-    let schema = table.schema();
-    let columns: Vec<_> =
-        schema.fields().iter().map(|field| field.name().as_str()).filter(|name| *name != ROW).collect();
+    let plain = Plain::open(tree)?;
+    make(destination)?;
     let mut rows = 0;
-    for part in table.parts() {
-        let documents = part.read(&columns)?;
-        let schema = documents.schema().clone();
-        rows += write(destination, &part.name, format, &schema, documents)?;
+    for source in &plain.sources {
+        rows += plain.write(source, destination, format)?;
     }
     Ok(rows)
 }
@@ -76,21 +64,67 @@ pub fn is_table(tree: &InputTree) -> bool {
 /// # Errors
 /// As [`export`], and when the stage was asked to stop.
 pub fn export_parts(context: &Context, tree: &InputTree, destination: &Path) -> Result<()> {
-    if tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) {
-        return each_part(context, &tree.files, |file| {
-            let part = InputTree { digest: tree.digest, files: vec![file.clone()] };
-            export(&part, destination, Format::Parquet)
-        })
-        .map(drop);
-    }
-    let table = Table::open(tree)?;
-    context.progress.start("write the input as Parquet", Unit::Rows, Some(table.rows()));
-    each_part(context, table.parts(), |part| {
-        let part = InputTree { digest: tree.digest, files: vec![part.rows.clone(), part.text.clone()] };
-        context.progress.add(export(&part, destination, Format::Parquet)?);
+    let plain = Plain::open(tree)?;
+    make(destination)?;
+    context.progress.start("write the input as Parquet", Unit::Rows, Some(plain.rows));
+    each_part(context, &plain.sources, |source| {
+        context.progress.add(plain.write(source, destination, Format::Parquet)?);
         Ok(())
     })
     .map(drop)
+}
+
+fn make(destination: &Path) -> Result<()> {
+    fs::create_dir_all(destination)
+        .map_err(|error| StageError::io(format!("make the folder {}", destination.display()), &error))
+}
+
+/// A table as plain files.
+struct Plain {
+    sources: Vec<Source>,
+    /// The columns of each file.
+    schema: SchemaRef,
+    rows: u64,
+}
+
+/// What a plain file is made of.
+enum Source {
+    Documents(Part),
+    Rows(RowsInput),
+    /// The columns alone.
+    Empty,
+}
+
+impl Plain {
+    fn open(tree: &InputTree) -> Result<Self> {
+        if let Some(table) = RowsTable::open(tree)? {
+            let rows = table.rows();
+            return Ok(Self {
+                sources: table.parts.into_iter().map(Source::Rows).collect(),
+                schema: table.schema,
+                rows,
+            });
+        }
+        let table = Table::open(tree)?;
+        let mut sources: Vec<_> = table.parts().iter().cloned().map(Source::Documents).collect();
+        if sources.is_empty() {
+            sources.push(Source::Empty);
+        }
+        let schema = table.schema();
+        let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != ROW).cloned().collect();
+        Ok(Self { sources, schema: Arc::new(Schema::new(fields)), rows: table.rows() })
+    }
+
+    fn write(&self, source: &Source, destination: &Path, format: Format) -> Result<u64> {
+        match source {
+            Source::Documents(part) => {
+                let columns: Vec<_> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+                write(destination, &part.name, format, &self.schema, part.read(&columns)?)
+            }
+            Source::Rows(part) => write(destination, &part.name, format, &self.schema, part.read()?),
+            Source::Empty => write(destination, EMPTY_PART, format, &self.schema, std::iter::empty()),
+        }
+    }
 }
 
 fn write(
@@ -109,7 +143,7 @@ fn write(
     let mut rows = 0;
     match format {
         Format::JsonLines => {
-            let mut writer = LineDelimitedWriter::new(&mut file);
+            let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut file);
             for batch in batches {
                 let batch = batch?;
                 rows += batch.num_rows() as u64;
@@ -123,8 +157,11 @@ fn write(
             for batch in batches {
                 let batch = batch?;
                 rows += batch.num_rows() as u64;
-                // A row group a batch: the text of one batch is all that is held.
-                writer.write(&batch).and_then(|()| writer.flush()).map_err(write_error)?;
+                writer.write(&batch).map_err(write_error)?;
+                // The text of a row group is what is held.
+                if writer.in_progress_size() >= TEXT_GROUP_BYTES {
+                    writer.flush().map_err(write_error)?;
+                }
             }
             writer.close().map_err(write_error)?;
         }

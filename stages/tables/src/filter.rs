@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::figures::{count, counted};
-use contract::{Context, OutputTree, Result, StageError, Unit};
+use contract::{Context, PortType, Result, StageError, Unit};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null, is_null};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::error::plan_error;
 use crate::format::{CONTENT, DETAIL, ROW, RULE, SIZE, dropped_schema};
 use crate::parallel::each_part;
-use crate::rows::{RowsFile, RowsPart};
+use crate::rows::{RowsFile, RowsPart, close};
 use crate::session::{Session, memory};
-use crate::table::{Part, Table};
+use crate::table::Table;
 
 /// What became of a stage's rows: `rows = kept + the sum of dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -79,61 +79,30 @@ pub fn filter(
     plan: impl Fn(DataFrame) -> Result<DataFrame, DataFusionError> + Sync,
     observe: impl Fn(&RecordBatch) -> Result<()> + Sync,
 ) -> Result<Attrition> {
-    let runtime = memory(context)?;
-    let attrition = run(context, table, |part, sink| {
-        let session = Session::sequential(context, runtime.clone())?;
-        let frame = plan(session.part(part)?).map_err(plan_error)?;
-        let frame = if frame.schema().has_column_with_unqualified_name(CONTENT) {
-            frame.drop_columns(&[CONTENT]).map_err(plan_error)?
-        } else {
-            frame
-        };
-        session.stream(frame, |batch| {
-            observe(&batch)?;
-            sink.write(&batch)
-        })
-    })?;
-    context.progress.info(format!("{} of {} kept", count(attrition.kept), counted(attrition.rows, "document")));
-    Ok(attrition)
-}
-
-/// Like [`filter()`], for a stage that has its verdicts in memory: `judge` is given the rows of a part in batches, in
-/// order, with all columns but `content`, and returns them with `rule`, `detail` and further columns added.
-///
-/// # Errors
-/// What `judge` returns, those of reading and writing, or that the stage was asked to stop.
-pub fn sift(
-    context: &Context,
-    table: &Table,
-    judge: impl Fn(&Part, RecordBatch) -> Result<RecordBatch> + Sync,
-) -> Result<Attrition> {
-    run(context, table, |part, sink| {
-        let names: Vec<_> = part.rows_schema().fields().iter().map(|field| field.name().as_str()).collect();
-        for batch in part.read(&names)? {
-            context.cancel.check()?;
-            sink.write(&judge(part, batch?)?)?;
-        }
-        Ok(())
-    })
-}
-
-fn run(
-    context: &Context,
-    table: &Table,
-    work: impl Fn(&Part, &mut Sink<'_>) -> Result<()> + Sync,
-) -> Result<Attrition> {
     let (documents, dropped) = (context.outputs.tree("documents")?, context.outputs.tree("dropped")?);
+    let runtime = memory(context)?;
+    let session = || Session::sequential(context, runtime.clone());
+    let planned = |documents: DataFrame| {
+        let frame = plan(documents).map_err(plan_error)?;
+        match frame.schema().has_column_with_unqualified_name(CONTENT) {
+            true => frame.drop_columns(&[CONTENT]).map_err(plan_error),
+            false => Ok(frame),
+        }
+    };
+    let schema = kept_schema(table.rows_schema(), planned(session()?.documents(table)?)?.schema().as_arrow());
     context.progress.start("", Unit::Rows, Some(table.rows()));
     let parts = each_part(context, table.parts(), |part| {
         let mut sink = Sink {
             context,
-            part,
-            documents,
-            kept: None,
+            kept: RowsPart::new(documents, part, schema.clone()),
             dropped: RowsFile::new(dropped, &part.name, dropped_schema()),
             counts: Attrition::default(),
         };
-        work(part, &mut sink)?;
+        let session = session()?;
+        session.stream(planned(session.part(part)?)?, |batch| {
+            observe(&batch)?;
+            sink.write(&batch)
+        })?;
         let counts = sink.finish()?;
         if counts.rows != part.row_count || !counts.conserves() {
             let (rows, came) = (part.row_count, counts.rows);
@@ -141,17 +110,18 @@ fn run(
         }
         Ok(counts)
     })?;
+    close(documents, &schema, PortType::Documents)?;
+    close(dropped, &dropped_schema(), PortType::Rows)?;
     let mut counts = Attrition::default();
     parts.iter().for_each(|part| counts.add(part));
+    context.progress.info(format!("{} of {} kept", count(counts.kept), counted(counts.rows, "document")));
     Ok(counts)
 }
 
 /// Writes the two halves of one part.
 struct Sink<'a> {
     context: &'a Context,
-    part: &'a Part,
-    documents: &'a OutputTree,
-    kept: Option<RowsPart<'a>>,
+    kept: RowsPart<'a>,
     dropped: RowsFile<'a>,
     counts: Attrition,
 }
@@ -176,19 +146,13 @@ impl Sink<'_> {
                 self.counts.drop_rows(rule.value(index), 1, bytes);
             }
         }
-        let part = match &mut self.kept {
-            Some(part) => part,
-            none => none.insert(RowsPart::new(self.documents, self.part, kept_schema(self.part, batch))),
-        };
-        part.write(&filter_record_batch(batch, &is_null(&rule).map_err(arrow)?).map_err(arrow)?)?;
+        self.kept.write(&filter_record_batch(batch, &is_null(&rule).map_err(arrow)?).map_err(arrow)?)?;
         let gone: BooleanArray = is_not_null(&rule).map_err(arrow)?;
         self.dropped.write(&with_detail(filter_record_batch(batch, &gone).map_err(arrow)?)?)
     }
 
     fn finish(self) -> Result<Attrition> {
-        if let Some(part) = self.kept {
-            part.finish()?;
-        }
+        self.kept.finish()?;
         self.dropped.finish()?;
         Ok(self.counts)
     }
@@ -200,24 +164,29 @@ fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut fields = Vec::with_capacity(batch.num_columns());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        let string = matches!(column.data_type(), DataType::Utf8View | DataType::LargeUtf8 | DataType::Null);
-        columns.push(if string { cast(column, &DataType::Utf8).map_err(error)? } else { column.clone() });
-        fields.push(Field::new(field.name(), columns[columns.len() - 1].data_type().clone(), true));
+        let field = plain_field(field);
+        columns.push(cast(column, field.data_type()).map_err(error)?);
+        fields.push(field);
     }
     RecordBatch::try_new(Schema::new(fields).into(), columns).map_err(error)
 }
 
-/// The columns of the kept rows: the part's, then those that the plan added, `row` last.
-fn kept_schema(part: &Part, batch: &RecordBatch) -> SchemaRef {
-    let old = part.rows_schema();
+fn plain_field(field: &Field) -> Field {
+    let ty = match field.data_type() {
+        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => &DataType::Utf8,
+        ty => ty,
+    };
+    Field::new(field.name(), ty.clone(), true)
+}
+
+/// The columns of the kept rows: the table's, then those that the plan adds, `row` last.
+fn kept_schema(old: &Schema, planned: &Schema) -> SchemaRef {
     let is_new = |name: &str| {
         !matches!(name, RULE | DETAIL | CONTENT) && !name.starts_with('_') && old.column_with_name(name).is_none()
     };
     let mut fields: Vec<Field> =
         old.fields().iter().filter(|field| field.name() != ROW).map(|field| field.as_ref().clone()).collect();
-    fields.extend(
-        batch.schema().fields().iter().filter(|field| is_new(field.name())).map(|field| field.as_ref().clone()),
-    );
+    fields.extend(planned.fields().iter().filter(|field| is_new(field.name())).map(|field| plain_field(field)));
     fields.extend(old.field_with_name(ROW).ok().cloned());
     Schema::new(fields).into()
 }

@@ -60,6 +60,31 @@ pub fn part_name(shard: Digest, number: usize) -> String {
     format!("{}-{number:05}", &shard.to_string()[..16])
 }
 
+/// The name of the one part of a table without rows, which holds its columns.
+pub const EMPTY_PART: &str = "empty";
+
+/// The path of a part's rows in the tree of its table.
+pub(crate) fn rows_path(part: &str) -> String {
+    format!("rows/{part}.parquet")
+}
+
+/// The path of a part's text in the tree of its table. The file is Parquet, but is not named so: it holds texts that the
+/// table does not have, so that a program which reads `**/*.parquet` of a table must not find it.
+pub(crate) fn text_path(part: &str) -> String {
+    format!("text/{part}.text")
+}
+
+/// The part that a path of a table's tree belongs to, and whether it is the part's text; `None` for a foreign path.
+pub(crate) fn part_of(path: &str) -> Option<(&str, bool)> {
+    let (folder, file) = path.split_once('/')?;
+    let (part, is_text) = match folder {
+        "rows" => (file.strip_suffix(".parquet")?, false),
+        "text" => (file.strip_suffix(".text")?, true),
+        _ => return None,
+    };
+    (!part.contains('/')).then_some((part, is_text))
+}
+
 /// The columns of `rows/` as `import` writes them.
 pub fn rows_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -88,6 +113,11 @@ pub(crate) fn content_field() -> Field {
     Field::new(CONTENT, DataType::Utf8, false)
 }
 
+/// The columns of a text file.
+pub(crate) fn text_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![content_field()]))
+}
+
 fn properties() -> Result<WriterPropertiesBuilder> {
     let level = ZstdLevel::try_new(1).map_err(write_error)?;
     Ok(WriterProperties::builder().set_created_by(WRITER.to_owned()).set_compression(Compression::ZSTD(level)))
@@ -98,7 +128,8 @@ pub(crate) fn text_options() -> Result<ArrowWriterOptions> {
     let properties = properties()?
         .set_max_row_group_row_count(Some(TEXT_GROUP_ROWS))
         .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::None)
+        // The bytes of text of each row group, which readers compare with what they read.
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         // The size of a page is looked at once a write batch: short ones keep pages near their limit.
         .set_write_batch_size(16)
         .set_data_page_size_limit(1 << 20)

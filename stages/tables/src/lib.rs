@@ -1,12 +1,12 @@
 //! Tables: where documents lie between stages, and how a data stage's plan runs over them.
 //!
 //! # The format
-//! A table of documents is a tree of two folders of Parquet parts of the same names:
+//! A table of documents is a tree of two folders of Parquet files, a file of each for each part:
 //!
 //! | file | columns |
 //! |---|---|
 //! | `rows/<part>.parquet` | `id, repo_name, path, copies, size, license`, columns that stages add, `row` |
-//! | `text/<part>.parquet` | `content` |
+//! | `text/<part>.text` | `content` |
 //!
 //! | column | type | what |
 //! |---|---|---|
@@ -20,25 +20,34 @@
 //!
 //! `rows/` opens as it is in DuckDB, pandas and polars. Within a part `row` ascends, but not all rows of the text need
 //! be there: a stage that drops or annotates rows writes a new `rows/` and hands on the same `text/` files
-//! ([`contract::OutputTree::link`]). Equal rows of an export have equal ids, so an id need not be unique.
+//! ([`contract::OutputTree::link`]). A text file therefore holds documents that the table does not have. It is a Parquet
+//! file, but its name does not say so: a program that reads `**/*.parquet` of the tree finds exactly the table's rows, and
+//! [`export()`] writes a folder in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
 //!
 //! A part holds rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more
 //! where it does not fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The
 //! order of a table is the order of its part names, then `row`. A part with no row left is not in the tree, in neither
-//! folder; a table with no rows is the empty tree.
+//! folder. A table without rows has one part, [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]),
+//! so that a query finds its columns before the first row is rejected or dropped.
 //!
 //! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the folder `rows/` alone,
 //! with columns of its own.
 //!
 //! Bytes are determined by the rows: the writer's name is fixed, text is zstd level 1 in row groups of
-//! [`TEXT_GROUP_BYTES`], so that a reader holds one group at a time. No statistics or dictionary for text.
+//! [`TEXT_GROUP_BYTES`], so that a reader holds one group at a time. No dictionary for text; its statistics hold the bytes
+//! of each row group.
+//!
+//! Every reader compares what it gives with what was written: one that ends before the last row of a part, or gives other
+//! bytes of text than a row group holds, is an error, whoever reads.
 //!
 //! # Plans
 //! A row-wise stage hands [`filter()`] a DataFusion plan that adds a nullable `rule`; the rows with a rule are dropped.
-//! A global stage takes a [`Session`], or reads [`Part::read`] in [`each_part`], and writes with [`sift`] or [`RowsPart`].
+//! A global stage takes a [`Session`], or reads [`Part::read`] in [`each_part`], and writes with [`RowsPart`].
+//! Whoever writes a table ends it with [`close`].
 
 mod batch;
 mod compare;
+mod complete;
 mod convert;
 mod describe;
 mod documents;
@@ -61,15 +70,15 @@ pub use describe::{Column, Description, describe};
 pub use documents::Documents;
 pub use error::{TableError, plan_error};
 pub use export::{Format, export, export_parts, is_table};
-pub use filter::{Attrition, Dropped, filter, sift};
+pub use filter::{Attrition, Dropped, filter};
 pub use format::{
-    CONTENT, COPIES, DETAIL, ID, LICENSE, PART_ROWS, PART_TEXT_BYTES, PATH, REPO_NAME, ROW, RULE, SIZE,
+    CONTENT, COPIES, DETAIL, EMPTY_PART, ID, LICENSE, PART_ROWS, PART_TEXT_BYTES, PATH, REPO_NAME, ROW, RULE, SIZE,
     TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, document_id, dropped_schema, part_name, rows_schema,
 };
 pub use parallel::each_part;
 pub use provider::FilesProvider;
 pub use query::{Answer, AnswerFormat, Query, QueryError};
-pub use rows::{RowsFile, RowsPart, read_rows};
+pub use rows::{RowsFile, RowsPart, close, read_rows};
 pub use session::Session;
 pub use table::{Part, Table};
 pub use writer::{Document, ShardWriter};

@@ -1,4 +1,4 @@
-//! The tables of the store as DataFusion tables: a partition a part, and no text read unless it is asked for.
+//! The tables of the store as DataFusion tables: a partition a thread, and no text read unless it is asked for.
 
 use std::sync::Arc;
 
@@ -14,36 +14,40 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
 
-use contract::{InputFile, InputTree};
+use contract::InputTree;
 
 use crate::error::TableError;
-use crate::rows::read_file;
-use crate::table::{Part, Table, footer, with_content};
+use crate::rows::{RowsInput, RowsTable};
+use crate::table::{Part, Table, with_content};
 
-/// The files of a table. Each partition is in order.
+/// The parts of a table, in order. A scan has at most as many partitions as the session has threads; each partition reads
+/// neighbouring parts one after another, in order, so that a scan has one part a thread open and not one a part.
 #[derive(Debug, Clone)]
 pub struct FilesProvider {
-    files: Files,
+    parts: Vec<Source>,
     schema: SchemaRef,
 }
 
+/// Where the rows of a part come from.
 #[derive(Debug, Clone)]
-enum Files {
+enum Source {
     /// Documents: the columns of `rows/`, then `content`.
-    Documents(Vec<Part>),
+    Documents(Part),
     /// Rows ([`contract::PortType::Rows`]).
-    Rows(Vec<InputFile>),
+    Rows(RowsInput),
 }
+
+type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, TableError>> + Send>;
 
 impl FilesProvider {
     /// All documents of a table.
     pub fn documents(table: &Table) -> Self {
-        Self { files: Files::Documents(table.parts().to_vec()), schema: table.schema() }
+        Self { parts: table.parts().iter().cloned().map(Source::Documents).collect(), schema: table.schema() }
     }
 
     /// The documents of one part.
     pub fn part(part: &Part) -> Self {
-        Self { files: Files::Documents(vec![part.clone()]), schema: with_content(part.rows_schema()) }
+        Self { parts: vec![Source::Documents(part.clone())], schema: with_content(part.rows_schema()) }
     }
 
     /// The table that a tree holds, of documents or of rows.
@@ -51,12 +55,57 @@ impl FilesProvider {
     /// # Errors
     /// When the tree is no table, or a footer cannot be read.
     pub fn open(tree: &InputTree) -> std::result::Result<Self, TableError> {
-        match tree.files.first() {
-            Some(first) if tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")) => {
-                let schema = footer(first)?.schema().clone();
-                Ok(Self { files: Files::Rows(tree.files.clone()), schema })
+        match RowsTable::open(tree)? {
+            Some(table) => {
+                Ok(Self { parts: table.parts.into_iter().map(Source::Rows).collect(), schema: table.schema })
             }
-            _ => Ok(Self::documents(&Table::open(tree)?)),
+            None => Ok(Self::documents(&Table::open(tree)?)),
+        }
+    }
+
+    /// The parts in at most `count` runs of neighbours, of about equally many rows.
+    fn partitions(&self, count: usize) -> Vec<Vec<Source>> {
+        let count = count.clamp(1, self.parts.len().max(1)) as u128;
+        let total: u128 = self.parts.iter().map(|part| u128::from(part.rows())).sum();
+        let (mut partitions, mut last, mut before) = (Vec::<Vec<Source>>::new(), None, 0u128);
+        for part in &self.parts {
+            let number = (before * count / total.max(1)).min(count - 1);
+            before += u128::from(part.rows());
+            match partitions.last_mut() {
+                Some(partition) if last == Some(number) => partition.push(part.clone()),
+                _ => partitions.push(vec![part.clone()]),
+            }
+            last = Some(number);
+        }
+        if partitions.is_empty() {
+            partitions.push(Vec::new());
+        }
+        partitions
+    }
+}
+
+impl Source {
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Documents(part) => part.row_count,
+            Self::Rows(part) => part.row_count,
+        }
+    }
+
+    fn read(&self, scan: &Scan) -> std::result::Result<Batches, TableError> {
+        match self {
+            Self::Documents(part) => {
+                let names: Vec<_> = scan.schema.fields().iter().map(|field| field.name().as_str()).collect();
+                Ok(Box::new(part.read(&names)?))
+            }
+            Self::Rows(part) => {
+                let (path, columns) = (part.file.path.to_string(), scan.columns.clone());
+                let project = move |batch: RecordBatch| match &columns {
+                    Some(columns) => batch.project(columns).map_err(|error| TableError::parquet(&path)(error.into())),
+                    None => Ok(batch),
+                };
+                Ok(Box::new(part.read()?.map(move |batch| batch.and_then(&project))))
+            }
         }
     }
 }
@@ -73,7 +122,7 @@ impl TableProvider for FilesProvider {
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         limit: Option<usize>,
@@ -82,86 +131,72 @@ impl TableProvider for FilesProvider {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => self.schema.clone(),
         };
-        let mut partitions: Vec<Arc<dyn PartitionStream>> = match &self.files {
-            Files::Documents(parts) => {
-                let partition = |part: &Part| Arc::new(PartStream { part: part.clone(), schema: schema.clone() }) as _;
-                parts.iter().map(partition).collect()
-            }
-            Files::Rows(files) => {
-                let columns = projection.cloned();
-                let partition = |file: &InputFile| {
-                    let (file, columns) = (file.clone(), columns.clone());
-                    Arc::new(RowsStream { file, columns, schema: schema.clone() }) as _
-                };
-                files.iter().map(partition).collect()
-            }
-        };
-        if partitions.is_empty() {
-            partitions.push(Arc::new(NoRows(schema.clone())));
-        }
+        let scan = Scan { columns: projection.cloned(), schema: schema.clone() };
+        let partition =
+            |parts: Vec<Source>| Arc::new(Partition { parts, scan: scan.clone() }) as Arc<dyn PartitionStream>;
+        let partitions = self.partitions(state.config().target_partitions()).into_iter().map(partition).collect();
         Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, None, false, limit)?))
     }
 }
 
-#[derive(Debug)]
-struct PartStream {
-    part: Part,
-    schema: SchemaRef,
-}
-
-impl PartitionStream for PartStream {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let names: Vec<_> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let external = |error| DataFusionError::External(Box::new(error));
-        let batches: Box<dyn Iterator<Item = Result<_>> + Send> = match self.part.read(&names) {
-            Ok(documents) => Box::new(documents.map(move |batch| batch.map_err(external))),
-            Err(error) => Box::new(std::iter::once(Err(external(error)))),
-        };
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
-    }
-}
-
-/// A file of rows; the columns are taken out of each batch.
-#[derive(Debug)]
-struct RowsStream {
-    file: InputFile,
+/// Which columns are read.
+#[derive(Debug, Clone)]
+struct Scan {
     columns: Option<Vec<usize>>,
-    schema: SchemaRef,
+    schema: Arc<Schema>,
 }
 
-impl PartitionStream for RowsStream {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let external = |error| DataFusionError::External(Box::new(error));
-        let columns = self.columns.clone();
-        let project = move |batch: RecordBatch| match &columns {
-            Some(columns) => Ok(batch.project(columns)?),
-            None => Ok(batch),
-        };
-        let batches: Box<dyn Iterator<Item = Result<_>> + Send> = match read_file(&self.file) {
-            Ok(batches) => Box::new(batches.map(move |batch| batch.map_err(external).and_then(&project))),
-            Err(error) => Box::new(std::iter::once(Err(external(error)))),
-        };
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream::iter(batches)))
-    }
-}
-
+/// Neighbouring parts, read one after another.
 #[derive(Debug)]
-struct NoRows(Arc<Schema>);
+struct Partition {
+    parts: Vec<Source>,
+    scan: Scan,
+}
 
-impl PartitionStream for NoRows {
+impl PartitionStream for Partition {
     fn schema(&self) -> &SchemaRef {
-        &self.0
+        &self.scan.schema
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        Box::pin(RecordBatchStreamAdapter::new(self.0.clone(), stream::empty()))
+        let scan = self.scan.clone();
+        let batches = self.parts.clone().into_iter().flat_map(move |part| -> Batches {
+            part.read(&scan).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
+        });
+        let batches = batches.map(|batch| batch.map_err(|error| DataFusionError::External(Box::new(error))));
+        Box::pin(RecordBatchStreamAdapter::new(self.scan.schema.clone(), stream::iter(batches)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(rows: &[u64]) -> FilesProvider {
+        let part = |(number, rows): (usize, &u64)| {
+            let file = contract::InputFile {
+                path: format!("rows/{number}.parquet").parse().unwrap_or_else(|_| unreachable!()),
+                location: std::path::PathBuf::new(),
+                digest: contract::Digest::of(b""),
+                size: 0,
+            };
+            Source::Rows(RowsInput { file, name: number.to_string(), row_count: *rows })
+        };
+        FilesProvider { parts: rows.iter().enumerate().map(part).collect(), schema: Arc::new(Schema::empty()) }
+    }
+
+    #[test]
+    fn partitions_are_at_most_the_threads_and_keep_the_order_of_parts() {
+        let cases: [&[u64]; 6] = [&[], &[3], &[1; 600], &[131_072, 1, 1, 1], &[1, 1, 1, 131_072], &[0, 0, 5, 0]];
+        for rows in cases {
+            for threads in [1, 2, 3, 16, 1000] {
+                let partitions = provider(rows).partitions(threads);
+                assert!((1..=threads).contains(&partitions.len()), "{rows:?} on {threads}");
+                let found: Vec<u64> = partitions.iter().flatten().map(Source::rows).collect();
+                assert_eq!(found, rows, "{threads} threads");
+            }
+        }
+        let even = provider(&[1; 600]).partitions(4);
+        assert_eq!(even.iter().map(Vec::len).collect::<Vec<_>>(), [150; 4]);
     }
 }

@@ -1,14 +1,21 @@
 //! Writes and reads Parquet parts of rows.
 
-use contract::{InputFile, InputTree, OutputFile, OutputTree, Result, StageError};
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::sync::Arc;
 
+use contract::{InputFile, InputTree, OutputFile, OutputTree, PortType, Result, StageError};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+
+use crate::complete::RowCount;
 use crate::error::TableError;
-use crate::format::{rows_options, write_error};
-use crate::table::{Part, footer, open};
+use crate::format::{EMPTY_PART, part_of, rows_options, rows_path, text_options, text_path, text_schema, write_error};
+use crate::table::{Part, footer, open, row_count};
+
+/// Rows of a batch that is read from a file of rows.
+const READ_ROWS: usize = 8192;
 
 /// `rows/<name>.parquet` of an output port. The file is made by the first row: without one there is none.
 #[derive(Debug)]
@@ -23,7 +30,7 @@ pub struct RowsFile<'a> {
 impl<'a> RowsFile<'a> {
     /// A part of that name with these columns; nothing is written yet.
     pub fn new(output: &'a OutputTree, name: &str, schema: SchemaRef) -> Self {
-        Self { output, path: format!("rows/{name}.parquet"), schema, writer: None, rows: 0 }
+        Self { output, path: rows_path(name), schema, writer: None, rows: 0 }
     }
 
     /// Adds rows. Columns are taken by name; others than those of the file are left out.
@@ -97,28 +104,134 @@ impl<'a> RowsPart<'a> {
         let output = self.rows.output;
         let rows = self.rows.finish()?;
         if rows > 0 {
-            output.link(&format!("text/{}.parquet", self.part.name), &self.part.text)?;
+            output.link(&text_path(&self.part.name), &self.part.text)?;
         }
         Ok(rows)
     }
 }
 
-/// The rows of a table of rows (or the `rows/` of a table of documents), part by part in order, in batches.
+/// Ends a table of documents or of rows: one without a row gets the part [`EMPTY_PART`], which holds its columns. To be
+/// called when all parts of the output are finished.
 ///
 /// # Errors
-/// When a file cannot be opened; each batch, when it cannot be read.
-pub fn read_rows(tree: &InputTree) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + '_, TableError> {
-    let readers: Vec<_> = tree.below("rows").map(read_file).collect::<Result<_, TableError>>()?;
-    Ok(readers.into_iter().flatten())
+/// When the part cannot be written.
+pub fn close(output: &OutputTree, schema: &SchemaRef, port: PortType) -> Result<()> {
+    if !output.is_empty() {
+        return Ok(());
+    }
+    let file = output.create(&rows_path(EMPTY_PART))?;
+    parquet_file(file, schema, rows_options()?)?.finish()?;
+    if port == PortType::Documents {
+        parquet_file(output.create(&text_path(EMPTY_PART))?, &text_schema(), text_options()?)?.finish()?;
+    }
+    Ok(())
+}
+
+/// A Parquet file without rows.
+fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWriterOptions) -> Result<OutputFile<'a>> {
+    let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options).map_err(write_error)?;
+    writer.into_inner().map_err(write_error)
+}
+
+/// A table of rows ([`contract::PortType::Rows`]) that lies in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct RowsTable {
+    /// Its files, sorted by path.
+    pub(crate) parts: Vec<RowsInput>,
+    /// The columns of each.
+    pub(crate) schema: SchemaRef,
+}
+
+/// A file of rows.
+#[derive(Debug, Clone)]
+pub(crate) struct RowsInput {
+    /// The file.
+    pub(crate) file: InputFile,
+    /// The part that it is.
+    pub(crate) name: String,
+    /// Its rows.
+    pub(crate) row_count: u64,
+}
+
+impl RowsTable {
+    /// The table that a tree holds, where all its files lie in `rows/`. Reads the footers, no data.
+    ///
+    /// # Errors
+    /// When a file is foreign, a footer damaged, or files differ in their columns.
+    pub(crate) fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
+        if tree.files.is_empty() || tree.files.iter().any(|file| !file.path.as_str().starts_with("rows/")) {
+            return Ok(None);
+        }
+        let mut table = Self { parts: Vec::with_capacity(tree.files.len()), schema: Arc::new(Schema::empty()) };
+        for file in tree.below("rows") {
+            let path = file.path.as_str();
+            let (name, _) = part_of(path).ok_or_else(|| TableError::Foreign { path: path.to_owned() })?;
+            let metadata = footer(file)?;
+            if table.parts.is_empty() {
+                table.schema = metadata.schema().clone();
+            } else if metadata.schema().fields() != table.schema.fields() {
+                return Err(TableError::Columns { part: name.to_owned() });
+            }
+            table.parts.push(RowsInput { name: name.to_owned(), file: file.clone(), row_count: row_count(&metadata) });
+        }
+        Ok(Some(table))
+    }
+
+    /// The number of its rows.
+    pub(crate) fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.row_count).sum()
+    }
+}
+
+impl RowsInput {
+    /// Its rows in batches.
+    ///
+    /// # Errors
+    /// When the file cannot be opened; each batch, when it cannot be read; the end, when not all rows came.
+    pub(crate) fn read(&self) -> Result<Batches, TableError> {
+        Batches::open(&self.file, self.row_count)
+    }
 }
 
 /// The rows of one file, in batches.
-pub(crate) fn read_file(
-    file: &InputFile,
-) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + Send + 'static, TableError> {
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(file)?, footer(file)?)
-        .build()
-        .map_err(TableError::parquet(&file.path))?;
-    let path = file.path.to_string();
-    Ok(reader.map(move |batch| batch.map_err(|error| TableError::parquet(&path)(error.into()))))
+pub(crate) struct Batches {
+    path: String,
+    reader: ParquetRecordBatchReader,
+    count: RowCount,
+}
+
+impl Batches {
+    fn open(file: &InputFile, rows: u64) -> Result<Self, TableError> {
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(open(file)?, footer(file)?)
+            .with_batch_size(READ_ROWS)
+            .build()
+            .map_err(TableError::parquet(&file.path))?;
+        Ok(Self { path: file.path.to_string(), reader, count: RowCount::new(&file.path, rows) })
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.reader.next();
+        self.count.pass(next.map(|batch| batch.map_err(|error| TableError::parquet(&self.path)(error.into()))))
+    }
+}
+
+/// The rows of a table of rows (or the `rows/` of a table of documents), part by part in order, in batches. One file is
+/// open at a time.
+///
+/// # Errors
+/// When a footer cannot be read; each batch, when a file cannot be read, or ends before its last row.
+pub fn read_rows(tree: &InputTree) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + '_, TableError> {
+    let counts: Vec<_> =
+        tree.below("rows").map(|file| Ok((file, row_count(&footer(file)?)))).collect::<Result<_, TableError>>()?;
+    Ok(counts.into_iter().flat_map(|(file, rows)| {
+        let (batches, error) = match Batches::open(file, rows) {
+            Ok(batches) => (Some(batches), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        error.into_iter().chain(batches.into_iter().flatten())
+    }))
 }

@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// For plans over all parts: as many partitions at a time as the stage has threads. The order of rows of a plan
+    /// For plans over all parts: as many partitions, and open parts, at a time as the stage has threads. The order of rows of a plan
     /// over several partitions is fixed only by a sort.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use crate::error::TableError;
-use crate::format::{CONTENT, content_field, rows_schema};
+use crate::format::{CONTENT, content_field, part_of, rows_path, rows_schema, text_path};
 
 /// A table of documents.
 #[derive(Debug, Clone)]
@@ -42,39 +42,34 @@ impl Table {
         let mut halves: BTreeMap<String, (Option<InputFile>, Option<InputFile>)> = BTreeMap::new();
         for file in &tree.files {
             let path = file.path.as_str();
-            let foreign = || TableError::Foreign { path: path.to_owned() };
-            let (folder, name) = path.split_once('/').ok_or_else(foreign)?;
-            let name = name.strip_suffix(".parquet").filter(|name| !name.contains('/')).ok_or_else(foreign)?;
-            let halves = halves.entry(name.to_owned()).or_default();
-            match folder {
-                "rows" => halves.0 = Some(file.clone()),
-                "text" => halves.1 = Some(file.clone()),
-                _ => return Err(foreign()),
-            }
+            let (part, is_text) = part_of(path).ok_or_else(|| TableError::Foreign { path: path.to_owned() })?;
+            let halves = halves.entry(part.to_owned()).or_default();
+            *(if is_text { &mut halves.1 } else { &mut halves.0 }) = Some(file.clone());
         }
         let mut parts = Vec::with_capacity(halves.len());
         for (name, halves) in halves {
             let (rows, text) = match halves {
                 (Some(rows), Some(text)) => (rows, text),
                 (rows, _) => {
-                    let folder = if rows.is_none() { "rows" } else { "text" };
-                    return Err(TableError::Half { missing: format!("{folder}/{name}.parquet"), part: name });
+                    let missing = if rows.is_none() { rows_path(&name) } else { text_path(&name) };
+                    return Err(TableError::Half { missing, part: name });
                 }
             };
             let metadata = footer(&rows)?;
             let rows_schema = metadata.schema().clone();
             check(&rows_schema, &rows)?;
-            let row_count = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or_default();
-            parts.push(Part { name, rows, text, row_count, rows_schema });
+            parts.push(Part { name, rows, text, row_count: row_count(&metadata), rows_schema });
         }
         let rows_schema = parts.first().map_or_else(rows_schema, |part| part.rows_schema.clone());
-        match parts.iter().find(|part| part.rows_schema.fields() != rows_schema.fields()) {
-            Some(part) => Err(TableError::Columns { part: part.name.clone() }),
-            None => Ok(Self { parts, rows_schema }),
+        if let Some(part) = parts.iter().find(|part| part.rows_schema.fields() != rows_schema.fields()) {
+            return Err(TableError::Columns { part: part.name.clone() });
         }
+        // The part of an empty table is there for its columns.
+        parts.retain(|part| part.row_count > 0);
+        Ok(Self { parts, rows_schema })
     }
 
-    /// Its parts, sorted by name.
+    /// Its parts that have rows, sorted by name.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -130,6 +125,11 @@ fn check(schema: &Schema, file: &InputFile) -> Result<(), TableError> {
         Some(_) => Err(TableError::Foreign { path: format!("{} with a column {CONTENT}", file.path) }),
         None => Ok(()),
     }
+}
+
+/// The rows that a footer promises.
+pub(crate) fn row_count(footer: &ArrowReaderMetadata) -> u64 {
+    u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or_default()
 }
 
 /// Opens a file of the store.

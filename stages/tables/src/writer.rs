@@ -10,8 +10,8 @@ use datafusion::arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 
 use crate::format::{
-    PART_ROWS, PART_TEXT_BYTES, ROW, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, content_field, document_id, part_name,
-    rows_schema, text_options, write_error,
+    PART_ROWS, PART_TEXT_BYTES, ROW, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, document_id, part_name, rows_schema,
+    text_options, text_path, text_schema, write_error,
 };
 use crate::rows::RowsFile;
 
@@ -95,6 +95,14 @@ impl Further {
     }
 }
 
+/// The columns of `rows/` with further ones, which come before `row`.
+pub(crate) fn documents_schema(further: &[FieldRef]) -> SchemaRef {
+    let own = rows_schema();
+    let (row, before) = own.fields().iter().cloned().partition::<Vec<_>, _>(|field| field.name() == ROW);
+    let fields: Vec<_> = before.into_iter().chain(further.iter().cloned()).chain(row).collect();
+    Arc::new(Schema::new(fields))
+}
+
 impl<'a> ShardWriter<'a> {
     /// The shard with this digest; without a document nothing is written.
     pub fn new(output: &'a OutputTree, shard: Digest) -> Self {
@@ -103,10 +111,7 @@ impl<'a> ShardWriter<'a> {
 
     /// The same for documents with further columns, which follow those of the format.
     pub fn with_columns(output: &'a OutputTree, shard: Digest, further: &[FieldRef]) -> Self {
-        let own = rows_schema();
-        let (row, before) = own.fields().iter().cloned().partition::<Vec<_>, _>(|field| field.name() == ROW);
-        let fields: Vec<_> = before.into_iter().chain(further.iter().cloned()).chain(row).collect();
-        Self { output, shard, schema: Arc::new(Schema::new(fields)), number: 0, part: None }
+        Self { output, shard, schema: documents_schema(further), number: 0, part: None }
     }
 
     /// Adds a document without further columns.
@@ -146,8 +151,8 @@ impl<'a> ShardWriter<'a> {
 
 impl<'a> OpenPart<'a> {
     fn new(output: &'a OutputTree, name: &str, schema: SchemaRef) -> Result<Self> {
-        let text_schema: SchemaRef = Arc::new(Schema::new(vec![content_field()]));
-        let file = output.create(&format!("text/{name}.parquet"))?;
+        let text_schema = text_schema();
+        let file = output.create(&text_path(name))?;
         let text =
             ArrowWriter::try_new_with_options(file, text_schema.clone(), text_options()?).map_err(write_error)?;
         let rows = RowsFile::new(output, name, schema.clone());

@@ -1,94 +1,20 @@
 //! The table format: written, opened, read, filtered, described and exported.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod support;
 
-use contract::{Context, Device, Digest, InputFile, InputTree, Inputs, Outputs, Progress, Resources, StageError};
+use std::fs;
+
+use contract::{Context, InputTree, StageError};
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
+use datafusion::dataframe::DataFrame;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::prelude::{col, lit, when};
 use datafusion::scalar::ScalarValue;
 use proptest::prelude::*;
-use tables::{
-    Document, DocumentBatch, Format, RULE, Session, ShardWriter, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, Table, TableError,
-    describe, document_id, export, filter, part_name,
-};
-
-/// A context in a fresh folder with these ports.
-fn context(folder: &Path, name: &str, threads: usize) -> Context {
-    let folder = folder.join(name);
-    let ports = ["documents", "dropped"].map(str::to_owned);
-    fs::create_dir_all(folder.join("scratch")).unwrap();
-    Context {
-        inputs: Inputs::default(),
-        sources: Vec::new(),
-        outputs: Outputs::stage(&folder.join("staging"), ports).unwrap(),
-        scratch: folder.join("scratch"),
-        derived: contract::Derived::default(),
-        resources: Resources { threads, memory: 256 << 20, device: Device::Cpu },
-        seed: 1,
-        progress: Progress::default(),
-        cancel: contract::Cancel::default(),
-    }
-}
-
-fn finish(context: Context) -> BTreeMap<String, InputTree> {
-    let tree = |(port, (tree, files)): (String, (contract::Tree, Vec<(contract::TreeEntry, PathBuf)>))| {
-        let mut files: Vec<InputFile> = files
-            .into_iter()
-            .map(|(entry, location)| InputFile { path: entry.path, location, digest: entry.digest, size: entry.size })
-            .collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        (port, InputTree { digest: tree.digest(), files })
-    };
-    context.outputs.finish().unwrap().into_iter().map(tree).collect()
-}
-
-fn shard(number: u8) -> Digest {
-    Digest::of(&[number])
-}
-
-/// A table of these contents, a shard each list.
-fn write(folder: &Path, name: &str, shards: &[Vec<String>]) -> InputTree {
-    let context = context(folder, name, 1);
-    for (number, contents) in shards.iter().enumerate() {
-        let mut writer = ShardWriter::new(context.outputs.tree("documents").unwrap(), shard(number as u8));
-        for (index, content) in contents.iter().enumerate() {
-            let path = format!("{index}.py");
-            let size = content.len() as i64;
-            let license = (index % 3 > 0).then_some("mit");
-            let document = Document { repo_name: "a/b", path: &path, copies: 1, size, license, content };
-            writer.push(&document).unwrap();
-        }
-        writer.finish().unwrap();
-    }
-    finish(context).remove("documents").unwrap()
-}
-
-fn contents(tree: &InputTree) -> Vec<String> {
-    let mut contents = Vec::new();
-    for part in Table::open(tree).unwrap().parts() {
-        for batch in part.documents().unwrap() {
-            let batch = DocumentBatch::try_from(batch.unwrap()).unwrap();
-            for index in 0..batch.len() {
-                let (repository, path) = (batch.repo_name(index), batch.path(index));
-                assert_eq!(batch.id(index), document_id(repository, path, batch.content(index)).to_string());
-                contents.push(batch.content(index).to_owned());
-            }
-        }
-    }
-    contents
-}
-
-/// The contents in the table's order: shards by digest.
-fn in_order(shards: &[Vec<String>]) -> Vec<String> {
-    let mut numbered: Vec<_> = shards.iter().enumerate().map(|(number, list)| (shard(number as u8), list)).collect();
-    numbered.sort_by_key(|(digest, _)| *digest);
-    numbered.into_iter().flat_map(|(_, list)| list.clone()).collect()
-}
+use support::{contents, context, finish, in_order, shard, write};
+use tables::{Format, RULE, Session, TEXT_GROUP_BYTES, Table, TableError, describe, export, filter, part_name};
 
 /// Documents longer than `limit` are dropped.
 fn shorter_than(context: &Context, tree: &InputTree, limit: i64) -> contract::Result<tables::Attrition> {
@@ -111,19 +37,6 @@ fn documents_come_back_in_order_with_their_ids() {
     let table = Table::open(&tree).unwrap();
     assert_eq!((table.rows(), table.parts().len()), (43, 3), "a shard without rows has no part");
     assert!(table.parts().iter().any(|part| part.name == part_name(shard(1), 0)));
-}
-
-#[test]
-fn a_part_of_many_batches_is_read_to_its_end() {
-    let folder = tempfile::tempdir().unwrap();
-    for rows in [TEXT_GROUP_ROWS - 1, TEXT_GROUP_ROWS, TEXT_GROUP_ROWS + 1, 2 * TEXT_GROUP_ROWS + 1, 30_000] {
-        // Texts of 1.2 KB end a row group before 8,192 rows, so that groups of text and batches of rows do not coincide.
-        for padding in [0, 1200] {
-            let texts: Vec<_> = (0..rows).map(|row| format!("{row:padding$}")).collect();
-            let tree = write(folder.path(), &format!("{rows}-{padding}"), &[texts.clone()]);
-            assert!(contents(&tree) == texts, "{rows} rows, texts of {padding} bytes at least");
-        }
-    }
 }
 
 #[test]
@@ -175,8 +88,8 @@ fn a_filter_hands_on_the_text_and_drops_parts_without_rows() {
     assert_eq!(contents(&trees["documents"]), ["b"]);
     let paths: Vec<_> = trees["documents"].files.iter().map(|file| file.path.to_string()).collect();
     let name = part_name(shard(0), 0);
-    assert_eq!(paths, [format!("rows/{name}.parquet"), format!("text/{name}.parquet")]);
-    let text = |tree: &InputTree| tree.file(&format!("text/{name}.parquet")).unwrap().location.clone();
+    assert_eq!(paths, [format!("rows/{name}.parquet"), format!("text/{name}.text")]);
+    let text = |tree: &InputTree| tree.file(&format!("text/{name}.text")).unwrap().location.clone();
     assert_eq!(text(&trees["documents"]), text(&tree), "no byte of text was copied");
     let dropped: Vec<_> = tables::read_rows(&trees["dropped"]).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(dropped.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
@@ -324,12 +237,124 @@ fn exports_hold_all_columns_and_rows() {
     let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let found: Vec<_> = rows.iter().map(|row| row["content"].as_str().unwrap().to_owned()).collect();
     assert_eq!(found, in_order(&shards));
-    assert!(
-        rows.iter().all(|row| row["copies"] == 1 && row["row"].is_null() && row["id"].as_str().unwrap().len() == 64)
-    );
+    assert!(rows.iter().all(|row| row["copies"] == 1 && row["id"].as_str().unwrap().len() == 64));
+    let columns: Vec<_> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(columns, ["content", "copies", "id", "license", "path", "repo_name", "size"], "nulls among them");
+    assert!(rows.iter().any(|row| row["license"].is_null()));
     let parquet = folder.path().join("parquet");
     assert_eq!(export(&tree, &parquet, Format::Parquet).unwrap(), 3);
     assert_eq!(fs::read_dir(parquet).unwrap().count(), 2);
+}
+
+#[test]
+fn a_table_without_rows_has_its_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = write(folder.path(), "w", &[vec!["abc".into(), "d".into()]]);
+    // One filter that drops nothing and adds a column, and one that drops all of its rows.
+    let context1 = context(folder.path(), "keeps", 2);
+    let none = lit(ScalarValue::Utf8(None));
+    let plan = |documents: DataFrame| documents.with_column("note", lit("x"))?.with_column(RULE, none.clone());
+    filter(&context1, &Table::open(&tree).unwrap(), plan, |_| Ok(())).unwrap();
+    let keeps = finish(context1);
+    let context2 = context(folder.path(), "drops", 2);
+    assert_eq!(shorter_than(&context2, &keeps["documents"], 0).unwrap().kept, 0);
+    let drops = finish(context2);
+    let paths = |tree: &InputTree| tree.files.iter().map(|file| file.path.to_string()).collect::<Vec<_>>();
+    assert_eq!(paths(&keeps["dropped"]), ["rows/empty.parquet"]);
+    assert_eq!(paths(&drops["documents"]), ["rows/empty.parquet", "text/empty.text"]);
+    let described = |tree: &InputTree| {
+        let description = describe(tree).unwrap();
+        assert_eq!((description.rows, description.sample.len()), (0, 0));
+        description.columns.into_iter().map(|column| format!("{} {}", column.name, column.ty)).collect::<Vec<_>>()
+    };
+    assert_eq!(described(&keeps["dropped"]), ["id Utf8", "repo_name Utf8", "path Utf8", "rule Utf8", "detail Utf8"]);
+    let columns = described(&drops["documents"]);
+    assert_eq!(columns[6..], ["note Utf8", "row UInt32", "content Utf8"]);
+    let table = Table::open(&drops["documents"]).unwrap();
+    assert!(table.parts().is_empty() && table.has_column("note"));
+
+    // A filter of the empty table has its columns too, and no part of its own.
+    let context3 = context(folder.path(), "empty", 2);
+    assert_eq!(shorter_than(&context3, &drops["documents"], 0).unwrap(), tables::Attrition::default());
+    let empty = finish(context3);
+    assert_eq!(described(&empty["documents"]), columns);
+    assert_eq!(empty["dropped"].digest, keeps["dropped"].digest, "no table says who wrote it");
+
+    let query = tables::Query::new(context(folder.path(), "q", 2).resources, folder.path()).unwrap();
+    query.register("keeps", "dropped", true, &keeps["dropped"]).unwrap();
+    query.register("drops", "documents", true, &drops["documents"]).unwrap();
+    let mut out = Vec::new();
+    let sql = "select rule, note, content from keeps full join drops on keeps.id = drops.id";
+    query.answer(sql, tables::AnswerFormat::Csv, &mut out).unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), "rule,note,content\n");
+}
+
+#[test]
+fn an_export_of_a_table_without_rows_is_a_file_with_its_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = write(folder.path(), "w", &[]);
+    let context = context(folder.path(), "f", 2);
+    shorter_than(&context, &tree, 10).unwrap();
+    let dropped = &finish(context)["dropped"];
+    let nothing = InputTree { digest: tree.digest, files: Vec::new() };
+    let documents = ["id", "repo_name", "path", "copies", "size", "license", "content"];
+    let rows = ["id", "repo_name", "path", "rule", "detail"];
+    for (name, tree, columns) in [("t", &tree, &documents[..]), ("d", dropped, &rows), ("n", &nothing, &documents)] {
+        let to = folder.path().join(format!("{name}-parquet"));
+        assert_eq!(export(tree, &to, Format::Parquet).unwrap(), 0);
+        let file = fs::File::open(to.join("empty.parquet")).unwrap();
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let names: Vec<_> = reader.schema().fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(
+            (names, reader.build().unwrap().count()),
+            (columns.iter().map(|name| name.to_string()).collect(), 0)
+        );
+        let to = folder.path().join(format!("{name}-jsonl"));
+        assert_eq!(export(tree, &to, Format::JsonLines).unwrap(), 0);
+        assert_eq!(fs::read(to.join("empty.jsonl")).unwrap(), b"");
+    }
+}
+
+#[test]
+fn a_read_that_ends_before_the_last_row_is_an_error_for_every_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = write(folder.path(), "w", &[(0..9000).map(|i| i.to_string()).collect()]);
+    let short = write(folder.path(), "short", &[(0..8999).map(|i| i.to_string()).collect()]);
+    // Files change below an opened table: the rows come from a file that has one fewer.
+    let mut part = Table::open(&tree).unwrap().parts()[0].clone();
+    part.rows = short.files[0].clone();
+    let incomplete = |error: &dyn std::fmt::Display| {
+        assert_eq!(
+            error.to_string(),
+            format!("read 8999 rows of the table's file '{}', expected 9000", part.rows.path)
+        );
+    };
+    for columns in [&["id"][..], &["content"], &["id", "content", "row"], &[]] {
+        let results: Vec<_> = part.read(columns).unwrap().collect();
+        incomplete(results.last().unwrap().as_ref().unwrap_err());
+        assert_eq!(results.iter().filter(|batch| batch.is_err()).count(), 1, "and the reader ends");
+    }
+    let context = context(folder.path(), "s", 2);
+    let session = Session::new(&context).unwrap();
+    for columns in [&["id"][..], &["content"]] {
+        let plan = session.part(&part).unwrap().select_columns(columns).unwrap();
+        incomplete(&session.collect(plan).unwrap_err());
+    }
+    let rows = session.part(&part).unwrap().aggregate(vec![], vec![count(lit(1))]).unwrap();
+    incomplete(&session.collect(rows).unwrap_err());
+    // A read that wants no more ends where it likes.
+    let first = session.part(&part).unwrap().select_columns(&["content"]).unwrap().limit(0, Some(10)).unwrap();
+    assert_eq!(session.collect(first).unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>(), 10);
+    assert!(part.documents().unwrap().next().unwrap().is_ok());
+}
+
+#[test]
+fn a_row_group_of_text_says_how_many_bytes_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = write(folder.path(), "w", &[vec!["abc".into(), "de".into()]]);
+    let file = parquet::file::reader::SerializedFileReader::new(fs::File::open(&tree.files[1].location).unwrap());
+    let metadata = parquet::file::reader::FileReader::metadata(&file.unwrap()).clone();
+    assert_eq!(metadata.row_group(0).column(0).unencoded_byte_array_data_bytes(), Some(5));
 }
 
 #[test]
@@ -345,7 +370,8 @@ fn a_description_has_counts_columns_and_a_sample() {
     shorter_than(&context, &tree, 10).unwrap();
     let trees = finish(context);
     assert_eq!(describe(&trees["dropped"]).unwrap().rows, 9);
-    assert_eq!(describe(&trees["documents"]).unwrap().rows, 0);
+    let empty = describe(&trees["documents"]).unwrap();
+    assert_eq!((empty.rows, empty.columns), (0, description.columns));
 }
 
 proptest! {

@@ -22,6 +22,8 @@ use crate::splitter::words;
 pub const PIECE_BYTES: usize = 64 << 10;
 /// Memory of a counted word beyond its bytes: the map's slot at its load, and the allocation.
 const ENTRY_BYTES: usize = 64;
+/// Runs that are merged at once, each an open file; more than that are first merged into one.
+const FAN_IN: usize = 32;
 
 /// Hashes words and pairs of ids fast; nothing that is kept depends on it.
 pub type Hasher = BuildHasherDefault<FastHasher>;
@@ -100,12 +102,14 @@ pub struct WordCounts {
     budget: usize,
     folder: PathBuf,
     runs: Vec<PathBuf>,
+    /// Runs written so far.
+    made: usize,
 }
 
 impl WordCounts {
     /// Keeps to about `budget` bytes of memory; runs go to `folder`, which exists.
     pub fn new(folder: &Path, budget: usize) -> Self {
-        Self { counter: Counter::default(), budget, folder: folder.to_owned(), runs: Vec::new() }
+        Self { counter: Counter::default(), budget, folder: folder.to_owned(), runs: Vec::new(), made: 0 }
     }
 
     /// Takes a counter's words in and leaves it empty.
@@ -120,17 +124,33 @@ impl WordCounts {
     }
 
     fn spill(&mut self) -> Result<()> {
-        let path = self.folder.join(format!("words-{}", self.runs.len()));
-        let mut file = BufWriter::new(File::create(&path)?);
+        if self.runs.len() == FAN_IN {
+            let (path, mut file) = self.create()?;
+            let mut written = Ok(());
+            self.merge(&[], |word, count| {
+                if written.is_ok() {
+                    written = write_word(&mut file, word, count);
+                }
+            })?;
+            written.and_then(|()| file.flush())?;
+            for merged in std::mem::replace(&mut self.runs, vec![path]) {
+                std::fs::remove_file(merged)?;
+            }
+        }
+        let (path, mut file) = self.create()?;
         for (word, count) in std::mem::take(&mut self.counter).sorted() {
-            // Words are at most PIECE_BYTES long.
-            file.write_all(&(word.len() as u32).to_le_bytes())?;
-            file.write_all(&count.to_le_bytes())?;
-            file.write_all(&word)?;
+            write_word(&mut file, &word, count)?;
         }
         file.flush()?;
         self.runs.push(path);
         Ok(())
+    }
+
+    fn create(&mut self) -> std::io::Result<(PathBuf, BufWriter<File>)> {
+        let path = self.folder.join(format!("words-{}", self.made));
+        self.made += 1;
+        let file = BufWriter::new(File::create(&path)?);
+        Ok((path, file))
     }
 
     /// The words that training keeps: the most frequent ones, of equally frequent ones the first by their bytes, until
@@ -208,6 +228,14 @@ impl Drop for WordCounts {
             let _ = std::fs::remove_file(run);
         }
     }
+}
+
+/// Appends a word to a run.
+fn write_word(file: &mut impl Write, word: &[u8], count: u64) -> std::io::Result<()> {
+    // Words are at most PIECE_BYTES long.
+    file.write_all(&(word.len() as u32).to_le_bytes())?;
+    file.write_all(&count.to_le_bytes())?;
+    file.write_all(word)
 }
 
 /// A sorted run on disk.

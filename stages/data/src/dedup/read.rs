@@ -36,7 +36,11 @@ pub(super) fn read(context: &Context, table: &Table, lens: &Lens, workshop: &Wor
         }
         reader.flush()
     })?;
-    collector.finish()
+    let ranked = collector.finish()?;
+    if u64::from(ranked.length()) != table.rows() {
+        return Err(StageError::new(format!("read {} of {} documents", ranked.length(), table.rows())));
+    }
+    Ok(ranked)
 }
 
 /// The parts, each with the number of its first document.

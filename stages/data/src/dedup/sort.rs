@@ -15,8 +15,8 @@ use rayon::slice::ParallelSliceMut;
 
 use super::workshop::Workshop;
 
-/// Runs that are merged at once; more than that are first merged into one.
-const FAN_IN: usize = 128;
+/// Runs that are merged at once, each an open file; more than that are first merged into one.
+const FAN_IN: usize = 32;
 /// What a record takes while its run is sorted, besides its bytes: a prefix and a place, padded.
 const OVERHEAD: usize = 16;
 

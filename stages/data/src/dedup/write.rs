@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::figures::{count, counted};
-use contract::{Context, Digest, Result, StageError, Unit};
+use contract::{Context, Digest, PortType, Result, StageError, Unit};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -22,6 +22,8 @@ pub(super) fn write(context: &Context, table: &Table, verdicts: &Verdicts) -> Re
     let parts = each_part(context, &numbered(table)?, |&(part, first)| write_part(context, part, first, verdicts))?;
     let mut documents = Attrition::default();
     parts.iter().for_each(|part| documents.add(part));
+    tables::close(context.outputs.tree("documents")?, &kept_schema(table.rows_schema()), PortType::Documents)?;
+    tables::close(context.outputs.tree("dropped")?, &dropped_schema(), PortType::Rows)?;
     if documents.rows != table.rows() || !documents.conserves() {
         return Err(StageError::new(format!(
             "{} accounted for, but the table has {}",

@@ -214,6 +214,7 @@ impl Stage for Import {
             return Err(StageError::new(format!("{rows} in all, more than max_bad_rows = {limit}"))
                 .hint("raise max_bad_rows, or look at the export"));
         }
+        outcome::close(context)?;
         let report = Report::new(digest, files, &sources, &shards);
         if report.rows == 0 {
             context.progress.warn("the export has no rows: the table is empty");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use contract::{Context, Digest, Result, StageError};
+use contract::{Context, Digest, PortType, Result, StageError};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tables::{Attrition, Document, RowsFile, document_id, dropped_schema, part_name};
@@ -65,6 +65,13 @@ fn rejected_schema() -> SchemaRef {
         Field::new("reason", DataType::Utf8, false),
         Field::new("excerpt", DataType::Utf8, false),
     ]))
+}
+
+/// Ends the outputs `documents`, `dropped` and `rejected` once all shards are written.
+pub(super) fn close(context: &Context) -> Result<()> {
+    tables::close(context.outputs.tree("documents")?, &tables::rows_schema(), PortType::Documents)?;
+    tables::close(context.outputs.tree("dropped")?, &dropped_schema(), PortType::Rows)?;
+    tables::close(context.outputs.tree("rejected")?, &rejected_schema(), PortType::Rows)
 }
 
 impl<'a> Tables<'a> {

@@ -214,7 +214,7 @@ impl Stage for QualityStage {
     type Exec = Exec;
 
     const KIND: &'static str = "quality";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::RowWise;
     const SEEDED: bool = true;
 

@@ -203,7 +203,7 @@ impl Stage for Split {
             By::Repository => by_repository(spec, &table, context)?,
             By::Shard => by_shard(spec, &table, context)?,
         };
-        if report.rows != report.train.rows + report.valid.rows {
+        if report.rows != table.rows() || report.rows != report.train.rows + report.valid.rows {
             return Err(StageError::new("the sides do not have all rows"));
         }
         if report.rows == 0 {
@@ -327,6 +327,7 @@ fn divide(
         valid.finish()?;
         Ok(report)
     })?;
+    outputs.values().try_for_each(|side| tables::close(side, table.rows_schema(), PortType::Documents))?;
     let mut report = Report::default();
     for part in parts {
         report.rows += part.rows;

@@ -90,7 +90,14 @@ fn a_part_of_duplicates_only_is_not_in_the_tree() {
 fn an_empty_table_gives_an_empty_table() {
     let folder = tempfile::tempdir().unwrap();
     let trees = run(folder.path(), &table(&folder.path().join("in"), &[]), json!({}));
-    assert!(trees["documents"].files.is_empty() && trees["dropped"].files.is_empty());
+    assert!(kept(&trees).is_empty() && dropped(&trees).is_empty());
+    let columns = |port: &str| {
+        let description = tables::describe(&trees[port]).unwrap();
+        description.columns.into_iter().map(|column| column.name).collect::<Vec<_>>()
+    };
+    let kept = ["id", "repo_name", "path", "copies", "size", "license", "cluster", "row", "content"];
+    assert_eq!(columns("documents"), kept);
+    assert_eq!(columns("dropped"), ["id", "repo_name", "path", "rule", "witness", "jaccard"]);
     assert_eq!(report(&trees)["documents"]["rows"], 0);
     assert_eq!(report(&trees)["audit"]["recall"], Value::Null);
 }

@@ -123,7 +123,7 @@ fn exports_without_rows_are_empty_tables_with_a_warning() {
         let mut bench = Bench::new();
         bench.shard("empty", &bytes);
         let trees = bench.import(json!({})).unwrap();
-        assert_eq!(trees["documents"].files, []);
+        assert_eq!(documents(&trees["documents"]), []);
         assert!(format!("{:?}", bench.harness.progress.drain()).contains("the table is empty"));
     }
 }

@@ -34,10 +34,11 @@ const CHECK_BYTES: usize = 256 << 10;
 /// Longer texts are tokenised piece by piece.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// Where every token of a split went. `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
+/// Where every token of a split went: the documents are those that the table promises, all else is counted. Each has its
+/// end-of-text token, and `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Ledger {
-    /// Documents.
+    /// Documents of the table.
     pub documents: u64,
     /// Their characters.
     pub characters: u64,
@@ -86,7 +87,8 @@ impl Packer<'_> {
         let parts: Vec<_> = table.parts().iter().zip(0u32..).collect();
         let ledgers =
             each_part(self.context, &parts, |(part, number)| self.tokenise(part, *number, &scratch, &recorder))?;
-        let mut ledger = ledgers.into_iter().fold(Ledger::default(), Ledger::plus);
+        let promised = Ledger { documents: table.rows(), ..Ledger::default() };
+        let mut ledger = ledgers.into_iter().fold(promised, Ledger::plus);
         ledger.close(self.settings.sequence_length)?;
         let stream = scratch.join("stream");
         self.gather(&scratch, parts.len(), recorder, &stream, &mut ledger, output)?;
@@ -125,7 +127,6 @@ impl Packer<'_> {
                 self.write_ids(&[self.tokenizer.end_of_text()], &mut bytes, &mut file)?;
                 ledger.tokens += 1;
                 ledger.end_of_text_tokens += 1;
-                ledger.documents += 1;
                 ledger.characters += text.chars().count() as u64;
                 ledger.bytes += text.len() as u64;
                 let key = match self.settings.shuffle {
@@ -268,7 +269,6 @@ impl Packer<'_> {
 impl Ledger {
     fn plus(self, other: Self) -> Self {
         Self {
-            documents: self.documents + other.documents,
             characters: self.characters + other.characters,
             bytes: self.bytes + other.bytes,
             text_tokens: self.text_tokens + other.text_tokens,

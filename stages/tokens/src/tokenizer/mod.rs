@@ -193,6 +193,9 @@ fn why_fewer(settings: &Settings, counted: &CountedWords, learned: &Learned) -> 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
+    /// Documents that were read.
+    read: u64,
+    /// Those among them that are learned from, and their bytes.
     documents: u64,
     bytes: u64,
 }
@@ -288,6 +291,7 @@ fn count(
                     file.write_all(text.as_bytes())?;
                 }
             }
+            tally.read += ids.iter().len() as u64;
             context.progress.add(ids.iter().len() as u64);
         }
         absorb(&mut counter)?;
@@ -297,9 +301,13 @@ fn count(
         Ok(tally)
     })?;
     let tally = tallies.iter().fold(Tally::default(), |sum, tally| Tally {
+        read: sum.read + tally.read,
         documents: sum.documents + tally.documents,
         bytes: sum.bytes + tally.bytes,
     });
+    if tally.read != table.rows() {
+        return Err(StageError::new(format!("read {} of {} documents", tally.read, table.rows())));
+    }
     let counts = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok((counts.finish(word_bytes)?, tally))
 }
