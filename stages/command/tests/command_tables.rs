@@ -16,7 +16,9 @@ use datafusion::arrow::array::{
     ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
     UInt64Array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::prelude::{col, lit, when};
+use datafusion::scalar::ScalarValue;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemars::JsonSchema;
@@ -100,17 +102,10 @@ impl Stage for Even {
 
     fn run(_: &Nothing, _: &Nothing, context: &Context) -> Result<()> {
         let table = Table::open(context.inputs.tree("documents")?)?;
-        tables::sift(context, &table, |_, batch| {
-            let paths = batch.column_by_name("path").unwrap().as_string::<i32>().clone();
-            let odd = |path: &str| path.trim_end_matches(".py").parse::<usize>().unwrap() % 2 == 1;
-            let rule: StringArray = paths.iter().map(|path| odd(path.unwrap()).then_some("odd")).collect();
-            let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-            fields.push(Field::new("rule", DataType::Utf8, true));
-            let mut columns = batch.columns().to_vec();
-            columns.push(Arc::new(rule));
-            Ok(RecordBatch::try_new(Schema::new(fields).into(), columns).unwrap())
-        })
-        .map(drop)
+        let odd = ["1", "3", "5", "7", "9"].map(|digit| col("path").like(lit(format!("%{digit}.py"))));
+        let odd = odd.into_iter().reduce(|one, other| one.or(other)).unwrap();
+        let rule = when(odd, lit("odd")).otherwise(lit(ScalarValue::Utf8(None))).unwrap();
+        tables::filter(context, &table, |documents| documents.with_column("rule", rule.clone()), |_| Ok(())).map(drop)
     }
 }
 
