@@ -156,7 +156,7 @@ fn plain_lines_tell_starts_ends_and_progress_now_and_then() {
  skipped  split             import failed
     wait  pack              for pid 4121, stage pack, for 0:00:07
      run  train
-     run  train             train: 120 of 2,000 steps  3.1/s  10:06 left  loss/train 4.2137
+     run  train             train: 120 of 2,000 steps  loss/train 4.2137  3.1/s  10:06 left
     done  train             2 files, 1.5 KiB in 12 s
   failed  2 ran, 1 cached, 1 failed, 1 skipped in 1:01
 "

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use contract::Digest;
+use contract::{Digest, Unit};
 use pipeline::manifest::{Place, StageName};
 use pipeline::plan::{BuildName, Reason, State};
 use pipeline::store::HolderInfo;
@@ -39,6 +39,7 @@ fn every_reason() -> Vec<Reason> {
     vec![
         Reason::NeverBuilt { closest: None, differences: Vec::new() },
         Reason::NeverBuilt { closest: Some(build), differences: vec![changed("fraction", json!(0.1), json!(0.005))] },
+        Reason::Resumes { done: 65, total: 300, unit: Unit::Steps, age: 120, left: Some(336.25) },
         Reason::SettingChanged {
             setting: "learning_rate".into(),
             old: Some(json!(5e-4)),
@@ -85,6 +86,7 @@ fn every_reason() -> Vec<Reason> {
 fn tag(reason: &Reason) -> &'static str {
     match reason {
         Reason::NeverBuilt { .. } => "never-built",
+        Reason::Resumes { .. } => "resumes",
         Reason::SettingChanged { .. } => "setting-changed",
         Reason::KindChanged { .. } => "kind-changed",
         Reason::InputChanged { .. } => "input-changed",

@@ -170,6 +170,9 @@ pub struct Execution {
     /// Where tensors live: auto, cpu or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
+    /// Run stages that need more memory or disk than there is, by estimate; without it nothing runs then (exit code 2).
+    #[arg(long)]
+    pub allow_oversize: bool,
 }
 
 /// A manifest and a stage of it.

@@ -1,6 +1,6 @@
 //! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
 //! earlier runs gave, headers are looked at; files outside the store are looked for. That one is missing is a warning: it
-//! may be there on the machine that runs the manifest.
+//! may be there on the machine that runs the manifest. What `run` would refuse is an error.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -32,6 +32,9 @@ pub struct CheckArguments {
     pub manifest: PathBuf,
     #[command(flatten)]
     pub source: Source,
+    /// Warn of stages that need more memory or disk than there is, by estimate; without it they are errors (exit code 2).
+    #[arg(long)]
+    pub allow_oversize: bool,
     /// Print one JSON object: `problems`, and `stages` with their costs and remarks where there is no error.
     #[arg(long)]
     pub json: bool,
@@ -46,56 +49,71 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         }
         loaded => loaded?,
     };
-    usable(Budget::of(&project.manifest.exec).device, &project, project.graph.order())?;
+    let budget = Budget::of(&project.manifest.exec);
+    let device = usable(budget.device, &project, project.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
     let cached = plan::surely_cached(&decider, &project.graph);
     let stale = project.graph.order().iter().filter(|name| !cached.contains(*name)).cloned().collect();
-    let misfits = project.misfits(&decider, &stale)?;
+    let misfits = project.misfits(&decider, &stale, Budget { device, ..budget })?;
+    let is_error = |misfit: &&Misfit| misfit.is_error && !arguments.allow_oversize;
+    let exit = if misfits.iter().any(|misfit| is_error(&misfit)) { Exit::Usage } else { Exit::Done };
     let remarks = project.remarks(&store, project.graph.order());
     let sources: Vec<_> =
         project.graph.order().iter().flat_map(|name| decider.source_problems(&project.manifest.stages[name])).collect();
     let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
     let mut out = stdout();
     if arguments.json {
-        let warning = |places: &[&Place], message: String, hint: Option<String>| PlacedDiagnostic {
-            severity: Severity::Warning,
+        let problem = |severity, places: &[&Place], message: String, hint: Option<String>| PlacedDiagnostic {
+            severity,
             message,
             places: places.iter().map(|place| PlacedLabel { place: (*place).clone(), text: String::new() }).collect(),
             hint,
         };
         let mut problems = project.manifest.warnings.placed();
-        problems.extend(sources.iter().map(|source| warning(&[&source.place], source.text.clone(), None)));
+        problems.extend(
+            sources.iter().map(|source| problem(Severity::Warning, &[&source.place], source.text.clone(), None)),
+        );
         problems.extend(misfits.iter().map(|misfit| {
             let places: Vec<_> = [&misfit.place].into_iter().chain(&misfit.limit).collect();
-            warning(&places, misfit.text(), None)
+            let severity = if is_error(&misfit) { Severity::Error } else { Severity::Warning };
+            problem(severity, &places, misfit.message(), Some(misfit.hint().to_owned()))
         }));
-        problems.extend(warned().map(|remark| warning(&[&remark.place], remark.text.clone(), remark.warning.clone())));
+        problems.extend(
+            warned().map(|remark| {
+                problem(Severity::Warning, &[&remark.place], remark.text.clone(), remark.warning.clone())
+            }),
+        );
         let stage = |name: &StageName| {
             let remarks: Vec<_> = remarks.iter().filter(|remark| remark.stage == *name).map(|one| &one.text).collect();
-            json!({ "name": name, "cost": project.manifest.stages[name].cost, "remarks": remarks })
+            json!({ "name": name, "cost": decider.cost(&project.manifest.stages[name]), "remarks": remarks })
         };
         let stages: Vec<_> = project.graph.order().iter().map(stage).collect();
         writeln!(out, "{:#}", json!({ "problems": problems, "stages": stages }))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
-    let warnings: Vec<_> = sources.iter().map(SourceProblem::full_text).collect();
+    let (errors, unfit): (Vec<_>, Vec<_>) = misfits.iter().partition(is_error);
+    errors.iter().for_each(|misfit| say!("error: {}", misfit.text()));
+    let sources = sources.iter().map(SourceProblem::full_text);
     let warnings: Vec<_> =
-        warnings.into_iter().chain(misfits.iter().map(Misfit::text)).chain(warned().map(Remarked::full_text)).collect();
+        sources.chain(unfit.into_iter().map(Misfit::text)).chain(warned().map(Remarked::full_text)).collect();
     warnings.iter().for_each(|warning| say!("warning: {warning}"));
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
-    let found = match warnings.len() + project.manifest.warnings.len() {
-        0 => "nothing wrong".to_owned(),
-        count => format!("no error, {}", figures::counted(count as u64, "warning")),
+    let counted = |count: usize, what| figures::counted(count as u64, what);
+    let warned = warnings.len() + project.manifest.warnings.len();
+    let found = match (errors.len(), warned) {
+        (0, 0) => "nothing wrong".to_owned(),
+        (0, _) => format!("no error, {}", counted(warned, "warning")),
+        (count, _) => format!("{}, {}", counted(count, "error"), counted(warned, "warning")),
     };
     writeln!(out, "{}: {stages}, {found}", arguments.manifest.display())?;
     for name in project.graph.order() {
-        if let Some(cost) = super::plan::cost_text(&project.manifest.stages[name].cost) {
+        if let Some(cost) = super::plan::cost_text(&decider.cost(&project.manifest.stages[name])) {
             writeln!(out, "  {name}: {cost}")?;
         }
         for remark in remarks.iter().filter(|remark| remark.stage == *name && remark.warning.is_none()) {
             writeln!(out, "  {name}: {}", remark.text)?;
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }

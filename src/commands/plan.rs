@@ -14,7 +14,8 @@ use super::run::usable;
 use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::plan::{Decider, Plan, PlannedStage, Reason, State, range, reason_lines};
+use crate::plan::fit::ALLOW;
+use crate::plan::{Basis, Decider, Plan, PlannedStage, Reason, State, range, reason_lines};
 use crate::run::Budget;
 use crate::say::say;
 
@@ -45,9 +46,14 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     let decider = Decider::new(&project.manifest, &store, &forced);
     let plan = project.plan(&decider, &wanted)?;
     let stale = plan.stale();
-    project.misfits(&decider, &stale)?.iter().for_each(|misfit| say!("warning: {}", misfit.text()));
-    if let Err(error) = usable(Budget::of(&project.manifest.exec).device, &project, &stale) {
+    let budget = Budget::of(&project.manifest.exec);
+    let device = usable(budget.device, &project, &stale).unwrap_or_else(|error| {
         say!("warning: {}", error.to_string().trim_start_matches("error: ").trim_end());
+        budget.device
+    });
+    for misfit in project.misfits(&decider, &stale, Budget { device, ..budget })? {
+        let refused = if misfit.is_error { format!("; 'run' refuses it without {ALLOW}") } else { String::new() };
+        say!("warning: {}{refused}", misfit.text());
     }
     let remarks = project.remarks(&store, &stale);
     let mut out = stdout();
@@ -66,7 +72,9 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let first = reasons.next().unwrap_or(key);
         let first = printable(&first, &['\t']);
         writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
-        let estimate = stage.estimate.map(|estimate| estimate.text());
+        // How much is left is told with the checkpoint.
+        let estimate = stage.estimate.filter(|estimate| estimate.basis != Basis::Checkpoint);
+        let estimate = estimate.map(|estimate| estimate.text());
         let took = estimate.or(stage.no_estimate.map(|none| none.text(stage.kind)));
         let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
         let remarks = remarks.iter().filter(|remark| remark.stage == stage.name && remark.warning.is_none());

@@ -1,6 +1,6 @@
 //! What every command on a manifest begins with: the manifest, its graph and its store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
@@ -11,9 +11,9 @@ use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{self, Manifest, Overrides, StageName};
-use crate::plan::fit::{self, Misfit};
+use crate::plan::fit::{self, ALLOW, Misfit, Resource};
 use crate::plan::remarks::{self, Remarked};
-use crate::plan::{Decider, Plan};
+use crate::plan::{self, Decider, Plan};
 use crate::report::RunLock;
 use crate::run::Budget;
 use crate::say::say;
@@ -95,20 +95,57 @@ impl Project {
         Ok(Plan::new(decider, &self.graph, wanted, hashed)?)
     }
 
-    /// Which of these stages need more than there is.
+    /// Which of these stages need more than the machine has.
     pub(super) fn misfits(
         &self,
         decider: &Decider<'_>,
         stale: &BTreeSet<StageName>,
+        budget: Budget,
     ) -> Result<Vec<Misfit>, CommandError> {
-        let Budget { memory, device, .. } = Budget::of(&self.manifest.exec);
         let order = self.graph.order();
         let stages = order.iter().filter(|name| stale.contains(*name));
-        let stages = stages.filter_map(|name| self.manifest.stages.get(name));
-        let mut misfits: Vec<_> =
-            stages.filter_map(|stage| fit::memory(&self.manifest, stage, memory, device)).collect();
-        misfits.extend(fit::disk(decider, order, stale, fit::free_disk(&self.cache))?);
+        let stages: Vec<_> = stages.filter_map(|name| self.manifest.stages.get(name)).collect();
+        let costs: BTreeMap<_, _> = stages.iter().map(|stage| (&stage.name, decider.cost(stage))).collect();
+        let available = budget.available(&self.cache);
+        let misfits = stages.iter().flat_map(|stage| {
+            let cost = costs.get(&stage.name).copied().unwrap_or_default();
+            fit::of_stage(&self.manifest, stage, &cost, available).collect::<Vec<_>>()
+        });
+        let mut misfits: Vec<_> = misfits.collect();
+        // The disk is told of once.
+        if !misfits.iter().any(|misfit| misfit.what == Resource::Disk) {
+            misfits.extend(fit::disk(decider, order, &costs, available.disk)?);
+        }
         Ok(misfits)
+    }
+
+    /// Says which of these stages cannot run because they need more than the machine has; whether there are any. What is
+    /// surely cached does not run, so nothing is said of it.
+    pub(super) fn refuses(
+        &self,
+        decider: &Decider<'_>,
+        wanted: &BTreeSet<StageName>,
+        budget: Budget,
+    ) -> Result<bool, CommandError> {
+        let available = budget.available(&self.cache);
+        let misfits_of = |name: &StageName| -> Vec<Misfit> {
+            let Some(stage) = self.manifest.stages.get(name) else { return Vec::new() };
+            fit::of_stage(&self.manifest, stage, &decider.cost(stage), available).collect()
+        };
+        let mut misfits: Vec<_> = wanted.iter().flat_map(misfits_of).collect();
+        if !misfits.is_empty() {
+            let cached = plan::surely_cached(decider, &self.graph);
+            misfits.retain(|misfit| !cached.contains(&misfit.stage));
+        }
+        for misfit in &misfits {
+            let severity = if budget.allow_oversize { "warning" } else { "error" };
+            say!("{severity}: {}", misfit.text());
+        }
+        let refused = !misfits.is_empty() && !budget.allow_oversize;
+        if refused {
+            say!("hint: what a stage needs is an estimate: {ALLOW} runs it all the same");
+        }
+        Ok(refused)
     }
 
     /// What these stages say of what the stages above gave them last.

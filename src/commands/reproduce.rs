@@ -97,11 +97,14 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     };
     let budget = run::budget(&arguments.execution, &project, &wanted)?;
     let cancel = signals::stop_on_signals()?;
+    let forced = BTreeSet::new();
+    let decider = Decider::new(&project.manifest, &store, &forced);
+    if project.refuses(&decider, &wanted, budget)? {
+        return Ok(Exit::Usage);
+    }
     let reasons = Reasons::default();
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
-    let forced = BTreeSet::new();
-    let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: false, wanted, given, cancel };
     let KeptRun { outcome, written, .. } = KeptRun::of(decider, &project.graph, &options, shown)?;
     if let (Err(error), Some(_)) = (&written, &arguments.keep) {

@@ -78,6 +78,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         }
         budget => budget?,
     };
+    {
+        let store = Store::open_read_only(&project.cache)?;
+        if project.refuses(&Decider::new(&project.manifest, &store, &forced), &wanted, budget)? {
+            return Ok(Exit::Usage);
+        }
+    }
     let cancel = stop_on_signals()?;
     let store = open(&project, &wanted, &forced, arguments.quiet)?.stopped_by(&cancel);
     if arguments.adopt && store.is_writable() {
@@ -176,9 +182,9 @@ pub(super) fn budget(
     exec.threads = execution.threads.or(exec.threads);
     exec.jobs = execution.jobs.or(exec.jobs);
     exec.device = execution.device.or(exec.device);
-    let mut budget = Budget::of(&exec);
-    budget.device = usable(budget.device, project, wanted)?;
-    Ok(budget)
+    let budget = Budget::of(&exec);
+    let device = usable(budget.device, project, wanted)?;
+    Ok(Budget { device, allow_oversize: execution.allow_oversize, ..budget })
 }
 
 /// The device that a wanted stage will use, which must be there: that is told before hours of data stages, not after.

@@ -1,18 +1,58 @@
-//! A terminal: finished stages scroll up as lines, running ones have a bar each at the bottom.
+//! A terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. Where a terminal is too narrow
+//! for the figures that matter most beside it, the bar itself is left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::time::Duration;
 
+use console::Term;
 use contract::{Note, progress::Sample};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::event::{Event, Stamped};
-use super::line::{Line, Lines, progress};
+use super::line::{Line, Lines};
+use super::progress::Figures;
 use super::stream::Renderer;
 
-const COUNTED: &str = "{prefix}  {bar:16}  {wide_msg}";
-const UNCOUNTED: &str = "{prefix}  {spinner}  {wide_msg}";
+/// What is between the head of a line and its text, and how many columns it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// How much is done.
+    Bar,
+    /// That something is done.
+    Spinner,
+    Nothing,
+}
+
+impl Mark {
+    const fn template(self) -> &'static str {
+        match self {
+            Self::Bar => "{prefix}  {bar:16}  {wide_msg}",
+            Self::Spinner => "{prefix}  {spinner}  {wide_msg}",
+            Self::Nothing => "{prefix}  {wide_msg}",
+        }
+    }
+
+    /// The columns that are left for the text of a line.
+    const fn room(self, columns: usize, head: usize) -> usize {
+        let taken = match self {
+            Self::Bar => 20,
+            Self::Spinner => 5,
+            Self::Nothing => 2,
+        };
+        columns.saturating_sub(head + taken)
+    }
+
+    /// For these figures on a terminal of so many columns, and their text.
+    fn of(sample: &Sample, figures: Figures, columns: usize, head: usize) -> (Self, String) {
+        let mark = match sample.total {
+            None => Self::Spinner,
+            Some(_) if figures.essentials_fit(Self::Bar.room(columns, head)) => Self::Bar,
+            Some(_) => Self::Nothing,
+        };
+        (mark, figures.within(mark.room(columns, head)))
+    }
+}
 const TICK: Duration = Duration::from_millis(120);
 
 /// Shows running stages as bars on standard error.
@@ -25,7 +65,9 @@ pub(super) struct Bars {
 
 struct Running {
     bar: ProgressBar,
-    counted: bool,
+    mark: Mark,
+    /// Columns of the head.
+    head: usize,
     metrics: BTreeMap<String, f64>,
 }
 
@@ -43,11 +85,12 @@ impl Bars {
     fn start(&mut self, stage: &str, line: Line) {
         self.stop(stage);
         let bar = self.all.add(ProgressBar::new_spinner());
-        bar.set_style(style(UNCOUNTED));
+        bar.set_style(style(Mark::Spinner));
         bar.set_prefix(line.head(self.colour));
+        let head = line.head_columns();
         bar.set_message(line.text);
         bar.enable_steady_tick(TICK);
-        self.running.insert(stage.to_owned(), Running { bar, counted: false, metrics: BTreeMap::new() });
+        self.running.insert(stage.to_owned(), Running { bar, mark: Mark::Spinner, head, metrics: BTreeMap::new() });
     }
 
     fn stop(&mut self, stage: &str) {
@@ -59,15 +102,19 @@ impl Bars {
 
     fn advance(&mut self, stage: &str, sample: &Sample, rate: Option<f64>) {
         let Some(running) = self.running.get_mut(stage) else { return };
-        if running.counted != sample.total.is_some() {
-            running.counted = sample.total.is_some();
-            running.bar.set_style(style(if running.counted { COUNTED } else { UNCOUNTED }));
+        let figures = Figures::of(sample, rate, &running.metrics);
+        // As many columns as the bars are drawn in.
+        let columns = usize::from(Term::stderr().size().1);
+        let (mark, text) = Mark::of(sample, figures, columns, running.head);
+        if running.mark != mark {
+            running.mark = mark;
+            running.bar.set_style(style(mark));
         }
         if let Some(total) = sample.total {
             running.bar.set_length(total);
             running.bar.set_position(sample.done.min(total));
         }
-        running.bar.set_message(progress(sample, rate, Some(&running.metrics)));
+        running.bar.set_message(text);
     }
 }
 
@@ -111,9 +158,52 @@ impl Renderer for Bars {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
+fn style(mark: Mark) -> ProgressStyle {
+    ProgressStyle::with_template(mark.template())
         .expect("the templates of this file are constants that indicatif takes")
         .progress_chars("=> ")
         .tick_chars("|/-\\ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::{Digest, Unit};
+
+    use super::*;
+
+    /// The line of a training as a terminal of so many columns shows it, less the bar.
+    fn line(stage: &str, columns: usize) -> String {
+        let mut lines = Lines::default();
+        let names = vec![stage.to_owned(), "export".to_owned()];
+        lines.line(&Stamped { at: 0.0, event: Event::RunStarted { run: "run".into(), stages: names } });
+        let (kind, key) = ("train".to_owned(), Digest::of(b"key"));
+        let started = Event::StageStarted { stage: stage.into(), kind, key, threads: 2, reasons: Vec::new() };
+        let head = lines.line(&Stamped { at: 0.0, event: started }).unwrap();
+        let sample = Sample { phase: String::new(), unit: Unit::Steps, done: 65, total: Some(300) };
+        let metrics = [("gradient_norm", 0.82), ("learning_rate", 6e-4), ("loss/train", 2.9314)];
+        let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
+        let figures = Figures::of(&sample, Some(0.7), &metrics);
+        let (mark, text) = Mark::of(&sample, figures, columns, head.head_columns());
+        let bar = if mark == Mark::Bar { "[==============]  " } else { "" };
+        assert_eq!(head.head(false).chars().count(), head.head_columns());
+        let line = format!("{}  {bar}{text}", head.head(false));
+        assert!(line.chars().count() <= columns, "{line}");
+        line
+    }
+
+    #[test]
+    fn at_80_columns_a_training_shows_its_loss_and_the_time_that_is_left() {
+        assert_eq!(
+            line("train", 80),
+            "     run  train             65 of 300 steps  loss/train 2.9314  0.7/s  5:36 left"
+        );
+        assert_eq!(
+            line("train-the-large-model-once-more", 80),
+            "     run  train-the-large-model-once-more  65 of 300 steps  loss/train 2.9314"
+        );
+        assert_eq!(
+            line("train", 100),
+            "     run  train             [==============]  65 of 300 steps  loss/train 2.9314  0.7/s  5:36 left"
+        );
+    }
 }

@@ -45,6 +45,16 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
+/// How long ago, in one unit: `7 s`, `2 min`, `3 h`, `2 d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        ..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// So many of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`, `2:03`.
 pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
     let noun = match unit {

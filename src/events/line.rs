@@ -10,11 +10,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use contract::progress::Sample;
-use contract::{Note, Unit};
+use contract::Note;
 
 use super::event::{Event, OutputSummary, RunStatus, Stamped};
 use super::figures;
+use super::progress::Figures;
 
 /// Makes lines of events; remembers what a later line of the same stage shows.
 #[derive(Debug, Default)]
@@ -96,8 +96,9 @@ impl Lines {
             }
             Event::StageWaiting { stage, holder } => Some(self.of(Verb::Wait, stage, &format!("for {holder}"))),
             Event::StageProgress { stage, sample, rate } => {
-                let text = progress(sample, *rate, self.stages.get(stage).map(|said| &said.metrics));
-                Some(self.of(Verb::Run, stage, &text))
+                let metrics = self.stages.get(stage).map(|said| &said.metrics);
+                let figures = Figures::of(sample, *rate, metrics.unwrap_or(&BTreeMap::new()));
+                Some(self.of(Verb::Run, stage, &figures.all()))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
             Event::StageFinished { stage, outputs, seconds, .. } => {
@@ -154,6 +155,12 @@ impl Line {
         }
     }
 
+    /// Columns of the head.
+    pub(super) fn head_columns(&self) -> usize {
+        let stage = if self.width > 0 { 2 + self.width.max(self.stage.chars().count()) } else { 0 };
+        Verb::WIDTH + stage
+    }
+
     /// The whole line; later lines of its text are indented to the first.
     pub(super) fn full(&self, colour: bool) -> String {
         let indent = Verb::WIDTH + if self.width > 0 { 2 + self.width } else { 0 } + 2;
@@ -176,33 +183,6 @@ fn end(event: &Event) -> Option<Line> {
     let counts = if counts.is_empty() { "no stages".to_owned() } else { counts };
     let text = format!("{counts} in {}", figures::duration(*seconds));
     Some(Line { verb, stage: String::new(), width: 0, text })
-}
-
-/// `read shards: 120 of 2,000 steps  3.1/s  10:12 left  loss/train 4.21`; of a stage that runs a program, how long it has run
-/// and the last line that the program wrote: `0:42  epoch 3`.
-pub(super) fn progress(sample: &Sample, rate: Option<f64>, metrics: Option<&BTreeMap<String, f64>>) -> String {
-    if sample.unit == Unit::Seconds {
-        let time = figures::amount(sample.done, sample.total, sample.unit);
-        return format!("{time}  {}", sample.phase).trim_end().to_owned();
-    }
-    if *sample == Sample::default() {
-        // It has not said yet what it counts.
-        return "starts".to_owned();
-    }
-    let mut parts = vec![figures::amount(sample.done, sample.total, sample.unit)];
-    let rate = rate.filter(|rate| rate.is_finite() && *rate > 0.0);
-    if let Some(rate) = rate {
-        parts.push(figures::rate(rate, sample.unit));
-        if let Some(total) = sample.total.filter(|total| *total > sample.done) {
-            parts.push(format!("{} left", figures::clock((total - sample.done) as f64 / rate)));
-        }
-    }
-    // The loss first: the end of a line may be cut off.
-    let mut metrics: Vec<_> = metrics.into_iter().flatten().collect();
-    metrics.sort_by_key(|(name, _)| !name.starts_with("loss"));
-    parts.extend(metrics.into_iter().map(|(name, value)| format!("{name} {}", figures::metric(*value))));
-    let phase = if sample.phase.is_empty() { String::new() } else { format!("{}: ", sample.phase) };
-    phase + &parts.join("  ")
 }
 
 /// What differs from the build that a finished stage is compared with, where there is one and something to say:

@@ -17,6 +17,7 @@ pub mod figures;
 mod json;
 mod line;
 mod plain;
+mod progress;
 mod quiet;
 mod stream;
 

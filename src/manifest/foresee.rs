@@ -10,15 +10,22 @@ use super::edge::Edge;
 use super::source::Span;
 use super::stage::Draft;
 
-/// What each stage will cost, by name. Stages whose settings are wrong know nothing.
+/// What settings decide of a stage: the facts of its inputs, and what it will cost.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Foreseen {
+    pub known: Known,
+    pub cost: Cost,
+}
+
+/// What is foreseen of each stage, by name. Of stages whose settings are wrong nothing is.
 pub(super) fn foresee(
     drafts: &BTreeMap<&str, &Draft<'_>>,
     edges: &BTreeMap<&str, &BTreeMap<String, Edge>>,
     diagnostics: &mut Diagnostics,
-) -> BTreeMap<String, Cost> {
-    let mut walk = Walk { drafts, edges, facts: BTreeMap::new(), costs: BTreeMap::new(), clashes: Vec::new() };
+) -> BTreeMap<String, Foreseen> {
+    let mut walk = Walk { drafts, edges, facts: BTreeMap::new(), foreseen: BTreeMap::new(), clashes: Vec::new() };
     drafts.keys().for_each(|stage| walk.stage(stage));
-    let Walk { costs, clashes, .. } = walk;
+    let Walk { foreseen, clashes, .. } = walk;
     for (stage, clash) in clashes {
         let own = span(drafts, stage, &clash.setting);
         let with = if clash.with.stage.is_empty() { stage } else { &clash.with.stage };
@@ -27,7 +34,7 @@ pub(super) fn foresee(
         let diagnostic = Diagnostic::error(format!("stage '{stage}': {}", clash.message));
         diagnostics.push(diagnostic.at(own, "").at(other, clash.label).hint(clash.hint));
     }
-    costs
+    foreseen
 }
 
 struct Walk<'a, 'd> {
@@ -35,7 +42,7 @@ struct Walk<'a, 'd> {
     edges: &'a BTreeMap<&'a str, &'a BTreeMap<String, Edge>>,
     /// The facts of each output of the stages so far.
     facts: BTreeMap<&'a str, BTreeMap<String, Facts>>,
-    costs: BTreeMap<String, Cost>,
+    foreseen: BTreeMap<String, Foreseen>,
     clashes: Vec<(&'a str, Clash)>,
 }
 
@@ -65,11 +72,11 @@ impl<'a> Walk<'a, '_> {
             let outputs = self.facts.get(edge.stage.as_str());
             (port.clone(), outputs.and_then(|outputs| outputs.get(&edge.output)).cloned().unwrap_or_default())
         });
-        let known = known.collect();
-        let foresight = stage.foresee(&Known::new(known));
+        let known = Known::new(known.collect());
+        let foresight = stage.foresee(&known);
         let outputs = foresight.outputs.into_iter().map(|(port, facts)| (port.to_owned(), named(facts, name)));
         self.facts.insert(name, outputs.collect());
-        self.costs.insert(name.to_owned(), foresight.cost);
+        self.foreseen.insert(name.to_owned(), Foreseen { known, cost: foresight.cost });
         self.clashes.extend(foresight.clashes.into_iter().map(|clash| (name, clash)));
     }
 }
@@ -89,6 +96,8 @@ fn named(facts: Facts, stage: &str) -> Facts {
         sequence_length: name(facts.sequence_length, stage),
         positions: name(facts.positions, stage),
         parameters: name(facts.parameters, stage),
+        shape: name(facts.shape, stage),
+        sequences: name(facts.sequences, stage),
     }
 }
 

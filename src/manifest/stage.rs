@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use contract::{AnyStage, Cost, Kind, Ports};
+use contract::{AnyStage, Cost, InputTree, Kind, Known, Ports};
 
 use super::check::{Check, join};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Node, Table, Value};
 use super::edge::{Edge, Wires};
+use super::foresee::Foreseen;
 use super::name::StageName;
 use super::place::Place;
 use super::shape::Shape;
@@ -29,6 +30,8 @@ pub struct StageDeclaration {
     pub ports: Ports,
     /// What feeds each connected input port.
     pub inputs: BTreeMap<String, Edge>,
+    /// What settings decide of its inputs.
+    known: Known,
     /// What it will cost, as far as settings tell.
     pub cost: Cost,
     /// Where it is declared.
@@ -38,6 +41,14 @@ pub struct StageDeclaration {
 }
 
 impl StageDeclaration {
+    /// What it will cost, as settings and the headers of its inputs tell: `input` returns the tree that a port reads, where
+    /// there is one.
+    pub fn cost_with(&self, input: &dyn Fn(&str) -> Option<InputTree>) -> Cost {
+        let mut known = self.known.clone();
+        self.stage.observe(&mut known, input);
+        if known == self.known { self.cost } else { self.stage.foresee(&known).cost }
+    }
+
     /// Where a setting is written, or the nearest table that holds it.
     pub fn setting(&self, path: &str) -> Option<&Place> {
         nearest(&self.settings, path)
@@ -123,15 +134,17 @@ impl Draft<'_> {
     pub fn declaration(
         self,
         inputs: BTreeMap<String, Edge>,
-        cost: Cost,
+        foreseen: Foreseen,
         settings: BTreeMap<String, Place>,
         sources: &Sources,
     ) -> Option<StageDeclaration> {
+        let Foreseen { known, cost } = foreseen;
         Some(StageDeclaration {
             stage: self.stage?,
             kind: self.kind.clone(),
             ports: self.ports,
             inputs,
+            known,
             cost,
             place: sources.place(self.header),
             settings,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use contract::{Digest, SourceFile, SourcePattern};
+use contract::{Cost, Digest, SourceFile, SourcePattern};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +14,9 @@ use super::estimate::{Estimate, NoEstimate, Work};
 use super::history::History;
 use super::reason::Reason;
 use super::recipe::Recipe;
+use super::remarks;
 use super::sources::{self, Folders, Missing};
+use crate::clock;
 use crate::key::{Key, KeyInput, KeyRecord};
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
@@ -135,33 +137,34 @@ impl<'a> Decider<'a> {
     /// When the store cannot be read.
     pub fn decide(&self, stage: &StageDeclaration, keyed: Keyed) -> Result<Decision, StoreError> {
         let lookup = self.store.lookup(keyed.key.digest())?;
-        Ok(match lookup {
-            Lookup::Hit(_) if self.forced.contains(&stage.name) => {
-                let baseline = self.baseline_of(stage, &keyed.record)?;
-                Decision::Run(keyed, vec![Reason::Forced], baseline)
+        let damage = match lookup {
+            Lookup::Hit(hit) if !self.forced.contains(&stage.name) => return Ok(Decision::Cached(keyed, hit)),
+            Lookup::Hit(_) => None,
+            Lookup::Damaged(damage) => Some(damage),
+            Lookup::Miss => Some(Vec::new()),
+        };
+        let baseline = self.baseline_of(stage, &keyed.record)?;
+        let mut reasons = match (&damage, &baseline) {
+            (None, _) => vec![Reason::Forced],
+            (Some(damage), _) if !damage.is_empty() => {
+                damage.iter().map(|damage| Reason::Damaged { what: damage.to_string() }).collect()
             }
-            Lookup::Hit(hit) => Decision::Cached(keyed, hit),
-            Lookup::Damaged(damage) => {
-                let reason = |damage: &crate::store::Damage| Reason::Damaged { what: damage.to_string() };
-                let baseline = self.baseline_of(stage, &keyed.record)?;
-                Decision::Run(keyed, damage.iter().map(reason).collect(), baseline)
+            (Some(_), Some(baseline)) => {
+                let differences = KeyRecord::difference(&baseline.record, &keyed.record);
+                baseline.reasons(self.manifest, stage, &differences)
             }
-            Lookup::Miss => {
-                let baseline = self.baseline_of(stage, &keyed.record)?;
-                let mut reasons = match &baseline {
-                    Some(baseline) => {
-                        let differences = KeyRecord::difference(&baseline.record, &keyed.record);
-                        baseline.reasons(self.manifest, stage, &differences)
-                    }
-                    None => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
-                };
-                if reasons.is_empty() {
-                    // It was built, and the store has its record no more, or its bytes went to make room.
-                    reasons.push(Reason::Removed);
-                }
-                Decision::Run(keyed, reasons, baseline)
-            }
-        })
+            (Some(_), None) => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
+        };
+        if let Some(resumes) = self.resumes(stage, &keyed)? {
+            // A build that was begun says more than that none was finished.
+            reasons.retain(|reason| !matches!(reason, Reason::NeverBuilt { .. }));
+            reasons.insert(0, resumes);
+        }
+        if reasons.is_empty() {
+            // It was built, and the store has its record no more, or its bytes went to make room.
+            reasons.push(Reason::Removed);
+        }
+        Ok(Decision::Run(keyed, reasons, baseline))
     }
 
     /// The key of a stage whose input ports read these trees.
@@ -229,15 +232,36 @@ impl<'a> Decider<'a> {
         self.history.has(self.store, recipe)
     }
 
-    /// How long a stage may take that has this recipe and reads so many bytes.
+    /// How long a stage may take that has this recipe and this cost, and reads so many bytes.
     pub(super) fn estimate(
         &self,
         stage: &StageDeclaration,
         recipe: &Recipe,
+        cost: &Cost,
         bytes: Option<u64>,
     ) -> Result<Result<Estimate, NoEstimate>, StoreError> {
-        let work = Work { operations: stage.cost.flops, bytes };
+        let work = Work { operations: cost.flops, bytes };
         self.history.estimate(self.store, stage.kind.name, recipe, work)
+    }
+
+    /// What a stage will cost, as settings tell and the headers of what the stages above wrote last in runs of this name.
+    pub fn cost(&self, stage: &StageDeclaration) -> Cost {
+        let input = |port: &str| {
+            let tree = remarks::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
+            self.store.tree(tree).ok()
+        };
+        stage.cost_with(&input)
+    }
+
+    /// The state that an interrupted build of this key saved, from which its next build continues.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn resumes(&self, stage: &StageDeclaration, keyed: &Keyed) -> Result<Option<Reason>, StoreError> {
+        let Some(scratch) = self.store.scratch(keyed.key.digest(), &keyed.inputs, &keyed.sources)? else {
+            return Ok(None);
+        };
+        Ok(stage.stage.checkpoint(&scratch).map(|checkpoint| Reason::resumes(&checkpoint, clock::now())))
     }
 
     /// Bytes of the files outside the store that the stage reads; `None` where some are missing.

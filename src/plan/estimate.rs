@@ -44,6 +44,8 @@ pub enum Basis {
     Operations,
     /// Those of its kind, by the bytes that they read.
     Kind,
+    /// What the interrupted build that it continues did: the time that is left.
+    Checkpoint,
 }
 
 /// Why there is no estimate.
@@ -157,12 +159,18 @@ impl Estimate {
         })
     }
 
+    /// The seconds that are left of a build that was interrupted.
+    pub(super) fn left(seconds: f64) -> Self {
+        Self { least: seconds, most: seconds, builds: 1, basis: Basis::Checkpoint, scaled: 1.0 }
+    }
+
     /// For people: `took 12 s to 1:40 (3 builds with its settings)`.
     pub fn text(&self) -> String {
         let (range, builds) = (range(self.least, self.most), figures::counted(self.builds as u64, "build"));
         let whose = match self.basis {
             Basis::Settings => "with its settings",
             Basis::Operations | Basis::Kind => "of its kind",
+            Basis::Checkpoint => return format!("about {range} left"),
         };
         if (self.scaled - 1.0).abs() <= SAME {
             return format!("took {range} ({builds} {whose})");

@@ -1,9 +1,18 @@
-//! What stages need against what there is of the machine.
+//! What stages need against what the machine has.
+//!
+//! | what | needed | against | a misfit is |
+//! |---|---|---|---|
+//! | memory | what a stage cannot do without ([`contract::Cost::memory`]) | `[exec] memory`, else the machine's, its cgroup's and its `ulimit`'s | an error |
+//! | disk | what one stage computes that it will write ([`contract::Cost::disk`]) | what is free | an error |
+//! | disk | what all stages will write, by the sizes of what they read | what is free | a warning |
+//!
+//! A stage that only would like to have more memory ([`contract::Needs::memory`]) spills, and fits always. A GPU has memory of
+//! its own, which is not looked at. What a stage computes is an estimate, so `--allow-oversize` turns errors into warnings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use contract::{Device, Needs, PortType};
+use contract::{Cost, Device, Needs, PortType};
 use serde::Serialize;
 
 use super::Decider;
@@ -11,78 +20,134 @@ use crate::events::figures;
 use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Store, StoreError};
 
-/// Stages that need more than there is.
+/// The flag that runs stages that do not fit.
+pub const ALLOW: &str = "--allow-oversize";
+
+/// Stages that need more than the machine has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Misfit {
     /// The stage; of the disk, the first one for which it is too small.
     pub stage: StageName,
     /// Where it is declared.
     pub place: Place,
-    /// Of what: "memory", "disk".
-    pub what: &'static str,
+    /// Of what.
+    pub what: Resource,
     /// Bytes that it needs, by estimate, together with the stages before it that are counted.
     pub needs: u64,
-    /// Whether it needs less with a smaller batch.
-    pub by_batch: bool,
     /// How many stages before it are.
     pub before: usize,
     /// Bytes that there are.
     pub has: u64,
-    /// Where the manifest says how many there are.
+    /// Where the manifest limits them.
     pub limit: Option<Place>,
+    /// Whether the stage cannot run: it computes itself what it needs.
+    pub is_error: bool,
+}
+
+/// What a machine may have too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resource {
+    /// Main memory.
+    Memory,
+    /// The disk of the store.
+    Disk,
+}
+
+/// What there is for stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Available {
+    /// Bytes of memory, where that is known.
+    pub memory: Option<u64>,
+    /// Bytes of disk that are free, where that is known.
+    pub disk: Option<u64>,
+    /// Where stages compute.
+    pub device: Device,
 }
 
 impl Misfit {
-    /// For people.
-    pub fn text(&self) -> String {
-        let Self { stage, place, what, needs, by_batch, before, has, limit } = self;
+    /// What does not fit.
+    pub fn message(&self) -> String {
+        let Self { stage, place, what, needs, before, has, limit, .. } = self;
         let who = match before {
             0 => "needs".to_owned(),
             before => format!("and {} before it need", figures::counted(*before as u64, "stage")),
         };
-        let hint = match (*what, by_batch) {
-            ("memory", true) => "give more with [exec] memory, or lower the stage's batch",
-            ("memory", false) => "give more with [exec] memory",
-            _ => "free some, or put the store elsewhere with --cache DIR",
-        };
         let (needs, has) = (figures::size(*needs), figures::size(*has));
         let limit = limit.as_ref().map(|limit| format!(" (set at {limit})")).unwrap_or_default();
-        format!("{place}: stage '{stage}' {who} about {needs} of {what}, there are {has}{limit}: {hint}")
+        let (what, free) = match what {
+            Resource::Memory => ("memory", "available"),
+            Resource::Disk => ("disk", "free"),
+        };
+        format!("{place}: stage '{stage}' {who} about {needs} of {what}, but only {has} is {free}{limit}")
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match (self.what, &self.limit) {
+            (Resource::Memory, Some(_)) => "lower the stage's batch, or raise [exec] memory",
+            (Resource::Memory, None) => "lower the stage's batch, or use a machine with more memory",
+            (Resource::Disk, _) => "free some, or put the store elsewhere with --cache DIR",
+        }
+    }
+
+    /// For people, in a line.
+    pub fn text(&self) -> String {
+        format!("{}: {}", self.message(), self.hint())
     }
 }
 
-/// The misfit of a stage's memory with that of all stages together. A GPU has memory of its own, which is not looked at.
-pub fn memory(manifest: &Manifest, stage: &StageDeclaration, has: u64, device: Device) -> Option<Misfit> {
-    let Needs { memory, gpu, .. } = stage.stage.needs();
-    if gpu && !matches!(device, Device::Cpu | Device::Auto) {
-        return None;
-    }
-    let (needs, by_batch) = (stage.cost.memory.unwrap_or(memory), stage.cost.memory.is_some());
-    let (stage, place, limit) = (stage.name.clone(), stage.place.clone(), manifest.memory_place.clone());
-    (needs > has).then_some(Misfit { stage, place, what: "memory", needs, by_batch, before: 0, has, limit })
+/// What a stage takes from the machine, given what it costs: also what it cannot do without.
+pub fn needs(stage: &StageDeclaration, cost: &Cost, device: Device) -> Needs {
+    let needs = stage.stage.needs();
+    let must = cost.memory.filter(|_| !is_on_gpu(&needs, device)).unwrap_or(0);
+    Needs { memory: needs.memory.max(must), ..needs }
 }
 
-/// The misfit of what stages will write together with the free disk. `order` holds all stages, each after those that it needs.
+/// The misfits of one stage: it cannot run.
+pub fn of_stage(
+    manifest: &Manifest,
+    stage: &StageDeclaration,
+    cost: &Cost,
+    available: Available,
+) -> impl Iterator<Item = Misfit> {
+    let Available { memory, disk, device } = available;
+    let must = cost.memory.filter(|_| !is_on_gpu(&stage.stage.needs(), device));
+    let limits = [(Resource::Memory, must, memory), (Resource::Disk, cost.disk, disk)];
+    limits.into_iter().filter_map(move |(what, needs, has)| {
+        let (needs, has) = (needs?, has?);
+        let limit = (what == Resource::Memory).then(|| manifest.memory_place.clone()).flatten();
+        (needs > has).then(|| Misfit { limit, is_error: true, ..misfit(stage, what, needs, has) })
+    })
+}
+
+/// A GPU has memory of its own.
+fn is_on_gpu(needs: &Needs, device: Device) -> bool {
+    needs.gpu && !matches!(device, Device::Cpu | Device::Auto)
+}
+
+/// The misfit of what stages will write together with the free disk. `order` holds all stages, each after those that it
+/// needs; `costs` those that are stale.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn disk<'n>(
     decider: &Decider<'_>,
     order: impl IntoIterator<Item = &'n StageName>,
-    stale: &BTreeSet<StageName>,
+    costs: &BTreeMap<&StageName, Cost>,
     free: Option<u64>,
 ) -> Result<Option<Misfit>, StoreError> {
     let Some(has) = free else { return Ok(None) };
     let mut written: BTreeMap<&StageName, u64> = BTreeMap::new();
     let (mut needs, mut before): (u64, usize) = (0, 0);
-    let stale = order.into_iter().filter(|name| stale.contains(*name));
-    for stage in stale.filter_map(|name| decider.manifest.stages.get(name)) {
+    for name in order {
+        let (Some(cost), Some(stage)) = (costs.get(name), decider.manifest.stages.get(name)) else { continue };
         let read = read(decider, stage, &written)?;
-        let writes = writes(stage, read);
+        let writes = writes(stage, cost, read);
         written.insert(&stage.name, writes);
         needs = needs.saturating_add(writes);
         if needs > has {
-            return Ok(Some(misfit(stage, needs, before, has)));
+            return Ok(Some(Misfit { before, ..misfit(stage, Resource::Disk, needs, has) }));
         }
         before += usize::from(writes > 0);
     }
@@ -97,7 +162,7 @@ fn read(
 ) -> Result<u64, StoreError> {
     let (mut read, mut counted) = (decider.source_bytes(stage).unwrap_or_default(), BTreeSet::new());
     for Edge { stage, output, .. } in stage.inputs.values() {
-        // Of a stale stage nobody knows yet how much each of its outputs takes: it counts once.
+        // How much each output of a stale stage takes is not known yet: it counts once.
         let (bytes, is_new) = match written.get(stage) {
             Some(bytes) => (*bytes, counted.insert((stage, None))),
             None => {
@@ -109,31 +174,30 @@ fn read(
     Ok(read)
 }
 
-/// The misfit of what one stage will write, which reads so many bytes, with the free disk.
-pub fn disk_of(stage: &StageDeclaration, read: u64, free: Option<u64>) -> Option<Misfit> {
-    let (has, needs) = (free?, writes(stage, read));
-    (needs > has).then(|| misfit(stage, needs, 0, has))
+/// The misfit of what one stage will write, by the size of what it reads, with the free disk.
+pub fn disk_of(stage: &StageDeclaration, cost: &Cost, read: u64, free: Option<u64>) -> Option<Misfit> {
+    let (has, needs) = (free?, writes(stage, cost, read));
+    (needs > has).then(|| misfit(stage, Resource::Disk, needs, has))
 }
 
-fn misfit(stage: &StageDeclaration, needs: u64, before: usize, has: u64) -> Misfit {
+fn misfit(stage: &StageDeclaration, what: Resource, needs: u64, has: u64) -> Misfit {
     let (stage, place) = (stage.name.clone(), stage.place.clone());
-    Misfit { stage, place, what: "disk", needs, by_batch: false, before, has, limit: None }
+    Misfit { stage, place, what, needs, before: 0, has, limit: None, is_error: false }
 }
 
-/// Bytes that a stage writes, where it reads so many, by estimate: what its settings tell, else about what it reads where it
-/// gives data.
-pub(super) fn writes(stage: &StageDeclaration, read: u64) -> u64 {
-    stage.cost.disk.unwrap_or(if gives_data(stage) { read } else { 0 })
+/// Bytes that a stage writes, by estimate: what it computes itself, else about what it reads where its outputs are data.
+pub(super) fn writes(stage: &StageDeclaration, cost: &Cost, read: u64) -> u64 {
+    cost.disk.unwrap_or(if produces_data(stage) { read } else { 0 })
 }
 
-/// Whether a stage gives tables or tokens. Models, tokenizers and reports are small beside these, and what a command gives
-/// nobody knows.
-pub(super) fn gives_data(stage: &StageDeclaration) -> bool {
+/// Whether a stage produces tables or tokens. Models, tokenizers and reports are small beside these, and what a command
+/// writes is not known.
+pub(super) fn produces_data(stage: &StageDeclaration) -> bool {
     let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
     stage.ports.outputs.iter().any(|port| is_data(port.ty))
 }
 
-/// Bytes of an output that a stage gave last in runs of this name.
+/// Bytes of an output that a stage wrote last in runs of this name.
 fn last_bytes(manifest: &Manifest, stage: &StageName, output: &str, store: &Store) -> Result<u64, StoreError> {
     let last = store.last_build(&manifest.name, stage.as_str())?;
     let tree = last.and_then(|last| store.listing(*last.outputs.get(output)?).ok());

@@ -79,7 +79,7 @@ pub struct PlannedStage {
     pub estimate: Option<Estimate>,
     /// Why they do not, where it is not cached.
     pub no_estimate: Option<NoEstimate>,
-    /// What it will cost, as far as settings tell.
+    /// What it will cost, as far as settings and the headers of its inputs tell.
     pub cost: Cost,
     /// Why; a cached stage has none, save a remark.
     pub reasons: Vec<Reason>,

@@ -1,10 +1,13 @@
 //! Why a stage is stale: typed, with old and new values and the line of the manifest that holds the new one.
 
-use contract::{Digest, shortened_pair};
+use std::time::SystemTime;
+
+use contract::{Checkpoint, Digest, Unit, shortened_pair};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::baseline::BuildName;
+use crate::events::figures;
 use crate::key::Difference;
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::HolderInfo;
@@ -22,6 +25,19 @@ pub enum Reason {
         closest: Option<BuildName>,
         /// Where its key differs.
         differences: Vec<Reason>,
+    },
+    /// A build of this key was interrupted: it continues from the state that it saved.
+    Resumes {
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+        /// What is counted.
+        unit: Unit,
+        /// Seconds since the state was saved.
+        age: u64,
+        /// Seconds that the rest takes at the rate so far, where that is known.
+        left: Option<f64>,
     },
     /// A setting (or the seed) differs from the build compared with.
     SettingChanged {
@@ -112,6 +128,13 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Of what an interrupted build saved, at a time.
+    pub fn resumes(checkpoint: &Checkpoint, now: SystemTime) -> Self {
+        let Checkpoint { done, total, unit, saved, .. } = *checkpoint;
+        let age = now.duration_since(saved).unwrap_or_default().as_secs();
+        Self::Resumes { done, total, unit, age, left: checkpoint.seconds_left() }
+    }
+
     /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest and with the value
     /// of a default. Of another kind nothing else is said: its settings mean other things.
     pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[Difference]) -> Vec<Self> {
@@ -206,6 +229,14 @@ impl Reason {
                 };
                 format!("never built (closest build: {}, differs in {named}{more})", build.text())
             }
+            Self::Resumes { done, total, unit, age, left } => {
+                let at = match unit {
+                    Unit::Steps => format!("step {} of {}", figures::count(*done), figures::count(*total)),
+                    unit => figures::amount(*done, Some(*total), *unit),
+                };
+                let left = left.map(|left| format!(", about {} left", figures::clock(left))).unwrap_or_default();
+                format!("resumes at {at} (checkpoint {} old){left}", figures::age(*age))
+            }
             Self::SettingChanged { place: Some(place), .. } => format!("{}  {place}", self.difference()),
             Self::SettingChanged { setting, old, new, old_is_default, new_is_default, place: None } => {
                 format!("{setting}: {}", change((old.as_ref(), *old_is_default), (new.as_ref(), *new_is_default)))
@@ -281,5 +312,30 @@ fn shown(value: Option<&Value>, is_default: bool) -> String {
             _ => number.to_string(),
         },
         Some(value) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_build_that_resumes_says_where_how_old_and_how_long() {
+        let saved = SystemTime::UNIX_EPOCH;
+        let text = |checkpoint: Checkpoint, age| Reason::resumes(&checkpoint, saved + Duration::from_secs(age)).text();
+        let checkpoint = Checkpoint { done: 65, total: 300, unit: Unit::Steps, seconds: 93.0, saved };
+        assert_eq!(text(checkpoint, 120), "resumes at step 65 of 300 (checkpoint 2 min old), about 5:36 left");
+        assert_eq!(
+            text(Checkpoint { seconds: 0.0, ..checkpoint }, 7),
+            "resumes at step 65 of 300 (checkpoint 7 s old)"
+        );
+        let start = Checkpoint { done: 0, total: 12_000, ..checkpoint };
+        assert_eq!(text(start, 3 * 3600), "resumes at step 0 of 12,000 (checkpoint 3 h old)");
+        let rows = Checkpoint { unit: Unit::Rows, ..checkpoint };
+        assert_eq!(text(rows, 180_000), "resumes at 65 of 300 rows (checkpoint 2 d old), about 5:36 left");
+        let earlier = Reason::resumes(&checkpoint, saved - Duration::from_secs(9)).text();
+        assert!(earlier.contains("checkpoint 0 s old"), "a clock that was set back: {earlier}");
     }
 }

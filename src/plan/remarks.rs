@@ -1,6 +1,6 @@
 //! What stages say of what the stages above gave them.
 
-use contract::{Inputs, Remark};
+use contract::{Digest, Inputs, Remark};
 use serde::Serialize;
 
 use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
@@ -52,9 +52,12 @@ pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec
 /// The inputs of a stage as the stages above gave them last in runs of this name; what the store does not have any more
 /// is missing.
 pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
-    let given = |(port, edge): (&String, &Edge)| {
-        let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
-        Some((port.clone(), *last.outputs.get(&edge.output)?))
-    };
+    let given = |(port, edge): (&String, &Edge)| Some((port.clone(), last_output(manifest, edge, store)?));
     store.readable(&stage.inputs.iter().filter_map(given).collect())
+}
+
+/// The tree that a stage last wrote to the output of an edge in runs of this name.
+pub(super) fn last_output(manifest: &Manifest, edge: &Edge, store: &Store) -> Option<Digest> {
+    let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
+    last.outputs.get(&edge.output).copied()
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::Digest;
+use contract::{Cost, Digest};
 
 use super::baseline::Baseline;
+use super::estimate::Estimate;
 use super::recipe::{Recipe, own_differences, own_record};
 use super::{Decider, Decision, PlannedStage, Reason, State, fit};
 use crate::key::{Key, KeyRecord};
@@ -86,15 +87,20 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             Ok(inputs) => self.decide(stage, &inputs)?,
             Err(unknown) => self.below_stale(stage, unknown)?,
         };
+        let cost = if state == State::Cached { stage.cost } else { self.decider.cost(stage) };
         let (mut estimate, mut no_estimate) = (None, None);
         if let Some(recipe) = self.recipes.get(&stage.name) {
             let read = self.read(stage);
-            match self.decider.estimate(stage, recipe, read)? {
+            match self.decider.estimate(stage, recipe, &cost, read)? {
                 Ok(found) => estimate = Some(found),
                 Err(why) => no_estimate = Some(why),
             }
-            let written = read.and_then(|read| self.writes(stage, read, baseline.as_ref(), recipe));
+            let written = read.and_then(|read| self.writes(stage, &cost, read, baseline.as_ref(), recipe));
             self.written.extend(written.map(|written| (stage.name.clone(), written)));
+        }
+        let left = |reason: &Reason| if let Reason::Resumes { left, .. } = reason { *left } else { None };
+        if let Some(left) = reasons.iter().find_map(left) {
+            (estimate, no_estimate) = (Some(Estimate::left(left)), None);
         }
         let (name, kind) = (stage.name.clone(), stage.kind.name);
         let (key, record) = known.unzip();
@@ -106,7 +112,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             state,
             estimate,
             no_estimate,
-            cost: stage.cost,
+            cost,
             reasons,
             compared_with: baseline.map(|baseline| baseline.build),
             unknown,
@@ -135,10 +141,17 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
 
     /// What a stale stage writes that reads so many bytes: as much for its input as the build that it is compared with did,
     /// where that is known; else what its settings or the size of its input tell. `None` for data made from nothing.
-    fn writes(&self, stage: &StageDeclaration, read: u64, build: Option<&Baseline>, own: &Recipe) -> Option<Written> {
+    fn writes(
+        &self,
+        stage: &StageDeclaration,
+        cost: &Cost,
+        read: u64,
+        build: Option<&Baseline>,
+        own: &Recipe,
+    ) -> Option<Written> {
         let ratio = build.and_then(|build| match (read, build.read?) {
             (0, 0) if Recipe::of(&build.record) == *own => Some(1.0),
-            (now, then) if now > 0 && then > 0 && fit::gives_data(stage) => Some(now as f64 / then as f64),
+            (now, then) if now > 0 && then > 0 && fit::produces_data(stage) => Some(now as f64 / then as f64),
             // Models and reports do not grow with what they are made from.
             (_, then) if then > 0 => Some(1.0),
             _ => None,
@@ -148,8 +161,8 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             let scale = |bytes: u64| (bytes as f64 * ratio) as u64;
             build.outputs.iter().map(|(port, tree)| Some((port.clone(), scale(size(tree)?)))).collect()
         });
-        scaled.map(Written::Ports).or_else(|| match fit::writes(stage, read) {
-            0 if fit::gives_data(stage) => None,
+        scaled.map(Written::Ports).or_else(|| match fit::writes(stage, cost, read) {
+            0 if fit::produces_data(stage) => None,
             bytes => Some(Written::Together(bytes)),
         })
     }

@@ -62,7 +62,8 @@ pub(super) fn decide(
         Decision::Run(keyed, reasons, baseline) => {
             let forced = decider.forced.contains(&stage.name);
             let held = shared.store.held(keyed.key.digest())?;
-            let ready = Box::new(Ready { keyed, reasons, baseline, inputs, forced });
+            let cost = stage.cost_with(&|port| shared.store.tree(*inputs.get(port)?).ok());
+            let ready = Box::new(Ready { keyed, reasons, baseline, inputs, cost, forced });
             Ok(if held == Held::Free { Decided::Ready(ready) } else { Decided::Held(ready) })
         }
     }

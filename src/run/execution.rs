@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use contract::{Cancel, Context, Digest, Inputs, Note, Outputs, Progress, Resources, StageError, Tree};
+use contract::{Cancel, Context, Cost, Digest, Inputs, Note, Outputs, Progress, Resources, StageError, Tree};
 
 use super::change::Change;
 use super::resources::Budget;
@@ -74,6 +74,8 @@ pub(super) struct Ready {
     /// The build that the reasons compare with.
     pub(super) baseline: Option<Baseline>,
     pub(super) inputs: BTreeMap<String, Digest>,
+    /// What it costs with these inputs.
+    pub(super) cost: Cost,
     /// It runs whether its output is in the store by now or not.
     pub(super) forced: bool,
 }
@@ -114,6 +116,7 @@ struct Attempt {
     /// Bytes that it read.
     read: u64,
     started: SystemTime,
+    /// How long it took, in seconds.
     seconds: f64,
     usage: Usage,
     resources: Resources,
@@ -149,13 +152,16 @@ impl Shared<'_> {
             return Ok(Executed::Changed(path.to_owned()));
         }
         starts();
-        self.tell_start(stage, ready, resources);
+        self.tell_start(stage, ready, resources)?;
         let attempt = self.attempt(stage, ready, &lock, resources, progress)?;
         Ok(Executed::Built(Box::new(self.keep(stage, ready, &lock, attempt, progress)?)))
     }
 
     /// Says that a stage starts, and what may be wrong with that.
-    fn tell_start(&self, stage: &StageDeclaration, ready: &Ready, resources: Resources) {
+    ///
+    /// # Errors
+    /// When it needs more than there is: with its inputs more is known of that than before the run.
+    fn tell_start(&self, stage: &StageDeclaration, ready: &Ready, resources: Resources) -> Result<(), Failure> {
         let Ready { keyed, reasons, baseline, inputs, .. } = ready;
         let name = &stage.name;
         self.events.send(Event::StageStarted {
@@ -168,16 +174,26 @@ impl Shared<'_> {
         for reason in reasons.iter().filter(|reason| matches!(reason, Reason::Damaged { .. })) {
             self.warn(name, reason.text());
         }
-        let Budget { memory, device, .. } = self.budget;
+        let available = self.budget.available(self.store.layout().root());
+        for misfit in fit::of_stage(self.manifest, stage, &ready.cost, available) {
+            if !self.budget.allow_oversize {
+                let hint = format!("{}; {} runs it all the same", misfit.hint(), fit::ALLOW);
+                return Err(StageError::new(misfit.message()).hint(hint).into());
+            }
+            self.warn(name, misfit.text());
+        }
         let inputs = self.store.readable(inputs);
         let read = read(&inputs, keyed);
-        let memory = fit::memory(self.manifest, stage, memory, device);
-        let disk = fit::disk_of(stage, read, fit::free_disk(self.store.layout().root()));
-        memory.iter().chain(&disk).for_each(|misfit| self.warn(name, misfit.text()));
+        if ready.cost.disk.is_none()
+            && let Some(misfit) = fit::disk_of(stage, &ready.cost, read, available.disk)
+        {
+            self.warn(name, misfit.text());
+        }
         // A kind that cannot say what it thinks of its inputs can still run.
         let remarks = caught(|| Ok(remarks::of(self.manifest, stage, &inputs))).unwrap_or_default();
         remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
         tracing::info!(stage = %name, key = %keyed.key, threads = resources.threads, "stage starts");
+        Ok(())
     }
 
     /// Says something of a stage.
@@ -245,7 +261,8 @@ impl Shared<'_> {
         progress: &Progress,
     ) -> Result<Built, Failure> {
         let Attempt { staged, read, started, seconds, usage, resources } = attempt;
-        let Ready { keyed, baseline, .. } = ready;
+        let Ready { keyed, baseline, cost, .. } = ready;
+        let earlier_seconds = progress.earlier_seconds();
         // Until a record names them, only the gate keeps the new blobs from being taken for nobody's.
         let gate = self.store.gate()?;
         let outputs = self.store.adopt(staged)?;
@@ -259,10 +276,11 @@ impl Shared<'_> {
             outputs: outputs.clone(),
             key_record: keyed.record.clone(),
             started: milliseconds(started),
-            seconds,
-            cpu_seconds: usage.cpu_seconds,
+            seconds: earlier_seconds + seconds,
+            // How much the earlier runs of a build that was interrupted took is not known.
+            cpu_seconds: usage.cpu_seconds.filter(|_| earlier_seconds == 0.0),
             peak_memory: usage.peak_memory,
-            operations: stage.cost.flops.filter(|operations| operations.is_finite()),
+            operations: cost.flops.filter(|operations| operations.is_finite()),
             input_bytes: Some(read),
             metrics: finite(progress.metrics()),
             threads: resources.threads,

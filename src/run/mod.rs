@@ -4,6 +4,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`resources`] | the machine's share for each running stage |
+//! | `memory` | the memory that this process may use |
 //! | `scheduler` | which stage starts when; what a failure stops |
 //! | `frontier` | the stages whose inputs are done |
 //! | `decision` | one stage, from its sources to an answer: cached or stale |
@@ -33,6 +34,7 @@ mod change;
 mod decision;
 mod execution;
 mod frontier;
+mod memory;
 mod message;
 pub mod resources;
 mod running;

@@ -5,18 +5,25 @@
 //! it can use. A stage that wants more memory than the whole budget is given the whole budget and runs when no other
 //! stage holds any. Shares change how long a stage takes and nothing else.
 
-use contract::Device;
-use contract::{Needs, Resources};
+use std::path::Path;
 
+use contract::{Device, Needs, Resources};
+
+use super::memory;
 use crate::manifest::ExecSettings;
+use crate::plan::fit::{Available, free_disk};
 
 /// What all stages together may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Threads.
     pub threads: usize,
-    /// Bytes of memory.
+    /// Bytes of memory that stages share.
     pub memory: u64,
+    /// Bytes of memory that one stage may need, where that is known: all that `[exec]` or the machine allows.
+    pub available: Option<u64>,
+    /// Whether a stage runs that needs more than is available.
+    pub allow_oversize: bool,
     /// Stages at the same time.
     pub jobs: usize,
     /// Where tensors live.
@@ -27,7 +34,9 @@ impl Budget {
     /// All cores, half of the machine's memory, as many stages as threads.
     pub fn of_this_machine() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, memory: total_memory().unwrap_or(4 << 30) / 2, jobs: threads, device: Device::Auto }
+        let available = memory::available();
+        let memory = available.unwrap_or(4 << 30) / 2;
+        Self { threads, memory, available, allow_oversize: false, jobs: threads, device: Device::Auto }
     }
 
     /// What `[exec]` says, else this machine; without a number of jobs as many as threads.
@@ -37,19 +46,17 @@ impl Budget {
         Self {
             threads,
             memory: exec.memory.map_or(machine.memory, |size| size.0),
+            available: exec.memory.map(|size| size.0).or(machine.available),
+            allow_oversize: false,
             jobs: exec.jobs.map_or(threads, usize::from),
             device: exec.device.unwrap_or(machine.device),
         }
     }
-}
 
-/// Bytes of memory of this machine, where the system says (`/proc/meminfo`), capped by the cgroup's limit.
-fn total_memory() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    Some((kibibytes << 10).min(limit.unwrap_or(u64::MAX)))
+    /// What there is for one stage, where the store is, or will be, in `cache`.
+    pub fn available(&self, cache: &Path) -> Available {
+        Available { memory: self.available, disk: free_disk(cache), device: self.device }
+    }
 }
 
 /// What is free.
@@ -110,7 +117,8 @@ impl Pools {
 mod tests {
     use super::*;
 
-    const BUDGET: Budget = Budget { threads: 4, memory: 1000, jobs: 3, device: Device::Cpu };
+    const BUDGET: Budget =
+        Budget { threads: 4, memory: 1000, available: None, allow_oversize: false, jobs: 3, device: Device::Cpu };
 
     fn needs(threads: usize, memory: u64, gpu: bool) -> Needs {
         Needs { threads, memory, gpu }

@@ -4,6 +4,7 @@
 //! lock ever needs a manual unlock, and the file, which is never deleted, means nothing by being there. While a lock is
 //! held the file holds who holds it, for messages only.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Result, StoreError};
 use super::names::names_if_folder;
 use super::record::milliseconds;
-use super::{Store, failpoint, text, write};
+use super::{SourceSnapshot, Store, failpoint, text, write};
 use crate::clock;
 use crate::events::figures;
 
@@ -199,6 +200,27 @@ impl Store {
         write::make_folder(&work.staging)?;
         failpoint::pass("work-before-stage");
         Ok(work)
+    }
+
+    /// The scratch that an earlier try of a key left, where the next one with these inputs and sources would keep it
+    /// ([`Store::work`]). Writes nothing; `None` also while the lock of the key is held.
+    ///
+    /// # Errors
+    /// When a tree that is read, or the lock, cannot be read.
+    pub fn scratch(
+        &self,
+        key: Digest,
+        inputs: &BTreeMap<String, Digest>,
+        sources: &SourceSnapshot,
+    ) -> Result<Option<PathBuf>> {
+        let folder = self.layout().work(key);
+        let scratch = folder.join("scratch");
+        let Ok(known) = text::read(&folder.join(GROUND)) else { return Ok(None) };
+        if !scratch.is_dir() || self.held(key)? != Held::Free {
+            return Ok(None);
+        }
+        let is_kept = known == format!("{}\n", self.ground(inputs, sources)?);
+        Ok(is_kept.then_some(scratch))
     }
 
     /// Removes a key's work folder, once its output is on record.

@@ -30,9 +30,9 @@ pub struct Record {
     pub outputs: BTreeMap<String, Digest>,
     /// The key written out.
     pub key_record: KeyRecord,
-    /// When the stage started: milliseconds since 1970.
+    /// When the stage started, the last time where it was resumed: milliseconds since 1970.
     pub started: u64,
-    /// How long it ran, in seconds.
+    /// How long it ran, in seconds; of a build that was interrupted and resumed, all runs that are part of it.
     pub seconds: f64,
     /// Processor time that it took, in seconds, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

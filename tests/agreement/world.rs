@@ -114,7 +114,8 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let (file, cache) = places(folder);
     let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
     let store = Store::open(&cache).unwrap();
-    let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
+    let device = Device::Cpu;
+    let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
     let wanted = manifest.stages.keys().cloned().collect();
     let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();

@@ -89,7 +89,8 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let store = Store::open(&folder.join("cache")).unwrap();
     let wanted: BTreeSet<_> = manifest.stages.keys().cloned().collect();
     let forced = if force { wanted.clone() } else { BTreeSet::new() };
-    let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device: Device::Cpu };
+    let device = Device::Cpu;
+    let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
     let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
     let decider = Decider::new(&manifest, &store, &forced);
     let KeptRun { outcome, written, .. } = KeptRun::of(decider, &graph, &options, Vec::new()).unwrap();

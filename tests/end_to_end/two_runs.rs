@@ -105,9 +105,36 @@ fn an_interrupted_training_says_so_and_resumes_to_the_same_bytes() {
     assert!(last.contains("\"event\":\"run-finished\"") && last.contains("\"interrupted\""), "{last}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
 
+    // The plan says where it goes on, and how long that takes.
+    let plan = bench.json(&[&["plan", "run.toml"], &long[..]].concat());
+    let planned = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "train").unwrap();
+    let reason = &planned["reasons"][0];
+    assert_eq!(
+        (&reason["reason"], &reason["total"], &reason["unit"]),
+        (&"resumes".into(), &600.into(), &"steps".into())
+    );
+    assert_eq!(planned["reasons"].as_array().unwrap().len(), 1, "it was begun: {planned}");
+    let (done, left) = (reason["done"].as_u64().unwrap(), reason["left"].as_f64().unwrap());
+    let before = left * done as f64 / (600 - done) as f64;
+    let estimate = &planned["estimate"];
+    assert_eq!((&estimate["basis"], estimate["least"].as_f64()), (&"checkpoint".into(), Some(left)));
+    let text = reason["text"].as_str().unwrap();
+    assert!(text.starts_with(&format!("resumes at step {done} of 600 (checkpoint ")), "{text}");
+    assert!(text.contains(" old), about ") && text.ends_with(" left"), "{text}");
+
     let resumed = bench.pipeline(&run);
     assert_eq!(resumed.code, 0, "{}", resumed.stderr);
     assert!(resumed.stdout.contains("resumed after step"), "{}", resumed.stdout);
+    let events = resumed.events();
+    let of_train = |event: &str| events.iter().find(|one| one["event"] == event && one["stage"] == "train").unwrap();
+    let started = of_train("stage-started")["reasons"][0].as_str().unwrap();
+    assert!(started.starts_with(&format!("resumes at step {done} of 600")), "{started}");
+    // The time on record is that of both runs.
+    let builds = bench.json(&["cache", "ls"])["builds"].clone();
+    let build = builds.as_array().unwrap().iter().find(|build| build["kind"] == "train").unwrap();
+    let (recorded, rest) =
+        (build["seconds"].as_f64().unwrap(), of_train("stage-finished")["seconds"].as_f64().unwrap());
+    assert!((recorded - before - rest).abs() < 1e-6, "{recorded} is not {before} and {rest}");
     let digests = |bench: &Bench| {
         let shown = bench.pipeline(&[&["show", "run.toml", "train", "--json"], &long[..]].concat());
         let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();

@@ -228,12 +228,18 @@ fn memory_and_disk_are_told_of_before_they_are_missed_with_both_lines() {
     bench.edit("[run]", "[exec]\nmemory = \"1MiB\"\n[run]");
     bench.edit("input = \"sample\"", "source = \"big/*.json\"");
     let said = bench.pipeline(&["check", "run.toml"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(said.code, 2, "{}", said.stderr);
     let disk = said.stderr.lines().find(|line| line.contains("of disk")).unwrap();
-    assert!(disk.contains("stage 'export' needs about 1.0 PiB of disk, there are "), "{disk}");
+    assert!(
+        disk.contains("warning: ") && disk.contains("stage 'export' needs about 1.0 PiB of disk, but only "),
+        "{disk}"
+    );
     let memory = said.stderr.lines().find(|line| line.contains("stage 'train'") && line.contains("of memory")).unwrap();
-    assert!(memory.contains("run.toml:") && memory.contains("there are 1.0 MiB (set at run.toml:3:1)"), "{memory}");
-    let places = bench.json(&["check", "run.toml"])["problems"].clone();
+    assert!(
+        memory.contains("run.toml:") && memory.contains("only 1.0 MiB is available (set at run.toml:3:1)"),
+        "{memory}"
+    );
+    let places = bench.json(&["check", "run.toml", "--allow-oversize"])["problems"].clone();
     let train =
         places.as_array().unwrap().iter().find(|problem| problem["message"].as_str().unwrap().contains("'train'"));
     assert_eq!(train.unwrap()["places"].as_array().unwrap().len(), 2);

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::CommandError;
 use super::arguments::StorePlace;
 use crate::clock;
+use crate::events::figures;
 use crate::exit::Exit;
 
 /// Arguments of `cache`.
@@ -47,11 +48,5 @@ pub(super) fn run(arguments: &CacheArguments) -> Result<Exit, CommandError> {
 
 /// `3 min`, `2 h`, `5 d` before now.
 fn ago(started: u64) -> String {
-    let now = crate::store::milliseconds(clock::now());
-    match now.saturating_sub(started) / 1000 {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds @ 60..3600 => format!("{} min", seconds / 60),
-        seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} d", seconds / 86_400),
-    }
+    figures::age(crate::store::milliseconds(clock::now()).saturating_sub(started) / 1000)
 }

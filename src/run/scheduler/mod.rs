@@ -22,7 +22,7 @@ use contract::{Digest, StageError};
 use crate::events::{Event, EventSender};
 use crate::graph::Graph;
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::plan::Decider;
+use crate::plan::{Decider, fit};
 use crate::run::at_once::{Open, cached_at_once};
 use crate::run::decision::decide;
 use crate::run::execution::{Ready, Shared, caught};
@@ -302,7 +302,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     fn start(&mut self, name: &StageName, starters: usize) {
         let (Some(stage), Some(State::Ready(ready))) = (self.stage(name), self.states.get(name)) else { return };
         let key = ready.keyed.key.digest();
-        let Some(share) = self.pools.take(&stage.stage.needs(), starters) else { return };
+        let needs = fit::needs(stage, &ready.cost, self.shared.budget.device);
+        let Some(share) = self.pools.take(&needs, starters) else { return };
         let running = Running::new(share, key);
         let progress = running.progress.clone();
         let Some(State::Ready(ready)) = self.states.insert(name.clone(), State::Running(running)) else { return };

@@ -2,7 +2,8 @@
 //!
 //! The engine walks the graph once. Each stage is told the [`Facts`] of its inputs and answers with those of its outputs,
 //! with what does not fit together ([`Clash`]: shown with the lines of both settings), and with what it will cost
-//! ([`Cost`]). A fact that is not known is left out, and nothing is checked against it.
+//! ([`Cost`]). A fact that is not known is left out, and nothing is checked against it. What no setting decides (a model that
+//! a command writes) is read from the headers of the inputs once these are there ([`crate::Stage::observe`]).
 
 use std::collections::BTreeMap;
 
@@ -46,10 +47,41 @@ pub struct Facts {
     pub positions: Option<Fact<u64>>,
     /// Trainable values of a model.
     pub parameters: Option<Fact<u64>>,
+    /// Layers, width and heads of a model.
+    pub shape: Option<Fact<Shape>>,
+    /// Packed sequences: no setting decides how many there are, so this is known once they are packed.
+    pub sequences: Option<Fact<u64>>,
+}
+
+/// The sizes of a transformer beside its vocabulary and positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Transformer blocks.
+    pub layers: u64,
+    /// Features of a token.
+    pub width: u64,
+    /// Attention heads a block.
+    pub heads: u64,
+}
+
+impl Facts {
+    /// These facts, and those of `other` where one is missing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            tokenizer: self.tokenizer.or(other.tokenizer),
+            vocabulary: self.vocabulary.or(other.vocabulary),
+            sequence_length: self.sequence_length.or(other.sequence_length),
+            positions: self.positions.or(other.positions),
+            parameters: self.parameters.or(other.parameters),
+            shape: self.shape.or(other.shape),
+            sequences: self.sequences.or(other.sequences),
+        }
+    }
 }
 
 /// The facts of a stage's inputs, by port.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Known(BTreeMap<String, Facts>);
 
 impl Known {
@@ -61,6 +93,13 @@ impl Known {
     /// Those of a port; nothing where it is not connected.
     pub fn port(&self, port: &str) -> Facts {
         self.0.get(port).cloned().unwrap_or_default()
+    }
+
+    /// Adds what is not known yet of a connected port.
+    pub fn complete(&mut self, port: &str, facts: Facts) {
+        if let Some(known) = self.0.get_mut(port) {
+            *known = std::mem::take(known).or(facts);
+        }
     }
 
     /// Whether something is connected to the port.
@@ -104,7 +143,8 @@ pub struct Cost {
     pub tokens: Option<u64>,
     /// Floating-point operations for these tokens.
     pub flops: Option<f64>,
-    /// Bytes of memory, where more is known than the settings alone tell.
+    /// Bytes of memory that it cannot do without, by estimate: a machine with less cannot run the stage. What a stage
+    /// would like to have and can spill is [`crate::Needs::memory`].
     pub memory: Option<u64>,
     /// Bytes on disk at the same time, output and scratch.
     pub disk: Option<u64>,

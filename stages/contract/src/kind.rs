@@ -5,16 +5,18 @@
 //! no difference, and a new setting with a default changes no key.
 
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::context::{Context, Inputs};
+use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
 use crate::foresight::{Foresight, Known, Remark};
 use crate::port::Ports;
+use crate::resume::Checkpoint;
 use crate::stage::{Class, Needs, SourcePattern, Stage};
 
 /// A stage kind, as the table of kinds lists it.
@@ -55,6 +57,10 @@ pub trait AnyStage: Send + Sync {
     fn sources(&self) -> Vec<SourcePattern>;
     /// What is known before anything runs.
     fn foresee(&self, inputs: &Known) -> Foresight;
+    /// Adds what the headers of its inputs say and no setting decides.
+    fn observe(&self, known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>);
+    /// The state in a scratch directory from which it would continue.
+    fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint>;
     /// What is worth knowing once these inputs are there.
     fn consider(&self, inputs: &Inputs) -> Vec<Remark>;
     /// How its outputs differ from those before, in words.
@@ -212,6 +218,14 @@ where
 
     fn foresee(&self, inputs: &Known) -> Foresight {
         S::foresee(&self.spec, &self.exec, inputs)
+    }
+
+    fn observe(&self, known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
+        S::observe(known, input);
+    }
+
+    fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint> {
+        S::checkpoint(&self.spec, &self.exec, scratch)
     }
 
     fn consider(&self, inputs: &Inputs) -> Vec<Remark> {

@@ -15,6 +15,7 @@
 //! | [`derived`] | files that follow from an input alone, shared by stages |
 //! | [`outputs`] | where a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
+//! | [`resume`] | what an interrupted build left for the next one |
 //! | [`foresight`] | what is known of a stage before anything runs |
 //! | [`figures`] | figures for people |
 //! | [`text`] | text from elsewhere, for a terminal |
@@ -35,6 +36,7 @@ pub mod kind;
 pub mod outputs;
 pub mod port;
 pub mod progress;
+pub mod resume;
 pub mod stage;
 pub mod text;
 pub mod tree;
@@ -46,11 +48,12 @@ pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
-pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin, Remark};
+pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin, Remark, Shape};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};
 pub use progress::{Note, Progress, Unit};
+pub use resume::Checkpoint;
 pub use stage::{Class, Needs, SourcePattern, Stage};
 pub use text::{printable, shortened, shortened_pair, shortened_to};
 pub use tree::{Tree, TreeEntry, TreePath};

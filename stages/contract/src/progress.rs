@@ -74,6 +74,7 @@ struct State {
     phase: Mutex<Phase>,
     notes: Mutex<VecDeque<Note>>,
     metrics: Mutex<BTreeMap<String, f64>>,
+    earlier: Mutex<f64>,
 }
 
 /// What is counted now, and since when.
@@ -153,6 +154,17 @@ impl Progress {
         (phase.even && done > 0).then(|| done as f64 / phase.since.elapsed().as_secs_f64())
     }
 
+    /// Continues the phase from a count that earlier runs of the stage reached in `seconds`.
+    pub fn resume(&self, done: u64, seconds: f64) {
+        self.set(done);
+        *lock(&self.0.earlier) = seconds;
+    }
+
+    /// Seconds that earlier runs of the stage took for what this one continues.
+    pub fn earlier_seconds(&self) -> f64 {
+        *lock(&self.0.earlier)
+    }
+
     /// Says something to people.
     pub fn info(&self, text: impl Into<String>) {
         self.note(Note::Info { text: text.into() });
@@ -212,6 +224,8 @@ mod tests {
         lock(&progress.0.phase).since = since;
         let rate = progress.rate().unwrap();
         assert!(rate > 0.0 && rate <= 1.0, "{rate}");
+        progress.resume(65, 93.0);
+        assert_eq!((progress.rate(), progress.earlier_seconds()), (None, 93.0));
         progress.start("next", Unit::Rows, None);
         progress.add(1);
         assert!(progress.rate().unwrap() > 1.0, "the phase before is no part of it");

@@ -1,16 +1,17 @@
 //! The trait of a stage kind.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, Inputs};
+use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
 use crate::foresight::{Foresight, Known, Remark};
 use crate::port::Ports;
+use crate::resume::Checkpoint;
 
 /// How a kind's output depends on the parts of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,7 +32,8 @@ pub enum Class {
 pub struct Needs {
     /// Threads that it can use at most; it is given between 1 and this many.
     pub threads: usize,
-    /// Bytes of memory that it wants to keep to.
+    /// Bytes of memory that it would like to have: with less it spills, or is slower. What it cannot do without is
+    /// [`crate::Cost::memory`].
     pub memory: u64,
     /// Whether it computes on the device (the `gpu` pool has depth one).
     pub gpu: bool,
@@ -155,6 +157,17 @@ pub trait Stage: Send + Sync + 'static {
     /// What is known of its outputs, what does not fit its inputs, and what it will cost, from settings alone.
     fn foresee(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Known) -> Foresight {
         Foresight::default()
+    }
+
+    /// Adds to `known` what the headers of its inputs say and no setting decides; [`Stage::foresee`] is then asked again.
+    /// `input` returns the tree that a port reads, where there is one. Reads headers, not data; what cannot be read is
+    /// skipped.
+    fn observe(_known: &mut Known, _input: &dyn Fn(&str) -> Option<InputTree>) {}
+
+    /// The state in the scratch directory of an interrupted build from which [`Stage::run`] would continue. Reads no more
+    /// than a few small files, and writes nothing.
+    fn checkpoint(_spec: &Self::Spec, _exec: &Self::Exec, _scratch: &Path) -> Option<Checkpoint> {
+        None
     }
 
     /// What is worth knowing of its settings now that these inputs are there: told by `check` and `plan`, and when it

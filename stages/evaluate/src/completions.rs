@@ -11,7 +11,8 @@
 use contract::figures::{count, counted};
 use contract::foresight::Told;
 use contract::{
-    Class, Context, Draw, Fact, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+    Class, Context, Draw, Fact, Foresight, InputTree, Known, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
@@ -122,6 +123,12 @@ impl Stage for EvalCompletions {
             foresight.cost = sizes.complete(spec.batch as u64, spec.completions as u64, &lengths);
         }
         foresight
+    }
+
+    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
+        if known.port("model").shape.is_none() {
+            known.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
+        }
     }
 
     fn check(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Vec<Problem> {

@@ -1,11 +1,4 @@
-//! What an evaluation will take, from what is known of its model before there is one.
-//!
-//! Known are a model's parameters, vocabulary and positions, not its shape. The shape is taken to be that of GPT-2, which
-//! has 64 features a head and a layer for each 64 features, at the width that gives as many parameters:
-//!
-//! ```text
-//! parameters = (vocabulary + positions) · width + 12 · layers · width²        layers = heads = width / 64
-//! ```
+//! What an evaluation will take, from the sizes of its model.
 //!
 //! | memory | bytes |
 //! |---|---|
@@ -19,10 +12,8 @@
 //! A token takes 2 operations a parameter for the forward pass and `4 · layers · width · sequence` for attention: a third
 //! of what training takes.
 
-use contract::{Cost, Facts};
+use contract::{Cost, Facts, Shape};
 
-/// Features of a head, and features that a layer comes with.
-const HEAD_WIDTH: f64 = 64.0;
 /// Bytes that a completion takes until it is written, and each of its tokens: its id, its text, and its place in the report.
 const COMPLETION: f64 = 1024.0;
 const TOKEN: f64 = 32.0;
@@ -42,12 +33,11 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// Of the model with these facts; `None` where too little is known.
     pub(crate) fn of(model: &Facts) -> Option<Self> {
-        let [parameters, vocabulary, positions] =
-            [&model.parameters, &model.vocabulary, &model.positions].map(|fact| fact.as_ref().map(|fact| fact.value));
-        let (parameters, vocabulary) = (parameters? as f64, vocabulary? as f64);
-        let width = width(parameters, vocabulary + positions? as f64);
-        let layers = (width / HEAD_WIDTH).round().max(1.0);
-        Some(Self { parameters, vocabulary, width, layers, heads: layers })
+        let Shape { layers, width, heads } = model.shape.as_ref()?.value;
+        let [parameters, vocabulary] =
+            [&model.parameters, &model.vocabulary].map(|fact| fact.as_ref().map(|fact| fact.value as f64));
+        let [width, layers, heads] = [width, layers, heads].map(|size| size as f64);
+        Some(Self { parameters: parameters?, vocabulary: vocabulary?, width, layers, heads })
     }
 
     fn activations(&self, tokens: f64, sequence: f64) -> f64 {
@@ -93,51 +83,30 @@ impl Sizes {
     }
 }
 
-/// The width `w` at which `embedded · w + 12 / 64 · w³` is `parameters`: the sum grows with `w`, so halving finds it.
-fn width(parameters: f64, embedded: f64) -> f64 {
-    let (mut low, mut high) = (1.0, parameters.max(1.0));
-    for _ in 0..100 {
-        let middle = f64::midpoint(low, high);
-        if embedded * middle + 12.0 / HEAD_WIDTH * middle * middle * middle < parameters {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    high.round()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::Fact;
     use model::Gpt2Config;
     use model::config::Preset;
 
-    fn sizes(config: &Gpt2Config) -> Sizes {
-        let fact = |value: usize| Some(Fact::own(value as u64, ""));
-        let (parameters, vocabulary) = (fact(config.parameters()), fact(config.vocabulary));
-        let facts = Facts { parameters, vocabulary, positions: fact(config.positions), ..Facts::default() };
-        Sizes::of(&facts).unwrap()
-    }
-
     #[test]
-    fn the_shape_of_the_published_models_is_found_again() {
-        let small = sizes(&Gpt2Config::preset(Preset::Gpt2, 32_768, 1024));
-        assert_eq!((small.layers, small.heads), (12.0, 12.0));
-        assert!((small.width - 768.0).abs() < 2.0, "{small:?}");
-        let large = sizes(&Gpt2Config::preset(Preset::Gpt2Xl, 32_768, 1024));
-        assert!((1600.0..2100.0).contains(&large.width), "{large:?}");
+    fn the_sizes_are_those_of_the_model() {
+        let config = Gpt2Config::preset(Preset::Gpt2Xl, 32_768, 1024);
+        let sizes = Sizes::of(&config.facts()).unwrap();
+        assert_eq!((sizes.layers, sizes.width, sizes.heads), (48.0, 1600.0, 25.0));
+        assert_eq!((sizes.parameters, sizes.vocabulary), (config.parameters() as f64, 32_768.0));
     }
 
     #[test]
     fn without_the_model_s_sizes_nothing_is_known() {
-        assert_eq!(Sizes::of(&Facts::default()), None);
+        let known = Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).facts();
+        assert_eq!(Sizes::of(&Facts { shape: None, ..known.clone() }), None);
+        assert_eq!(Sizes::of(&Facts { vocabulary: None, ..known }), None);
     }
 
     #[test]
     fn memory_holds_the_model_and_grows_with_the_batch() {
-        let small = sizes(&Gpt2Config::preset(Preset::Gpt2, 32_768, 1024));
+        let small = Sizes::of(&Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).facts()).unwrap();
         let memory = |batch| small.predict(batch, None, 1024, 1 << 24).memory.unwrap();
         assert!(memory(1) > 4 * 111_000_000 && memory(1) < 1 << 30, "{}", memory(1));
         assert!(memory(64) > 4 * memory(1), "{} {}", memory(64), memory(1));

@@ -5,7 +5,7 @@
 //! depend on it.
 
 use contract::foresight::Told;
-use contract::{Class, Context, Foresight, Known, Needs, PortType, Ports, Result, Stage, StageError, Unit};
+use contract::{Class, Context, Foresight, InputTree, Known, Needs, PortType, Ports, Result, Stage, StageError, Unit};
 use model::folder::ModelFolder;
 use model::{Gpt2, Gpt2Config};
 use schemars::JsonSchema;
@@ -81,9 +81,18 @@ impl Stage for EvalLoss {
             },
         );
         if let (Some(sizes), Some(length)) = (Sizes::of(&model), &tokens.sequence_length) {
-            foresight.cost = sizes.predict(spec.batch as u64, spec.sequences, length.value, LOGITS);
+            let there = tokens.sequences.as_ref().map(|fact| fact.value);
+            let read = there.into_iter().chain(spec.sequences).min();
+            foresight.cost = sizes.predict(spec.batch as u64, read, length.value, LOGITS);
         }
         foresight
+    }
+
+    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
+        if known.port("model").shape.is_none() {
+            known.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
+        }
+        known.complete("tokens", input("tokens").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
 
     fn needs(_: &EvalLossSpec, _: &EvalLossExec) -> Needs {

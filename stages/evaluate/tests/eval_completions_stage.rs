@@ -228,8 +228,8 @@ fn a_tokenizer_that_does_not_fit_is_an_error() {
 }
 
 #[test]
-fn a_model_whose_training_diverged_is_an_error() {
-    let model = gpt2(&SIZES, |tensor| vec![f32::NAN; tensor.size()]);
+fn a_model_that_leaves_the_range_of_numbers_is_an_error() {
+    let model = gpt2(&SIZES, |tensor| vec![f32::MAX; tensor.size()]);
     let failure = Bench::new(&SIZES, &model).failure(once("ab"));
     assert_eq!(failure.message, "the model's logits at position 2 of prompt 1 are not finite");
 }
@@ -272,4 +272,20 @@ fn the_json_of_this_revision_has_these_bytes() {
 }
 "#;
     assert_eq!(text, golden, "where this is meant, bump the REVISION of the kind");
+}
+
+#[test]
+fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
+    let mut bench = Bench::new(&SIZES, &random_gpt2(1));
+    let mut model = bench.harness.inputs["model"].clone();
+    let weights = model.files.iter_mut().find(|file| file.path.as_str() == "model.safetensors").unwrap();
+    let mut bytes = std::fs::read(&weights.location).unwrap();
+    bytes.last_chunk_mut::<4>().unwrap().copy_from_slice(&f32::NAN.to_le_bytes());
+    weights.location = bench.folder.path().join("not-finite");
+    std::fs::write(&weights.location, bytes).unwrap();
+    bench.harness.connect("model", &model);
+    let failure = bench.failure(json!({}));
+    assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");
+    assert!(failure.hint.unwrap().contains("lower learning_rate"));
+    assert_eq!(bench.harness.progress.sample().done, 0);
 }

@@ -239,8 +239,8 @@ fn inputs_that_do_not_fit_are_errors_with_a_hint() {
 }
 
 #[test]
-fn a_model_whose_training_diverged_is_an_error() {
-    let model = gpt2(&SIZES, |tensor| vec![f32::NAN; tensor.size()]);
+fn a_model_that_leaves_the_range_of_numbers_is_an_error() {
+    let model = gpt2(&SIZES, |tensor| vec![f32::MAX; tensor.size()]);
     let failure = Bench::new(&model, &sequences(2, 8)).failure(json!({}));
     assert_eq!(failure.message, "the loss of sequence 0 is not a finite number");
 }
@@ -260,4 +260,20 @@ fn a_token_of_several_bytes_counts_them_all() {
     assert_eq!(report.loss, 4.0);
     assert_eq!(report.bits_per_byte, Some(3.0 / (std::f64::consts::LN_2 * 6.0)));
     assert_eq!((report.text_tokens, report.text_bytes, report.tokens), (2, 6, 3));
+}
+
+#[test]
+fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
+    let mut bench = Bench::new(&random_gpt2(1), &sequences(2, 16));
+    let mut model = bench.harness.inputs["model"].clone();
+    let weights = model.files.iter_mut().find(|file| file.path.as_str() == "model.safetensors").unwrap();
+    let mut bytes = std::fs::read(&weights.location).unwrap();
+    bytes.last_chunk_mut::<4>().unwrap().copy_from_slice(&f32::NAN.to_le_bytes());
+    weights.location = bench.folder.path().join("not-finite");
+    std::fs::write(&weights.location, bytes).unwrap();
+    bench.harness.connect("model", &model);
+    let failure = bench.failure(json!({}));
+    assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");
+    assert!(failure.hint.unwrap().contains("lower learning_rate"));
+    assert_eq!(bench.harness.progress.sample().done, 0);
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use contract::{Fact, Facts, Foresight, Kind, Known, Origin, Stage};
+use contract::{Fact, Facts, Foresight, Kind, Known, Origin, Shape, Stage};
 use evaluate::{EvalCompletions, EvalLoss};
 use serde_json::{Value, json};
 
@@ -22,7 +22,8 @@ fn tokens(stage: &str, sequence_length: u64) -> Facts {
 /// GPT-2 as the book trains it.
 fn model(stage: &str) -> Facts {
     let positions = decided(1024, "pack", "sequence_length");
-    Facts { positions, parameters: decided(111_000_000, "train", ""), ..tokenizer(stage) }
+    let shape = decided(Shape { layers: 12, width: 768, heads: 12 }, "train", "");
+    Facts { positions, parameters: decided(111_000_000, "train", ""), shape, ..tokenizer(stage) }
 }
 
 fn foresee<S: Stage>(settings: Value, ports: &[(&str, Facts)]) -> Foresight {
@@ -47,6 +48,16 @@ fn a_loss_over_fitting_tokens_has_no_clash_and_a_cost() {
     let flops = some.cost.flops.unwrap() / (102_400.0 * 2.0 * 111e6);
     assert!((1.0..1.3).contains(&flops), "{flops}");
     assert!(all.cost.memory > some.cost.memory && some.cost.memory > Some(444_000_000), "{:?}", some.cost);
+}
+
+#[test]
+fn a_loss_reads_no_more_sequences_than_there_are() {
+    let tokens = Facts { sequences: decided(7, "pack", ""), ..tokens("a", 1024) };
+    let ports = [("model", model("a")), ("tokens", tokens), ("tokenizer", tokenizer("a"))];
+    let cost = |settings: Value| foresee::<EvalLoss>(settings, &ports).cost;
+    assert_eq!(cost(json!({})).tokens, Some(7 * 1024));
+    assert_eq!(cost(json!({ "batch": 1 << 20 })), cost(json!({ "batch": 7 })), "a batch holds seven sequences at most");
+    assert_eq!(cost(json!({ "sequences": 3 })).tokens, Some(3 * 1024));
 }
 
 #[test]

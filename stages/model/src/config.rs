@@ -5,6 +5,7 @@
 //! `GPT2Model` (`wte.weight`, `h.0.attn.c_attn.weight`, …), matrices lie as there, `[inputs, outputs]`, and the output
 //! head is the token embedding (tied), so it is no tensor of its own.
 
+use contract::{Fact, Facts, Shape};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,19 @@ impl Gpt2Config {
     pub fn preset(preset: Preset, vocabulary: usize, positions: usize) -> Self {
         let (layers, width, heads) = preset.sizes();
         Self { vocabulary, positions, width, layers, heads, end_of_text: None }
+    }
+
+    /// What other stages can know of a model of these sizes.
+    pub fn facts(&self) -> Facts {
+        let fact = |value: usize| Some(Fact::own(value as u64, ""));
+        let [layers, width, heads] = [self.layers, self.width, self.heads].map(|size| size as u64);
+        Facts {
+            vocabulary: fact(self.vocabulary),
+            positions: fact(self.positions),
+            parameters: fact(self.parameters()),
+            shape: Some(Fact::own(Shape { layers, width, heads }, "")),
+            ..Facts::default()
+        }
     }
 
     /// Features of one head.

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use contract::context::InputTree;
-use contract::{OutputTree, Result, StageError};
+use contract::{Facts, OutputTree, Result, StageError};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokens::text::CONFIG_FILE;
 
 use crate::config::{Gpt2Config, TensorShape};
 use crate::gpt2::{Gpt2, LAYER_NORM_EPSILON};
@@ -26,6 +27,8 @@ pub const CONFIG: &str = "config.json";
 /// The tensors.
 pub const WEIGHTS: &str = "model.safetensors";
 const GENERATION: &str = "generation_config.json";
+/// The longest sequence, in `tokenizer_config.json`.
+const MAX_LENGTH: &str = "model_max_length";
 const PREFIX: &str = "transformer.";
 /// The version of transformers whose `config.json` this one follows.
 const TRANSFORMERS: &str = "5.0.0";
@@ -59,6 +62,11 @@ impl ModelFolder {
     pub fn config(&self) -> Result<Gpt2Config> {
         let text = fs::read_to_string(&self.config).map_err(|e| StageError::io("read it", &e).in_file(&self.config))?;
         read_config(&text).map_err(|error| error.in_file(&self.config))
+    }
+
+    /// The facts of the model in a tree; none where it cannot be read.
+    pub fn facts(tree: &InputTree) -> Facts {
+        Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
     }
 
     /// Reads the model onto `device`; on an autodiff device its parameters require gradients.
@@ -207,8 +215,29 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     })
 }
 
+/// Writes the files of a tokenizer beside those of a model, whose longest sequence is that of the folder: where the
+/// tokenizer's own settings name another, its `tokenizer_config.json` is written anew.
+///
+/// # Errors
+/// When a file cannot be read or written, or `tokenizer_config.json` is not an object.
+pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &OutputTree) -> Result<()> {
+    for file in tokenizer.files.iter().filter(|file| is_of_a_tokenizer(file.path.as_str())) {
+        let path = file.path.as_str();
+        if path == CONFIG_FILE {
+            let text = fs::read(&file.location).map_err(|error| StageError::io(format!("read {path}"), &error))?;
+            let mut settings: Map<String, Value> = serde_json::from_slice(&text)
+                .map_err(|error| StageError::new(format!("{path} is not a JSON object: {error}")))?;
+            settings.insert(MAX_LENGTH.to_owned(), config.positions.into());
+            output.write_json(path, &settings)?;
+        } else {
+            output.link(path, file)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether a file of a tokenizer's folder belongs beside a model: what transformers loads, and no report.
-pub fn is_of_a_tokenizer(path: &str) -> bool {
+fn is_of_a_tokenizer(path: &str) -> bool {
     const FILES: [&str; 6] = [
         "tokenizer.json",
         "tokenizer_config.json",

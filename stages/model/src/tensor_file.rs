@@ -6,6 +6,8 @@
 //! header: JSON, name -> { dtype, shape, data_offsets }, padded with spaces to a multiple of 8
 //! data: the tensors one after another, row by row, little-endian
 //! ```
+//!
+//! Every value is finite: a tensor that holds infinity or NaN is neither read nor written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -77,7 +79,7 @@ impl TensorFile {
     /// The values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
     ///
     /// # Errors
-    /// When there is none of that name, or it has another shape or type, or its bytes cannot be read.
+    /// When there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let wrong = |why: String| StageError::new(format!("tensor '{name}' {why}")).in_file(&self.path);
         let info = self.header.info(name).ok_or_else(|| wrong("is missing".into()))?;
@@ -96,8 +98,20 @@ impl TensorFile {
             .seek(SeekFrom::Start(self.data + start as u64))
             .and_then(|_| self.file.read_exact(&mut bytes))
             .map_err(|error| StageError::io(format!("read tensor '{name}'"), &error).in_file(&self.path))?;
-        Ok(decode(dtype, &bytes))
+        let values = decode(dtype, &bytes);
+        match non_finite(&values) {
+            None => Ok(values),
+            Some(value) => Err(wrong(format!("is not finite: it holds {value}"))
+                .hint("the training that wrote it diverged: train again with a lower learning_rate")),
+        }
     }
+}
+
+/// A value that is infinite or NaN, if there is one.
+fn non_finite(values: &[f32]) -> Option<f32> {
+    // Without an early exit the compiler vectorises this pass, and nearly every tensor is finite.
+    let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());
+    if all_finite { None } else { values.iter().copied().find(|value| !value.is_finite()) }
 }
 
 fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
@@ -111,7 +125,8 @@ fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 /// Writes a file of `f32` tensors: `values` is asked for each in turn.
 ///
 /// # Errors
-/// What `values` returns, when a tensor has another size than its shape says, or when `writer` fails.
+/// What `values` returns, when a tensor has another size than its shape says or a value that is not finite, or when
+/// `writer` fails.
 pub fn write_tensors(
     writer: &mut impl Write,
     metadata: &[(&str, &str)],
@@ -135,6 +150,10 @@ pub fn write_tensors(
         let values = values(index)?;
         if values.len() != tensor.size() {
             return Err(StageError::new(format!("tensor '{}' has {} values", tensor.name, values.len())));
+        }
+        if let Some(value) = non_finite(&values) {
+            return Err(StageError::new(format!("tensor '{}' is not finite: it holds {value}", tensor.name))
+                .hint("lower learning_rate, or raise warmup"));
         }
         bytes.clear();
         bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));

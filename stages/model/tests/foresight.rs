@@ -1,10 +1,11 @@
 //! What `train` tells before anything runs.
 
-use contract::{Fact, Facts, Foresight, Kind, Known, Origin};
+use contract::{Digest, Fact, Facts, Foresight, InputFile, InputTree, Kind, Known, Origin, Shape};
 use model::Gpt2Config;
 use model::config::Preset;
 use model::train::Train;
 use serde_json::{Value, json};
+use tokens::packed::{Header, PackedWriter};
 
 fn decided<T>(value: T, stage: &str, setting: &str) -> Option<Fact<T>> {
     Some(Fact { value, origin: Origin { stage: stage.to_owned(), setting: setting.to_owned() } })
@@ -73,6 +74,63 @@ fn a_training_that_goes_on_has_the_sizes_of_its_model() {
     let parameters = Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).parameters() as u64;
     assert_eq!(sized.outputs["model"].parameters, Some(Fact::own(parameters, "")), "positions are those of 'init'");
     assert_eq!(sized.cost.tokens, Some(10 * 4 * 2 * 512));
+}
+
+#[test]
+fn a_training_that_goes_on_costs_what_its_model_costs() {
+    let sizes = Gpt2Config { vocabulary: 32_768, positions: 1024, width: 256, layers: 4, heads: 4, end_of_text: None };
+    let ports = |init: Facts| [("train", tokens("a", 512)), ("init", init)];
+    let new = foresee(json!({ "layers": 4, "width": 256, "heads": 4 }), &ports(model("a", 32_768, 1024)));
+    let before = Facts { tokenizer: decided((), "a", ""), ..sizes.facts() };
+    let more = foresee(json!({}), &ports(before));
+    assert_eq!(more.cost, new.cost);
+    assert_eq!(more.outputs["model"].shape.as_ref().unwrap().value, Shape { layers: 4, width: 256, heads: 4 });
+    assert_eq!(more.outputs["model"].parameters.as_ref().unwrap().value, sizes.parameters() as u64);
+    let memory = more.cost.memory.unwrap();
+    assert!((1 << 28..2 << 30).contains(&memory), "12 million parameters, 4 sequences of 512: {memory}");
+    assert_eq!(
+        foresee(json!({}), &ports(Facts::default())).cost,
+        contract::Cost::default(),
+        "rather none than a wrong one"
+    );
+}
+
+#[test]
+fn what_settings_do_not_decide_is_read_from_the_headers_of_the_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = Gpt2Config { vocabulary: 61, positions: 32, width: 16, layers: 2, heads: 2, end_of_text: None };
+    let header =
+        Header { vocabulary: 61, end_of_text: 0, sequence_length: 16, sequences: 0, documents: 0, text_bytes: 0 };
+    let packed = PackedWriter::new(Vec::new(), header).unwrap().finish().unwrap();
+    let config = model::folder::config_json(&sizes).to_string();
+    let file = |path: &str, content: &[u8]| {
+        let location = folder.path().join(path);
+        std::fs::write(&location, content).unwrap();
+        let (path, digest) = (path.parse().unwrap(), Digest::of(content));
+        InputFile { path, location, digest, size: content.len() as u64 }
+    };
+    let tree = |files: Vec<InputFile>| InputTree { digest: files[0].digest, files };
+    let trees = [
+        ("init", tree(vec![file("config.json", config.as_bytes()), file("model.safetensors", b"not looked at")])),
+        ("train", tree(vec![file("tokens.bin", &packed)])),
+    ];
+    let trees = std::collections::BTreeMap::from(trees);
+    let settings = json!({ "batch": 4, "steps": 10, "learning_rate": 0.001 });
+    let stage = Kind::of::<Train>().parse(settings.as_object().unwrap()).unwrap();
+    let unknown = Known::new([("train".to_owned(), Facts::default()), ("init".to_owned(), Facts::default())].into());
+    let mut known = unknown.clone();
+    stage.observe(&mut known, &|_| None);
+    assert_eq!(known, unknown, "nothing is there yet");
+    stage.observe(&mut known, &|port| trees.get(port).cloned());
+    let cost = stage.foresee(&known).cost;
+    assert_eq!(cost.tokens, Some(10 * 4 * 16));
+    let parameters = sizes.parameters() as f64;
+    assert_eq!(cost.flops, Some((6.0 * parameters + 12.0 * 2.0 * 16.0 * 16.0) * 640.0));
+    // A setting is believed before a header: the input may be made anew.
+    let decided = Facts { shape: sizes.facts().shape, ..model("a", 61, 1024) };
+    let mut known = Known::new([("train".to_owned(), tokens("a", 64)), ("init".to_owned(), decided.clone())].into());
+    stage.observe(&mut known, &|port| trees.get(port).cloned());
+    assert_eq!((known.port("init"), known.port("train").sequence_length.unwrap().value), (decided, 64));
 }
 
 #[test]

@@ -129,6 +129,29 @@ fn missing_misshapen_and_mistyped_tensors_are_named() {
 }
 
 #[test]
+fn tensors_that_are_not_finite_are_neither_read_nor_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = |values: &[f32]| (Dtype::F16, values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect());
+    let infinite = |tensors: &mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>| {
+        tensors[3].3.last_chunk_mut::<2>().unwrap().copy_from_slice(&f16::INFINITY.to_le_bytes());
+    };
+    let read = failure(folder_with(folder.path(), "transformer.", half, infinite).load(&Device::flex()));
+    assert_eq!(read, "tensor 'transformer.h.0.ln_1.bias' is not finite: it holds inf");
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let with = |tensor: &TensorShape| {
+            let mut values = values(tensor);
+            if tensor.name == "ln_f.bias" {
+                values[0] = value;
+            }
+            Ok::<_, ()>(values)
+        };
+        let model = Gpt2::new(&config(), &Device::flex(), with).unwrap();
+        let error = model::folder::write_weights(&config(), &model, &mut Vec::new()).unwrap_err().to_string();
+        assert_eq!(error, format!("tensor 'transformer.ln_f.bias' is not finite: it holds {value}"));
+    }
+}
+
+#[test]
 fn damaged_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder_with(folder.path(), "transformer.", f32s, |_| {});

@@ -28,7 +28,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use contract::{InputTree, Result, StageError};
+use contract::{Fact, Facts, InputTree, Result, StageError};
 use memmap2::Mmap;
 
 /// The file's first bytes.
@@ -191,6 +191,14 @@ impl PackedTokens {
     /// How many sequences there are.
     pub fn sequences(&self) -> usize {
         self.header.sequences as usize
+    }
+
+    /// The facts of packed tokens in a tree; none where they cannot be read.
+    pub fn facts(tree: &InputTree) -> Facts {
+        let Ok(Self { header, .. }) = Self::open(tree) else { return Facts::default() };
+        let fact = |value: u64| Some(Fact::own(value, ""));
+        let (vocabulary, sequences) = (fact(header.vocabulary.into()), fact(header.sequences));
+        Facts { vocabulary, sequence_length: fact(header.sequence_length), sequences, ..Facts::default() }
     }
 
     /// Tokens a sequence.

@@ -3,7 +3,7 @@
 //! ```text
 //! checkpoints/00000500/state.safetensors   p.NAME, m.NAME, v.NAME: parameters and both moments, f32
 //! checkpoints/00000500/metrics.bin         what was measured so far
-//! checkpoints/00000500/seal.json           the step and the blake3 digests of the other two
+//! checkpoints/00000500/seal.json           the step, the seconds so far and the blake3 digests of the other two
 //! ```
 //!
 //! A checkpoint is written to a temporary folder whose files are synced, then renamed, so a kill at any moment leaves either none or a whole one. What
@@ -13,6 +13,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use contract::{Digest, HashingWriter, Progress, Result, StageError};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::train::trainer::Trainer;
 const STATE: &str = "state.safetensors";
 const METRICS: &str = "metrics.bin";
 const SEAL: &str = "seal.json";
+const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = "unfinished";
 const KEPT: usize = 2;
 
@@ -41,6 +43,31 @@ struct Seal {
     step: u64,
     state: Digest,
     metrics: Digest,
+    /// Seconds that all runs of the training took up to here; 0 in a checkpoint of an older program.
+    #[serde(default)]
+    seconds: f64,
+}
+
+/// What a checkpoint holds beside the state of the trainer.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Updates so far.
+    pub step: u64,
+    /// What was measured so far.
+    pub metrics: Vec<Metric>,
+    /// Seconds that all runs of the training took so far.
+    pub seconds: f64,
+}
+
+/// The step of the newest checkpoint below `scratch`, the seconds up to it, and when it was saved. Its state is not read.
+pub fn newest(scratch: &Path) -> Option<(u64, f64, SystemTime)> {
+    let checkpoints = Checkpoints { folder: scratch.join(FOLDER) };
+    let sealed = |step: u64| {
+        let path = checkpoints.folder.join(format!("{step:08}")).join(SEAL);
+        let seal: Seal = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        Some((step, seal.seconds, fs::metadata(&path).ok()?.modified().ok()?))
+    };
+    checkpoints.steps().ok()?.into_iter().rev().find_map(sealed)
 }
 
 impl Checkpoints {
@@ -49,25 +76,33 @@ impl Checkpoints {
     /// # Errors
     /// When the folder cannot be made or cleaned.
     pub fn below(scratch: &Path) -> Result<Self> {
-        let folder = scratch.join("checkpoints");
+        let folder = scratch.join(FOLDER);
         fs::create_dir_all(&folder)?;
         let checkpoints = Self { folder };
         remove(&checkpoints.folder.join(TEMPORARY))?;
         Ok(checkpoints)
     }
 
-    /// Writes the state after `step` updates.
+    /// Writes the state after `step` updates, which took so many seconds in all runs together.
     ///
     /// # Errors
-    /// When the device cannot give a tensor or the disk cannot take it.
-    pub fn save(&self, step: u64, config: &Gpt2Config, trainer: &Trainer, metrics: &[Metric]) -> Result<()> {
+    /// When the device cannot give a tensor, a value is not finite, or the disk cannot take it.
+    pub fn save(
+        &self,
+        step: u64,
+        seconds: f64,
+        config: &Gpt2Config,
+        trainer: &Trainer,
+        metrics: &[Metric],
+    ) -> Result<()> {
         let unfinished = self.folder.join(TEMPORARY);
         remove(&unfinished)?;
         fs::create_dir(&unfinished)?;
         let state = written(&unfinished.join(STATE), |file| write_state(config, trainer, file))?;
         let metrics = written(&unfinished.join(METRICS), |file| write_words(metrics, file))?;
         written(&unfinished.join(SEAL), |file| {
-            serde_json::to_writer(file, &Seal { step, state, metrics }).map_err(|e| StageError::new(e.to_string()))
+            serde_json::to_writer(file, &Seal { step, state, metrics, seconds })
+                .map_err(|e| StageError::new(e.to_string()))
         })?;
         sync_folder(&unfinished)?;
         let finished = self.folder.join(format!("{step:08}"));
@@ -80,21 +115,16 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Puts the newest whole checkpoint into the trainer: its step and what was measured up to it; `None` where there is
-    /// no whole one. A damaged one is reported and removed.
+    /// Puts the newest whole checkpoint into the trainer and returns the rest of it; `None` where there is no whole one. A
+    /// damaged one is reported and removed.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn restore(
-        &self,
-        config: &Gpt2Config,
-        trainer: &mut Trainer,
-        progress: &Progress,
-    ) -> Result<Option<(u64, Vec<Metric>)>> {
+    pub fn restore(&self, config: &Gpt2Config, trainer: &mut Trainer, progress: &Progress) -> Result<Option<Restored>> {
         for step in self.steps()?.into_iter().rev() {
             let folder = self.folder.join(format!("{step:08}"));
             match read(&folder, step, config, trainer) {
-                Ok(metrics) => return Ok(Some((step, metrics))),
+                Ok(restored) => return Ok(Some(restored)),
                 Err(error) => {
                     progress.warn(format!("the checkpoint of step {step} is damaged and is left out: {error}"));
                     remove(&folder)?;
@@ -134,7 +164,7 @@ fn write_state(config: &Gpt2Config, trainer: &Trainer, writer: &mut impl Write) 
     write_tensors(writer, &[], &state_tensors(config), |index| host_values(tensors[index].clone()))
 }
 
-fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) -> Result<Vec<Metric>> {
+fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) -> Result<Restored> {
     let seal: Seal =
         serde_json::from_slice(&fs::read(folder.join(SEAL))?).map_err(|error| StageError::new(error.to_string()))?;
     let (state, metrics) = (folder.join(STATE), folder.join(METRICS));
@@ -155,7 +185,7 @@ fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) ->
     trainer.replace(tensors);
     trainer.optimizer.moments = means.into_iter().zip(squares).collect();
     trainer.optimizer.updates = step;
-    Ok(metrics)
+    Ok(Restored { step, metrics, seconds: seal.seconds })
 }
 
 /// Writes a file and syncs it: the digest of its content.

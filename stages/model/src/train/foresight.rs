@@ -5,11 +5,12 @@
 
 use contract::figures::{count, counted};
 use contract::foresight::Told;
-use contract::{Cost, Fact, Facts, Foresight, Inputs, Known, Remark};
+use contract::{Cost, Fact, Facts, Foresight, InputTree, Inputs, Known, Remark, Shape};
 use tokens::packed::PackedTokens;
 
 use super::settings::TrainSpec;
 use crate::config::Gpt2Config;
+use crate::folder::ModelFolder;
 
 /// Checkpoints that lie on disk at the same time: the last two, and the one being written.
 const CHECKPOINTS: u64 = 3;
@@ -61,28 +62,28 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
             hint: "lower sequence_length in the pack stage".to_owned(),
         },
     );
-    let positions = if inputs.has("init") { init.positions.clone() } else { train.sequence_length.clone() };
+    // A model that goes on has the sizes of 'init', where its settings name none.
+    let own = spec.shape().map(|(layers, width, heads)| {
+        let [layers, width, heads] = [layers, width, heads].map(|size| size as u64);
+        Fact::own(Shape { layers, width, heads }, "")
+    });
     let mut model = Facts {
-        positions,
+        positions: if inputs.has("init") { init.positions } else { train.sequence_length.clone() },
         tokenizer: train.tokenizer,
-        vocabulary: train.vocabulary,
+        vocabulary: train.vocabulary.or(init.vocabulary),
         parameters: init.parameters,
+        shape: own.or(init.shape),
         ..Facts::default()
     };
-    if let (Some(length), Some(vocabulary), Some(positions), Some((layers, width, heads))) =
-        (&train.sequence_length, &model.vocabulary, &model.positions, spec.shape())
-    {
-        let [vocabulary, positions] =
-            [vocabulary, positions].map(|fact| usize::try_from(fact.value).unwrap_or(usize::MAX));
-        let config = Gpt2Config { vocabulary, positions, width, layers, heads, end_of_text: None };
+    if let (Some(length), Some(config)) = (&train.sequence_length, config(&model)) {
         let parameters = config.parameters() as u64;
         let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
         let tokens = sequences.saturating_mul(length.value);
-        let a_token = 6.0 * parameters as f64 + 12.0 * (layers * width) as f64 * length.value as f64;
+        let attention = 12.0 * config.layers as f64 * config.width as f64 * length.value as f64;
         foresight.cost = Cost {
             tokens: Some(tokens),
-            flops: Some(a_token * tokens as f64),
-            memory: Some(spec.memory_of(&config)),
+            flops: Some((6.0 * parameters as f64 + attention) * tokens as f64),
+            memory: Some(spec.memory(&config, length.value)),
             // Values and two moments a checkpoint, and the model.
             disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
         };
@@ -90,6 +91,31 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
     }
     foresight.outputs.insert("model", model);
     foresight
+}
+
+/// The sizes of a model, where all of them are known.
+fn config(model: &Facts) -> Option<Gpt2Config> {
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let Shape { layers, width, heads } = model.shape.as_ref()?.value;
+    Some(Gpt2Config {
+        vocabulary: size(model.vocabulary.as_ref()?.value),
+        positions: size(model.positions.as_ref()?.value),
+        width: size(width),
+        layers: size(layers),
+        heads: size(heads),
+        end_of_text: None,
+    })
+}
+
+/// What the headers of the tokens and of the model to start from say, where settings do not.
+pub(super) fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
+    let train = known.port("train");
+    if train.vocabulary.is_none() || train.sequence_length.is_none() {
+        known.complete("train", input("train").as_ref().map(PackedTokens::facts).unwrap_or_default());
+    }
+    if known.has("init") && known.port("init").shape.is_none() {
+        known.complete("init", input("init").as_ref().map(ModelFolder::facts).unwrap_or_default());
+    }
 }
 
 /// The tokens that the settings read against those that there are.

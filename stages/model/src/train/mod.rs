@@ -4,6 +4,10 @@
 //! predictions (a sequence of `n` tokens gives `n − 1`), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
 //! CPU the result is the same to the bit for any number of threads and after any number of interruptions ([`checkpoint`]).
 //!
+//! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are looked at
+//! after each update; weights when a checkpoint or the model is written ([`crate::tensor_file`]), and by the loss of the next
+//! step: so the check costs nothing on the device, and nothing that is not finite is ever stored or resumed from.
+//!
 //! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
 //! from many epochs over a small corpus; the configuration that is written says 0.
 //!
@@ -22,14 +26,17 @@ pub mod schedule;
 pub mod settings;
 pub mod trainer;
 
+use std::path::Path;
 use std::time::Instant;
 
 use contract::figures::counted;
 use contract::{
-    Class, Context, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Remark, Result, Stage, StageError, Unit,
+    Checkpoint, Class, Context, Foresight, InputTree, Inputs, Known, Needs, PortType, Ports, Problem, Remark, Result,
+    Stage, StageError, Unit,
 };
 use serde_json::{Value, json};
 use tokens::packed::PackedTokens;
+use tokens::text::TextTokenizer;
 
 use crate::config::Gpt2Config;
 use crate::device::resolve;
@@ -50,7 +57,7 @@ impl Stage for Train {
     type Spec = TrainSpec;
     type Exec = TrainExec;
     const KIND: &'static str = "train";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
     const TOLERANCE: Option<f64> = Some(0.02);
@@ -73,12 +80,21 @@ impl Stage for Train {
         foresight::foresee(spec, inputs)
     }
 
+    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
+        foresight::observe(known, input);
+    }
+
+    fn checkpoint(spec: &TrainSpec, _: &TrainExec, scratch: &Path) -> Option<Checkpoint> {
+        let (done, seconds, saved) = checkpoint::newest(scratch)?;
+        Some(Checkpoint { done, total: spec.steps, unit: Unit::Steps, seconds, saved })
+    }
+
     fn consider(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Remark> {
         foresight::consider(spec, inputs)
     }
 
-    fn needs(spec: &TrainSpec, _: &TrainExec) -> Needs {
-        Needs { gpu: true, memory: spec.memory(), ..Needs::default() }
+    fn needs(_: &TrainSpec, _: &TrainExec) -> Needs {
+        Needs { gpu: true, ..Needs::default() }
     }
 
     fn run(spec: &TrainSpec, exec: &TrainExec, context: &Context) -> Result<()> {
@@ -102,13 +118,20 @@ struct Run<'a> {
     checkpoints: Checkpoints,
     metrics: Vec<Metric>,
     done: u64,
+    /// When this run began, and how long earlier ones took up to the checkpoint that it continues, in seconds.
+    started: Instant,
+    earlier: f64,
 }
 
 impl<'a> Run<'a> {
     fn prepare(spec: &'a TrainSpec, exec: &'a TrainExec, context: &'a Context) -> Result<Self> {
+        let started = Instant::now();
         let train = PackedTokens::open(context.inputs.tree("train")?)?;
         let valid = context.inputs.get("valid").map(PackedTokens::open).transpose()?;
         check_tokens(&train, valid.as_ref())?;
+        if let Some(tokenizer) = context.inputs.get("tokenizer") {
+            check_tokenizer(&train, &TextTokenizer::open(tokenizer)?)?;
+        }
         let device = resolve(context.resources.device)?.autodiff();
         let (config, model) = match context.inputs.get("init") {
             Some(tree) => {
@@ -128,14 +151,28 @@ impl<'a> Run<'a> {
         let mut trainer = Trainer::new(&config, model, spec.optimizer(), device);
         let checkpoints = Checkpoints::below(&context.scratch)?;
         let restored = checkpoints.restore(&config, &mut trainer, &context.progress)?;
-        let (done, metrics) = restored.unwrap_or_default();
+        let checkpoint::Restored { step: done, metrics, seconds: earlier } = restored.unwrap_or_default();
         let order = Order::new(context.seed, train.sequences() as u64);
-        context.progress.start("train", Unit::Steps, Some(spec.steps));
-        context.progress.set(done);
+        context.progress.start("", Unit::Steps, Some(spec.steps));
         if done > 0 {
+            context.progress.resume(done, earlier);
             context.progress.info(format!("resumed after step {done}"));
         }
-        Ok(Self { spec, exec, context, config, train, valid, order, trainer, checkpoints, metrics, done })
+        Ok(Self {
+            spec,
+            exec,
+            context,
+            config,
+            train,
+            valid,
+            order,
+            trainer,
+            checkpoints,
+            metrics,
+            done,
+            started,
+            earlier,
+        })
     }
 
     fn finish(mut self) -> Result<()> {
@@ -145,7 +182,7 @@ impl<'a> Run<'a> {
         while self.done < self.spec.steps {
             match self.step() {
                 Err(StageError::Interrupted) => {
-                    self.checkpoints.save(self.done, &self.config, &self.trainer, &self.metrics)?;
+                    self.save()?;
                     return Err(StageError::Interrupted);
                 }
                 other => other?,
@@ -153,7 +190,7 @@ impl<'a> Run<'a> {
         }
         let tokens = (self.done - from) * self.tokens_a_step();
         self.tell_the_end(tokens as f64 / start.elapsed().as_secs_f64());
-        self.write_model()?;
+        self.write_model().map_err(|error| self.at_step(error))?;
         self.write_metrics()
     }
 
@@ -164,11 +201,8 @@ impl<'a> Run<'a> {
         let measured = self.trainer.update(&batches, rate, &self.context.cancel)?;
         self.done += 1;
         if !measured.loss.is_finite() || !measured.gradient_norm.is_finite() {
-            return Err(StageError::new(format!(
-                "step {}: the loss is {} and the gradient norm {}",
-                self.done, measured.loss, measured.gradient_norm
-            ))
-            .hint("lower learning_rate, or raise warmup"));
+            let Measured { loss, gradient_norm } = measured;
+            return Err(self.diverged(&format!("the loss is {loss} and the gradient norm {gradient_norm}")));
         }
         self.record(Metric::Update {
             step: self.done,
@@ -180,9 +214,32 @@ impl<'a> Run<'a> {
         self.context.progress.add(1);
         self.validate_when_due()?;
         if self.done < self.spec.steps && self.done.is_multiple_of(self.exec.checkpoint_every) {
-            self.checkpoints.save(self.done, &self.config, &self.trainer, &self.metrics)?;
+            self.save()?;
         }
         Ok(())
+    }
+
+    /// Writes a checkpoint. One that is not finite is not written: a run that started from it could only fail.
+    fn save(&self) -> Result<()> {
+        let seconds = self.earlier + self.started.elapsed().as_secs_f64();
+        let saved = self.checkpoints.save(self.done, seconds, &self.config, &self.trainer, &self.metrics);
+        saved.map_err(|error| self.at_step(error))
+    }
+
+    /// A failure of the training itself after the update so far.
+    fn diverged(&self, what: &str) -> StageError {
+        self.at_step(StageError::new(what).hint("lower learning_rate, or raise warmup"))
+    }
+
+    /// A failure, with the step at which it happened.
+    fn at_step(&self, error: StageError) -> StageError {
+        match error {
+            StageError::Interrupted => StageError::Interrupted,
+            StageError::Failed(mut failure) => {
+                failure.message = format!("step {}: {}", self.done, failure.message);
+                StageError::Failed(failure)
+            }
+        }
     }
 
     fn tokens_a_step(&self) -> u64 {
@@ -220,6 +277,9 @@ impl<'a> Run<'a> {
             sum += self.trainer.loss(&batch)? * batch.sequences as f64;
         }
         let validation_loss = sum / count as f64;
+        if !validation_loss.is_finite() {
+            return Err(self.diverged(&format!("the validation loss is {validation_loss}")));
+        }
         let validation_perplexity = libm::exp(validation_loss);
         self.record(Metric::Validation { step: self.done, validation_loss, validation_perplexity });
         Ok(())
@@ -281,11 +341,7 @@ impl<'a> Run<'a> {
         let output = self.context.outputs.tree("model")?;
         folder::save(&self.config, &self.trainer.model, output)?;
         let Some(tokenizer) = self.context.inputs.get("tokenizer") else { return Ok(()) };
-        tokenizer
-            .files
-            .iter()
-            .filter(|file| folder::is_of_a_tokenizer(file.path.as_str()))
-            .try_for_each(|file| output.link(file.path.as_str(), file))
+        folder::save_tokenizer(&self.config, tokenizer, output)
     }
 
     fn write_metrics(&self) -> Result<()> {
@@ -308,6 +364,21 @@ fn read_batch(tokens: &PackedTokens, sequences: impl Iterator<Item = usize>) -> 
     }
     // Ids are below a vocabulary of at most 2³¹, which `check_tokens` ensures.
     Ok(Batch { ids: ids.into_iter().map(|id| id as i32).collect(), sequences: count })
+}
+
+/// The files of a model's folder agree: the ids of its tokenizer are those that it was trained on.
+fn check_tokenizer(train: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()> {
+    let (vocabulary, end_of_text) = (train.vocabulary(), train.end_of_text());
+    if (vocabulary, end_of_text) == (tokenizer.vocabulary(), tokenizer.end_of_text()) {
+        return Ok(());
+    }
+    Err(StageError::new(format!(
+        "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, where the input \
+         'tokenizer' has {} ids, end-of-text {}",
+        tokenizer.vocabulary(),
+        tokenizer.end_of_text()
+    ))
+    .hint("connect the tokenizer that the pack stage reads"))
 }
 
 fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()> {

@@ -130,10 +130,6 @@ fn checkpoint_every() -> u64 {
     500
 }
 
-/// The vocabulary and the sequence length for which memory is estimated before the tokens are there.
-const USUAL_VOCABULARY: usize = 32_768;
-const USUAL_SEQUENCE: usize = 1024;
-
 impl TrainSpec {
     /// AdamW's settings.
     pub fn optimizer(&self) -> AdamWSettings {
@@ -214,22 +210,15 @@ impl TrainSpec {
         self.batch.saturating_mul(self.accumulation)
     }
 
-    /// Bytes of memory for a usual vocabulary and sequence.
-    pub fn memory(&self) -> u64 {
-        let (layers, width, heads) = self.shape().unwrap_or(Preset::Gpt2.sizes());
-        let (vocabulary, positions) = (USUAL_VOCABULARY, USUAL_SEQUENCE);
-        self.memory_of(&Gpt2Config { vocabulary, positions, width, layers, heads, end_of_text: None })
-    }
-
-    /// Bytes of memory to train a model of these sizes (the module docs of [`crate::train`] hold the formula).
-    pub(super) fn memory_of(&self, config: &Gpt2Config) -> u64 {
-        let [sequence, layers, width, heads] =
-            [config.positions, config.layers, config.width, config.heads].map(|size| size as u64);
+    /// Bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
+    /// [`crate::train`] hold the formula).
+    pub(super) fn memory(&self, config: &Gpt2Config, length: u64) -> u64 {
+        let [layers, width, heads] = [config.layers, config.width, config.heads].map(|size| size as u64);
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };
-        let a_token = layers.saturating_mul(34 * width + 2 * heads * sequence);
-        let activations = sequence.saturating_mul(a_token).saturating_mul(4 * self.batch);
+        let a_token = layers.saturating_mul((34 * width).saturating_add((2 * heads).saturating_mul(length)));
+        let activations = length.saturating_mul(a_token).saturating_mul(4 * self.batch);
         // The ids of all micro-batches of an update.
-        let ids = sequence.saturating_mul(self.sequences_an_update()).saturating_mul(4);
+        let ids = length.saturating_mul(self.sequences_an_update()).saturating_mul(4);
         let model = (config.parameters() as u64).saturating_mul(a_parameter);
         [model, activations, ids, 256 << 20].into_iter().fold(0, u64::saturating_add)
     }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use contract::harness::Harness;
-use contract::{Note, StageError};
+use contract::{Kind, Note, StageError, Unit};
 use model::train::Train;
+use model::train::checkpoint::newest;
 use model::train::order::Order;
 use serde_json::{Value, json};
 use tokens::packed::HEADER_SIZE;
@@ -62,10 +63,27 @@ fn asked_to_stop_it_saves_where_it_is() {
     let folders = checkpoints(&scratch);
     let step: u64 = folders[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
     assert!(folders.len() == 1 && step >= 2);
+    let settings = long.as_object().unwrap();
+    let found = Kind::of::<Train>().parse(settings).unwrap().checkpoint(&scratch).unwrap();
+    assert_eq!((found.done, found.total, found.unit), (step, 1_000_000, Unit::Steps));
+    assert!(found.seconds > 0.0 && found.seconds_left().unwrap() > found.seconds, "{found:?}");
     // Asked again before it has done anything, it keeps what it has.
-    assert!(matches!(harness.run::<Train>(long), Err(StageError::Interrupted)));
+    assert!(matches!(harness.run::<Train>(long.clone()), Err(StageError::Interrupted)));
     assert!(said(&harness, &format!("resumed after step {step}")));
     assert_eq!(checkpoints(&scratch), folders);
+    assert_eq!(harness.progress.earlier_seconds(), found.seconds, "its time is part of the build's");
+    let again = Kind::of::<Train>().parse(settings).unwrap().checkpoint(&scratch).unwrap();
+    assert!(again.seconds > found.seconds, "both runs count");
+}
+
+#[test]
+fn of_scratch_without_a_checkpoint_nothing_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(newest(&folder.path().join("absent")), None);
+    let checkpoints = folder.path().join("checkpoints");
+    fs::create_dir_all(checkpoints.join("unfinished")).unwrap();
+    fs::create_dir_all(checkpoints.join("00000007")).unwrap();
+    assert_eq!(newest(folder.path()), None, "one without a seal is none");
 }
 
 /// Whether a run told this, word by word.

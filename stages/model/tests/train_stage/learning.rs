@@ -7,7 +7,10 @@ use model::parameters::host_values;
 use model::train::Train;
 use serde_json::{Value, json};
 
-use crate::{LENGTH, Outputs, VOCABULARY, digests, harness, lines, read, settings, tokens, tree, uninterrupted, with};
+use crate::{
+    BYTES, LENGTH, Outputs, VOCABULARY, digests, harness, lines, read, settings, short_tokens, tokenizer, tokens,
+    uninterrupted, with,
+};
 
 #[test]
 fn training_learns_what_can_be_learned() {
@@ -36,18 +39,36 @@ fn training_learns_what_can_be_learned() {
 fn the_model_is_written_with_its_tokenizer_and_loads() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = harness(folder.path());
-    let files: [(&str, &[u8]); 3] =
-        [("tokenizer.json", b"{}"), ("tokenizer_config.json", b"{}"), ("report.json", b"{}")];
-    harness.connect("tokenizer", &tree(folder.path(), "tokenizer", &files));
+    harness.connect("tokenizer", &tokenizer(folder.path()));
+    harness.connect("train", &tokens(folder.path(), "bytes", BYTES, 40)).inputs.remove("valid");
     let outputs = harness.run::<Train>(settings()).unwrap();
     let paths: Vec<_> = outputs["model"].files.iter().map(|file| file.path.as_str().to_owned()).collect();
     let expected =
         ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
     assert_eq!(paths, expected);
     let (config, model) = ModelFolder::of(&outputs["model"]).unwrap().load(&Device::flex()).unwrap();
-    assert_eq!((config.vocabulary, config.positions, config.end_of_text), (VOCABULARY as usize, LENGTH, Some(0)));
+    assert_eq!((config.vocabulary, config.positions, config.end_of_text), (BYTES as usize, LENGTH, Some(0)));
     let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![0i32, 3, 6, 9], [1, 4]), &Device::flex());
     assert!(host_values(model.loss(ids)).unwrap()[0].is_finite());
+    let settings: Value = serde_json::from_slice(&read(&outputs, "model", "tokenizer_config.json")).unwrap();
+    let own = json!({ "eos_token": "<|endoftext|>", "model_max_length": LENGTH, "padding_side": "left" });
+    assert_eq!(settings, own, "the longest sequence is the model's, all else the tokenizer's");
+}
+
+#[test]
+fn a_model_that_goes_on_keeps_its_positions_in_all_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    harness.connect("tokenizer", &tokenizer(folder.path()));
+    harness.connect("train", &tokens(folder.path(), "bytes", BYTES, 40)).inputs.remove("valid");
+    let first = harness.run::<Train>(with(json!({ "steps": 2 }))).unwrap();
+    let short = short_tokens(folder.path(), "short", BYTES, 40, LENGTH / 2);
+    harness.connect("init", &first["model"]).connect("train", &short);
+    let settings = json!({ "batch": 2, "steps": 1, "learning_rate": 0.001 });
+    let outputs = harness.run::<Train>(settings).unwrap();
+    let file = |path: &str| -> Value { serde_json::from_slice(&read(&outputs, "model", path)).unwrap() };
+    assert_eq!(file("config.json")["n_positions"], json!(LENGTH));
+    assert_eq!(file("tokenizer_config.json")["model_max_length"], json!(LENGTH));
 }
 
 #[test]

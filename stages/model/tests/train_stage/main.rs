@@ -14,7 +14,8 @@ use contract::context::{InputFile, InputTree};
 use contract::harness::Harness;
 use contract::{Digest, Tree, TreeEntry};
 use model::train::Train;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokens::alphabet;
 use tokens::packed::{Header, PackedWriter};
 
 const VOCABULARY: u32 = 61;
@@ -23,20 +24,52 @@ const LENGTH: usize = 16;
 
 /// Sequences that count upwards modulo the vocabulary from a start of their own: easy to learn.
 fn tokens(folder: &Path, name: &str, vocabulary: u32, sequences: usize) -> InputTree {
+    short_tokens(folder, name, vocabulary, sequences, LENGTH)
+}
+
+/// The same of sequences of `length` tokens.
+fn short_tokens(folder: &Path, name: &str, vocabulary: u32, sequences: usize, length: usize) -> InputTree {
     let header = Header {
         vocabulary,
         end_of_text: 0,
-        sequence_length: LENGTH as u64,
+        sequence_length: length as u64,
         sequences: sequences as u64,
         documents: 1,
         text_bytes: 1,
     };
     let mut writer = PackedWriter::new(Vec::new(), header).unwrap();
     for sequence in 0..sequences {
-        let ids: Vec<_> = (0..LENGTH).map(|at| ((sequence * 7 + at * 3) % vocabulary as usize) as u32).collect();
+        let ids: Vec<_> = (0..length).map(|at| ((sequence * 7 + at * 3) % vocabulary as usize) as u32).collect();
         writer.push(&ids).unwrap();
     }
     tree(folder, name, &[("tokens.bin", &writer.finish().unwrap())])
+}
+
+/// The ids of [`tokenizer`].
+const BYTES: u32 = 257;
+
+/// A tokenizer of the 256 bytes, whose first id is the end of a text; its own settings name a longest sequence of 1024.
+fn tokenizer(folder: &Path) -> InputTree {
+    let letter = |(id, byte): (u32, &u8)| (alphabet::encode(&[*byte]), json!(id));
+    let letters: Map<String, Value> = (1..BYTES).zip(alphabet::bytes()).map(letter).collect();
+    let end = json!({
+        "id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true
+    });
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [end], "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": letters, "merges": []
+        }
+    });
+    let settings = json!({ "eos_token": "<|endoftext|>", "model_max_length": 1024, "padding_side": "left" });
+    let files = [("report.json", json!({})), ("tokenizer.json", tokenizer), ("tokenizer_config.json", settings)];
+    let texts = files.map(|(path, value)| (path, value.to_string()));
+    tree(folder, "tokenizer", &texts.each_ref().map(|(path, text)| (*path, text.as_bytes())))
 }
 
 fn tree(folder: &Path, name: &str, files: &[(&str, &[u8])]) -> InputTree {

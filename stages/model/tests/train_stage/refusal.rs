@@ -4,7 +4,7 @@ use contract::StageError;
 use model::train::Train;
 use serde_json::json;
 
-use crate::{VOCABULARY, harness, settings, tokens, with};
+use crate::{VOCABULARY, harness, settings, tokenizer, tokens, with};
 
 #[test]
 fn a_loss_that_is_no_number_is_an_error_with_its_step() {
@@ -25,6 +25,20 @@ fn tokens_that_do_not_fit_are_refused() {
     harness.connect("train", &tokens(folder.path(), "none", VOCABULARY, 0));
     let error = harness.run::<Train>(settings()).unwrap_err().to_string();
     assert_eq!(error, "the training tokens hold no sequence");
+}
+
+#[test]
+fn a_tokenizer_that_the_tokens_are_not_of_is_refused_before_the_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    harness.connect("tokenizer", &tokenizer(folder.path()));
+    let StageError::Failed(failure) = harness.run::<Train>(settings()).unwrap_err() else { panic!("interrupted") };
+    assert_eq!(
+        failure.message,
+        "the tokens were packed with another tokenizer: 61 ids, end-of-text 0, where the input 'tokenizer' has 257 ids, \
+         end-of-text 0"
+    );
+    assert_eq!(harness.progress.sample().total, None, "no step was done");
 }
 
 #[test]
@@ -58,4 +72,64 @@ fn settings_that_make_no_sense_are_problems() {
         problem(json!({ "batch": 1 << 10, "accumulation": 1025 })),
         "accumulation: must be at most 1024 with batch = 1024, not 1025: an update reads 1048576 sequences at most"
     );
+}
+
+/// The failure of a training, which must leave nothing to continue from.
+fn failure(more: serde_json::Value) -> (String, Option<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(scratch.clone());
+    if more.get("validate_every").is_some_and(serde_json::Value::is_null) {
+        harness.inputs.remove("valid");
+    }
+    let StageError::Failed(failure) = harness.run::<Train>(with(more)).unwrap_err() else { panic!("interrupted") };
+    assert_eq!(model::train::checkpoint::newest(&scratch), None, "nothing is resumed from it");
+    (failure.message, failure.hint)
+}
+
+/// A rate at which the first update leaves the range of `f32`: of weights whose gradient is 0 it makes NaN.
+const TOO_HIGH: f64 = 3e38;
+
+#[test]
+fn an_update_that_makes_weights_infinite_fails_though_its_loss_was_finite() {
+    let last = json!({ "learning_rate": TOO_HIGH, "warmup": 0, "steps": 1, "validate_every": null });
+    let (message, hint) = failure(last);
+    assert!(message.starts_with("step 1: tensor 'transformer."), "{message}");
+    assert!(message.contains("' is not finite: it holds "), "{message}");
+    assert_eq!(hint.as_deref(), Some("lower learning_rate, or raise warmup"));
+}
+
+#[test]
+fn a_validation_loss_that_is_not_finite_fails() {
+    let (message, hint) = failure(json!({ "learning_rate": TOO_HIGH, "warmup": 0, "steps": 1 }));
+    assert_eq!(message, "step 1: the validation loss is NaN");
+    assert_eq!(hint.as_deref(), Some("lower learning_rate, or raise warmup"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_saved() {
+    let more = json!({
+        "learning_rate": TOO_HIGH, "warmup": 0, "steps": 2, "checkpoint_every": 1, "validate_every": null
+    });
+    let (message, _) = failure(more);
+    assert!(message.starts_with("step 1: tensor 'p."), "{message}");
+}
+
+#[test]
+fn a_model_that_is_not_finite_is_not_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    let mut outputs = harness.run::<Train>(with(json!({ "steps": 2, "warmup": 0 }))).unwrap();
+    let model = outputs.get_mut("model").unwrap();
+    let weights = model.files.iter_mut().find(|file| file.path.as_str() == "model.safetensors").unwrap();
+    let mut bytes = std::fs::read(&weights.location).unwrap();
+    bytes.last_chunk_mut::<4>().unwrap().copy_from_slice(&f32::NEG_INFINITY.to_le_bytes());
+    weights.location = folder.path().join("infinite");
+    std::fs::write(&weights.location, bytes).unwrap();
+    harness.connect("init", model);
+    let more = json!({ "batch": 3, "steps": 2, "learning_rate": 0.01 });
+    let StageError::Failed(failure) = harness.run::<Train>(more).unwrap_err() else { panic!("interrupted") };
+    assert!(failure.message.ends_with("is not finite: it holds -inf"), "{}", failure.message);
+    assert!(failure.hint.unwrap().contains("diverged"));
 }
