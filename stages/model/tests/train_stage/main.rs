@@ -51,7 +51,8 @@ const BYTES: u32 = 257;
 /// A tokenizer of the 256 bytes, whose first id is the end of a text; its own settings name a longest sequence of 1024.
 fn tokenizer(folder: &Path) -> InputTree {
     let letter = |(id, byte): (u32, &u8)| (alphabet::encode(&[*byte]), json!(id));
-    let letters: Map<String, Value> = (1..BYTES).zip(alphabet::bytes()).map(letter).collect();
+    let mut letters: Map<String, Value> = (1..BYTES).zip(alphabet::bytes()).map(letter).collect();
+    letters.insert("<|endoftext|>".to_owned(), json!(0));
     let end = json!({
         "id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true
