@@ -167,19 +167,15 @@ impl Estimate {
     /// For people: `took 12 s to 1:40 (3 builds with its settings)`.
     pub fn text(&self) -> String {
         let (range, builds) = (range(self.least, self.most), figures::counted(self.builds as u64, "build"));
-        let whose = match self.basis {
-            Basis::Settings => "with its settings",
-            Basis::Operations | Basis::Kind => "of its kind",
+        let (whose, measure) = match self.basis {
+            Basis::Settings => ("with its settings", "its work"),
+            Basis::Operations => ("of its kind", "floating-point operations"),
+            Basis::Kind => ("of its kind", "the size of its input"),
             Basis::Checkpoint => return format!("about {range} left"),
         };
         if (self.scaled - 1.0).abs() <= SAME {
             return format!("took {range} ({builds} {whose})");
         }
-        let measure = match self.basis {
-            Basis::Operations => "floating-point operations",
-            Basis::Settings => "its work",
-            Basis::Kind => "the size of its input",
-        };
         let times = match self.scaled {
             far if far >= FAR => format!(", {} times as many", figures::count(far.round() as u64)),
             _ => String::new(),
