@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use contract::figures::{count, counted};
 use model::generate::{Completion, End, Stops};
 use serde::Serialize;
 use tokens::text::TextTokenizer;
@@ -84,17 +85,23 @@ impl Report {
     /// The report for people.
     pub fn markdown(&self) -> String {
         let mut page = format!(
-            "# Completions\n\nTemperature {}, top-p {}, top-k {}, seed {}. {} completions, {} of them blank.\n",
-            self.temperature, self.top_p, self.top_k, self.seed, self.completions, self.blank
+            "# Completions\n\nTemperature {}, top-p {}, top-k {}, seed {}. {}, {} of them blank.\n",
+            self.temperature,
+            self.top_p,
+            self.top_k,
+            self.seed,
+            counted(self.completions as u64, "completion"),
+            count(self.blank as u64)
         );
         for (number, prompt) in (1..).zip(&self.prompts) {
-            let all = prompt.completions.len();
+            let all = prompt.completions.len() as u64;
             page += &format!(
-                "\n## Prompt {number}\n\n{}\n{} tokens of at most {}; {} of {all} completions are distinct.\n",
+                "\n## Prompt {number}\n\n{}\n{} of at most {}; {} of {} distinct.\n",
                 block(&prompt.text),
-                prompt.tokens,
-                prompt.max_length,
-                prompt.distinct
+                counted(prompt.tokens as u64, "token"),
+                count(prompt.max_length as u64),
+                count(prompt.distinct as u64),
+                counted(all, "completion")
             );
             for (number, completion) in (1..).zip(&prompt.completions) {
                 let body = match completion.blank {
@@ -104,8 +111,9 @@ impl Report {
                 // Writing to a String cannot fail.
                 let _ = write!(
                     page,
-                    "\n{number} of {all} ({} tokens, ended by {}):\n\n{body}",
-                    completion.tokens, completion.ended
+                    "\n{number} of {all} ({}, ended by {}):\n\n{body}",
+                    counted(completion.tokens as u64, "token"),
+                    completion.ended
                 );
             }
         }

@@ -87,7 +87,7 @@ impl Stage for EvalCompletions {
     type Spec = EvalCompletionsSpec;
     type Exec = EvalCompletionsExec;
     const KIND: &'static str = "eval-completions";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
@@ -200,13 +200,11 @@ fn requests(
         };
         let limit = prompt.max_length.min(positions);
         if ids.len() >= limit {
-            let tokens = ids.len();
+            let tokens = counted(ids.len() as u64, "token");
             context.progress.warn(if prompt.max_length <= positions {
-                format!("prompt {number} has {tokens} tokens: its max_length of {limit} leaves no room to complete it")
+                format!("prompt {number} has {tokens}: its max_length of {limit} leaves no room to complete it")
             } else {
-                format!(
-                    "prompt {number} has {tokens} tokens: the model, which reads {limit}, has no room to complete it"
-                )
+                format!("prompt {number} has {tokens}: the model, which reads {limit}, has no room to complete it")
             });
         }
         Ok(Request { prompt: ids, maximum: prompt.max_length })

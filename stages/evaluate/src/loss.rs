@@ -4,6 +4,7 @@
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
 
+use contract::figures::counted;
 use contract::foresight::Told;
 use contract::{Class, Context, Foresight, InputTree, Known, Needs, PortType, Ports, Result, Stage, StageError, Unit};
 use model::folder::ModelFolder;
@@ -151,8 +152,9 @@ fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextToke
     }
     if length < 2 || tokens.sequences() == 0 {
         return Err(StageError::new(format!(
-            "there is nothing to predict: {} sequences of {length} tokens",
-            tokens.sequences()
+            "there is nothing to predict: {} of {}",
+            counted(tokens.sequences() as u64, "sequence"),
+            counted(length as u64, "token")
         ))
         .hint("more documents, or shorter sequences, give more of them"));
     }

@@ -196,7 +196,7 @@ fn the_page_shows_prompts_and_completions() {
          Temperature 0, top-p 0.95, top-k 0, seed 1. 2 completions, 0 of them blank.\n\n\
          ## Prompt 1\n\n\
          ````python\nx = ```\n````\n\n\
-         7 tokens of at most 64; 1 of 2 completions are distinct.\n\n\
+         7 tokens of at most 64; 1 of 2 completions distinct.\n\n\
          1 of 2 (3 tokens, ended by end-of-text):\n\n\
          ```python\nabc\n```\n\n\
          2 of 2 (3 tokens, ended by end-of-text):\n\n\

@@ -176,11 +176,14 @@ impl<'a> Shard<'a> {
             return Err(StageError::new(row.reason).at(&self.source.name, line).hint(SKIP));
         }
         let kept = match self.outcome.attrition.kept {
-            0 => "no row of it is kept".to_owned(),
-            1 => "the 1 row before it that passed is kept".to_owned(),
-            rows => format!("the {} before it that passed are kept", counted(rows, "row")),
+            0 => "nothing of the file is kept".to_owned(),
+            1 => "the 1 row before it that passed is kept, the rest of the file is lost".to_owned(),
+            rows => {
+                let rows = counted(rows, "row");
+                format!("the {rows} before it that passed are kept, the rest of the file is lost")
+            }
         };
-        self.context.progress.warn(format!("{name}:{line}: {}: {kept}, the rest of the file is lost", row.reason));
+        self.context.progress.warn(format!("{name}:{line}: {}: {kept}", row.reason));
         self.outcome.unreadable = Some(row.kind);
         self.tables.reject(row)
     }

@@ -151,12 +151,12 @@ fn the_rows_before_a_fault_of_a_gzip_file_are_kept_and_the_rest_is_counted_as_lo
         bench.harness.progress.drain();
         let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
         let notes = bench.harness.progress.drain();
-        let kept = match rows {
-            0 => "no row of it is kept".to_owned(),
-            1 => "the 1 row before it that passed is kept".to_owned(),
-            rows => format!("the {rows} rows before it that passed are kept"),
+        let end = match rows {
+            0 => "nothing of the file is kept".to_owned(),
+            1 => "the 1 row before it that passed is kept, the rest of the file is lost".to_owned(),
+            rows => format!("the {rows} rows before it that passed are kept, the rest of the file is lost"),
         };
-        let (start, end) = (format!("{}:{at}: ", path.display()), format!("{kept}, the rest of the file is lost"));
+        let start = format!("{}:{at}: ", path.display());
         let warned =
             |note: &Note| matches!(note, Note::Warning { text } if text.starts_with(&start) && text.ends_with(&end));
         assert!(notes.iter().any(warned), "{what}: {notes:?}");

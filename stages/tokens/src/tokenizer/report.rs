@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
+use contract::figures::{count, counted};
 use contract::{Result, StageError};
 use serde::Serialize;
 
@@ -227,18 +228,20 @@ impl Report {
         let (longest, bound) = (training.longest_token, training.max_token_length);
         line(format!("| longest token | {longest} bytes (at most {bound}{met}) |"));
         line(format!(
-            "\nThe first four from {} documents ({} characters, {} tokens).\n",
-            sample.documents, sample.characters, sample.tokens
+            "\nThe first four from {} ({}, {}).\n",
+            counted(sample.documents, "document"),
+            counted(sample.characters, "character"),
+            counted(sample.tokens, "token")
         ));
         line(format!(
-            "Learned from {} of {} documents: {} bytes, {} words, {} of them distinct ({} kept), {} merges.\n",
-            training.documents,
-            training.documents_of_input,
-            training.bytes,
-            training.words,
-            training.distinct_words,
-            training.distinct_words_kept,
-            training.merges
+            "Learned from {} of {}: {}, {}, {} of them distinct ({} kept), {}.\n",
+            count(training.documents),
+            counted(training.documents_of_input, "document"),
+            counted(training.bytes, "byte"),
+            counted(training.words, "word"),
+            count(training.distinct_words),
+            count(training.distinct_words_kept),
+            counted(training.merges, "merge")
         ));
         line(format!("## Python's {} reserved words\n", keywords.count));
         line(format!("- no token: {}", list(&keywords.missing)));
