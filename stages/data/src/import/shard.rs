@@ -85,6 +85,8 @@ pub(super) struct Shard<'a> {
     documents: ShardWriter<'a>,
     tables: Tables<'a>,
     outcome: Outcome,
+    /// The reason of the first malformed row.
+    first_fault: Option<String>,
 }
 
 impl<'a> Shard<'a> {
@@ -96,6 +98,7 @@ impl<'a> Shard<'a> {
             documents: ShardWriter::new(context.outputs.tree("documents")?, source.digest),
             tables: Tables::new(context, source.digest)?,
             outcome: Outcome::default(),
+            first_fault: None,
         })
     }
 
@@ -149,6 +152,7 @@ impl<'a> Shard<'a> {
     /// Counts a bad row, and fails when it is one too many.
     pub(super) fn reject(&mut self, row: BadRow) -> Result<()> {
         *self.outcome.rejected.entry(row.kind).or_default() += 1;
+        self.first_fault.get_or_insert_with(|| row.reason.clone());
         if self.outcome.rejected_rows() <= self.spec.max_bad_rows {
             return self.tables.reject(row);
         }
@@ -165,7 +169,8 @@ impl<'a> Shard<'a> {
         if self.outcome.attrition.rows > 0 || rejected == 0 {
             return Ok(());
         }
-        let reason = format!("none of its lines is a row ({} rejected)", counted(rejected, "malformed row"));
+        let reason = self.first_fault.take().unwrap_or_default();
+        let reason = format!("none of {} is a row; the first: {reason}", counted(rejected, "line"));
         self.break_off(bad_shard(1, "no rows", reason))
     }
 
