@@ -219,7 +219,6 @@ fn a_shard_validates_whatever_it_is_called() {
     let wrong = bench.harness.run::<Split>(json!({"by": "shard", "valid_shard": "0123456789abcdef"}));
     assert!(format!("{wrong:?}").contains("names 0 shards"));
     assert!(bench.harness.run::<Split>(json!({"by": "shard", "valid_shard": "mine"})).is_err());
-    assert!(bench.harness.run::<Split>(json!({"fraction": 1.0})).is_err());
 }
 
 #[test]

@@ -224,7 +224,7 @@ fn inputs_that_do_not_fit_are_errors_with_a_hint() {
     let mut bench = Bench::new(&model, &[]);
     assert_eq!(message(&mut bench), "there is nothing to predict: 0 sequences of 8 tokens");
     let mut bench = Bench::new(&model, &[vec![1], vec![2]]);
-    assert_eq!(message(&mut bench), "there is nothing to predict: 2 sequences of 1 tokens");
+    assert_eq!(message(&mut bench), "there is nothing to predict: 2 sequences of 1 token");
     let mut bench = Bench::new(&model, &sequences(2, 8));
     let larger = tokenizer_tree(&bench.folder.path().join("larger"), 3);
     bench.harness.connect("tokenizer", &larger);
