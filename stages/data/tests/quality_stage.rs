@@ -203,7 +203,6 @@ fn a_rule_that_is_off_removes_nothing() {
     });
     let trees = bench.harness.run::<QualityStage>(settings).unwrap();
     assert_eq!(trees["documents"].digest, input.digest, "the same rows are the same table");
-    assert!(bench.harness.run::<QualityStage>(json!({"alpha_fraction": {"threshold": 2.0}})).is_err());
 }
 
 #[test]
