@@ -12,6 +12,7 @@ use super::stdout::stdout;
 use crate::events::{Event, figures, since};
 use crate::exit::Exit;
 use crate::manifest::did_you_mean;
+use crate::report::EVENTS;
 use crate::say::say;
 use crate::store::Store;
 
@@ -100,8 +101,9 @@ fn newest(place: &StorePlace) -> Result<String, CommandError> {
     let store = Store::open_read_only(&place.existing()?)?;
     let mut newest = None;
     for run in store.run_folders()? {
-        let started = run.path.metadata().and_then(|metadata| metadata.modified());
-        newest = newest.max(started.ok().map(|started| (started, run.to_string())));
+        // Not the folder's own time: pinning a run changes it.
+        let ended = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
+        newest = newest.max(ended.ok().map(|ended| (ended, run.to_string())));
     }
     let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
     newest.map(|(_, run)| run).ok_or_else(none)

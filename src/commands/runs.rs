@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -158,18 +158,12 @@ fn line(listed: &Listed) -> String {
 fn names(reference: &str, store: &Store) -> Result<BTreeSet<String>, CommandError> {
     let names = store.run_names()?;
     if names_manifest(reference) && !names.iter().any(|name| name == reference) {
-        let manifest = manifest::origin(Path::new(reference));
-        let belongs = |name: &String| owner(store, name).is_ok_and(|owner| owner.as_ref() == Some(&manifest));
-        let owned: BTreeSet<_> = names.into_iter().filter(belongs).collect();
+        let owned = store.runs_of(&manifest::origin(Path::new(reference)))?;
         if !owned.is_empty() {
-            return Ok(owned);
+            return Ok(owned.into_iter().collect());
         }
     }
     Ok(BTreeSet::from([locks::folder(reference, store)?.run]))
-}
-
-fn owner(store: &Store, run: &str) -> Result<Option<PathBuf>, CommandError> {
-    Ok(store.owner_of_run(run)?)
 }
 
 fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {

@@ -18,7 +18,7 @@ use super::remarks;
 use super::sources::{self, Folders, Missing};
 use crate::clock;
 use crate::key::{Key, KeyInput, KeyRecord};
-use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
+use crate::manifest::{self, Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
 
 /// Decides for the stages of one manifest over one store. Clones share what was read of the store's history.
@@ -90,13 +90,33 @@ impl<'a> Decider<'a> {
     }
 
     /// The key of a stage none of whose files outside the store is there any more: that of its last build in runs of this
-    /// name, where the store has its output, the files were looked for in the same places, and nothing else differs.
+    /// name, else in other runs of this manifest, where the store has its output, the files were looked for in the same places,
+    /// and nothing else differs.
     fn keyed_as_last(
         &self,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<Keyed>, StoreError> {
-        let (run, name) = (self.manifest.name.as_str(), stage.name.as_str());
+        let own = self.manifest.name.as_str();
+        if let Some(keyed) = self.keyed_as_last_of(own, stage, inputs)? {
+            return Ok(Some(keyed));
+        }
+        let others = self.store.runs_of(&manifest::origin(&self.manifest.path))?;
+        for run in others.iter().filter(|run| *run != own) {
+            if let Some(keyed) = self.keyed_as_last_of(run, stage, inputs)? {
+                return Ok(Some(keyed));
+            }
+        }
+        Ok(None)
+    }
+
+    fn keyed_as_last_of(
+        &self,
+        run: &str,
+        stage: &StageDeclaration,
+        inputs: &BTreeMap<String, Digest>,
+    ) -> Result<Option<Keyed>, StoreError> {
+        let name = stage.name.as_str();
         let Some(last) = self.store.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
             return Ok(None);
         };

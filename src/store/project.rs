@@ -48,6 +48,20 @@ impl Store {
         Ok(self.owner(run)?.is_some_and(is_other))
     }
 
+    /// The names whose runs belong to a manifest, sorted.
+    ///
+    /// # Errors
+    /// When the folder of runs cannot be read.
+    pub fn runs_of(&self, manifest: &Path) -> Result<Vec<String>> {
+        let mut runs = Vec::new();
+        for run in self.run_names()? {
+            if self.owner(&run)?.is_some() && !self.is_run_of_another(&run, manifest)? {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
     /// Makes a manifest the owner of a name that belongs to another.
     ///
     /// # Errors

@@ -196,6 +196,8 @@ fn a_pinned_run_is_not_forgotten_and_gc_says_for_whom_bytes_stay() {
         assert_eq!(bench.pipeline(wrong).code, 2, "{wrong:?}");
     }
     assert_eq!(bench.pipeline(&["runs", "pin", "run.2"]).stderr, "pinned run.2\n");
+    let logs = bench.pipeline(&["logs", "split"]);
+    assert!(logs.stderr.contains("it did not run in run.4"), "the newest run is not the pinned one: {}", logs.stderr);
     let runs = bench.pipeline(&["runs"]).stdout;
     assert_eq!((runs.matches("(pinned)").count(), runs.matches("(latest)").count()), (1, 1), "{runs}");
     let json = bench.json(&["runs"]);
