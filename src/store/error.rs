@@ -44,6 +44,9 @@ pub enum StoreError {
         /// What its `version` file says.
         found: String,
     },
+    /// The store has the format before this one, which is enough to look things up.
+    #[error("{} has store format 1, in which past runs are not found", .0.display())]
+    Older(PathBuf),
     /// A program of an older format uses the store.
     #[error("{} is in use by an older version of this program: {by}", path.display())]
     InUse {
@@ -120,6 +123,7 @@ impl StoreError {
             | Self::NotAFolder(_)
             | Self::NotAStore(_)
             | Self::Format { .. }
+            | Self::Older(_)
             | Self::InUse { .. }
             | Self::ReadOnly
             | Self::Unbuildable { .. }
@@ -166,6 +170,9 @@ impl StoreError {
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
                 _ => None,
             },
+            Self::Older(_) => {
+                Some("any run, and `cache gc` without --dry-run, make it a store of the format of this program")
+            }
             Self::InUse { .. } => Some("run again when it has ended"),
             Self::Owned { .. } => Some(
                 "give this run another name with --as NAME, or `name` in [run]; --adopt takes the name over, as after a move of \

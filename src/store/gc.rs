@@ -135,6 +135,10 @@ impl Store {
         // Before what runs gave last: a run gives its lease up last. Whoever reads locks for a wish reads leases before them,
         // for the same reason; this is for who does not.
         let leases = self.leases()?;
+        if self.is_of_older_format() {
+            // It is open for reading only, and what its past runs keep is not found.
+            return Err(StoreError::Older(self.layout().root().to_owned()));
+        }
         let reader = self.as_reader();
         let census = reader.census()?;
         let mut damage = census.all_damage();

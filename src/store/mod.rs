@@ -229,6 +229,10 @@ impl Store {
         &self.inner.layout
     }
 
+    fn is_of_older_format(&self) -> bool {
+        text::read(&self.layout().root().join("version")).is_ok_and(|text| text.trim() == OLDER.to_string())
+    }
+
     /// Whether nothing was ever built in it.
     pub fn is_empty(&self) -> bool {
         let records = self.layout().folder("records");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, Draw};
 use pipeline::report::RunLock;
-use pipeline::store::{SourceSnapshot, Store, Wish, failpoint};
+use pipeline::store::{SourceSnapshot, Store, StoreError, Wish, failpoint};
 use pipeline_of_sums::{Run, run, run_with};
 
 const VICTIM: &str = "CRASH_VICTIM";
@@ -234,6 +234,10 @@ fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_
             // It can be looked at as it is.
             let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
             assert_eq!(store.last_builds("sums").unwrap().len(), clean.len());
+            assert!(
+                matches!(store.removals(&Wish::default()), Err(StoreError::Older(_))),
+                "nobody knows what runs keep"
+            );
             let wanted = point.map(|point| format!("{point}:{passage}"));
             let status = victim_in(folder.path(), wanted.as_deref(), "run").status().unwrap();
             if point.is_some() && passage == 1 {
