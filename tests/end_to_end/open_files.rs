@@ -68,7 +68,7 @@ fn six_hundred_parts_pass_every_stage_sql_and_export_with_few_open_files() {
         fs::write(bench.path().join(format!("shards/{shard}.jsonl")), lines).unwrap();
     }
     limited(&bench, 128, "run run.toml --quiet");
-    let sql = "select count(*), count(content), count(distinct e.id) from export e join dedup d on e.id = d.id";
+    let sql = "select count(*), count(e.content), count(distinct e.id) from export e join dedup d on e.id = d.id";
     let counts = limited(&bench, 128, &format!("sql run.toml '{sql}' --format csv"));
     assert_eq!(String::from_utf8_lossy(&counts.stdout).lines().nth(1).unwrap(), "1800,1800,1800");
     limited(&bench, 128, "export run.toml export out");
