@@ -70,8 +70,8 @@ mod tests {
         let splits = ["train", "valid-2"].map(|port| table(port, PortType::Documents, &["id"]));
         assert_eq!(
             configs(&splits),
-            "configs: - config_name:default   default:true   data_files:   - split:train     path:train/*.parquet \
-               - split:valid_2     path:valid-2/*.parquet "
+            "configs: - config_name:default   default:true   data_files:   - split:train     path:train/*.parquet   \
+             - split:valid_2     path:valid-2/*.parquet "
         );
         let other = table("other", PortType::Documents, &["id", "score"]);
         assert!(configs(&[table("documents", PortType::Documents, &["id"]), other]).contains("config_name:other"));
