@@ -267,7 +267,9 @@ fn the_runs_of_a_name_belong_to_the_manifest_that_used_it_first() {
     let root = fs::canonicalize(folder.path()).unwrap();
     let store = Store::open(&root.join("cache")).unwrap();
     let (mine, other) = (root.join("mine.toml"), root.join("other.toml"));
-    [&mine, &other].map(|path| fs::write(path, "").unwrap());
+    for path in [&mine, &other] {
+        fs::write(path, "").unwrap();
+    }
     assert_eq!(store.owner_of_run("run").unwrap(), None);
     store.start_run("run", &mine).unwrap();
     store.start_run("run", &mine).unwrap();

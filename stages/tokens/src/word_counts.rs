@@ -4,8 +4,8 @@
 //! sorted by word, and begun anew. The end merges the runs, so counts are exact and the order is that of the words'
 //! bytes, whatever the budget, the threads and the order of the texts were.
 //!
-//! A word of more than [`PIECE_BYTES`] bytes is counted in pieces of that size: such words (encoded data, rules of
-//! dashes) teach no merge that matters, and cost a merge step their whole length each time.
+//! A word of more than [`PIECE_BYTES`] bytes is counted in pieces of that size, so that the memory of an entry is bounded:
+//! such words (encoded data, rules of dashes) teach no merge that matters.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fs::File;
