@@ -109,6 +109,29 @@ impl Stage for Even {
     }
 }
 
+/// Adds a column `cluster`, as `dedup` does.
+struct Grouped;
+
+impl Stage for Grouped {
+    type Spec = Nothing;
+    type Exec = Nothing;
+    const KIND: &'static str = "grouped";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::RowWise;
+
+    fn ports() -> Ports {
+        Even::ports()
+    }
+
+    fn run(_: &Nothing, _: &Nothing, context: &Context) -> Result<()> {
+        let table = Table::open(context.inputs.tree("documents")?)?;
+        let plan = |documents: datafusion::dataframe::DataFrame| {
+            documents.with_column("rule", lit(ScalarValue::Utf8(None)))?.with_column("cluster", col("path"))
+        };
+        tables::filter(context, &table, plan, |_| Ok(())).map(drop)
+    }
+}
+
 /// A harness in a folder of its own.
 struct Bench {
     harness: Harness,
@@ -447,6 +470,44 @@ fn more_text_than_a_part_takes_makes_several_parts() {
 }
 
 #[test]
+fn near_duplicate_groups_of_an_input_stay_with_their_documents() {
+    let mut bench = Bench::new();
+    let halves = bench.halved(9);
+    bench.harness.connect("documents", &halves["documents"]);
+    let grouped = bench.harness.run::<Grouped>(json!({})).unwrap().remove("documents").unwrap();
+    bench.harness.connect("documents", &grouped);
+    let settings = json!({
+        "program": "sh", "outputs": { "out": "documents" }, "arguments": ["-c", "cp in/documents/*.parquet out/out"],
+    });
+    let tree = bench.harness.run::<Command>(settings).unwrap().remove("out").unwrap();
+    let batches = documents(&tree);
+    assert_eq!(column(&batches, "cluster").count(), 5);
+    assert!(column(&batches, "cluster").eq(column(&batches, "path")));
+}
+
+#[test]
+fn texts_of_a_batch_may_have_more_than_2_gib() {
+    let mut bench = Bench::new();
+    let (count, bytes) = (33, 65 << 20);
+    let path = bench.folder.path().join("large.parquet");
+    let text = strings(["x".repeat(bytes)]);
+    let batch = RecordBatch::try_from_iter([("content", text)]).unwrap();
+    // One text in a dictionary, so that by the file's size the rows are small.
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_compression(parquet::basic::Compression::SNAPPY)
+        .set_dictionary_page_size_limit(1 << 30);
+    let file = File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).unwrap();
+    (0..count).for_each(|_| writer.write(&batch).unwrap());
+    writer.close().unwrap();
+    let table = Table::open(&bench.taken("documents", std::slice::from_ref(&path)).unwrap()).unwrap();
+    assert_eq!((table.rows(), table.parts().len()), (count, count as usize));
+    let tree = bench.taken("rows", &[path]).unwrap();
+    let rows = ParquetRecordBatchReaderBuilder::try_new(File::open(&files(&tree)[0]).unwrap()).unwrap();
+    assert_eq!(rows.metadata().file_metadata().num_rows(), count as i64);
+}
+
+#[test]
 fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column() {
     let mut bench = Bench::new();
     let text = |name| (name, strings(["x"]));
@@ -480,6 +541,21 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
         (
             vec![bench.parquet("5.parquet", &[text("content"), ("row", numbers.clone())])],
             "file '5.parquet' has a column 'row'",
+            "rename it",
+        ),
+        (
+            vec![bench.parquet("jaccard.parquet", &[text("content"), text("jaccard")])],
+            "file 'jaccard.parquet' has a column 'jaccard'",
+            "rename it",
+        ),
+        (
+            vec![bench.parquet("cluster.parquet", &[text("content"), text("cluster")])],
+            "file 'cluster.parquet' has a column 'cluster'",
+            "rename it",
+        ),
+        (
+            vec![bench.parquet("_x.parquet", &[text("content"), text("_x")])],
+            "file '_x.parquet' has a column '_x'",
             "rename it",
         ),
         (vec![bench.parquet("6.parquet", &[("content", missing)])], "file '6.parquet' has no 'content' in row 0", ""),

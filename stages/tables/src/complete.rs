@@ -1,4 +1,5 @@
-//! Whether a reader gave all that the writer wrote: the one place where the two are compared, for every reader of a table.
+//! Whether a reader gave all that the writer wrote: the one place where the two are compared, for every reader of a table
+//! and of plain files.
 //!
 //! What was written is what the footers of the Parquet files say: the rows of a part, and the bytes of text of a row
 //! group (its size statistics), which are compared where all texts of the group are read. A reader that is dropped before
@@ -32,6 +33,17 @@ impl RowCount {
         &mut self,
         next: Option<Result<RecordBatch, TableError>>,
     ) -> Option<Result<RecordBatch, TableError>> {
+        let file = self.file.clone();
+        let incomplete = |expected, found| TableError::Incomplete { file, what: "rows", expected, found };
+        self.pass_or(next, incomplete)
+    }
+
+    /// The same with another error, of the rows that are expected and those that were found.
+    pub(crate) fn pass_or<E>(
+        &mut self,
+        next: Option<Result<RecordBatch, E>>,
+        incomplete: impl FnOnce(u64, u64) -> E,
+    ) -> Option<Result<RecordBatch, E>> {
         if self.ended {
             return None;
         }
@@ -47,8 +59,7 @@ impl RowCount {
             return next;
         }
         self.ended = true;
-        let (file, expected, found) = (self.file.clone(), self.expected, self.found);
-        Some(Err(TableError::Incomplete { file, what: "rows", expected, found }))
+        Some(Err(incomplete(self.expected, self.found)))
     }
 }
 

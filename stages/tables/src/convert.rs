@@ -12,6 +12,7 @@
 //! | `license` | string | null |
 //! | `id` | | always computed ([`document_id`]), as repository, path or text may not be those of the input any more |
 //! | `row` | | the format's own: a file that has it is an error |
+//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | what stages write or compute with, and would replace: an error; a `cluster` that an input has passes as it is |
 //!
 //! Further columns are kept. All files have the same columns, in any order; those of the format may be missing in some.
 //! Each file is a shard ([`ShardWriter`]): one that is larger than a part becomes several.
@@ -27,20 +28,19 @@ use std::sync::Arc;
 
 use contract::figures::counted;
 use contract::{Context, Digest, OutputTree, PortType, Result, StageError, Unit};
-use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
 
-use crate::format::{CONTENT, COPIES, ID, LICENSE, PATH, REPO_NAME, ROW, SIZE, document_id, part_name, rows_schema};
+use crate::format::{
+    CLUSTER, CONTENT, COPIES, ID, LICENSE, PATH, REPO_NAME, SIZE, document_id, is_reserved, part_name, rows_schema,
+};
 use crate::parallel::each_part;
+use crate::plain::{PlainBatches, PlainReader};
 use crate::rows::{RowsFile, close};
+use crate::table::Table;
 use crate::writer::{Document, ShardWriter, documents_schema};
 
-/// Rows that are read at a time: texts of 32 MiB each still fit an array of strings.
-const BATCH_ROWS: usize = 64;
 const SHARD_DOMAIN: &str = "pipeline 2026 plain file v1";
 
 /// A Parquet file that another program wrote.
@@ -59,6 +59,9 @@ pub struct PlainFile {
 /// written; when the stage was asked to stop.
 pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
+    // Near-duplicate groups that `dedup` found stay with their documents, for `split`.
+    let has_clusters =
+        context.inputs.iter().any(|(_, tree)| Table::open(tree).is_ok_and(|table| table.has_column(CLUSTER)));
     let own = |name: &str| name == CONTENT || rows_schema().column_with_name(name).is_some();
     for file in &files {
         file.expect(CONTENT, Kind::Text)?.ok_or_else(|| file.missing(CONTENT, Kind::Text))?;
@@ -71,13 +74,17 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
         ] {
             file.expect(name, kind)?;
         }
-        if file.schema.column_with_name(ROW).is_some() {
-            return Err(StageError::new(format!("file '{}' has a column '{ROW}'", file.name))
-                .hint(format!("'{ROW}' is the table's own: leave it out or rename it")));
+        let names = file.schema().fields().iter().map(|field| field.name().as_str());
+        if let Some(name) = names.filter(|name| is_reserved(name)).find(|name| *name != CLUSTER || !has_clusters) {
+            return Err(StageError::new(format!("file '{}' has a column '{name}'", file.name))
+                .hint(format!("tables and stages write '{name}' themselves: leave it out or rename it")));
+        }
+        if has_clusters {
+            file.expect(CLUSTER, Kind::Text)?;
         }
     }
     let further = same_columns(&files, |name| !own(name))?;
-    context.progress.start("take documents", Unit::Rows, Some(files.iter().map(|file| file.rows).sum()));
+    context.progress.start("take documents", Unit::Rows, Some(files.iter().map(|file| file.rows()).sum()));
     let counts = each_part(context, &files, |file| file.documents(context, &further, output))?;
     let renamed: u64 = counts.iter().map(|(_, renamed)| renamed).sum();
     if renamed > 0 {
@@ -97,7 +104,7 @@ pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) ->
     let files = open(files)?;
     let fields = same_columns(&files, |_| true)?;
     let schema: SchemaRef = Arc::new(Schema::new(fields));
-    context.progress.start("take rows", Unit::Rows, Some(files.iter().map(|file| file.rows).sum()));
+    context.progress.start("take rows", Unit::Rows, Some(files.iter().map(|file| file.rows()).sum()));
     let rows = each_part(context, &files, |file| {
         let mut part = RowsFile::new(output, &part_name(file.shard()?, 0), schema.clone());
         for batch in file.read()? {
@@ -106,7 +113,7 @@ pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) ->
             context.progress.add(batch.num_rows() as u64);
             part.write(&file.values(&batch, &schema)?)?;
         }
-        file.complete(part.finish()?)
+        part.finish()
     })?;
     // Without a file there is no column either.
     if !files.is_empty() {
@@ -142,10 +149,7 @@ impl Kind {
 struct Opened<'f> {
     name: &'f str,
     location: &'f PathBuf,
-    metadata: ArrowReaderMetadata,
-    /// Types as Parquet has them, whatever the program that wrote the file notes of its own.
-    schema: SchemaRef,
-    rows: u64,
+    reader: PlainReader,
 }
 
 fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
@@ -158,7 +162,7 @@ fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
 /// When a file has others.
 fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<Vec<FieldRef>> {
     let columns = |file: &Opened<'_>| -> Vec<FieldRef> {
-        let counted = file.schema.fields().iter().filter(|field| counts(field.name()));
+        let counted = file.schema().fields().iter().filter(|field| counts(field.name()));
         // A column in which all is null may have no type of its own.
         counted.map(|field| Arc::new(Field::new(field.name(), plain_type(field.data_type()), true))).collect()
     };
@@ -194,19 +198,24 @@ fn plain_type(ty: &DataType) -> DataType {
 impl<'f> Opened<'f> {
     fn new(file: &'f PlainFile) -> Result<Self> {
         let PlainFile { name, location } = file;
-        let reader = File::open(location)?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&reader, options).map_err(|error| {
+        let reader = PlainReader::open(&File::open(location)?).map_err(|error| {
             StageError::new(format!("file '{name}' is not a Parquet file: {error}"))
                 .hint("a table is written as Parquet files, and nothing else")
         })?;
-        let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or_default();
-        Ok(Self { name, location, schema: metadata.schema().clone(), metadata, rows })
+        Ok(Self { name, location, reader })
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        self.reader.schema()
+    }
+
+    fn rows(&self) -> u64 {
+        self.reader.rows()
     }
 
     /// The column, where it is there and not all null.
     fn expect(&self, name: &str, kind: Kind) -> Result<Option<()>> {
-        match self.schema.field_with_name(name) {
+        match self.schema().field_with_name(name) {
             Ok(field) if kind.holds(field.data_type()) => Ok(Some(())),
             Ok(field) if *field.data_type() == DataType::Null => Ok(None),
             Ok(_) => Err(self.missing(name, kind)),
@@ -215,7 +224,7 @@ impl<'f> Opened<'f> {
     }
 
     fn missing(&self, name: &str, kind: Kind) -> StageError {
-        let columns = self.schema.fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
+        let columns = self.schema().fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
         let columns = columns.collect::<Vec<_>>().join(", ");
         let found = if columns.is_empty() { "no column".to_owned() } else { columns };
         StageError::new(format!("file '{}' has no column '{name}' of type {}", self.name, kind.name()))
@@ -224,7 +233,7 @@ impl<'f> Opened<'f> {
 
     fn differs(&self, field: &Field, other: &str) -> StageError {
         let (name, ty) = (field.name(), field.data_type());
-        let message = match self.schema.field_with_name(name) {
+        let message = match self.schema().field_with_name(name) {
             Ok(own) => {
                 format!("column '{name}' is {} in file '{}' and {ty} in file '{other}'", own.data_type(), self.name)
             }
@@ -243,19 +252,8 @@ impl<'f> Opened<'f> {
         Ok(Digest::of_record(SHARD_DOMAIN, &[digest.as_bytes(), self.name.as_bytes()].concat()))
     }
 
-    fn read(&self) -> Result<ParquetRecordBatchReader> {
-        ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(self.location)?, self.metadata.clone())
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|error| self.damaged(error))
-    }
-
-    /// Compares what was read with what the file promises.
-    fn complete(&self, rows: u64) -> Result<u64> {
-        if rows == self.rows {
-            return Ok(rows);
-        }
-        Err(self.damaged(format!("it has {} of the {} that its footer promises", counted(rows, "row"), self.rows)))
+    fn read(&self) -> Result<PlainBatches> {
+        self.reader.read(File::open(self.location)?, None).map_err(|error| self.damaged(error))
     }
 
     /// The columns of a batch that `schema` has, in its order and with its types.
@@ -286,7 +284,7 @@ impl<'f> Opened<'f> {
                         .hint("every document has a text; an empty one is \"\""));
                 };
                 let place = format!("{}#{row}", self.name);
-                let text = |column: &'_ Option<StringArray>| {
+                let text = |column: &'_ Option<StringViewArray>| {
                     column.as_ref().and_then(|column| text(column, index)).map(str::to_owned)
                 };
                 let number = |column: &Option<Int64Array>| {
@@ -310,17 +308,17 @@ impl<'f> Opened<'f> {
             context.progress.add(batch.num_rows() as u64);
         }
         shard.finish()?;
-        Ok((self.complete(row)?, renamed))
+        Ok((row, renamed))
     }
 }
 
 /// The format's own columns of a batch, where they are there and of their type.
 struct Columns {
-    id: Option<StringArray>,
-    content: Option<StringArray>,
-    repo_name: Option<StringArray>,
-    path: Option<StringArray>,
-    license: Option<StringArray>,
+    id: Option<StringViewArray>,
+    content: Option<StringViewArray>,
+    repo_name: Option<StringViewArray>,
+    path: Option<StringViewArray>,
+    license: Option<StringViewArray>,
     copies: Option<Int64Array>,
     size: Option<Int64Array>,
 }
@@ -334,8 +332,8 @@ impl Columns {
             found.map(|column| cast_with_options(column, ty, &options)).transpose()
         };
         let text = |name: &str| {
-            column(name, Kind::Text, &DataType::Utf8)
-                .map(|column| column.and_then(|column| column.as_string_opt::<i32>().cloned()))
+            column(name, Kind::Text, &DataType::Utf8View)
+                .map(|column| column.and_then(|column| column.as_string_view_opt().cloned()))
         };
         let number = |name: &str| {
             column(name, Kind::Integer, &DataType::Int64)
@@ -353,6 +351,6 @@ impl Columns {
     }
 }
 
-fn text(column: &StringArray, index: usize) -> Option<&str> {
+fn text(column: &StringViewArray, index: usize) -> Option<&str> {
     (!column.is_null(index)).then(|| column.value(index))
 }

@@ -29,6 +29,17 @@ pub const CONTENT: &str = "content";
 pub const RULE: &str = "rule";
 /// Column that says more about the rule's verdict, or null.
 pub const DETAIL: &str = "detail";
+/// Column of near-duplicate groups: equal for documents of one group, null without one.
+pub const CLUSTER: &str = "cluster";
+/// Column of the id of the document that is kept in place of a duplicate.
+pub const WITNESS: &str = "witness";
+/// Column of the similarity of a duplicate and its witness.
+pub const JACCARD: &str = "jaccard";
+
+/// Whether a stage writes a column of this name, or computes with one: it would replace another program's without a word.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    [ROW, RULE, DETAIL, CLUSTER, WITNESS, JACCARD].contains(&name) || name.starts_with('_')
+}
 
 /// Bytes of text after which a shard starts a new part.
 pub const PART_TEXT_BYTES: usize = 128 << 20;

@@ -37,8 +37,9 @@
 //! [`TEXT_GROUP_BYTES`], so that a reader holds one group at a time. No dictionary for text; its statistics hold the bytes
 //! of each row group.
 //!
-//! Every reader compares what it gives with what was written: one that ends before the last row of a part, or gives other
-//! bytes of text than a row group holds, is an error, whoever reads.
+//! Every reader compares what it gives with what was written: one that ends before the last row of a part is an error,
+//! whoever reads. The bytes of text are compared for each row group all of whose texts are read; where some of its rows
+//! are dropped, only that each row has a text.
 //!
 //! # Plans
 //! A row-wise stage hands [`filter()`] a DataFusion plan that adds a nullable `rule`; the rows with a rule are dropped.
@@ -56,6 +57,7 @@ mod export;
 mod filter;
 mod format;
 mod parallel;
+mod plain;
 mod provider;
 mod query;
 mod rows;
@@ -72,10 +74,11 @@ pub use error::{TableError, plan_error};
 pub use export::{Format, export, export_parts, is_table};
 pub use filter::{Attrition, Dropped, filter};
 pub use format::{
-    CONTENT, COPIES, DETAIL, EMPTY_PART, ID, LICENSE, PART_ROWS, PART_TEXT_BYTES, PATH, REPO_NAME, ROW, RULE, SIZE,
-    TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, document_id, dropped_schema, part_name, rows_schema,
+    CLUSTER, CONTENT, COPIES, DETAIL, EMPTY_PART, ID, JACCARD, LICENSE, PART_ROWS, PART_TEXT_BYTES, PATH, REPO_NAME,
+    ROW, RULE, SIZE, TEXT_GROUP_BYTES, TEXT_GROUP_ROWS, WITNESS, document_id, dropped_schema, part_name, rows_schema,
 };
 pub use parallel::each_part;
+pub use plain::{PlainBatches, PlainReader};
 pub use provider::FilesProvider;
 pub use query::{Answer, AnswerFormat, Query, QueryError};
 pub use rows::{RowsFile, RowsPart, close, read_rows};

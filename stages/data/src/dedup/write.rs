@@ -7,14 +7,13 @@ use contract::{Context, Digest, PortType, Result, StageError, Unit};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use tables::{Attrition, ID, PATH, Part, REPO_NAME, ROW, RULE, RowsFile, RowsPart, SIZE, Table, each_part};
+use tables::{
+    Attrition, CLUSTER, ID, JACCARD, PATH, Part, REPO_NAME, ROW, RULE, RowsFile, RowsPart, SIZE, Table, WITNESS,
+    each_part,
+};
 
 use super::read::numbered;
 use super::verdict::{Verdict, Verdicts};
-
-const CLUSTER: &str = "cluster";
-const WITNESS: &str = "witness";
-const JACCARD: &str = "jaccard";
 
 /// Writes outputs `documents` and `dropped`; what became of the rows.
 pub(super) fn write(context: &Context, table: &Table, verdicts: &Verdicts) -> Result<Attrition> {

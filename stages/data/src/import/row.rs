@@ -43,6 +43,14 @@ impl<'a> Row<'a> {
     }
 }
 
+impl Row<'_> {
+    /// What is wrong where the content has more than `max` bytes.
+    pub(super) fn too_long(&self, max: u64) -> Option<String> {
+        let length = self.content.len();
+        (length as u64 > max).then(|| format!("the content has {length} bytes, more than max_line = {max}"))
+    }
+}
+
 /// How deep values of a column that nobody asked for may be nested: the parser passes over them on the call stack.
 const MAX_DEPTH: usize = 128;
 

@@ -9,9 +9,9 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::functions_aggregate::expr_fn::{count, min, sum};
 use datafusion::logical_expr::{Expr, when};
 use datafusion::prelude::{col, lit};
-use tables::{ID, REPO_NAME, SIZE, Session, Table, plan_error};
+use tables::{CLUSTER, ID, REPO_NAME, SIZE, Session, Table, plan_error};
 
-use super::{CLUSTER, has_clusters, text};
+use super::{has_clusters, text};
 
 /// The name of the number of documents in an aggregate.
 const ROWS: &str = "rows";

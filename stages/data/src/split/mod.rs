@@ -24,12 +24,9 @@ use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, not};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tables::{Part, REPO_NAME, RowsPart, SIZE, Table, each_part};
+use tables::{CLUSTER, Part, REPO_NAME, RowsPart, SIZE, Table, each_part};
 
 use self::groups::{Amount, Groups, largest_repository};
-
-/// The column that `dedup` writes: equal for near-duplicates.
-const CLUSTER: &str = "cluster";
 
 /// The stage kind `split`.
 #[derive(Debug)]
