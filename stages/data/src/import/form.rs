@@ -84,6 +84,11 @@ impl Form {
         if head.starts_with(b"\x1f\x8b") {
             return Self::Gzip;
         }
+        // An export that was cut to pieces begins within a line, with any text: one bad row.
+        let has_row = has_row(head);
+        if has_row && !is_binary(head) {
+            return Self::Lines;
+        }
         if head.starts_with(b"PAR1") {
             return Self::Parquet;
         }
@@ -121,7 +126,9 @@ impl Form {
             _ if is_csv(text) => {
                 other("csv", "comma-separated values", "export as newline-delimited JSON or as Parquet")
             }
-            _ if is_binary(text) => other("binary", "binary data of an unknown form", "look at it with `file`"),
+            _ if !has_row && is_binary(text) => {
+                other("binary", "binary data of an unknown form", "look at it with `file`")
+            }
             _ => Self::Lines,
         }
     }
@@ -186,11 +193,21 @@ fn is_csv(text: &[u8]) -> bool {
     fields.filter(is_column).count() > 1
 }
 
-/// Whether there are characters that no text has: control characters, or bytes that are not UTF-8.
+/// Whether a line after the first starts as a row does. An element of an array is none: the line before it ends in `[` or `,`.
+fn has_row(head: &[u8]) -> bool {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty());
+    let Some(mut before) = lines.next() else { return false };
+    lines.any(|line| {
+        let is_row = line.starts_with(b"{\"") && !matches!(before.last(), Some(b'[' | b','));
+        before = line;
+        is_row
+    })
+}
+
+/// Whether there are control characters, which no text has. Bytes that are not UTF-8 are a fault of their line alone.
 fn is_binary(text: &[u8]) -> bool {
-    let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r' | b'\x0c');
-    // A character that the end of `text` cuts is no error.
-    text.iter().any(is_control) || std::str::from_utf8(text).is_err_and(|error| error.error_len().is_some())
+    text.iter().any(|byte| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r' | b'\x0c'))
 }
 
 #[cfg(test)]
@@ -217,6 +234,15 @@ mod tests {
             b"[1, 2]\n{}\n",
             b"not JSON, but text\n",
             b"repo_name\n",
+            // The first line is odd, the next one is a row.
+            b"\xa9 = 1\"}\n{\"path\": 1}\n",
+            b"\xa9 = 1\"}\n",
+            b"{\n{\"path\": 1}\n",
+            b"[{\n{\"path\": 1}\n",
+            b"path,size\r\n\r\n{\"path\": 1}\n",
+            b"<html>\n{\"path\": 1}\n",
+            b"ORCHESTRA\"}\n{\"path\": 1}\n",
+            b"\x01\n{\"path\": 1}\n",
         ] {
             assert_eq!(Form::of_bytes(lines), Form::Lines, "{}", lines.escape_ascii());
         }

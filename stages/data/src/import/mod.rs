@@ -9,15 +9,16 @@
 //! | those of another form ([`form`]) | not read |
 //! | else | JSON lines |
 //!
-//! Every row needs the six columns `repo_name, path, copies, size, content, license`; `copies` and `size` are numbers or,
-//! as BigQuery exports INT64, strings. Only `license` may be null or, as in BigQuery's exports, missing. Other columns are
-//! ignored and counted. So all that `pipeline export` writes of documents, as JSON lines or Parquet, can be imported again:
+//! Every row needs the columns `repo_name, path, copies, size, content`; `license` may be null or, as in BigQuery's
+//! exports, missing. `copies` and `size` are numbers or, as BigQuery exports INT64, strings. Other columns are ignored and
+//! counted. So all that `pipeline export` writes of documents, as JSON lines or Parquet, can be imported again:
 //! it gives the same rows, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
 //! lines (counted) are accepted.
 //!
 //! # What cannot be read
-//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, a line
-//! longer than `max_line`. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
+//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, content
+//! of more than `max_line` bytes. JSON spells a byte in up to six (`\u0001`), so a line may have 6 × `max_line` bytes and
+//! 1 MiB for the other columns; a longer one is malformed, and is not held. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
 //! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
 //!
 //! **An unreadable shard** is not a row and has a limit of its own, `max_bad_shards`:
@@ -33,13 +34,16 @@
 //! Without `max_bad_shards` the first one fails the stage; with it, the shard is skipped from there on, with a warning that
 //! names the file and what of it is kept, a line in `rejected`, and its own count in the report.
 //!
+//! Both counts are added up in the order of the shards' digests, and the stage fails as soon as one passes its limit: no
+//! further shard is read, and the message is the same for any number of threads.
+//!
 //! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
 //! `binary` (content with a NUL). What they drop goes to the output `dropped`.
 //!
 //! Shards are told apart by content alone: two equal files are one shard, read once and reported. File names and
 //! times enter no output, so renaming shards changes nothing. A part is named by its shard's digest, and holds rows in the
 //! shard's order, those of a Parquet file as those of JSON lines. Shards are read in parallel, each holding one line (at
-//! most `max_line`) or, of Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
+//! most 6 × `max_line` and 1 MiB) or, of Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
 
 mod column;
 mod form;
@@ -51,7 +55,7 @@ mod row;
 mod shard;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::figures::{count, counted};
 use contract::{
@@ -62,6 +66,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::form::Form;
+use self::outcome::Outcome;
 use self::report::Report;
 use self::shard::Source;
 
@@ -93,7 +98,8 @@ pub struct Spec {
     /// How many shards that cannot be read, or not to their end, are skipped before the stage fails.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_shards: u64,
-    /// Longest line, and longest content, in bytes; a longer one is a malformed row and is skipped without being held.
+    /// Longest content, in bytes; a row with a longer one is malformed. A line of JSON may have six times as many, for
+    /// escapes, and 1 MiB for the other columns; a longer line is skipped without being held.
     #[schemars(range(min = 1, max = i32::MAX / 2))]
     pub max_line: u64,
     /// The digest that the sources must have, as a former import's report gives it (`sources`).
@@ -193,27 +199,15 @@ impl Stage for Import {
         let bytes = sources.iter().map(|source| source.size).sum();
         context.progress.start("", Unit::Bytes, Some(bytes));
 
-        let (bad, unreadable) = (AtomicU64::new(0), AtomicU64::new(0));
-        let with_forms: Vec<_> = sources.iter().zip(&forms).collect();
-        let shards = tables::each_part(context, &with_forms, |(source, form)| {
+        let limits = Limits::new(spec, sources.len());
+        let items: Vec<_> = sources.iter().zip(&forms).enumerate().collect();
+        let shards = tables::each_part(context, &items, |(index, (source, form))| {
+            limits.check(&limits.found().all)?;
             let outcome = shard::import(spec, source, form, context)?;
-            bad.fetch_add(outcome.rejected_rows(), Ordering::Relaxed);
-            unreadable.fetch_add(u64::from(outcome.unreadable.is_some()), Ordering::Relaxed);
+            limits.add(*index, &outcome)?;
             Ok(outcome)
         })?;
-        let unreadable = unreadable.into_inner();
-        if unreadable > spec.max_bad_shards {
-            let (shards, limit) = (counted(unreadable, "unreadable shard"), spec.max_bad_shards);
-            return Err(StageError::new(format!("{shards} in all, more than max_bad_shards = {limit}"))
-                .hint("get these files again, or raise max_bad_shards"));
-        }
-        if bad.load(Ordering::Relaxed) > spec.max_bad_rows {
-            let total = bad.load(Ordering::Relaxed);
-            let limit = spec.max_bad_rows;
-            let rows = counted(total, "malformed row");
-            return Err(StageError::new(format!("{rows} in all, more than max_bad_rows = {limit}"))
-                .hint("raise max_bad_rows, or look at the export"));
-        }
+        let unreadable = shards.iter().filter(|shard| shard.unreadable.is_some()).count() as u64;
         outcome::close(context)?;
         let report = Report::new(digest, files, &sources, &shards);
         if report.rows == 0 {
@@ -251,6 +245,77 @@ impl Stage for Import {
             counted(shards, "shard")
         ));
         context.outputs.tree("report")?.write_json("report.json", &report)
+    }
+}
+
+/// Compares what cannot be read, over all shards, with what is allowed.
+struct Limits<'a> {
+    spec: &'a Spec,
+    found: Mutex<Found>,
+}
+
+/// Malformed rows and unreadable shards.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    rows: u64,
+    shards: u64,
+}
+
+/// What was found in the shards that are finished.
+struct Found {
+    of_shards: Vec<Option<Faults>>,
+    /// All together.
+    all: Faults,
+    /// Those of the first shards, up to one that is not finished, and how many shards these are.
+    first: Faults,
+    first_shards: usize,
+}
+
+impl Faults {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.shards += other.shards;
+    }
+}
+
+impl<'a> Limits<'a> {
+    fn new(spec: &'a Spec, shards: usize) -> Self {
+        let (all, first) = (Faults::default(), Faults::default());
+        Self { spec, found: Mutex::new(Found { of_shards: vec![None; shards], all, first, first_shards: 0 }) }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, faults: &Faults) -> Result<()> {
+        let Spec { max_bad_rows, max_bad_shards, .. } = *self.spec;
+        if faults.shards > max_bad_shards {
+            let shards = counted(faults.shards, "unreadable shard");
+            return Err(StageError::new(format!("{shards}, more than max_bad_shards = {max_bad_shards}"))
+                .hint("get these files again, or raise max_bad_shards"));
+        }
+        if faults.rows > max_bad_rows {
+            let rows = counted(faults.rows, "malformed row");
+            return Err(StageError::new(format!("{rows}, more than max_bad_rows = {max_bad_rows}"))
+                .hint("raise max_bad_rows, or look at the export"));
+        }
+        Ok(())
+    }
+
+    /// Adds a finished shard. Which shard passes a limit depends on no thread: they are added up in order. One that is
+    /// begun after all those finished pass it fails too, but comes after that shard, whose failure is reported.
+    fn add(&self, index: usize, outcome: &Outcome) -> Result<()> {
+        let faults = Faults { rows: outcome.rejected_rows(), shards: u64::from(outcome.unreadable.is_some()) };
+        let mut found = self.found();
+        found.all.add(faults);
+        found.of_shards[index] = Some(faults);
+        while let Some(Some(faults)) = found.of_shards.get(found.first_shards).copied() {
+            found.first_shards += 1;
+            found.first.add(faults);
+            self.check(&found.first)?;
+        }
+        Ok(())
     }
 }
 

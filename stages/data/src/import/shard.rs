@@ -20,6 +20,8 @@ use super::row::Row;
 const BUFFER: usize = 256 << 10;
 /// Bytes of a bad row that are shown.
 const EXCERPT: usize = 160;
+/// Bytes that a line may have beyond its content.
+const OTHER_COLUMNS: u64 = 1 << 20;
 /// The hint where no unreadable shard is allowed.
 const SKIP: &str = "get the file again, or set max_bad_shards to skip such shards";
 
@@ -109,7 +111,9 @@ impl<'a> Shard<'a> {
     }
 
     fn lines(&mut self, reader: impl BufRead, gzip: bool) -> Result<()> {
-        let mut lines = Lines::new(reader, self.spec.max_line);
+        // JSON spells a byte in at most six: `\u0001`.
+        let limit = self.spec.max_line.saturating_mul(6).saturating_add(OTHER_COLUMNS);
+        let mut lines = Lines::new(reader, limit);
         loop {
             self.context.cancel.check()?;
             // The line borrows its reader; its number is asked for first.
@@ -136,13 +140,16 @@ impl<'a> Shard<'a> {
                         self.reject(bad("utf-8", format!("no UTF-8 at byte {at} of the line"), line))?;
                     }
                     Ok(text) => match Row::parse(text) {
-                        Ok(row) => self.keep_or_drop(&row)?,
+                        Ok(row) => match row.too_long(self.spec.max_line) {
+                            None => self.keep_or_drop(&row)?,
+                            Some(reason) => self.reject(bad("long line", reason, line))?,
+                        },
                         Err(reason) => self.reject(bad("json", format!("not a row: {reason}"), line))?,
                     },
                 },
                 Line::TooLong(start, length) => {
-                    let limit = self.spec.max_line;
-                    let reason = format!("the line has {length} bytes, more than max_line = {limit}");
+                    let max = self.spec.max_line;
+                    let reason = format!("the line has {length} bytes, more than max_line = {max} allows ({limit})");
                     self.reject(bad("long line", reason, start))?;
                 }
             }

@@ -90,7 +90,7 @@ fn more_bad_rows_than_allowed_fail_in_one_shard_or_over_several() {
     let mut bench = Bench::new();
     bench.shard("a", format!("{good}bad\n").as_bytes());
     bench.shard("b", format!("{good}worse\n").as_bytes());
-    assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("2 malformed rows in all"));
+    assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("2 malformed rows, more"));
     assert!(bench.import(json!({"max_bad_rows": 2})).is_ok());
 }
 
@@ -132,13 +132,33 @@ fn a_row_with_deeply_nested_values_is_malformed_and_overflows_no_stack() {
 }
 
 #[test]
-fn a_text_at_the_limit_is_a_row_and_one_byte_more_is_not() {
-    let good = line(&doc("a/b", "x.py", "mit", "x = 1"));
-    let length = good.len() as u64 - 1;
-    for (limit, rejected) in [(length + 1, 0), (length, 0), (length - 1, 1)] {
+fn content_at_the_limit_is_a_row_however_it_is_escaped_and_one_byte_more_is_not() {
+    let limit = 1 << 20;
+    for content in ["x", "\"", "\u{1}"].map(|byte| byte.repeat(limit)) {
+        let long = content.clone() + "x";
         let mut bench = Bench::new();
-        bench.shard("s", good.as_bytes());
-        let settings = json!({"max_line": limit, "max_bad_rows": 1, "max_bad_shards": 1});
-        assert_eq!(report(&bench.import(settings).unwrap())["kept"], json!(1 - rejected), "{limit}");
+        bench.shard(
+            "s",
+            (line(&doc("a/b", "x.py", "mit", &content)) + &line(&doc("a/b", "y.py", "mit", &long))).as_bytes(),
+        );
+        let settings = json!({"max_size": 1 << 30, "max_line": limit, "max_bad_rows": 1});
+        let trees = bench.import(settings).unwrap();
+        let kept = documents(&trees["documents"]);
+        assert!(kept.len() == 1 && kept[0].content == content, "{} rows", kept.len());
+        let reasons = column(&trees["rejected"], "reason");
+        assert_eq!(reasons, [Some("the content has 1048577 bytes, more than max_line = 1048576".to_owned())]);
+    }
+}
+
+#[test]
+fn a_line_has_room_for_six_times_the_content_and_a_mebibyte() {
+    let good = line(&doc("a/b", "x.py", "mit", "x = 1"));
+    let limit = 6 * 100 + (1 << 20);
+    for length in limit - 1..=limit + 1 {
+        let mut bench = Bench::new();
+        bench.shard("s", (" ".repeat(length - (good.len() - 1)) + &good + &good).as_bytes());
+        let report = report(&bench.import(json!({"max_line": 100, "max_bad_rows": 1})).unwrap());
+        let rejected = if length > limit { json!({"long line": 1}) } else { json!({}) };
+        assert_eq!(report["rejected"], rejected, "{length}");
     }
 }

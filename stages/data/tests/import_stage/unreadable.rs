@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use contract::Note;
+use datafusion::arrow::datatypes::DataType;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::{Bench, column, doc, documents, gzip, line, lines, report};
-use crate::{message, three};
+use crate::{message, parquet, three};
 
 /// Units of two bytes.
 fn utf_16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -79,8 +80,34 @@ fn all_shards_are_looked_at_before_one_is_read() {
         assert!(found.contains("2 of 3 shards cannot be read"), "{found}");
     }
     let found = message(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 2})));
-    assert!(found.contains("3 unreadable shards in all, more than max_bad_shards = 2"), "{found}");
+    assert!(found.contains("3 unreadable shards, more than max_bad_shards = 2"), "{found}");
     assert!(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 3})).is_ok());
+}
+
+#[test]
+fn no_shard_is_read_after_the_limit_is_passed_whatever_the_threads() {
+    let found = [1, 4].map(|threads| {
+        let mut bench = Bench::new();
+        bench.harness.resources.threads = threads;
+        (0..8).for_each(|shard| drop(bench.shard(&shard.to_string(), format!("no row {shard}").as_bytes())));
+        let found = message(bench.import(json!({"max_bad_rows": 100, "max_bad_shards": 2})));
+        assert!(found.starts_with("3 unreadable shards, more than max_bad_shards = 2"), "{found}");
+        let is_warning = |note: &Note| matches!(note, Note::Warning { .. });
+        let read = bench.harness.progress.drain().iter().filter(|note| is_warning(note)).count();
+        // The third one passes the limit; others are being read then.
+        assert!(read <= 2 + threads, "{read} shards were read");
+        found
+    });
+    assert_eq!(found[0], found[1]);
+}
+
+#[test]
+fn an_export_that_was_cut_within_a_character_has_one_bad_row() {
+    let mut bench = Bench::new();
+    bench.shard("xab", &["\u{e9}rest\"}\n".as_bytes()[1..].to_vec(), lines(&three()).into_bytes()].concat());
+    let trees = bench.import(json!({"max_bad_rows": 1})).unwrap();
+    assert_eq!(documents(&trees["documents"]), three());
+    assert_eq!(report(&trees)["rejected"], json!({"utf-8": 1}));
 }
 
 #[test]
@@ -210,6 +237,23 @@ fn an_unreadable_parquet_file_is_an_unreadable_shard() {
         let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
         assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
     }
+}
+
+#[test]
+fn a_parquet_file_with_fewer_rows_than_its_footer_promises_is_an_unreadable_shard() {
+    let mut bytes = parquet(&DataType::Utf8, true);
+    // The number of rows, 2, stands before the list of the one row group (in zigzag and the compact protocol of Thrift).
+    let number = [0x16, 2 << 1, 0x19, 0x1c];
+    let places: Vec<_> = (0..bytes.len() - 4).filter(|at| bytes[*at..*at + 4] == number).collect();
+    assert_eq!(places.len(), 1);
+    bytes[places[0] + 1] = 3 << 1;
+    let mut bench = Bench::new();
+    bench.shard("shard", &bytes);
+    let found = message(bench.import(json!({"max_bad_rows": 5})));
+    assert!(found.contains("rows read: 2; promised by the footer: 3"), "{found}");
+    let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+    assert_eq!(documents(&trees["documents"]).len(), 2);
+    assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
 }
 
 proptest! {
