@@ -191,5 +191,9 @@ fn the_published_lock_is_of_the_quickstart_as_it_is() {
     assert_eq!(lock.manifest, manifest.resolved(), "run the quickstart anew and publish its run.lock");
     let stages: Vec<_> = lock.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(stages, graph.order().iter().map(|name| name.as_str()).collect::<Vec<_>>());
+    for stage in &lock.stages {
+        let kind = &manifest.stages.values().find(|declared| declared.name.as_str() == stage.name).unwrap().kind;
+        assert_eq!(stage.revision, kind.revision, "stage '{}': publish the lock of a new run", stage.name);
+    }
     assert_eq!(lock.encode(), text);
 }
