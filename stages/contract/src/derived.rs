@@ -5,7 +5,7 @@
 //! <tree>.<name>/files/…   the files, read-only, their time of modification one second after 1970
 //! <tree>.<name>/list      their digests and sizes, in the form of a tree ([`crate::tree`])
 //! <tree>.<name>.partial/  the same while it is made
-//! <tree>.<name>.lock      a lock of the operating system: held by whoever makes or removes it
+//! <tree>.<name>.lock      a lock of the operating system: held by the process that makes or removes the entry
 //! ```
 //!
 //! `<tree>` is the digest of the input tree, `<name>` the form and its version: other bytes need another name.
@@ -13,7 +13,7 @@
 //! | what may happen | what follows |
 //! |---|---|
 //! | two processes want it at the same time | one makes it, the other waits for the lock and uses it |
-//! | a kill while it is made | the partial directory is removed by the next one who makes or removes it |
+//! | a kill while it is made | the partial directory is removed by the next process that makes or removes the entry |
 //! | a write to one of its files | the file's time of modification is not the sealed one: it is made again |
 //! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory goes |
 //! | the directory cannot be written | the files are made for the stage alone |
@@ -32,7 +32,7 @@ use crate::tree::{Tree, TreeEntry};
 /// One second after 1970: no file is written then.
 const SEALED_AT: Duration = Duration::from_secs(1);
 const READ_ONLY: u32 = 0o444;
-/// How often somebody who waits for a lock looks again.
+/// How often a waiting process tries a lock again.
 const POLL: Duration = Duration::from_millis(20);
 
 const FILES: &str = "files";
@@ -90,11 +90,20 @@ impl Derived {
         if entry.link(destination)? {
             return Ok(());
         }
-        let Some(partial) = entry.start() else { return alone() };
+        let partial = match entry.start() {
+            Err(error) if is_refusal(&error) => return alone(),
+            started => started?,
+        };
         make(&partial.join(FILES)).inspect_err(|_| drop(entry.clear()))?;
         match entry.publish(&partial) {
             Ok(()) if entry.link(destination)? => Ok(()),
-            _ => alone(),
+            // It was written to or removed since.
+            Ok(()) => alone(),
+            Err(error) => {
+                // Not a second copy on a disk that is full.
+                drop(entry.clear());
+                if is_refusal(&error) { alone() } else { Err(error.into()) }
+            }
         }
     }
 
@@ -116,8 +125,8 @@ impl Derived {
         entries
     }
 
-    /// Hashes the files of an entry. Returns those that are missing or not what its list says, each with the digest that it
-    /// has. `piece` is told the bytes of each piece that was read, and stops the work by returning false, which gives `None`.
+    /// Hashes the files of an entry. Returns those that are missing or differ from its list, each with the digest that it has;
+    /// `None` when `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
     ///
     /// # Errors
     /// When a file that is there cannot be read.
@@ -152,7 +161,11 @@ impl Derived {
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         let Some(folder) = &self.folder else { return Ok(true) };
         let entry = Entry { folder, name: name.to_owned() };
-        let Some(lock) = entry.open_lock().ok().filter(|lock| lock.try_lock().is_ok()) else { return Ok(false) };
+        let Ok(lock) = entry.open_lock() else { return Ok(false) };
+        // Another one may have removed it meanwhile, and a stage be making it under a new lock.
+        if !entry.take(&lock).is_ok_and(|is_taken| is_taken) {
+            return Ok(false);
+        }
         entry.clear()?;
         // While the lock is held: whoever opened the file before looks whether it still has its name.
         ignore_missing(fs::remove_file(entry.beside(LOCK)))?;
@@ -203,9 +216,9 @@ impl Entry<'_> {
         loop {
             cancel.check()?;
             let Ok(lock) = self.open_lock() else { return Ok(None) };
-            match lock.try_lock() {
-                Ok(()) if self.is_named(&lock) => return Ok(Some(lock)),
-                Ok(()) => {}
+            match self.take(&lock) {
+                Ok(true) => return Ok(Some(lock)),
+                Ok(false) => {}
                 Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
                 Err(TryLockError::Error(_)) => return Ok(None),
             }
@@ -217,11 +230,13 @@ impl Entry<'_> {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.beside(LOCK))
     }
 
-    /// Whether this is the lock file that has the name now.
-    fn is_named(&self, lock: &File) -> bool {
+    /// Takes the lock of this file without waiting; false where the file is not the one that has the name now: then its lock
+    /// means nothing.
+    fn take(&self, lock: &File) -> Result<bool, TryLockError> {
+        lock.try_lock()?;
         let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let named = fs::symlink_metadata(self.beside(LOCK)).map(place).ok();
-        named.is_some() && lock.metadata().map(place).ok() == named
+        Ok(named.is_some() && lock.metadata().map(place).ok() == named)
     }
 
     /// Removes what is there; the list first, so that what is removed in part is not used.
@@ -236,11 +251,12 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// An empty partial directory; `None` where none can be made.
-    fn start(&self) -> Option<PathBuf> {
+    /// An empty partial directory.
+    fn start(&self) -> io::Result<PathBuf> {
         let partial = self.beside(PARTIAL);
-        self.clear().and_then(|()| fs::create_dir_all(partial.join(FILES))).ok()?;
-        Some(partial)
+        self.clear()?;
+        fs::create_dir_all(partial.join(FILES))?;
+        Ok(partial)
     }
 
     /// Seals the files of the partial directory, lists them and gives it its name.
@@ -289,6 +305,11 @@ fn seal(root: &Path, folder: &Path, entries: &mut Vec<TreeEntry>) -> io::Result<
         });
     }
     Ok(())
+}
+
+/// Whether the file system or its permissions refuse to have the directory written.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
@@ -432,6 +453,32 @@ mod tests {
         };
         let destination = fixture.folder.path().join("two");
         fixture.derived.provide(Digest::of(b"input"), NAME, &destination, &Cancel::default(), make).unwrap();
+    }
+
+    #[test]
+    fn the_lock_of_a_file_that_lost_its_name_is_not_the_lock_of_the_entry() {
+        let fixture = Fixture::new();
+        let folder = fixture.folder.path().join("derived");
+        let entry = Entry { folder: &folder, name: fixture.entry() };
+        let lost = entry.open_lock().unwrap();
+        assert!(fixture.derived.remove(&fixture.entry()).unwrap());
+        let held = entry.open_lock().unwrap();
+        assert!(entry.take(&held).unwrap());
+        assert!(!entry.take(&lost).unwrap(), "a stage holds the new one");
+    }
+
+    #[test]
+    fn files_that_cannot_be_listed_are_made_once_and_the_error_is_told() {
+        let fixture = Fixture::new();
+        let make = |folder: &Path| {
+            fixture.made.fetch_add(1, Ordering::Relaxed);
+            Ok(fs::write(folder.join("a\nb"), "")?)
+        };
+        let destination = fixture.folder.path().join("one");
+        let of = Digest::of(b"input");
+        fixture.derived.provide(of, NAME, &destination, &Cancel::default(), make).unwrap_err();
+        assert_eq!(fixture.made(), 1);
+        assert!(fixture.derived.entries().iter().all(|entry| entry.bytes == 0), "nothing half made is left");
     }
 
     #[test]
