@@ -1,7 +1,7 @@
 //! Making room: what nothing needs goes first, then the builds that are cheapest to make again for their bytes.
 //!
 //! # What is never removed
-//! - What the runs of each name gave last, whatever project the name belongs to.
+//! - The last outputs of each stage in the runs of each name, of any project.
 //! - What a caller names: what the locks of past runs and lock files hold.
 //! - What a running process leased ([`super::lease`]), and the scratch of a key whose lock is held.
 //! - The scratch of a key that has no build yet, unless it is asked for: a stage that was stopped goes on from it.
@@ -34,7 +34,7 @@ use super::{Gate, Store, failpoint};
 pub struct Wish {
     /// Remove builds until blobs take no more than so many bytes; without it no build is removed.
     pub keep_size: Option<u64>,
-    /// What is to stay, besides what runs gave last and what running processes use; the runs of a name from the oldest.
+    /// What is to stay, besides the last outputs of each name's runs and what running processes use; the runs of a name from the oldest.
     pub holders: Vec<Holder>,
     /// Remove also the scratch of keys that have no build, which stages that were stopped would go on from.
     pub scratch: bool,
@@ -45,7 +45,7 @@ pub struct Wish {
 pub struct Holder {
     /// For people: `quickstart.3 (latest)`.
     pub name: String,
-    /// The name of the run, where it is one: the newest holds also what the runs of that name gave last.
+    /// The name of the run, where it is one: the newest holds also the last outputs of the runs of that name.
     pub run: Option<String>,
     /// Trees that are to stay.
     pub trees: BTreeSet<Digest>,
@@ -132,7 +132,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unaccountable`] when a record or tree is damaged, or the store cannot be read.
     pub fn removals(&self, wish: &Wish) -> Result<Removals> {
-        // Before what runs gave last: a run gives its lease up last. Whoever reads locks for a wish reads leases before them,
+        // Before the last outputs of runs: a run drops its lease last. Whoever reads locks for a wish reads leases before them,
         // for the same reason; this is for who does not.
         let leases = self.leases()?;
         if self.is_of_older_format() {
@@ -181,12 +181,16 @@ impl Removing<'_> {
     /// As [`Store::removals`], and when something cannot be removed; what went before is gone, and the store works.
     pub fn collect(&self, wish: &Wish) -> Result<Removals> {
         let removals = self.store.removals(wish)?;
-        self.sweep(&removals.plan)?;
+        self.remove(&removals)?;
         Ok(removals)
     }
 
-    fn sweep(&self, plan: &Sweep) -> Result<()> {
-        let store = self.store;
+    /// Removes what [`Store::removals`] found since nobody looks for outputs any more.
+    ///
+    /// # Errors
+    /// When something cannot be removed; what went before is gone, and the store works.
+    pub fn remove(&self, removals: &Removals) -> Result<()> {
+        let (store, plan) = (self.store, &removals.plan);
         for (key, build) in &plan.records {
             failpoint::pass("gc-before-record");
             // What a key gave stays on record when its bytes are gone, so that other bytes are seen.

@@ -225,3 +225,21 @@ fn a_pinned_run_is_not_forgotten_and_gc_says_for_whom_bytes_stay() {
     let stages = DATA_STAGES.len();
     assert_eq!(bench.json(&["plan", "run.toml"])["stages"].as_array().unwrap().len(), stages);
 }
+
+#[test]
+fn a_kill_while_runs_are_forgotten_leaves_no_output_by_name_that_leads_nowhere() {
+    let bench = Bench::ran();
+    bench.run_with(&MIT);
+    bench.run();
+    let mut gc = bench.start_until("gc-before-tree", &["cache", "gc", "--keep-runs", "1", "--keep-size", "1B"]);
+    gc.kill().unwrap();
+    gc.wait().unwrap();
+    for run in fs::read_dir(bench.cache().join("runs/run")).unwrap().map(|entry| entry.unwrap().path()) {
+        for stage in DATA_STAGES {
+            let ports = fs::read_dir(run.join(stage)).into_iter().flatten().map(|entry| entry.unwrap().path());
+            ports.for_each(|port| assert!(port.exists(), "{}", port.display()));
+        }
+    }
+    assert_own(&bench, "run/latest");
+    assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}

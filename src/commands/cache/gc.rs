@@ -25,11 +25,11 @@ pub struct CollectArguments {
     /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` for all that may go.
     #[arg(long, value_name = "SIZE")]
     pub keep_size: Option<ByteSize>,
-    /// Keep what this lock file names (repeatable); what runs of the store gave is kept anyway.
+    /// Keep what this lock file names (repeatable); the outputs of runs of the store are kept anyway.
     #[arg(long, value_name = "FILE")]
     pub lock: Vec<PathBuf>,
-    /// Forget past runs but the newest N of each name, the latest and those that are pinned, so that what only they gave may
-    /// go.
+    /// Forget past runs but the newest N of each name, the latest and those that are pinned, so that outputs of them
+    /// alone can be removed.
     #[arg(long, value_name = "N")]
     pub keep_runs: Option<usize>,
     /// Remove also what stages that were stopped or failed left: a training among them begins again.
@@ -52,14 +52,12 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         false => (Some(store.removing()?), None),
     };
     let (wish, forgotten) = wish(arguments, &store.as_reader())?;
-    let removals = match &removing {
-        Some(removing) => removing.collect(&wish)?,
-        None => store.removals(&wish)?,
-    };
-    if removing.is_some() {
+    let removals = store.removals(&wish)?;
+    if let Some(removing) = removing {
+        // First: after a kill, the outputs by name of every run that is left exist.
         forgotten.iter().try_for_each(|run| store.forget_run(run))?;
+        removing.remove(&removals)?;
     }
-    drop(removing);
     let mut out = stdout();
     if !forgotten.is_empty() && !arguments.json {
         let verb = if arguments.dry_run { "would forget" } else { "forgot" };
