@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use contract::Device;
+use contract::{Cancel, Device};
 
 use super::CommandError;
 use super::arguments::{Execution, Source};
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         }
     }
     let cancel = stop_on_signals()?;
-    let store = open(&project, &wanted, &forced, arguments.quiet)?.stopped_by(&cancel);
+    let store = open(&project, &wanted, &forced, arguments.quiet, &cancel)?;
     if arguments.adopt && store.is_writable() {
         store.take_over_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
     }
@@ -119,9 +119,10 @@ fn open(
     wanted: &BTreeSet<StageName>,
     forced: &BTreeSet<StageName>,
     quiet: bool,
+    cancel: &Cancel,
 ) -> Result<Store, CommandError> {
     let is_new = !Store::is_at(&project.cache)?;
-    let opened = Store::open(&project.cache).and_then(|store| store.check_writable().map(|()| store));
+    let opened = Store::open_until(&project.cache, cancel).and_then(|store| store.check_writable().map(|()| store));
     let refusal = match opened {
         Err(error) if error.is_refusal() && !is_new => error,
         opened => {

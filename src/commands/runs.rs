@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::manifest;
 use crate::report::RunLock;
 use crate::say::say;
-use crate::store::{RunFolder, Store};
+use crate::store::{RunFolder, Store, StoreError};
 
 /// Arguments of `runs`.
 #[derive(Debug, Args)]
@@ -95,7 +95,15 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         let (run, id) = (folder.run.clone(), folder.to_string());
         if !latest.contains_key(&run) {
             latest.insert(run.clone(), store.latest(&run)?.map(|latest| latest.number));
-            owners.insert(run.clone(), store.owner_of_run(&run)?);
+            let owner = match store.owner_of_run(&run) {
+                Err(error @ StoreError::OwnerUnknown { .. }) => {
+                    say!("warning: {error}");
+                    damaged = true;
+                    None
+                }
+                owner => owner?,
+            };
+            owners.insert(run.clone(), owner);
         }
         match locks::of_run(&store, &folder) {
             Ok(lock) => found.push(Listed {

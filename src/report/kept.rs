@@ -73,7 +73,10 @@ impl KeptRun {
             say!("warning: the run has no page: {error}");
         }
         let written = store.write_lock(folder, FILE, &ended.lock().encode());
-        let written = written.and_then(|()| if ended.is_latest(store)? { store.make_latest(folder) } else { Ok(()) });
+        let written = written.and_then(|()| match outcome.summary.status() {
+            RunStatus::Done => store.make_latest(folder, |latest| ended.replaces(store, latest)),
+            _ => Ok(()),
+        });
         // From here on the lock holds what the lease held.
         let OpenRun { folder, lease } = open;
         drop(lease);
@@ -99,17 +102,12 @@ struct EndedRun<'a> {
 }
 
 impl EndedRun<'_> {
-    /// Whether its outputs are the latest: it gave all that was asked for, and that is no less (`--until`) than what the latest
-    /// run has of the stages that there are.
-    fn is_latest(&self, store: &Store) -> Result<bool, StoreError> {
-        let Self { folder, manifest, outcome, options, .. } = self;
-        if outcome.summary.status() != RunStatus::Done {
-            return Ok(false);
-        }
-        let Some(latest) = store.latest(&folder.run)?.filter(|_| options.wanted.len() < manifest.stages.len()) else {
-            return Ok(true);
-        };
-        let shown = store.shown_stages(&latest)?;
+    /// Whether its outputs, which are all that was asked for, take the place of the latest: where they are no less (`--until`)
+    /// than what the latest run has of the stages that there are.
+    fn replaces(&self, store: &Store, latest: Option<&RunFolder>) -> Result<bool, StoreError> {
+        let Self { manifest, options, .. } = self;
+        let Some(latest) = latest.filter(|_| options.wanted.len() < manifest.stages.len()) else { return Ok(true) };
+        let shown = store.shown_stages(latest)?;
         Ok(shown
             .iter()
             .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))

@@ -63,6 +63,16 @@ pub enum StoreError {
         /// Whose it is.
         manifest: PathBuf,
     },
+    /// The file that says which manifest the runs of a name belong to cannot be read.
+    #[error("cannot determine the owner of run '{run}': cannot read {}: {source}", path.display())]
+    OwnerUnknown {
+        /// The name.
+        run: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The store was opened for reading only.
     #[error("the store is open for reading only")]
     ReadOnly,
@@ -125,6 +135,7 @@ impl StoreError {
             | Self::Format { .. }
             | Self::Older(_)
             | Self::InUse { .. }
+            | Self::OwnerUnknown { .. }
             | Self::ReadOnly
             | Self::Unbuildable { .. }
             | Self::Damaged(_)
@@ -177,6 +188,9 @@ impl StoreError {
             Self::Owned { .. } => Some(
                 "give this run another name with --as NAME, or `name` in [run]; --adopt takes the name over, as after a move of \
                  the project",
+            ),
+            Self::OwnerUnknown { .. } => Some(
+                "make the file readable; where it is damaged, `pipeline run --adopt` writes it again for the manifest of that run",
             ),
             Self::Unbuildable { because, .. } => because.hint(),
             Self::Source { .. } => Some("make the file readable, or leave it out of the pattern"),

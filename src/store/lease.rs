@@ -26,7 +26,7 @@ use crate::clock;
 const FOLDER: &str = "leases";
 const GATE: &str = ".gate";
 /// How often somebody who waits for the gate looks again.
-const POLL: Duration = Duration::from_millis(20);
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// What one process uses, until it is dropped or the process ends.
 #[derive(Debug)]
@@ -93,8 +93,14 @@ impl Store {
     /// # Errors
     /// When it cannot be written or the file system has no locks.
     pub fn lease(&self, run: &str) -> Result<Lease> {
+        // Whoever removes things saw all leases there were.
+        let gate = self.gate_to_write()?;
+        self.lease_under(&gate, run)
+    }
+
+    /// The same under a gate that is held already.
+    pub(super) fn lease_under(&self, _gate: &Gate, run: &str) -> Result<Lease> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        self.writable()?;
         let folder = self.layout().folder(FOLDER);
         write::make_folder(&folder)?;
         let holder = HolderInfo::this(run);
@@ -116,8 +122,6 @@ impl Store {
             failpoint::pass("lease-before-name");
             Ok(file.persist(&path)?)
         };
-        // Whoever removes things saw all leases there were.
-        let _gate = self.gate()?;
         let file = open().map_err(StoreError::io("write", &path))?;
         Ok(Lease { path, file: Mutex::new(file) })
     }
@@ -136,12 +140,22 @@ impl Store {
                 None => return Ok(Gate { _file: None }),
             },
         };
+        self.wait(file, &path, File::try_lock_shared)
+    }
+
+    /// The same for who is going to write.
+    pub(super) fn gate_to_write(&self) -> Result<Gate> {
+        self.writable()?;
+        self.gate()
+    }
+
+    fn wait(&self, file: File, path: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<Gate> {
         loop {
-            match file.try_lock_shared() {
+            match lock(&file) {
                 Ok(()) => return Ok(Gate { _file: Some(file) }),
                 Err(TryLockError::WouldBlock) if self.stop.is_set() => return Err(StoreError::Interrupted),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
-                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", path)(error)),
             }
         }
     }
@@ -170,11 +184,10 @@ impl Store {
         text::options().read(true).open(self.layout().gate()).ok()
     }
 
-    /// Waits until nobody finds or removes anything, and keeps it so until the gate is dropped.
+    /// Waits until nobody finds or removes anything, and keeps it so until the gate is dropped. Ended as [`Store::gate`] is.
     pub(super) fn exclusive_gate(&self) -> Result<Gate> {
         let (file, path) = self.gate_file()?;
-        file.lock().map_err(StoreError::io("lock", &path))?;
-        Ok(Gate { _file: Some(file) })
+        self.wait(file, &path, File::try_lock)
     }
 
     /// The exclusive gate, where no process uses anything of the store now; it is not waited for.

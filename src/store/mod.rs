@@ -134,11 +134,19 @@ impl Store {
     /// # Errors
     /// When the path is a file or a folder of other things, the format is a newer one, or nothing can be written.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_until(path, &Cancel::default())
+    }
+
+    /// The same for a store that stops as [`Store::stopped_by`] says, also while it waits to be opened.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; [`StoreError::Interrupted`] when `stop` was set while it waited.
+    pub fn open_until(path: &Path, stop: &Cancel) -> Result<Self> {
         let exists = inspect(path)?;
         fs::create_dir_all(path).map_err(StoreError::io("make the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
         let version = root.join("version");
-        let store = Self::at(root.clone(), true);
+        let store = Self::at(root.clone(), true).stopped_by(stop);
         // What is there in its place is nothing that a program of another format wrote.
         if !exists || text::read(&version).map_or(true, |text| text.trim() != FORMAT.to_string()) {
             store.migrate_runs()?;

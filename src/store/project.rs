@@ -4,6 +4,7 @@
 //! is known by its path, and by its path from the store: a project that is moved with its store stays the owner, and so it
 //! does when the store alone is moved. One that was moved without its store takes its name over ([`Store::take_over_run`]).
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ impl Store {
     /// The manifest that the runs of a name belong to; `None` where there is no such name, or it has no owner.
     ///
     /// # Errors
-    /// When the name cannot be a file name.
+    /// When the name cannot be a file name; [`StoreError::OwnerUnknown`] when the file that says it cannot be read.
     pub fn owner_of_run(&self, run: &str) -> Result<Option<PathBuf>> {
         let owner = self.owner(run)?;
         // What was moved with the store is where it is seen from there.
@@ -41,22 +42,24 @@ impl Store {
     /// Whether the runs of a name belong to a manifest other than this one.
     ///
     /// # Errors
-    /// When the name cannot be a file name.
+    /// As [`Store::owner_of_run`].
     pub fn is_run_of_another(&self, run: &str, manifest: &Path) -> Result<bool> {
         let here = self.as_owner(manifest);
         let is_other = |owner: Owner| owner.manifest != here.manifest && owner.from_store != here.from_store;
         Ok(self.owner(run)?.is_some_and(is_other))
     }
 
-    /// The names whose runs belong to a manifest, sorted.
+    /// The names whose runs belong to a manifest, sorted; less those of which it is not known.
     ///
     /// # Errors
     /// When the folder of runs cannot be read.
     pub fn runs_of(&self, manifest: &Path) -> Result<Vec<String>> {
         let mut runs = Vec::new();
         for run in self.run_names()? {
-            if self.owner(&run)?.is_some() && !self.is_run_of_another(&run, manifest)? {
-                runs.push(run);
+            match self.owner(&run) {
+                Ok(Some(_)) if !self.is_run_of_another(&run, manifest)? => runs.push(run),
+                Ok(_) | Err(StoreError::OwnerUnknown { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(runs)
@@ -77,7 +80,7 @@ impl Store {
     /// Makes a manifest the owner of a name that has none.
     ///
     /// # Errors
-    /// [`StoreError::Owned`] where it is another's.
+    /// [`StoreError::Owned`] where it is another's; as [`Store::owner_of_run`].
     pub(super) fn own_run(&self, run: &str, manifest: &Path) -> Result<()> {
         let path = self.layout().run(run)?.join(FILE);
         match self.owner(run)? {
@@ -85,7 +88,7 @@ impl Store {
             Some(_) => {}
             None => {
                 let text = self.as_owner(manifest).encode()?;
-                // Another process may be quicker, and a file that cannot be read names no owner.
+                // Another process may be quicker.
                 if write::create(&self.layout().folder("tmp"), &path, text.as_bytes(), 0o644)? {
                     return Ok(());
                 }
@@ -101,15 +104,19 @@ impl Store {
     /// That the runs of a name belong to another manifest, as an error.
     ///
     /// # Errors
-    /// When the name cannot be a file name.
+    /// As [`Store::owner_of_run`].
     pub fn not_ours(&self, run: &str) -> Result<StoreError> {
         let manifest = self.owner_of_run(run)?.unwrap_or_default();
         Ok(StoreError::Owned { run: run.to_owned(), manifest })
     }
 
     fn owner(&self, run: &str) -> Result<Option<Owner>> {
-        let text = text::read(&self.layout().run(run)?.join(FILE));
-        Ok(text.ok().and_then(|text| serde_json::from_str(&text).ok()))
+        let path = self.layout().run(run)?.join(FILE);
+        let read = match text::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.and_then(|text| Ok(serde_json::from_str(&text)?)),
+        };
+        read.map(Some).map_err(|source| StoreError::OwnerUnknown { run: run.to_owned(), path, source })
     }
 
     fn as_owner(&self, manifest: &Path) -> Owner {

@@ -6,19 +6,22 @@
 //! runs/<run>/3/<stage>/<port> what its stages gave, by name (`published`)
 //! runs/<run>/3/.pinned        it is not forgotten to make room
 //! runs/<run>/latest           link to the newest run that gave all that was asked for
+//! runs/<run>/.lock            locked while `latest` is read and switched
+//! runs/.numbers/<run>         the last number of a name whose runs were forgotten: no two runs have the same number
 //! ```
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::layout::file_name;
+use super::lease::POLL;
 use super::lock::remove_folder;
 use super::names::names_if_folder;
-use super::{Lease, Store, failpoint, write};
+use super::{Lease, Store, failpoint, text, write};
 
 /// The folder of one run. It is shown, and named in its lease, as `quickstart.3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,23 +52,27 @@ pub struct OpenRun {
 /// The link to the newest run that gave all that was asked for.
 pub(super) const LATEST: &str = "latest";
 const PINNED: &str = ".pinned";
+const LOCK: &str = ".lock";
+/// In `runs/`: the last numbers of names whose runs were forgotten.
+const NUMBERS: &str = ".numbers";
 
 impl Store {
     /// A new folder `runs/<run>/<number>/`, for a run of this manifest that starts now, and its lease. The lease is there
-    /// before the folder: a folder without a lock file and without a lease is of a run that was stopped.
+    /// before the folder: a folder without a lock file and without a lease is of a run that was stopped. All of it happens
+    /// under the gate, so that no runs of that name are forgotten meanwhile.
     ///
     /// # Errors
     /// When the runs of that name belong to another manifest, the name cannot be a file name, or the folder cannot be made;
     /// as [`Store::lease`].
     pub fn start_run(&self, run: &str, manifest: &Path) -> Result<OpenRun> {
-        self.writable()?;
+        let gate = self.gate_to_write()?;
         let runs = self.layout().run(run)?;
         write::make_folder(&runs)?;
         self.own_run(run, manifest)?;
-        let mut number = self.run_numbers(run)?.last().map_or(1, |last| last + 1);
+        let mut number = self.last_number(run)? + 1;
         loop {
             let folder = self.run_folder(run, number)?;
-            let lease = self.lease(&folder.to_string())?;
+            let lease = self.lease_under(&gate, &folder.to_string())?;
             failpoint::pass("run-before-folder");
             match fs::create_dir(&folder.path) {
                 Ok(()) => {
@@ -89,14 +96,22 @@ impl Store {
         write::replace(&self.layout().folder("tmp"), &folder.path.join(name), text.as_bytes(), 0o644)
     }
 
-    /// Makes `runs/<run>/latest` lead to this run, in one step, unless it leads to a later one.
+    /// Makes `runs/<run>/latest` lead to this run, in one step, unless it leads to a later one, or `replaces` returns false
+    /// for the run to which it leads. A lock covers both: runs of a name that end at the same time do this one by one.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn make_latest(&self, folder: &RunFolder) -> Result<()> {
-        self.writable()?;
-        let link = self.layout().run(&folder.run)?.join(LATEST);
-        if self.latest(&folder.run)?.is_some_and(|latest| latest.number >= folder.number) {
+    /// When it cannot be written; what `replaces` returns.
+    pub fn make_latest(
+        &self,
+        folder: &RunFolder,
+        replaces: impl FnOnce(Option<&RunFolder>) -> Result<bool>,
+    ) -> Result<()> {
+        let _gate = self.gate_to_write()?;
+        let runs = self.layout().run(&folder.run)?;
+        let _lock = self.wait_for(&runs.join(LOCK))?;
+        let link = runs.join(LATEST);
+        let latest = self.latest(&folder.run)?;
+        if latest.as_ref().is_some_and(|latest| latest.number >= folder.number) || !replaces(latest.as_ref())? {
             return Ok(());
         }
         let fresh = self.layout().folder("tmp").join(format!("{}.{}.latest", folder.run, std::process::id()));
@@ -111,6 +126,26 @@ impl Store {
             renamed => renamed,
         }
         .map_err(StoreError::io("write", &link))
+    }
+
+    /// Locks a file, which is made where there is none.
+    fn wait_for(&self, path: &Path) -> Result<File> {
+        let open = || text::options().read(true).write(true).create(true).truncate(false).open(path);
+        let file = match open() {
+            Err(error) if error.kind() == ErrorKind::IsADirectory || text::is_link(&error) => {
+                write::move_aside(path, &self.layout().folder("damaged"))?;
+                open()
+            }
+            opened => opened,
+        };
+        let file = file.map_err(StoreError::io("lock", path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", path)(error)),
+            }
+        }
     }
 
     /// The run to which `runs/<run>/latest` leads, if it is there.
@@ -161,13 +196,35 @@ impl Store {
         remove_folder(&folder.path)
     }
 
-    /// Forgets all runs of a name, what their stages gave last, and whose the name is.
+    /// Forgets all runs of a name, the last outputs of their stages, and the owner of the name. Their numbers are not used
+    /// again: a link to the page of such a run is dead rather than a link to another run.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn forget_runs(&self, run: &str) -> Result<()> {
         self.writable()?;
+        let path = self.numbers(run)?;
+        if let Some(numbers) = path.parent() {
+            write::make_folder(numbers)?;
+        }
+        let last = self.last_number(run)?;
+        write::replace(&self.layout().folder("tmp"), &path, format!("{last}\n").as_bytes(), 0o644)?;
         remove_folder(&self.layout().run(run)?)
+    }
+
+    /// The highest number that a run of a name has, or had before all of them were forgotten; 0 where there was none.
+    fn last_number(&self, run: &str) -> Result<u32> {
+        let path = self.numbers(run)?;
+        let forgotten = match text::read(&path) {
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => 0,
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        Ok(self.run_numbers(run)?.last().map_or(forgotten, |last| forgotten.max(*last)))
+    }
+
+    fn numbers(&self, run: &str) -> Result<PathBuf> {
+        Ok(self.layout().folder("runs").join(NUMBERS).join(file_name(run)?))
     }
 
     /// The names of all runs, sorted.

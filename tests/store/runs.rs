@@ -106,6 +106,11 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
 
+/// Makes a run the latest, whatever the latest has.
+fn make_latest(store: &Store, run: &RunFolder) {
+    store.make_latest(run, |_| Ok(true)).unwrap();
+}
+
 /// A folder for a run, as `start_run` makes it.
 fn start(store: &Store, run: &str) -> RunFolder {
     store.start_run(run, Path::new("/p/m.toml")).unwrap().folder
@@ -240,12 +245,12 @@ fn latest_leads_to_the_newest_run_that_was_made_so_and_to_none_that_is_forgotten
     let latest = || store.latest("run").unwrap().map(|run| run.number);
     let link = store.layout().run("run").unwrap().join("latest");
     assert_eq!(latest(), None);
-    store.make_latest(&second).unwrap();
+    make_latest(&store, &second);
     assert_eq!((latest(), fs::read_link(&link).unwrap().to_str()), (Some(2), Some("2")));
     // A run that began earlier and ended later.
-    store.make_latest(&first).unwrap();
+    make_latest(&store, &first);
     assert_eq!(latest(), Some(2));
-    store.make_latest(&third).unwrap();
+    make_latest(&store, &third);
     assert_eq!(latest(), Some(3));
     store.forget_run(&first).unwrap();
     assert_eq!((latest(), first.path.exists()), (Some(3), false));
@@ -253,11 +258,11 @@ fn latest_leads_to_the_newest_run_that_was_made_so_and_to_none_that_is_forgotten
     assert!(latest().is_none() && link.symlink_metadata().is_err());
     // What leads nowhere, or lies in its place, is no obstacle.
     std::os::unix::fs::symlink("9", &link).unwrap();
-    store.make_latest(&second).unwrap();
+    make_latest(&store, &second);
     assert_eq!(latest(), Some(2));
     fs::remove_file(&link).unwrap();
     fs::create_dir_all(link.join("below")).unwrap();
-    store.make_latest(&second).unwrap();
+    make_latest(&store, &second);
     assert_eq!(latest(), Some(2));
 }
 
@@ -299,9 +304,70 @@ fn the_runs_of_a_name_belong_to_the_manifest_that_used_it_first() {
     store.take_over_run("run", &other).unwrap();
     store.start_run("run", &other).unwrap();
     assert!(matches!(store.start_run("run", &moved), Err(StoreError::Owned { .. })));
-    // What cannot be read is nobody's.
+    // A file that says nothing does not make the name free.
     fs::write(store.layout().run("run").unwrap().join("project.json"), "{").unwrap();
-    store.start_run("run", &moved).unwrap();
+    for manifest in [&other, &moved] {
+        let error = store.start_run("run", manifest).unwrap_err();
+        assert!(
+            matches!(error, StoreError::OwnerUnknown { .. }) && error.hint().unwrap().contains("--adopt"),
+            "{error}"
+        );
+    }
+    store.take_over_run("run", &other).unwrap();
+    store.start_run("run", &other).unwrap();
+}
+
+#[test]
+fn of_runs_that_end_at_the_same_time_the_newest_is_the_latest() {
+    let (_folder, store, _) = with_a_build();
+    let runs = [(); 16].map(|()| start(&store, "run"));
+    let latest = || store.latest("run").unwrap().map(|run| run.number);
+    // The others end while the eighth looks at what is the latest.
+    let (decided, others) = (&std::sync::Barrier::new(runs.len()), &store);
+    let seen = std::thread::scope(|scope| {
+        for run in runs.iter().filter(|run| run.number != 8) {
+            scope.spawn(move || {
+                decided.wait();
+                make_latest(others, run);
+            });
+        }
+        let mut seen = None;
+        let decide = |before: Option<&RunFolder>| {
+            seen = before.map(|run| run.number);
+            decided.wait();
+            (0..1000).for_each(|_| std::thread::yield_now());
+            assert_eq!(latest(), seen, "no other is made the latest in between");
+            Ok(true)
+        };
+        store.make_latest(&runs[7], decide).unwrap();
+        seen
+    });
+    assert_eq!((seen, latest()), (None, Some(16)));
+}
+
+#[test]
+fn numbers_of_runs_that_were_forgotten_are_not_given_again() {
+    let (_folder, store, _) = with_a_build();
+    let [_, second] = [(); 2].map(|()| start(&store, "run").number);
+    store.forget_runs("run").unwrap();
+    assert_eq!((second, store.run_names().unwrap()), (2, vec![]));
+    assert_eq!((start(&store, "run").number, start(&store, "other").number), (3, 1));
+    // Forgotten once more before it ran.
+    (0..2).for_each(|_| store.forget_runs("run").unwrap());
+    assert_eq!(start(&store, "run").number, 4);
+}
+
+#[test]
+fn no_run_starts_and_no_name_is_taken_while_runs_are_forgotten() {
+    let (_folder, store, _) = with_a_build();
+    let stop = contract::Cancel::default();
+    stop.set();
+    let removing = store.removing().unwrap();
+    let waits = store.clone().stopped_by(&stop).start_run("run", Path::new("/p/m.toml"));
+    assert!(matches!(waits, Err(StoreError::Interrupted)), "{waits:?}");
+    assert_eq!(store.run_names().unwrap(), [""; 0]);
+    drop(removing);
+    start(&store, "run");
 }
 
 #[test]
