@@ -14,14 +14,14 @@
 //!
 //! | | |
 //! |---|---|
-//! | working directory | a folder of its own, empty but for `in` and `out` |
+//! | working directory | a directory of its own, empty but for `in` and `out` |
 //! | `in/PORT/…` | an input's files, as symbolic links to read-only files of the store |
 //! | `in/PORT/*.parquet` | of a table of documents or rows, whatever the type of its port: its rows with all columns, `content` among them, as plain Parquet files, read-only, made once for all stages ([`contract::derived`]). That the tree is a table is told from its files ([`tables::is_table`]) |
-//! | `out/PORT/` | an empty folder for each output; every regular file that it holds at the end is the output, held against the type that it is declared to have ([`output`]) |
+//! | `out/PORT/` | an empty directory for each output; every regular file that it holds at the end is the output, which must be valid for its declared type ([`output`]) |
 //! | arguments | as declared, with [placeholders](placeholder) replaced; no shell looks at them |
 //! | environment | `environment`, and the variables that `pass` names; nothing else |
 //! | standard input | empty |
-//! | standard output and error | the file `log` in the stage's scratch folder; its last lines are in the error message |
+//! | standard output and error | the file `log` in the stage's scratch directory; its last lines are in the error message |
 //! | process group | its own; what the program left running in it is killed when the program exits |
 //!
 //! `{input:…}` and `{output:…}` are relative paths, so that the arguments are the same on every machine.
@@ -33,7 +33,7 @@
 //! | `program` and `arguments`, as text with placeholders | the program's own file, unless `files` lists it |
 //! | `environment`, names and values | the values of the variables that `pass` names |
 //! | `outputs`: names and types | `timeout_seconds` |
-//! | the contents of `files`, and their names as the manifest writes them | the folder at which a relative name starts |
+//! | the contents of `files`, and their names as the manifest writes them | the directory at which a relative name starts |
 //! | the contents of the inputs | the time, the host, the network, and all else that the program looks at |
 //!
 //! # What it does not promise
@@ -41,7 +41,7 @@
 //! The program is trusted code with the rights of the user; this is no sandbox. It can read any file, and where it runs
 //! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
 //! same for the same key only if the program is deterministic. Executable bits are not kept. Where the pipeline itself
-//! is killed with -9, the program is killed too on Linux; what it started in turn goes on, but in a folder that the next
+//! is killed with -9, the program is killed too on Linux; what it started in turn goes on, but in a directory that the next
 //! run has removed.
 //!
 //! | module | noun |
@@ -49,7 +49,7 @@
 //! | [`stage`] | `Command`, the stage kind |
 //! | [`placeholder`] | `{input:PORT}` and the others |
 //! | [`workspace`] | the working directory: inputs laid out, outputs taken |
-//! | [`output`] | an output, held against its type |
+//! | [`output`] | checks an output for its declared type |
 //! | [`process`] | a program in a process group of its own |
 //! | [`log`] | the last lines of what it wrote |
 

@@ -1,4 +1,4 @@
-//! What a program wrote, held against the type that its output is declared to have, before anything reads it.
+//! Validation: the files that a program wrote are checked for the declared type of the output before anything reads them.
 //!
 //! | type | what the program writes | what is kept |
 //! |---|---|---|

@@ -33,7 +33,7 @@ pub struct Command;
 /// read `{input:PORT}/*.parquet`. It is written once for all stages that read it. `{output:PORT}` is an empty directory; all
 /// files that it holds at the end are the output.
 ///
-/// An output is held against its declared type before the stage is done:
+/// The stage fails unless each output is valid for its declared type:
 ///
 /// - `documents`: Parquet files with a string column `content`; `repo_name`, `path`, `license` (strings), `copies` and `size`
 ///   (integers) are taken where they are there, `id` is computed, further columns are kept;
