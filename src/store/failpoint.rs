@@ -57,9 +57,9 @@ pub const OF_CARE: [&str; 10] = [
 
 /// The points of opening a store of the format before.
 pub const OF_A_MIGRATION: [&str; 5] = [
+    "migrate-before-moved",
     "migrate-before-number",
     "migrate-before-stages",
-    "migrate-before-moved",
     "migrate-before-remove",
     "migrate-before-name",
 ];

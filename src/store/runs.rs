@@ -106,10 +106,10 @@ impl Store {
         folder: &RunFolder,
         replaces: impl FnOnce(Option<&RunFolder>) -> Result<bool>,
     ) -> Result<()> {
-        let _gate = self.gate_to_write()?;
-        let runs = self.layout().run(&folder.run)?;
-        let _lock = self.wait_for(&runs.join(LOCK))?;
-        let link = runs.join(LATEST);
+        self.writable()?;
+        let link = self.layout().run(&folder.run)?.join(LATEST);
+        // Not the gate: a run may end while room is made. Its lease keeps its name from being forgotten.
+        let _lock = self.wait_for(&link.with_file_name(LOCK))?;
         let latest = self.latest(&folder.run)?;
         if latest.as_ref().is_some_and(|latest| latest.number >= folder.number) || !replaces(latest.as_ref())? {
             return Ok(());
@@ -188,10 +188,12 @@ impl Store {
     pub fn forget_run(&self, folder: &RunFolder) -> Result<()> {
         self.writable()?;
         // What leads to it goes first: a link leads somewhere.
+        let link = self.layout().run(&folder.run)?.join(LATEST);
+        let lock = self.wait_for(&link.with_file_name(LOCK))?;
         if self.latest(&folder.run)?.is_some_and(|latest| latest.number == folder.number) {
-            let link = self.layout().run(&folder.run)?.join(LATEST);
             fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
         }
+        drop(lock);
         failpoint::pass("forget-before-remove");
         remove_folder(&folder.path)
     }
