@@ -1,6 +1,7 @@
 //! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
 //! earlier runs gave, headers are looked at; files outside the store are looked for. That one is missing is a warning: it
-//! may be there on the machine that runs the manifest. What `run` would refuse is an error.
+//! may be there on the machine that runs the manifest. What `run` would refuse is an error; only to tell whether a stage that
+//! does not fit is cached are files hashed that no run has seen yet.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -19,7 +20,7 @@ use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
 use crate::plan::fit::Misfit;
 use crate::plan::remarks::Remarked;
-use crate::plan::{self, Decider, SourceProblem};
+use crate::plan::{Decider, SourceProblem};
 use crate::run::Budget;
 use crate::say::say;
 use crate::store::Store;
@@ -53,9 +54,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let device = usable(budget.device, &project, project.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let cached = plan::surely_cached(&decider, &project.graph);
-    let stale = project.graph.order().iter().filter(|name| !cached.contains(*name)).cloned().collect();
-    let misfits = project.misfits(&decider, &stale, Budget { device, ..budget })?;
+    let misfits = project.misfits_if_run(&decider, Budget { device, ..budget })?;
     let is_error = |misfit: &&Misfit| misfit.is_error && !arguments.allow_oversize;
     let exit = if misfits.iter().any(|misfit| is_error(&misfit)) { Exit::Usage } else { Exit::Done };
     let remarks = project.remarks(&store, project.graph.order());

@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         say!("warning: {}", error.to_string().trim_start_matches("error: ").trim_end());
         budget.device
     });
-    for misfit in project.misfits(&decider, &stale, Budget { device, ..budget })? {
+    for misfit in project.misfits(&decider, &plan, Budget { device, ..budget })? {
         let refused = if misfit.is_error { format!("; 'run' refuses it without {ALLOW}") } else { String::new() };
         say!("warning: {}{refused}", misfit.text());
     }

@@ -1,6 +1,6 @@
 //! What every command on a manifest begins with: the manifest, its graph and its store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
@@ -11,13 +11,13 @@ use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{self, Manifest, Overrides, StageName};
-use crate::plan::fit::{self, ALLOW, Misfit, Resource};
+use crate::plan::fit::{self, ALLOW, Misfit, Task};
 use crate::plan::remarks::{self, Remarked};
-use crate::plan::{self, Decider, Plan};
+use crate::plan::{Decider, Plan};
 use crate::report::RunLock;
 use crate::run::Budget;
 use crate::say::say;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// A manifest with its graph.
 pub(super) struct Project {
@@ -95,32 +95,41 @@ impl Project {
         Ok(Plan::new(decider, &self.graph, wanted, hashed)?)
     }
 
-    /// Which of these stages need more than the machine has.
+    /// Which stages of a plan that would run need more than the machine has.
     pub(super) fn misfits(
         &self,
         decider: &Decider<'_>,
-        stale: &BTreeSet<StageName>,
+        plan: &Plan,
         budget: Budget,
     ) -> Result<Vec<Misfit>, CommandError> {
-        let order = self.graph.order();
-        let stages = order.iter().filter(|name| stale.contains(*name));
-        let stages: Vec<_> = stages.filter_map(|name| self.manifest.stages.get(name)).collect();
-        let costs: BTreeMap<_, _> = stages.iter().map(|stage| (&stage.name, decider.cost(stage))).collect();
-        let available = budget.available(&self.cache);
-        let misfits = stages.iter().flat_map(|stage| {
-            let cost = costs.get(&stage.name).copied().unwrap_or_default();
-            fit::of_stage(&self.manifest, stage, &cost, available).collect::<Vec<_>>()
-        });
-        let mut misfits: Vec<_> = misfits.collect();
-        // The disk is told of once.
-        if !misfits.iter().any(|misfit| misfit.what == Resource::Disk) {
-            misfits.extend(fit::disk(decider, order, &costs, available.disk)?);
-        }
-        Ok(misfits)
+        Ok(fit::of_stages(decider, &plan.tasks(decider), budget.available(&self.cache))?)
     }
 
-    /// Says which of these stages cannot run because they need more than the machine has; whether there are any. What is
-    /// surely cached does not run, so nothing is said of it.
+    /// The same of a plan of all stages, which is made only where something may not fit. Where nothing is an error, no file is
+    /// hashed for it: what depends on one that no run has seen yet counts as if it ran.
+    pub(super) fn misfits_if_run(&self, decider: &Decider<'_>, budget: Budget) -> Result<Vec<Misfit>, CommandError> {
+        let order = self.graph.order();
+        let misfits = fit::of_stages(decider, &self.tasks(decider, order), budget.available(&self.cache))?;
+        let (wanted, is_error) = (order.iter().cloned().collect(), misfits.iter().any(|misfit| misfit.is_error));
+        let plan = match is_error {
+            true => self.plan(decider, &wanted)?,
+            false if misfits.is_empty() => return Ok(misfits),
+            false => match Plan::new(decider, &self.graph, &wanted, |_| false) {
+                Err(StoreError::Interrupted) => return Ok(misfits),
+                plan => plan?,
+            },
+        };
+        self.misfits(decider, &plan, budget)
+    }
+
+    /// These stages as if all of them ran, and read what the stages above wrote last.
+    fn tasks<'n>(&self, decider: &Decider<'_>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'_>> {
+        let stages = names.into_iter().filter_map(|name| self.manifest.stages.get(name));
+        stages.map(|stage| Task { stage, cost: decider.cost(stage), scratch: 0 }).collect()
+    }
+
+    /// Says which of these stages cannot run because they need more than the machine has; whether there are any. The plan
+    /// decides which run and with which inputs; it is made only where something may not fit.
     pub(super) fn refuses(
         &self,
         decider: &Decider<'_>,
@@ -128,15 +137,12 @@ impl Project {
         budget: Budget,
     ) -> Result<bool, CommandError> {
         let available = budget.available(&self.cache);
-        let misfits_of = |name: &StageName| -> Vec<Misfit> {
-            let Some(stage) = self.manifest.stages.get(name) else { return Vec::new() };
-            fit::of_stage(&self.manifest, stage, &decider.cost(stage), available).collect()
-        };
-        let mut misfits: Vec<_> = wanted.iter().flat_map(misfits_of).collect();
-        if !misfits.is_empty() {
-            let cached = plan::surely_cached(decider, &self.graph);
-            misfits.retain(|misfit| !cached.contains(&misfit.stage));
+        let fits = |task: &Task<'_>| !fit::of_stage(&self.manifest, *task, available).any(|misfit| misfit.is_error);
+        if self.tasks(decider, wanted).iter().all(fits) {
+            return Ok(false);
         }
+        let mut misfits = self.misfits(decider, &self.plan(decider, wanted)?, budget)?;
+        misfits.retain(|misfit| misfit.is_error);
         for misfit in &misfits {
             let severity = if budget.allow_oversize { "warning" } else { "error" };
             say!("{severity}: {}", misfit.text());

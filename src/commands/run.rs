@@ -14,7 +14,7 @@ use super::signals::stop_on_signals;
 use crate::events::{Mode, Purpose};
 use crate::exit::Exit;
 use crate::manifest::{self, StageName};
-use crate::plan::{self, Decider};
+use crate::plan::Decider;
 use crate::report::KeptRun;
 use crate::run::{Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
@@ -72,8 +72,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         // What is cached needs no device.
         Err(absent) => {
             let store = Store::open_read_only(&project.cache)?;
-            let cached = plan::surely_cached(&Decider::new(&project.manifest, &store, &forced), &project.graph);
-            let stale = wanted.difference(&cached).cloned().collect();
+            let stale = project.plan(&Decider::new(&project.manifest, &store, &forced), &wanted)?.stale();
             budget(&arguments.execution, &project, &stale).map_err(|_| absent)?
         }
         budget => budget?,

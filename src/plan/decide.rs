@@ -264,7 +264,8 @@ impl<'a> Decider<'a> {
         self.history.estimate(self.store, stage.kind.name, recipe, work)
     }
 
-    /// What a stage will cost, as settings tell and the headers of what the stages above wrote last in runs of this name.
+    /// What a stage would cost, as settings tell and the headers of what the stages above wrote last in runs of this name,
+    /// stale or not: [`super::PlannedStage::cost`] goes by what is known.
     pub fn cost(&self, stage: &StageDeclaration) -> Cost {
         let input = |port: &str| {
             let tree = remarks::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;

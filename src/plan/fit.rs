@@ -2,8 +2,9 @@
 //!
 //! | what | needed | against | a misfit is |
 //! |---|---|---|---|
-//! | memory | what a stage cannot do without ([`contract::Cost::memory`]) | `[exec] memory`, else the machine's, its cgroup's and its `ulimit`'s | an error |
-//! | disk | what one stage computes that it will write ([`contract::Cost::disk`]) | what is free | an error |
+//! | memory | what a stage cannot do without ([`contract::Cost::memory`]) | the least of `[exec] memory`, the machine's, its cgroup's and its `ulimit`'s | an error |
+//! | memory | what a stage may come to need, as its inputs decide ([`contract::Cost::memory_bound`]) | the same | a warning |
+//! | disk | what one stage computes that it will write ([`contract::Cost::disk`]), less what an interrupted build of it left | what is free | an error |
 //! | disk | what all stages will write, by the sizes of what they read | what is free | a warning |
 //!
 //! A stage that only would like to have more memory ([`contract::Needs::memory`]) spills, and fits always. A GPU has memory of
@@ -65,13 +66,25 @@ pub struct Available {
     pub device: Device,
 }
 
+/// A stage that is to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'m> {
+    /// The stage.
+    pub stage: &'m StageDeclaration,
+    /// What it will cost, as far as that is known.
+    pub cost: Cost,
+    /// Bytes of `cost.disk` that lie on the disk already: an interrupted build left them, and it goes on from there.
+    pub scratch: u64,
+}
+
 impl Misfit {
     /// What does not fit.
     pub fn message(&self) -> String {
-        let Self { stage, place, what, needs, before, has, limit, .. } = self;
+        let Self { stage, place, what, needs, before, has, limit, is_error } = self;
         let who = match before {
-            0 => "needs".to_owned(),
-            before => format!("and {} before it need", figures::counted(*before as u64, "stage")),
+            0 if *what == Resource::Memory && !is_error => "may need up to".to_owned(),
+            0 => "needs about".to_owned(),
+            before => format!("and {} before it need about", figures::counted(*before as u64, "stage")),
         };
         let (needs, has) = (figures::size(*needs), figures::size(*has));
         let limit = limit.as_ref().map(|limit| format!(" (set at {limit})")).unwrap_or_default();
@@ -79,12 +92,15 @@ impl Misfit {
             Resource::Memory => ("memory", "available"),
             Resource::Disk => ("disk", "free"),
         };
-        format!("{place}: stage '{stage}' {who} about {needs} of {what}, but only {has} is {free}{limit}")
+        format!("{place}: stage '{stage}' {who} {needs} of {what}, but only {has} is {free}{limit}")
     }
 
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match (self.what, &self.limit) {
+            (Resource::Memory, _) if !self.is_error => {
+                "lower the settings that it follows from, if the system ends the stage"
+            }
             (Resource::Memory, Some(_)) => "lower the stage's batch, or raise [exec] memory",
             (Resource::Memory, None) => "lower the stage's batch, or use a machine with more memory",
             (Resource::Disk, _) => "free some, or put the store elsewhere with --cache DIR",
@@ -104,21 +120,37 @@ pub fn needs(stage: &StageDeclaration, cost: &Cost, device: Device) -> Needs {
     Needs { memory: needs.memory.max(must), ..needs }
 }
 
-/// The misfits of one stage: it cannot run.
-pub fn of_stage(
-    manifest: &Manifest,
-    stage: &StageDeclaration,
-    cost: &Cost,
-    available: Available,
-) -> impl Iterator<Item = Misfit> {
-    let Available { memory, disk, device } = available;
+/// The misfits of one stage: it cannot run, or may come to fail.
+pub fn of_stage(manifest: &Manifest, task: Task<'_>, available: Available) -> impl Iterator<Item = Misfit> {
+    let (Task { stage, cost, scratch }, Available { memory, disk, device }) = (task, available);
     let must = cost.memory.filter(|_| !is_on_gpu(&stage.stage.needs(), device));
-    let limits = [(Resource::Memory, must, memory), (Resource::Disk, cost.disk, disk)];
-    limits.into_iter().filter_map(move |(what, needs, has)| {
+    let more = cost.disk.map(|disk| disk.saturating_sub(scratch));
+    let limits = [
+        (Resource::Memory, must, memory, true),
+        (Resource::Memory, cost.memory_bound, memory, false),
+        (Resource::Disk, more, disk, true),
+    ];
+    limits.into_iter().filter_map(move |(what, needs, has, is_error)| {
         let (needs, has) = (needs?, has?);
-        let limit = (what == Resource::Memory).then(|| manifest.memory_place.clone()).flatten();
-        (needs > has).then(|| Misfit { limit, is_error: true, ..misfit(stage, what, needs, has) })
+        // What the machine has may be less than what the manifest allows.
+        let is_set = what == Resource::Memory && manifest.exec.memory.is_some_and(|set| set.0 == has);
+        let limit = is_set.then(|| manifest.memory_place.clone()).flatten();
+        (needs > has).then(|| Misfit { limit, is_error, ..misfit(stage, what, needs, has) })
     })
+}
+
+/// The misfits of stages that are to run, each after those that it needs: of each by itself, and of the disk for all.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn of_stages(decider: &Decider<'_>, tasks: &[Task<'_>], available: Available) -> Result<Vec<Misfit>, StoreError> {
+    let of_each = tasks.iter().flat_map(|task| of_stage(decider.manifest, *task, available));
+    let mut misfits: Vec<_> = of_each.collect();
+    // The disk is told of once.
+    if !misfits.iter().any(|misfit| misfit.what == Resource::Disk) {
+        misfits.extend(disk(decider, tasks, available.disk)?);
+    }
+    Ok(misfits)
 }
 
 /// A GPU has memory of its own.
@@ -126,26 +158,16 @@ fn is_on_gpu(needs: &Needs, device: Device) -> bool {
     needs.gpu && !matches!(device, Device::Cpu | Device::Auto)
 }
 
-/// The misfit of what stages will write together with the free disk. `order` holds all stages, each after those that it
-/// needs; `costs` those that are stale.
-///
-/// # Errors
-/// When the store cannot be read.
-pub fn disk<'n>(
-    decider: &Decider<'_>,
-    order: impl IntoIterator<Item = &'n StageName>,
-    costs: &BTreeMap<&StageName, Cost>,
-    free: Option<u64>,
-) -> Result<Option<Misfit>, StoreError> {
+/// The misfit of what stages will write together with the free disk.
+fn disk(decider: &Decider<'_>, tasks: &[Task<'_>], free: Option<u64>) -> Result<Option<Misfit>, StoreError> {
     let Some(has) = free else { return Ok(None) };
     let mut written: BTreeMap<&StageName, u64> = BTreeMap::new();
     let (mut needs, mut before): (u64, usize) = (0, 0);
-    for name in order {
-        let (Some(cost), Some(stage)) = (costs.get(name), decider.manifest.stages.get(name)) else { continue };
+    for Task { stage, cost, scratch } in tasks {
         let read = read(decider, stage, &written)?;
         let writes = writes(stage, cost, read);
         written.insert(&stage.name, writes);
-        needs = needs.saturating_add(writes);
+        needs = needs.saturating_add(writes.saturating_sub(*scratch));
         if needs > has {
             return Ok(Some(Misfit { before, ..misfit(stage, Resource::Disk, needs, has) }));
         }
@@ -212,4 +234,45 @@ pub fn free_disk(path: &Path) -> Option<u64> {
     #[expect(clippy::useless_conversion, reason = "of another width elsewhere")]
     let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
     Some(blocks.saturating_mul(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph;
+    use crate::kinds::kinds;
+    use crate::manifest::Overrides;
+    use crate::plan::Plan;
+
+    #[test]
+    fn what_an_interrupted_build_left_counts_as_free_for_its_next() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/small.toml");
+        let (manifest, graph) = graph::load(&path, &Overrides::default(), &kinds()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (store, forced) = (Store::open(folder.path()).unwrap(), BTreeSet::new());
+        let decider = Decider::new(&manifest, &store, &forced);
+        let planned = || Plan::new(&decider, &graph, &manifest.stages.keys().cloned().collect(), |_| true).unwrap();
+        let errors = |plan: &Plan, stage: &str, free| {
+            let task = plan.tasks(&decider).into_iter().find(|task| task.stage.name.as_str() == stage).unwrap();
+            // As if the stage had to write as much as a training.
+            let task = Task { cost: Cost { disk: Some(1000), ..Cost::default() }, ..task };
+            let available = Available { memory: None, disk: Some(free), device: Device::Cpu };
+            of_stage(&manifest, task, available).count()
+        };
+        let plan = planned();
+        assert_eq!((errors(&plan, "train", 1000), errors(&plan, "train", 999)), (0, 1));
+        // The key of `sample` is known, that of `train` not yet: any scratch may be its.
+        let key = plan.stages.iter().find_map(|stage| stage.key).unwrap();
+        let scratch = store.layout().work(key.digest()).join("scratch/step-10");
+        std::fs::create_dir_all(&scratch).unwrap();
+        std::fs::write(scratch.join("values"), [0; 400]).unwrap();
+        let plan = planned();
+        assert_eq!((errors(&plan, "sample", 600), errors(&plan, "sample", 599)), (0, 1));
+        assert_eq!((errors(&plan, "train", 600), errors(&plan, "train", 599)), (0, 1));
+        let other = store.layout().work(contract::Digest::of(b"another key"));
+        std::fs::rename(store.layout().work(key.digest()), other).unwrap();
+        let plan = planned();
+        assert_eq!((errors(&plan, "sample", 1000), errors(&plan, "sample", 999)), (0, 1), "not its own");
+        assert_eq!((errors(&plan, "train", 600), errors(&plan, "train", 599)), (0, 1));
+    }
 }

@@ -79,7 +79,7 @@ pub struct PlannedStage {
     pub estimate: Option<Estimate>,
     /// Why they do not, where it is not cached.
     pub no_estimate: Option<NoEstimate>,
-    /// What it will cost, as far as settings and the headers of its inputs tell.
+    /// What it will cost, as far as settings tell and the headers of those of its inputs that are known.
     pub cost: Cost,
     /// Why; a cached stage has none, save a remark.
     pub reasons: Vec<Reason>,
@@ -99,23 +99,24 @@ pub fn inputs_of(stage: &StageDeclaration, given: &Outputs<'_>) -> Option<BTreeM
     stage.inputs.iter().map(read).collect()
 }
 
-/// The stages of which can be told without reading a file that they are cached: those of a plan's cached ones whose source
-/// files are known and whose blobs are as they were.
-pub fn surely_cached(decider: &Decider<'_>, graph: &Graph) -> BTreeSet<StageName> {
-    let mut given = Outputs::new();
-    for stage in graph.order().iter().filter_map(|name| decider.manifest.stages.get(name)) {
-        let inputs = inputs_of(stage, &given);
-        if let Some((_, hit)) = inputs.and_then(|inputs| decider.cached_at_once(stage, &inputs)) {
-            given.insert(&stage.name, hit.record.outputs);
-        }
-    }
-    given.into_keys().cloned().collect()
-}
-
 impl Plan {
     /// The stages that are not cached.
     pub fn stale(&self) -> BTreeSet<StageName> {
         self.stages.iter().filter(|stage| stage.state != State::Cached).map(|stage| stage.name.clone()).collect()
+    }
+
+    /// The stages that would run, each after those that it needs.
+    pub fn tasks<'m>(&self, decider: &Decider<'m>) -> Vec<fit::Task<'m>> {
+        let stale = self.stages.iter().filter(|planned| planned.state != State::Cached);
+        let task = |planned: &PlannedStage| {
+            let stage = decider.manifest.stages.get(&planned.name)?;
+            Some(fit::Task {
+                stage,
+                cost: planned.cost,
+                scratch: decider.store.scratch_bytes(planned.key.map(Key::digest)),
+            })
+        };
+        stale.filter_map(task).collect()
     }
 
     /// Plans the stages of `wanted`, which holds with each stage all that it needs. `hashed` is told the bytes of each

@@ -87,7 +87,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             Ok(inputs) => self.decide(stage, &inputs)?,
             Err(unknown) => self.below_stale(stage, unknown)?,
         };
-        let cost = if state == State::Cached { stage.cost } else { self.decider.cost(stage) };
+        let cost = if state == State::Cached { stage.cost } else { self.cost(stage) };
         let (mut estimate, mut no_estimate) = (None, None);
         if let Some(recipe) = self.recipes.get(&stage.name) {
             let read = self.read(stage);
@@ -118,6 +118,15 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             unknown,
         });
         Ok(())
+    }
+
+    /// What a stale stage will cost. An input that is not known yet says nothing, whatever it held before.
+    fn cost(&self, stage: &StageDeclaration) -> Cost {
+        let tree = |port: &str| {
+            let edge = stage.inputs.get(port)?;
+            self.decider.store.tree(*self.outputs.get(&edge.stage)?.get(&edge.output)?).ok()
+        };
+        stage.cost_with(&tree)
     }
 
     /// Bytes that a stale stage reads: as many as there are of what is there, and by estimate of what is not; `None` where

@@ -175,8 +175,10 @@ impl Shared<'_> {
             self.warn(name, reason.text());
         }
         let available = self.budget.available(self.store.layout().root());
-        for misfit in fit::of_stage(self.manifest, stage, &ready.cost, available) {
-            if !self.budget.allow_oversize {
+        let scratch = self.store.scratch_bytes(Some(keyed.key.digest()));
+        let task = fit::Task { stage, cost: ready.cost, scratch };
+        for misfit in fit::of_stage(self.manifest, task, available) {
+            if misfit.is_error && !self.budget.allow_oversize {
                 let hint = format!("{}; {} runs it all the same", misfit.hint(), fit::ALLOW);
                 return Err(StageError::new(misfit.message()).hint(hint).into());
             }

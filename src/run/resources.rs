@@ -20,7 +20,7 @@ pub struct Budget {
     pub threads: usize,
     /// Bytes of memory that stages share.
     pub memory: u64,
-    /// Bytes of memory that one stage may need, where that is known: all that `[exec]` or the machine allows.
+    /// Bytes of memory that one stage may need, where that is known: all that `[exec]` and the machine allow.
     pub available: Option<u64>,
     /// Whether a stage runs that needs more than is available.
     pub allow_oversize: bool,
@@ -46,7 +46,7 @@ impl Budget {
         Self {
             threads,
             memory: exec.memory.map_or(machine.memory, |size| size.0),
-            available: exec.memory.map(|size| size.0).or(machine.available),
+            available: exec.memory.map(|size| size.0).into_iter().chain(machine.available).min(),
             allow_oversize: false,
             jobs: exec.jobs.map_or(threads, usize::from),
             device: exec.device.unwrap_or(machine.device),
@@ -116,12 +116,21 @@ impl Pools {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::ByteSize;
 
     const BUDGET: Budget =
         Budget { threads: 4, memory: 1000, available: None, allow_oversize: false, jobs: 3, device: Device::Cpu };
 
     fn needs(threads: usize, memory: u64, gpu: bool) -> Needs {
         Needs { threads, memory, gpu }
+    }
+
+    #[test]
+    fn no_setting_gives_a_stage_more_memory_than_the_machine_has() {
+        let of = |memory| Budget::of(&ExecSettings { memory: Some(ByteSize(memory)), ..ExecSettings::default() });
+        let machine = Budget::of_this_machine().available;
+        assert_eq!(of(u64::MAX).available, Some(machine.unwrap_or(u64::MAX)));
+        assert_eq!(of(1).available, Some(1));
     }
 
     #[test]

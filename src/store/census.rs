@@ -140,6 +140,11 @@ impl Store {
         Ok(census)
     }
 
+    /// Bytes that interrupted builds of this key left on the disk; of any key where it is not known.
+    pub fn scratch_bytes(&self, key: Option<Digest>) -> u64 {
+        size_of(&key.map_or_else(|| self.layout().folder("work"), |key| self.layout().work(key)))
+    }
+
     /// The files of `blobs/` or `trees/` whose names are digests, with their bytes.
     fn objects(&self, folder: &str) -> Result<BTreeMap<Digest, u64>> {
         let folder = self.layout().folder(folder);

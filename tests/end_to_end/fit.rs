@@ -1,6 +1,7 @@
 //! A stage that needs more than the machine has is refused before anything runs.
 
 use std::fs;
+use std::process::Command;
 
 use crate::bench::{Bench, Ran, shell};
 
@@ -31,6 +32,11 @@ fn a_batch_that_no_machine_holds_stops_the_run_before_anything_runs() {
     assert!(error.contains(" of memory, but only ") && error.contains("lower the stage's batch"), "{error}");
     assert!(ran.stderr.contains(OVERSIZE), "{}", ran.stderr);
     assert!(!bench.cache().join("records").exists(), "nothing ran");
+    bench.edit("[run]", "[exec]\nmemory = \"1048576GiB\"\n[run]");
+    let more = bench.pipeline(&[&["run", "run.toml"], &batch[..]].concat());
+    let errors = of_memory(&more, "error: ");
+    let [error] = errors[..] else { panic!("no setting gives a machine more memory: {}", more.stderr) };
+    assert!(more.code == 2 && !error.contains("set at"), "{error}");
     let part = bench.pipeline(&[&["run", "run.toml", "--until", "sample"], &batch[..]].concat());
     assert_eq!(part.code, 0, "what is not asked for may be of any size: {}", part.stderr);
 }
@@ -54,7 +60,11 @@ fn every_stage_that_cannot_fit_is_told_of_by_every_command_and_a_flag_lets_it_ru
     assert_eq!((allowed.code, told(&allowed, "warning: ")), (0, [1, 1, 1]), "{}", allowed.stderr);
     let planned = bench.pipeline(&["plan", "run.toml"]);
     assert_eq!((planned.code, told(&planned, "warning: ")), (0, [1, 1, 1]), "{}", planned.stderr);
-    assert!(of_memory(&planned, "warning: ").iter().all(|line| line.contains(OVERSIZE)), "{}", planned.stderr);
+    let (refused, bounds): (Vec<_>, Vec<_>) =
+        of_memory(&planned, "warning: ").into_iter().partition(|line| line.contains(OVERSIZE));
+    assert_eq!(refused.len(), 3, "{}", planned.stderr);
+    let [tokenizer] = bounds[..] else { panic!("a bound is no reason to refuse: {bounds:?}") };
+    assert!(tokenizer.contains("stage 'tokenizer' may need up to 1.0 GiB of memory"), "{tokenizer}");
 
     let ran = bench.pipeline(&["run", "run.toml", OVERSIZE]);
     assert_eq!((ran.code, told(&ran, "warning: ")), (0, [1, 1, 1]), "{}", ran.stderr);
@@ -67,6 +77,21 @@ fn every_stage_that_cannot_fit_is_told_of_by_every_command_and_a_flag_lets_it_ru
 }
 
 #[test]
+fn what_the_plan_finds_cached_is_never_refused() {
+    let bench = cramped();
+    let ran = bench.pipeline(&["run", "run.toml", "--until", "train", OVERSIZE]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // Of a copied store no blob is sure before it is looked at.
+    let copied = Command::new("cp").args(["-a", "cache", "copy"]).current_dir(bench.path()).status().unwrap();
+    assert!(copied.success());
+    let checked = bench.pipeline(&["check", "run.toml", "--cache", "copy"]);
+    let errors = of_memory(&checked, "error: ");
+    assert!(errors.len() == 2 && !errors.iter().any(|error| error.contains("'train'")), "{}", checked.stderr);
+    let again = bench.pipeline(&["run", "run.toml", "--until", "train", "--cache", "copy"]);
+    assert_eq!((again.code, of_memory(&again, "error: ")), (0, vec![]), "{}", again.stderr);
+}
+
+#[test]
 fn what_settings_do_not_tell_is_told_as_soon_as_the_inputs_are_there() {
     let bench = cramped();
     // Of what a command writes nothing is known beforehand.
@@ -76,7 +101,7 @@ fn what_settings_do_not_tell_is_told_as_soon_as_the_inputs_are_there() {
     bench.edit("train = \"pack.train\", valid = \"pack.valid\", tokenizer", "train = \"copy.tokens\", tokenizer");
     let until = ["--until", "train"];
     let planned = bench.pipeline(&[&["plan", "run.toml"], &until[..]].concat());
-    assert_eq!(of_memory(&planned, "warning: "), [""; 0], "rather no number than a wrong one");
+    assert!(!planned.stderr.contains("'train' needs"), "rather no number than a wrong one: {}", planned.stderr);
     let first = bench.pipeline(&[&["run", "run.toml"], &until[..]].concat());
     assert_eq!(first.code, 1, "{}", first.stderr);
     let failed = first.stderr.lines().find(|line| line.trim_start().starts_with("failed  train")).unwrap();
@@ -88,4 +113,11 @@ fn what_settings_do_not_tell_is_told_as_soon_as_the_inputs_are_there() {
     let train = plan["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "train").unwrap().clone();
     assert!(train["cost"]["memory"].as_u64().unwrap() > 1 << 20, "{train}");
     assert!(train["cost"]["flops"].as_f64().unwrap() > 0.0, "{train}");
+
+    // What another command will write is not what the last one wrote.
+    bench.edit("cp -rL", "cp -r -L");
+    let planned = bench.pipeline(&[&["plan", "run.toml"], &until[..]].concat());
+    assert!(!planned.stderr.contains("'train' needs"), "rather no number than a stale one: {}", planned.stderr);
+    let third = bench.pipeline(&[&["run", "run.toml"], &until[..]].concat());
+    assert_eq!((third.code, of_memory(&third, "error: ").len()), (1, 0), "{}", third.stderr);
 }

@@ -146,6 +146,9 @@ pub struct Cost {
     /// Bytes of memory that it cannot do without, by estimate: a machine with less cannot run the stage. What a stage
     /// would like to have and can spill is [`crate::Needs::memory`].
     pub memory: Option<u64>,
+    /// Bytes of memory that it may come to need and cannot spill, where its inputs decide how much it will be: a machine with
+    /// less may still run the stage.
+    pub memory_bound: Option<u64>,
     /// Bytes on disk at the same time, output and scratch.
     pub disk: Option<u64>,
 }

@@ -60,7 +60,7 @@ impl Sizes {
             tokens: tokens.map(|tokens| tokens as u64),
             flops: tokens.map(|tokens| self.flops(tokens, length)),
             memory: Some(memory as u64),
-            disk: None,
+            ..Cost::default()
         }
     }
 
@@ -78,7 +78,7 @@ impl Sizes {
             tokens: Some(tokens as u64),
             flops: Some(self.flops(tokens, longest)),
             memory: Some(memory as u64),
-            disk: None,
+            ..Cost::default()
         }
     }
 }

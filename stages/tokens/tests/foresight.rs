@@ -20,6 +20,12 @@ fn a_tokenizer_tells_that_it_is_one_and_its_vocabulary() {
 }
 
 #[test]
+fn what_learning_takes_is_a_bound_as_the_text_decides_how_much_it_will_be() {
+    let cost = foresee::<Tokenizer>(json!({ "word_bytes": 1 << 30 }), &[]).cost;
+    assert_eq!((cost.memory_bound, cost.memory), (Some(32 << 30), None));
+}
+
+#[test]
 fn packed_tokens_have_the_sequence_length_and_what_their_tokenizer_has() {
     let origin = Origin { stage: "words".to_owned(), setting: "vocabulary".to_owned() };
     let tokenizer = Facts {

@@ -25,7 +25,7 @@ mod templates;
 
 use std::io::Write;
 
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, Unit};
+use contract::{Class, Context, Cost, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, Unit};
 use flate2::{Compression, GzBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,15 @@ const FILES: u64 = 100_000_000;
 
 /// Memory for a file that has exact copies: its entry in a hash map, while that grows.
 const COPIED_BYTES: u64 = 64;
+
+/// Bytes of memory for the files that have exact copies, of which there are at most as many as there are copies and
+/// as there are originals; the seed decides.
+fn memory(spec: &Spec) -> u64 {
+    let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
+    let part = spec.exact_duplicates.min(1.0 - spec.exact_duplicates);
+    let copied = (files as f64 * part) as u64;
+    copied.saturating_mul(COPIED_BYTES)
+}
 
 /// The stage kind `sample`.
 #[derive(Debug)]
@@ -116,13 +125,12 @@ impl Stage for Sample {
         problems
     }
 
+    fn foresee(spec: &Spec, _: &Exec, _: &Known) -> Foresight {
+        Foresight { cost: Cost { memory_bound: Some(memory(spec)), ..Cost::default() }, ..Foresight::default() }
+    }
+
     fn needs(spec: &Spec, _: &Exec) -> Needs {
-        let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
-        let copied = (files as f64 * spec.exact_duplicates) as u64;
-        Needs {
-            memory: Needs::default().memory.saturating_add(copied.saturating_mul(COPIED_BYTES)),
-            ..Needs::default()
-        }
+        Needs { memory: Needs::default().memory.saturating_add(memory(spec)), ..Needs::default() }
     }
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {

@@ -84,6 +84,7 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
             tokens: Some(tokens),
             flops: Some((6.0 * parameters as f64 + attention) * tokens as f64),
             memory: Some(spec.memory(&config, length.value)),
+            memory_bound: None,
             // Values and two moments a checkpoint, and the model.
             disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
         };

@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use contract::{
-    Class, Context, Fact, Facts, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Result, Stage, StageError,
-    Unit, figures,
+    Class, Context, Cost, Fact, Facts, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError, Unit, figures,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,9 @@ impl Stage for Tokenizer {
             vocabulary: Some(Fact::own(settings.vocabulary.into(), "vocabulary")),
             ..Facts::default()
         };
-        Foresight { outputs: [("tokenizer", facts)].into(), ..Foresight::default() }
+        // The text may have fewer distinct words than are kept, so this is no more than a bound.
+        let cost = Cost { memory_bound: Some(memory(settings)), ..Cost::default() };
+        Foresight { outputs: [("tokenizer", facts)].into(), cost, ..Foresight::default() }
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
@@ -143,15 +145,17 @@ impl Stage for Tokenizer {
     }
 
     fn needs(settings: &Settings, _: &Exec) -> Needs {
-        Needs {
-            memory: Needs::default().memory.max(settings.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)),
-            ..Needs::default()
-        }
+        Needs { memory: Needs::default().memory.max(memory(settings)), ..Needs::default() }
     }
 
     fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {
         run(settings, context)
     }
+}
+
+/// Bytes of memory that learning takes where the text has as many words as are kept.
+fn memory(settings: &Settings) -> u64 {
+    settings.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)
 }
 
 fn check(settings: &Settings) -> Vec<Problem> {
