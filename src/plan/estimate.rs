@@ -4,8 +4,8 @@
 //!
 //! | known of both | scaled by | counts where |
 //! |---|---|---|
-//! | floating-point operations | their ratio | always |
-//! | bytes of input | their ratio | neither is more than [`LIMIT`] times the other |
+//! | floating-point operations | their ratio | neither is more than [`OPERATIONS`] times the other |
+//! | bytes of input | their ratio | neither is more than [`BYTES`] times the other |
 //! | that they read nothing, with equal settings | nothing | always |
 
 use serde::Serialize;
@@ -13,11 +13,11 @@ use serde::Serialize;
 use crate::events::figures;
 
 /// By how much the inputs of two builds may differ in size for the time of one to say something of the other.
-const LIMIT: f64 = 10.0;
+const BYTES: f64 = 10.0;
+/// By how much the floating-point operations of two builds may differ: further apart the devices are not used alike.
+const OPERATIONS: f64 = 100.0;
 /// A ratio nearer to 1 than this scales nothing that a reader would see.
 const SAME: f64 = 0.02;
-/// From this ratio on a reader is told that the builds did a small part of the work.
-const FAR: f64 = 100.0;
 
 /// The range of the times that builds took, for the stage's work. It is history, not a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -49,7 +49,7 @@ pub enum Basis {
 }
 
 /// Why there is no estimate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum NoEstimate {
     /// No build of its kind is on record.
@@ -60,6 +60,13 @@ pub enum NoEstimate {
         then: u64,
         /// Bytes that the stage reads, by estimate.
         now: u64,
+    },
+    /// The builds on record took many more or many fewer floating-point operations.
+    OtherOperations {
+        /// Those of the nearest of them.
+        then: f64,
+        /// Those of the stage, by estimate.
+        now: f64,
     },
     /// How much the stage will read is not known yet.
     UnknownInput,
@@ -91,11 +98,8 @@ pub(super) struct Past {
 enum Ratio {
     Operations(f64),
     Bytes(f64),
-    /// Too far apart to say anything.
-    OtherSize {
-        then: u64,
-        now: u64,
-    },
+    /// Too far apart to say anything, by a factor with this logarithm.
+    Apart(f64, NoEstimate),
     Unknown,
 }
 
@@ -103,15 +107,19 @@ impl Work {
     fn ratio(self, then: Self, is_alike: bool) -> Ratio {
         let positive = |operations: Option<f64>| operations.filter(|operations| *operations > 0.0);
         if let (Some(now), Some(then)) = (positive(self.operations), positive(then.operations)) {
-            return Ratio::Operations(now / then);
+            let ratio = now / then;
+            return match (1.0 / OPERATIONS..=OPERATIONS).contains(&ratio) {
+                true => Ratio::Operations(ratio),
+                false => Ratio::Apart(ratio.ln().abs(), NoEstimate::OtherOperations { then, now }),
+            };
         }
         match (self.bytes, then.bytes) {
             (Some(0), Some(0)) if is_alike => Ratio::Bytes(1.0),
             (Some(now), Some(then)) if now > 0 && then > 0 => {
                 let ratio = now as f64 / then as f64;
-                match (1.0 / LIMIT..=LIMIT).contains(&ratio) {
+                match (1.0 / BYTES..=BYTES).contains(&ratio) {
                     true => Ratio::Bytes(ratio),
-                    false => Ratio::OtherSize { then, now },
+                    false => Ratio::Apart(ratio.ln().abs(), NoEstimate::OtherSize { then, now }),
                 }
             }
             _ => Ratio::Unknown,
@@ -127,20 +135,19 @@ impl Estimate {
         let scaled = |wanted: fn(&Past, &Ratio) -> bool| {
             ratios.iter().filter(move |(build, ratio)| wanted(build, ratio)).filter_map(|(build, ratio)| match ratio {
                 Ratio::Operations(ratio) | Ratio::Bytes(ratio) => Some((build.seconds, *ratio)),
-                Ratio::OtherSize { .. } | Ratio::Unknown => None,
+                Ratio::Apart(..) | Ratio::Unknown => None,
             })
         };
         Self::range(scaled(|build, _| build.is_alike), Basis::Settings)
             .or_else(|| Self::range(scaled(|_, ratio| matches!(ratio, Ratio::Operations(_))), Basis::Operations))
             .or_else(|| Self::range(scaled(|_, _| true), Basis::Kind))
             .ok_or_else(|| {
-                let apart = |then: u64, now: u64| (now as f64 / then as f64).ln().abs();
-                let sizes = ratios.iter().filter_map(|(_, ratio)| match ratio {
-                    Ratio::OtherSize { then, now } => Some((*then, *now)),
+                let apart = ratios.iter().filter_map(|(_, ratio)| match ratio {
+                    Ratio::Apart(far, why) => Some((far, why)),
                     _ => None,
                 });
-                match sizes.min_by(|one, other| apart(one.0, one.1).total_cmp(&apart(other.0, other.1))) {
-                    Some((then, now)) => NoEstimate::OtherSize { then, now },
+                match apart.min_by(|one, other| one.0.total_cmp(other.0)) {
+                    Some((_, why)) => *why,
                     None if builds.is_empty() => NoEstimate::NoBuild,
                     None if work.bytes.is_none() => NoEstimate::UnknownInput,
                     None => NoEstimate::OtherWork,
@@ -176,11 +183,7 @@ impl Estimate {
         if (self.scaled - 1.0).abs() <= SAME {
             return format!("took {range} ({builds} {whose})");
         }
-        let times = match self.scaled {
-            far if far >= FAR => format!(", {} times as many", figures::count(far.round() as u64)),
-            _ => String::new(),
-        };
-        format!("about {range} ({builds} {whose}, scaled by {measure}{times})")
+        format!("about {range} ({builds} {whose}, scaled by {measure})")
     }
 }
 
@@ -193,6 +196,9 @@ impl NoEstimate {
                 let (then, now) = (figures::size(*then), figures::size(*now));
                 format!("no estimate: earlier builds of kind {kind} read {then}, this one reads about {now}")
             }
+            Self::OtherOperations { then, now } => format!(
+                "no estimate: earlier builds of kind {kind} took {then:.2e} floating-point operations, this one about {now:.2e}"
+            ),
             Self::UnknownInput => "no estimate: how much it will read is not known yet".to_owned(),
             Self::OtherWork => format!("no estimate: no earlier build of kind {kind} with comparable work"),
         }
@@ -228,15 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_scaled_by_operations_without_bound_and_by_bytes_up_to_tenfold() {
+    fn a_time_is_scaled_by_operations_up_to_a_hundredfold_and_by_bytes_up_to_tenfold() {
         let operations = |operations| Work { operations: Some(operations), bytes: Some(1) };
         let trained = [past(0.09, Some(1e6), Some(1_000_000), false)];
-        assert_eq!(
-            text(operations(1e9), &trained),
-            "about 1:30 (1 build of its kind, scaled by floating-point operations, 1,000 times as many)"
+        let scaled = |range| format!("about {range} (1 build of its kind, scaled by floating-point operations)");
+        assert_eq!(text(operations(2e6), &trained), scaled("0.2 s"));
+        assert_eq!(text(operations(1e8), &trained), scaled("9.0 s"));
+        let apart =
+            "no estimate: earlier builds of kind train took 1.00e6 floating-point operations, this one about 1.01e8";
+        assert_eq!(text(operations(1.01e8), &trained), apart);
+        assert!(
+            text(operations(0.99e4), &trained).starts_with("no estimate: earlier builds of kind train took 1.00e6 ")
         );
-        let twice = "about 0.2 s (1 build of its kind, scaled by floating-point operations)";
-        assert_eq!(text(operations(2e6), &trained), twice);
+        assert!(text(operations(1.01e4), &trained).starts_with("about "));
         let bytes = |bytes| Work { operations: None, bytes: Some(bytes) };
         let read = [past(10.0, None, Some(1000), true)];
         let scaled = |range| format!("about {range} (1 build with its settings, scaled by its work)");
