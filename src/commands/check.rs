@@ -1,7 +1,7 @@
 //! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
 //! earlier runs gave, headers are looked at; files outside the store are looked for. That one is missing is a warning: it
 //! may be there on the machine that runs the manifest. What `run` would refuse is an error; only to tell whether a stage that
-//! does not fit is cached are files hashed that no run has seen yet.
+//! was built before and does not fit is cached are files hashed that no run has seen yet.
 
 use std::collections::BTreeSet;
 use std::io::Write;

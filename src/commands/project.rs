@@ -105,31 +105,52 @@ impl Project {
         Ok(fit::of_stages(decider, &plan.tasks(decider), budget.available(&self.cache))?)
     }
 
-    /// The same of a plan of all stages, which is made only where something may not fit. Where nothing is an error, no file is
-    /// hashed for it: what depends on one that no run has seen yet counts as if it ran.
+    /// The same of a plan of all stages.
     pub(super) fn misfits_if_run(&self, decider: &Decider<'_>, budget: Budget) -> Result<Vec<Misfit>, CommandError> {
-        let order = self.graph.order();
-        let misfits = fit::of_stages(decider, &self.tasks(decider, order), budget.available(&self.cache))?;
-        let (wanted, is_error) = (order.iter().cloned().collect(), misfits.iter().any(|misfit| misfit.is_error));
-        let plan = match is_error {
-            true => self.plan(decider, &wanted)?,
-            false if misfits.is_empty() => return Ok(misfits),
-            false => match Plan::new(decider, &self.graph, &wanted, |_| false) {
-                Err(StoreError::Interrupted) => return Ok(misfits),
-                plan => plan?,
-            },
-        };
-        self.misfits(decider, &plan, budget)
+        let tasks = self.tasks(decider, self.graph.order());
+        let misfits = fit::of_stages(decider, &tasks, budget.available(&self.cache))?;
+        if misfits.is_empty() {
+            return Ok(misfits);
+        }
+        let wanted = self.graph.order().iter().cloned().collect();
+        self.planned_misfits(decider, &wanted, &tasks, budget)
     }
 
     /// These stages as if all of them ran, and read what the stages above wrote last.
-    fn tasks<'n>(&self, decider: &Decider<'_>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'_>> {
-        let stages = names.into_iter().filter_map(|name| self.manifest.stages.get(name));
+    fn tasks<'a, 'n>(&self, decider: &Decider<'a>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'a>> {
+        let stages = names.into_iter().filter_map(|name| decider.manifest.stages.get(name));
         stages.map(|stage| Task { stage, cost: decider.cost(stage), scratch: 0 }).collect()
     }
 
+    /// The misfits of these stages, of which `tasks` has some as if all of them ran: the plan decides which run, and with which
+    /// inputs. Files that no run has seen yet are hashed for it only where a refusal depends on them; else what is below them
+    /// counts as if it ran.
+    fn planned_misfits(
+        &self,
+        decider: &Decider<'_>,
+        wanted: &BTreeSet<StageName>,
+        tasks: &[Task<'_>],
+        budget: Budget,
+    ) -> Result<Vec<Misfit>, CommandError> {
+        let available = budget.available(&self.cache);
+        let is_refused = |task: Task<'_>| fit::of_stage(&self.manifest, task, available).any(|misfit| misfit.is_error);
+        let mut is_certain = true;
+        for task in tasks.iter().filter(|task| is_refused(**task)) {
+            // What settings alone tell holds for all inputs.
+            let least = Task { cost: task.stage.cost, scratch: decider.store.scratch_bytes(None), ..*task };
+            is_certain &= is_refused(least) && decider.surely_runs(task.stage)?;
+        }
+        if !is_certain {
+            return self.misfits(decider, &self.plan(decider, wanted)?, budget);
+        }
+        match Plan::new(decider, &self.graph, wanted, |_| false) {
+            Err(StoreError::Interrupted) => Ok(fit::of_stages(decider, tasks, available)?),
+            plan => self.misfits(decider, &plan?, budget),
+        }
+    }
+
     /// Says which of these stages cannot run because they need more than the machine has; whether there are any. The plan
-    /// decides which run and with which inputs; it is made only where something may not fit.
+    /// decides which run; it is made only where something may not fit.
     pub(super) fn refuses(
         &self,
         decider: &Decider<'_>,
@@ -138,10 +159,11 @@ impl Project {
     ) -> Result<bool, CommandError> {
         let available = budget.available(&self.cache);
         let fits = |task: &Task<'_>| !fit::of_stage(&self.manifest, *task, available).any(|misfit| misfit.is_error);
-        if self.tasks(decider, wanted).iter().all(fits) {
+        let tasks = self.tasks(decider, self.graph.order().iter().filter(|name| wanted.contains(*name)));
+        if tasks.iter().all(fits) {
             return Ok(false);
         }
-        let mut misfits = self.misfits(decider, &self.plan(decider, wanted)?, budget)?;
+        let mut misfits = self.planned_misfits(decider, wanted, &tasks, budget)?;
         misfits.retain(|misfit| misfit.is_error);
         for misfit in &misfits {
             let severity = if budget.allow_oversize { "warning" } else { "error" };

@@ -13,7 +13,7 @@ use super::baseline::Baseline;
 use super::estimate::{Estimate, NoEstimate, Work};
 use super::history::History;
 use super::reason::Reason;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, own_record};
 use super::remarks;
 use super::sources::{self, Folders, Missing};
 use crate::clock;
@@ -250,6 +250,14 @@ impl<'a> Decider<'a> {
     /// Whether a build with this recipe is on record.
     pub(super) fn has_built(&self, recipe: &Recipe) -> Result<bool, StoreError> {
         self.history.has(self.store, recipe)
+    }
+
+    /// Whether a stage runs whatever its inputs hold: no build with its settings is on record, or it is forced.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn surely_runs(&self, stage: &StageDeclaration) -> Result<bool, StoreError> {
+        Ok(self.forced.contains(&stage.name) || !self.has_built(&Recipe::of(&own_record(self, stage)))?)
     }
 
     /// How long a stage may take that has this recipe and this cost, and reads so many bytes.
