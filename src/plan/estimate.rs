@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(text(Work { operations: Some(1e9), bytes: Some(1) }, &unknown), none);
         let unknown = text(Work::default(), &[past(10.0, None, Some(1), true)]);
         assert_eq!(unknown, "no estimate: how much it will read is not known yet");
-        // What reads nothing does the same work with the same settings, and with others nobody knows.
+        // A stage that reads nothing does the same work with the same settings; with others there is no estimate.
         let work = Work { operations: None, bytes: Some(0) };
         assert_eq!(text(work, &[past(10.0, None, Some(0), true)]), "took 10 s (1 build with its settings)");
         assert_eq!(text(work, &[past(10.0, None, Some(0), false)]), none);
