@@ -40,7 +40,10 @@ fn shown(bench: &Bench, run: &str) -> BTreeMap<String, String> {
 
 fn files_are_there(folder: &std::path::Path) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.is_dir() { files_are_there(&entry) } else { drop(fs::metadata(&entry).unwrap()) }
+        assert!(entry.exists(), "{} leads nowhere", entry.display());
+        if entry.is_dir() {
+            files_are_there(&entry);
+        }
     }
 }
 
