@@ -514,6 +514,7 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let missing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
     let too_large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
+    let negative: ArrayRef = Arc::new(Int64Array::from(vec![-1]));
     let words = bench.folder.path().join("words.txt");
     fs::write(&words, "words").unwrap();
     let good = bench.parquet("good.parquet", &[text("content")]);
@@ -564,6 +565,21 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
             "file '7.parquet' cannot be read: ",
             "",
         ),
+        (
+            vec![bench.parquet("twice.parquet", &[text("content"), text("content")])],
+            "column 'content' is there twice in file 'twice.parquet'",
+            "rename one",
+        ),
+        (
+            vec![bench.parquet("copies.parquet", &[text("content"), ("copies", negative.clone())])],
+            "column 'copies' is -1 in row 0 of file 'copies.parquet', expected 0 or more",
+            "",
+        ),
+        (
+            vec![bench.parquet("size.parquet", &[text("content"), ("size", negative)])],
+            "column 'size' is -1 in row 0 of file 'size.parquet', expected 0 or more",
+            "",
+        ),
         (vec![words.clone()], "file 'words.txt' is not a Parquet file", ""),
         (
             vec![bench.parquet("a.parquet", &[text("content"), text("x")]), good.clone()],
@@ -588,6 +604,9 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
         failure.message,
         "output 'out' does not hold rows: column 'content' is Int64 in file 'other.parquet' and Utf8 in file 'good.parquet'"
     );
+    let twice = bench.parquet("twice.parquet", &[text("n"), text("x"), text("x")]);
+    let failure = bench.failure("rows", &[twice]).message;
+    assert!(failure.ends_with("column 'x' is there twice in file 'twice.parquet'"), "{failure}");
     assert!(bench.failure("rows", &[words]).message.contains("file 'words.txt' is not a Parquet file"));
     // A file that is cut in half has a footer no more.
     let bytes = fs::read(&good).unwrap();

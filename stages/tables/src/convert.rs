@@ -7,21 +7,22 @@
 //! |---|---|---|
 //! | `content` | string | an error |
 //! | `repo_name`, `path` | string | `<file>#<row>`: the file's path in the output and the row in the file, from 0; so a document without a repository is a repository of its own, and a split by repository divides such documents one by one |
-//! | `copies` | integer | 1 |
-//! | `size` | integer | bytes of `content` |
+//! | `copies` | integer, not negative | 1 |
+//! | `size` | integer, not negative | bytes of `content` |
 //! | `license` | string | null |
 //! | `id` | | always computed ([`document_id`]), as repository, path or text may not be those of the input any more |
 //! | `row` | | the format's own: a file that has it is an error |
 //! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | what stages write or compute with, and would replace: an error; a `cluster` that an input has passes as it is |
 //!
-//! Further columns are kept. All files have the same columns, in any order; those of the format may be missing in some.
+//! Further columns are kept; two columns of one name are an error. All files have the same columns, in any order; those of the format may be missing in some.
 //! Each file is a shard ([`ShardWriter`]): one that is larger than a part becomes several.
 //!
 //! # Rows
-//! Any columns, the same in all files, in any order. Each file is a part.
+//! Any columns, each name once, the same in all files, in any order. Each file is a part.
 //!
 //! Files without rows are a table without rows that has their columns.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -179,13 +180,6 @@ fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<V
         if let Some(more) = found.iter().find(|other| !expected.iter().any(|field| field.name() == other.name())) {
             return Err(first.differs(more, file.name));
         }
-        if let Some(twice) = found
-            .iter()
-            .enumerate()
-            .find(|(index, field)| found.find(field.name()).is_some_and(|(first, _)| first != *index))
-        {
-            return Err(StageError::new(format!("file '{}' has two columns '{}'", file.name, twice.1.name())));
-        }
     }
     Ok(expected)
 }
@@ -202,6 +196,11 @@ impl<'f> Opened<'f> {
             StageError::new(format!("file '{name}' is not a Parquet file: {error}"))
                 .hint("a table is written as Parquet files, and nothing else")
         })?;
+        let mut names = BTreeSet::new();
+        if let Some(twice) = reader.schema().fields().iter().find(|field| !names.insert(field.name())) {
+            return Err(StageError::new(format!("column '{}' is there twice in file '{name}'", twice.name()))
+                .hint("a column is found by its name: rename one of them, or leave it out"));
+        }
         Ok(Self { name, location, reader })
     }
 
@@ -287,16 +286,23 @@ impl<'f> Opened<'f> {
                 let text = |column: &'_ Option<StringViewArray>| {
                     column.as_ref().and_then(|column| text(column, index)).map(str::to_owned)
                 };
-                let number = |column: &Option<Int64Array>| {
-                    column.as_ref().and_then(|column| (!column.is_null(index)).then(|| column.value(index)))
+                let number = |name: &str, column: &Option<Int64Array>| match column
+                    .as_ref()
+                    .and_then(|column| (!column.is_null(index)).then(|| column.value(index)))
+                {
+                    Some(number @ ..0) => Err(StageError::new(format!(
+                        "column '{name}' is {number} in row {row} of file '{}', expected 0 or more",
+                        self.name
+                    ))),
+                    number => Ok(number),
                 };
                 let (repo_name, path) = (text(&columns.repo_name), text(&columns.path));
                 let license = text(&columns.license);
                 let document = Document {
                     repo_name: repo_name.as_deref().unwrap_or(&place),
                     path: path.as_deref().unwrap_or(&place),
-                    copies: number(&columns.copies).unwrap_or(1),
-                    size: number(&columns.size).unwrap_or(i64::try_from(content.len()).unwrap_or(i64::MAX)),
+                    copies: number(COPIES, &columns.copies)?.unwrap_or(1),
+                    size: number(SIZE, &columns.size)?.unwrap_or(i64::try_from(content.len()).unwrap_or(i64::MAX)),
                     license: license.as_deref(),
                     content,
                 };

@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 use tables::PlainReader;
 
 use super::outcome::BadRow;
-use super::row::{COLUMNS, NULLABLE, Row};
+use super::row::{COLUMNS, NULLABLE, Row, count};
 use super::shard::{Shard, bad_shard};
 
 /// Reads all rows. A file that cannot be read (further) is an unreadable shard.
@@ -113,7 +113,7 @@ impl Columns {
             if column.is_null(index) {
                 Err(format!("column '{name}' is null or no INT64"))
             } else {
-                Ok(column.value(index))
+                count(name, column.value(index))
             }
         };
         let license = self.license.as_ref().filter(|license| !license.is_null(index));

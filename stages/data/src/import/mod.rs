@@ -16,8 +16,8 @@
 //! lines (counted) are accepted.
 //!
 //! # What cannot be read
-//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, content
-//! of more than `max_line` bytes. JSON spells a byte in up to six (`\u0001`), so a line may have 6 × `max_line` bytes and
+//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type,
+//! `copies` or `size` below 0, content of more than `max_line` bytes. JSON spells a byte in up to six (`\u0001`), so a line may have 6 × `max_line` bytes and
 //! 1 MiB for the other columns; a longer one is malformed, and is not held. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
 //! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
 //!

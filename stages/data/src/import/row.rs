@@ -180,8 +180,8 @@ impl<'de> Deserialize<'de> for Row<'de> {
                 Ok(Row {
                     repo_name: required("repo_name", repo_name)?,
                     path: required("path", path)?,
-                    copies: required("copies", copies)?,
-                    size: required("size", size)?,
+                    copies: count("copies", required("copies", copies)?).map_err(de::Error::custom)?,
+                    size: count("size", required("size", size)?).map_err(de::Error::custom)?,
                     content: required("content", content)?,
                     // BigQuery leaves out the keys of nulls.
                     license: license.flatten(),
@@ -191,6 +191,14 @@ impl<'de> Deserialize<'de> for Row<'de> {
         }
         deserializer.deserialize_map(Rows)
     }
+}
+
+/// A number of copies or bytes.
+///
+/// # Errors
+/// When it is none, in a few words.
+pub(super) fn count(name: &str, number: i64) -> Result<i64, String> {
+    if number < 0 { Err(format!("column '{name}' is {number}, expected 0 or more")) } else { Ok(number) }
 }
 
 fn required<T, E: de::Error>(name: &str, value: Option<Option<T>>) -> Result<T, E> {

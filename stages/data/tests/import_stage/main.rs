@@ -154,6 +154,27 @@ fn a_pinned_digest_holds_for_these_shards_only() {
     assert!(bench.import(json!({"blake3": "xyz"})).is_err());
 }
 
+/// A Parquet file with these sizes of empty texts.
+fn parquet_of_sizes(sizes: &[&str]) -> Vec<u8> {
+    let text = |value: &str| Arc::new(StringArray::from(vec![value; sizes.len()])) as ArrayRef;
+    let columns = [
+        ("repo_name", text("a/b")),
+        ("path", text("x.py")),
+        ("copies", text("0")),
+        ("size", Arc::new(StringArray::from(sizes.to_vec())) as ArrayRef),
+        ("content", text("")),
+    ];
+    parquet_bytes(&RecordBatch::try_from_iter(columns).unwrap())
+}
+
+fn parquet_bytes(batch: &RecordBatch) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
 /// A Parquet file of two rows, the second without a license, with these types of the columns.
 fn parquet(strings: &DataType, with_license: bool) -> Vec<u8> {
     parquet_rows(strings, with_license, 2)
@@ -173,12 +194,7 @@ fn parquet_rows(strings: &DataType, with_license: bool, rows: usize) -> Vec<u8> 
     if with_license {
         columns.insert(0, ("license", text([Some("mit"), None])));
     }
-    let batch = RecordBatch::try_from_iter(columns).unwrap().slice(0, rows);
-    let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
-    bytes
+    parquet_bytes(&RecordBatch::try_from_iter(columns).unwrap().slice(0, rows))
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::support::{Bench, column, doc, documents, line, report};
-use crate::{message, three};
+use crate::{message, parquet_of_sizes, three};
 
 /// What is wrong, the shard's bytes, the line of the failure, words of the message, rows kept before and after.
 fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
@@ -42,6 +42,20 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
             with(good.replace("\"copies\":\"1\"", "\"copies\":1.5").trim_end().as_bytes()),
             2,
             "not a row",
+            2,
+        ),
+        (
+            "fewer copies than none",
+            with(good.replace("\"copies\":\"1\"", "\"copies\":-1").trim_end().as_bytes()),
+            2,
+            "column 'copies' is -1, expected 0 or more",
+            2,
+        ),
+        (
+            "a size below 0 in Parquet",
+            parquet_of_sizes(&["0", "-7", "2"]),
+            2,
+            "column 'size' is -7, expected 0 or more",
             2,
         ),
         (

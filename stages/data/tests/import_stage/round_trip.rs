@@ -91,7 +91,7 @@ proptest! {
     fn what_export_writes_is_imported_again(
         shards in prop::collection::vec(
             prop::collection::vec(
-                (text(), text(), any::<i64>(), 0..i64::from(u32::MAX), prop::option::of(prop::option::of(text())), text()),
+                (text(), text(), 0..=i64::MAX, 0..i64::from(u32::MAX), prop::option::of(prop::option::of(text())), text()),
                 1..20,
             ),
             1..4,
