@@ -8,6 +8,7 @@ use contract::{Digest, Tree};
 use serde::Serialize;
 
 use super::error::{Damage, Object, Result, StoreError};
+use super::lock::Held;
 use super::names::names_if_folder;
 use super::record::Record;
 use super::{LastBuild, Store};
@@ -25,7 +26,7 @@ pub struct Census {
     pub published: BTreeSet<Digest>,
     /// What the runs of each name gave last, by run and stage.
     pub runs: BTreeMap<String, BTreeMap<String, LastBuild>>,
-    /// Bytes of each key's scratch, which a stage that was stopped goes on from.
+    /// Bytes of each key's scratch, which a stage that was stopped goes on from; not that of a stage that is running.
     pub scratch: BTreeMap<Digest, u64>,
     /// Bytes of each set of derived files.
     pub derived: BTreeMap<String, u64>,
@@ -79,7 +80,7 @@ impl Census {
         Totals::of(self.blobs.values().copied())
     }
 
-    /// The scratch of all keys.
+    /// The scratch of all keys that nobody builds now.
     pub fn all_scratch(&self) -> Totals {
         Totals::of(self.scratch.values().copied())
     }
@@ -127,8 +128,10 @@ impl Store {
         census.blobs = self.objects("blobs")?;
         census.published = self.objects("published")?.into_keys().collect();
         for name in names_if_folder(&self.layout().folder("work"))? {
-            let size = size_of(&self.layout().folder("work").join(&name));
-            census.scratch.extend(name.parse::<Digest>().ok().map(|key| (key, size)));
+            let Ok(key) = name.parse::<Digest>() else { continue };
+            if self.held(key)? == Held::Free {
+                census.scratch.insert(key, size_of(&self.layout().folder("work").join(&name)));
+            }
         }
         census.derived = self.derived().entries().into_iter().map(|entry| (entry.name, entry.bytes)).collect();
         let aside = self.layout().folder("damaged");

@@ -5,8 +5,9 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use pipeline::report::RunLock;
+use pipeline::store::Store;
 
-use crate::bench::{Bench, DATA, DATA_STAGES, Ran, pid, shell};
+use crate::bench::{Bench, DATA, DATA_STAGES, Ran, pid, shell, texts};
 
 /// Two settings under which other rows are kept.
 const MIT: [&str; 2] = ["--set", "stages.license.allow=[\"mit\"]"];
@@ -245,4 +246,29 @@ fn a_kill_while_runs_are_forgotten_leaves_no_output_by_name_that_leads_nowhere()
     }
     assert_own(&bench, "run/latest");
     assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn gc_counts_a_running_run_once() {
+    let bench = Bench::ran();
+    let folder = bench.cache().join("runs/run");
+    fs::create_dir(folder.join("2")).unwrap();
+    let store = Store::open(&bench.cache()).unwrap();
+    let lease = store.lease("run.2").unwrap();
+    lease.hold(store.census().unwrap().trees.keys()).unwrap();
+    let by = || texts(&bench.json(&["cache", "gc"])["kept"], "by");
+    assert_eq!(by(), ["run.1 (latest)", "run.2 (running)"]);
+    let text = bench.pipeline(&["cache", "gc"]).stdout;
+    let kept = text.lines().filter(|line| line.starts_with("kept ")).count();
+    assert_eq!((kept, text.contains("and by")), (2, false), "{text}");
+    drop(lease);
+    assert_eq!(by(), ["run.1 (latest)", "run.2"]);
+}
+
+#[test]
+fn gc_names_no_run_that_keeps_nothing() {
+    let bench = Bench::new(&shell("failing", "exit 1", ""));
+    (0..2).for_each(|_| assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1));
+    let text = bench.pipeline(&["cache", "gc", "--scratch"]).stdout;
+    assert!(!text.contains("kept ") && !text.contains("and by"), "{text}");
 }

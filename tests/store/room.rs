@@ -201,6 +201,25 @@ fn scratch_goes_only_where_its_key_is_built_and_nobody_builds_it_again() {
 }
 
 #[test]
+fn scratch_of_a_stage_that_is_running_is_not_counted() {
+    let (_folder, store) = empty();
+    let [running, stopped] = ["running", "stopped"].map(|name| {
+        let lock = locked(&store, key(name));
+        fs::write(store.work(&lock, GROUND).unwrap().scratch.join("checkpoint"), "12345").unwrap();
+        lock
+    });
+    drop(stopped);
+    assert_eq!(store.census().unwrap().scratch.into_keys().collect::<Vec<_>>(), [key("stopped")]);
+    assert_eq!(store.removals(&Wish::default()).unwrap().scratch_left.count, 1);
+    let wish = Wish { scratch: true, ..Wish::default() };
+    let removals = store.removing().unwrap().collect(&wish).unwrap();
+    assert_eq!((removals.scratch.count, removals.scratch_left.count), (1, 0));
+    assert_eq!(["running", "stopped"].map(|name| store.layout().work(key(name)).exists()), [true, false]);
+    drop(running);
+    assert_eq!(store.removals(&wish).unwrap().scratch.count, 1);
+}
+
+#[test]
 fn a_build_of_a_key_goes_alone_and_a_later_one_does_not_take_its_place() {
     let (_folder, store) = empty();
     build_in(&store, key("a"), 1.0, &[("file", &[b'1'; 100])]);

@@ -1,6 +1,6 @@
 //! `pipeline cache gc`: making room in a store.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -91,21 +91,20 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
         wish.holders.push(need(Holder { name: lock, ..Holder::default() }, &found));
     }
     // Leases first: a run gives its own up when its lock is written.
-    let leases = store.leases()?;
+    let mut running: BTreeMap<String, Holder> = BTreeMap::new();
+    for lease in store.leases()? {
+        let name = lease.holder_name();
+        let holder = running.entry(lease.holder.stage).or_insert_with(|| Holder { name, ..Holder::default() });
+        holder.trees.extend(lease.trees);
+    }
     failpoint::pass(failpoint::GC_AFTER_LEASES);
-    wish.holders.extend(leases.iter().map(|lease| Holder {
-        name: lease.holder_name(),
-        trees: lease.trees.clone(),
-        ..Holder::default()
-    }));
     let (mut forgotten, mut torn) = (Vec::new(), Vec::new());
     let runs = store.run_folders()?;
-    let active: BTreeSet<_> = leases.into_iter().map(|lease| lease.holder.stage).collect();
     for run in &runs {
         let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
         let (is_pinned, is_latest) = (store.is_pinned(run), store.latest(&run.run)?.as_ref() == Some(run));
         // The newest keeps its number from being given again; one without a lock may be under way.
-        let ended = run.path.join(locks::LOCK).is_file() || !active.contains(&run.to_string());
+        let ended = run.path.join(locks::LOCK).is_file() || !running.contains_key(&run.to_string());
         let may_go = newer > 0 && ended && !is_pinned && !is_latest;
         if may_go && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
             forgotten.push(run.clone());
@@ -116,14 +115,21 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
             (false, true) => " (pinned)",
             (false, false) => "",
         };
-        let holder = Holder { name: format!("{run}{mark}"), run: Some(run.run.clone()), ..Holder::default() };
+        // One that is running is a holder once, as its lease has it.
+        let held = running.remove(&run.to_string());
+        let held = held.unwrap_or_else(|| Holder { name: format!("{run}{mark}"), ..Holder::default() });
+        let mut holder = Holder { run: Some(run.run.clone()), ..held };
         match locks::of_run(store, run) {
             Ok(Some(lock)) => wish.holders.push(need(holder, &lock)),
             // What it shows by name must not lead nowhere.
-            Ok(None) => wish.holders.push(Holder { trees: store.shown_trees(run)?, ..holder }),
+            Ok(None) => {
+                holder.trees.extend(store.shown_trees(run)?);
+                wish.holders.push(holder);
+            }
             Err(damage) => torn.push(damage?),
         }
     }
+    wish.holders.extend(running.into_values());
     torn.extend(store.torn_last_builds()?);
     match torn.is_empty() {
         true => Ok((wish, forgotten)),
@@ -142,8 +148,11 @@ fn need(mut holder: Holder, lock: &RunLock) -> Holder {
 
 /// Prints which runs and lock files keep how much; of past runs those that keep something alone.
 fn print_kept(out: &mut impl Write, removals: &Removals) -> Result<(), CommandError> {
-    let is_shown = |kept: &&Kept| kept.alone > 0 || (kept.bytes > 0 && kept.by.ends_with(')'));
-    let (shown, others): (Vec<_>, Vec<_>) = removals.kept.iter().partition(is_shown);
+    let keeping = removals.kept.iter().filter(|kept| kept.bytes > 0);
+    let (mut shown, mut others): (Vec<_>, Vec<_>) = keeping.partition(|kept| kept.alone > 0 || kept.by.ends_with(')'));
+    if shown.is_empty() {
+        std::mem::swap(&mut shown, &mut others);
+    }
     for Kept { by, bytes, alone } in shown {
         let only = match alone {
             0 => "all of it kept by others too".to_owned(),
