@@ -43,7 +43,7 @@ fn main() -> Result<(), StageError> {
     );
     let folder = tempfile::tempdir()?;
     let start = Instant::now();
-    Checkpoints::below(folder.path())?.save(1, &config, &trainer, &[])?;
+    Checkpoints::below(folder.path())?.save(1, 0.0, &config, &trainer, &[])?;
     let size = std::fs::metadata(folder.path().join("checkpoints/00000001/state.safetensors"))?.len();
     println!("checkpoint: {:.1} MiB in {:.2} s", size as f64 / f64::from(1 << 20), start.elapsed().as_secs_f64());
     Ok(())
