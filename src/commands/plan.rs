@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let first = reasons.next().unwrap_or(key);
         let first = printable(&first, &['\t']);
         writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
-        // How much is left is told with the checkpoint.
+        // The reason of a build that resumes includes the time left.
         let estimate = stage.estimate.filter(|estimate| estimate.basis != Basis::Checkpoint);
         let estimate = estimate.map(|estimate| estimate.text());
         let took = estimate.or(stage.no_estimate.map(|none| none.text(stage.kind)));

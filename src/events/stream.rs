@@ -172,7 +172,7 @@ fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) ->
     let mut told = |done: io::Result<()>, purpose: Purpose| match done {
         Ok(()) => true,
         Err(error) => {
-            // Whoever reads what is shown or printed may have read enough; the record has no reader.
+            // The reader of standard output or error may close it early; events.jsonl has no such reader.
             if purpose == Purpose::Recorded || error.kind() != io::ErrorKind::BrokenPipe {
                 say!("warning: events are no longer {}: {error}", purpose.text());
                 lost.push(purpose);

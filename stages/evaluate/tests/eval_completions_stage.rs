@@ -12,7 +12,7 @@ use contract::{InputTree, Kind, Note, StageError};
 use evaluate::EvalCompletions;
 use model::{Gpt2, Gpt2Config};
 use serde_json::{Value, json};
-use support::{SIZES, gpt2, model_tree, random_gpt2, reciting_gpt2, tokenizer_tree};
+use support::{SIZES, gpt2, model_tree, not_finite, random_gpt2, reciting_gpt2, tokenizer_tree};
 use tempfile::TempDir;
 
 struct Bench {
@@ -277,12 +277,8 @@ fn the_json_of_this_revision_has_these_bytes() {
 #[test]
 fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
     let mut bench = Bench::new(&SIZES, &random_gpt2(1));
-    let mut model = bench.harness.inputs["model"].clone();
-    let weights = model.files.iter_mut().find(|file| file.path.as_str() == "model.safetensors").unwrap();
-    let mut bytes = std::fs::read(&weights.location).unwrap();
-    bytes.last_chunk_mut::<4>().unwrap().copy_from_slice(&f32::NAN.to_le_bytes());
-    weights.location = bench.folder.path().join("not-finite");
-    std::fs::write(&weights.location, bytes).unwrap();
+    let place = bench.folder.path().join("not-finite");
+    let model = not_finite(bench.harness.inputs["model"].clone(), &place);
     bench.harness.connect("model", &model);
     let failure = bench.failure(json!({}));
     assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");

@@ -14,7 +14,7 @@ use evaluate::EvalLoss;
 use evaluate::tally::Tally;
 use model::Gpt2;
 use serde_json::{Value, json};
-use support::{END, SIZES, gpt2, model_tree, random_gpt2, tokenizer_tree, tokens_tree, tree};
+use support::{END, SIZES, gpt2, model_tree, not_finite, random_gpt2, tokenizer_tree, tokens_tree, tree};
 use tempfile::TempDir;
 
 /// Ids that a model can read, from a formula.
@@ -265,12 +265,8 @@ fn a_token_of_several_bytes_counts_them_all() {
 #[test]
 fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
     let mut bench = Bench::new(&random_gpt2(1), &sequences(2, 16));
-    let mut model = bench.harness.inputs["model"].clone();
-    let weights = model.files.iter_mut().find(|file| file.path.as_str() == "model.safetensors").unwrap();
-    let mut bytes = std::fs::read(&weights.location).unwrap();
-    bytes.last_chunk_mut::<4>().unwrap().copy_from_slice(&f32::NAN.to_le_bytes());
-    weights.location = bench.folder.path().join("not-finite");
-    std::fs::write(&weights.location, bytes).unwrap();
+    let place = bench.folder.path().join("not-finite");
+    let model = not_finite(bench.harness.inputs["model"].clone(), &place);
     bench.harness.connect("model", &model);
     let failure = bench.failure(json!({}));
     assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");

@@ -33,6 +33,16 @@ pub fn tree(folder: &Path, write: impl FnOnce(&OutputTree)) -> InputTree {
     InputTree { digest: tree.digest(), files: files.into_iter().map(file).collect() }
 }
 
+/// The tree of a model whose last weight is NaN; `place` is where its changed file is written.
+pub fn not_finite(mut model: InputTree, place: &Path) -> InputTree {
+    let weights = model.files.iter_mut().find(|file| file.path.as_str() == "model.safetensors").unwrap();
+    let mut bytes = std::fs::read(&weights.location).unwrap();
+    bytes.last_chunk_mut::<4>().unwrap().copy_from_slice(&f32::NAN.to_le_bytes());
+    weights.location = place.to_owned();
+    std::fs::write(place, bytes).unwrap();
+    model
+}
+
 /// A model with these values.
 pub fn gpt2(config: &Gpt2Config, mut values: impl FnMut(&TensorShape) -> Vec<f32>) -> Gpt2 {
     let Ok(model) = Gpt2::new(config, &Device::flex(), |tensor| Ok::<_, std::convert::Infallible>(values(tensor)));
