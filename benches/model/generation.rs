@@ -78,7 +78,7 @@ fn without_cache(model: &Gpt2, requests: &[Request]) -> Result<Vec<Vec<u32>>> {
         let mut ids: Vec<i32> = request.prompt.iter().map(|&id| id as i32).collect();
         while ids.len() < request.maximum {
             let data = TensorData::new(ids.clone(), [1, ids.len()]);
-            let features = model.features(Tensor::<2, Int>::from_data(data, &Device::flex()));
+            let features = model.features(Tensor::<2, Int>::from_data(data, &Device::flex()), model::Precision::F32);
             let [_, tokens, width] = features.dims();
             let last = features.slice([0..1, tokens - 1..tokens]).reshape([1, width]);
             let logits = model::parameters::host_values(model.head(last).flatten::<1>(0, 1))?;

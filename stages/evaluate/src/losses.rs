@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use contract::Result;
-use model::Gpt2;
 use model::parameters::host_values;
+use model::{Gpt2, Precision};
 
 /// Values of a logits tensor at a time: 64 MiB in `f32`.
 pub(crate) const LOGITS: usize = 16 << 20;
@@ -22,7 +22,8 @@ pub fn token_losses(model: &Gpt2, ids: &[u32], length: usize) -> Result<Vec<f32>
     let signed: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(signed, [sequences, length]), &device);
     let predictions = sequences * (length - 1);
-    let features = model.features(ids.clone()).slice([0..sequences, 0..length - 1]).reshape([predictions, width]);
+    let features =
+        model.features(ids.clone(), Precision::F32).slice([0..sequences, 0..length - 1]).reshape([predictions, width]);
     let labels = ids.slice([0..sequences, 1..length]).reshape([predictions, 1]);
     let rows = (LOGITS / vocabulary).max(1);
     let mut losses = Vec::with_capacity(predictions);

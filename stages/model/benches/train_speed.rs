@@ -11,7 +11,7 @@ use model::initial::initial_values;
 use model::train::adamw::AdamWSettings;
 use model::train::checkpoint::Checkpoints;
 use model::train::{Batch, Trainer};
-use model::{Gpt2, Gpt2Config};
+use model::{Gpt2, Gpt2Config, Precision};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +24,7 @@ fn main() -> Result<(), StageError> {
     let device = Device::flex().autodiff();
     let model = Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, 1, tensor)))?;
     let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
-    let mut trainer = Trainer::new(&config, model, settings, device);
+    let mut trainer = Trainer::new(&config, model, settings, Precision::F32, device);
     let id = |at: usize| ((at * 7919) % vocabulary) as i32;
     let batch = Batch { ids: (0..sequences * positions).map(id).collect(), sequences };
     let mut start = Instant::now();

@@ -6,7 +6,8 @@
 //! | `cuda:N` | that GPU, or an error that says what is missing |
 //! | `auto` | GPU 0 where the program has CUDA and the machine a driver and a GPU, else the CPU |
 //!
-//! Burn's first use of a CUDA device without a driver panics in a worker thread, so the driver is asked here before.
+//! Burn's first use of a CUDA device without a driver panics in a worker thread, so the driver is asked here before, and CUDA's
+//! math functions are looked for.
 
 use burn::tensor::Device;
 use contract::{Result, StageError};
@@ -48,7 +49,29 @@ fn cuda(number: usize) -> Result<Device, String> {
     match driver::devices()? {
         0 => Err("the NVIDIA driver finds no GPU".into()),
         count if number >= count => Err(format!("the machine has {count} GPU(s), numbered from 0")),
+        _ if !libdevice::is_there() => Err(libdevice::MISSING.into()),
         _ => Ok(Device::cuda(number)),
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod libdevice {
+    //! CUDA's math functions, which kernels are linked with as they are compiled: a file of the CUDA toolkit.
+
+    use std::path::Path;
+
+    /// Where CubeCL looks, if `CUDA_PATH` is not set (`cubecl-llvm`, `nvptx/libdevice.rs`).
+    const ROOTS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
+
+    pub const MISSING: &str = "the CUDA toolkit's nvvm/libdevice/libdevice.10.bc is not found; install the toolkit (nvcc is \
+                               not needed), or set CUDA_PATH to where it is";
+
+    pub fn is_there() -> bool {
+        let below = |root: &Path| root.join("nvvm/libdevice/libdevice.10.bc").is_file();
+        match std::env::var_os("CUDA_PATH") {
+            Some(root) => below(Path::new(&root)),
+            None => ROOTS.iter().any(|root| below(Path::new(root))),
+        }
     }
 }
 

@@ -7,17 +7,18 @@
 //! logits = ln_f(x) · wteᵀ
 //! ```
 //!
-//! The fields carry Hugging Face's names, so a tensor's path in the module is its name in a folder. All values are `f32`.
+//! The fields carry Hugging Face's names, so a tensor's path in the module is its name in a folder. All values are `f32`; matrix
+//! products are computed in a [`Precision`].
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use burn::module::{Module, Param};
-use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
+use crate::precision::Precision;
 
 /// Added to the variance of a layer norm.
 pub const LAYER_NORM_EPSILON: f64 = 1e-5;
@@ -117,11 +118,11 @@ impl Gpt2 {
     /// Features before the output head: ids `[batch, sequence]` to `[batch, sequence, width]`, after the last layer norm.
     ///
     /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
-    pub fn features(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+    pub fn features(&self, ids: Tensor<2, Int>, precision: Precision) -> Tensor<3> {
         let [_, sequence] = ids.dims();
         let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
         let embedded = self.wte.forward(ids) + positions;
-        let x = self.h.iter().fold(embedded, |x, block| block.forward(x));
+        let x = self.h.iter().fold(embedded, |x, block| block.forward(x, precision));
         self.ln_f.forward(x)
     }
 
@@ -130,46 +131,34 @@ impl Gpt2 {
         features.matmul(self.wte.weight.val().transpose())
     }
 
-    /// Ids `[batch, sequence]` to logits `[batch, sequence, vocabulary]`.
+    /// Ids `[batch, sequence]` to logits `[batch, sequence, vocabulary]`, in `f32`.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let features = self.features(ids);
+        let features = self.features(ids, Precision::F32);
         let [batch, sequence, width] = features.dims();
         self.head(features.reshape([batch * sequence, width])).reshape([batch as isize, sequence as isize, -1])
-    }
-
-    /// The mean negative log-likelihood in nats of each token given those before it in its sequence: `[1]`. The labels
-    /// are the ids themselves, shifted by one, so a sequence of `n` ids gives `n - 1` predictions.
-    pub fn loss(&self, ids: Tensor<2, Int>) -> Tensor<1> {
-        let [batch, sequence] = ids.dims();
-        let features = self.features(ids.clone());
-        let [_, _, width] = features.dims();
-        let rows = batch * (sequence - 1);
-        let logits = self.head(features.slice([0..batch, 0..sequence - 1]).reshape([rows, width]));
-        let labels = ids.slice([0..batch, 1..sequence]).reshape([rows]);
-        CrossEntropyLossConfig::new().init(&logits.device()).forward(logits, labels)
     }
 }
 
 impl Block {
     /// `[batch, sequence, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x));
-        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), precision);
+        x.clone() + self.mlp.forward(self.ln_2.forward(x), precision)
     }
 }
 
 impl Attention {
     /// `[batch, sequence, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [query, key, value] = self.split(x);
+    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let [query, key, value] = self.split(x, precision);
         let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
-        self.merge(module::attention(query, key, value, None, None, options))
+        self.merge(module::attention(query, key, value, None, None, options), precision)
     }
 
-    /// Query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`.
-    pub fn split(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
+    /// Query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`, as factors.
+    pub fn split(&self, x: Tensor<3>, precision: Precision) -> [Tensor<4>; 3] {
         let [batch, sequence, width] = x.dims();
-        let joined = self.c_attn.forward(x);
+        let joined = precision.linear(&self.c_attn, x);
         [0, 1, 2].map(|part| {
             joined
                 .clone()
@@ -180,16 +169,18 @@ impl Attention {
     }
 
     /// What the heads attended to, `[batch, heads, sequence, head width]`, joined and projected: `[batch, sequence, width]`.
-    pub fn merge(&self, attended: Tensor<4>) -> Tensor<3> {
+    pub fn merge(&self, attended: Tensor<4>, precision: Precision) -> Tensor<3> {
         let [batch, heads, sequence, head_width] = attended.dims();
-        self.c_proj.forward(attended.swap_dims(1, 2).reshape([batch, sequence, heads * head_width]))
+        let joined = attended.swap_dims(1, 2).reshape([batch, sequence, heads * head_width]);
+        precision.result(precision.linear(&self.c_proj, joined))
     }
 }
 
 impl Mlp {
     /// `[batch, sequence, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.c_proj.forward(gelu_new(self.c_fc.forward(x)))
+    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let inner = gelu_new(precision.result(precision.linear(&self.c_fc, x)));
+        precision.result(precision.linear(&self.c_proj, inner))
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`initial`] | the first values of a model, drawn from a seed |
 //! | [`parameters`] | a model's tensors as a flat list, and back |
 //! | [`folder`] | `config.json` and `model.safetensors`, read and written |
+//! | [`precision`] | the number format of matrix products |
 //! | [`device`] | the Burn device of a `contract::Device` |
 //! | [`tensor_file`] | files of the safetensors format |
 //! | [`train`] | the stage kind `train` |
@@ -19,8 +20,10 @@ pub mod generate;
 pub mod gpt2;
 pub mod initial;
 pub mod parameters;
+pub mod precision;
 pub mod tensor_file;
 pub mod train;
 
 pub use config::{Gpt2Config, Preset};
 pub use gpt2::Gpt2;
+pub use precision::Precision;

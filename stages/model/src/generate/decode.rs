@@ -5,6 +5,10 @@ use burn::tensor::{Int, Tensor, TensorData, module, s};
 
 use super::cache::Cache;
 use crate::gpt2::Gpt2;
+use crate::precision::Precision;
+
+/// Text is written in full precision: two near logits decide a token.
+const PRECISION: Precision = Precision::F32;
 
 /// Reads a prompt of at least one token: its cache, and the logits `[1, vocabulary]` of the token after it.
 ///
@@ -17,11 +21,11 @@ pub fn read_prompt(model: &Gpt2, prompt: &[u32]) -> (Cache, Tensor<2>) {
     let mut x = model.wte.forward(ids) + positions;
     let mut layers = Vec::with_capacity(model.h.len());
     for block in &model.h {
-        let [query, key, value] = block.attn.split(block.ln_1.forward(x.clone()));
+        let [query, key, value] = block.attn.split(block.ln_1.forward(x.clone()), PRECISION);
         layers.push((key.clone(), value.clone()));
         let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
-        x = x + block.attn.merge(module::attention(query, key, value, None, None, options));
-        x = x.clone() + block.mlp.forward(block.ln_2.forward(x));
+        x = x + block.attn.merge(module::attention(query, key, value, None, None, options), PRECISION);
+        x = x.clone() + block.mlp.forward(block.ln_2.forward(x), PRECISION);
     }
     let last = x.slice(s![.., tokens - 1.., ..]);
     (Cache::of_prompt(layers), logits(model, last))
@@ -41,11 +45,11 @@ pub fn step(model: &Gpt2, cache: &mut Cache, ids: &[u32]) -> Tensor<2> {
     let mut x = (tokens + model.wpe.weight.val().select(0, positions)).unsqueeze_dim::<3>(1);
     let mask = model.h.first().and_then(|block| cache.mask(block.attn.heads, &device));
     for (layer, block) in model.h.iter().enumerate() {
-        let [query, key, value] = block.attn.split(block.ln_1.forward(x.clone()));
+        let [query, key, value] = block.attn.split(block.ln_1.forward(x.clone()), PRECISION);
         let (keys, values) = cache.push(layer, key, value);
         let attended = module::attention(query, keys, values, mask.clone(), None, AttentionModuleOptions::default());
-        x = x + block.attn.merge(attended);
-        x = x.clone() + block.mlp.forward(block.ln_2.forward(x));
+        x = x + block.attn.merge(attended, PRECISION);
+        x = x.clone() + block.mlp.forward(block.ln_2.forward(x), PRECISION);
     }
     cache.advance();
     logits(model, x)

@@ -5,8 +5,9 @@
 //! CPU the result is the same to the bit for any number of threads and after any number of interruptions ([`checkpoint`]).
 //!
 //! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are looked at
-//! after each update; weights when a checkpoint or the model is written ([`crate::tensor_file`]), and by the loss of the next
-//! step: so the check costs nothing on the device, and nothing that is not finite is ever stored or resumed from.
+//! after each update, once the next one is queued; weights when a checkpoint or the model is written
+//! ([`crate::tensor_file`]), and by the loss of the next step: so the check costs nothing on the device, and nothing that is
+//! not finite is ever stored or resumed from.
 //!
 //! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
 //! from many epochs over a small corpus; the configuration that is written says 0.
@@ -47,7 +48,7 @@ use checkpoint::Checkpoints;
 use metrics::{Metric, write_events, write_lines};
 use order::Order;
 use settings::{TrainExec, TrainSpec};
-pub use trainer::{Batch, Measured, Trainer};
+pub use trainer::{Batch, Measured, Measuring, Trainer};
 
 /// The stage kind.
 #[derive(Debug)]
@@ -118,6 +119,9 @@ struct Run<'a> {
     checkpoints: Checkpoints,
     metrics: Vec<Metric>,
     done: u64,
+    /// The last update's rate and what it measures, until that is read: after the next one is queued, so that a GPU does not
+    /// wait for the host.
+    measuring: Option<(f64, Measuring)>,
     /// When this run began, and how long earlier ones took up to the checkpoint that it continues, in seconds.
     started: Instant,
     earlier: f64,
@@ -148,7 +152,7 @@ impl<'a> Run<'a> {
             }
         };
         let config = Gpt2Config { end_of_text: Some(train.end_of_text()), ..config };
-        let mut trainer = Trainer::new(&config, model, spec.optimizer(), device);
+        let mut trainer = Trainer::new(&config, model, spec.optimizer(), spec.precision, device);
         let checkpoints = Checkpoints::below(&context.scratch)?;
         let restored = checkpoints.restore(&config, &mut trainer, &context.progress)?;
         let checkpoint::Restored { step: done, metrics, seconds: earlier } = restored.unwrap_or_default();
@@ -170,6 +174,7 @@ impl<'a> Run<'a> {
             checkpoints,
             metrics,
             done,
+            measuring: None,
             started,
             earlier,
         })
@@ -188,6 +193,7 @@ impl<'a> Run<'a> {
                 other => other?,
             }
         }
+        self.measured()?;
         let tokens = (self.done - from) * self.tokens_a_step();
         self.tell_the_end(tokens as f64 / start.elapsed().as_secs_f64());
         self.write_model().map_err(|error| self.at_step(error))?;
@@ -198,20 +204,10 @@ impl<'a> Run<'a> {
     fn step(&mut self) -> Result<()> {
         let rate = self.spec.schedule().rate(self.done);
         let batches = self.batches()?;
-        let measured = self.trainer.update(&batches, rate, &self.context.cancel)?;
+        let measuring = self.trainer.queue(&batches, rate, &self.context.cancel)?;
+        self.measured()?;
         self.done += 1;
-        if !measured.loss.is_finite() || !measured.gradient_norm.is_finite() {
-            let Measured { loss, gradient_norm } = measured;
-            return Err(self.diverged(&format!("the loss is {loss} and the gradient norm {gradient_norm}")));
-        }
-        self.record(Metric::Update {
-            step: self.done,
-            tokens: self.done * self.tokens_a_step(),
-            loss: measured.loss,
-            learning_rate: rate,
-            gradient_norm: measured.gradient_norm,
-        });
-        self.context.progress.add(1);
+        self.measuring = Some((rate, measuring));
         self.validate_when_due()?;
         if self.done < self.spec.steps && self.done.is_multiple_of(self.exec.checkpoint_every) {
             self.save()?;
@@ -219,8 +215,22 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Reads what the last update measured, unless that is done.
+    fn measured(&mut self) -> Result<()> {
+        let Some((learning_rate, measuring)) = self.measuring.take() else { return Ok(()) };
+        let Measured { loss, gradient_norm } = measuring.read().map_err(|error| self.at_step(error))?;
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            return Err(self.diverged(&format!("the loss is {loss} and the gradient norm {gradient_norm}")));
+        }
+        let tokens = self.done * self.tokens_a_step();
+        self.record(Metric::Update { step: self.done, tokens, loss, learning_rate, gradient_norm });
+        self.context.progress.add(1);
+        Ok(())
+    }
+
     /// Writes a checkpoint. One that is not finite is not written: a run that started from it could only fail.
-    fn save(&self) -> Result<()> {
+    fn save(&mut self) -> Result<()> {
+        self.measured()?;
         let seconds = self.earlier + self.started.elapsed().as_secs_f64();
         let saved = self.checkpoints.save(self.done, seconds, &self.config, &self.trainer, &self.metrics);
         saved.map_err(|error| self.at_step(error))
@@ -267,6 +277,7 @@ impl<'a> Run<'a> {
 
     /// The mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
     fn validate(&mut self) -> Result<()> {
+        self.measured()?;
         let Some(valid) = &self.valid else { return Ok(()) };
         let cap = self.spec.validate_sequences.map_or(usize::MAX, |cap| cap as usize);
         let count = valid.sequences().min(cap);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokens::packed::PackedTokens;
 
 use crate::config::{Gpt2Config, Preset};
+use crate::precision::Precision;
 use crate::train::adamw::AdamWSettings;
 use crate::train::schedule::Schedule;
 
@@ -41,6 +42,9 @@ pub struct TrainSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = MOST_SEQUENCES))]
     pub accumulation: u64,
+    /// The number format of matrix products: `f32`, or `bf16` for a GPU.
+    #[serde(default)]
+    pub precision: Precision,
     /// Updates.
     #[schemars(range(min = 1, max = MOST_STEPS))]
     pub steps: u64,

@@ -7,8 +7,9 @@ use contract::{Cancel, Result, StageError};
 use crate::config::{Gpt2Config, TensorShape};
 use crate::gpt2::Gpt2;
 use crate::parameters::{gradients, host_values, parameters, replaced};
+use crate::precision::Precision;
 use crate::train::adamw::{AdamW, AdamWSettings};
-use crate::train::head::head_loss;
+use crate::train::head::{head_loss, mean_loss};
 
 /// A model in training.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Trainer {
     pub model: Gpt2,
     /// Its optimiser.
     pub optimizer: AdamW,
+    precision: Precision,
 }
 
 /// Sequences of equal length, one after another.
@@ -38,12 +40,35 @@ pub struct Measured {
     pub gradient_norm: f64,
 }
 
+/// What one update measures, once the device has computed it.
+#[derive(Debug)]
+pub struct Measuring(Tensor<1>);
+
+impl Measuring {
+    /// Waits for the update.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read(self) -> Result<Measured> {
+        match host_values(self.0)?[..] {
+            [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
+            _ => Err(StageError::new("the device gave the loss and the norm in another shape")),
+        }
+    }
+}
+
 impl Trainer {
     /// A model that has had no update. It must live on an autodiff device.
-    pub fn new(config: &Gpt2Config, model: Gpt2, settings: AdamWSettings, device: Device) -> Self {
+    pub fn new(
+        config: &Gpt2Config,
+        model: Gpt2,
+        settings: AdamWSettings,
+        precision: Precision,
+        device: Device,
+    ) -> Self {
         let decays = config.tensors().iter().map(TensorShape::decays).collect();
         let optimizer = AdamW::new(settings, decays, &parameters(&model));
-        Self { device, model, optimizer }
+        Self { device, model, optimizer, precision }
     }
 
     /// One update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
@@ -52,6 +77,14 @@ impl Trainer {
     /// [`StageError::Interrupted`] when asked to stop between micro-batches (nothing is changed then), or when the device
     /// fails.
     pub fn update(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measured> {
+        self.queue(micro_batches, rate, cancel)?.read()
+    }
+
+    /// As [`Trainer::update`], without waiting for the device: it may compute while the next update is queued.
+    ///
+    /// # Errors
+    /// As [`Trainer::update`]; a failure of the device may be told by [`Measuring::read`] alone.
+    pub fn queue(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measuring> {
         let mut sums: Vec<Tensor<1>> = Vec::new();
         let mut loss: Option<Tensor<1>> = None;
         for batch in micro_batches {
@@ -69,23 +102,14 @@ impl Trainer {
         let loss = loss.ok_or_else(|| StageError::new("an update needs a micro-batch"))?;
         let (updated, norm) = self.optimizer.update(rate, parameters(&self.model), sums);
         self.replace(updated);
-        // The one read of a step: loss and norm together, after all its work is queued.
-        match host_values(Tensor::cat(vec![loss, norm], 0))?[..] {
-            [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
-            _ => Err(StageError::new("the device gave the loss and the norm in another shape")),
-        }
+        Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
     }
 
     /// The mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
     fn gradients(&self, batch: &Batch, scale: f64) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
-        let ids = self.ids(batch);
-        let features = self.model.features(ids.clone());
-        let [sequences, length, width] = features.dims();
-        let rows = sequences * (length - 1);
-        let features = features.slice([0..sequences, 0..length - 1]).reshape([rows, width]);
-        let next = ids.inner().slice([0..sequences, 1..length]).reshape([rows]);
+        let (features, next) = self.predictions(&self.model, self.ids(batch));
         let embedding = self.model.wte.weight.val().inner();
-        let head = head_loss(features.clone().inner(), embedding, next, scale);
+        let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.precision);
         // A scalar whose gradient by the features is the head's: the rest is left to automatic differentiation.
         let below = (features * Tensor::from_inner(head.features)).sum();
         let mut gradients = gradients(&self.model, &mut below.backward())?;
@@ -102,8 +126,21 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn loss(&self, batch: &Batch) -> Result<f64> {
-        let loss = host_values(self.model.valid().loss(self.ids(batch).inner()))?;
+        let model = self.model.valid();
+        let (features, next) = self.predictions(&model, self.ids(batch).inner());
+        let loss = host_values(mean_loss(features, model.wte.weight.val(), next, self.precision))?;
         loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device gave no loss"))
+    }
+
+    /// The features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
+    /// by one, so a sequence of `n` ids gives `n - 1` rows.
+    fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<1, Int>) {
+        let [sequences, length] = ids.dims();
+        let features = model.features(ids.clone(), self.precision);
+        let [_, _, width] = features.dims();
+        let rows = sequences * (length - 1);
+        let features = features.slice([0..sequences, 0..length - 1]).reshape([rows, width]);
+        (features, ids.slice([0..sequences, 1..length]).reshape([rows]))
     }
 
     /// Puts other values into the model.

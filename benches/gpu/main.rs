@@ -1,0 +1,185 @@
+//! Checks and figures of training on a device, for `check.sh`: each command prints JSON objects, one a line.
+//!
+//! `cargo bench --bench gpu -- COMMAND` (`--features cuda` for a GPU). Under the name `pipeline` it is the program itself: a
+//! build with CUDA is large, and the bundle that goes to a GPU machine holds it once.
+
+mod compare;
+mod curve;
+mod kernels;
+mod parity;
+mod products;
+mod report;
+mod smoke;
+mod speed;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use burn::tensor::Device;
+use clap::{Args, Parser, Subcommand};
+use contract::{Result, StageError};
+use model::train::adamw::AdamWSettings;
+use model::{Gpt2Config, Precision};
+use serde_json::Value;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+    /// `cpu`, `cuda:N` or `auto`.
+    #[arg(long, global = true, default_value = "auto")]
+    device: contract::Device,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One matrix product against the host's, and one training step of a tiny model.
+    Smoke,
+    /// Recorded runs of transformers on PyTorch, repeated in `f32`.
+    Parity { folders: Vec<PathBuf> },
+    /// Matrix products of a training step alone, in TFLOP/s.
+    Products {
+        #[command(flatten)]
+        sizes: Sizes,
+        /// A square product of this size too.
+        #[arg(long, default_value_t = 8192)]
+        square: usize,
+    },
+    /// Tokens a second of training, and where a step's time goes.
+    Speed {
+        #[command(flatten)]
+        sizes: Sizes,
+        #[command(flatten)]
+        speed: speed::Speed,
+    },
+    /// Every kernel of one training step, with its launches and its time.
+    Kernels {
+        #[command(flatten)]
+        sizes: Sizes,
+        #[arg(long, default_value = "f32", value_parser = speed::precision)]
+        precision: Precision,
+        /// The profile's file, as the `burn.toml` of the working directory names it.
+        #[arg(long)]
+        log: PathBuf,
+    },
+    /// docs/gpu-checks.md from `check.sh --list` and a `summary.jsonl`.
+    Report { list: PathBuf, summary: PathBuf },
+    /// A number of two JSON files.
+    Compare {
+        /// Where it stands, as a JSON pointer.
+        pointer: String,
+        /// How far they may lie apart.
+        within: f64,
+        one: PathBuf,
+        other: PathBuf,
+        /// As a share of the first.
+        #[arg(long)]
+        relative: bool,
+    },
+    /// The loss curves of both precisions from the same start.
+    Curve {
+        #[command(flatten)]
+        sizes: Sizes,
+        #[arg(long, default_value_t = 200)]
+        steps: u64,
+        /// A packed token folder's file of ids.
+        #[arg(long)]
+        tokens: Option<PathBuf>,
+    },
+}
+
+/// The sizes of a model and of its micro-batch.
+#[derive(Args, Clone, Copy)]
+struct Sizes {
+    #[arg(long, default_value_t = 12)]
+    layers: usize,
+    #[arg(long, default_value_t = 768)]
+    width: usize,
+    #[arg(long, default_value_t = 12)]
+    heads: usize,
+    #[arg(long, default_value_t = 32_768)]
+    vocabulary: usize,
+    #[arg(long, default_value_t = 1024)]
+    sequence: usize,
+    #[arg(long, default_value_t = 12)]
+    batch: usize,
+}
+
+impl Sizes {
+    fn config(self) -> Gpt2Config {
+        let Self { layers, width, heads, vocabulary, sequence, .. } = self;
+        Gpt2Config { vocabulary, positions: sequence, width, layers, heads, end_of_text: None }
+    }
+}
+
+/// AdamW as the book's training sets it.
+const ADAMW: AdamWSettings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
+
+fn main() -> ExitCode {
+    let name = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    if name.file_stem().is_some_and(|stem| stem == "pipeline") {
+        return pipeline::commands::main().into();
+    }
+    // `cargo bench` adds an argument of its own.
+    let arguments = std::env::args_os().filter(|argument| argument != "--bench");
+    let program = Program::parse_from(arguments);
+    match run(&program) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether what was checked is right.
+fn run(program: &Program) -> Result<bool> {
+    if let Command::Report { list, summary } = &program.command {
+        let [list, summary] = [std::fs::read_to_string(list)?, std::fs::read_to_string(summary)?];
+        print!("{}", report::document(&list, &summary).map_err(std::io::Error::from)?);
+        return Ok(true);
+    }
+    let device = model::device::resolve(program.device)?;
+    match &program.command {
+        Command::Smoke => smoke::run(&device),
+        Command::Parity { folders } => {
+            // Every folder is tried, whatever the one before it gave.
+            let right = folders.iter().map(|folder| parity_of(folder, &device)).collect::<Result<Vec<_>>>()?;
+            Ok(!right.is_empty() && right.into_iter().all(|right| right))
+        }
+        Command::Products { sizes, square } => products::run(&device, *sizes, *square),
+        Command::Speed { sizes, speed } => speed::run(&device, *sizes, speed),
+        Command::Report { .. } => unreachable!("it needs no device"),
+        Command::Kernels { sizes, precision, log } => kernels::run(&device, *sizes, *precision, log),
+        Command::Compare { pointer, within, one, other, relative } => {
+            compare::run(pointer, *within, *relative, [one, other])
+        }
+        Command::Curve { sizes, steps, tokens } => curve::run(&device, *sizes, *steps, tokens.as_deref()),
+    }
+}
+
+fn parity_of(folder: &Path, device: &Device) -> Result<bool> {
+    let differences = parity::differences(folder, device)?;
+    let mut line = serde_json::to_value(&differences).map_err(std::io::Error::from)?;
+    line["folder"] = folder.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default();
+    line["equal"] = differences.are_small().into();
+    tell(&line);
+    Ok(differences.are_small())
+}
+
+/// One object of the output.
+fn tell(line: &Value) {
+    println!("{line}");
+}
+
+/// Both precisions, by name.
+const PRECISIONS: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+
+/// Waits until the device has done all that it was asked for.
+fn wait(device: &Device) -> Result<()> {
+    device.sync().map_err(|error| StageError::new(format!("the device failed: {error:?}")))
+}

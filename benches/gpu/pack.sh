@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Builds what check.sh needs and packs it into target/gpu/bundle.tar.xz, below 64 MiB: the program with CUDA, packed tokens, recorded
+# runs, manifests and PyTorch's script. Nothing is built on the GPU machine:
+#
+#   tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh
+#
+# FEATURES=cuda (or none, to try the script without LLVM)   PARITY=../shared/parity   EXPORT=../shared/data/export
+# KERNELS=kernels.tar.gz of an earlier check on such a GPU: its kernels need not be compiled and tuned again
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+FEATURES=${FEATURES-cuda}
+PARITY=${PARITY:-../shared/parity}
+EXPORT=${EXPORT:-../shared/data/export}
+TOKENS=$((20 << 20))
+LIMIT=$((64 << 20))
+
+built=$(cargo build --release --locked --workspace ${FEATURES:+--features "$FEATURES"} --bench gpu --message-format=json |
+    sed -n 's/.*"name":"gpu".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+[ -x "$built" ] || { echo 'the bench gpu was not built' >&2; exit 1; }
+
+bundle=target/gpu/bundle/gpu
+rm -rf target/gpu/bundle && mkdir -p "$bundle/manifests" "$bundle/lib"
+strip -s "$built" -o "$bundle/gpu"
+# For a machine that lacks one of them.
+ldd "$built" | awk '$3 ~ /lib(z|zstd|stdc\+\+|gcc_s)\.so/ { print $3 }' | xargs -I{} cp -L {} "$bundle/lib"
+cp benches/gpu/check.sh benches/gpu/peer.py "$bundle"
+cp manifests/quickstart.toml benches/gpu/memory.toml "$bundle/manifests"
+[ -d "$PARITY" ] && mkdir -p "$bundle/parity" && for run in "$PARITY"/*/; do cp -r "$run" "$bundle/parity"; done
+[ -n "${KERNELS:-}" ] && tar -xzf "$KERNELS" -C "$bundle"
+
+# 20 MiB of real tokens, once.
+tokens=target/gpu/tokens.u16
+if [ ! -e "$tokens" ] && [ -d "$EXPORT" ]; then
+    ln -f "$bundle/gpu" target/gpu/pipeline
+    pipeline=(target/gpu/pipeline)
+    run=(manifests/reduced.toml --set "stages.export.source=\"$(realpath "$EXPORT")/*.json.gz\"" --cache target/gpu/store)
+    "${pipeline[@]}" run "${run[@]}" --until pack
+    rm -rf target/gpu/packed
+    "${pipeline[@]}" export "${run[0]}" pack.train target/gpu/packed "${run[@]:1}"
+    # Behind the header of 64 bytes.
+    tail -c +65 target/gpu/packed/tokens.bin | head -c "$TOKENS" >"$tokens" || true
+    rm -rf target/gpu/packed target/gpu/store
+fi
+[ -e "$tokens" ] && cp "$tokens" "$bundle"
+
+tar -C target/gpu/bundle -cf - gpu | xz -T0 -9 >target/gpu/bundle.tar.xz
+size=$(stat -c %s target/gpu/bundle.tar.xz)
+printf 'target/gpu/bundle.tar.xz: %s bytes (the program: %s)\n' "$size" "$(stat -c %s "$bundle/gpu")"
+[ "$size" -lt "$LIMIT" ] || { echo 'more than 64 MiB' >&2; exit 1; }

@@ -1,0 +1,176 @@
+//! docs/gpu-checks.md, written from the steps of `check.sh` and the summary of its last run.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A line of `check.sh --list` or of `summary.jsonl`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Step {
+    /// Its name.
+    step: String,
+    /// What it must show.
+    shows: String,
+    /// `passed`, `failed`, `timed out`, `skipped` or `never run`.
+    verdict: String,
+    /// How long it took.
+    seconds: f64,
+    /// What it printed.
+    figures: Vec<Map<String, Value>>,
+}
+
+/// The document: every step of `list`, as `summary` has it where it does.
+///
+/// # Errors
+/// When a line is not a step.
+pub fn document(list: &str, summary: &str) -> Result<String, serde_json::Error> {
+    let steps = |text: &str| text.lines().map(serde_json::from_str).collect::<Result<Vec<Step>, _>>();
+    let ran = steps(summary)?;
+    let steps: Vec<Step> = steps(list)?
+        .into_iter()
+        // The last run of a step is the one that counts.
+        .map(|step| ran.iter().rev().find(|ran| ran.step == step.step).cloned().unwrap_or(step))
+        .collect();
+    let mut text = HEAD.to_owned();
+    table(&mut text, &steps);
+    speed(&mut text, &steps);
+    kernels(&mut text, &steps);
+    Ok(text)
+}
+
+const HEAD: &str = "\
+# Checks on a CUDA machine
+
+The tests run on the CPU (Burn's Flex backend) and none of them needs a GPU. What only a GPU can show is checked by
+[`benches/gpu/check.sh`](../benches/gpu/check.sh), prepared so that ten minutes on a GPU are enough: nothing is built there.
+
+```console
+$ benches/gpu/pack.sh                                       # here: the program with CUDA and all it needs, below 64 MiB
+$ tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh       # there: an NVIDIA GPU with its driver and a CUDA toolkit (libdevice)
+$ DEVICE=cpu bash target/gpu/bundle/gpu/check.sh            # the same script without a GPU, at toy sizes
+```
+
+A step has a limit in seconds and does not stop those after it; name steps to run these alone. `out/summary.jsonl` has a line a
+step. This document is written from the last one, [gpu-summary.jsonl](gpu-summary.jsonl):
+`check.sh --list > list.jsonl; cargo bench --bench gpu -- report list.jsonl docs/gpu-summary.jsonl > docs/gpu-checks.md`.
+
+";
+
+fn table(text: &mut String, steps: &[Step]) {
+    *text += "## The last run\n\n| step | it must show | last result | seconds | figures |\n|---|---|---|---|---|\n";
+    for step in steps {
+        let Step { step: name, shows, verdict, seconds, figures } = step;
+        let seconds = if verdict == "never run" { String::new() } else { format!("{seconds:.0}") };
+        let long = ["speed", "peer", "kernels", "products"].iter().any(|long| name.starts_with(long));
+        let figures = if long && !figures.is_empty() { "below".to_owned() } else { figures_of(figures) };
+        let _ = writeln!(text, "| {name} | {shows} | {verdict} | {seconds} | {figures} |");
+    }
+}
+
+/// The figures of a step in a cell.
+fn figures_of(figures: &[Map<String, Value>]) -> String {
+    let one = |figures: &Map<String, Value>| {
+        let plain = figures.iter().filter(|(_, value)| !value.is_array() && !value.is_object());
+        plain.map(|(name, value)| format!("{} {}", name.replace('_', " "), short(value))).collect::<Vec<_>>().join(", ")
+    };
+    figures.iter().map(one).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// A value with at most four digits that count.
+fn short(value: &Value) -> String {
+    match (value.as_str(), value.as_i64(), value.as_f64()) {
+        (Some(text), ..) => text.replace('|', "/"),
+        (_, Some(number), _) => number.to_string(),
+        (.., Some(number)) if number == 0.0 => "0".to_owned(),
+        (.., Some(number)) if number.abs() < 1e-3 || number.abs() >= 1e6 => format!("{number:.1e}"),
+        (.., Some(number)) => {
+            let digits = 3usize.saturating_sub(number.abs().log10().floor().max(0.0) as usize);
+            format!("{number:.digits$}")
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// Ours and PyTorch's tokens a second, and the parts of our step.
+fn speed(text: &mut String, steps: &[Step]) {
+    let lines = |prefix: &str| {
+        let of = steps.iter().filter(|step| step.step.starts_with(prefix));
+        of.flat_map(|step| &step.figures).filter(|line| line.contains_key("tokens_per_second")).collect::<Vec<_>>()
+    };
+    let (ours, theirs) = (lines("speed"), lines("peer"));
+    if ours.is_empty() && theirs.is_empty() {
+        return;
+    }
+    let number = |line: &Map<String, Value>, name: &str| line.get(name).and_then(Value::as_f64);
+    let square = |line: &Map<String, Value>| match line.get("product") == Some(&"square".into()) {
+        true if line.get("precision") == Some(&"bf16".into()) => number(line, "forward"),
+        true => None,
+        false => number(line, "bf16_tflops"),
+    };
+    let peak = steps.iter().flat_map(|step| &step.figures).filter_map(square).fold(0.0, f64::max);
+    *text += "\n## Training\n\n| model | micro-batch | precision | program | tokens/s | ms a step | of the peak | memory | parts of a step in ms |\n\
+              |---|---|---|---|---|---|---|---|---|\n";
+    for (line, own) in ours.iter().map(|line| (line, true)).chain(theirs.iter().map(|line| (line, false))) {
+        // Our first line of a step is told before the parts are known.
+        if own && !line.contains_key("parts_ms") {
+            continue;
+        }
+        let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
+        let program = if own { "ours".to_owned() } else { format!("PyTorch, {}", cell("mode")) };
+        let parameters = number(line, "parameters").unwrap_or(0.0) / 1e6;
+        let operations = number(line, "operations_per_token").or_else(|| {
+            ours.iter()
+                .find(|ours| ours.get("parameters") == line.get("parameters"))
+                .and_then(|ours| number(ours, "operations_per_token"))
+        });
+        let share = match (operations, number(line, "tokens_per_second")) {
+            (Some(operations), Some(rate)) if peak > 0.0 => format!("{:.0} %", operations * rate / peak / 1e10),
+            _ => String::new(),
+        };
+        let memory = number(line, "reserved_bytes").unwrap_or(0.0) / f64::from(1 << 30);
+        let (step, parts) = match line.get("parts_ms").and_then(Value::as_object) {
+            Some(parts) => (cell("step_ms"), figures_of(std::slice::from_ref(parts))),
+            None => {
+                let part = |part: &str| format!("{part} {}", cell(&format!("{part}_milliseconds")));
+                (cell("step_milliseconds"), ["forward", "backward", "optimizer"].map(part).join(", "))
+            }
+        };
+        let _ = writeln!(
+            text,
+            "| {parameters:.0}M | {} x {} | {} | {program} | {} | {step} | {share} | {memory:.1} GiB | {parts} |",
+            cell("batch"),
+            cell("sequence"),
+            cell("precision"),
+            cell("tokens_per_second"),
+        );
+    }
+    if peak > 0.0 {
+        let _ = writeln!(
+            text,
+            "\n'Of the peak': operations of the model (6 a parameter and 12 · layers · width · sequence a token) over the fastest matrix product in bf16 that was measured, {peak:.0} TFLOP/s."
+        );
+    }
+}
+
+/// The costliest kernels.
+fn kernels(text: &mut String, steps: &[Step]) {
+    let Some(step) = steps.iter().find(|step| step.step == "kernels" && !step.figures.is_empty()) else { return };
+    *text += "\n## The kernels of a step\n\n";
+    let (totals, kernels): (Vec<_>, Vec<_>) = step.figures.iter().partition(|line| line.contains_key("kernels"));
+    for line in totals {
+        let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{} kernels, {} launches, {} ms in all; the twenty costliest:\n",
+            cell("kernels"),
+            cell("launches"),
+            cell("ms")
+        );
+    }
+    *text += "| kernel | launches | ms |\n|---|---|---|\n";
+    for line in kernels.iter().take(20) {
+        let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
+        let _ = writeln!(text, "| `{}` | {} | {} |", cell("kernel"), cell("launches"), cell("ms"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Tokens a second of training, and where a step's time goes.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use clap::Args;
+use contract::{Cancel, Result, StageError};
+use model::initial::initial_values;
+use model::parameters::parameters;
+use model::train::adamw::AdamW;
+use model::train::head::head_loss;
+use model::train::{Batch, Trainer};
+use model::{Gpt2, Precision};
+use serde_json::{Value, json};
+
+use crate::{ADAMW, Sizes, tell, wait};
+
+#[derive(Args)]
+pub struct Speed {
+    /// `f32` or `bf16`.
+    #[arg(long, default_value = "f32", value_parser = precision)]
+    precision: Precision,
+    /// Steps that count.
+    #[arg(long, default_value_t = 30)]
+    steps: usize,
+    /// Steps before them: kernels are compiled and tuned.
+    #[arg(long, default_value_t = 5)]
+    warmup: usize,
+    /// Stop after so many seconds of counted steps.
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+}
+
+/// A precision by its name in a manifest.
+pub fn precision(name: &str) -> Result<Precision, String> {
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
+}
+
+/// Prints the whole step's figures as soon as they are known, then each part's.
+pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
+    let start = Instant::now();
+    let mut trainer = trainer(device, sizes, speed.precision)?;
+    let batch = batch(sizes);
+    let mut losses = Vec::new();
+    for _ in 0..speed.warmup.max(1) {
+        losses.push(trainer.update(std::slice::from_ref(&batch), 1e-4, &Cancel::default())?.loss);
+        eprintln!(
+            "warm-up {}: loss {:.4}, {:.1} s",
+            losses.len(),
+            losses[losses.len() - 1],
+            start.elapsed().as_secs_f64()
+        );
+    }
+    let ready = start.elapsed().as_secs_f64();
+    // As the stage does it: a step's loss is read once the next step is queued.
+    let counted = Instant::now();
+    let mut steps = Vec::new();
+    let mut last = Instant::now();
+    let mut measuring = trainer.queue(std::slice::from_ref(&batch), 1e-4, &Cancel::default())?;
+    while steps.len() < speed.steps && counted.elapsed().as_secs_f64() < speed.seconds {
+        let next = trainer.queue(std::slice::from_ref(&batch), 1e-4, &Cancel::default())?;
+        losses.push(std::mem::replace(&mut measuring, next).read()?.loss);
+        steps.push(last.elapsed());
+        last = Instant::now();
+    }
+    losses.push(measuring.read()?.loss);
+    let mean = counted.elapsed().as_secs_f64() / (steps.len() + 1) as f64;
+    let config = sizes.config();
+    let tokens = (sizes.batch * sizes.sequence) as f64;
+    // PaLM, appendix B, as the plan's estimate has it.
+    let operations = 6.0 * config.parameters() as f64 + (12 * sizes.layers * sizes.width * sizes.sequence) as f64;
+    let usage = device.memory_pool_usage();
+    let mut line = json!({
+        "parameters": config.parameters(),
+        "batch": sizes.batch,
+        "sequence": sizes.sequence,
+        "precision": speed.precision,
+        "steps": steps.len(),
+        "tokens_per_second": tokens / mean,
+        "operations_per_token": operations,
+        "teraflops": operations * tokens / mean / 1e12,
+        "step_ms": milliseconds(median(&mut steps)),
+        "ready_seconds": ready,
+        "reserved_bytes": usage.as_ref().map(|usage| usage.bytes_reserved),
+        "first_loss": losses[0],
+        "last_loss": losses[losses.len() - 1],
+    });
+    tell(&line);
+    line["parts_ms"] = parts(device, sizes, speed.precision, &trainer, &batch, median(&mut steps))?;
+    tell(&line);
+    Ok(losses.iter().all(|loss| loss.is_finite()))
+}
+
+/// Milliseconds of each part of a step, each alone with a wait after it; the backward pass is what is left. `host` is a step of
+/// the same model on one short sequence: about what it costs to queue the work.
+fn parts(
+    device: &Device,
+    sizes: Sizes,
+    precision: Precision,
+    trainer: &Trainer,
+    batch: &Batch,
+    step: Duration,
+) -> Result<Value> {
+    let inner = device.clone();
+    let [rows, length, width] = [sizes.batch, sizes.sequence, sizes.width];
+    let ids = TensorData::new(batch.ids.clone(), [rows, length]);
+    let with_gradients = device.clone().autodiff();
+    let forward =
+        time(device, || trainer.model.features(Tensor::<2, Int>::from_data(ids.clone(), &with_gradients), precision))?;
+    let features = Tensor::<2>::zeros([rows * (length - 1), width], &inner).add_scalar(0.1);
+    let embedding = trainer.model.wte.weight.val().inner();
+    let next = Tensor::<2, Int>::from_data(ids, &inner).slice([0..rows, 1..length]).reshape([rows * (length - 1)]);
+    let head = time(device, || head_loss(features.clone(), embedding.clone(), next.clone(), 1.0, precision))?;
+    let values = parameters(&trainer.model);
+    let decays = sizes.config().tensors().iter().map(model::config::TensorShape::decays).collect();
+    let mut optimizer = AdamW::new(ADAMW, decays, &values);
+    let optimizer = time(device, || optimizer.update(1e-4, values.clone(), values.clone()))?;
+    let short = Sizes { batch: 1, sequence: length.min(64), ..sizes };
+    let mut trainer = self::trainer(device, short, precision)?;
+    let short = self::batch(short);
+    let mut failure = None;
+    let host = time(device, || {
+        failure = trainer.update(std::slice::from_ref(&short), 1e-4, &Cancel::default()).err();
+    })?;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(json!({
+            "forward": milliseconds(forward),
+            "head": milliseconds(head),
+            "backward": milliseconds(step.saturating_sub(forward + head + optimizer)),
+            "optimizer": milliseconds(optimizer),
+            "host": milliseconds(host),
+        })),
+    }
+}
+
+/// The median of five, after three.
+fn time<T>(device: &Device, mut work: impl FnMut() -> T) -> Result<Duration> {
+    let mut times = Vec::new();
+    for at in 0..8 {
+        wait(device)?;
+        let start = Instant::now();
+        // The result is held until the end: what nobody holds need not be computed.
+        let result = work();
+        wait(device)?;
+        drop(result);
+        if at >= 3 {
+            times.push(start.elapsed());
+        }
+    }
+    Ok(median(&mut times))
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// A new model of these sizes in training.
+pub fn trainer(device: &Device, sizes: Sizes, precision: Precision) -> Result<Trainer> {
+    let config = sizes.config();
+    let device = device.clone().autodiff();
+    let model = Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, 1, tensor)))?;
+    Ok(Trainer::new(&config, model, ADAMW, precision, device))
+}
+
+/// Ids from a formula.
+pub fn batch(sizes: Sizes) -> Batch {
+    let ids = (0..sizes.batch * sizes.sequence).map(|at| (at * 7919 % sizes.vocabulary) as i32).collect();
+    Batch { ids, sequences: sizes.batch }
+}

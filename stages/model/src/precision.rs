@@ -1,0 +1,43 @@
+//! The number format of matrix products.
+
+use burn::nn::Linear;
+use burn::tensor::{FloatDType, Tensor, module};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the matrix products of a training are computed in. Weights, moments, layer norms, softmax, the loss and all sums are
+/// `f32` in either case (mixed precision: Micikevicius et al., "Mixed Precision Training", 2018; bf16 needs no loss scale).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// bfloat16 factors and results (8 bits of mantissa), summed in `f32`: several times as fast on a GPU's matrix units, and
+    /// half the memory for activations. On the CPU it is emulated and slow.
+    Bf16,
+}
+
+impl Precision {
+    /// The factor of a product.
+    pub fn factor<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => x.cast(FloatDType::BF16),
+        }
+    }
+
+    /// The result of a product, in `f32`.
+    pub fn result<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => x.cast(FloatDType::F32),
+        }
+    }
+
+    /// `x` `[.., inputs]` times the weight plus the bias, `[.., outputs]`, still a factor of the next product.
+    pub fn linear<const D: usize>(self, linear: &Linear, x: Tensor<D>) -> Tensor<D> {
+        let bias = linear.bias.as_ref().map(|bias| self.factor(bias.val()));
+        module::linear(self.factor(x), self.factor(linear.weight.val()), bias)
+    }
+}
