@@ -10,14 +10,13 @@
 //! The fields carry Hugging Face's names, so a tensor's path in the module is its name in a folder. All values are `f32`; matrix
 //! products are computed in a [`Precision`].
 
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
-
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Int, Tensor, TensorData, activation, module, s};
+use burn::tensor::{Device, Int, Tensor, TensorData, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
+use crate::fused;
 use crate::precision::Precision;
 
 /// Added to the variance of a layer norm.
@@ -142,8 +141,8 @@ impl Gpt2 {
 impl Block {
     /// `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), precision);
-        x.clone() + self.mlp.forward(self.ln_2.forward(x), precision)
+        let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), precision);
+        x.clone() + self.mlp.forward(self.ln_2.factor(x, precision), precision)
     }
 }
 
@@ -179,22 +178,19 @@ impl Attention {
 impl Mlp {
     /// `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let inner = gelu_new(precision.result(precision.linear(&self.c_fc, x)));
+        let inner = fused::gelu_new(precision.linear(&self.c_fc, x));
         precision.result(precision.linear(&self.c_proj, inner))
     }
-}
-
-/// GPT-2's GELU, `½ x (1 + tanh u)` with `u = √(2/π) (x + 0.044715 x³)`, written as the equal `x · sigmoid(2u)`: fewer passes
-/// over the largest activations of a block, and one exponential in place of a hyperbolic tangent.
-fn gelu_new<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    const TWICE: f64 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
-    let factor = (x.clone() * x.clone()).mul_scalar(0.044715 * TWICE).add_scalar(TWICE);
-    x.clone() * activation::sigmoid(x * factor)
 }
 
 impl LayerNorm {
     /// `[.., width]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), LAYER_NORM_EPSILON)
+        self.factor(x, Precision::F32)
+    }
+
+    /// The same as a factor of a product.
+    pub fn factor<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
+        fused::layer_norm(x, self.weight.val(), self.bias.val(), LAYER_NORM_EPSILON, precision.dtype())
     }
 }

@@ -8,6 +8,7 @@
 //! | [`parameters`] | a model's tensors as a flat list, and back |
 //! | [`folder`] | `config.json` and `model.safetensors`, read and written |
 //! | [`precision`] | the number format of matrix products |
+//! | [`fused`] | operations of training in one pass over memory |
 //! | [`device`] | the Burn device of a `contract::Device` |
 //! | [`tensor_file`] | files of the safetensors format |
 //! | [`train`] | the stage kind `train` |
@@ -16,6 +17,7 @@
 pub mod config;
 pub mod device;
 pub mod folder;
+pub mod fused;
 pub mod generate;
 pub mod gpt2;
 pub mod initial;

@@ -19,6 +19,14 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// The type of factors.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
     /// The factor of a product.
     pub fn factor<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {

@@ -11,6 +11,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::fused::{self, AdamWStep};
+
 /// The settings of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWSettings {
@@ -58,27 +60,31 @@ impl AdamW {
         self.updates += 1;
         let correction1 = 1.0 - power(beta1, self.updates);
         let correction2 = (1.0 - power(beta2, self.updates)).sqrt();
-        let updated = parameters
-            .into_iter()
-            .zip(gradients)
-            .zip(self.moments.iter_mut().zip(&self.decays))
-            .map(|((parameter, gradient), ((mean, square), &decays))| {
-                let gradient = gradient * factor.clone();
-                *mean = mean.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
-                *square = square.clone().mul_scalar(beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - beta2);
-                let divisor = square.clone().sqrt().div_scalar(correction2).add_scalar(epsilon);
-                let change = (mean.clone() / divisor).mul_scalar(rate / correction1);
-                let decayed = if decays { parameter.mul_scalar(1.0 - rate * weight_decay) } else { parameter };
-                decayed - change
-            })
-            .collect();
+        let step = |decays: bool| AdamWStep {
+            mean: [beta1, 1.0 - beta1].map(|share| share as f32),
+            square: [beta2, 1.0 - beta2].map(|share| share as f32),
+            epsilon: epsilon as f32,
+            keep: if decays { 1.0 - rate * weight_decay } else { 1.0 } as f32,
+            rate: (rate / correction1) as f32,
+            root: (1.0 / correction2) as f32,
+        };
+        // The moments are moved out and back, so that nothing else holds them and they are updated in place.
+        let moments = std::mem::take(&mut self.moments);
+        let mut updated = Vec::with_capacity(parameters.len());
+        for ((parameter, gradient), (moments, &decays)) in
+            parameters.into_iter().zip(gradients).zip(moments.into_iter().zip(&self.decays))
+        {
+            let (parameter, moments) = fused::adamw(parameter, gradient, moments.into(), factor.clone(), step(decays));
+            updated.push(parameter);
+            self.moments.push(moments.into());
+        }
         (updated, norm)
     }
 }
 
 /// The 2-norm of all tensors as one vector, `[1]`.
 fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
-    let squares = tensors.iter().map(|tensor| (tensor.clone() * tensor.clone()).sum()).collect();
+    let squares = tensors.iter().map(|tensor| fused::sum_squares(tensor.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }
 

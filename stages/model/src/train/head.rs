@@ -14,8 +14,9 @@
 
 use std::ops::Range;
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
+use burn::tensor::{Int, Tensor};
 
+use crate::fused;
 use crate::precision::Precision;
 
 /// The most logits of one chunk on a device that states no memory, as the CPU (64 MiB).
@@ -48,14 +49,10 @@ pub fn head_loss(
     let (mut losses, mut by_features) = (Vec::new(), Vec::new());
     let mut by_embedding: Option<Tensor<2>> = None;
     for range in chunks(&features, &embedding) {
-        let count = range.len();
         let features = features.clone().slice([range.clone(), 0..width]);
-        let next = next.clone().slice(range).reshape([count, 1]);
-        let log_shares = log_shares(features.clone(), &factor, precision);
-        losses.push(log_shares.clone().gather(1, next.clone()).sum().mul_scalar(-share));
-        let minus_one = Tensor::full([count, 1], -1.0, &features.device());
-        let by_logits = log_shares.exp().scatter(1, next, minus_one, IndexingUpdateOp::Add).mul_scalar(share);
-        let by_logits = precision.factor(by_logits);
+        let logits = features.clone().matmul(factor.clone().transpose());
+        let (loss, by_logits) = fused::head(logits, next.clone().slice(range), share);
+        losses.push(loss);
         by_features.push(precision.result(by_logits.clone().matmul(factor.clone())));
         let more = precision.result(by_logits.transpose().matmul(features));
         by_embedding = Some(match by_embedding {
@@ -75,17 +72,10 @@ pub fn mean_loss(features: Tensor<2>, embedding: Tensor<2>, next: Tensor<1, Int>
     let [rows, width] = features.dims();
     let factor = precision.factor(embedding);
     let losses = chunks(&features, &factor).map(|range| {
-        let count = range.len();
         let features = precision.factor(features.clone().slice([range.clone(), 0..width]));
-        let next = next.clone().slice(range).reshape([count, 1]);
-        log_shares(features, &factor, precision).gather(1, next).sum()
+        fused::head(features.matmul(factor.clone().transpose()), next.clone().slice(range), 1.0 / rows as f64).0
     });
-    Tensor::cat(losses.collect(), 0).sum().mul_scalar(-1.0 / rows as f64)
-}
-
-/// ln p of features and embedding, both factors: `[rows, vocabulary]`, `f32`.
-fn log_shares(features: Tensor<2>, embedding: &Tensor<2>, precision: Precision) -> Tensor<2> {
-    activation::log_softmax(precision.result(features.matmul(embedding.clone().transpose())), 1)
+    Tensor::cat(losses.collect(), 0).sum()
 }
 
 /// The rows of the features in ranges whose logits make a chunk.
