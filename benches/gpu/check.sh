@@ -45,7 +45,7 @@ fi
 gpu() { (cd "${FOLDER:-$WORK/plain}" && "$HERE/gpu" "$@" --device "$DEVICE"); }
 pipeline() { (cd "$WORK/plain" && "$HERE/pipeline" "$@"); }
 peer() { python3 "$HERE/peer.py" "$@" --device "$DEVICE"; }
-quickstart() { pipeline run "$HERE/manifests/quickstart.toml" "$@" --log-format plain; }
+quickstart() { pipeline run "$HERE/manifests/quickstart.toml" "$@"; }
 shown() { pipeline show "$HERE/manifests/quickstart.toml" "$1" --cache "$2" --json; }
 say() { printf '%s\n' "$*" >&2; }
 
@@ -66,6 +66,7 @@ device      |  20 | the driver, the GPU, and libdevice for math functions
 no-driver   |  20 | on a machine without a driver: auto uses the CPU, cuda:0 is refused with the reason
 missing-gpu |  20 | cuda:9 is refused with exit code 2 and the number of GPUs
 smoke       | 120 | a matrix product and an update in f32 and bf16, near those of the host
+operations  | 120 | each operation of training and its gradient as on the CPU, in f32 without TF32
 parity      | 120 | three recorded runs of transformers matched in f32 without TF32
 quickstart  | 180 | all stages done, and the loss falls by more than half
 cached      |  30 | a second run starts nothing, also with another device: the device is no part of a key
@@ -107,6 +108,7 @@ do_missing-gpu() {
     [ "$code" = 2 ] && grep -q 'numbered from 0' <<<"$text"
 }
 do_smoke() { gpu smoke; }
+do_operations() { FOLDER=$WORK/exact gpu operations; }
 do_parity() { FOLDER=$WORK/exact gpu parity "$HERE"/parity/*/; }
 do_quickstart() {
     quickstart --device "$DEVICE" --cache "$WORK/gpu" >&2 || return 1
@@ -126,14 +128,14 @@ do_cpu() {
     quickstart --device cpu --cache "$WORK/cpu" >&2 || return 1
     shown loss "$WORK/gpu" >"$WORK/loss-gpu.json"
     shown loss "$WORK/cpu" >"$WORK/loss-cpu.json"
-    gpu compare /report/loss 0.01 "$WORK/loss-cpu.json" "$WORK/loss-gpu.json" --relative
+    gpu compare /outputs/report/reports/report.json/loss 0.01 "$WORK/loss-cpu.json" "$WORK/loss-gpu.json" --relative
 }
 do_evaluated() {
     cp -r "$WORK/cpu" "$WORK/both" || return 1
     # That two devices give two outputs of one key is told as an error of determinism, and right: the last bits differ.
     quickstart --device "$DEVICE" --cache "$WORK/both" --force loss >&2
     shown loss "$WORK/both" >"$WORK/loss-both.json"
-    gpu compare /report/loss 1e-4 "$WORK/loss-cpu.json" "$WORK/loss-both.json"
+    gpu compare /outputs/report/reports/report.json/loss 1e-4 "$WORK/loss-cpu.json" "$WORK/loss-both.json"
 }
 do_greedy() {
     local greedy=(--until completions --set stages.completions.temperature=0.0)
@@ -146,7 +148,7 @@ do_greedy() {
 do_resume() {
     local run="$WORK/killed" pid
     # A checkpoint every 20 steps; the kill comes as soon as there is one.
-    (cd "$WORK/plain" && exec "$HERE/pipeline" run "$HERE/manifests/quickstart.toml" --device "$DEVICE" --cache "$run" --set stages.train.checkpoint_every=20 --log-format plain) >&2 &
+    (cd "$WORK/plain" && exec "$HERE/pipeline" run "$HERE/manifests/quickstart.toml" --device "$DEVICE" --cache "$run" --set stages.train.checkpoint_every=20) >&2 &
     pid=$!
     for _ in $(seq 400); do
         sleep 0.1
@@ -159,14 +161,14 @@ do_resume() {
     cat "$WORK/resumed.txt" >&2
     grep -q 'resumed after step' "$WORK/resumed.txt" || return 1
     shown loss "$run" >"$WORK/loss-resumed.json"
-    gpu compare /report/loss 0.02 "$WORK/loss-gpu.json" "$WORK/loss-resumed.json" --relative
+    gpu compare /outputs/report/reports/report.json/loss 0.02 "$WORK/loss-gpu.json" "$WORK/loss-resumed.json" --relative
 }
 do_memory() {
     local samples=$WORK/memory.csv
     : >"$samples"
     if [ -z "$ON_CPU" ]; then nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 200 >"$samples" & fi
     local sampler=$!
-    pipeline run "$HERE/manifests/memory.toml" --device "$DEVICE" --cache "$WORK/memory" --log-format plain "${MEMORY[@]}" >&2
+    pipeline run "$HERE/manifests/memory.toml" --device "$DEVICE" --cache "$WORK/memory" "${MEMORY[@]}" >&2
     local code=$?
     [ "$ON_CPU" ] && return "$code"
     kill "$sampler" 2>/dev/null

@@ -6,6 +6,7 @@
 mod compare;
 mod curve;
 mod kernels;
+mod operations;
 mod parity;
 mod products;
 mod report;
@@ -38,6 +39,8 @@ struct Program {
 enum Command {
     /// One matrix product against the host's, and one training step of a tiny model.
     Smoke,
+    /// Each operation of training alone, with its gradients, against the CPU.
+    Operations,
     /// Recorded runs of transformers on PyTorch, repeated in `f32`.
     Parity { folders: Vec<PathBuf> },
     /// Matrix products of a training step alone, in TFLOP/s.
@@ -146,6 +149,7 @@ fn run(program: &Program) -> Result<bool> {
     let device = model::device::resolve(program.device)?;
     match &program.command {
         Command::Smoke => smoke::run(&device),
+        Command::Operations => operations::run(&device),
         Command::Parity { folders } => {
             // Every folder is tried, whatever the one before it gave.
             let right = folders.iter().map(|folder| parity_of(folder, &device)).collect::<Result<Vec<_>>>()?;

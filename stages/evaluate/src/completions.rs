@@ -87,7 +87,7 @@ impl Stage for EvalCompletions {
     type Spec = EvalCompletionsSpec;
     type Exec = EvalCompletionsExec;
     const KIND: &'static str = "eval-completions";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 

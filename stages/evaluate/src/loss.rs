@@ -48,7 +48,7 @@ impl Stage for EvalLoss {
     type Spec = EvalLossSpec;
     type Exec = EvalLossExec;
     const KIND: &'static str = "eval-loss";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
     const TOLERANCE: Option<f64> = Some(0.02);
 

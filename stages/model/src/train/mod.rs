@@ -58,7 +58,7 @@ impl Stage for Train {
     type Spec = TrainSpec;
     type Exec = TrainExec;
     const KIND: &'static str = "train";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
     const TOLERANCE: Option<f64> = Some(0.02);

@@ -1,0 +1,180 @@
+//! Each operation of training alone, with its gradients, on the device and on the CPU.
+
+use burn::module::Param;
+use burn::nn::Embedding;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Int, Tensor, TensorData, module};
+use contract::Result;
+use model::parameters::host_values;
+use model::train::adamw::AdamW;
+use model::train::head::head_loss;
+use model::{Precision, fused};
+use serde_json::json;
+
+use crate::{ADAMW, tell};
+
+/// Sequences, tokens of one, heads and features of a head; the width is their product.
+const SIZES: [usize; 4] = [2, 96, 3, 64];
+const VOCABULARY: usize = 200;
+/// The greatest relative difference of sums in another order, in `f32` without TF32.
+const ROUNDING: f64 = 1e-4;
+
+type Values = Vec<(&'static str, Vec<f32>)>;
+
+/// Every operation, by name.
+const OPERATIONS: [(&str, fn(&Device) -> Result<Values>); 9] = [
+    ("linear", linear),
+    ("layer_norm", layer_norm),
+    ("gelu_new", gelu_new),
+    ("attention", |device| attention(device, false, false)),
+    ("attention of parts", |device| attention(device, true, false)),
+    ("attention composed", |device| attention(device, true, true)),
+    ("embedding", embedding),
+    ("head", head),
+    ("adamw", adamw),
+];
+
+/// The relative difference of each value and gradient.
+pub fn run(device: &Device) -> Result<bool> {
+    let mut right = true;
+    for (name, operation) in OPERATIONS {
+        let mut line = json!({ "operation": name });
+        let equal = match (operation(device), operation(&Device::flex())) {
+            (Ok(ours), Ok(theirs)) => {
+                let mut equal = true;
+                for ((part, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+                    let norm =
+                        |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+                    let size = norm(&mut theirs.iter().map(|value| f64::from(*value)));
+                    let error =
+                        norm(&mut ours.iter().zip(theirs).map(|(one, other)| f64::from(*one) - f64::from(*other)));
+                    let difference = error / size.max(f64::MIN_POSITIVE);
+                    line[*part] =
+                        if difference.is_finite() { difference.into() } else { format!("{difference}").into() };
+                    equal &= difference < ROUNDING;
+                }
+                equal
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                line["error"] = error.to_string().chars().take(300).collect::<String>().into();
+                false
+            }
+        };
+        line["equal"] = equal.into();
+        tell(&line);
+        right &= equal;
+    }
+    Ok(right)
+}
+
+/// Values from −½ to ½.
+fn values(size: usize, seed: usize) -> Vec<f32> {
+    (0..size).map(|at| ((at * 7919 + seed * 104_729) % 10_007) as f32 / 10_007.0 - 0.5).collect()
+}
+
+fn tensor<const D: usize>(device: &Device, shape: [usize; D], seed: usize) -> Tensor<D> {
+    let device = device.clone().autodiff();
+    Tensor::from_data(TensorData::new(values(shape.iter().product(), seed), shape), &device).require_grad()
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    let size = tensor.shape().num_elements();
+    host_values(tensor.reshape([size]))
+}
+
+/// The result and the gradients of its weighted sum.
+fn backward<const R: usize, const A: usize, const B: usize>(
+    result: Tensor<R>,
+    one: &Tensor<A>,
+    other: &Tensor<B>,
+) -> Result<Values> {
+    let shape = result.shape();
+    let weights = Tensor::<1>::from_data(values(shape.num_elements(), 99).as_slice(), &result.device()).reshape(shape);
+    let gradients = (result.clone() * weights).sum().backward();
+    let mut all = vec![("value", host(result.inner())?)];
+    if let Some(gradient) = one.grad(&gradients) {
+        all.push(("by first", host(gradient)?));
+    }
+    if let Some(gradient) = other.grad(&gradients) {
+        all.push(("by second", host(gradient)?));
+    }
+    Ok(all)
+}
+
+fn linear(device: &Device) -> Result<Values> {
+    let [batch, length, heads, part] = SIZES;
+    let (x, w) = (tensor(device, [batch, length, heads * part], 1), tensor(device, [heads * part, 2 * part], 2));
+    backward(module::linear(x.clone(), w.clone(), None), &x, &w)
+}
+
+fn layer_norm(device: &Device) -> Result<Values> {
+    let [batch, length, heads, part] = SIZES;
+    let (x, w) = (tensor(device, [batch, length, heads * part], 1), tensor(device, [heads * part], 2));
+    let bias = tensor(device, [heads * part], 3);
+    backward(fused::layer_norm(x.clone(), w.clone(), bias, 1e-5, Precision::F32.dtype()), &x, &w)
+}
+
+fn gelu_new(device: &Device) -> Result<Values> {
+    let [batch, length, heads, part] = SIZES;
+    let x = tensor(device, [batch, length, heads * part], 1);
+    backward(fused::gelu_new(x.clone().mul_scalar(6.0)), &x, &x)
+}
+
+/// By a tensor of queries, keys and values side by side, as a block has it, or by tensors of their own.
+fn attention(device: &Device, parts: bool, composed: bool) -> Result<Values> {
+    let [batch, length, heads, part] = SIZES;
+    let attend = |query, key, value| match composed {
+        true => model::gpt2::composed_attention(query, key, value),
+        false => {
+            let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+            module::attention(query, key, value, None, None, options)
+        }
+    };
+    if !parts {
+        let [query, key, value] = [1, 2, 3].map(|seed| tensor(device, [batch, heads, length, part], seed));
+        let key = key.mul_scalar(4.0);
+        return backward(attend(query.clone(), key, value.clone()), &query, &value);
+    }
+    let joined = tensor(device, [batch, length, 3 * heads * part], 1);
+    let [query, key, value] = [0, 1, 2].map(|at| {
+        let width = heads * part;
+        let of = joined.clone().slice([0..batch, 0..length, at * width..(at + 1) * width]);
+        of.reshape([batch, length, heads, part]).swap_dims(1, 2)
+    });
+    let result = attend(query, key, value).swap_dims(1, 2).reshape([batch, length, heads * part]);
+    backward(result, &joined, &joined)
+}
+
+fn embedding(device: &Device) -> Result<Values> {
+    let [batch, length, heads, part] = SIZES;
+    let weight = tensor(device, [VOCABULARY, heads * part], 1);
+    let ids: Vec<i32> = (0..batch * length).map(|at| (at * at % VOCABULARY) as i32).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, length]), &device.clone().autodiff());
+    let embedding = Embedding { weight: Param::initialized(burn::module::ParamId::new(), weight.clone()) };
+    backward(embedding.forward(ids), &weight, &weight)
+}
+
+fn head(device: &Device) -> Result<Values> {
+    let [batch, length, heads, part] = SIZES;
+    let (rows, width) = (batch * length, heads * part);
+    let (features, embedding) =
+        (tensor(device, [rows, width], 1).inner(), tensor(device, [VOCABULARY, width], 2).inner());
+    let next: Vec<i32> = (0..rows).map(|at| (at * 31 % VOCABULARY) as i32).collect();
+    let next = Tensor::<1, Int>::from_data(TensorData::new(next, [rows]), device);
+    let head = head_loss(features, embedding, next, 1.0, Precision::F32);
+    Ok(vec![("value", host(head.loss)?), ("by first", host(head.features)?), ("by second", host(head.embedding)?)])
+}
+
+fn adamw(device: &Device) -> Result<Values> {
+    let shapes = [1000usize, 37, 4096];
+    let of = |seed: usize| shapes.map(|size| tensor(device, [size], seed + size).inner()).to_vec();
+    let mut parameters = of(1);
+    let mut optimizer = AdamW::new(ADAMW, vec![true, false, true], &parameters);
+    let mut norms = Vec::new();
+    for step in 0..3 {
+        let (updated, norm) = optimizer.update(1e-2, parameters, of(10 + step));
+        parameters = updated;
+        norms.extend(host(norm)?);
+    }
+    Ok(vec![("norms", norms), ("value", host(Tensor::cat(parameters, 0))?)])
+}
