@@ -68,8 +68,8 @@ fn the_first_update_in_bf16_is_near_that_in_f32() {
 fn weights_and_moments_stay_in_f32() {
     let mut trainer = trainer(Precision::Bf16);
     trainer.update(&[batch(0)], 1e-3, &Cancel::default()).unwrap();
-    let moments = trainer.optimizer.moments.iter().flat_map(|(mean, square)| [mean, square]);
-    for tensor in parameters(&trainer.model).iter().chain(moments) {
+    let moments = trainer.optimizer.moments.iter().flat_map(|(mean, square)| [mean.clone(), square.clone()]);
+    for tensor in parameters(&trainer.model).into_iter().chain(moments) {
         assert_eq!(tensor.dtype(), DType::F32);
     }
 }
