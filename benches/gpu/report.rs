@@ -82,7 +82,7 @@ fn short(value: &Value) -> String {
     match (value.as_str(), value.as_i64(), value.as_f64()) {
         (Some(text), ..) => text.replace('|', "/"),
         (_, Some(number), _) => number.to_string(),
-        (.., Some(number)) if number == 0.0 => "0".to_owned(),
+        (.., Some(0.0)) => "0".to_owned(),
         (.., Some(number)) if number.abs() < 1e-3 || number.abs() >= 1e6 => format!("{number:.1e}"),
         (.., Some(number)) => {
             let digits = 3usize.saturating_sub(number.abs().log10().floor().max(0.0) as usize);

@@ -384,7 +384,7 @@ pub fn sum_blocks(
 }
 
 /// Twice √(2/π), and the same times the coefficient of the cube.
-const TWICE: f32 = 1.595_769_1;
+const TWICE: f32 = 1.595_769;
 const CUBIC: f32 = 0.071_354_814;
 
 /// `x · sigmoid(2u)`, one vector a unit.
