@@ -69,7 +69,7 @@ smoke       | 120 | a matrix product and an update in f32 and bf16, near those o
 operations  | 120 | each operation of training and its gradient as on the CPU, in f32 without TF32
 parity      | 120 | three recorded runs of transformers matched in f32 without TF32
 quickstart  | 180 | all stages done, and the loss falls by more than half
-cached      |  30 | a second run starts nothing, also with another device: the device is no part of a key
+cached      |  30 | a second run starts no stage, on the same device or another: the device is not part of a key
 cpu         | 180 | the loss of a training on the CPU within 1 %
 evaluated   |  60 | the model that was trained on the CPU has the same loss on both devices, within 1e-4
 greedy      |  60 | the same model writes the same text on both devices

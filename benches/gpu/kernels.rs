@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{Sizes, speed, tell, wait};
 
-/// Steps before the one that is told: kernels are compiled and tuned.
+/// Steps before the one that is reported, while kernels are compiled and tuned.
 const WARMUP: usize = 3;
 
 /// The kernels of one step by their share of its time, and the totals.

@@ -58,7 +58,7 @@ fn product(device: &Device, precision: Precision, part: &str, [rows, inputs, out
     for _ in 0..2 {
         wait(device)?;
         let start = Instant::now();
-        // All results are kept until the end: what nobody holds need not be computed.
+        // All results are kept until the end, as a lazy backend may skip a result that is dropped.
         let results: Vec<_> = (0..TIMES).map(|_| left.clone().matmul(right.clone())).collect();
         wait(device)?;
         drop(results);

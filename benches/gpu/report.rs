@@ -112,7 +112,7 @@ fn speed(text: &mut String, steps: &[Step]) {
     *text += "\n## Training\n\n| model | micro-batch | precision | program | tokens/s | ms a step | of the peak | memory | parts of a step in ms |\n\
               |---|---|---|---|---|---|---|---|---|\n";
     for (line, own) in ours.iter().map(|line| (line, true)).chain(theirs.iter().map(|line| (line, false))) {
-        // Our first line of a step is told before the parts are known.
+        // Our first line of a step is printed before the parts are measured.
         if own && !line.contains_key("parts_ms") {
             continue;
         }

@@ -140,7 +140,7 @@ fn time<T>(device: &Device, mut work: impl FnMut() -> T) -> Result<Duration> {
     for at in 0..8 {
         wait(device)?;
         let start = Instant::now();
-        // The result is held until the end: what nobody holds need not be computed.
+        // The result is kept until the end, as a lazy backend may skip a result that is dropped.
         let result = work();
         wait(device)?;
         drop(result);
