@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use contract::{Cancel, Result, StageError};
-use model::initial::initial_values;
+use contract::{Cancel, Result};
+use model::Precision;
 use model::parameters::host_values;
-use model::train::{Batch, Trainer};
-use model::{Gpt2, Gpt2Config, Precision};
+use model::train::Batch;
 use serde_json::json;
 
-use crate::{ADAMW, PRECISIONS, tell};
+use crate::{PRECISIONS, Sizes, speed, tell};
 
 /// Rows, inner size and columns of the product: no multiple of a tile.
 const SIZES: [usize; 3] = [70, 130, 90];
@@ -67,10 +66,7 @@ fn product(device: &Device, precision: Precision) -> Result<f64> {
 
 /// The loss of a tiny model after one update.
 fn update(device: &Device, precision: Precision) -> Result<f64> {
-    let config = Gpt2Config { vocabulary: 97, positions: 32, width: 64, layers: 2, heads: 2, end_of_text: None };
-    let device = device.clone().autodiff();
-    let model = Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, 1, tensor)))?;
-    let mut trainer = Trainer::new(&config, model, ADAMW, precision, device);
+    let sizes = Sizes { layers: 2, width: 64, heads: 2, vocabulary: 97, sequence: 32, batch: 4 };
     let batch = Batch { ids: (0..4 * 32).map(|at| at * 31 % 97).collect(), sequences: 4 };
-    Ok(trainer.update(&[batch], 1e-4, &Cancel::default())?.loss)
+    Ok(speed::trainer(device, sizes, precision)?.update(&[batch], 1e-4, &Cancel::default())?.loss)
 }

@@ -67,9 +67,9 @@ pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
     let mean = counted.elapsed().as_secs_f64() / (steps.len() + 1) as f64;
     let config = sizes.config();
     let tokens = (sizes.batch * sizes.sequence) as f64;
-    // PaLM, appendix B, as the plan's estimate has it.
-    let operations = 6.0 * config.parameters() as f64 + (12 * sizes.layers * sizes.width * sizes.sequence) as f64;
+    let operations = config.operations(sizes.sequence as u64);
     let usage = device.memory_pool_usage();
+    let step = median(&mut steps);
     let mut line = json!({
         "parameters": config.parameters(),
         "batch": sizes.batch,
@@ -79,14 +79,14 @@ pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
         "tokens_per_second": tokens / mean,
         "operations_per_token": operations,
         "teraflops": operations * tokens / mean / 1e12,
-        "step_ms": milliseconds(median(&mut steps)),
+        "step_ms": milliseconds(step),
         "ready_seconds": ready,
         "reserved_bytes": usage.as_ref().map(|usage| usage.bytes_reserved),
         "first_loss": losses[0],
         "last_loss": losses[losses.len() - 1],
     });
     tell(&line);
-    line["parts_ms"] = parts(device, sizes, speed.precision, &trainer, &batch, median(&mut steps))?;
+    line["parts_ms"] = parts(device, sizes, speed.precision, &trainer, &batch, step)?;
     tell(&line);
     Ok(losses.iter().all(|loss| loss.is_finite()))
 }

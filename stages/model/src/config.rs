@@ -88,6 +88,12 @@ impl Gpt2Config {
         }
     }
 
+    /// Operations to train on one token of a sequence of `length`: 6 a parameter for the forward and the backward pass, and
+    /// `12 · layers · width · length` for attention (Chowdhery et al., "PaLM", 2022, appendix B).
+    pub fn operations(&self, length: u64) -> f64 {
+        6.0 * self.parameters() as f64 + 12.0 * self.layers as f64 * self.width as f64 * length as f64
+    }
+
     /// Features of one head.
     pub fn head_width(&self) -> usize {
         self.width / self.heads

@@ -1,7 +1,4 @@
 //! What is known of a training before it starts.
-//!
-//! Operations of a token: 6 a parameter for the forward and the backward pass, and `12 · layers · width · sequence` for
-//! attention (Chowdhery et al., "PaLM", 2022, appendix B).
 
 use contract::figures::{count, counted};
 use contract::foresight::Told;
@@ -79,10 +76,9 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
         let parameters = config.parameters() as u64;
         let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
         let tokens = sequences.saturating_mul(length.value);
-        let attention = 12.0 * config.layers as f64 * config.width as f64 * length.value as f64;
         foresight.cost = Cost {
             tokens: Some(tokens),
-            flops: Some((6.0 * parameters as f64 + attention) * tokens as f64),
+            flops: Some(config.operations(length.value) * tokens as f64),
             memory: Some(spec.memory(&config, length.value)),
             memory_bound: None,
             // Values and two moments a checkpoint, and the model.
