@@ -4,7 +4,10 @@
 #   bash check.sh [STEP..]      all steps, or these
 #   bash check.sh --list        the steps, one JSON object a line
 #
-# DEVICE=cuda:0 (or cpu: the same script at toy sizes)   OUT=out: summary.jsonl, summary.txt, logs.tar.gz   TOTAL=540: seconds
+# DEVICE=cuda:0   OUT=out: summary.jsonl, summary.txt, logs.tar.gz, kernels.tar.gz   TOTAL=540: seconds
+#        cpu      the same script at toy sizes
+#        null     what a driver without a GPU shows (null_driver.rs): kernels compiled, launches, memory; needs ptxas and libdevice
+#                 of a CUDA toolkit (CUDA_PATH, PTXAS)
 #
 # A step that fails or overruns its limit does not stop those after it. A line of summary.jsonl:
 #   {"step","shows","verdict":"passed|failed|timed out|skipped","seconds","figures":[what the step printed]}
@@ -13,12 +16,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 HERE=$PWD
 DEVICE=${DEVICE:-cuda:0}
 OUT=$(mkdir -p "${OUT:-out}" && cd "${OUT:-out}" && pwd)
-TOTAL=${TOTAL:-540}
 WORK=$HERE/work
 LOGS=$WORK/logs
 # Kernels that are compiled and tuned once are kept here, for all steps.
 KERNELS=$WORK/kernels
-case $DEVICE in cpu) ON_CPU=yes ;; *) ON_CPU= ;; esac
+ON_CPU= ON_NULL=
+case $DEVICE in cpu) ON_CPU=yes ;; null) ON_NULL=yes DEVICE=cuda:0 ;; esac
+[ "$ON_NULL" ] && TOTAL=${TOTAL:-3600}
+TOTAL=${TOTAL:-540}
 
 # Where CUDA's math functions are; a toolkit holds them, and so do Python packages.
 LIBDEVICE=$(find -L "${CUDA_PATH:-/usr/local/cuda}" /usr/local/cuda* /usr/lib/cuda /opt -name libdevice.10.bc 2>/dev/null | head -n 1)
@@ -28,6 +33,12 @@ if [ "$LIBDEVICE" ]; then
         mkdir -p "$HERE/toolkit/nvvm/libdevice" && cp "$LIBDEVICE" "$HERE/toolkit/nvvm/libdevice/"
         CUDA_PATH=$HERE/toolkit
     fi
+fi
+
+if [ "$ON_NULL" ]; then
+    export LD_LIBRARY_PATH=$HERE/null${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    PTXAS=${PTXAS:-$(command -v ptxas || ls "${CUDA_PATH:-/usr/local/cuda}/bin/ptxas" 2>/dev/null)}
+    [ "$PTXAS" ] && export PTXAS || unset PTXAS
 fi
 
 # The sizes: those of the models, or toys.
@@ -49,15 +60,14 @@ quickstart() { pipeline run "$HERE/manifests/quickstart.toml" "$@"; }
 shown() { pipeline show "$HERE/manifests/quickstart.toml" "$1" --cache "$2" --json; }
 say() { printf '%s\n' "$*" >&2; }
 
-# Where a burn.toml changes what CubeCL does: nothing, no TF32, or the profile.
+# Working directories whose burn.toml configures CubeCL: as it is, or without TF32.
 folders() {
     local name
-    for name in plain exact profile; do
+    for name in plain exact; do
         mkdir -p "$WORK/$name"
         printf '[cubecl.environment]\npath = { directory = "%s" }\n' "$KERNELS" >"$WORK/$name/burn.toml"
     done
     printf '\n[cubek.matmul]\nallow_tf32 = false\n' >>"$WORK/exact/burn.toml"
-    printf '\n[cubecl.profiling.logger]\nlevel = "basic"\nfile = "%s"\nappend = true\n' "$WORK/profile/profile.log" >>"$WORK/profile/burn.toml"
 }
 
 # name | limit in seconds | what it must show
@@ -75,6 +85,9 @@ evaluated   |  60 | the model that was trained on the CPU has the same loss on b
 greedy      |  60 | the same model writes the same text on both devices
 resume      | 120 | killed in training, it goes on from its checkpoint and ends near the uninterrupted loss, within 2 %
 memory      | 150 | the memory of a training does not grow after the first validation
+prepare     | 400 | every kernel that the models below launch or tuning may try is compiled, or loaded
+launches    | 120 | with the null driver: every kernel of a step of 110M parameters, f32 and bf16, with its launches
+reserved    | 900 | with the null driver: the memory of each preset and micro-batch, f32 and bf16
 speed-f32   | 120 | tokens a second of 110M parameters, f32 (TF32), smallest micro-batch
 speed-bf16  | 120 | the same in bf16
 speed-large | 120 | the same in bf16 at the largest micro-batch
@@ -178,6 +191,28 @@ do_memory() {
         printf "{\"samples\":%d,\"peak_mib\":%d,\"peak_of_first_half_mib\":%d}\n", n, peak, early
         exit !(n > 5 && peak <= early * 1.02) }' "$samples" && [ "$code" = 0 ]
 }
+do_prepare() {
+    [ "$ON_CPU" ] && { say 'the CPU backend compiles no kernels'; return 77; }
+    local precision
+    for precision in f32 bf16; do
+        gpu prepare --layers 2 --width 64 --heads 2 --vocabulary 97 --sequence 32 --batch 4 --precision "$precision"
+        gpu prepare "${MODEL[@]}" --batch "${BATCHES[0]}" --precision "$precision"
+    done
+    gpu prepare "${MODEL[@]}" --batch "${BATCHES[1]}" --precision bf16
+    gpu prepare "${XL[@]}" --batch "${XL_BATCHES[0]}" --precision bf16 --save "$OUT/kernels.db"
+}
+do_launches() {
+    [ "$ON_NULL" ] || { say 'it needs DEVICE=null'; return 77; }
+    gpu kernels "${MODEL[@]}" --batch "${BATCHES[0]}" --precision f32 && gpu kernels "${MODEL[@]}" --batch "${BATCHES[0]}" --precision bf16
+}
+do_reserved() {
+    [ "$ON_NULL" ] || { say 'it needs DEVICE=null'; return 77; }
+    local precision batch
+    for precision in f32 bf16; do
+        for batch in 1 4 12 64; do gpu memory "${MODEL[@]}" --batch "$batch" --precision "$precision" || return 1; done
+        for batch in 1 4 16; do gpu memory "${XL[@]}" --batch "$batch" --precision "$precision" || return 1; done
+    done
+}
 speed() { gpu speed "$@" --steps "$STEPS"; }
 do_speed-f32() { speed "${MODEL[@]}" --batch "${BATCHES[0]}" --precision f32; }
 do_speed-bf16() { speed "${MODEL[@]}" --batch "${BATCHES[0]}" --precision bf16; }
@@ -192,7 +227,7 @@ do_speed-xl() {
 }
 do_kernels() {
     [ "$ON_CPU" ] && { say 'the CPU backend has no kernels of CubeCL'; return 77; }
-    FOLDER=$WORK/profile gpu kernels "${MODEL[@]}" --batch "${BATCHES[0]}" --precision bf16 --log "$WORK/profile/profile.log"
+    gpu kernels "${MODEL[@]}" --batch "${BATCHES[0]}" --precision bf16
 }
 do_products() { gpu products "${MODEL[@]}" --batch "${BATCHES[0]}" --square "$SQUARE"; }
 do_curve() { gpu curve "${CURVE[@]}" "${TOKENS[@]}"; }
@@ -226,6 +261,7 @@ if [ "${1:-}" = --list ]; then
     exit
 fi
 
+[ "$ON_NULL" ] && [ $# = 0 ] && set -- prepare launches reserved
 rm -rf "$WORK"; mkdir -p "$LOGS"
 folders
 [ -e "$HERE/pipeline" ] || ln "$HERE/gpu" "$HERE/pipeline" 2>/dev/null || cp "$HERE/gpu" "$HERE/pipeline"

@@ -1,25 +1,49 @@
-//! Every kernel of one training step, with its launches and its time, from CubeCL's own profile.
-//!
-//! The program must be started where a `burn.toml` turns the profile on and names its file (`check.sh` writes one):
-//! `[cubecl.profiling.logger]`, `level = "basic"`, `file = ".."`. Each wait then writes the table of what ran since the last one.
+//! The kernels that one training step launches on a GPU: how often, and how long each takes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::thread::sleep;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use burn::tensor::Device;
-use contract::{Cancel, Result, StageError};
+use contract::{Cancel, Result};
+use cubecl::config::{TypeNameFormatLevel, type_name_format};
+use cubecl::logging::{LaunchObservation, LaunchObserver, TimingMethod, TimingRequest};
 use model::Precision;
 use serde_json::json;
 
 use crate::{Sizes, speed, tell, wait};
 
-/// Steps before the one that is reported, while kernels are compiled and tuned.
-const WARMUP: usize = 3;
+/// Steps before the one that is reported, in which kernels are compiled and tuned.
+const WARMUP: usize = 2;
 
-/// The kernels of one step by their share of its time, and the totals.
-pub fn run(device: &Device, sizes: Sizes, precision: Precision, log: &Path) -> Result<bool> {
+/// The launches and the total time of each kernel.
+#[derive(Default)]
+struct Launches(Mutex<BTreeMap<&'static str, (u64, Duration)>>);
+
+impl Launches {
+    fn add(&self, kernel: &'static str, launches: u64, time: Duration) {
+        let mut kernels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = kernels.entry(kernel).or_default();
+        *entry = (entry.0 + launches, entry.1 + time);
+    }
+}
+
+impl LaunchObserver for Launches {
+    fn launched(&self, kernel: &'static str) {
+        self.add(kernel, 1, Duration::ZERO);
+    }
+
+    fn timing(&self) -> TimingRequest {
+        TimingRequest::Resolved
+    }
+
+    fn timed(&self, kernel: &'static str, time: Duration, _: TimingMethod) {
+        self.add(kernel, 0, time);
+    }
+}
+
+/// Prints the totals of one step, then each kernel, the costliest first.
+pub fn run(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
     let mut trainer = speed::trainer(device, sizes, precision)?;
     let batch = speed::batch(sizes);
     let mut step = || trainer.update(std::slice::from_ref(&batch), 1e-4, &Cancel::default());
@@ -27,60 +51,23 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision, log: &Path) -> R
         step()?;
     }
     wait(device)?;
-    let before = written(log)?.len();
+    let launches = Arc::new(Launches::default());
+    let observation = LaunchObservation::new(launches.clone());
     step()?;
     wait(device)?;
-    let log = written(log)?;
-    let mut kernels: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
-    for line in log[before..].lines() {
-        // | name | duration | launches | share |
-        let cells: Vec<_> = line.split('|').map(str::trim).collect();
-        let [_, name, duration, launches, share, _] = cells[..] else { continue };
-        if let (true, Some(time), Ok(launches)) =
-            (share.ends_with('%'), milliseconds(duration), launches.parse::<u64>())
-            && name != "Total"
-        {
-            let kernel = kernels.entry(name).or_default();
-            *kernel = (kernel.0 + launches, kernel.1 + time);
-        }
-    }
-    let mut kernels: Vec<_> = kernels.into_iter().collect();
-    kernels.sort_by(|(_, (_, one)), (_, (_, other))| other.total_cmp(one));
-    let launches: u64 = kernels.iter().map(|(_, (launches, _))| launches).sum();
-    let total: f64 = kernels.iter().map(|(_, (_, time))| time).sum();
-    tell(&json!({ "kernels": kernels.len(), "launches": launches, "ms": total, "precision": precision }));
-    for (name, (launches, time)) in &kernels {
-        let name: String = name.chars().take(100).collect();
-        tell(&json!({ "kernel": name, "launches": launches, "ms": time }));
+    drop(observation);
+    let kernels = launches.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kernels: Vec<_> = kernels.iter().map(|(name, (launches, time))| (name, launches, time)).collect();
+    kernels.sort_by(|(_, launches, time), (_, others, other)| other.cmp(time).then(others.cmp(launches)));
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let total: u64 = kernels.iter().map(|(_, launches, _)| *launches).sum();
+    let time: Duration = kernels.iter().map(|(.., time)| **time).sum();
+    tell(&json!({
+        "kernels": kernels.len(), "launches": total, "ms": milliseconds(time), "precision": precision, "batch": sizes.batch,
+    }));
+    for (name, launches, time) in &kernels {
+        let name = type_name_format(name, TypeNameFormatLevel::Balanced);
+        tell(&json!({ "kernel": name, "launches": launches, "ms": milliseconds(**time) }));
     }
     Ok(!kernels.is_empty())
-}
-
-/// The profile so far. It is written by a thread of its own: it is whole once it no longer grows.
-fn written(log: &Path) -> Result<String> {
-    let mut text = String::new();
-    loop {
-        sleep(Duration::from_millis(500));
-        let bytes = std::fs::read(log).map_err(|error| {
-            StageError::new(format!("{}: {error}", log.display())).hint("is there a burn.toml that names it?")
-        })?;
-        let now = String::from_utf8_lossy(&bytes).into_owned();
-        if now.len() == text.len() {
-            return Ok(now);
-        }
-        text = now;
-    }
-}
-
-/// A duration as Rust's `Debug` writes it.
-fn milliseconds(text: &str) -> Option<f64> {
-    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let scale = match &text[unit..] {
-        "ns" => 1e-6,
-        "µs" => 1e-3,
-        "ms" => 1.0,
-        "s" => 1e3,
-        _ => return None,
-    };
-    text[..unit].parse::<f64>().ok().map(|value| value * scale)
 }

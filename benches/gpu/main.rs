@@ -5,9 +5,12 @@
 
 mod compare;
 mod curve;
+#[cfg(feature = "cuda")]
 mod kernels;
 mod operations;
 mod parity;
+#[cfg(feature = "cuda")]
+mod prepare;
 mod products;
 mod report;
 mod smoke;
@@ -58,15 +61,31 @@ enum Command {
         #[command(flatten)]
         speed: speed::Speed,
     },
+    /// Compiles the kernels of a training step, and those that tuning may try, without computing anything.
+    #[cfg(feature = "cuda")]
+    Prepare {
+        #[command(flatten)]
+        sizes: Sizes,
+        #[arg(long, default_value = "f32", value_parser = speed::precision)]
+        precision: Precision,
+        /// Save all kernels compiled so far in this file.
+        #[arg(long)]
+        save: Option<PathBuf>,
+    },
     /// Every kernel of one training step, with its launches and its time.
+    #[cfg(feature = "cuda")]
     Kernels {
         #[command(flatten)]
         sizes: Sizes,
         #[arg(long, default_value = "f32", value_parser = speed::precision)]
         precision: Precision,
-        /// The profile's file, as the `burn.toml` of the working directory names it.
-        #[arg(long)]
-        log: PathBuf,
+    },
+    /// The memory that training takes at these sizes: that of two steps, as the allocator reserves it.
+    Memory {
+        #[command(flatten)]
+        sizes: Sizes,
+        #[arg(long, default_value = "f32", value_parser = speed::precision)]
+        precision: Precision,
     },
     /// docs/gpu-checks.md from `check.sh --list` and a `summary.jsonl`.
     Report { list: PathBuf, summary: PathBuf },
@@ -158,7 +177,11 @@ fn run(program: &Program) -> Result<bool> {
         Command::Products { sizes, square } => products::run(&device, *sizes, *square),
         Command::Speed { sizes, speed } => speed::run(&device, *sizes, speed),
         Command::Report { .. } => unreachable!("it needs no device"),
-        Command::Kernels { sizes, precision, log } => kernels::run(&device, *sizes, *precision, log),
+        #[cfg(feature = "cuda")]
+        Command::Prepare { sizes, precision, save } => prepare::run(&device, *sizes, *precision, save.as_deref()),
+        #[cfg(feature = "cuda")]
+        Command::Kernels { sizes, precision } => kernels::run(&device, *sizes, *precision),
+        Command::Memory { sizes, precision } => speed::memory(&device, *sizes, *precision),
         Command::Compare { pointer, within, one, other, relative } => {
             compare::run(pointer, *within, *relative, [one, other])
         }

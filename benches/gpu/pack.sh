@@ -5,7 +5,9 @@
 #   tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh
 #
 # FEATURES=cuda (or none, to try the script without LLVM)   PARITY=../shared/parity   EXPORT=../shared/data/export
-# KERNELS=kernels.tar.gz of an earlier check on such a GPU: its kernels need not be compiled and tuned again
+# CUDA_PATH, PTXAS: a CUDA toolkit, or its parts in NVIDIA's Python packages nvidia-nvvm and nvidia-cuda-nvcc (13.0: not newer than
+#     the GPU's driver). With them, the kernels are compiled here (check.sh, DEVICE=null) and packed too.
+# KERNELS=kernels.tar.gz of an earlier check on such a GPU: these kernels instead, tuned already
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 FEATURES=${FEATURES-cuda}
@@ -26,7 +28,18 @@ ldd "$built" | awk '$3 ~ /lib(z|zstd|stdc\+\+|gcc_s)\.so/ { print $3 }' | xargs 
 cp benches/gpu/check.sh benches/gpu/peer.py "$bundle"
 cp manifests/quickstart.toml benches/gpu/memory.toml "$bundle/manifests"
 [ -d "$PARITY" ] && mkdir -p "$bundle/parity" && for run in "$PARITY"/*/; do cp -r "$run" "$bundle/parity"; done
-[ -n "${KERNELS:-}" ] && tar -xzf "$KERNELS" -C "$bundle"
+if [ -n "${KERNELS:-}" ]; then
+    tar -xzf "$KERNELS" -C "$bundle"
+elif [ "$FEATURES" = cuda ]; then
+    mkdir "$bundle/null"
+    rustc --edition 2024 -O --crate-type cdylib benches/gpu/null_driver.rs -o "$bundle/null/libcuda.so.1"
+    if DEVICE=null OUT=target/gpu/null bash "$bundle/check.sh" prepare; then
+        mkdir "$bundle/kernels" && mv target/gpu/null/kernels.db "$bundle/kernels/default.db"
+    else
+        echo 'the kernels are not compiled here: they will be on the GPU machine' >&2
+    fi
+    rm -rf "$bundle/work"
+fi
 
 # A million real tokens, once.
 tokens=target/gpu/tokens.u16

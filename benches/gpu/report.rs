@@ -36,6 +36,7 @@ pub fn document(list: &str, summary: &str) -> Result<String, serde_json::Error> 
     table(&mut text, &steps);
     speed(&mut text, &steps);
     kernels(&mut text, &steps);
+    memory(&mut text, &steps);
     Ok(text)
 }
 
@@ -62,7 +63,8 @@ fn table(text: &mut String, steps: &[Step]) {
     for step in steps {
         let Step { step: name, shows, verdict, seconds, figures } = step;
         let seconds = if verdict == "never run" { String::new() } else { format!("{seconds:.0}") };
-        let long = ["speed", "peer", "kernels", "products"].iter().any(|long| name.starts_with(long));
+        let long =
+            ["speed", "peer", "kernels", "products", "launches", "reserved"].iter().any(|long| name.starts_with(long));
         let figures = if long && !figures.is_empty() { "below".to_owned() } else { figures_of(figures) };
         let _ = writeln!(text, "| {name} | {shows} | {verdict} | {seconds} | {figures} |");
     }
@@ -153,24 +155,52 @@ fn speed(text: &mut String, steps: &[Step]) {
     }
 }
 
-/// The costliest kernels.
+/// The kernels of a step on a GPU, the costliest first, or with the null driver, which knows no times.
 fn kernels(text: &mut String, steps: &[Step]) {
-    let Some(step) = steps.iter().find(|step| step.step == "kernels" && !step.figures.is_empty()) else { return };
-    *text += "\n## The kernels of a step\n\n";
-    let (totals, kernels): (Vec<_>, Vec<_>) = step.figures.iter().partition(|line| line.contains_key("kernels"));
-    for line in totals {
-        let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "{} kernels, {} launches, {} ms in all; the twenty costliest:\n",
-            cell("kernels"),
-            cell("launches"),
-            cell("ms")
-        );
+    for (name, most) in [("kernels", 20), ("launches", usize::MAX)] {
+        let Some(step) = steps.iter().find(|step| step.step == name && !step.figures.is_empty()) else { continue };
+        let timed = name == "kernels";
+        *text += if timed {
+            "\n## The costliest kernels of a step\n"
+        } else {
+            "\n## The kernels of a step, without a GPU\n\nFrom the null driver ([`null_driver.rs`](../benches/gpu/null_driver.rs)), \
+             whose equal times let tuning choose any kernel for a matrix product.\n"
+        };
+        let mut rows = 0;
+        for line in &step.figures {
+            let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
+            if line.contains_key("kernels") {
+                let time = if timed { format!(", {} ms", cell("ms")) } else { String::new() };
+                let [batch, precision, kernels, launches] = ["batch", "precision", "kernels", "launches"].map(cell);
+                let _ = writeln!(
+                    text,
+                    "\n110M parameters, micro-batch {batch}, {precision}: {kernels} kernels, {launches} launches{time}.\n"
+                );
+                *text += if timed {
+                    "| kernel | launches | ms |\n|---|---|---|\n"
+                } else {
+                    "| kernel | launches |\n|---|---|\n"
+                };
+                rows = 0;
+            } else if rows < most {
+                let time = if timed { format!(" {} |", cell("ms")) } else { String::new() };
+                let _ = writeln!(text, "| `{}` | {} |{time}", cell("kernel"), cell("launches"));
+                rows += 1;
+            }
+        }
     }
-    *text += "| kernel | launches | ms |\n|---|---|---|\n";
-    for line in kernels.iter().take(20) {
+}
+
+/// The memory of each preset, from the null driver.
+fn memory(text: &mut String, steps: &[Step]) {
+    let Some(step) = steps.iter().find(|step| step.step == "reserved" && !step.figures.is_empty()) else { return };
+    *text += "\n## Memory of a training, without a GPU\n\nWhat the allocator reserves for two steps with the null driver.\n\n\
+              | parameters | micro-batch | precision | GiB |\n|---|---|---|---|\n";
+    for line in &step.figures {
+        let number = |name: &str| line.get(name).and_then(Value::as_f64).unwrap_or(0.0);
         let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
-        let _ = writeln!(text, "| `{}` | {} | {} |", cell("kernel"), cell("launches"), cell("ms"));
+        let (parameters, bytes) = (number("parameters") / 1e6, number("reserved_bytes") / f64::from(1 << 30));
+        let [batch, sequence, precision] = ["batch", "sequence", "precision"].map(cell);
+        let _ = writeln!(text, "| {parameters:.0}M | {batch} x {sequence} | {precision} | {bytes:.1} |");
     }
 }

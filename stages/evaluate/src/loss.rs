@@ -8,6 +8,7 @@ use contract::figures::counted;
 use contract::foresight::Told;
 use contract::{Class, Context, Foresight, InputTree, Known, Needs, PortType, Ports, Result, Stage, StageError, Unit};
 use model::folder::ModelFolder;
+use model::train::head::LOGITS;
 use model::{Gpt2, Gpt2Config};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
 use crate::foresight::Sizes;
-use crate::losses::{LOGITS, token_losses};
+use crate::losses::token_losses;
 use crate::tally::{LossReport, Tally};
 use crate::threads::on_threads;
 

@@ -3,32 +3,28 @@
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use contract::Result;
 use model::parameters::host_values;
+use model::train::head::chunks;
 use model::{Gpt2, Precision};
-
-/// Values of a logits tensor at a time: 64 MiB in `f32`.
-pub(crate) const LOGITS: usize = 16 << 20;
 
 /// The negative log-likelihood in nats of each token given those before it, for sequences of `length` ids that lie one
 /// after another in `ids`: `length - 1` values a sequence, in order.
 ///
-/// The output head is applied to a bounded number of tokens at a time, which depends on the vocabulary alone.
+/// The output head is applied to a chunk of tokens at a time ([`chunks`]).
 ///
 /// # Errors
 /// When the device cannot give the values.
 pub fn token_losses(model: &Gpt2, ids: &[u32], length: usize) -> Result<Vec<f32>> {
-    let device = model.wte.weight.val().device();
-    let [vocabulary, width] = model.wte.weight.dims();
+    let embedding = model.wte.weight.val();
+    let [_, width] = embedding.dims();
     let sequences = ids.len() / length;
     let signed: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(signed, [sequences, length]), &device);
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(signed, [sequences, length]), &embedding.device());
     let predictions = sequences * (length - 1);
     let features =
         model.features(ids.clone(), Precision::F32).slice([0..sequences, 0..length - 1]).reshape([predictions, width]);
     let labels = ids.slice([0..sequences, 1..length]).reshape([predictions, 1]);
-    let rows = (LOGITS / vocabulary).max(1);
     let mut losses = Vec::with_capacity(predictions);
-    for first in (0..predictions).step_by(rows) {
-        let range = first..(first + rows).min(predictions);
+    for range in chunks(&features, &embedding) {
         let logits = model.head(features.clone().slice([range.clone()]));
         let likelihoods = activation::log_softmax(logits, 1).gather(1, labels.clone().slice([range]));
         losses.extend(host_values(likelihoods.neg().flatten::<1>(0, 1))?);

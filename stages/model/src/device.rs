@@ -39,6 +39,11 @@ pub fn chosen(device: contract::Device) -> Result<contract::Device> {
     })
 }
 
+/// Returns the memory of a GPU in bytes, or `None` for the CPU, whose memory Burn does not report.
+pub fn gpu_memory(device: &Device) -> Option<u64> {
+    device.memory_capacity()
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: usize) -> Result<Device, String> {
     Err("this program was built without CUDA (cargo build --release --features cuda)".into())

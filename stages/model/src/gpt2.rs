@@ -16,6 +16,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData, activation, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
+use crate::device::gpu_memory;
 use crate::fused;
 use crate::precision::Precision;
 
@@ -153,8 +154,7 @@ impl Attention {
         let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
         // The gradients of Burn's own attention are wrong on CUDA: of the values, and all where query, key and value are parts of
         // one tensor (burn 0.23.0-pre.1 on an H200; `benches/gpu/operations.rs` looks).
-        let is_gpu = query.device().memory_capacity().is_some();
-        let attended = match query.is_autodiff() && is_gpu {
+        let attended = match query.is_autodiff() && gpu_memory(&query.device()).is_some() {
             true => composed_attention(query, key, value),
             false => module::attention(query, key, value, None, None, options),
         };

@@ -16,13 +16,14 @@ use std::ops::Range;
 
 use burn::tensor::{Int, Tensor};
 
+use crate::device::gpu_memory;
 use crate::fused;
 use crate::precision::Precision;
 
-/// The most logits of one chunk on a device that states no memory, as the CPU (64 MiB).
-const LOGITS: usize = 1 << 24;
-/// The share of a GPU's memory that a chunk of logits takes: large products keep it busy.
-const SHARE_OF_MEMORY: u64 = 64;
+/// Logits of one chunk on the CPU, at most: 64 MiB.
+pub const LOGITS: usize = 1 << 24;
+/// A chunk of logits takes this part of a GPU's memory, because only large products keep a GPU busy.
+const PART_OF_GPU_MEMORY: u64 = 64;
 
 /// A loss and its gradients.
 #[derive(Debug)]
@@ -78,11 +79,12 @@ pub fn mean_loss(features: Tensor<2>, embedding: Tensor<2>, next: Tensor<1, Int>
     Tensor::cat(losses.collect(), 0).sum()
 }
 
-/// The rows of the features in ranges whose logits make a chunk.
-fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item = Range<usize>> + use<> {
+/// Splits the rows of `features` into ranges whose logits fit in one chunk. On the CPU the ranges depend on the vocabulary and
+/// the number of rows alone.
+pub fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item = Range<usize>> + use<> {
     let ([rows, _], [vocabulary, _]) = (features.dims(), embedding.dims());
-    let capacity = features.device().memory_capacity();
-    let most = capacity.map_or(LOGITS, |bytes| usize::try_from(bytes / SHARE_OF_MEMORY / 4).unwrap_or(usize::MAX));
-    let chunk = (most / vocabulary).clamp(1, rows);
+    let part = |bytes: u64| usize::try_from(bytes / PART_OF_GPU_MEMORY / 4).unwrap_or(usize::MAX);
+    let most = gpu_memory(&features.device()).map_or(LOGITS, part);
+    let chunk = (most / vocabulary).clamp(1, rows.max(1));
     (0..rows).step_by(chunk).map(move |start| start..rows.min(start + chunk))
 }

@@ -1,13 +1,13 @@
 //! docs/gpu-checks.md says what the last run of `benches/gpu/check.sh` on a GPU showed, and no more.
 
-#[path = "../benches/gpu/report.rs"]
+#[path = "../report.rs"]
 mod report;
 
 use std::path::Path;
 use std::process::Command;
 
 fn list() -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/gpu/check.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("check.sh");
     let output = Command::new("bash").arg(script).arg("--list").output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
@@ -15,7 +15,7 @@ fn list() -> String {
 
 #[test]
 fn the_document_is_that_of_the_last_summary() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let summary = std::fs::read_to_string(docs.join("gpu-summary.jsonl")).unwrap();
     let expected = report::document(&list(), &summary).unwrap();
     let document = std::fs::read_to_string(docs.join("gpu-checks.md")).unwrap();
