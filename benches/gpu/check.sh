@@ -1,31 +1,34 @@
 #!/usr/bin/env bash
-# Checks of training on a GPU: right first, fast second. Builds nothing; runs in the folder that `pack.sh` made.
+# Checks training on a GPU: correctness first, then speed. Builds nothing; runs in the directory that pack.sh packs.
 #
-#   bash check.sh [STEP..]      all steps, or these
-#   bash check.sh --list        the steps, one JSON object a line
+#   bash check.sh [STEP..]      runs all steps, or the named ones
+#   bash check.sh --list        prints the steps, one JSON object a line
 #
-# DEVICE=cuda:0   OUT=out: summary.jsonl, summary.txt, logs.tar.gz, kernels.tar.gz   TOTAL=540: seconds
-#        cpu      the same script at toy sizes
-#        null     what a driver without a GPU shows (null_driver.rs): kernels compiled, launches, memory; needs ptxas and libdevice
-#                 of a CUDA toolkit (CUDA_PATH, PTXAS)
+# Variables:
+#   DEVICE   cuda:0 (default)
+#            cpu: the same script at toy sizes
+#            null: what can be seen with a driver that computes nothing (null_driver.rs): kernels compile and assemble, launches,
+#            memory; needs libdevice and ptxas of a CUDA toolkit (CUDA_PATH, PTXAS)
+#   OUT      directory for summary.jsonl, summary.txt, logs.tar.gz and kernels.tar.gz (out)
+#   TOTAL    seconds for all steps (540; 3600 for null)
 #
-# A step that fails or overruns its limit does not stop those after it. A line of summary.jsonl:
-#   {"step","shows","verdict":"passed|failed|timed out|skipped","seconds","figures":[what the step printed]}
+# A step that fails or exceeds its limit does not stop the next ones. Each writes a line to summary.jsonl:
+#   {"step","shows","verdict":"passed|failed|timed out|skipped","seconds","figures":[the JSON lines that the step printed]}
 set -uo pipefail
+OUT=$(mkdir -p "${OUT:-out}" && cd "${OUT:-out}" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")"
 HERE=$PWD
 DEVICE=${DEVICE:-cuda:0}
-OUT=$(mkdir -p "${OUT:-out}" && cd "${OUT:-out}" && pwd)
 WORK=$HERE/work
 LOGS=$WORK/logs
-# Kernels that are compiled and tuned once are kept here, for all steps.
+# Compiled and tuned kernels, shared by all steps.
 KERNELS=$WORK/kernels
 ON_CPU= ON_NULL=
 case $DEVICE in cpu) ON_CPU=yes ;; null) ON_NULL=yes DEVICE=cuda:0 ;; esac
 [ "$ON_NULL" ] && TOTAL=${TOTAL:-3600}
 TOTAL=${TOTAL:-540}
 
-# Where CUDA's math functions are; a toolkit holds them, and so do Python packages.
+# libdevice, CUDA's math functions: part of a toolkit, or of a Python package.
 LIBDEVICE=$(find -L "${CUDA_PATH:-/usr/local/cuda}" /usr/local/cuda* /usr/lib/cuda /opt -name libdevice.10.bc 2>/dev/null | head -n 1)
 if [ "$LIBDEVICE" ]; then
     export CUDA_PATH=${LIBDEVICE%/nvvm/libdevice/libdevice.10.bc}
@@ -41,7 +44,7 @@ if [ "$ON_NULL" ]; then
     [ "$PTXAS" ] && export PTXAS || unset PTXAS
 fi
 
-# The sizes: those of the models, or toys.
+# Model sizes: real, or toys on the CPU.
 if [ "$ON_CPU" ]; then
     SMALL=(--layers 2 --width 64 --heads 2 --vocabulary 512 --sequence 64)
     MODEL=("${SMALL[@]}") XL=("${SMALL[@]}") BATCHES=(2 4) XL_BATCHES=(2) STEPS=3 CURVE=(--layers 2 --width 64 --heads 2 --vocabulary 512 --sequence 32 --batch 4 --steps 30) TOKENS=()
@@ -70,7 +73,7 @@ folders() {
     printf '\n[cubek.matmul]\nallow_tf32 = false\n' >>"$WORK/exact/burn.toml"
 }
 
-# name | limit in seconds | what it must show
+# name | limit in seconds | what it shows when it passes
 STEPS_TABLE='
 device      |  20 | the driver, the GPU, and libdevice for math functions
 no-driver   |  20 | on a machine without a driver: auto uses the CPU, cuda:0 is refused with the reason
@@ -266,7 +269,7 @@ rm -rf "$WORK"; mkdir -p "$LOGS"
 folders
 [ -e "$HERE/pipeline" ] || ln "$HERE/gpu" "$HERE/pipeline" 2>/dev/null || cp "$HERE/gpu" "$HERE/pipeline"
 [ -d "$HERE/kernels" ] && cp -r "$HERE/kernels" "$KERNELS"
-ldd "$HERE/gpu" | grep -q 'not found' && export LD_LIBRARY_PATH=$HERE/lib
+ldd "$HERE/gpu" | grep -q 'not found' && export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$HERE/lib
 : >"$OUT/summary.jsonl"; : >"$OUT/summary.txt"
 SECONDS=0
 failed=0

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Builds what check.sh needs and packs it into target/gpu/bundle.tar.xz, below 64 MiB: the program with CUDA, packed tokens, recorded
-# runs, manifests and PyTorch's script. Nothing is built on the GPU machine:
+# Builds the bundle for check.sh, target/gpu/bundle.tar.xz (below 64 MiB): the program with CUDA, packed tokens, recorded runs,
+# manifests, compiled kernels and the PyTorch script. Nothing is built on the GPU machine:
 #
 #   tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh
 #
-# FEATURES=cuda (or none, to try the script without LLVM)   PARITY=../shared/parity   EXPORT=../shared/data/export
-# CUDA_PATH, PTXAS: a CUDA toolkit, or its parts in NVIDIA's Python packages nvidia-nvvm and nvidia-cuda-nvcc (13.0: not newer than
-#     the GPU's driver). With them, the kernels are compiled here (check.sh, DEVICE=null) and packed too.
-# KERNELS=kernels.tar.gz of an earlier check on such a GPU: these kernels instead, tuned already
+# Variables:
+#   FEATURES   cargo features: cuda (default), or empty to try the script without LLVM
+#   PARITY     directory of recorded runs (../shared/parity)
+#   EXPORT     directory of an export, from which the tokens are packed (../shared/data/export)
+#   CUDA_PATH, PTXAS   a CUDA toolkit and its assembler; NVIDIA's Python packages nvidia-nvvm and nvidia-cuda-nvcc contain both. Use
+#              a version no newer than the GPU's driver. With them, kernels are compiled here (check.sh with DEVICE=null).
+#   KERNELS    kernels.tar.gz of an earlier check: these kernels, already tuned, instead
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 FEATURES=${FEATURES-cuda}
@@ -23,7 +26,7 @@ built=$(cargo build --release --locked --workspace ${FEATURES:+--features "$FEAT
 bundle=target/gpu/bundle/gpu
 rm -rf target/gpu/bundle && mkdir -p "$bundle/manifests" "$bundle/lib"
 strip -s "$built" -o "$bundle/gpu"
-# For a machine that lacks one of them.
+# Libraries that the GPU machine may lack.
 ldd "$built" | awk '$3 ~ /lib(z|zstd|stdc\+\+|gcc_s)\.so/ { print $3 }' | xargs -I{} cp -L {} "$bundle/lib"
 cp benches/gpu/check.sh benches/gpu/peer.py "$bundle"
 cp manifests/quickstart.toml benches/gpu/memory.toml "$bundle/manifests"
@@ -41,7 +44,7 @@ elif [ "$FEATURES" = cuda ]; then
     rm -rf "$bundle/work"
 fi
 
-# A million real tokens, once.
+# A million real tokens; packed once and kept.
 tokens=target/gpu/tokens.u16
 if [ ! -e "$tokens" ] && [ -d "$EXPORT" ]; then
     ln -f "$bundle/gpu" target/gpu/pipeline
@@ -50,13 +53,13 @@ if [ ! -e "$tokens" ] && [ -d "$EXPORT" ]; then
     "${pipeline[@]}" run "${run[@]}" --until pack
     rm -rf target/gpu/packed
     "${pipeline[@]}" export "${run[0]}" pack.train target/gpu/packed "${run[@]:1}"
-    # Behind the header of 64 bytes.
+    # The file starts with a header of 64 bytes.
     tail -c +65 target/gpu/packed/tokens.bin | head -c "$TOKENS" >"$tokens" || true
     rm -rf target/gpu/packed target/gpu/store
 fi
 [ -e "$tokens" ] && cp "$tokens" "$bundle"
 
-# The filter for x86 code saves a tenth; five minutes on one core.
+# The x86 filter saves a tenth of the size. Compression takes five minutes on one core.
 tar -C target/gpu/bundle -cf - gpu | xz --x86 --lzma2=preset=6,dict=64MiB >target/gpu/bundle.tar.xz
 size=$(stat -c %s target/gpu/bundle.tar.xz)
 printf 'target/gpu/bundle.tar.xz: %s bytes (the program: %s)\n' "$size" "$(stat -c %s "$bundle/gpu")"
