@@ -11,7 +11,7 @@ use model::train::head::head_loss;
 use model::{Precision, fused};
 use serde_json::json;
 
-use crate::{ADAMW, tell};
+use crate::{ADAMW, print_line};
 
 /// Sequences, tokens of one, heads and features of a head; the width is their product.
 const SIZES: [usize; 4] = [2, 96, 3, 64];
@@ -57,7 +57,7 @@ pub fn run(device: &Device) -> Result<bool> {
             }
         };
         line["equal"] = equal.into();
-        tell(&line);
+        print_line(&line);
         right &= equal || !used;
     }
     Ok(right)
@@ -128,7 +128,7 @@ fn gelu_new(device: &Device) -> Result<Values> {
 fn attention(device: &Device, sliced: bool, own: bool) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let attend = |query, key, value| match own {
-        true => fused::attention(query, key, value),
+        true => fused::causal_attention(query, key, value),
         false => {
             let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
             module::attention(query, key, value, None, None, options)

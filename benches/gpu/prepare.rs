@@ -15,37 +15,40 @@ use cubecl::execution::{ProcessMode, ProcessModeOverride, StatisticsCollector};
 use model::Precision;
 use serde_json::json;
 
-use crate::{Sizes, speed, tell, wait};
+use crate::{Sizes, print_line, speed, wait};
 
-/// Compiles what an update and a loss need; a kernel that does not compile is counted as failed.
+/// Compiles what an update needs. Candidates of tuning that do not compile are counted; only a pass that compiles nothing fails.
 pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Path>) -> Result<bool> {
     let start = Instant::now();
     let collector = StatisticsCollector::new();
     let gathering = ProcessModeOverride::new(ProcessMode::CompileOnly, &collector);
-    let mut trainer = speed::trainer(device, sizes, precision)?;
+    let mut trainer = speed::trainer(device, sizes, precision, 1)?;
     trainer.queue(&[speed::batch(sizes)], 1e-4, &Cancel::default())?;
     drop(gathering);
     let gathered = start.elapsed();
     // The next launch compiles all that was gathered, on all cores.
-    let _ = Tensor::<1>::zeros([1], device).add_scalar(1.0);
+    let launched = Tensor::<1>::zeros([1], device).add_scalar(1.0);
     wait(device)?;
+    drop(launched);
     let kernels = collector.statistics().compilation;
-    tell(&json!({
+    print_line(&json!({
         "precision": precision,
         "batch": sizes.batch,
         "kernels": kernels.registered,
         "compiled": kernels.compiled,
         "loaded": kernels.loaded,
-        "failed": kernels.failed + kernels.refused + kernels.abandoned,
+        "failed": kernels.failed,
+        "refused": kernels.refused,
+        "abandoned": kernels.abandoned,
         "gather_seconds": gathered.as_secs_f64(),
         "seconds": start.elapsed().as_secs_f64(),
     }));
     if let Some(file) = save {
-        // What tuning measured belongs to the machine.
+        // Tuning results are specific to one machine, so they are not exported.
         let excluded_namespaces = ["autotune", "records"].map(str::to_owned).to_vec();
         let options = ExportOptions { name: "kernels".to_owned(), excluded_namespaces, ..ExportOptions::default() };
         export(&[environment::path()], file, &options)
             .map_err(|error| StageError::new(format!("cannot save the kernels in {}: {error:?}", file.display())))?;
     }
-    Ok(kernels.registered > 0)
+    Ok(kernels.abandoned == 0 && kernels.compiled + kernels.loaded > kernels.refused)
 }

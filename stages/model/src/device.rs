@@ -1,6 +1,6 @@
 //! The Burn device of a [`contract::Device`].
 //!
-//! | asked for | given |
+//! | requested | used |
 //! |---|---|
 //! | `cpu` | Flex, Burn's CPU backend |
 //! | `cuda:N` | that GPU, or an error that says what is missing |
@@ -37,6 +37,11 @@ pub fn chosen(device: contract::Device) -> Result<contract::Device> {
         contract::Device::Auto => contract::Device::Cpu,
         named => named,
     })
+}
+
+/// Whether a device is a GPU.
+pub fn is_gpu(device: &Device) -> bool {
+    gpu_memory(device).is_some()
 }
 
 /// Returns the memory of a GPU in bytes, or `None` for the CPU, whose memory Burn does not report.
@@ -82,7 +87,7 @@ mod libdevice {
 
 #[cfg(feature = "cuda")]
 mod driver {
-    //! The two calls of the CUDA driver that tell how many GPUs there are.
+    //! The two calls of the CUDA driver that count the GPUs.
 
     use std::ffi::c_int;
 

@@ -16,7 +16,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
-use crate::device::gpu_memory;
+use crate::device::is_gpu;
 use crate::fused;
 use crate::precision::Precision;
 
@@ -151,11 +151,13 @@ impl Attention {
     /// `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let [query, key, value] = self.split(x, precision);
-        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
         // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
-        let attended = match query.is_autodiff() && gpu_memory(&query.device()).is_some() {
-            true => fused::attention(query, key, value),
-            false => module::attention(query, key, value, None, None, options),
+        let attended = match query.is_autodiff() && is_gpu(&query.device()) {
+            true => fused::causal_attention(query, key, value),
+            false => {
+                let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+                module::attention(query, key, value, None, None, options)
+            }
         };
         self.merge(attended, precision)
     }

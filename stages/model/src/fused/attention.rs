@@ -8,15 +8,16 @@
 //! ```
 //!
 //! `p` is computed again for the gradient (Dao et al., "FlashAttention", 2022, section 3.1), some sequences at a time, so the
-//! memory of a model grows with its tokens and not with their pairs. Products are in the format of `q`, everything else in `f32`.
+//! memory of a model grows with its tokens and not with their pairs. `p` and `∂p` are computed in `f32`, also from `bf16` inputs;
+//! the other products are in the format of the inputs.
 
 use std::ops::Range;
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, FloatDType, Slice, TensorMetadata};
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{DType, FloatDType, Slice};
 
-/// Pairs of tokens computed at a time, over all heads: 1 GiB for the scores in `f32`.
+/// Pairs of tokens computed at a time, over all heads: 1 GiB for each tensor of pairs in `f32`, of which the gradient holds up to 5.
 pub const PAIRS: usize = 1 << 28;
 
 /// Returns `y`, computing at most `pairs` pairs of tokens at a time, or one sequence.
@@ -42,8 +43,9 @@ pub fn backward<B: Backend>(
         let format = query.dtype();
         let p = shares::<B>(query.clone(), key.clone(), mask.clone());
         let by_value = B::float_matmul(B::float_transpose(cast::<B>(p.clone(), format)), dy.clone());
-        let by_share = cast::<B>(B::float_matmul(dy.clone(), B::float_transpose(value)), DType::F32);
-        let products = B::float_mul(cast::<B>(y, DType::F32), cast::<B>(dy, DType::F32));
+        let [y, dy, value] = [y, dy, value].map(|tensor| cast::<B>(tensor, DType::F32));
+        let products = B::float_mul(y, dy.clone());
+        let by_share = B::float_matmul(dy, B::float_transpose(value));
         let by_score = B::float_mul(p, B::float_sub(by_share, B::float_sum_dim(products, 3)));
         let by_score = cast::<B>(B::float_mul_scalar(by_score, scale.into()), format);
         parts[0].push(B::float_matmul(by_score.clone(), key));
@@ -56,7 +58,8 @@ pub fn backward<B: Backend>(
 /// `p`, in `f32`.
 fn shares<B: Backend>(query: FloatTensor<B>, key: FloatTensor<B>, mask: FloatTensor<B>) -> FloatTensor<B> {
     let scale = scale(&query);
-    let scores = cast::<B>(B::float_matmul(query, B::float_transpose(key)), DType::F32);
+    let [query, key] = [query, key].map(|tensor| cast::<B>(tensor, DType::F32));
+    let scores = B::float_matmul(query, B::float_transpose(key));
     let scores = B::float_add(B::float_mul_scalar(scores, scale.into()), mask);
     let highest = B::float_max_dim(scores.clone(), 3);
     let powers = B::float_exp(B::float_sub(scores, highest));

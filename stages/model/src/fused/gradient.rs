@@ -61,7 +61,7 @@ impl<B: Backend + Fused> Backward<B, 3> for Attention {
         let dy = gradients.consume::<B>(&ops.node);
         let (inputs, mask, y) = ops.state;
         let [query, key, value]: [FloatTensor<B>; 3] = inputs.map(|node| checkpointer.retrieve_node_output(node));
-        let (by_query, by_key, by_value) = B::attention_backward(query, key, value, mask, y, dy);
+        let (by_query, by_key, by_value) = B::causal_attention_backward(query, key, value, mask, y, dy);
         for (node, gradient) in parents.into_iter().zip([by_query, by_key, by_value]) {
             if let Some(node) = node {
                 gradients.register::<B>(node.id, gradient);
@@ -71,7 +71,7 @@ impl<B: Backend + Fused> Backward<B, 3> for Attention {
 }
 
 impl<B: Backend + Fused, C: CheckpointStrategy> Fused for Autodiff<B, C> {
-    fn attention(
+    fn causal_attention(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
@@ -82,17 +82,17 @@ impl<B: Backend + Fused, C: CheckpointStrategy> Fused for Autodiff<B, C> {
             OpsKind::Tracked(mut prepared) => {
                 let inputs = [&query, &key, &value].map(|tensor| prepared.checkpoint(tensor));
                 let [query, key, value] = [query, key, value].map(|tensor| tensor.into_primitive());
-                let y = <B as Fused>::attention(query, key, value, mask.clone());
+                let y = <B as Fused>::causal_attention(query, key, value, mask.clone());
                 prepared.finish((inputs, mask, y.clone()), y)
             }
             OpsKind::UnTracked(prepared) => {
                 let [query, key, value] = [query, key, value].map(|tensor| tensor.into_primitive());
-                prepared.finish(<B as Fused>::attention(query, key, value, mask))
+                prepared.finish(<B as Fused>::causal_attention(query, key, value, mask))
             }
         }
     }
 
-    fn attention_backward(
+    fn causal_attention_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
@@ -100,7 +100,7 @@ impl<B: Backend + Fused, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        panic!("attention_backward has no gradient")
+        panic!("causal_attention_backward has no gradient")
     }
 
     fn gelu_new(x: FloatTensor<Self>) -> FloatTensor<Self> {
