@@ -2,7 +2,8 @@
 //!
 //! It reports one H200, returns device addresses with no memory behind them, assembles kernels with `ptxas`, and discards
 //! launches. So any machine can show what the host does for a training step: which kernels it launches, how much device memory
-//! it allocates, and whether each kernel assembles for the GPU. Every value read back is zero, and every time 0.01 ms.
+//! it allocates, and whether each kernel assembles for the GPU. Every value read back is zero. Time is counted, not measured: 5 µs a launch and 50 ns a
+//! block, because CubeCL repeats a measurement until it is long enough.
 //!
 //! Put it first in `LD_LIBRARY_PATH` as `libcuda.so` and `libcuda.so.1`. Variables:
 //!
@@ -16,7 +17,7 @@
 //! and convolutions are not supported.
 //!
 //! Safety: callers must meet the contract of cuda.h, that is, result pointers are valid for writes and buffers have the stated
-//! size. Handles are never dereferenced, except a `Link`, which `cuLinkCreate_v2` makes and `cuLinkDestroy` frees.
+//! size. Handles are never dereferenced, except those of events and links, which the functions here make and free.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
@@ -58,7 +59,9 @@ const ATTRIBUTES: [(c_int, c_int); 14] = [
     (76, 0),            // compute capability, minor
     (97, 232_448),      // shared memory that a block may ask for
 ];
-const ELAPSED_MS: f32 = 0.01;
+/// Nanoseconds of a launch, and of each of its blocks.
+const LAUNCH: u64 = 5_000;
+const BLOCK: u64 = 50;
 
 type Handle = *mut c_void;
 
@@ -68,6 +71,8 @@ static DEVICE_MEMORY: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
 static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(1 << 52);
 /// Host memory that is allocated, by address.
 static HOST_MEMORY: Mutex<BTreeMap<usize, Layout>> = Mutex::new(BTreeMap::new());
+/// Nanoseconds that all launches took.
+static CLOCK: AtomicU64 = AtomicU64::new(0);
 /// Kernels assembled.
 static ASSEMBLED: AtomicU64 = AtomicU64::new(0);
 
@@ -114,19 +119,15 @@ accepted! {
     cuStreamDestroy_v2(Handle);
     cuStreamSynchronize(Handle);
     cuStreamWaitEvent(Handle, Handle, c_uint);
-    cuEventDestroy_v2(Handle);
-    cuEventRecord(Handle, Handle);
     cuEventSynchronize(Handle);
     cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, Handle);
     cuMemcpyDtoDAsync_v2(u64, u64, usize, Handle);
     cuFuncSetAttribute(Handle, c_int, c_int);
-    cuLaunchKernel(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut Handle, *mut Handle);
 }
 handles! {
     cuDevicePrimaryCtxRetain(c_int);
     cuStreamCreate(c_uint);
     cuStreamCreateWithPriority(c_uint, c_int);
-    cuEventCreate(c_uint);
     cuModuleLoadData(*const c_void);
     cuModuleLoadDataEx(*const c_void, c_uint, *mut c_int, *mut Handle);
     cuModuleGetFunction(Handle, *const c_char);
@@ -197,16 +198,60 @@ unsafe extern "C" fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *m
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuEventElapsedTime(ms: *mut f32, _: Handle, _: Handle) -> c_int {
+extern "C" fn cuLaunchKernel(
+    _: Handle,
+    x: c_uint,
+    y: c_uint,
+    z: c_uint,
+    _: c_uint,
+    _: c_uint,
+    _: c_uint,
+    _: c_uint,
+    _: Handle,
+    _: *mut Handle,
+    _: *mut Handle,
+) -> c_int {
+    let blocks = u64::from(x).saturating_mul(u64::from(y)).saturating_mul(u64::from(z));
+    CLOCK.fetch_add(LAUNCH + blocks.saturating_mul(BLOCK), Ordering::Relaxed);
+    SUCCESS
+}
+
+/// The clock when an event was recorded.
+type Event = AtomicU64;
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventCreate(event: *mut *mut Event, _: c_uint) -> c_int {
     // SAFETY: see the top of the file.
-    unsafe { put(ms, ELAPSED_MS) }
+    unsafe { put(event, Box::into_raw(Box::new(AtomicU64::new(0)))) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventDestroy_v2(event: *mut Event) -> c_int {
+    // SAFETY: `cuEventCreate` made the event, and an event is destroyed once.
+    drop(unsafe { Box::from_raw(event) });
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventRecord(event: *mut Event, _: Handle) -> c_int {
+    // SAFETY: `cuEventCreate` made the event, which is live.
+    unsafe { &*event }.store(CLOCK.load(Ordering::Relaxed), Ordering::Relaxed);
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventElapsedTime(ms: *mut f32, start: *mut Event, end: *mut Event) -> c_int {
+    // SAFETY: `cuEventCreate` made both events, which are live.
+    let [start, end] = [start, end].map(|event| unsafe { &*event }.load(Ordering::Relaxed));
+    // SAFETY: see the top of the file.
+    unsafe { put(ms, end.saturating_sub(start) as f32 / 1e6) }
 }
 
 /// The same function in versions of CUDA from 12.8 on.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuEventElapsedTime_v2(ms: *mut f32, _: Handle, _: Handle) -> c_int {
+unsafe extern "C" fn cuEventElapsedTime_v2(ms: *mut f32, start: *mut Event, end: *mut Event) -> c_int {
     // SAFETY: see the top of the file.
-    unsafe { put(ms, ELAPSED_MS) }
+    unsafe { cuEventElapsedTime(ms, start, end) }
 }
 
 #[unsafe(no_mangle)]

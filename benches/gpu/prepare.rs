@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use contract::{Cancel, Result, StageError};
 use cubecl::bundle::{ExportOptions, export};
 use cubecl::environment;
@@ -17,19 +17,20 @@ use serde_json::json;
 
 use crate::{Sizes, print_line, speed, wait};
 
-/// Compiles what an update needs. Candidates of tuning that do not compile are counted; only a pass that compiles nothing fails.
+/// Compiles what an update needs, on all cores, then tunes it. Candidates that do not compile are counted; only a pass that
+/// compiles nothing fails.
 pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Path>) -> Result<bool> {
     let start = Instant::now();
     let collector = StatisticsCollector::new();
-    let gathering = ProcessModeOverride::new(ProcessMode::CompileOnly, &collector);
-    let mut trainer = speed::trainer(device, sizes, precision, 1)?;
-    trainer.queue(&[speed::batch(sizes)], 1e-4, &Cancel::default())?;
-    drop(gathering);
-    let gathered = start.elapsed();
-    // The next launch compiles all that was gathered, on all cores.
-    let launched = Tensor::<1>::zeros([1], device).add_scalar(1.0);
-    wait(device)?;
-    drop(launched);
+    let mut seconds = Vec::new();
+    for mode in [ProcessMode::CompileOnly, ProcessMode::CompileAndAutotune] {
+        let discarding = ProcessModeOverride::new(mode, &collector);
+        let mut trainer = speed::trainer(device, sizes, precision, 1)?;
+        trainer.queue(&[speed::batch(sizes)], 1e-4, &Cancel::default())?;
+        wait(device)?;
+        drop(discarding);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
     let kernels = collector.statistics().compilation;
     print_line(&json!({
         "precision": precision,
@@ -40,13 +41,13 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Pa
         "failed": kernels.failed,
         "refused": kernels.refused,
         "abandoned": kernels.abandoned,
-        "gather_seconds": gathered.as_secs_f64(),
-        "seconds": start.elapsed().as_secs_f64(),
+        "stored": kernels.stored,
+        "seconds": seconds,
     }));
     if let Some(file) = save {
-        // Tuning results are specific to one machine, so they are not exported.
-        let excluded_namespaces = ["autotune", "records"].map(str::to_owned).to_vec();
-        let options = ExportOptions { name: "kernels".to_owned(), excluded_namespaces, ..ExportOptions::default() };
+        // Kernels only: measurements, of tuning and of throughput, are those of one machine.
+        let namespaces = vec!["cuda".to_owned()];
+        let options = ExportOptions { name: "kernels".to_owned(), namespaces, ..ExportOptions::default() };
         export(&[environment::path()], file, &options)
             .map_err(|error| StageError::new(format!("cannot save the kernels in {}: {error:?}", file.display())))?;
     }

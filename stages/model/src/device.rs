@@ -60,8 +60,22 @@ fn cuda(number: usize) -> Result<Device, String> {
         0 => Err("the NVIDIA driver finds no GPU".into()),
         count if number >= count => Err(format!("the machine has {count} GPU(s), numbered from 0")),
         _ if !libdevice::is_there() => Err(libdevice::MISSING.into()),
-        _ => Ok(Device::cuda(number)),
+        _ => {
+            keep_kernels();
+            Ok(Device::cuda(number))
+        }
     }
+}
+
+/// Keeps compiled kernels between processes, which is not CubeCL's default: a first training step compiles for a minute.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    // It fails from the second call on, and where a program has set a configuration of its own.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 #[cfg(feature = "cuda")]
