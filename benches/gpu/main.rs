@@ -80,7 +80,8 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = speed::precision)]
         precision: Precision,
     },
-    /// The memory that training takes at these sizes: that of two steps, as the allocator reserves it.
+    /// The memory that two training steps reserve, without computing anything.
+    #[cfg(feature = "cuda")]
     Memory {
         #[command(flatten)]
         sizes: Sizes,
@@ -193,7 +194,8 @@ fn run(program: &Program) -> Result<bool> {
         Command::Prepare { sizes, precision, save } => prepare::run(&device()?, *sizes, *precision, save.as_deref()),
         #[cfg(feature = "cuda")]
         Command::Kernels { sizes, precision } => kernels::run(&device()?, *sizes, *precision),
-        Command::Memory { sizes, precision } => speed::memory(&device()?, *sizes, *precision),
+        #[cfg(feature = "cuda")]
+        Command::Memory { sizes, precision } => prepare::memory(&device()?, *sizes, *precision),
         Command::Curve { sizes, steps, tokens } => curve::run(&device()?, *sizes, *steps, tokens.as_deref()),
     }
 }

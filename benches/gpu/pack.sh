@@ -8,14 +8,16 @@
 #   FEATURES   cargo features: cuda (default; needs LLVM as README.md says), or empty to try the scripts on the CPU
 #   PARITY     directory of recorded runs (../shared/parity)
 #   EXPORT     directory of an export, from which the tokens are packed (../shared/data/export)
-#   CUDA_PATH, PTXAS   a CUDA toolkit and its assembler; NVIDIA's Python packages nvidia-nvvm and nvidia-cuda-nvcc contain both. Use
-#              a version no newer than the GPU's driver. With them, kernels are compiled here (check.sh with DEVICE=null).
+#   TOOLKIT    directory of a CUDA toolkit no newer than the GPU's driver (/usr/local/cuda), of which bin/ptxas and nvvm/libdevice
+#              are used to compile the kernels here (check.sh with DEVICE=null). NVIDIA's Python packages nvidia-cuda-nvcc and
+#              nvidia-nvvm contain them. Not CUDA_PATH, which cargo builds depend on.
 #   KERNELS    kernels.tar.gz of an earlier check: these kernels, already tuned, instead; or none
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 FEATURES=${FEATURES-cuda}
 PARITY=${PARITY:-../shared/parity}
 EXPORT=${EXPORT:-../shared/data/export}
+TOOLKIT=${TOOLKIT:-/usr/local/cuda}
 TOKENS=$((2 << 20))
 LIMIT=$((64 << 20))
 fail() { printf '%s\n' "$*" >&2; exit 1; }
@@ -61,7 +63,7 @@ if [ "${KERNELS:-}" = none ] || [ "$FEATURES" != cuda ]; then
 elif [ -n "${KERNELS:-}" ]; then
     tar -xzf "$KERNELS" -C "$bundle"
 else
-    DEVICE=null OUT=target/gpu/null bash "$bundle/check.sh" prepare ||
+    CUDA_PATH=$TOOLKIT PTXAS=$TOOLKIT/bin/ptxas DEVICE=null OUT=target/gpu/null bash "$bundle/check.sh" prepare ||
         fail 'the kernels do not compile here: see target/gpu/null, or pack none with KERNELS=none'
     mkdir "$bundle/kernels" && cp target/gpu/null/kernels.db "$bundle/kernels/default.db"
 fi

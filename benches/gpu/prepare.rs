@@ -53,3 +53,24 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Pa
     }
     Ok(kernels.abandoned == 0 && kernels.compiled + kernels.loaded > kernels.refused)
 }
+
+/// Prints the memory that the device reserves for two steps, of which nothing is compiled or computed.
+pub fn memory(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
+    let discarding = ProcessModeOverride::new(ProcessMode::CompileOnly, &StatisticsCollector::new());
+    let mut trainer = speed::trainer(device, sizes, precision, 1)?;
+    let batch = [speed::batch(sizes)];
+    let mut first = trainer.queue(&batch, 1e-4, &Cancel::default())?;
+    // As in training: a step's loss is read once the next step is queued.
+    std::mem::swap(&mut first, &mut trainer.queue(&batch, 1e-4, &Cancel::default())?);
+    wait(device)?;
+    let usage = device.memory_pool_usage();
+    drop(discarding);
+    print_line(&json!({
+        "parameters": sizes.config().parameters(),
+        "batch": sizes.batch,
+        "sequence": sizes.sequence,
+        "precision": precision,
+        "reserved_bytes": usage.as_ref().map(|usage| usage.bytes_reserved),
+    }));
+    Ok(usage.is_some())
+}

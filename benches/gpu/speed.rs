@@ -95,26 +95,6 @@ pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
     Ok(losses.iter().all(|loss| loss.is_finite()))
 }
 
-/// Prints the memory that the device has reserved after two steps.
-pub fn memory(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
-    let mut trainer = trainer(device, sizes, precision, 1)?;
-    let batch = batch(sizes);
-    for _ in 0..2 {
-        trainer.update(std::slice::from_ref(&batch), 1e-4, &Cancel::default())?;
-    }
-    let usage = device.memory_pool_usage();
-    print_line(&json!({
-        "parameters": sizes.config().parameters(),
-        "layers": sizes.layers,
-        "width": sizes.width,
-        "batch": sizes.batch,
-        "sequence": sizes.sequence,
-        "precision": precision,
-        "reserved_bytes": usage.as_ref().map(|usage| usage.bytes_reserved),
-    }));
-    Ok(true)
-}
-
 /// Milliseconds of each part of a step, each alone with a wait after it; the backward pass is what is left. `host` is a step of
 /// the same model on one short sequence: about what it costs to queue the work.
 fn parts(
