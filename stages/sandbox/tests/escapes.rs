@@ -250,6 +250,7 @@ fn escapes(host: &Host) -> Vec<Escape> {
             ),
         ),
         Escape {
+            with: &[Layer::Checker],
             escaped: |result| {
                 let left = marked();
                 for process in &left {
