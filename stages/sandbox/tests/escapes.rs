@@ -358,9 +358,8 @@ fn escapes(host: &Host) -> Vec<Escape> {
         forgery(
             "write the verdict's channel",
             "import gc, json, os\ndef f():\n    for item in gc.get_objects():\n        \
-             if type(item) is dict and 'nonce' in item:\n            for number in range(3, 20):\n                try:\n                    \
-                 os.write(number, json.dumps([item['nonce'], 'passed', '']).encode())\n                except OSError:\n                    \
-                 pass\n            os._exit(0)\n",
+             if type(item) is dict and 'nonce' in item:\n            \
+             os.write(3, json.dumps([item['nonce'], 'passed', '']).encode())\n            os._exit(0)\n",
             "f()\nassert False\n",
         ),
     ];
