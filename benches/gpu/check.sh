@@ -11,7 +11,7 @@
 #               null: what a driver without a GPU can show (null_driver.rs): that every kernel compiles and assembles, the launches
 #               of a step, and its memory; needs libdevice and ptxas of a CUDA toolkit (CUDA_PATH, PTXAS)
 #   OUT         directory for summary.jsonl, summary.txt, logs.tar.gz, kernels.tar.gz and, for null, kernels.db (out)
-#   TOTAL       seconds for all steps (540; 3600 for null)
+#   TOTAL       seconds for all steps (540; 3600 for cpu and null)
 #   PRECISIONS  f32, bf16 or both: the precisions whose speed is measured
 #
 # A step that fails or exceeds its limit does not stop later steps. Each adds a line to summary.jsonl:
@@ -77,7 +77,7 @@ PRECISIONS=${PRECISIONS:-f32 bf16}
 KERNELS=$WORK/kernels
 ON_CPU= ON_NULL=
 case $DEVICE in cpu) ON_CPU=yes ;; null) ON_NULL=yes DEVICE=cuda:0 ;; esac
-[ "$ON_NULL" ] && TOTAL=${TOTAL:-3600}
+[ "$ON_CPU$ON_NULL" ] && TOTAL=${TOTAL:-3600}
 TOTAL=${TOTAL:-540}
 
 # libdevice, CUDA's math functions: part of a toolkit, or of a Python package.
@@ -117,8 +117,8 @@ gpu() { (cd "${FOLDER:-$WORK/plain}" && "$HERE/gpu" "$@" --device "$DEVICE"); }
 pipeline() { (cd "$WORK/plain" && "$HERE/pipeline" "$@"); }
 quickstart() { pipeline run "$HERE/manifests/quickstart.toml" "$@"; }
 shown() { pipeline show "$HERE/manifests/quickstart.toml" "$1" --cache "$2" --json; }
-# Runs a step of the quickstart that later steps use, unless it ran.
-needs() { [ -d "$WORK/$1" ] || "do_$2" >&2; }
+# Runs a step whose results another one uses, unless it has passed.
+needs() { [ -e "$WORK/$1.done" ] || "do_$1" >&2; }
 
 # Working directories whose burn.toml configures CubeCL: as it is, or without TF32.
 configure() {
@@ -171,11 +171,12 @@ do_parity() { FOLDER=$WORK/exact gpu parity "$HERE"/parity/*/; }
 do_quickstart() {
     rm -rf "$WORK/gpu"
     quickstart --device "$DEVICE" --cache "$WORK/gpu" >&2 || return 1
+    touch "$WORK/quickstart.done"
     shown train.metrics "$WORK/gpu" >"$WORK/train.json" &&
         gpu fell /outputs/metrics/reports/report.json/first_loss /outputs/metrics/reports/report.json/last_loss 0.5 "$WORK/train.json"
 }
 do_cached() {
-    needs gpu quickstart || return 1
+    needs quickstart || return 1
     local device
     for device in "$DEVICE" cpu; do
         quickstart --device "$device" --cache "$WORK/gpu" --json >"$WORK/again.jsonl" || return 1
@@ -185,21 +186,21 @@ do_cached() {
 }
 LOSS=/outputs/report/reports/report.json/loss
 do_cpu() {
-    needs gpu quickstart || return 1
+    needs quickstart || return 1
     rm -rf "$WORK/cpu" "$WORK/both"
     # `both` goes on from the model that was trained on the CPU.
     quickstart --device cpu --until train --cache "$WORK/cpu" >&2 && cp -r "$WORK/cpu" "$WORK/both" &&
-        quickstart --device cpu --cache "$WORK/cpu" >&2 &&
+        quickstart --device cpu --cache "$WORK/cpu" >&2 && touch "$WORK/cpu.done" &&
         shown loss "$WORK/gpu" >"$WORK/loss-gpu.json" && shown loss "$WORK/cpu" >"$WORK/loss-cpu.json" &&
         gpu compare "$LOSS" 0.01 "$WORK/loss-cpu.json" "$WORK/loss-gpu.json" --relative
 }
 do_evaluated() {
-    needs both cpu || return 1
+    needs cpu || return 1
     quickstart --device "$DEVICE" --until loss --cache "$WORK/both" >&2 && shown loss "$WORK/both" >"$WORK/loss-both.json" &&
         gpu compare "$LOSS" 1e-4 "$WORK/loss-cpu.json" "$WORK/loss-both.json"
 }
 do_greedy() {
-    needs both cpu || return 1
+    needs cpu || return 1
     local greedy=(--set stages.completions.temperature=0.0) store device
     rm -rf "$WORK"/text-*
     for store in cpu both; do
@@ -211,7 +212,7 @@ do_greedy() {
     diff -r "$WORK/text-cpu" "$WORK/text-both" >&2
 }
 do_resume() {
-    needs gpu quickstart || return 1
+    needs quickstart || return 1
     local run=$WORK/killed every=(--set stages.train.checkpoint_every=20) pid
     rm -rf "$run"
     (cd "$WORK/plain" && exec "$HERE/pipeline" run "$HERE/manifests/quickstart.toml" --device "$DEVICE" --cache "$run" "${every[@]}") >&2 &
@@ -349,7 +350,9 @@ failed=0
 verdicts=
 while IFS='|' read -r name limit shows; do
     case " $* " in '  ') ;; *" $name "*) ;; *) continue ;; esac
+    # The limits are those of a GPU machine.
     [ "$ON_NULL" ] && limit=$TOTAL
+    [ "$ON_CPU" ] && limit=$((limit * 5))
     left=$((TOTAL - SECONDS))
     start=$(date +%s%N)
     rm -f "$LOGS/$name".*
