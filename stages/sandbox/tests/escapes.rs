@@ -410,7 +410,13 @@ impl Sandboxes {
 
 #[test]
 fn the_table_of_the_docs() {
+    if !["/usr/bin/python3", "/usr/bin/cat"].iter().all(|program| Path::new(program).exists()) {
+        eprintln!("skipped: /usr/bin has no python3 or no cat");
+        return;
+    }
     let host = Host::new();
+    // Whether this machine allows every escape where no layer is on.
+    let mut complete = true;
     let mut sandboxes = Sandboxes::default();
     let mut table = String::from("| escape |");
     for layer in Layer::ALL {
@@ -422,7 +428,11 @@ fn the_table_of_the_docs() {
     for escape in escapes(&host) {
         let name = escape.name;
         let Some(free) = sandboxes.escapes(&escape, []) else { return };
-        assert!(free, "'{name}' does not succeed with every layer off: it tests nothing");
+        if !free {
+            eprintln!("skipped: this machine stops '{name}' itself");
+            complete = false;
+            continue;
+        }
         assert_eq!(sandboxes.escapes(&escape, Layer::ALL), Some(false), "'{name}' succeeds with every layer on");
         let mut stopping = Vec::new();
         write!(table, "| {name} |").unwrap();
@@ -451,7 +461,7 @@ fn the_table_of_the_docs() {
     if let Some(file) = std::env::var_os("SANDBOX_TABLE") {
         fs::write(file, &table).unwrap();
     }
-    if nix::unistd::geteuid().is_root() {
+    if complete && nix::unistd::geteuid().is_root() {
         let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sandbox.md")).unwrap();
         assert!(docs.contains(&table), "docs/sandbox.md holds another table than this one:\n{table}");
     }

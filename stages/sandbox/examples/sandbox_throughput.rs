@@ -1,6 +1,6 @@
 //! Prints how many small programs a second the sandbox runs, with every layer on.
 //!
-//! `cargo run --release -p sandbox --example throughput -- [PROGRAMS] [THREADS]`
+//! `cargo run --release --example sandbox_throughput -- [PROGRAMS] [THREADS]`
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
