@@ -66,7 +66,7 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> 
         "kernels": kernels.len(), "launches": total, "ms": milliseconds(time), "precision": precision, "batch": sizes.batch,
     }));
     for (name, launches, time) in &kernels {
-        let name = type_name_format(name, TypeNameFormatLevel::Balanced);
+        let name: String = type_name_format(name, TypeNameFormatLevel::Balanced).chars().take(120).collect();
         print_line(&json!({ "kernel": name, "launches": launches, "ms": milliseconds(**time) }));
     }
     Ok(!kernels.is_empty())

@@ -212,7 +212,7 @@ fn kernels(text: &mut String, steps: &[Step]) {
             "\n## The costliest kernels of a step\n"
         } else {
             "\n## The kernels of a step, without a GPU\n\nFrom the null driver ([`null_driver.rs`](../benches/gpu/null_driver.rs)), \
-             whose equal times let tuning choose any kernel for a matrix product.\n"
+             which counts time instead of measuring it, so a GPU may tune other kernels for products.\n"
         };
         let mut rows = 0;
         for line in &step.figures {
