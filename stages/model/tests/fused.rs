@@ -250,9 +250,9 @@ fn bits(device: &Device) -> Vec<u32> {
     let one = tensor(&[1.0], [1], FloatDType::F32, device);
     let moments = [x.clone().inner().zeros_like(), x.clone().inner().zeros_like()];
     let (parameter, moments) = fused::adamw(x.inner(), by[0].clone(), moments, one, step);
-    let [q, k, v] = [4, 5, 6].map(|seed| leaf(3 * 40 * 16, seed).reshape([1, 3, 40, 16]));
-    let attended = fused::causal_attention(q.clone(), k, v).sum();
-    let by_q = q.grad(&attended.backward()).unwrap().reshape([3 * 40 * 16]);
+    let leaves = [4, 5, 6].map(|seed| leaf(3 * 40 * 16, seed));
+    let [q, k, v] = leaves.clone().map(|leaf| leaf.reshape([1, 3, 40, 16]));
+    let by_q = leaves[0].grad(&fused::causal_attention(q, k, v).sum().backward()).unwrap();
     let squares = fused::sum_squares(parameter.clone());
     let all = [vec![losses, parameter, by_q, squares], by.to_vec(), moments.to_vec()].concat();
     all.into_iter().flat_map(floats).map(f32::to_bits).collect()
