@@ -415,8 +415,10 @@ unsafe extern "C" fn cuLinkAddData_v2(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuLinkComplete(link: *mut Link, code: *mut *const c_void, size: *mut usize) -> c_int {
-    // SAFETY: the link is live, and owns the code until it is destroyed.
-    unsafe { put(code, (*link).0.as_ptr().cast()) + put(size, (&(*link).0).len()) }
+    // SAFETY: the link is live: `cuLinkCreate_v2` made it.
+    let Link(machine_code) = unsafe { &*link };
+    // SAFETY: see the top of the file. The link owns the code until it is destroyed.
+    unsafe { put(code, machine_code.as_ptr().cast()) + put(size, machine_code.len()) }
 }
 
 #[unsafe(no_mangle)]
