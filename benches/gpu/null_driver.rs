@@ -171,7 +171,7 @@ unsafe extern "C" fn cuDeviceGetPCIBusId(id: *mut c_char, length: c_int, _: c_in
 unsafe fn put_text(text: &CStr, place: *mut c_char, length: c_int) -> c_int {
     let bytes = text.to_bytes_with_nul();
     if usize::try_from(length).is_ok_and(|length| bytes.len() <= length) {
-        // SAFETY: `place` holds `length` bytes, and the text is no longer.
+        // SAFETY: `place` holds `length` bytes, and the text fits.
         unsafe { copy_nonoverlapping(bytes.as_ptr(), place.cast(), bytes.len()) };
         return SUCCESS;
     }
