@@ -42,7 +42,7 @@ const OPERATIONS: [(&str, bool, Precision, fn(&Device, Precision) -> Result<Valu
 fn rounding(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-4,
-        Precision::Bf16 => 2e-2,
+        Precision::Bf16 => 1e-2,
     }
 }
 
