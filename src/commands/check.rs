@@ -19,7 +19,7 @@ use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
 use crate::plan::fit::Misfit;
-use crate::plan::remarks::Remarked;
+use crate::plan::lint::LocatedAdvice;
 use crate::plan::{Decider, SourceProblem};
 use crate::run::Budget;
 use crate::say::say;
@@ -57,10 +57,10 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let misfits = project.misfits_if_run(&decider, Budget { device, ..budget })?;
     let is_error = |misfit: &&Misfit| misfit.is_error && !arguments.allow_oversize;
     let exit = if misfits.iter().any(|misfit| is_error(&misfit)) { Exit::Usage } else { Exit::Done };
-    let remarks = project.remarks(&store, project.graph.order());
+    let advice = project.advice(&store, project.graph.order());
     let sources: Vec<_> =
         project.graph.order().iter().flat_map(|name| decider.source_problems(&project.manifest.stages[name])).collect();
-    let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
+    let warned = || advice.iter().filter(|advice| advice.warning.is_some());
     let mut out = stdout();
     if arguments.json {
         let problem = |severity, places: &[&Place], message: String, hint: Option<String>| PlacedDiagnostic {
@@ -79,13 +79,13 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
             problem(severity, &places, misfit.message(), Some(misfit.hint().to_owned()))
         }));
         problems.extend(
-            warned().map(|remark| {
-                problem(Severity::Warning, &[&remark.place], remark.text.clone(), remark.warning.clone())
+            warned().map(|advice| {
+                problem(Severity::Warning, &[&advice.place], advice.text.clone(), advice.warning.clone())
             }),
         );
         let stage = |name: &StageName| {
-            let remarks: Vec<_> = remarks.iter().filter(|remark| remark.stage == *name).map(|one| &one.text).collect();
-            json!({ "name": name, "cost": decider.cost(&project.manifest.stages[name]), "remarks": remarks })
+            let advice: Vec<_> = advice.iter().filter(|advice| advice.stage == *name).map(|one| &one.text).collect();
+            json!({ "name": name, "cost": decider.cost(&project.manifest.stages[name]), "remarks": advice })
         };
         let stages: Vec<_> = project.graph.order().iter().map(stage).collect();
         writeln!(out, "{:#}", json!({ "problems": problems, "stages": stages }))?;
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     errors.iter().for_each(|misfit| say!("error: {}", misfit.text()));
     let sources = sources.iter().map(SourceProblem::full_text);
     let warnings: Vec<_> =
-        sources.chain(unfit.into_iter().map(Misfit::text)).chain(warned().map(Remarked::full_text)).collect();
+        sources.chain(unfit.into_iter().map(Misfit::text)).chain(warned().map(LocatedAdvice::full_text)).collect();
     warnings.iter().for_each(|warning| say!("warning: {warning}"));
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
     let counted = |count: usize, what| figures::counted(count as u64, what);
@@ -110,8 +110,8 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         if let Some(cost) = super::plan::cost_text(&decider.cost(&project.manifest.stages[name])) {
             writeln!(out, "  {name}: {cost}")?;
         }
-        for remark in remarks.iter().filter(|remark| remark.stage == *name && remark.warning.is_none()) {
-            writeln!(out, "  {name}: {}", remark.text)?;
+        for advice in advice.iter().filter(|advice| advice.stage == *name && advice.warning.is_none()) {
+            writeln!(out, "  {name}: {}", advice.text)?;
         }
     }
     Ok(exit)

@@ -55,15 +55,15 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let refused = if misfit.is_error { format!("; 'run' refuses it without {ALLOW}") } else { String::new() };
         say!("warning: {}{refused}", misfit.text());
     }
-    let remarks = project.remarks(&store, &stale);
+    let advice = project.advice(&store, &stale);
     let mut out = stdout();
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
-        writeln!(out, "{:#}", json!({ "run": project.manifest.name, "stages": stages, "remarks": remarks }))?;
+        writeln!(out, "{:#}", json!({ "run": project.manifest.name, "stages": stages, "remarks": advice }))?;
         return Ok(Exit::Done);
     }
-    for remark in remarks.iter().filter(|remark| remark.warning.is_some()) {
-        say!("warning: {}", remark.full_text());
+    for advice in advice.iter().filter(|advice| advice.warning.is_some()) {
+        say!("warning: {}", advice.full_text());
     }
     let width = plan.stages.iter().map(|stage| stage.name.as_str().len()).max().unwrap_or(0);
     for stage in &plan.stages {
@@ -77,8 +77,8 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
         let estimate = estimate.map(|estimate| estimate.text());
         let took = estimate.or(stage.no_estimate.map(|none| none.text(stage.kind)));
         let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
-        let remarks = remarks.iter().filter(|remark| remark.stage == stage.name && remark.warning.is_none());
-        for line in reasons.chain(took).chain(cost).chain(remarks.map(|remark| remark.text.clone())) {
+        let advice = advice.iter().filter(|advice| advice.stage == stage.name && advice.warning.is_none());
+        for line in reasons.chain(took).chain(cost).chain(advice.map(|advice| advice.text.clone())) {
             writeln!(out, "{:>8}  {:width$}  {}", "", "", printable(&line, &['\t']))?;
         }
     }

@@ -12,7 +12,7 @@ use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{self, Manifest, Overrides, StageName};
 use crate::plan::fit::{self, ALLOW, Misfit, Task};
-use crate::plan::remarks::{self, Remarked};
+use crate::plan::lint::{self, LocatedAdvice};
 use crate::plan::{Decider, Plan};
 use crate::report::RunLock;
 use crate::run::Budget;
@@ -177,10 +177,14 @@ impl Project {
     }
 
     /// What these stages say of what the stages above gave them last.
-    pub(super) fn remarks<'n>(&self, store: &Store, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Remarked> {
+    pub(super) fn advice<'n>(
+        &self,
+        store: &Store,
+        stages: impl IntoIterator<Item = &'n StageName>,
+    ) -> Vec<LocatedAdvice> {
         let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
-        let inputs = |stage| remarks::last_inputs(&self.manifest, stage, store);
-        stages.flat_map(|stage| remarks::of(&self.manifest, stage, &inputs(stage))).collect()
+        let inputs = |stage| lint::last_inputs(&self.manifest, stage, store);
+        stages.flat_map(|stage| lint::of(&self.manifest, stage, &inputs(stage))).collect()
     }
 
     /// Plans one stage and what it needs.

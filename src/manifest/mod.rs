@@ -62,7 +62,7 @@ mod diagnostic;
 mod document;
 mod edge;
 mod fault;
-mod foresee;
+mod infer;
 mod listing;
 mod machine;
 mod name;
@@ -298,12 +298,12 @@ fn stages(
     let edges = diagnostics.of_each(&drafts, |draft, found| edge::join(draft, table, &by_name, found));
     cycle::report(&by_name, diagnostics);
     let joined = drafts.iter().map(|draft| draft.name.as_str()).zip(&edges).collect();
-    let mut foreseen = foresee::foresee(&by_name, &joined, diagnostics);
+    let mut inferred = infer::infer(&by_name, &joined, diagnostics);
     let places = parallel::map(&drafts, |draft| draft.places(diagnostics.sources()));
     let declarations = drafts.into_iter().zip(edges).zip(places);
     let declarations = declarations.filter_map(|((draft, edges), settings)| {
-        let foreseen = foreseen.remove(draft.name.as_str()).unwrap_or_default();
-        draft.declaration(edges, foreseen, settings, diagnostics.sources())
+        let inferred = inferred.remove(draft.name.as_str()).unwrap_or_default();
+        draft.declaration(edges, inferred, settings, diagnostics.sources())
     });
     Some(declarations.map(|declaration| (declaration.name.clone(), declaration)).collect())
 }

@@ -112,7 +112,7 @@ fn stage(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     })
 }
 
-/// Moves a schema's definitions to those of the manifest, each under `owner`, so that no two clash.
+/// Moves a schema's definitions to those of the manifest, each under `owner`, so that no two conflict.
 fn adopt(owner: &str, mut schema: Value, definitions: &mut Map<String, Value>) -> Value {
     rename(owner, &mut schema);
     unite(&mut schema);

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use contract::{AnyStage, Cost, InputTree, Kind, Known, Ports};
+use contract::{AnyStage, Cost, InputFacts, InputTree, Kind, Ports};
 
 use super::check::{Check, join};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Node, Table, Value};
 use super::edge::{Edge, Wires};
-use super::foresee::Foreseen;
+use super::infer::InferredStage;
 use super::name::StageName;
 use super::place::Place;
 use super::shape::Shape;
@@ -31,7 +31,7 @@ pub struct StageDeclaration {
     /// What feeds each connected input port.
     pub inputs: BTreeMap<String, Edge>,
     /// What settings decide of its inputs.
-    known: Known,
+    known: InputFacts,
     /// What it will cost, as far as settings tell.
     pub cost: Cost,
     /// Where it is declared.
@@ -46,7 +46,7 @@ impl StageDeclaration {
     pub fn cost_with(&self, input: &dyn Fn(&str) -> Option<InputTree>) -> Cost {
         let mut known = self.known.clone();
         self.stage.observe(&mut known, input);
-        if known == self.known { self.cost } else { self.stage.foresee(&known).cost }
+        if known == self.known { self.cost } else { self.stage.infer(&known).cost }
     }
 
     /// Where a setting is written, or the nearest table that holds it.
@@ -134,11 +134,11 @@ impl Draft<'_> {
     pub fn declaration(
         self,
         inputs: BTreeMap<String, Edge>,
-        foreseen: Foreseen,
+        inferred: InferredStage,
         settings: BTreeMap<String, Place>,
         sources: &Sources,
     ) -> Option<StageDeclaration> {
-        let Foreseen { known, cost } = foreseen;
+        let InferredStage { known, cost } = inferred;
         Some(StageDeclaration {
             stage: self.stage?,
             kind: self.kind.clone(),

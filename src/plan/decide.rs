@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::baseline::Baseline;
 use super::estimate::{Estimate, NoEstimate, Work};
 use super::history::History;
+use super::lint;
 use super::reason::Reason;
 use super::recipe::{Recipe, own_record};
-use super::remarks;
 use super::sources::{self, Folders, Missing};
 use crate::clock;
 use crate::key::{Key, KeyInput, KeyRecord};
@@ -276,7 +276,7 @@ impl<'a> Decider<'a> {
     /// stale or not: [`super::PlannedStage::cost`] goes by what is known.
     pub fn cost(&self, stage: &StageDeclaration) -> Cost {
         let input = |port: &str| {
-            let tree = remarks::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
+            let tree = lint::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
             self.store.tree(tree).ok()
         };
         stage.cost_with(&input)

@@ -23,7 +23,7 @@
 //! | [`recipe`], [`history`] | a key less its inputs; the builds on record |
 //! | [`baseline`] | the build that reasons and differences compare with |
 //! | [`fit`] | what stages need, compared with what the machine has |
-//! | [`remarks`] | what stages say of their inputs |
+//! | [`lint`] | advice of stages on their inputs |
 //! | [`sources`] | files outside the store |
 
 mod baseline;
@@ -31,9 +31,9 @@ mod decide;
 mod estimate;
 pub mod fit;
 mod history;
+pub mod lint;
 mod reason;
 mod recipe;
-pub mod remarks;
 mod sources;
 mod state;
 mod walk;
@@ -81,7 +81,7 @@ pub struct PlannedStage {
     pub no_estimate: Option<NoEstimate>,
     /// What it will cost, as far as settings tell and the headers of those of its inputs that are known.
     pub cost: Cost,
-    /// Why; a cached stage has none, save a remark.
+    /// Why; a cached stage has none, except advice.
     pub reasons: Vec<Reason>,
     /// The build that the reasons compare with, where it is not cached.
     pub compared_with: Option<BuildName>,

@@ -19,7 +19,7 @@ use super::usage::{Meter, Usage};
 use crate::clock;
 use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
-use crate::plan::{Baseline, Keyed, Reason, fit, patterns, reason_lines, remarks};
+use crate::plan::{Baseline, Keyed, Reason, fit, lint, patterns, reason_lines};
 use crate::store::{
     Hit, HolderInfo, KeyLock, LastBuild, Lookup, Machine, OpenRun, Record, Staged, Store, StoreError, milliseconds,
 };
@@ -192,8 +192,8 @@ impl Shared<'_> {
             self.warn(name, misfit.text());
         }
         // A kind that cannot say what it thinks of its inputs can still run.
-        let remarks = caught(|| Ok(remarks::of(self.manifest, stage, &inputs))).unwrap_or_default();
-        remarks.iter().filter(|remark| remark.warning.is_some()).for_each(|remark| self.warn(name, remark.full_text()));
+        let advice = caught(|| Ok(lint::of(self.manifest, stage, &inputs))).unwrap_or_default();
+        advice.iter().filter(|advice| advice.warning.is_some()).for_each(|advice| self.warn(name, advice.full_text()));
         tracing::info!(stage = %name, key = %keyed.key, threads = resources.threads, "stage starts");
         Ok(())
     }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
-use crate::foresight::{Foresight, Known, Remark};
+use crate::infer::{Advice, Inferred, InputFacts};
 use crate::port::Ports;
 use crate::resume::Checkpoint;
 use crate::stage::{Class, Needs, SourcePattern, Stage};
@@ -55,14 +55,14 @@ pub trait AnyStage: Send + Sync {
     fn ports(&self) -> Ports;
     /// Files outside the store that it reads.
     fn sources(&self) -> Vec<SourcePattern>;
-    /// What is known before anything runs.
-    fn foresee(&self, inputs: &Known) -> Foresight;
-    /// Adds what the headers of its inputs say and no setting decides.
-    fn observe(&self, known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>);
+    /// See [`Stage::infer`].
+    fn infer(&self, inputs: &InputFacts) -> Inferred;
+    /// See [`Stage::observe`].
+    fn observe(&self, facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>);
     /// The state in a scratch directory from which it would continue.
     fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint>;
-    /// What is worth knowing once these inputs are there.
-    fn consider(&self, inputs: &Inputs) -> Vec<Remark>;
+    /// See [`Stage::lint`].
+    fn lint(&self, inputs: &Inputs) -> Vec<Advice>;
     /// How its outputs differ from those before, in words.
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
     /// What it takes from the machine.
@@ -216,20 +216,20 @@ where
         S::sources(&self.spec, &self.exec)
     }
 
-    fn foresee(&self, inputs: &Known) -> Foresight {
-        S::foresee(&self.spec, &self.exec, inputs)
+    fn infer(&self, inputs: &InputFacts) -> Inferred {
+        S::infer(&self.spec, &self.exec, inputs)
     }
 
-    fn observe(&self, known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-        S::observe(known, input);
+    fn observe(&self, facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        S::observe(facts, input);
     }
 
     fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint> {
         S::checkpoint(&self.spec, &self.exec, scratch)
     }
 
-    fn consider(&self, inputs: &Inputs) -> Vec<Remark> {
-        S::consider(&self.spec, &self.exec, inputs)
+    fn lint(&self, inputs: &Inputs) -> Vec<Advice> {
+        S::lint(&self.spec, &self.exec, inputs)
     }
 
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String> {

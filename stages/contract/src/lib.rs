@@ -16,7 +16,7 @@
 //! | [`outputs`] | where a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`resume`] | what an interrupted build left for the next one |
-//! | [`foresight`] | what is known of a stage before anything runs |
+//! | [`infer`] | facts, conflicts and costs inferred before anything runs |
 //! | [`figures`] | figures for people |
 //! | [`text`] | text from elsewhere, for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
@@ -30,8 +30,8 @@ pub mod digest;
 pub mod draw;
 pub mod error;
 pub mod figures;
-pub mod foresight;
 pub mod harness;
+pub mod infer;
 pub mod kind;
 pub mod outputs;
 pub mod port;
@@ -48,7 +48,7 @@ pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
-pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin, Remark, Shape};
+pub use infer::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, Origin, Shape};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};

@@ -25,7 +25,7 @@ mod templates;
 
 use std::io::Write;
 
-use contract::{Class, Context, Cost, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, Unit};
+use contract::{Class, Context, Cost, Inferred, InputFacts, Needs, PortType, Ports, Problem, Result, Stage, Unit};
 use flate2::{Compression, GzBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,8 +125,8 @@ impl Stage for Sample {
         problems
     }
 
-    fn foresee(spec: &Spec, _: &Exec, _: &Known) -> Foresight {
-        Foresight { cost: Cost { memory_bound: Some(memory(spec)), ..Cost::default() }, ..Foresight::default() }
+    fn infer(spec: &Spec, _: &Exec, _: &InputFacts) -> Inferred {
+        Inferred { cost: Cost { memory_bound: Some(memory(spec)), ..Cost::default() }, ..Inferred::default() }
     }
 
     fn needs(spec: &Spec, _: &Exec) -> Needs {

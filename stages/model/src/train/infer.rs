@@ -1,8 +1,7 @@
-//! What is known of a training before it starts.
+//! What a training infers before it starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::{count, counted};
-use contract::foresight::Told;
-use contract::{Cost, Fact, Facts, Foresight, InputTree, Inputs, Known, Remark, Shape};
+use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
 use tokens::packed::PackedTokens;
 
 use super::settings::TrainSpec;
@@ -16,44 +15,44 @@ const CHECKPOINTS: u64 = 3;
 /// data-constrained language models", 2023: up to 4 are as good as new tokens, from 16 on little is gained).
 const PASSES: f64 = 16.0;
 
-pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
+pub(super) fn infer(spec: &TrainSpec, inputs: &InputFacts) -> Inferred {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
-    let mut foresight = Foresight::default();
-    foresight.same_tokenizer("valid", &train, &valid, "training and validation come from");
-    foresight.same_tokenizer("tokenizer", &train, &inputs.port("tokenizer"), "the tokens and the model's folder have");
-    foresight.compare(
+    let mut inferred = Inferred::default();
+    inferred.same_tokenizer("valid", &train, &valid, "training and validation come from");
+    inferred.same_tokenizer("tokenizer", &train, &inputs.port("tokenizer"), "the tokens and the model's folder have");
+    inferred.compare(
         "inputs.train",
         init.vocabulary.as_ref(),
         train.vocabulary.as_ref(),
         |init, train| init.value == train.value,
-        |init, train| Told {
+        |init, train| ConflictText {
             message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
             label: format!("{train} ids"),
             hint: "pack with the tokenizer of that model".to_owned(),
         },
     );
-    // Other vocabularies are of other tokenizers: one clash tells it.
+    // Different vocabularies imply different tokenizers: one conflict is enough.
     let vocabularies = [&init, &train].map(|facts| facts.vocabulary.as_ref().map(|fact| fact.value));
     if vocabularies[0].is_none() || vocabularies[0] == vocabularies[1] {
-        foresight.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
+        inferred.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
     }
-    foresight.compare(
+    inferred.compare(
         "inputs.valid",
         train.sequence_length.as_ref(),
         valid.sequence_length.as_ref(),
         |train, valid| train.value == valid.value,
-        |train, valid| Told {
+        |train, valid| ConflictText {
             message: format!("training has sequences of {train} tokens, validation of {valid}"),
             label: format!("{valid} tokens"),
             hint: "pack both with the same sequence_length".to_owned(),
         },
     );
-    foresight.compare(
+    inferred.compare(
         "inputs.train",
         init.positions.as_ref(),
         train.sequence_length.as_ref(),
         |positions, length| length.value <= positions.value,
-        |positions, length| Told {
+        |positions, length| ConflictText {
             message: format!("the model of 'init' reads {positions} tokens, the sequences have {length}"),
             label: format!("{length} tokens"),
             hint: "lower sequence_length in the pack stage".to_owned(),
@@ -76,7 +75,7 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
         let parameters = config.parameters() as u64;
         let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
         let tokens = sequences.saturating_mul(length.value);
-        foresight.cost = Cost {
+        inferred.cost = Cost {
             tokens: Some(tokens),
             flops: Some(config.operations(length.value) * tokens as f64),
             memory: Some(spec.memory(&config, length.value)),
@@ -86,8 +85,8 @@ pub(super) fn foresee(spec: &TrainSpec, inputs: &Known) -> Foresight {
         };
         model.parameters = Some(Fact::own(parameters, ""));
     }
-    foresight.outputs.insert("model", model);
-    foresight
+    inferred.outputs.insert("model", model);
+    inferred
 }
 
 /// The sizes of a model, where all of them are known.
@@ -104,19 +103,19 @@ fn config(model: &Facts) -> Option<Gpt2Config> {
     })
 }
 
-/// What the headers of the tokens and of the model to start from say, where settings do not.
-pub(super) fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-    let train = known.port("train");
+/// Adds the facts that no setting decides from the headers of the tokens and of the initial model.
+pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+    let train = facts.port("train");
     if train.vocabulary.is_none() || train.sequence_length.is_none() {
-        known.complete("train", input("train").as_ref().map(PackedTokens::facts).unwrap_or_default());
+        facts.complete("train", input("train").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
-    if known.has("init") && known.port("init").shape.is_none() {
-        known.complete("init", input("init").as_ref().map(ModelFolder::facts).unwrap_or_default());
+    if facts.has("init") && facts.port("init").shape.is_none() {
+        facts.complete("init", input("init").as_ref().map(ModelFolder::facts).unwrap_or_default());
     }
 }
 
-/// The tokens that the settings read against those that there are.
-pub(super) fn consider(spec: &TrainSpec, inputs: &Inputs) -> Vec<Remark> {
+/// Compares the tokens that the settings read with the tokens available.
+pub(super) fn lint(spec: &TrainSpec, inputs: &Inputs) -> Vec<Advice> {
     let Some(Ok(packed)) = inputs.get("train").map(PackedTokens::open) else { return Vec::new() };
     let (sequences, length) = (packed.sequences() as u64, packed.sequence_length() as u64);
     if sequences == 0 {
@@ -140,5 +139,5 @@ pub(super) fn consider(spec: &TrainSpec, inputs: &Inputs) -> Vec<Remark> {
             counted(enough, "step")
         )
     });
-    vec![Remark { setting: "steps".to_owned(), port: "train", text, warning }]
+    vec![Advice { setting: "steps".to_owned(), port: "train", text, warning }]
 }

@@ -1,6 +1,6 @@
-//! Settings of two stages that do not fit are told before anything runs, with the lines of both: with the real kinds.
+//! Conflicting settings of two stages are reported before anything runs, with the lines of both: with the real kinds.
 //!
-//! Each `tests/manifests/clashes/*.toml` gives exactly the text of the `.stderr` beside it; `UPDATE_GOLDEN=1` writes it anew.
+//! Each `tests/manifests/conflicts/*.toml` gives exactly the text of the `.stderr` beside it; `UPDATE_GOLDEN=1` writes it anew.
 
 #[path = "manifests/golden.rs"]
 mod golden;
@@ -17,8 +17,8 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn what_does_not_fit_is_told_at_both_lines() {
-    let folder = root().join("tests/manifests/clashes");
+fn a_conflict_is_reported_at_both_lines() {
+    let folder = root().join("tests/manifests/conflicts");
     let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();

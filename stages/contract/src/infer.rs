@@ -1,15 +1,15 @@
-//! What is known of a stage before anything runs: from its settings and those of the stages above it.
+//! What is inferred before anything runs, from the settings of a stage and of the stages upstream.
 //!
-//! The engine walks the graph once. Each stage is told the [`Facts`] of its inputs and answers with those of its outputs,
-//! with what does not fit together ([`Clash`]: shown with the lines of both settings), and with what it will cost
-//! ([`Cost`]). A fact that is not known is left out, and nothing is checked against it. What no setting decides (a model that
-//! a command writes) is read from the headers of the inputs once these are there ([`crate::Stage::observe`]).
+//! The engine walks the graph once. Each stage receives the [`Facts`] of its inputs and returns those of its outputs,
+//! the settings that contradict each other ([`Conflict`]: shown with the lines of both), and its [`Cost`]. An unknown
+//! fact is left out, and nothing is checked against it. A fact that no setting decides (the sizes of a model that a
+//! command writes) is read from the headers of the inputs once they exist ([`crate::Stage::observe`]).
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A value that a setting of some stage decides.
+/// A value decided by a setting of some stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact<T> {
     /// The value.
@@ -21,25 +21,25 @@ pub struct Fact<T> {
 /// A setting of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
-    /// The stage; empty for the one that is asked.
+    /// The stage; empty for the one being inferred.
     pub stage: String,
     /// The setting's path; empty for the stage as a whole.
     pub setting: String,
 }
 
 impl<T> Fact<T> {
-    /// A value that a setting of the asked stage decides.
+    /// A value decided by a setting of this stage.
     pub fn own(value: T, setting: impl Into<String>) -> Self {
         Self { value, origin: Origin { stage: String::new(), setting: setting.into() } }
     }
 }
 
-/// What is known of what flows along an edge.
+/// What is known about the data on an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// The tokenizer, as the stage that makes it: two tokenizers are the same when they come from the same stage.
+    /// The tokenizer, identified by the stage that trains it.
     pub tokenizer: Option<Fact<()>>,
-    /// Ids that there are at most.
+    /// An upper bound on the number of ids.
     pub vocabulary: Option<Fact<u64>>,
     /// Tokens of a packed sequence.
     pub sequence_length: Option<Fact<u64>>,
@@ -49,11 +49,11 @@ pub struct Facts {
     pub parameters: Option<Fact<u64>>,
     /// Layers, width and heads of a model.
     pub shape: Option<Fact<Shape>>,
-    /// Packed sequences: no setting decides how many there are, so this is known once they are packed.
+    /// The number of packed sequences. No setting decides it, so it is known only once they are packed.
     pub sequences: Option<Fact<u64>>,
 }
 
-/// The sizes of a transformer beside its vocabulary and positions.
+/// The sizes of a transformer, without vocabulary and positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Transformer blocks.
@@ -65,7 +65,7 @@ pub struct Shape {
 }
 
 impl Facts {
-    /// These facts, and those of `other` where one is missing.
+    /// Returns these facts, with missing ones taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -82,40 +82,40 @@ impl Facts {
 
 /// The facts of a stage's inputs, by port.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Known(BTreeMap<String, Facts>);
+pub struct InputFacts(BTreeMap<String, Facts>);
 
-impl Known {
-    /// Of these ports.
+impl InputFacts {
+    /// Creates the facts of these connected ports.
     pub fn new(facts: BTreeMap<String, Facts>) -> Self {
         Self(facts)
     }
 
-    /// Those of a port; nothing where it is not connected.
+    /// Returns the facts of a port; empty if it is not connected.
     pub fn port(&self, port: &str) -> Facts {
         self.0.get(port).cloned().unwrap_or_default()
     }
 
-    /// Adds what is not known yet of a connected port.
+    /// Adds the facts still missing for a connected port.
     pub fn complete(&mut self, port: &str, facts: Facts) {
         if let Some(known) = self.0.get_mut(port) {
             *known = std::mem::take(known).or(facts);
         }
     }
 
-    /// Whether something is connected to the port.
+    /// Returns whether the port is connected.
     pub fn has(&self, port: &str) -> bool {
         self.0.contains_key(port)
     }
 }
 
-/// A setting that does not fit one of another stage.
+/// A setting that contradicts one of another stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clash {
-    /// The asked stage's setting, or `inputs.<port>`, or empty for the stage as a whole.
+pub struct Conflict {
+    /// The setting of this stage, or `inputs.<port>`, or empty for the stage as a whole.
     pub setting: String,
-    /// What does not fit.
+    /// The contradiction.
     pub message: String,
-    /// The other setting; of the asked stage itself where it names none.
+    /// The other setting, of this stage itself if it names none.
     pub with: Origin,
     /// What the other setting says, in a few words.
     pub label: String,
@@ -123,74 +123,73 @@ pub struct Clash {
     pub hint: String,
 }
 
-/// What is worth knowing of a stage once some of its inputs are there ([`crate::Stage::consider`]).
+/// Advice on a stage some of whose inputs exist ([`crate::Stage::lint`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Remark {
-    /// The setting that it is about; empty for the stage as a whole.
+pub struct Advice {
+    /// The setting it is about; empty for the stage as a whole.
     pub setting: String,
-    /// The input port that it is about.
+    /// The input port it is about.
     pub port: &'static str,
-    /// What there is to know.
+    /// The observation.
     pub text: String,
-    /// What to do about it, where it is more than worth knowing.
+    /// What to do about it, if this deserves a warning.
     pub warning: Option<String>,
 }
 
-/// What a stage will cost.
+/// The estimated cost of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Cost {
-    /// Tokens that a model reads; the most that it can be where that is decided while it runs.
+    /// Tokens that a model reads; an upper bound if the number is decided at run time.
     pub tokens: Option<u64>,
     /// Floating-point operations for these tokens.
     pub flops: Option<f64>,
-    /// Bytes of memory that it cannot do without, by estimate: a machine with less cannot run the stage. What a stage
-    /// would like to have and can spill is [`crate::Needs::memory`].
+    /// Estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
+    /// but also spill is [`crate::Needs::memory`].
     pub memory: Option<u64>,
-    /// Bytes of memory that it may come to need and cannot spill, where its inputs decide how much it will be: a machine with
+    /// Upper bound of memory that cannot be spilled, in bytes, where the inputs decide how much is used: a machine with
     /// less may still run the stage.
     pub memory_bound: Option<u64>,
-    /// Bytes on disk at the same time, output and scratch.
+    /// Peak bytes on disk, output and scratch together.
     pub disk: Option<u64>,
 }
 
-/// The answer of a stage.
+/// What a stage infers.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Foresight {
-    /// What is known of its outputs, by port.
+pub struct Inferred {
+    /// The facts of its outputs, by port.
     pub outputs: BTreeMap<&'static str, Facts>,
-    /// What does not fit.
-    pub clashes: Vec<Clash>,
-    /// What it will cost.
+    /// Settings that contradict each other.
+    pub conflicts: Vec<Conflict>,
+    /// Its cost.
     pub cost: Cost,
 }
 
-impl Foresight {
-    /// Tells a clash where both facts are known, both are decided by a setting, and `fits` says that they do not go
-    /// together.
+impl Inferred {
+    /// Adds a conflict if both facts are known and `fits` returns false.
     pub fn compare<A, B>(
         &mut self,
         setting: &str,
         one: Option<&Fact<A>>,
         other: Option<&Fact<B>>,
         fits: impl FnOnce(&Fact<A>, &Fact<B>) -> bool,
-        tell: impl FnOnce(&A, &B) -> Told,
+        text: impl FnOnce(&A, &B) -> ConflictText,
     ) {
         let (Some(one), Some(other)) = (one, other) else { return };
         if !fits(one, other) {
-            let Told { message, label, hint } = tell(&one.value, &other.value);
+            let ConflictText { message, label, hint } = text(&one.value, &other.value);
             let with = other.origin.clone();
-            self.clashes.push(Clash { setting: setting.to_owned(), message, with, label, hint });
+            self.conflicts.push(Conflict { setting: setting.to_owned(), message, with, label, hint });
         }
     }
 
-    /// Tells a clash where two tokenizers are known and are not the same; `other` is the one that is out of place.
+    /// Adds a conflict if two tokenizers are known and differ; the diagnostic points at `other`.
     pub fn same_tokenizer(&mut self, port: &str, one: &Facts, other: &Facts, what: &str) {
         self.compare(
             &format!("inputs.{port}"),
             one.tokenizer.as_ref(),
             other.tokenizer.as_ref(),
             |one, other| one.origin == other.origin,
-            |(), ()| Told {
+            |(), ()| ConflictText {
                 message: format!("{what} two tokenizers"),
                 label: "the other tokenizer".to_owned(),
                 hint: "connect both to the same tokenizer".to_owned(),
@@ -199,10 +198,10 @@ impl Foresight {
     }
 }
 
-/// The words of a clash.
+/// The text of a [`Conflict`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// What does not fit.
+pub struct ConflictText {
+    /// The contradiction.
     pub message: String,
     /// What the other setting says.
     pub label: String,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::{Clash, Cost, Fact, Facts, Known};
+use contract::{Conflict, Cost, Fact, Facts, InputFacts};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::edge::Edge;
@@ -12,29 +12,29 @@ use super::stage::Draft;
 
 /// What settings decide of a stage: the facts of its inputs, and what it will cost.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Foreseen {
-    pub known: Known,
+pub(super) struct InferredStage {
+    pub known: InputFacts,
     pub cost: Cost,
 }
 
-/// What is foreseen of each stage, by name. Of stages whose settings are wrong nothing is.
-pub(super) fn foresee(
+/// What is inferred of each stage, by name. Of stages whose settings are wrong nothing is.
+pub(super) fn infer(
     drafts: &BTreeMap<&str, &Draft<'_>>,
     edges: &BTreeMap<&str, &BTreeMap<String, Edge>>,
     diagnostics: &mut Diagnostics,
-) -> BTreeMap<String, Foreseen> {
-    let mut walk = Walk { drafts, edges, facts: BTreeMap::new(), foreseen: BTreeMap::new(), clashes: Vec::new() };
+) -> BTreeMap<String, InferredStage> {
+    let mut walk = Walk { drafts, edges, facts: BTreeMap::new(), inferred: BTreeMap::new(), conflicts: Vec::new() };
     drafts.keys().for_each(|stage| walk.stage(stage));
-    let Walk { foreseen, clashes, .. } = walk;
-    for (stage, clash) in clashes {
-        let own = span(drafts, stage, &clash.setting);
-        let with = if clash.with.stage.is_empty() { stage } else { &clash.with.stage };
-        let other = span(drafts, with, &clash.with.setting);
+    let Walk { inferred, conflicts, .. } = walk;
+    for (stage, conflict) in conflicts {
+        let own = span(drafts, stage, &conflict.setting);
+        let with = if conflict.with.stage.is_empty() { stage } else { &conflict.with.stage };
+        let other = span(drafts, with, &conflict.with.setting);
         let (Some(own), Some(other)) = (own, other) else { continue };
-        let diagnostic = Diagnostic::error(format!("stage '{stage}': {}", clash.message));
-        diagnostics.push(diagnostic.at(own, "").at(other, clash.label).hint(clash.hint));
+        let diagnostic = Diagnostic::error(format!("stage '{stage}': {}", conflict.message));
+        diagnostics.push(diagnostic.at(own, "").at(other, conflict.label).hint(conflict.hint));
     }
-    foreseen
+    inferred
 }
 
 struct Walk<'a, 'd> {
@@ -42,8 +42,8 @@ struct Walk<'a, 'd> {
     edges: &'a BTreeMap<&'a str, &'a BTreeMap<String, Edge>>,
     /// The facts of each output of the stages so far.
     facts: BTreeMap<&'a str, BTreeMap<String, Facts>>,
-    foreseen: BTreeMap<String, Foreseen>,
-    clashes: Vec<(&'a str, Clash)>,
+    inferred: BTreeMap<String, InferredStage>,
+    conflicts: Vec<(&'a str, Conflict)>,
 }
 
 impl<'a> Walk<'a, '_> {
@@ -72,12 +72,12 @@ impl<'a> Walk<'a, '_> {
             let outputs = self.facts.get(edge.stage.as_str());
             (port.clone(), outputs.and_then(|outputs| outputs.get(&edge.output)).cloned().unwrap_or_default())
         });
-        let known = Known::new(known.collect());
-        let foresight = stage.foresee(&known);
-        let outputs = foresight.outputs.into_iter().map(|(port, facts)| (port.to_owned(), named(facts, name)));
+        let known = InputFacts::new(known.collect());
+        let inferred = stage.infer(&known);
+        let outputs = inferred.outputs.into_iter().map(|(port, facts)| (port.to_owned(), named(facts, name)));
         self.facts.insert(name, outputs.collect());
-        self.foreseen.insert(name.to_owned(), Foreseen { known, cost: foresight.cost });
-        self.clashes.extend(foresight.clashes.into_iter().map(|clash| (name, clash)));
+        self.inferred.insert(name.to_owned(), InferredStage { known, cost: inferred.cost });
+        self.conflicts.extend(inferred.conflicts.into_iter().map(|conflict| (name, conflict)));
     }
 }
 

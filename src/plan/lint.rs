@@ -1,27 +1,27 @@
-//! What stages say of what the stages above gave them.
+//! Advice of stages on the inputs that exist.
 
-use contract::{Digest, Inputs, Remark};
+use contract::{Advice, Digest, Inputs};
 use serde::Serialize;
 
 use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
 use crate::store::Store;
 
-/// A remark of a stage on its inputs, with the lines of both.
+/// Advice of a stage on its inputs, with the places of both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Remarked {
+pub struct LocatedAdvice {
     /// The stage.
     pub stage: StageName,
-    /// Where the setting is written that it is about, else the stage.
+    /// Where the setting it is about is written, else the stage.
     pub place: Place,
-    /// Where the stage is declared that gives the input.
+    /// Where the stage that produces the input is declared.
     pub input: Option<Place>,
-    /// What there is to know.
+    /// The observation.
     pub text: String,
-    /// What to do about it, where it is more than worth knowing.
+    /// What to do about it, if this deserves a warning.
     pub warning: Option<String>,
 }
 
-impl Remarked {
+impl LocatedAdvice {
     /// For people.
     pub fn full_text(&self) -> String {
         let Self { stage, place, input, text, warning } = self;
@@ -31,22 +31,22 @@ impl Remarked {
     }
 }
 
-/// What a stage says of these inputs, by port; one that is not there yet is missing.
-pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec<Remarked> {
+/// Returns the advice of a stage on these inputs, by port; inputs that do not exist yet are absent.
+pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec<LocatedAdvice> {
     if inputs.is_empty() {
         return Vec::new();
     }
-    let remarked = |remark: Remark| {
-        let edge = stage.inputs.get(remark.port);
-        Remarked {
+    let located = |advice: Advice| {
+        let edge = stage.inputs.get(advice.port);
+        LocatedAdvice {
             stage: stage.name.clone(),
-            place: stage.setting(&remark.setting).unwrap_or(&stage.place).clone(),
+            place: stage.setting(&advice.setting).unwrap_or(&stage.place).clone(),
             input: edge.and_then(|edge| Some(manifest.stages.get(&edge.stage)?.place.clone())),
-            text: remark.text,
-            warning: remark.warning,
+            text: advice.text,
+            warning: advice.warning,
         }
     };
-    stage.stage.consider(inputs).into_iter().map(remarked).collect()
+    stage.stage.lint(inputs).into_iter().map(located).collect()
 }
 
 /// The inputs of a stage as the stages above gave them last in runs of this name; what the store does not have any more
