@@ -7,7 +7,7 @@ use contract::Digest;
 use serde::Serialize;
 
 use super::reason::Reason;
-use crate::key::{Difference, KeyRecord};
+use crate::key::{KeyDifference, KeyRecord};
 use crate::manifest::{Manifest, StageDeclaration};
 use crate::store::Record;
 
@@ -64,7 +64,7 @@ impl Baseline {
         &self,
         manifest: &Manifest,
         stage: &StageDeclaration,
-        differences: &[Difference],
+        differences: &[KeyDifference],
     ) -> Vec<Reason> {
         let reasons = Reason::of(manifest, stage, differences);
         match self.is_own || reasons.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::key::{Difference, KeyRecord};
+use crate::key::{KeyDifference, KeyRecord};
 use crate::manifest::StageDeclaration;
 
 use super::Decider;
@@ -14,7 +14,7 @@ pub(super) struct Recipe(Vec<(String, String)>);
 impl Recipe {
     /// That of a key written out.
     pub(super) fn of(record: &KeyRecord) -> Self {
-        let own = record.leaves().iter().filter(|leaf| is_own(&leaf.path));
+        let own = record.leaves().iter().filter(|leaf| !leaf.key_path().is_content());
         Self(own.map(|leaf| (leaf.path.clone(), leaf.value.clone())).collect())
     }
 }
@@ -25,12 +25,8 @@ pub(super) fn own_record(decider: &Decider<'_>, stage: &StageDeclaration) -> Key
 }
 
 /// Where the stage's own settings differ from those of a key written out.
-pub(super) fn own_differences(old: &KeyRecord, own: &KeyRecord) -> Vec<Difference> {
-    let mut differences = KeyRecord::difference(old, own);
-    differences.retain(|difference| is_own(&difference.path));
+pub(super) fn own_differences(old: &KeyRecord, own: &KeyRecord) -> Vec<KeyDifference> {
+    let mut differences = KeyRecord::differences(old, own);
+    differences.retain(|difference| !difference.path.is_content());
     differences
-}
-
-fn is_own(path: &str) -> bool {
-    !path.starts_with("inputs.") && path != "sources"
 }

@@ -41,7 +41,7 @@ impl Change {
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
         let without_effect = match unchanged.len() == outputs.len() {
             true => {
-                let differences = KeyRecord::difference(&baseline.record, &keyed.record);
+                let differences = KeyRecord::differences(&baseline.record, &keyed.record);
                 Reason::of(shared.manifest, stage, &differences).iter().map(Reason::difference).collect()
             }
             false => Vec::new(),
