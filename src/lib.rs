@@ -8,8 +8,8 @@
 //! | 4 | [`run`] | carries out a plan: scheduler, shares of the machine, one stage's execution |
 //! | 4 | [`report`], [`reproduce`] | what a run did, written down; the same done again and compared |
 //! | 3 | [`plan`] | decides which stages are stale, and why |
-//! | 2 | [`graph`], [`store`] | the order of stages; outputs by content |
-//! | 1 | [`manifest`], [`key`], [`events`] | typed stages with positions; what determines an output, hashed and written out; one stream of events |
+//! | 2 | [`store`] | outputs by content |
+//! | 1 | [`manifest`] above [`graph`], [`key`], [`events`] | typed stages with positions; their graph; what determines an output, hashed and written out; one stream of events |
 //! | 0 | [`clock`], `parallel` | the system's clock, which may jump; the same work on many items |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
@@ -29,4 +29,5 @@ pub mod report;
 pub mod reproduce;
 pub mod run;
 mod say;
+mod stage_name;
 pub mod store;

@@ -23,14 +23,14 @@ fn a_conflict_is_reported_at_both_lines() {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
     assert!(paths.len() >= 5);
-    assert_golden(&folder, &paths, |path| pipeline::graph::load(path, &Overrides::default(), &kinds()));
+    assert_golden(&folder, &paths, |path| pipeline::manifest::load(path, &Overrides::default(), &kinds()));
 }
 
 #[test]
 fn the_cost_of_a_training_is_known_before_it_starts() {
     let path = root().join("manifests/codeparrot-small.toml");
-    let load = |path: &Path| pipeline::graph::load(path, &Overrides::default(), &kinds()).unwrap();
-    let (manifest, _) = load(&path);
+    let load = |path: &Path| pipeline::manifest::load(path, &Overrides::default(), &kinds()).unwrap();
+    let manifest = load(&path);
     let train = manifest.stages.values().find(|stage| stage.kind.name == "train").unwrap();
     // 150,000 steps of 12 sequences of 1,024 tokens.
     assert_eq!(train.cost.tokens, Some(150_000 * 12 * 1024));

@@ -51,15 +51,20 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         loaded => loaded?,
     };
     let budget = Budget::of(&project.manifest.exec);
-    let device = usable(budget.device, &project, project.graph.order())?;
+    let device = usable(budget.device, &project, project.manifest.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
     let misfits = project.misfits_if_run(&decider, Budget { device, ..budget })?;
     let is_error = |misfit: &&Misfit| misfit.is_error && !arguments.allow_oversize;
     let exit = if misfits.iter().any(|misfit| is_error(&misfit)) { Exit::Usage } else { Exit::Done };
-    let advice = project.advice(&store, project.graph.order());
-    let sources: Vec<_> =
-        project.graph.order().iter().flat_map(|name| decider.source_problems(&project.manifest.stages[name])).collect();
+    let advice = project.advice(&store, project.manifest.graph.order());
+    let sources: Vec<_> = project
+        .manifest
+        .graph
+        .order()
+        .iter()
+        .flat_map(|name| decider.source_problems(&project.manifest.stages[name]))
+        .collect();
     let warned = || advice.iter().filter(|advice| advice.warning.is_some());
     let mut out = stdout();
     if arguments.json {
@@ -87,7 +92,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
             let advice: Vec<_> = advice.iter().filter(|advice| advice.stage == *name).map(|one| &one.text).collect();
             json!({ "name": name, "cost": decider.cost(&project.manifest.stages[name]), "remarks": advice })
         };
-        let stages: Vec<_> = project.graph.order().iter().map(stage).collect();
+        let stages: Vec<_> = project.manifest.graph.order().iter().map(stage).collect();
         writeln!(out, "{:#}", json!({ "problems": problems, "stages": stages }))?;
         return Ok(exit);
     }
@@ -106,7 +111,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         (count, _) => format!("{}, {}", counted(count, "error"), counted(warned, "warning")),
     };
     writeln!(out, "{}: {stages}, {found}", arguments.manifest.display())?;
-    for name in project.graph.order() {
+    for name in project.manifest.graph.order() {
         if let Some(cost) = super::plan::cost_text(&decider.cost(&project.manifest.stages[name])) {
             writeln!(out, "  {name}: {cost}")?;
         }

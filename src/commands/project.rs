@@ -7,7 +7,6 @@ use super::CommandError;
 use super::arguments::Source;
 use super::hashing::Hashing;
 use super::place;
-use crate::graph::Graph;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{self, Manifest, Overrides, StageName};
@@ -19,10 +18,9 @@ use crate::run::Budget;
 use crate::say::say;
 use crate::store::{Store, StoreError};
 
-/// A manifest with its graph.
+/// A manifest with its store.
 pub(super) struct Project {
     pub(super) manifest: Manifest,
-    pub(super) graph: Graph,
     /// Where its store is.
     pub(super) cache: PathBuf,
 }
@@ -33,20 +31,19 @@ impl Project {
         let mut sets = source.sets.clone();
         sets.extend(source.name.as_ref().map(|name| format!("run.name={}", serde_json::Value::from(name.as_str()))));
         let overrides = Overrides { sets, machine: source.machine.clone() };
-        let (manifest, graph) = crate::graph::load(path, &overrides, &kinds())?;
+        let manifest = manifest::load(path, &overrides, &kinds())?;
         if !manifest.warnings.is_empty() {
             say!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
         }
         let cache = place::of_manifest(path, source.cache.clone(), manifest.exec.cache.clone())?;
-        Ok(Self { manifest, graph, cache })
+        Ok(Self { manifest, cache })
     }
 
     /// The manifest of a lock, with a store in `cache`. A machine file says nothing here: `[exec]` is no part of a lock.
     pub(super) fn of_lock(name: &str, lock: &RunLock, sets: &[String], cache: &Path) -> Result<Self, CommandError> {
         let name = format!("the manifest in {name}");
         let manifest = crate::manifest::load_resolved(&name, &lock.manifest, sets, &kinds())?;
-        let graph = Graph::of(&manifest);
-        Ok(Self { manifest, graph, cache: cache.to_owned() })
+        Ok(Self { manifest, cache: cache.to_owned() })
     }
 
     /// The store, for reading only. One in which nothing is found is named: it may not be the one that is meant.
@@ -92,7 +89,7 @@ impl Project {
             hashing.add(bytes);
             true
         };
-        Ok(Plan::new(decider, &self.graph, wanted, hashed)?)
+        Ok(Plan::new(decider, &self.manifest.graph, wanted, hashed)?)
     }
 
     /// Which stages of a plan that would run need more than the machine has.
@@ -107,12 +104,12 @@ impl Project {
 
     /// The same of a plan of all stages.
     pub(super) fn misfits_if_run(&self, decider: &Decider<'_>, budget: Budget) -> Result<Vec<Misfit>, CommandError> {
-        let tasks = self.tasks(decider, self.graph.order());
+        let tasks = self.tasks(decider, self.manifest.graph.order());
         let misfits = fit::of_stages(decider, &tasks, budget.available(&self.cache))?;
         if misfits.is_empty() {
             return Ok(misfits);
         }
-        let wanted = self.graph.order().iter().cloned().collect();
+        let wanted = self.manifest.graph.order().iter().cloned().collect();
         self.planned_misfits(decider, &wanted, &tasks, budget)
     }
 
@@ -143,7 +140,7 @@ impl Project {
         if !is_certain {
             return self.misfits(decider, &self.plan(decider, wanted)?, budget);
         }
-        match Plan::new(decider, &self.graph, wanted, |_| false) {
+        match Plan::new(decider, &self.manifest.graph, wanted, |_| false) {
             Err(StoreError::Interrupted) => Ok(fit::of_stages(decider, tasks, available)?),
             plan => self.misfits(decider, &plan?, budget),
         }
@@ -159,7 +156,7 @@ impl Project {
     ) -> Result<bool, CommandError> {
         let available = budget.available(&self.cache);
         let fits = |task: &Task<'_>| !fit::of_stage(&self.manifest, *task, available).any(|misfit| misfit.is_error);
-        let tasks = self.tasks(decider, self.graph.order().iter().filter(|name| wanted.contains(*name)));
+        let tasks = self.tasks(decider, self.manifest.graph.order().iter().filter(|name| wanted.contains(*name)));
         if tasks.iter().all(fits) {
             return Ok(false);
         }
@@ -189,7 +186,7 @@ impl Project {
 
     /// Plans one stage and what it needs.
     pub(super) fn plan_for(&self, decider: &Decider<'_>, stage: &StageName) -> Result<Plan, CommandError> {
-        self.plan(decider, &self.graph.ancestors([stage]))
+        self.plan(decider, &self.manifest.graph.ancestors([stage]))
     }
 
     /// These stages with all that they need; all stages when none is named.
@@ -198,6 +195,6 @@ impl Project {
         if until.is_empty() {
             return Ok(self.manifest.stages.keys().cloned().collect());
         }
-        Ok(self.graph.ancestors(&until))
+        Ok(self.manifest.graph.ancestors(&until))
     }
 }

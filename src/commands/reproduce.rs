@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     }
     let asked = match (arguments.only.is_empty(), arguments.until.is_empty()) {
         (false, _) => named,
-        (true, false) => project.graph.ancestors(&named),
+        (true, false) => project.manifest.graph.ancestors(&named),
         (true, true) => {
             let locked = |stage: &&StageName| lock.stage(stage.as_str()).is_some();
             project.manifest.stages.keys().filter(locked).cloned().collect()
@@ -81,9 +81,9 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     }
     let store = Store::open(&folder)?;
     let (wanted, given) = match arguments.only.is_empty() {
-        true => (project.graph.ancestors(&asked), Given::new()),
+        true => (project.manifest.graph.ancestors(&asked), Given::new()),
         false => {
-            let above = asked.iter().flat_map(|stage| project.graph.inputs_of(stage)).cloned();
+            let above = asked.iter().flat_map(|stage| project.manifest.graph.inputs_of(stage)).cloned();
             let needed: BTreeSet<StageName> = above.filter(|stage| !asked.contains(stage)).collect();
             let cache = arguments.store.for_reference(&arguments.lock).existing()?;
             let from = Store::open_read_only(&cache)?;
@@ -106,11 +106,12 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
     let options = Options { budget, fail_fast: false, wanted, given, cancel };
-    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &project.graph, &options, shown)?;
+    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &project.manifest.graph, &options, shown)?;
     if let (Err(error), Some(_)) = (&written, &arguments.keep) {
         say!("warning: the run is not written down: {error}");
     }
-    let reproduction = Reproduction::of(&lock, &project.manifest, &project.graph, &outcome, &reasons.get(), &asked);
+    let reproduction =
+        Reproduction::of(&lock, &project.manifest, &project.manifest.graph, &outcome, &reasons.get(), &asked);
     tell(&reproduction, &lock, arguments.json)?;
     drop(temporary);
     Ok(match outcome.summary.interrupted {

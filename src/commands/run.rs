@@ -91,7 +91,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel };
     let shown = vec![Mode::choose(arguments.json, arguments.quiet).renderer()];
-    let KeptRun { folder, outcome, lost, written, .. } = KeptRun::of(decider, &project.graph, &options, shown)?;
+    let KeptRun { folder, outcome, lost, written, .. } =
+        KeptRun::of(decider, &project.manifest.graph, &options, shown)?;
     if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }

@@ -141,8 +141,8 @@ fn cut_off(
 ) -> Result<Vec<StageName>, CommandError> {
     let (mut given, mut stay) = (Outputs::new(), Vec::new());
     let concerned: BTreeSet<_> = plan.stages.iter().map(|stage| &stage.name).chain(follows).collect();
-    let wanted = project.graph.ancestors(concerned);
-    for name in project.graph.order().iter().filter(|name| wanted.contains(*name)) {
+    let wanted = project.manifest.graph.ancestors(concerned);
+    for name in project.manifest.graph.order().iter().filter(|name| wanted.contains(*name)) {
         let declared = &project.manifest.stages[name];
         let planned = plan.stages.iter().find(|stage| stage.name == *name);
         let outputs = match planned.and_then(|stage| stage.key) {
@@ -164,7 +164,7 @@ fn cut_off(
 
 /// The downstream stages, at any distance, in the order of the graph.
 fn follows(project: &Project, stage: &PlannedStage) -> Vec<StageName> {
-    let downstream = project.graph.descendants([&stage.name]);
+    let downstream = project.manifest.graph.descendants([&stage.name]);
     let is_downstream = |name: &&StageName| **name != stage.name && downstream.contains(*name);
-    project.graph.order().iter().filter(is_downstream).cloned().collect()
+    project.manifest.graph.order().iter().filter(is_downstream).cloned().collect()
 }

@@ -1,89 +1,59 @@
-//! What the stages know of each other before anything runs: a walk that hands each the facts of its inputs, and tells
-//! what does not fit at the lines of both settings.
+//! Inference over the graph before anything runs: each stage receives the facts of its inputs, and conflicts are reported at
+//! the lines of both settings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use contract::{Conflict, Cost, Fact, Facts, InputFacts};
+use contract::{Cost, Fact, Facts, InputFacts};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::edge::Edge;
 use super::source::Span;
 use super::stage::Draft;
+use crate::graph::Graph;
 
-/// What settings decide of a stage: the facts of its inputs, and what it will cost.
+/// What settings alone decide about a stage.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InferredStage {
-    pub known: InputFacts,
+    pub facts: InputFacts,
     pub cost: Cost,
 }
 
-/// What is inferred of each stage, by name. Of stages whose settings are wrong nothing is.
+/// Infers each stage, by name. Stages with invalid settings, and stages on and downstream of a cycle, are left out.
 pub(super) fn infer(
+    graph: &Graph,
     drafts: &BTreeMap<&str, &Draft<'_>>,
     edges: &BTreeMap<&str, &BTreeMap<String, Edge>>,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, InferredStage> {
-    let mut walk = Walk { drafts, edges, facts: BTreeMap::new(), inferred: BTreeMap::new(), conflicts: Vec::new() };
-    drafts.keys().for_each(|stage| walk.stage(stage));
-    let Walk { inferred, conflicts, .. } = walk;
-    for (stage, conflict) in conflicts {
-        let own = span(drafts, stage, &conflict.setting);
-        let with = if conflict.with.stage.is_empty() { stage } else { &conflict.with.stage };
-        let other = span(drafts, with, &conflict.with.setting);
-        let (Some(own), Some(other)) = (own, other) else { continue };
-        let diagnostic = Diagnostic::error(format!("stage '{stage}': {}", conflict.message));
-        diagnostics.push(diagnostic.at(own, "").at(other, conflict.label).hint(conflict.hint));
+    // The facts of each output, by stage.
+    let mut outputs: BTreeMap<&str, BTreeMap<&str, Facts>> = BTreeMap::new();
+    let mut inferred = BTreeMap::new();
+    for name in graph.order().iter().map(|name| name.as_str()) {
+        let Some(stage) = drafts.get(name).and_then(|draft| draft.stage.as_ref()) else { continue };
+        let inputs = edges.get(name).into_iter().flat_map(|edges| edges.iter());
+        let facts = inputs.map(|(port, edge)| {
+            let facts = outputs.get(edge.stage.as_str()).and_then(|outputs| outputs.get(edge.output.as_str()));
+            (port.clone(), facts.cloned().unwrap_or_default())
+        });
+        let facts = InputFacts::new(facts.collect());
+        let result = stage.infer(&facts);
+        outputs
+            .insert(name, result.outputs.into_iter().map(|(port, facts)| (port, with_origin(facts, name))).collect());
+        inferred.insert(name.to_owned(), InferredStage { facts, cost: result.cost });
+        for conflict in result.conflicts {
+            let other = if conflict.with.stage.is_empty() { name } else { &conflict.with.stage };
+            let places = span(drafts, name, &conflict.setting).zip(span(drafts, other, &conflict.with.setting));
+            let Some((own, other)) = places else { continue };
+            let diagnostic = Diagnostic::error(format!("stage '{name}': {}", conflict.message));
+            diagnostics.push(diagnostic.at(own, "").at(other, conflict.label).hint(conflict.hint));
+        }
     }
     inferred
 }
 
-struct Walk<'a, 'd> {
-    drafts: &'a BTreeMap<&'a str, &'a Draft<'d>>,
-    edges: &'a BTreeMap<&'a str, &'a BTreeMap<String, Edge>>,
-    /// The facts of each output of the stages so far.
-    facts: BTreeMap<&'a str, BTreeMap<String, Facts>>,
-    inferred: BTreeMap<String, InferredStage>,
-    conflicts: Vec<(&'a str, Conflict)>,
-}
-
-impl<'a> Walk<'a, '_> {
-    /// Looks at a stage after all that it needs. The graph may be deeper than a stack; in a circle, nothing is known of the
-    /// stage that closes it.
-    fn stage(&mut self, name: &'a str) {
-        let (mut waiting, mut entered) = (vec![name], BTreeSet::new());
-        while let Some(name) = waiting.last().copied() {
-            let edges = self.edges.get(name).into_iter().flat_map(|edges| edges.values());
-            let needed = edges.filter_map(|edge| Some(*self.drafts.get_key_value(edge.stage.as_str())?.0));
-            if self.facts.contains_key(name) {
-                waiting.pop();
-            } else if entered.insert(name) {
-                waiting.extend(needed.filter(|needed| !entered.contains(needed)));
-            } else {
-                waiting.pop();
-                self.look_at(name);
-            }
-        }
-    }
-
-    fn look_at(&mut self, name: &'a str) {
-        self.facts.insert(name, BTreeMap::new());
-        let Some(stage) = self.drafts.get(name).and_then(|draft| draft.stage.as_ref()) else { return };
-        let known = self.edges.get(name).into_iter().flat_map(|edges| edges.iter()).map(|(port, edge)| {
-            let outputs = self.facts.get(edge.stage.as_str());
-            (port.clone(), outputs.and_then(|outputs| outputs.get(&edge.output)).cloned().unwrap_or_default())
-        });
-        let known = InputFacts::new(known.collect());
-        let inferred = stage.infer(&known);
-        let outputs = inferred.outputs.into_iter().map(|(port, facts)| (port.to_owned(), named(facts, name)));
-        self.facts.insert(name, outputs.collect());
-        self.inferred.insert(name.to_owned(), InferredStage { known, cost: inferred.cost });
-        self.conflicts.extend(inferred.conflicts.into_iter().map(|conflict| (name, conflict)));
-    }
-}
-
-/// Facts with the name of the stage that decided them, where it is the one that was asked.
-fn named(facts: Facts, stage: &str) -> Facts {
-    fn name<T>(fact: Option<Fact<T>>, stage: &str) -> Option<Fact<T>> {
+/// Sets the origin of the facts that `stage` itself decided.
+fn with_origin(facts: Facts, stage: &str) -> Facts {
+    fn set<T>(fact: Option<Fact<T>>, stage: &str) -> Option<Fact<T>> {
         let mut fact = fact?;
         if fact.origin.stage.is_empty() {
             stage.clone_into(&mut fact.origin.stage);
@@ -91,22 +61,23 @@ fn named(facts: Facts, stage: &str) -> Facts {
         Some(fact)
     }
     Facts {
-        tokenizer: name(facts.tokenizer, stage),
-        vocabulary: name(facts.vocabulary, stage),
-        sequence_length: name(facts.sequence_length, stage),
-        positions: name(facts.positions, stage),
-        parameters: name(facts.parameters, stage),
-        shape: name(facts.shape, stage),
-        sequences: name(facts.sequences, stage),
+        tokenizer: set(facts.tokenizer, stage),
+        vocabulary: set(facts.vocabulary, stage),
+        sequence_length: set(facts.sequence_length, stage),
+        positions: set(facts.positions, stage),
+        parameters: set(facts.parameters, stage),
+        shape: set(facts.shape, stage),
+        sequences: set(facts.sequences, stage),
     }
 }
 
-/// Where a setting is written: the edge of `inputs.<port>`, the setting or the nearest table that holds it, else the
+/// Returns where a setting is written: the edge of `inputs.<port>`, the setting or the nearest table that holds it, else the
 /// stage.
 fn span(drafts: &BTreeMap<&str, &Draft<'_>>, stage: &str, setting: &str) -> Option<Span> {
     let draft = drafts.get(stage)?;
-    if let Some(port) = setting.strip_prefix("inputs.") {
-        return Some(draft.wire(port).unwrap_or(draft.header));
-    }
-    Some(draft.setting(setting).unwrap_or(draft.header))
+    let span = match setting.strip_prefix("inputs.") {
+        Some(port) => draft.edges.list.iter().find(|edge| edge.port == port).map(|edge| edge.span),
+        None => draft.setting(setting),
+    };
+    Some(span.unwrap_or(draft.header))
 }

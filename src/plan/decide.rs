@@ -17,7 +17,7 @@ use super::reason::Reason;
 use super::recipe::{Recipe, own_record};
 use super::sources::{self, Folders, Missing};
 use crate::clock;
-use crate::key::{Key, KeyInput, KeyRecord};
+use crate::key::{Key, KeyInput, KeyPath, KeyRecord};
 use crate::manifest::{self, Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
 
@@ -122,7 +122,8 @@ impl<'a> Decider<'a> {
         };
         let record = last.key_record;
         let keyed = self.keyed(stage, inputs, SourceSnapshot::default());
-        let same = KeyRecord::difference(&record, &keyed.record).iter().all(|difference| difference.path == "sources");
+        let same =
+            KeyRecord::differences(&record, &keyed.record).iter().all(|difference| difference.path == KeyPath::Sources);
         if !same || self.forced.contains(&stage.name) {
             return Ok(None);
         }
@@ -170,7 +171,7 @@ impl<'a> Decider<'a> {
                 damage.iter().map(|damage| Reason::Damaged { what: damage.to_string() }).collect()
             }
             (Some(_), Some(baseline)) => {
-                let differences = KeyRecord::difference(&baseline.record, &keyed.record);
+                let differences = KeyRecord::differences(&baseline.record, &keyed.record);
                 baseline.reasons(self.manifest, stage, &differences)
             }
             (Some(_), None) => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
@@ -233,7 +234,7 @@ impl<'a> Decider<'a> {
     /// # Errors
     /// When the run's or stage's name cannot be a file name, or the records cannot be read.
     pub fn baseline_of(&self, stage: &StageDeclaration, record: &KeyRecord) -> Result<Option<Baseline>, StoreError> {
-        self.baseline(stage, |old| KeyRecord::difference(old, record).len())
+        self.baseline(stage, |old| KeyRecord::differences(old, record).len())
     }
 
     /// The build that a stage is compared with, which differs from it by `distance`.
@@ -310,7 +311,7 @@ impl<'a> Decider<'a> {
                 items.iter().position(|item| item.as_str() == Some(pattern)).map(|index| format!("{setting}[{index}]"))
             });
             let path = item.filter(|_| is_list).unwrap_or_else(|| setting.to_owned());
-            let place = stage.setting(&path).or_else(|| stage.setting(setting)).unwrap_or(&stage.place).clone();
+            let place = stage.setting(&path).or_else(|| stage.setting(setting)).unwrap_or_else(|| stage.place.clone());
             SourceProblem { stage: stage.name.clone(), place, text: problem.text }
         };
         let missing = sources::matching(&self.folders, &patterns).err().unwrap_or_default();

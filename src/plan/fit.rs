@@ -236,22 +236,22 @@ pub fn free_disk(path: &Path) -> Option<u64> {
     Some(blocks.saturating_mul(size))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "stages"))]
 mod tests {
     use super::*;
-    use crate::graph;
     use crate::kinds::kinds;
-    use crate::manifest::Overrides;
+    use crate::manifest::{self, Overrides};
     use crate::plan::Plan;
 
     #[test]
     fn what_an_interrupted_build_left_counts_as_free_for_its_next() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/small.toml");
-        let (manifest, graph) = graph::load(&path, &Overrides::default(), &kinds()).unwrap();
+        let manifest = manifest::load(&path, &Overrides::default(), &kinds()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (store, forced) = (Store::open(folder.path()).unwrap(), BTreeSet::new());
         let decider = Decider::new(&manifest, &store, &forced);
-        let planned = || Plan::new(&decider, &graph, &manifest.stages.keys().cloned().collect(), |_| true).unwrap();
+        let planned =
+            || Plan::new(&decider, &manifest.graph, &manifest.stages.keys().cloned().collect(), |_| true).unwrap();
         let errors = |plan: &Plan, stage: &str, free| {
             let task = plan.tasks(&decider).into_iter().find(|task| task.stage.name.as_str() == stage).unwrap();
             // As if the stage had to write as much as a training.

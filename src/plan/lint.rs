@@ -40,7 +40,7 @@ pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec
         let edge = stage.inputs.get(advice.port);
         LocatedAdvice {
             stage: stage.name.clone(),
-            place: stage.setting(&advice.setting).unwrap_or(&stage.place).clone(),
+            place: stage.setting(&advice.setting).unwrap_or_else(|| stage.place.clone()),
             input: edge.and_then(|edge| Some(manifest.stages.get(&edge.stage)?.place.clone())),
             text: advice.text,
             warning: advice.warning,

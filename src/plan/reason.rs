@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::baseline::BuildName;
 use crate::events::figures;
-use crate::key::Difference;
+use crate::key::{KeyDifference, KeyPath};
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::HolderInfo;
 
@@ -137,11 +137,11 @@ impl Reason {
 
     /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest and with the value
     /// of a default. Of another kind nothing else is said: its settings mean other things.
-    pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[Difference]) -> Vec<Self> {
-        let side = |path: &str| differences.iter().find(|difference| difference.path == path);
-        let (kind, revision) = (side("kind"), side("revision"));
+    pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[KeyDifference]) -> Vec<Self> {
+        let side = |path: KeyPath| differences.iter().find(|difference| difference.path == path);
+        let (kind, revision) = (side(KeyPath::Kind), side(KeyPath::Revision));
         if kind.is_some() || revision.is_some() {
-            let text = |value: fn(&Difference) -> &Option<Value>| {
+            let text = |value: fn(&KeyDifference) -> &Option<Value>| {
                 let kind = kind.and_then(|kind| Some(value(kind).as_ref()?.as_str()?.to_owned()));
                 let revision = revision.and_then(|revision| Some(format!("revision {}", value(revision).as_ref()?)));
                 kind.into_iter().chain(revision).collect::<Vec<_>>().join(" ")
@@ -151,7 +151,7 @@ impl Reason {
                 return vec![changed];
             }
             // What was the default of another revision is not known here.
-            let rest = differences.iter().filter(|difference| difference.path != "revision");
+            let rest = differences.iter().filter(|difference| difference.path != KeyPath::Revision);
             return [changed].into_iter().chain(Self::of_equal_kinds(manifest, stage, rest, false)).collect();
         }
         Self::of_equal_kinds(manifest, stage, differences.iter(), true)
@@ -160,44 +160,47 @@ impl Reason {
     fn of_equal_kinds<'d>(
         manifest: &Manifest,
         stage: &StageDeclaration,
-        differences: impl Iterator<Item = &'d Difference>,
+        differences: impl Iterator<Item = &'d KeyDifference>,
         equal_revisions: bool,
     ) -> Vec<Self> {
         let mut reasons = Vec::new();
         let (mut added, mut removed) = (0, 0);
         for difference in differences {
-            let Difference { path, old, new } = difference;
+            let KeyDifference { path, old, new } = difference;
             let digest = |side: &Option<Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
-            if let Some(setting) = difference.setting() {
-                let default = stage.kind.default_of(setting);
-                let (old_is_default, new_is_default) = (old.is_none(), new.is_none() && default.is_some());
-                let (old_is_default, old) = match equal_revisions {
-                    true => (old_is_default && default.is_some(), old.clone().or(default.clone())),
-                    false => (old_is_default, old.clone()),
-                };
-                reasons.push(Self::SettingChanged {
-                    setting: setting.to_owned(),
-                    old,
-                    new: new.clone().or(default),
-                    old_is_default,
-                    new_is_default,
-                    place: stage.setting(setting).cloned(),
-                });
-            } else if let Some(port) = path.strip_prefix("inputs.") {
-                let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
-                reasons.push(Self::InputChanged { port: port.to_owned(), from, old: digest(old), new: digest(new) });
-            } else if path == "sources" {
-                added += usize::from(new.is_some());
-                removed += usize::from(old.is_some());
-            } else {
-                reasons.push(Self::SettingChanged {
+            match path {
+                KeyPath::Setting(setting) => {
+                    let default = stage.kind.default_of(setting);
+                    let (old_is_default, new_is_default) = (old.is_none(), new.is_none() && default.is_some());
+                    let (old_is_default, old) = match equal_revisions {
+                        true => (old_is_default && default.is_some(), old.clone().or(default.clone())),
+                        false => (old_is_default, old.clone()),
+                    };
+                    reasons.push(Self::SettingChanged {
+                        setting: setting.clone(),
+                        old,
+                        new: new.clone().or(default),
+                        old_is_default,
+                        new_is_default,
+                        place: stage.setting(setting),
+                    });
+                }
+                KeyPath::Input(port) => {
+                    let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
+                    reasons.push(Self::InputChanged { port: port.clone(), from, old: digest(old), new: digest(new) });
+                }
+                KeyPath::Sources => {
+                    added += usize::from(new.is_some());
+                    removed += usize::from(old.is_some());
+                }
+                KeyPath::Kind | KeyPath::Revision | KeyPath::Seed => reasons.push(Self::SettingChanged {
                     setting: format!("run.{path}"),
                     old: old.clone(),
                     new: new.clone(),
                     old_is_default: false,
                     new_is_default: false,
                     place: manifest.seed_place.clone(),
-                });
+                }),
             }
         }
         if added + removed > 0 {

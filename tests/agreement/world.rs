@@ -112,25 +112,25 @@ pub struct World {
 /// Runs the manifest of a folder, as a process of its own may.
 pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let (file, cache) = places(folder);
-    let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
+    let manifest = pipeline::manifest::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
     let store = Store::open(&cache).unwrap();
     let device = Device::Cpu;
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
     let wanted = manifest.stages.keys().cloned().collect();
     let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let kept = KeptRun::of(Decider::new(&manifest, &store, &forced), &graph, &options, Vec::new()).unwrap();
+    let kept = KeptRun::of(Decider::new(&manifest, &store, &forced), &manifest.graph, &options, Vec::new()).unwrap();
     kept.written.unwrap();
     kept.outcome
 }
 
 fn plan(folder: &Path, forced: &[usize]) -> BTreeMap<StageName, State> {
     let (file, cache) = places(folder);
-    let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
+    let manifest = pipeline::manifest::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
     let store = Store::open_read_only(&cache).unwrap();
     let wanted = manifest.stages.keys().cloned().collect();
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let plan = Plan::new(&Decider::new(&manifest, &store, &forced), &graph, &wanted, |_| true).unwrap();
+    let plan = Plan::new(&Decider::new(&manifest, &store, &forced), &manifest.graph, &wanted, |_| true).unwrap();
     plan.stages.into_iter().map(|stage| (stage.name, stage.state)).collect()
 }
 

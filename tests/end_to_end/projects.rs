@@ -138,7 +138,7 @@ fn a_trial_has_a_name_of_its_own() {
     assert!(bench.pipeline(&["runs", "mit"]).stdout.starts_with("mit.1 "));
     for name in ["mit.2", "../up", "", "a b"] {
         let refused = bench.pipeline(&["run", "run.toml", "--as", name]);
-        assert!(refused.code == 2 && refused.stderr.contains("for a run"), "{name:?}: {}", refused.stderr);
+        assert!(refused.code == 2 && refused.stderr.contains("invalid run name"), "{name:?}: {}", refused.stderr);
     }
     // It goes as a whole, and the run that it was a trial of stays.
     assert_eq!(bench.pipeline(&["runs", "forget", "mit"]).code, 0);

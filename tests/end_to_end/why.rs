@@ -249,7 +249,9 @@ fn memory_and_disk_are_told_of_before_they_are_missed_with_both_lines() {
 fn patterns_that_are_none_are_told_of_at_their_line() {
     let bench = Bench::new(&shell("copy", "cp {source:a.txt} {output:files}", "files = [\"a.txt\"]"));
     bench.write("a.txt", "text");
-    for (files, said) in [("[\"a.txt\", \"[a\"]", "is no pattern"), ("[\"a.txt\", \"\"]", "'files[1]' is empty")] {
+    for (files, said) in
+        [("[\"a.txt\", \"[a\"]", "is not a valid glob pattern"), ("[\"a.txt\", \"\"]", "'files[1]' is empty")]
+    {
         let checked = bench.pipeline(&["check", "run.toml", "--set", &format!("stages.copy.files={files}")]);
         assert!(checked.code == 2 && checked.stderr.contains(said), "{}", checked.stderr);
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`digest`] | `Digest`, a blake3 hash; `HashingWriter` |
 //! | [`tree`] | `Tree`, an output: the list of its files |
+//! | [`path`] | paths of settings |
 //! | [`port`] | what flows along an edge of the graph |
 //! | [`stage`] | `Stage`, the trait of a stage kind, and what it declares |
 //! | [`kind`] | `Kind` and `AnyStage`, type-erased |
@@ -34,6 +35,7 @@ pub mod harness;
 pub mod infer;
 pub mod kind;
 pub mod outputs;
+pub mod path;
 pub mod port;
 pub mod progress;
 pub mod resume;
@@ -51,6 +53,7 @@ pub use error::{Problem, Result, StageError};
 pub use infer::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, Origin, Shape};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
+pub use path::{push_key, setting_path};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};
 pub use progress::{Note, Progress, Unit};
 pub use resume::Checkpoint;

@@ -140,7 +140,7 @@ impl Stage for EvalCompletions {
             "must be at most {most} for {prompts} prompts, not {completions}: there are {MOST_COMPLETIONS} completions at \
              most in all"
         );
-        vec![Problem::new("completions", message)]
+        vec![Problem::new("completions", message).depends_on("prompts")]
     }
 
     fn needs(_: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {

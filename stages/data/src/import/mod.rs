@@ -154,7 +154,7 @@ impl Stage for Import {
         let mut problems = Vec::new();
         if spec.min_size > spec.max_size {
             let message = format!("{} is more than max_size = {}", spec.min_size, spec.max_size);
-            problems.push(Problem::new("min_size", message));
+            problems.push(Problem::new("min_size", message).depends_on("max_size"));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
             problems

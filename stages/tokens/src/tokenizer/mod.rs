@@ -164,7 +164,7 @@ fn check(settings: &Settings) -> Vec<Problem> {
     if u64::from(settings.vocabulary) < least {
         let message =
             format!("must be at least {least}, the 256 bytes and the special tokens, not {}", settings.vocabulary);
-        problems.push(Problem::new("vocabulary", message).hint("32768 is usual for code"));
+        problems.push(Problem::new("vocabulary", message).depends_on("special_tokens").hint("32768 is usual for code"));
     }
     for (index, token) in settings.special_tokens.iter().enumerate() {
         if words(token).nth(1).is_none() {

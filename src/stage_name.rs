@@ -1,4 +1,4 @@
-//! The name of a stage.
+//! Floor 0: the name of a stage.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// What a manifest calls a stage: letters, digits, `_` and `-`, 1 to 100 of them, the first a letter or digit. It is a folder's name in a run and never
-/// part of a key.
+/// The name of a stage in a manifest: 1 to 100 letters, digits, `_` and `-`, the first a letter or digit. It names a directory
+/// of a run and is never part of a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct StageName(String);
 
-/// A text that names no stage.
+/// A string that is not a valid stage name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is no name for a stage (letters, digits, '_' and '-', at most {MAX_LENGTH}, the first a letter or digit)", .0.escape_debug())]
+#[error("invalid stage name '{}' (at most {MAX_LENGTH} letters, digits, '_' and '-', the first a letter or digit)", .0.escape_debug())]
 pub struct NotAStageName(pub String);
 
 const MAX_LENGTH: usize = 100;
@@ -23,7 +23,7 @@ impl StageName {
     /// The same rule as a regular expression.
     pub const PATTERN: &'static str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
 
-    /// As text.
+    /// Returns the name as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -33,9 +33,9 @@ impl FromStr for StageName {
     type Err = NotAStageName;
 
     fn from_str(text: &str) -> Result<Self, NotAStageName> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let begins = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-        if begins && text.len() <= MAX_LENGTH && text.chars().all(fits) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let first_is_allowed = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        if first_is_allowed && text.len() <= MAX_LENGTH && text.chars().all(is_allowed) {
             Ok(Self(text.to_owned()))
         } else {
             Err(NotAStageName(text.to_owned()))
@@ -49,7 +49,7 @@ impl fmt::Display for StageName {
     }
 }
 
-/// Looks a stage up by its text.
+/// Maps of stages are looked up by text.
 impl Borrow<str> for StageName {
     fn borrow(&self) -> &str {
         &self.0
