@@ -149,6 +149,7 @@ impl Stage for Command {
     type Exec = CommandExec;
     const KIND: &'static str = "command";
     const NAMED_SOURCES: bool = true;
+    const COPIES_TABLES: bool = true;
     const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
 

@@ -32,6 +32,8 @@ pub struct Kind {
     pub seeded: bool,
     /// See [`Stage::NAMED_SOURCES`].
     pub named_sources: bool,
+    /// See [`Stage::COPIES_TABLES`].
+    pub copies_tables: bool,
     /// See [`Stage::TOLERANCE`].
     pub tolerance: Option<f64>,
     /// The ports of the kind, whatever its settings.
@@ -91,6 +93,7 @@ impl Kind {
             class: S::CLASS,
             seeded: S::SEEDED,
             named_sources: S::NAMED_SOURCES,
+            copies_tables: S::COPIES_TABLES,
             tolerance: S::TOLERANCE,
             ports: S::ports(),
             spec_schema: Arc::new(schemars::schema_for!(S::Spec).to_value()),

@@ -130,6 +130,10 @@ pub trait Stage: Send + Sync + 'static {
     /// its file's name. Shards of an export may be renamed and reordered freely.
     const NAMED_SOURCES: bool = false;
 
+    /// Whether it reads a plain copy of each table among its inputs ([`Context::derived`]), which takes about as much disk as the
+    /// table.
+    const COPIES_TABLES: bool = false;
+
     /// By how much, relatively, its metrics may differ on another device, where its bytes may. A kind without it gives the
     /// same bytes on any machine.
     const TOLERANCE: Option<f64> = None;
