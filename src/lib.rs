@@ -5,12 +5,12 @@
 //! | floor | module | what it promises |
 //! |---|---|---|
 //! | 5 | [`commands`], [`kinds`] | the subcommands; the one table of stage kinds (feature `stages`) |
-//! | 4 | [`run`] | carries out a plan: scheduler, shares of the machine, one stage's execution |
+//! | 4 | [`run`] | executes a plan: scheduler, shares of the machine, one stage's execution |
 //! | 4 | [`report`], [`reproduce`] | what a run did, written down; the same done again and compared |
 //! | 3 | [`plan`] | decides which stages are stale, and why |
 //! | 2 | [`store`] | outputs by content |
 //! | 1 | [`manifest`] above [`graph`], [`key`], [`events`] | typed stages with positions; their graph; what determines an output, hashed and written out; one stream of events |
-//! | 0 | [`clock`], `parallel` | the system's clock, which may jump; the same work on many items |
+//! | 0 | [`clock`], `parallel` | the system clock, which may jump; the limit on threads, and the same work on many items |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
 pub mod clock;

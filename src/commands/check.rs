@@ -18,7 +18,7 @@ use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
-use crate::plan::fit::Misfit;
+use crate::plan::fit::ResourceShortfall;
 use crate::plan::lint::LocatedAdvice;
 use crate::plan::{Decider, SourceProblem};
 use crate::run::Budget;
@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
     let misfits = project.misfits_if_run(&decider, Budget { device, ..budget })?;
-    let is_error = |misfit: &&Misfit| misfit.is_error && !arguments.allow_oversize;
+    let is_error = |misfit: &&ResourceShortfall| misfit.is_error && !arguments.allow_oversize;
     let exit = if misfits.iter().any(|misfit| is_error(&misfit)) { Exit::Usage } else { Exit::Done };
     let advice = project.advice(&store, project.manifest.graph.order());
     let sources: Vec<_> = project
@@ -99,8 +99,10 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let (errors, unfit): (Vec<_>, Vec<_>) = misfits.iter().partition(is_error);
     errors.iter().for_each(|misfit| say!("error: {}", misfit.text()));
     let sources = sources.iter().map(SourceProblem::full_text);
-    let warnings: Vec<_> =
-        sources.chain(unfit.into_iter().map(Misfit::text)).chain(warned().map(LocatedAdvice::full_text)).collect();
+    let warnings: Vec<_> = sources
+        .chain(unfit.into_iter().map(ResourceShortfall::text))
+        .chain(warned().map(LocatedAdvice::full_text))
+        .collect();
     warnings.iter().for_each(|warning| say!("warning: {warning}"));
     let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
     let counted = |count: usize, what| figures::counted(count as u64, what);

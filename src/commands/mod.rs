@@ -102,8 +102,8 @@ fn start_log() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("{panic}");
-        // A panic that is caught is shown as its stage's failure; where it happened is for the log.
-        if !crate::run::is_caught() {
+        // A panic that is caught is shown as the failure of its stage, with its location.
+        if !crate::run::is_caught(panic) {
             say!("internal error: {panic}\nhint: this is a bug, please report it");
         }
     }));

@@ -10,9 +10,10 @@ use super::place;
 use crate::kinds::kinds;
 use crate::manifest::did_you_mean;
 use crate::manifest::{self, Manifest, Overrides, StageName};
-use crate::plan::fit::{self, ALLOW, Misfit, Task};
+use crate::parallel::limit_threads;
+use crate::plan::fit::{self, ALLOW, ResourceShortfall, Task};
 use crate::plan::lint::{self, LocatedAdvice};
-use crate::plan::{Decider, Plan};
+use crate::plan::{Decider, Plan, tasks_if_all_run};
 use crate::report::RunLock;
 use crate::run::Budget;
 use crate::say::say;
@@ -35,6 +36,8 @@ impl Project {
         if !manifest.warnings.is_empty() {
             say!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
         }
+        // A limit on the command line was set before.
+        manifest.exec.threads.into_iter().for_each(|threads| limit_threads(threads.into()));
         let cache = place::of_manifest(path, source.cache.clone(), manifest.exec.cache.clone())?;
         Ok(Self { manifest, cache })
     }
@@ -98,14 +101,18 @@ impl Project {
         decider: &Decider<'_>,
         plan: &Plan,
         budget: Budget,
-    ) -> Result<Vec<Misfit>, CommandError> {
-        Ok(fit::of_stages(decider, &plan.tasks(decider), budget.available(&self.cache))?)
+    ) -> Result<Vec<ResourceShortfall>, CommandError> {
+        Ok(fit::check_stages(&self.manifest, &plan.tasks(decider), budget.available(&self.cache)))
     }
 
     /// The same of a plan of all stages.
-    pub(super) fn misfits_if_run(&self, decider: &Decider<'_>, budget: Budget) -> Result<Vec<Misfit>, CommandError> {
-        let tasks = self.tasks(decider, self.manifest.graph.order());
-        let misfits = fit::of_stages(decider, &tasks, budget.available(&self.cache))?;
+    pub(super) fn misfits_if_run(
+        &self,
+        decider: &Decider<'_>,
+        budget: Budget,
+    ) -> Result<Vec<ResourceShortfall>, CommandError> {
+        let tasks = tasks_if_all_run(decider, self.manifest.graph.order());
+        let misfits = fit::check_stages(&self.manifest, &tasks, budget.available(&self.cache));
         if misfits.is_empty() {
             return Ok(misfits);
         }
@@ -113,10 +120,10 @@ impl Project {
         self.planned_misfits(decider, &wanted, &tasks, budget)
     }
 
-    /// These stages as if all of them ran, and read what the stages above wrote last.
+    /// Returns these stages as if all of them ran, with what they compute that they need.
     fn tasks<'a, 'n>(&self, decider: &Decider<'a>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'a>> {
         let stages = names.into_iter().filter_map(|name| decider.manifest.stages.get(name));
-        stages.map(|stage| Task { stage, cost: decider.cost(stage), scratch: 0 }).collect()
+        stages.map(|stage| Task::new(stage, decider.cost(stage))).collect()
     }
 
     /// The misfits of these stages, of which `tasks` has some as if all of them ran: the plan decides which run, and with which
@@ -128,9 +135,10 @@ impl Project {
         wanted: &BTreeSet<StageName>,
         tasks: &[Task<'_>],
         budget: Budget,
-    ) -> Result<Vec<Misfit>, CommandError> {
+    ) -> Result<Vec<ResourceShortfall>, CommandError> {
         let available = budget.available(&self.cache);
-        let is_refused = |task: Task<'_>| fit::of_stage(&self.manifest, task, available).any(|misfit| misfit.is_error);
+        let is_refused =
+            |task: Task<'_>| fit::check_stage(&self.manifest, task, available).any(|misfit| misfit.is_error);
         let mut is_certain = true;
         for task in tasks.iter().filter(|task| is_refused(**task)) {
             // What settings alone tell holds for all inputs.
@@ -141,7 +149,7 @@ impl Project {
             return self.misfits(decider, &self.plan(decider, wanted)?, budget);
         }
         match Plan::new(decider, &self.manifest.graph, wanted, |_| false) {
-            Err(StoreError::Interrupted) => Ok(fit::of_stages(decider, tasks, available)?),
+            Err(StoreError::Interrupted) => Ok(fit::check_stages(&self.manifest, tasks, available)),
             plan => self.misfits(decider, &plan?, budget),
         }
     }
@@ -155,7 +163,7 @@ impl Project {
         budget: Budget,
     ) -> Result<bool, CommandError> {
         let available = budget.available(&self.cache);
-        let fits = |task: &Task<'_>| !fit::of_stage(&self.manifest, *task, available).any(|misfit| misfit.is_error);
+        let fits = |task: &Task<'_>| !fit::check_stage(&self.manifest, *task, available).any(|misfit| misfit.is_error);
         let tasks = self.tasks(decider, self.manifest.graph.order().iter().filter(|name| wanted.contains(*name)));
         if tasks.iter().all(fits) {
             return Ok(false);

@@ -17,10 +17,11 @@ use super::{locks, run, signals};
 use crate::events::{Mode, figures};
 use crate::exit::Exit;
 use crate::manifest::StageName;
-use crate::plan::Decider;
-use crate::report::{KeptRun, RunLock};
+use crate::parallel::limit_threads;
+use crate::plan::{Decider, StageOutputs};
+use crate::report::{RecordedRun, RunLock};
 use crate::reproduce::{Cause, NOT_ASKED, Reasons, Reproduction, Verdict, contradiction, provide};
-use crate::run::{Given, Options};
+use crate::run::Options;
 use crate::say::say;
 use crate::store::Store;
 
@@ -55,6 +56,7 @@ pub struct ReproduceArguments {
 }
 
 pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> {
+    arguments.execution.threads.into_iter().for_each(|threads| limit_threads(threads.into()));
     let lock = locks::find(&arguments.lock, &arguments.store)?;
     let (folder, temporary) = new_store(arguments.keep.as_deref())?;
     let project = Project::of_lock(&arguments.lock, &lock, &arguments.sets, &folder)?;
@@ -80,8 +82,8 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
         return Err(CommandError::usage("the lock has no stages: nothing can be reproduced"));
     }
     let store = Store::open(&folder)?;
-    let (wanted, given) = match arguments.only.is_empty() {
-        true => (project.manifest.graph.ancestors(&asked), Given::new()),
+    let (wanted, provided) = match arguments.only.is_empty() {
+        true => (project.manifest.graph.ancestors(&asked), StageOutputs::new()),
         false => {
             let above = asked.iter().flat_map(|stage| project.manifest.graph.inputs_of(stage)).cloned();
             let needed: BTreeSet<StageName> = above.filter(|stage| !asked.contains(stage)).collect();
@@ -105,8 +107,8 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
     let reasons = Reasons::default();
     let mut shown = vec![Mode::choose(false, arguments.quiet || arguments.json).renderer()];
     shown.push(Box::new(reasons.clone()));
-    let options = Options { budget, fail_fast: false, wanted, given, cancel };
-    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &project.manifest.graph, &options, shown)?;
+    let options = Options { budget, fail_fast: false, wanted, provided, cancel };
+    let RecordedRun { outcome, written, .. } = RecordedRun::execute(decider, &project.manifest.graph, &options, shown)?;
     if let (Err(error), Some(_)) = (&written, &arguments.keep) {
         say!("warning: the run is not written down: {error}");
     }

@@ -14,9 +14,10 @@ use super::signals::stop_on_signals;
 use crate::events::{Mode, Purpose};
 use crate::exit::Exit;
 use crate::manifest::{self, StageName};
-use crate::plan::Decider;
-use crate::report::KeptRun;
-use crate::run::{Budget, Given, Options, Outcome, Summary};
+use crate::parallel::limit_threads;
+use crate::plan::{Decider, StageOutputs};
+use crate::report::RecordedRun;
+use crate::run::{Budget, Options, Outcome, Summary};
 use crate::say::say;
 use crate::store::{RunFolder, Store, StoreError};
 
@@ -57,6 +58,7 @@ pub struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
+    arguments.execution.threads.into_iter().for_each(|threads| limit_threads(threads.into()));
     let project = Project::load(&arguments.manifest, &arguments.source)?;
     let wanted = project.wanted(&arguments.until)?;
     let checked = match arguments.check.iter().any(|stage| stage == "all") {
@@ -89,10 +91,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         store.take_over_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
     }
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel };
+    let options = Options { budget, fail_fast: arguments.fail_fast, wanted, provided: StageOutputs::new(), cancel };
     let shown = vec![Mode::choose(arguments.json, arguments.quiet).renderer()];
-    let KeptRun { folder, outcome, lost, written, .. } =
-        KeptRun::of(decider, &project.manifest.graph, &options, shown)?;
+    let RecordedRun { folder, outcome, lost, written, .. } =
+        RecordedRun::execute(decider, &project.manifest.graph, &options, shown)?;
     if let Err(error) = &written {
         say!("warning: the run is not written down: {error}");
     }
@@ -107,8 +109,6 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
         Exit::Done => checks,
         exit => exit,
     };
-    // The process ends now. To free what is known of a thousand stages piece by piece takes longer than to look at them.
-    std::mem::forget((project, outcome, store));
     Ok(exit)
 }
 

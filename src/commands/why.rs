@@ -16,7 +16,9 @@ use super::stdout::stdout;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::StageName;
-use crate::plan::{BuildName, Decider, Outputs, Plan, PlannedStage, Reason, State, inputs_of, reason_lines};
+use crate::plan::{
+    BuildName, Decider, FastPath, Plan, PlannedStage, Reason, StageOutputs, State, input_trees, reason_lines,
+};
 use crate::store::Lookup;
 
 /// The build that a stage is compared with, or that is used.
@@ -139,25 +141,28 @@ fn cut_off(
     plan: &Plan,
     follows: &[StageName],
 ) -> Result<Vec<StageName>, CommandError> {
-    let (mut given, mut stay) = (Outputs::new(), Vec::new());
+    let (mut given, mut stay) = (StageOutputs::new(), Vec::new());
     let concerned: BTreeSet<_> = plan.stages.iter().map(|stage| &stage.name).chain(follows).collect();
     let wanted = project.manifest.graph.ancestors(concerned);
     for name in project.manifest.graph.order().iter().filter(|name| wanted.contains(*name)) {
         let declared = &project.manifest.stages[name];
         let planned = plan.stages.iter().find(|stage| stage.name == *name);
         let outputs = match planned.and_then(|stage| stage.key) {
-            Some(key) => decider.given(declared, key)?,
+            Some(key) => decider.recorded_outputs(declared, key)?,
             None => {
-                let inputs = inputs_of(declared, &given);
-                let hit = inputs.and_then(|inputs| decider.cached_at_once(declared, &inputs));
+                let inputs = input_trees(declared, &given);
+                let hit = inputs.and_then(|inputs| match decider.fast_path(declared, &inputs) {
+                    FastPath::Cached(_, hit) => Some(hit),
+                    FastPath::NeverBuilt(_) | FastPath::Unknown => None,
+                });
                 let is_concerned = planned.is_some_and(|stage| !stage.unknown.is_empty()) || follows.contains(name);
                 if hit.is_some() && is_concerned {
                     stay.push(name.clone());
                 }
-                hit.map(|(_, hit)| hit.record.outputs)
+                hit.map(|hit| hit.record.outputs)
             }
         };
-        given.extend(outputs.map(|outputs| (name, outputs)));
+        given.extend(outputs.map(|outputs| (name.clone(), outputs)));
     }
     Ok(stay)
 }

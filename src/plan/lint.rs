@@ -22,10 +22,10 @@ pub struct LocatedAdvice {
 }
 
 impl LocatedAdvice {
-    /// For people.
+    /// Formats the advice as one line.
     pub fn full_text(&self) -> String {
         let Self { stage, place, input, text, warning } = self;
-        let input = input.as_ref().map(|input| format!(" (given by {input})")).unwrap_or_default();
+        let input = input.as_ref().map(|input| format!(" (produced by {input})")).unwrap_or_default();
         let warning = warning.as_ref().map(|warning| format!(": {warning}")).unwrap_or_default();
         format!("{place}: stage '{stage}': {text}{input}{warning}")
     }
@@ -49,14 +49,14 @@ pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec
     stage.stage.lint(inputs).into_iter().map(located).collect()
 }
 
-/// The inputs of a stage as the stages above gave them last in runs of this name; what the store does not have any more
-/// is missing.
+/// Returns the inputs of a stage as its upstream stages wrote them last in runs of this name. Those that are no longer in the store
+/// are missing.
 pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
-    let given = |(port, edge): (&String, &Edge)| Some((port.clone(), last_output(manifest, edge, store)?));
-    store.readable(&stage.inputs.iter().filter_map(given).collect())
+    let last = |(port, edge): (&String, &Edge)| Some((port.clone(), last_output(manifest, edge, store)?));
+    store.readable(&stage.inputs.iter().filter_map(last).collect())
 }
 
-/// The tree that a stage last wrote to the output of an edge in runs of this name.
+/// Returns the tree that a stage last wrote to the output of an edge in runs of this name.
 pub(super) fn last_output(manifest: &Manifest, edge: &Edge, store: &Store) -> Option<Digest> {
     let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
     last.outputs.get(&edge.output).copied()

@@ -2,7 +2,7 @@
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`kept`] | a run with all that is kept of it |
+//! | [`recorded_run`] | a run with all that is kept of it |
 //! | [`run_lock`] | `run.lock`: a run written down so that it can be done again and compared |
 //! | [`difference`] | two of them, compared |
 //! | [`page`] | `report.html`: a run for people |
@@ -10,13 +10,13 @@
 
 pub mod difference;
 pub mod drawing;
-pub mod kept;
 pub mod page;
+pub mod recorded_run;
 pub mod run_lock;
 
 pub use difference::Difference;
-pub use kept::{EVENTS, KeptRun};
 pub use page::{LivePage, Page};
+pub use recorded_run::{EVENTS, RecordedRun};
 pub use run_lock::{LockedStage, RunLock};
 
 /// Text as HTML and SVG show it.

@@ -187,8 +187,11 @@ struct Head {
 }
 
 impl RunLock {
-    /// As the file's text.
-    pub fn encode(&self) -> String {
+    /// Encodes the lock as the text of its file.
+    ///
+    /// # Errors
+    /// When a value has no TOML form.
+    pub fn encode(&self) -> Result<String, toml::ser::Error> {
         #[derive(Serialize)]
         struct Run<'l> {
             run: &'l LockedRun,
@@ -198,17 +201,17 @@ impl RunLock {
             stages: [&'l LockedStage; 1],
         }
         let Self { version, manifest, run, stages } = self;
-        // Piece by piece, as a lock may hold many stages. Every field has a TOML form.
-        let run = toml::to_string_pretty(&Run { run }).unwrap_or_default();
-        let stages =
-            parallel::map(stages, |stage| toml::to_string_pretty(&Stage { stages: [stage] }).unwrap_or_default());
+        // Piece by piece, as a lock may hold many stages.
+        let run = toml::to_string_pretty(&Run { run })?;
+        let stages = parallel::map(stages, |stage| toml::to_string_pretty(&Stage { stages: [stage] }));
+        let stages = stages.into_iter().collect::<Result<Vec<_>, _>>()?;
         let unknown = format!("{CHECK}{}\"\n", Digest::from_bytes([0; 32]));
         let length = stages.iter().fold(2 * manifest.len(), |sum, stage| sum + 1 + stage.len());
         // A text of megabytes does not grow bit by bit.
         let mut text = String::with_capacity(length);
         // Writing to a string does not fail.
         let _ = write!(text, "{unknown}version = {version}\nmanifest = ");
-        let _ = manifest.serialize(toml::ser::ValueSerializer::new(&mut text));
+        manifest.serialize(toml::ser::ValueSerializer::new(&mut text))?;
         let _ = write!(text, "\n\n{run}");
         for stage in &stages {
             text.push('\n');
@@ -216,7 +219,7 @@ impl RunLock {
         }
         let check = Digest::of(&text.as_bytes()[unknown.len()..]);
         text.replace_range(CHECK.len()..CHECK.len() + 64, &check.to_string());
-        text
+        Ok(text)
     }
 
     /// Reads what [`RunLock::encode`] gave. Lines may end as on another system.
@@ -332,7 +335,7 @@ mod tests {
                 run,
                 stages: (0..count).map(stage).collect(),
             };
-            let text = lock.encode();
+            let text = lock.encode().unwrap();
             let (_, body) = text.split_once('\n').unwrap();
             // That there are no stages is said by there being none.
             let whole = toml::to_string_pretty(&lock).unwrap().replace("stages = []\n", "");

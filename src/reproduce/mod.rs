@@ -17,8 +17,9 @@ pub use verdict::{Cause, Verdict};
 use crate::events::{Event, Renderer, Stamped};
 use crate::graph::Graph;
 use crate::manifest::{Manifest, StageName};
+use crate::plan::StageOutputs;
 use crate::report::RunLock;
-use crate::run::{Given, Outcome};
+use crate::run::Outcome;
 use crate::store::{Store, StoreError};
 
 /// Why a stage that the command line leaves out is not attempted.
@@ -101,8 +102,8 @@ pub fn provide(
     stages: &BTreeSet<StageName>,
     from: &Store,
     to: &Store,
-) -> Result<Result<Given, StageName>, StoreError> {
-    let mut given = Given::new();
+) -> Result<Result<StageOutputs, StageName>, StoreError> {
+    let mut given = StageOutputs::new();
     for name in stages {
         let Some(locked) = lock.stage(name.as_str()) else { return Ok(Err(name.clone())) };
         let trees = locked.trees();

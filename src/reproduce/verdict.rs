@@ -107,11 +107,11 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     if locked.revision != found.record.revision {
         causes.push(Cause::Revision { locked: locked.revision, here: found.record.revision });
     }
-    let ports = locked.inputs.iter().filter(|(port, tree)| found.keyed.inputs.get(*port) != Some(tree));
+    let ports = locked.inputs.iter().filter(|(port, tree)| found.key.inputs.get(*port) != Some(tree));
     causes.extend(ports.map(|(port, _)| Cause::Input { port: port.clone() }));
     let digest = |line: &String| SourceFile::of_line(line).map(|file| file.digest);
     let mut sources: Vec<_> = locked.sources.iter().map(digest).collect();
-    let mut here: Vec<_> = found.keyed.sources.digests().into_iter().map(Some).collect();
+    let mut here: Vec<_> = found.key.sources.digests().into_iter().map(Some).collect();
     sources.sort();
     here.sort();
     if sources != here {
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::key::{Key, KeyRecord};
-    use crate::plan::Keyed;
+    use crate::plan::StageKey;
     use crate::report::run_lock::LockedOutput;
     use crate::store::{Machine, Record, SourceSnapshot};
 
@@ -215,21 +215,21 @@ mod tests {
             machine: Machine::this(),
             program: String::new(),
         };
-        let keyed = Keyed {
+        let key = StageKey {
             key: Key::of(record.key),
             record: record.key_record.clone(),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: SourceSnapshot::default(),
-            absent: false,
+            sources_missing: false,
         };
         let trees = BTreeMap::new();
-        let mut found = StageOutcome { keyed, record, trees, ran: true, differs: false, earlier: 0 };
+        let mut found = StageOutcome { key, record, trees, ran: true, differs: false, earlier: 0 };
         change(&mut found);
         found
     }
 
     fn another_model(found: &mut StageOutcome) {
-        found.keyed.inputs.insert("model".to_owned(), Digest::of(b"another"));
+        found.key.inputs.insert("model".to_owned(), Digest::of(b"another"));
         found.record.key = Digest::of(b"another key");
     }
 

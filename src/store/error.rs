@@ -115,7 +115,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { attempt, path, source }
     }

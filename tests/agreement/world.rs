@@ -10,9 +10,9 @@ use contract::{
     Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, SourcePattern, Stage, StageError,
 };
 use pipeline::manifest::{Overrides, StageName};
-use pipeline::plan::{Decider, Plan, State};
-use pipeline::report::KeptRun;
-use pipeline::run::{Budget, Given, Options, Outcome};
+use pipeline::plan::{Decider, Plan, StageOutputs, State};
+use pipeline::report::RecordedRun;
+use pipeline::run::{Budget, Options, Outcome};
 use pipeline::store::{Store, failpoint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -117,9 +117,11 @@ pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let device = Device::Cpu;
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
     let wanted = manifest.stages.keys().cloned().collect();
-    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
+    let options =
+        Options { budget, fail_fast: false, wanted, provided: StageOutputs::new(), cancel: Cancel::default() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let kept = KeptRun::of(Decider::new(&manifest, &store, &forced), &manifest.graph, &options, Vec::new()).unwrap();
+    let kept =
+        RecordedRun::execute(Decider::new(&manifest, &store, &forced), &manifest.graph, &options, Vec::new()).unwrap();
     kept.written.unwrap();
     kept.outcome
 }

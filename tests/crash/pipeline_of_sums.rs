@@ -5,9 +5,9 @@ use std::path::Path;
 
 use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
 use pipeline::manifest::Overrides;
-use pipeline::plan::Decider;
-use pipeline::report::KeptRun;
-use pipeline::run::{Budget, Given, Options};
+use pipeline::plan::{Decider, StageOutputs};
+use pipeline::report::RecordedRun;
+use pipeline::run::{Budget, Options};
 use pipeline::store::Store;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,9 +91,11 @@ pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let forced = if force { wanted.clone() } else { BTreeSet::new() };
     let device = Device::Cpu;
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
-    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
+    let options =
+        Options { budget, fail_fast: false, wanted, provided: StageOutputs::new(), cancel: Cancel::default() };
     let decider = Decider::new(&manifest, &store, &forced);
-    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &manifest.graph, &options, Vec::new()).unwrap();
+    let RecordedRun { outcome, written, .. } =
+        RecordedRun::execute(decider, &manifest.graph, &options, Vec::new()).unwrap();
     written.unwrap();
     assert_eq!(outcome.summary.failed + outcome.summary.skipped, 0);
     let sum = |(name, stage): (&pipeline::manifest::StageName, &pipeline::run::StageOutcome)| {

@@ -62,7 +62,7 @@ fn check_warns_of_sources_that_match_nothing_or_are_directories_at_their_lines()
     assert_eq!(
         warnings,
         [
-            "warning: run.toml:11:3: stage 'script': no file matches 'scripts' (it is a folder: add '/*')",
+            "warning: run.toml:11:3: stage 'script': no file matches 'scripts' (it is a directory: add '/*')",
             "warning: run.toml:12:3: stage 'script': no file matches 'none.py'",
             "warning: run.toml:3:1: stage 'export': no file matches 'data/*.gz'",
             "warning: run.toml:4:1: stage 'unset': no source is set",

@@ -202,7 +202,7 @@ fn a_plan_prices_a_longer_training_by_its_operations_and_says_how_often_it_reads
     let checked = bench.pipeline(&["check", "run.toml", "--set", "stages.train.steps=20000"]);
     assert!(checked.code == 0 && checked.stdout.contains("no error, 1 warning"), "{}", checked.stdout);
     assert!(
-        checked.stderr.contains("warning: ") && checked.stderr.contains("given by run.toml:"),
+        checked.stderr.contains("warning: ") && checked.stderr.contains("produced by run.toml:"),
         "{}",
         checked.stderr
     );

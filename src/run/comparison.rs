@@ -1,48 +1,48 @@
-//! The output of a stage against that of the build that its reasons compare with.
+//! The output of a stage, compared with that of the build that its reasons compare with.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use contract::Digest;
 
-use super::execution::Shared;
+use super::context::RunContext;
 use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
-use crate::plan::{Baseline, Keyed, Reason};
+use crate::plan::{Baseline, Reason, StageKey};
 
 /// The comparison.
 #[derive(Debug, Default)]
-pub(super) struct Change {
+pub(super) struct OutputComparison {
     /// The build compared with.
     pub(super) compared_with: Option<String>,
-    /// The ports that hold what they held there.
+    /// The ports with the same content.
     pub(super) unchanged: Vec<String>,
-    /// What differs, in the words of the kind.
+    /// The difference as the kind describes it.
     pub(super) compared: Option<String>,
-    /// What differs in the key, where every port holds what it held there.
+    /// The differences of the keys, if every port has the same content.
     pub(super) without_effect: Vec<String>,
 }
 
-impl Change {
-    /// Compares the output of a stage with that of an earlier build; nothing is said where there is none.
-    pub(super) fn since(
+impl OutputComparison {
+    /// Compares the output of a stage with that of an earlier build, if there is one.
+    pub(super) fn new(
         baseline: Option<&Baseline>,
-        shared: &Shared<'_>,
+        context: &RunContext<'_>,
         stage: &StageDeclaration,
-        keyed: &Keyed,
+        key: &StageKey,
         outputs: &BTreeMap<String, Digest>,
     ) -> Self {
         let Some(baseline) = baseline else { return Self::default() };
         let unchanged = outputs.iter().filter(|(port, tree)| baseline.outputs.get(*port) == Some(tree));
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
-        // The older output may be gone or damaged by now: then there are no words for it.
-        let compare =
-            || stage.stage.compare(&shared.store.readable(&baseline.outputs), &shared.store.readable(outputs));
+        // The older output may be removed or damaged by now: then the kind cannot describe the difference.
+        let readable = |outputs| context.store.readable(outputs);
+        let compare = || stage.stage.compare(&readable(&baseline.outputs), &readable(outputs));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
         let without_effect = match unchanged.len() == outputs.len() {
             true => {
-                let differences = KeyRecord::differences(&baseline.record, &keyed.record);
-                Reason::of(shared.manifest, stage, &differences).iter().map(Reason::difference).collect()
+                let differences = KeyRecord::differences(&baseline.record, &key.record);
+                Reason::of(context.manifest, stage, &differences).iter().map(Reason::difference).collect()
             }
             false => Vec::new(),
         };

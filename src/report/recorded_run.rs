@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::time::SystemTime;
 
 use contract::{Digest, SourceFile, Tree};
@@ -25,7 +26,7 @@ const PAGE: &str = "report.html";
 
 /// A run that has ended.
 #[derive(Debug)]
-pub struct KeptRun {
+pub struct RecordedRun {
     /// Where it is kept; `None` where the store is open for reading only.
     pub folder: Option<RunFolder>,
     /// When it started.
@@ -38,13 +39,13 @@ pub struct KeptRun {
     pub written: Result<(), StoreError>,
 }
 
-impl KeptRun {
+impl RecordedRun {
     /// Runs ([`run::run`]) and keeps it, shown by these renderers. What the run reads and gives stays in the store while it
     /// goes on, and from then on because its lock names it. In a store that is open for reading only nothing is kept.
     ///
     /// # Errors
     /// When the run cannot be begun in the store; nothing has run then.
-    pub fn of(
+    pub fn execute(
         decider: Decider<'_>,
         graph: &Graph,
         options: &Options,
@@ -59,7 +60,7 @@ impl KeptRun {
             return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
         }
         let open = store.start_run(&manifest.name, &manifest::origin(&manifest.path))?;
-        options.given.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
+        options.provided.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
         let folder = &open.folder;
         let page = LivePage::new(Page::new(&folder.to_string(), &clock::rfc3339(started)));
         let shown = shown.into_iter().chain([Box::new(page.clone()) as Box<dyn Renderer>]).collect();
@@ -72,7 +73,9 @@ impl KeptRun {
         if let Err(error) = fs::write(folder.path.join(PAGE), page.html(manifest)) {
             say!("warning: the run has no page: {error}");
         }
-        let written = store.write_lock(folder, FILE, &ended.lock().encode());
+        let lock = ended.lock().encode();
+        let lock = lock.map_err(|error| StoreError::io("write", &folder.path.join(FILE))(io::Error::other(error)));
+        let written = lock.and_then(|lock| store.write_lock(folder, FILE, &lock));
         let written = written.and_then(|()| match outcome.summary.status() {
             RunStatus::Done => store.make_latest(folder, |latest| ended.replaces(store, latest)),
             _ => Ok(()),
@@ -146,7 +149,7 @@ impl EndedRun<'_> {
 }
 
 fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
-    let StageOutcome { keyed, record, trees, ran, .. } = outcome;
+    let StageOutcome { key, record, trees, ran, .. } = outcome;
     let output = |(port, tree): (&String, &Digest)| {
         let ty = stage.ports.outputs.iter().find(|output| output.name == port.as_str());
         let ty = ty.map(|output| output.ty.to_string()).unwrap_or_default();
@@ -159,8 +162,8 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         kind: record.kind.clone(),
         revision: record.revision,
         key: record.key,
-        inputs: keyed.inputs.clone(),
-        sources: keyed.sources.files().map(SourceFile::line).collect(),
+        inputs: key.inputs.clone(),
+        sources: key.sources.files().map(SourceFile::line).collect(),
         seconds: record.seconds,
         ran: *ran,
         device: record.device.to_string(),
