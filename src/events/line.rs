@@ -136,7 +136,7 @@ impl Lines {
     /// Creates a line about a stage.
     fn of(&self, verb: Verb, stage: &str, text: &str) -> Line {
         // Names of files and the output of programs may hold control characters.
-        let (stage, text) = (stage.to_owned(), contract::printable(text.trim_end(), &['\t']));
+        let (stage, text) = (contract::printable(stage, &[]), contract::printable(text.trim_end(), &['\t']));
         Line { verb, stage, width: self.width.max(16), text }
     }
 }

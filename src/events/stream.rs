@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::event::{Event, Stamped};
 use super::json::Json;
 use super::renderer::{Purpose, Renderer};
-use crate::say::say;
+use crate::stderr::stderr;
 
 /// Events that wait for the renderers, at most.
 const CAPACITY: usize = 4096;
@@ -54,7 +54,7 @@ impl Renderers {
     pub fn recording(mut renderers: Vec<Box<dyn Renderer>>, record: &Path) -> Self {
         match File::create_new(record) {
             Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
-            Err(error) => say!("warning: events are not recorded: {}: {error}", record.display()),
+            Err(error) => stderr!("warning: events are not recorded: {}: {error}", record.display()),
         }
         Self::with(renderers)
     }
@@ -81,7 +81,7 @@ impl Renderers {
         let Some(thread) = self.thread.take() else { return Vec::new() };
         let _ = self.sender.channel.send(Message::End);
         thread.join().unwrap_or_else(|_| {
-            say!("warning: not all events were shown and recorded");
+            stderr!("warning: not all events were shown and recorded");
             vec![Purpose::Shown, Purpose::Printed, Purpose::Recorded]
         })
     }
@@ -101,7 +101,7 @@ fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) ->
         Err(error) => {
             // The reader of standard output or error may close it early; events.jsonl has no such reader.
             if purpose == Purpose::Recorded || error.kind() != io::ErrorKind::BrokenPipe {
-                say!("warning: events are no longer {}: {error}", purpose.text());
+                stderr!("warning: events are no longer {}: {error}", purpose.text());
                 lost.push(purpose);
             }
             false

@@ -17,6 +17,7 @@
 //! | `running` | a running stage: its share and its progress |
 //! | `comparison` | the output of a stage compared with an earlier one |
 //! | `usage` | the memory and processor time of a stage |
+//! | `recorded` | a run that is recorded in the store, with its page and lock |
 //!
 //! A stage goes through these states, one enum in `scheduler`:
 //!
@@ -42,6 +43,7 @@ mod memory;
 mod message;
 mod options;
 mod outcome;
+mod recorded;
 pub mod resources;
 mod running;
 mod saving;
@@ -52,5 +54,6 @@ mod waiting;
 pub use failure::is_caught;
 pub use options::Options;
 pub use outcome::{Outcome, StageOutcome, Summary};
+pub use recorded::{EVENTS, RecordedRun};
 pub use resources::Budget;
 pub use scheduler::run;

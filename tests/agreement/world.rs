@@ -11,8 +11,7 @@ use contract::{
 };
 use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, StageOutputs, State};
-use pipeline::report::RecordedRun;
-use pipeline::run::{Budget, Options, Outcome};
+use pipeline::run::{Budget, Options, Outcome, RecordedRun};
 use pipeline::store::{Store, failpoint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

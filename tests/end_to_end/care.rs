@@ -115,15 +115,15 @@ fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
     fs::write(second.join("events.jsonl"), "{\"at\": 0}\n{}\n").unwrap();
     fs::write(bench.cache().join("runs/run/.stages/split.json"), "{").unwrap();
     for (command, said) in [
-        (&["cache", "verify"][..], "run.lock cannot be read: it was changed"),
+        (&["cache", "verify"][..], "run.lock cannot be read: it was modified"),
         (&["cache", "verify"], "events.jsonl cannot be read: line 1"),
         (&["cache", "verify"], "split.json cannot be read"),
         (&["cache", "gc"], "2 objects are damaged"),
-        (&["diff", "run.1", "run.2"], "it was changed after it was written"),
-        (&["reproduce", "run.1"], "it was changed after it was written"),
+        (&["diff", "run.1", "run.2"], "it was modified after it was written"),
+        (&["reproduce", "run.1"], "it was modified after it was written"),
         (&["replay", "run"], "events.jsonl cannot be read: line 1"),
         (&["logs", "run", "split"], "events.jsonl cannot be read: line 1"),
-        (&["runs"], "it was changed after it was written"),
+        (&["runs"], "it was modified after it was written"),
     ] {
         let found = bench.pipeline(command);
         assert_eq!(found.code, 4, "{command:?}: {}", found.stderr);

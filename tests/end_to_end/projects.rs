@@ -103,7 +103,7 @@ fn latest_stays_where_a_run_fails_is_stopped_or_is_asked_for_less() {
     assert_eq!(latest(&bench), "3");
     let less = bench.pipeline(&["run", "run.toml", "--until", "quality"]);
     assert_eq!((less.code, latest(&bench).as_str()), (0, "3"), "it has less: {}", less.stderr);
-    let note = "note: the outputs of this run are in cache/runs/run/4; `latest` leads to those of run.3\n";
+    let note = "note: the outputs of this run are in cache/runs/run/4; `latest` points to run.3\n";
     assert!(less.stderr.ends_with(note), "{}", less.stderr);
     assert_own(&bench, "run/4");
     bench.write("bad", "");
@@ -121,7 +121,7 @@ fn latest_stays_where_a_run_fails_is_stopped_or_is_asked_for_less() {
     bench.run();
     assert_eq!(latest(&bench), "7");
     let list = bench.pipeline(&["runs"]).stdout;
-    assert!(list.contains("run.6  stopped before it could be written down"), "{list}");
+    assert!(list.contains("run.6  ended without a run.lock"), "{list}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_pinned_run_is_not_forgotten_and_gc_says_for_whom_bytes_stay() {
     }
     assert_eq!(bench.pipeline(&["runs", "pin", "run.2"]).stderr, "pinned run.2\n");
     let logs = bench.pipeline(&["logs", "split"]);
-    assert!(logs.stderr.contains("it did not run in run.4"), "the newest run is not the pinned one: {}", logs.stderr);
+    assert!(logs.stderr.contains("did not run in run.4"), "the newest run is not the pinned one: {}", logs.stderr);
     let runs = bench.pipeline(&["runs"]).stdout;
     assert_eq!((runs.matches("(pinned)").count(), runs.matches("(latest)").count()), (1, 1), "{runs}");
     let json = bench.json(&["runs"]);

@@ -5,23 +5,23 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
-use super::super::stdout::stdout;
-use super::{CommandError, StorePlace, ago};
-use crate::commands::locks;
+use super::super::stdout::{print_json, stdout};
+use super::{CommandError, StoreOptions, ago};
+use crate::commands::run_refs;
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::ByteSize;
 use crate::report::RunLock;
-use crate::say::say;
+use crate::report::run_lock::FILE;
+use crate::stderr::stderr;
 use crate::store::{Holder, Kept, Removals, RunFolder, Store, StoreError, Wish, failpoint};
 
 /// Arguments of `cache gc`.
 #[derive(Debug, Args)]
 pub struct CollectArguments {
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` for all that may go.
     #[arg(long, value_name = "SIZE")]
     pub keep_size: Option<ByteSize>,
@@ -64,18 +64,18 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
         writeln!(out, "{verb} {}", figures::counted(forgotten.len() as u64, "past run"))?;
     }
     if arguments.json {
-        writeln!(out, "{:#}", json!(removals))?;
+        print_json(&removals)?;
     } else {
         tell(&mut out, &removals, arguments.dry_run)?;
         print_kept(&mut out, &removals)?;
     }
     if removals.scratch_left.count > 0 {
         let left = figures::size(removals.scratch_left.bytes);
-        say!("note: {left} of scratch stay, which stages that were stopped or failed left: --scratch removes it");
+        stderr!("note: {left} of scratch stay, which stages that were stopped or failed left: --scratch removes it");
     }
     if wish.keep_size.is_some_and(|keep| removals.after > keep) {
         let needed = figures::size(removals.rooted);
-        say!("note: {needed} are in use by runs, lock files or running processes, and stay");
+        stderr!("note: {needed} are in use by runs, lock files or running processes, and stay");
     }
     Ok(Exit::Done)
 }
@@ -87,7 +87,7 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
         Wish { keep_size: arguments.keep_size.map(|size| size.0), scratch: arguments.scratch, ..Wish::default() };
     for lock in &arguments.lock {
         let lock = lock.display().to_string();
-        let found = locks::find(&lock, &arguments.store)?;
+        let found = run_refs::find_lock(&lock, &arguments.store)?;
         wish.holders.push(need(Holder { name: lock, ..Holder::default() }, &found));
     }
     // Leases first: a run gives its own up when its lock is written.
@@ -104,7 +104,7 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
         let newer = runs.iter().filter(|other| other.run == run.run && other.number > run.number).count();
         let (is_pinned, is_latest) = (store.is_pinned(run), store.latest(&run.run)?.as_ref() == Some(run));
         // The newest keeps its number from being given again; one without a lock may be under way.
-        let ended = run.path.join(locks::LOCK).is_file() || !running.contains_key(&run.to_string());
+        let ended = run.path.join(FILE).is_file() || !running.contains_key(&run.to_string());
         let may_go = newer > 0 && ended && !is_pinned && !is_latest;
         if may_go && arguments.keep_runs.is_some_and(|keep| newer >= keep) {
             forgotten.push(run.clone());
@@ -119,14 +119,15 @@ fn wish(arguments: &CollectArguments, store: &Store) -> Result<(Wish, Vec<RunFol
         let held = running.remove(&run.to_string());
         let held = held.unwrap_or_else(|| Holder { name: format!("{run}{mark}"), ..Holder::default() });
         let mut holder = Holder { run: Some(run.run.clone()), ..held };
-        match locks::of_run(store, run) {
+        match run_refs::lock_of(store, run) {
             Ok(Some(lock)) => wish.holders.push(need(holder, &lock)),
             // What it shows by name must not lead nowhere.
             Ok(None) => {
                 holder.trees.extend(store.shown_trees(run)?);
                 wish.holders.push(holder);
             }
-            Err(damage) => torn.push(damage?),
+            Err(StoreError::Damaged(damage)) => torn.push(damage),
+            Err(error) => return Err(error.into()),
         }
     }
     wish.holders.extend(running.into_values());

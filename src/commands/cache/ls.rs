@@ -7,20 +7,20 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
-use super::super::stdout::stdout;
+use super::super::stdout::{print_json, stdout};
 use super::users::Users;
-use super::{CommandError, StorePlace, ago};
-use crate::commands::{locks, place};
+use super::{CommandError, StoreOptions, ago};
+use crate::commands::{run_refs, store_dir};
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::say::say;
-use crate::store::Store;
+use crate::stderr::stderr;
+use crate::store::{Store, StoreError};
 
 /// Arguments of `cache ls`.
 #[derive(Debug, Args)]
 pub struct ListArguments {
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -29,16 +29,19 @@ pub struct ListArguments {
 pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
     if store.is_empty() {
-        say!("note: the store {} is empty", place::shown(store.layout().root().to_owned()).display());
+        stderr!("note: the store {} is empty", store_dir::relative(store.layout().root().to_owned()).display());
     }
     let census = store.census()?;
     let mut users = Users::default();
     for run in store.run_folders()? {
-        // What is wrong with a lock is told by `verify`.
-        locks::of_run(&store, &run).ok().flatten().iter().for_each(|lock| users.add(&run, lock));
+        match run_refs::lock_of(&store, &run) {
+            Ok(lock) => lock.iter().for_each(|lock| users.add(&run, lock)),
+            // `cache verify` reports it.
+            Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let users = users.with_last_builds(&census);
-    let mut out = stdout();
     if arguments.json {
         let build = |((key, number), record): (&(Digest, u32), &crate::store::Record)| {
             let bytes = census.bytes_of(&census.blobs_of(record.outputs.values()));
@@ -55,9 +58,9 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
             "aside": census.all_aside(),
             "derived": census.all_derived(),
         });
-        writeln!(out, "{:#}", json!({ "builds": builds, "totals": totals }))?;
-        return Ok(Exit::Done);
+        return Ok(print_json(&json!({ "builds": builds, "totals": totals }))?);
     }
+    let mut out = stdout();
     let mut builds: Vec<_> = census.builds.iter().collect();
     builds.sort_by_key(|(_, record)| record.started);
     writeln!(out, "{:12}  {:<16}  {:>8}  {:>8}  {:>8}  used by", "key", "kind", "built", "took", "size")?;

@@ -8,7 +8,7 @@ mod verify;
 use clap::{Args, Subcommand};
 
 use super::CommandError;
-use super::arguments::StorePlace;
+use super::arguments::StoreOptions;
 use crate::clock;
 use crate::events::figures;
 use crate::exit::Exit;

@@ -8,22 +8,22 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
-use super::super::stdout::stdout;
+use super::super::stdout::{print_json, stdout};
 use super::users::Users;
-use super::{CommandError, StorePlace};
-use crate::commands::hashing::Hashing;
-use crate::commands::locks;
+use super::{CommandError, StoreOptions};
+use crate::commands::hashing::HashProgress;
+use crate::commands::run_refs;
 use crate::commands::signals::stop_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::say::say;
-use crate::store::{Damage, Store};
+use crate::stderr::stderr;
+use crate::store::{Damage, Store, StoreError};
 
 /// Arguments of `cache verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Move what is damaged aside, so that the next run rebuilds it; restore lists of files that a lock holds.
     #[arg(long)]
     pub repair: bool,
@@ -41,24 +41,25 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     let cancel = stop_on_signals()?;
     let mut known = BTreeMap::new();
     for lock in &arguments.lock {
-        known.extend(locks::read(lock)?.listings());
+        known.extend(run_refs::read_lock(lock)?.listings());
     }
     let mut users = Users::default();
     // First: what lies in the place of a folder keeps it from being read.
     let mut damage = store.misplaced()?;
     for run in store.run_folders()? {
-        match locks::of_run(&store, &run) {
+        match run_refs::lock_of(&store, &run) {
             Ok(None) => {}
             Ok(Some(lock)) => {
                 users.add(&run, &lock);
                 known.extend(lock.listings());
             }
-            Err(torn) => damage.push(torn?),
+            Err(StoreError::Damaged(found)) => damage.push(found),
+            Err(error) => return Err(error.into()),
         }
-        damage.extend(locks::events_damage(&store, &run)?);
+        damage.extend(run_refs::events_damage(&store, &run)?);
     }
     damage.extend(store.torn_last_builds()?);
-    let mut hashing = Hashing::start("hashing the store");
+    let mut hashing = HashProgress::start("hashing the store");
     let verdict = store.verify_all(&known, |bytes| {
         hashing.add(bytes);
         !cancel.is_set()
@@ -66,7 +67,6 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     drop(hashing);
     damage.extend(verdict.damage);
     let users = users.with_last_builds(&verdict.census);
-    let mut out = stdout();
     let exit = if damage.is_empty() || arguments.repair { Exit::Done } else { Exit::StoreDamaged };
     if arguments.json {
         let damaged = |damage: &Damage| json!({ "text": damage.to_string(), "moved_to": damage.aside });
@@ -77,9 +77,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
             "damage": damage.iter().map(damaged).collect::<Vec<_>>(), "restored": verdict.restored,
             "not_whole": verdict.builds.iter().map(not_whole).collect::<Vec<_>>(),
         });
-        writeln!(out, "{report:#}")?;
+        print_json(&report)?;
         return Ok(exit);
     }
+    let mut out = stdout();
     let aside = |damage: &Damage| damage.aside.as_ref().map(|path| format!(", moved to {}", path.display()));
     for damage in &damage {
         writeln!(out, "damaged: {damage}{}", aside(damage).unwrap_or_default())?;
@@ -105,7 +106,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
         (_, false) => writeln!(out, "{what}: {count} damaged")?,
     }
     if exit == Exit::StoreDamaged {
-        say!("hint: --repair moves it aside; the next run rebuilds what it needs");
+        stderr!("hint: --repair moves it aside; the next run rebuilds what it needs");
     }
     Ok(exit)
 }

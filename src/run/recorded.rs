@@ -1,4 +1,4 @@
-//! A run that is kept: begun in the store, its events recorded, and written down when it has ended.
+//! A run that is recorded in the store: its events while it goes on, its page and its lock when it has ended.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,44 +7,44 @@ use std::time::SystemTime;
 
 use contract::{Digest, SourceFile, Tree};
 
-use super::page::{LivePage, Page};
-use super::run_lock::{FILE, LockedOutput, LockedRun, LockedStage, RunLock, VERSION};
+use super::{Options, Outcome, StageOutcome};
 use crate::clock;
 use crate::events::{Purpose, Renderer, Renderers, RunStatus};
 use crate::graph::Graph;
 use crate::manifest::{self, Manifest, StageDeclaration};
 use crate::parallel;
 use crate::plan::Decider;
-use crate::run::{self, Options, Outcome, StageOutcome};
-use crate::say::say;
+use crate::report::LivePage;
+use crate::report::run_lock::{FILE, LockedOutput, LockedRun, LockedStage, RunLock, VERSION};
+use crate::stderr::stderr;
 use crate::store::{Machine, OpenRun, RunFolder, Store, StoreError};
 
-/// The events of a run, in its folder.
+/// The name of the file of events in the directory of a run.
 pub const EVENTS: &str = "events.jsonl";
-/// The run as one page.
+/// The name of the page.
 const PAGE: &str = "report.html";
 
 /// A run that has ended.
 #[derive(Debug)]
 pub struct RecordedRun {
-    /// Where it is kept; `None` where the store is open for reading only.
+    /// Its directory; `None` if the store is open for reading only.
     pub folder: Option<RunFolder>,
     /// When it started.
     pub started: SystemTime,
-    /// What became of its stages.
+    /// The outcome of its stages.
     pub outcome: Outcome,
-    /// For what events were lost, which was told.
+    /// The purposes for which events were lost; a warning was printed.
     pub lost: Vec<Purpose>,
-    /// Why it is not written down, where it is not.
+    /// Whether its lock was written.
     pub written: Result<(), StoreError>,
 }
 
 impl RecordedRun {
-    /// Runs ([`run::run`]) and keeps it, shown by these renderers. What the run reads and gives stays in the store while it
-    /// goes on, and from then on because its lock names it. In a store that is open for reading only nothing is kept.
+    /// Runs the stages ([`super::run`]) and records the run; the renderers show it. A lease protects its inputs and outputs while it
+    /// goes on, and its lock does from then on. In a store that is open for reading only nothing is recorded.
     ///
     /// # Errors
-    /// When the run cannot be begun in the store; nothing has run then.
+    /// If the run cannot be started in the store; then nothing has run.
     pub fn execute(
         decider: Decider<'_>,
         graph: &Graph,
@@ -55,23 +55,23 @@ impl RecordedRun {
         let started = clock::now();
         if !store.is_writable() {
             let renderers = Renderers::with(shown);
-            let outcome = run::run(decider, graph, None, options, &renderers.sender());
+            let outcome = super::run(decider, graph, None, options, &renderers.sender());
             let lost = renderers.finish();
             return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
         }
         let open = store.start_run(&manifest.name, &manifest::origin(&manifest.path))?;
         options.provided.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
         let folder = &open.folder;
-        let page = LivePage::new(Page::new(&folder.to_string(), &clock::rfc3339(started)));
+        let page = LivePage::new(&folder.to_string(), &clock::rfc3339(started));
         let shown = shown.into_iter().chain([Box::new(page.clone()) as Box<dyn Renderer>]).collect();
         let renderers = Renderers::recording(shown, &folder.path.join(EVENTS));
-        let outcome = run::run(decider, graph, Some(&open), options, &renderers.sender());
+        let outcome = super::run(decider, graph, Some(&open), options, &renderers.sender());
         let lost = renderers.finish();
         let ended = EndedRun { folder, manifest, graph, outcome: &outcome, options, started };
         ended.link_earlier_pages(store, &page);
-        // Before the lock, which says that the run has ended.
+        // Before the lock, which marks the run as ended.
         if let Err(error) = fs::write(folder.path.join(PAGE), page.html(manifest)) {
-            say!("warning: the run has no page: {error}");
+            stderr!("warning: the run has no page: {error}");
         }
         let lock = ended.lock().encode();
         let lock = lock.map_err(|error| StoreError::io("write", &folder.path.join(FILE))(io::Error::other(error)));
@@ -80,33 +80,33 @@ impl RecordedRun {
             RunStatus::Done => store.make_latest(folder, |latest| ended.replaces(store, latest)),
             _ => Ok(()),
         });
-        // From here on the lock holds what the lease held.
+        // From here on the lock protects what the lease protected.
         let OpenRun { folder, lease } = open;
         drop(lease);
         Ok(Self { folder: Some(folder), started, outcome, lost, written })
     }
 }
 
-/// A run that has just ended, with all that its lock says.
+/// A run that has just ended, with the content of its lock.
 #[derive(Debug, Clone, Copy)]
 struct EndedRun<'a> {
-    /// Where its folder is.
+    /// Its directory.
     folder: &'a RunFolder,
     /// Its stages.
     manifest: &'a Manifest,
-    /// In their order.
+    /// Their graph.
     graph: &'a Graph,
-    /// What became of them.
+    /// Their outcome.
     outcome: &'a Outcome,
-    /// What it was asked for, and could use.
+    /// The request.
     options: &'a Options,
     /// When it started.
     started: SystemTime,
 }
 
 impl EndedRun<'_> {
-    /// Whether its outputs, which are all that was asked for, take the place of the latest: where they are no less (`--until`)
-    /// than what the latest run has of the stages that there are.
+    /// Whether `latest` is switched to this run, in which everything that was requested is done: a run of a part of the stages
+    /// (`--until`) replaces the latest run only if it has all of that run's stages that the manifest still has.
     fn replaces(&self, store: &Store, latest: Option<&RunFolder>) -> Result<bool, StoreError> {
         let Self { manifest, options, .. } = self;
         let Some(latest) = latest.filter(|_| options.wanted.len() < manifest.stages.len()) else { return Ok(true) };
@@ -116,14 +116,14 @@ impl EndedRun<'_> {
             .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))
     }
 
-    /// Links the pages of the runs in which the cached stages ran: what they said, and their curves, is there.
+    /// Links the pages of the runs in which the cached stages ran, which have their notes and charts.
     fn link_earlier_pages(&self, store: &Store, page: &LivePage) {
         let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
         for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {
             let (run, Some(number)) = (stage.record.run.as_str(), stage.record.number) else { continue };
             let has_page = || store.run_folder(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
             if *there.entry((run, number)).or_insert_with(has_page) {
-                page.ran_in(name.as_str(), format!("{run}.{number}"), format!("../../{run}/{number}/{PAGE}"));
+                page.link_run(name.as_str(), format!("{run}.{number}"), format!("../../{run}/{number}/{PAGE}"));
             }
         }
     }

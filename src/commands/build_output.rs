@@ -1,4 +1,4 @@
-//! The output that a command is asked about: `stage`, or `stage.output` for one port.
+//! The output of a stage that a command reads: `stage`, or `stage.output` for one port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,6 @@ use contract::{Digest, InputTree, PortType};
 use super::CommandError;
 use super::project::Project;
 use crate::manifest::StageName;
-use crate::manifest::did_you_mean;
 use crate::plan::{Decider, PlannedStage, State, reason_lines};
 use crate::store::{Lookup, Store, StoreError};
 
@@ -17,9 +16,9 @@ pub(super) struct StageOutput {
     pub(super) kind: &'static str,
     /// The key of the build.
     pub(super) key: Digest,
-    /// Its ports in the order in which the kind declares them, the wanted ones only.
+    /// The selected ports, in the order in which the kind declares them.
     pub(super) ports: Vec<PortOutput>,
-    /// As [`Shown::stale`].
+    /// As [`ReadableBuild::stale`].
     pub(super) stale: Option<String>,
 }
 
@@ -31,7 +30,7 @@ pub(super) struct PortOutput {
 }
 
 impl StageOutput {
-    /// The output of the manifest as it is, else that of the stage's last build.
+    /// Returns the output of the manifest as it is, else that of the stage's last build.
     pub(super) fn find(project: &Project, store: &Store, place: &str) -> Result<Self, CommandError> {
         let (name, port) = match place.split_once('.') {
             Some((name, port)) => (name, Some(port)),
@@ -42,19 +41,22 @@ impl StageOutput {
         let ports: Vec<_> =
             stage.ports.outputs.iter().filter(|output| port.is_none_or(|port| port == output.name)).collect();
         if ports.is_empty() {
-            let names: Vec<_> = stage.ports.outputs.iter().map(|output| output.name.as_ref()).collect();
             let port = port.unwrap_or_default();
-            let hint = match did_you_mean(port, names.iter().copied()) {
-                Some(near) => format!("did you mean '{name}.{near}'?"),
-                None => format!("its outputs are {}", names.join(", ")),
-            };
-            return Err(CommandError::usage(format!("stage '{name}' has no output '{port}'")).hint(hint));
+            let error = CommandError::usage(format!("stage '{name}' has no output '{port}'"));
+            return Err(error.suggest(
+                port,
+                "its outputs are",
+                stage.ports.outputs.iter().map(|output| output.name.as_ref()),
+            ));
         }
         let forced = BTreeSet::new();
         let plan = project.plan_for(&Decider::new(&project.manifest, store, &forced), &name)?;
         let planned = plan.stages.iter().find(|stage| stage.name == name);
         let shown = planned.map(|planned| build_of(project, store, planned)).transpose()?.flatten();
-        let Some(Shown { key, outputs, stale }) = shown else { return Err(never_built(project, &name)) };
+        let Some(ReadableBuild { key, outputs, stale }) = shown else {
+            let error = CommandError::failed(format!("stage '{name}' has no output yet"));
+            return Err(error.hint(project.run_command()));
+        };
         let ports = ports
             .into_iter()
             .filter_map(|port| outputs.get(port.name.as_ref()).map(|digest| (port, *digest)))
@@ -66,16 +68,16 @@ impl StageOutput {
     }
 }
 
-/// The build of a stage to look at: that of the manifest and its inputs as they are, else the stage's last one in runs of this
-/// name; `None` where it was never built. Every command that looks at outputs asks here.
+/// Returns the build of a stage that commands read: that of the manifest and its inputs as they are, else the last one in runs of
+/// this name; `None` if it was never built.
 ///
 /// # Errors
-/// When the store cannot be read, or the build is damaged or gone.
+/// If the store cannot be read, or the build is damaged.
 pub(super) fn build_of(
     project: &Project,
     store: &Store,
     planned: &PlannedStage,
-) -> Result<Option<Shown>, CommandError> {
+) -> Result<Option<ReadableBuild>, CommandError> {
     let (key, stale) = match (planned.state, planned.key) {
         (State::Cached, Some(key)) => (key.digest(), None),
         _ => {
@@ -85,28 +87,19 @@ pub(super) fn build_of(
         }
     };
     match store.lookup(key)? {
-        Lookup::Hit(hit) => Ok(Some(Shown { key, outputs: hit.record.outputs, stale })),
-        Lookup::Damaged(damage) => match damage.into_iter().next() {
-            Some(damage) => Err(StoreError::Damaged(damage).into()),
-            None => Ok(None),
-        },
+        Lookup::Hit(hit) => Ok(Some(ReadableBuild { key, outputs: hit.record.outputs, stale })),
+        Lookup::Damaged(damage) => {
+            damage.into_iter().next().map_or(Ok(None), |first| Err(StoreError::Damaged(first).into()))
+        }
         Lookup::Miss => Ok(None),
     }
 }
 
-/// A build that is looked at.
-pub(super) struct Shown {
+/// A build that commands read.
+pub(super) struct ReadableBuild {
     pub(super) key: Digest,
     /// The tree of each port.
     pub(super) outputs: BTreeMap<String, Digest>,
-    /// Why it is not of the manifest and its inputs as they are now: `will run: learning_rate: 5e-4 -> 6e-4`.
+    /// Why it does not match the manifest and its inputs as they are: `will run: learning_rate: 5e-4 -> 6e-4`.
     pub(super) stale: Option<String>,
-}
-
-fn never_built(project: &Project, name: &StageName) -> CommandError {
-    CommandError::Failed { message: format!("stage '{name}' has no output yet"), hint: Some(run_hint(project)) }
-}
-
-fn run_hint(project: &Project) -> String {
-    format!("pipeline run {}", project.manifest.path.display())
 }

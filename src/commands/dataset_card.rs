@@ -1,12 +1,12 @@
-//! `README.md` of an exported stage with several outputs: a dataset card in the form of Hugging Face datasets, so that
-//! `datasets.load_dataset(DIR)` reads the main output and does not stumble over the others.
+//! The `README.md` of an export with several outputs: a dataset card of Hugging Face datasets, so that
+//! `datasets.load_dataset(DIR)` reads the main output and ignores the others.
 //!
 //! | configuration | its splits |
 //! |---|---|
-//! | `default` | the first table of documents and those with the same columns: named after their ports, or `train` where there is one alone |
+//! | `default` | the first table of documents and those with the same columns: named after their ports, or `train` if there is only one |
 //! | one for each other table, named after its port | `train` |
 //!
-//! What is not a table, and a table without a file, is in none.
+//! Other outputs, and tables without files, are in none.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ pub(super) struct ExportedTable {
     pub(super) columns: Vec<Column>,
 }
 
-/// The card of a stage whose tables have files of this extension; `None` where it has no table.
+/// Returns the card of a stage whose tables have files of this extension; `None` if it has no table.
 pub(super) fn card(stage: &str, tables: &[ExportedTable], extension: &str) -> Option<String> {
     let main = tables.iter().find(|table| table.ty == PortType::Documents).or(tables.first())?;
     let (default, others): (Vec<_>, Vec<_>) =
