@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     })?;
     let project = Project::load(&manifest, &arguments.source)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let output = StageOutput::find(&project, &store, place)?;
     if let Some(stale) = &output.stale {
         say!("note: this is the last build of {}, which {stale}", output.stage);

@@ -10,7 +10,7 @@ use super::{CommandError, place};
 use crate::events::Stamped;
 use crate::manifest::{did_you_mean, head, shell};
 use crate::report::{EVENTS, RunLock};
-use crate::store::{Damage, RunFolder, Store, StoreError};
+use crate::store::{Damage, RunDir, Store, StoreError};
 
 pub(super) use crate::report::run_lock::FILE as LOCK;
 
@@ -25,10 +25,10 @@ pub(super) fn find(reference: &str, place: &StorePlace) -> Result<RunLock, Comma
     let number_is_named = number.is_some();
     let numbers = match number {
         Some(number) => vec![number],
-        None => store.run_numbers(&run)?.into_iter().rev().collect(),
+        None => store.runs.numbers(&run)?.into_iter().rev().collect(),
     };
     for number in numbers {
-        match of_run(&store, &store.run_folder(&run, number)?) {
+        match of_run(&store, &store.runs.dir(&run, number)?) {
             // One that was stopped before any stage was done says nothing.
             Ok(Some(lock)) if number_is_named || !lock.stages.is_empty() => return Ok(lock),
             Ok(Some(_)) => {}
@@ -45,18 +45,18 @@ pub(super) fn open(reference: &str, place: &StorePlace) -> Result<Store, Command
 }
 
 /// The folder of a run: the newest of a name, unless a number is given.
-pub(super) fn folder(reference: &str, store: &Store) -> Result<RunFolder, CommandError> {
+pub(super) fn folder(reference: &str, store: &Store) -> Result<RunDir, CommandError> {
     let (run, number) = named(reference, store)?;
-    let newest = || Ok::<_, CommandError>(store.run_numbers(&run)?.last().copied());
+    let newest = || Ok::<_, CommandError>(store.runs.numbers(&run)?.last().copied());
     match number.map_or_else(newest, |number| Ok(Some(number)))? {
-        Some(number) => Ok(store.run_folder(&run, number)?),
+        Some(number) => Ok(store.runs.dir(&run, number)?),
         None => Err(CommandError::usage(format!("run '{run}' has no history"))),
     }
 }
 
 /// The name, and the number where one is given, of a run that the store has.
 pub(super) fn named(reference: &str, store: &Store) -> Result<(String, Option<u32>), CommandError> {
-    let names = store.run_names()?;
+    let names = store.runs.names()?;
     if names.iter().any(|name| name == reference) {
         return Ok((reference.to_owned(), None));
     }
@@ -73,7 +73,7 @@ pub(super) fn named(reference: &str, store: &Store) -> Result<(String, Option<u3
         && let Ok(number) = number.parse()
         && names.iter().any(|known| known == name)
     {
-        let numbers = store.run_numbers(name)?;
+        let numbers = store.runs.numbers(name)?;
         if numbers.contains(&number) {
             return Ok((name.to_owned(), Some(number)));
         }
@@ -103,12 +103,12 @@ pub(super) fn read(path: &Path) -> Result<RunLock, CommandError> {
 ///
 /// # Errors
 /// Its damage, which a store that is open for writing moves aside, or why that could not be done.
-pub(super) fn of_run(store: &Store, run: &RunFolder) -> Result<Option<RunLock>, Result<Damage, StoreError>> {
+pub(super) fn of_run(store: &Store, run: &RunDir) -> Result<Option<RunLock>, Result<Damage, StoreError>> {
     let path = run.path.join(LOCK);
     if path.symlink_metadata().is_err() {
         return Ok(None);
     }
-    decode(&path).map(Some).map_err(|problem| store.damaged_file(&path, problem))
+    decode(&path).map(Some).map_err(|problem| store.builds.damaged_file(&path, problem))
 }
 
 fn decode(path: &Path) -> Result<RunLock, String> {
@@ -123,7 +123,7 @@ fn decode(path: &Path) -> Result<RunLock, String> {
 }
 
 /// The recorded events of a run, in order. A last line that a kill tore off is left out.
-pub(super) fn events(run: &RunFolder) -> Result<impl Iterator<Item = Result<Stamped, BadEvent>> + use<>, BadEvent> {
+pub(super) fn events(run: &RunDir) -> Result<impl Iterator<Item = Result<Stamped, BadEvent>> + use<>, BadEvent> {
     let path = run.path.join(EVENTS);
     let bad = |problem: String| BadEvent { path: path.clone(), problem };
     // A pipe in its place would be waited for without end.
@@ -178,12 +178,12 @@ pub(super) struct BadEvent {
 impl BadEvent {
     /// As damage of the store.
     pub(super) fn damage(self, store: &Store) -> Result<Damage, StoreError> {
-        store.damaged_file(&self.path, self.problem)
+        store.builds.damaged_file(&self.path, self.problem)
     }
 }
 
 /// What is wrong with a run's events, if anything; a store that is open for writing moves them aside.
-pub(super) fn events_damage(store: &Store, run: &RunFolder) -> Result<Option<Damage>, StoreError> {
+pub(super) fn events_damage(store: &Store, run: &RunDir) -> Result<Option<Damage>, StoreError> {
     if run.path.join(EVENTS).symlink_metadata().is_err() {
         return Ok(None);
     }

@@ -71,8 +71,8 @@ fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<O
     let given = locks::folder(reference, &store)?;
     let started = |event: &Event| matches!(event, Event::StageStarted { stage: started, .. } if started == stage);
     let cached = |event: &Event| matches!(event, Event::StageCached { stage: cached, .. } if cached == stage);
-    for number in store.run_numbers(&given.run)?.into_iter().rev().filter(|number| *number <= given.number) {
-        let run = store.run_folder(&given.run, number)?;
+    for number in store.runs.numbers(&given.run)?.into_iter().rev().filter(|number| *number <= given.number) {
+        let run = store.runs.dir(&given.run, number)?;
         let Ok(events) = locks::events(&run) else { continue };
         let (mut was_cached, mut is_told) = (false, false);
         for event in events {
@@ -100,7 +100,7 @@ fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<O
 fn newest(place: &StorePlace) -> Result<String, CommandError> {
     let store = Store::open_read_only(&place.existing()?)?;
     let mut newest = None;
-    for run in store.run_folders()? {
+    for run in store.runs.all()? {
         // Not the folder's own time: pinning a run changes it.
         let ended = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
         newest = newest.max(ended.ok().map(|ended| (ended, run.to_string())));

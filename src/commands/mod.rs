@@ -147,7 +147,7 @@ impl CommandError {
             Self::Manifest(_) | Self::Usage { .. } => Exit::Usage,
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
             Self::Store(StoreError::Owned { .. }) => Exit::Usage,
-            Self::Store(error) if error.is_of_the_store() => Exit::StoreDamaged,
+            Self::Store(error) if error.is_store_failure() => Exit::StoreDamaged,
             Self::Store(_) => Exit::StageFailed,
             Self::Failed { .. } => Exit::StageFailed,
             Self::Closed => Exit::Done,

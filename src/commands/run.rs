@@ -18,7 +18,7 @@ use crate::plan::Decider;
 use crate::report::KeptRun;
 use crate::run::{Budget, Given, Options, Outcome, Summary};
 use crate::say::say;
-use crate::store::{RunFolder, Store, StoreError};
+use crate::store::{RunDir, Store, StoreError};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let cancel = stop_on_signals()?;
     let store = open(&project, &wanted, &forced, arguments.quiet, &cancel)?;
     if arguments.adopt && store.is_writable() {
-        store.take_over_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
+        store.runs.take_over(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
     }
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, given: Given::new(), cancel };
@@ -124,7 +124,7 @@ fn open(
     let is_new = !Store::is_at(&project.cache)?;
     let opened = Store::open_until(&project.cache, cancel).and_then(|store| store.check_writable().map(|()| store));
     let refusal = match opened {
-        Err(error) if error.is_refusal() && !is_new => error,
+        Err(error) if error.is_write_denied() && !is_new => error,
         opened => {
             let store = opened?;
             if is_new && !quiet {
@@ -145,8 +145,8 @@ fn open(
 
 /// Prints where the outputs of a run are, where `latest` does not lead to them: it failed, was stopped or asked for less, or
 /// a later run was quicker.
-fn tell_place(store: &Store, folder: RunFolder) -> Result<(), CommandError> {
-    let latest = store.latest(&folder.run)?;
+fn tell_place(store: &Store, folder: RunDir) -> Result<(), CommandError> {
+    let latest = store.runs.latest(&folder.run)?;
     if latest.as_ref() != Some(&folder) {
         let latest = latest.map(|latest| format!("; `latest` leads to those of {latest}")).unwrap_or_default();
         say!("note: the outputs of this run are in {}{latest}", place::shown(folder.path).display());

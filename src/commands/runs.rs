@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::manifest;
 use crate::report::RunLock;
 use crate::say::say;
-use crate::store::{RunFolder, Store, StoreError};
+use crate::store::{RunDir, Store, StoreError};
 
 /// Arguments of `runs`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub struct RunArguments {
 
 /// A run with what is known of it.
 struct Listed {
-    folder: RunFolder,
+    folder: RunDir,
     lock: Option<RunLock>,
     is_running: bool,
     is_latest: bool,
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
 fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let reference = arguments.reference.as_deref();
     let store = locks::open(reference.unwrap_or_default(), &arguments.store)?;
-    let mut folders = store.run_folders()?;
+    let mut folders = store.runs.all()?;
     if let Some(reference) = reference {
         let named = names(reference, &store)?;
         folders.retain(|folder| named.contains(&folder.run));
@@ -88,14 +88,14 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         say!("note: the store {} has no runs", place::shown(store.layout().root().to_owned()).display());
     }
     // After the folders, as a run has a lease before it has one; before the locks, as it gives that up when its lock is there.
-    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    let running: BTreeSet<_> = store.leases.all()?.into_iter().map(|lease| lease.holder.stage).collect();
     let (mut found, mut damaged) = (Vec::new(), false);
     let (mut latest, mut owners) = (BTreeMap::new(), BTreeMap::new());
     for folder in folders {
         let (run, id) = (folder.run.clone(), folder.to_string());
         if !latest.contains_key(&run) {
-            latest.insert(run.clone(), store.latest(&run)?.map(|latest| latest.number));
-            let owner = match store.owner_of_run(&run) {
+            latest.insert(run.clone(), store.runs.latest(&run)?.map(|latest| latest.number));
+            let owner = match store.runs.owner(&run) {
                 Err(error @ StoreError::OwnerUnknown { .. }) => {
                     say!("warning: {error}");
                     damaged = true;
@@ -109,7 +109,7 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
             Ok(lock) => found.push(Listed {
                 is_running: lock.is_none() && running.contains(&id),
                 is_latest: latest[&run] == Some(folder.number),
-                is_pinned: store.is_pinned(&folder),
+                is_pinned: store.runs.is_pinned(&folder),
                 folder,
                 lock,
             }),
@@ -164,9 +164,9 @@ fn line(listed: &Listed) -> String {
 
 /// The names of runs that are meant: one, or those that belong to a manifest.
 fn names(reference: &str, store: &Store) -> Result<BTreeSet<String>, CommandError> {
-    let names = store.run_names()?;
+    let names = store.runs.names()?;
     if names_manifest(reference) && !names.iter().any(|name| name == reference) {
-        let owned = store.runs_of(&manifest::origin(Path::new(reference)))?;
+        let owned = store.runs.of_manifest(&manifest::origin(Path::new(reference)))?;
         if !owned.is_empty() {
             return Ok(owned.into_iter().collect());
         }
@@ -179,8 +179,8 @@ fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
     let store = Store::open(&place.existing()?)?;
     let (run, number) = locks::named(&arguments.reference, &store)?;
     let folder = match number {
-        Some(number) => Some(store.run_folder(&run, number)?),
-        None => store.latest(&run)?,
+        Some(number) => Some(store.runs.dir(&run, number)?),
+        None => store.runs.latest(&run)?,
     };
     let Some(folder) = folder else {
         let error = CommandError::usage(format!("no run of '{run}' is done"));
@@ -189,7 +189,7 @@ fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
     if !folder.path.join(locks::LOCK).is_file() {
         return Err(CommandError::usage(format!("run '{folder}' has not ended: there is nothing to keep")));
     }
-    store.pin_run(&folder, pinned)?;
+    store.runs.pin(&folder, pinned)?;
     say!("{} {folder}", if pinned { "pinned" } else { "unpinned" });
     Ok(Exit::Done)
 }
@@ -198,19 +198,19 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let place = arguments.store.for_reference(&arguments.reference);
     let store = Store::open(&place.existing()?)?;
     // From here on no run starts.
-    let _removing = store.removing()?;
+    let _removing = store.gc_guard()?;
     let (run, number) = locks::named(&arguments.reference, &store)?;
-    let numbers = store.run_numbers(&run)?;
+    let numbers = store.runs.numbers(&run)?;
     let folders: Vec<_> = match number {
-        Some(number) => vec![store.run_folder(&run, number)?],
-        None => numbers.iter().map(|number| store.run_folder(&run, *number)).collect::<Result<_, _>>()?,
+        Some(number) => vec![store.runs.dir(&run, number)?],
+        None => numbers.iter().map(|number| store.runs.dir(&run, *number)).collect::<Result<_, _>>()?,
     };
-    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    let running: BTreeSet<_> = store.leases.all()?.into_iter().map(|lease| lease.holder.stage).collect();
     for folder in &folders {
         if running.contains(&folder.to_string()) {
             return Err(CommandError::usage(format!("run '{folder}' is running")));
         }
-        if store.is_pinned(folder) {
+        if store.runs.is_pinned(folder) {
             let error = CommandError::usage(format!("run '{folder}' is pinned"));
             return Err(error.hint(format!("pipeline runs unpin {folder}")));
         }
@@ -221,8 +221,8 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
             let error = CommandError::usage(format!("'{run}.{number}' is the newest run of its name, which stays"));
             return Err(error.hint(format!("forget all runs of that name: pipeline runs forget {run}")));
         }
-        Some(_) => folders.iter().try_for_each(|folder| store.forget_run(folder))?,
-        None => store.forget_runs(&run)?,
+        Some(_) => folders.iter().try_for_each(|folder| store.runs.forget(folder))?,
+        None => store.runs.forget_all(&run)?,
     }
     say!("forgot {}", figures::counted(folders.len() as u64, "run"));
     Ok(Exit::Done)

@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
         arguments.split().ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
     let project = Project::load(&path, &arguments.source)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let output = StageOutput::find(&project, &store, place)?;
     let mut out = stdout();
     if arguments.json {

@@ -87,14 +87,14 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
 /// The build that the reasons compare with; of a cached stage, that which is used.
 fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<Compared>, CommandError> {
     if let (State::Cached, Some(key)) = (stage.state, stage.key) {
-        let record = match decider.store.lookup(key.digest())? {
+        let record = match decider.store.builds.lookup(key.digest())? {
             Lookup::Hit(hit) => Some(hit.record),
             Lookup::Miss | Lookup::Damaged(_) => None,
         };
         return Ok(record.map(|record| Compared { build: BuildName::of(&record), seconds: Some(record.seconds) }));
     }
     let Some(build) = stage.compared_with.clone() else { return Ok(None) };
-    let builds = decider.store.builds(build.key)?;
+    let builds = decider.store.builds.of(build.key)?;
     let seconds = builds.all().find(|record| Some(record.started) == build.started_ms).map(|record| record.seconds);
     Ok(Some(Compared { build, seconds }))
 }

@@ -77,7 +77,7 @@ impl<'a> Decider<'a> {
         hashed: impl FnMut(u64) -> bool,
     ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
         let missing = match self.source_files(stage) {
-            Ok(files) => return Ok(Ok(self.keyed(stage, inputs, self.store.sources(files, hashed)?))),
+            Ok(files) => return Ok(Ok(self.keyed(stage, inputs, self.store.sources.digest(files, hashed)?))),
             Err(missing) => missing,
         };
         if missing.nothing
@@ -101,7 +101,7 @@ impl<'a> Decider<'a> {
         if let Some(keyed) = self.keyed_as_last_of(own, stage, inputs)? {
             return Ok(Some(keyed));
         }
-        let others = self.store.runs_of(&manifest::origin(&self.manifest.path))?;
+        let others = self.store.runs.of_manifest(&manifest::origin(&self.manifest.path))?;
         for run in others.iter().filter(|run| *run != own) {
             if let Some(keyed) = self.keyed_as_last_of(run, stage, inputs)? {
                 return Ok(Some(keyed));
@@ -117,7 +117,8 @@ impl<'a> Decider<'a> {
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<Keyed>, StoreError> {
         let name = stage.name.as_str();
-        let Some(last) = self.store.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
+        let Some(last) = self.store.builds.last_build(run, name)?.filter(|last| last.patterns == patterns(stage))
+        else {
             return Ok(None);
         };
         let record = last.key_record;
@@ -127,11 +128,11 @@ impl<'a> Decider<'a> {
         if !same || self.forced.contains(&stage.name) {
             return Ok(None);
         }
-        let built = match self.store.lookup(last.key)? {
+        let built = match self.store.builds.lookup(last.key)? {
             Lookup::Hit(hit) => hit.record.key_record == record,
             Lookup::Miss | Lookup::Damaged(_) => false,
         };
-        let sources = SourceSnapshot::remembered(self.store.last_sources(run, name)?);
+        let sources = SourceSnapshot::remembered(self.store.builds.last_sources(run, name)?);
         Ok(built.then(|| Keyed { key: Key::of(last.key), record, sources, absent: true, ..keyed }))
     }
 
@@ -141,11 +142,11 @@ impl<'a> Decider<'a> {
         if self.forced.contains(&stage.name) {
             return None;
         }
-        let sources = self.store.known_sources(self.source_files(stage).ok()?)?;
+        let sources = self.store.sources.known(self.source_files(stage).ok()?)?;
         let digests = digests(stage, &sources);
         let input = self.input(stage, inputs, &digests);
         let key = input.key();
-        let hit = self.store.lookup_sealed(key.digest())?;
+        let hit = self.store.builds.lookup_sealed(key.digest())?;
         // Equal keys are written out alike.
         let record = hit.record.key_record.clone();
         debug_assert_eq!(record, input.record(), "a key is written out in another way without a new domain");
@@ -157,7 +158,7 @@ impl<'a> Decider<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn decide(&self, stage: &StageDeclaration, keyed: Keyed) -> Result<Decision, StoreError> {
-        let lookup = self.store.lookup(keyed.key.digest())?;
+        let lookup = self.store.builds.lookup(keyed.key.digest())?;
         let damage = match lookup {
             Lookup::Hit(hit) if !self.forced.contains(&stage.name) => return Ok(Decision::Cached(keyed, hit)),
             Lookup::Hit(_) => None,
@@ -218,14 +219,14 @@ impl<'a> Decider<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn given(&self, stage: &StageDeclaration, key: Key) -> Result<Option<BTreeMap<String, Digest>>, StoreError> {
-        if let Lookup::Hit(hit) = self.store.lookup(key.digest())? {
+        if let Lookup::Hit(hit) = self.store.builds.lookup(key.digest())? {
             return Ok(Some(hit.record.outputs));
         }
-        let builds = self.store.builds(key.digest())?;
+        let builds = self.store.builds.of(key.digest())?;
         if let Some(first) = builds.first() {
             return Ok(Some(first.outputs.clone()));
         }
-        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
+        let last = self.store.builds.last_build(&self.manifest.name, stage.name.as_str())?;
         Ok(last.filter(|last| last.key == key.digest()).map(|last| last.outputs))
     }
 
@@ -244,7 +245,7 @@ impl<'a> Decider<'a> {
         distance: impl Fn(&KeyRecord) -> usize,
     ) -> Result<Option<Baseline>, StoreError> {
         let run = self.manifest.name.as_str();
-        let last = self.store.last_build(run, stage.name.as_str())?;
+        let last = self.store.builds.last_build(run, stage.name.as_str())?;
         self.history.baseline(self.store, run, stage, last, distance)
     }
 
@@ -278,7 +279,7 @@ impl<'a> Decider<'a> {
     pub fn cost(&self, stage: &StageDeclaration) -> Cost {
         let input = |port: &str| {
             let tree = lint::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
-            self.store.tree(tree).ok()
+            self.store.objects.input(tree).ok()
         };
         stage.cost_with(&input)
     }
@@ -288,7 +289,7 @@ impl<'a> Decider<'a> {
     /// # Errors
     /// When the store cannot be read.
     fn resumes(&self, stage: &StageDeclaration, keyed: &Keyed) -> Result<Option<Reason>, StoreError> {
-        let Some(scratch) = self.store.scratch(keyed.key.digest(), &keyed.inputs, &keyed.sources)? else {
+        let Some(scratch) = self.store.work.scratch(keyed.key.digest(), &keyed.inputs, &keyed.sources)? else {
             return Ok(None);
         };
         Ok(stage.stage.checkpoint(&scratch).map(|checkpoint| Reason::resumes(&checkpoint, clock::now())))

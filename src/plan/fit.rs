@@ -221,8 +221,8 @@ pub(super) fn produces_data(stage: &StageDeclaration) -> bool {
 
 /// Bytes of an output that a stage wrote last in runs of this name.
 fn last_bytes(manifest: &Manifest, stage: &StageName, output: &str, store: &Store) -> Result<u64, StoreError> {
-    let last = store.last_build(&manifest.name, stage.as_str())?;
-    let tree = last.and_then(|last| store.listing(*last.outputs.get(output)?).ok());
+    let last = store.builds.last_build(&manifest.name, stage.as_str())?;
+    let tree = last.and_then(|last| store.objects.tree(*last.outputs.get(output)?).ok());
     Ok(tree.map_or(0, |tree| tree.size()))
 }
 

@@ -11,7 +11,7 @@ use super::estimate::{Estimate, NoEstimate, Past, Work};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
-use crate::store::{Builds, LastBuild, Record, Store, StoreError};
+use crate::store::{KeyBuilds, LastBuild, Record, Store, StoreError};
 
 /// All builds of a store as they were when first asked for, those too whose bytes went to make room. Shared by threads.
 #[derive(Debug, Default)]
@@ -109,8 +109,8 @@ impl History {
             Build { name, recipe, record, outputs, started, seconds, work, is_kept, kind, stage }
         };
         let mut builds = Vec::new();
-        for key in store.all_keys()? {
-            let Builds { records, past, .. } = store.builds(key)?;
+        for key in store.builds.all_keys()? {
+            let KeyBuilds { records, past, .. } = store.builds.of(key)?;
             builds.extend(records.into_values().map(|record| build(record, true)));
             builds.extend(past.into_values().map(|record| build(record, false)));
         }

@@ -113,7 +113,7 @@ impl Plan {
             Some(fit::Task {
                 stage,
                 cost: planned.cost,
-                scratch: decider.store.scratch_bytes(planned.key.map(Key::digest)),
+                scratch: decider.store.work.scratch_bytes(planned.key.map(Key::digest)),
             })
         };
         stale.filter_map(task).collect()

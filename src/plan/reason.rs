@@ -10,7 +10,7 @@ use super::baseline::BuildName;
 use crate::events::figures;
 use crate::key::{KeyDifference, KeyPath};
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
-use crate::store::HolderInfo;
+use crate::store::LockHolder;
 
 /// Differences of the closest build that are named.
 const NAMED: usize = 3;
@@ -106,7 +106,7 @@ pub enum Reason {
     /// Another process builds the same key now; `run` waits for it and then finds its output.
     Held {
         /// Who, for what, since when, where that process could write it down.
-        holder: Option<HolderInfo>,
+        holder: Option<LockHolder>,
     },
     /// Another stage of the plan has the same key: one build serves both.
     SameKey {

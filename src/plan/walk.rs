@@ -10,7 +10,7 @@ use super::recipe::{Recipe, own_differences, own_record};
 use super::{Decider, Decision, PlannedStage, Reason, State, fit};
 use crate::key::{Key, KeyRecord};
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::store::{Held, StoreError};
+use crate::store::{LockState, StoreError};
 
 /// The state of a walk after some stages.
 pub(super) struct Walk<'a, F> {
@@ -124,7 +124,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
     fn cost(&self, stage: &StageDeclaration) -> Cost {
         let tree = |port: &str| {
             let edge = stage.inputs.get(port)?;
-            self.decider.store.tree(*self.outputs.get(&edge.stage)?.get(&edge.output)?).ok()
+            self.decider.store.objects.input(*self.outputs.get(&edge.stage)?.get(&edge.output)?).ok()
         };
         stage.cost_with(&tree)
     }
@@ -135,7 +135,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         let (mut read, mut counted) = (self.decider.source_bytes(stage)?, BTreeSet::new());
         for edge in stage.inputs.values() {
             let bytes = match self.outputs.get(&edge.stage).and_then(|trees| trees.get(&edge.output)) {
-                Some(digest) => self.decider.store.listing(*digest).ok()?.size(),
+                Some(digest) => self.decider.store.objects.tree(*digest).ok()?.size(),
                 None => match self.written.get(&edge.stage)? {
                     Written::Ports(ports) => *ports.get(&edge.output)?,
                     // How much of it each port takes is not known: it counts once.
@@ -165,7 +165,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             (_, then) if then > 0 => Some(1.0),
             _ => None,
         });
-        let size = |tree: &Digest| self.decider.store.listing(*tree).ok().map(|tree| tree.size());
+        let size = |tree: &Digest| self.decider.store.objects.tree(*tree).ok().map(|tree| tree.size());
         let scaled = ratio.zip(build).and_then(|(ratio, build)| {
             let scale = |bytes: u64| (bytes as f64 * ratio) as u64;
             build.outputs.iter().map(|(port, tree)| Some((port.clone(), scale(size(tree)?)))).collect()
@@ -234,10 +234,10 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 found(Some((keyed.key, keyed.record)), State::Cached, reasons, None)
             }
             Decision::Run(keyed, mut reasons, baseline) => {
-                let held = self.decider.store.held(keyed.key.digest())?;
+                let held = self.decider.store.work.lock_state(keyed.key.digest())?;
                 // A forced stage waits too, and runs then; either way the other process may go on to the stages downstream.
-                let waits = held != Held::Free && !self.decider.forced.contains(&stage.name);
-                if let Held::By(holder) = held {
+                let waits = held != LockState::Free && !self.decider.forced.contains(&stage.name);
+                if let LockState::Held(holder) = held {
                     self.waiting.insert(stage.name.clone());
                     reasons.insert(0, Reason::Held { holder });
                 }

@@ -16,7 +16,7 @@ use crate::parallel;
 use crate::plan::Decider;
 use crate::run::{self, Options, Outcome, StageOutcome};
 use crate::say::say;
-use crate::store::{Machine, OpenRun, RunFolder, Store, StoreError};
+use crate::store::{Machine, OpenRun, RunDir, Store, StoreError};
 
 /// The events of a run, in its folder.
 pub const EVENTS: &str = "events.jsonl";
@@ -27,7 +27,7 @@ const PAGE: &str = "report.html";
 #[derive(Debug)]
 pub struct KeptRun {
     /// Where it is kept; `None` where the store is open for reading only.
-    pub folder: Option<RunFolder>,
+    pub folder: Option<RunDir>,
     /// When it started.
     pub started: SystemTime,
     /// What became of its stages.
@@ -58,7 +58,7 @@ impl KeptRun {
             let lost = renderers.finish();
             return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
         }
-        let open = store.start_run(&manifest.name, &manifest::origin(&manifest.path))?;
+        let open = store.runs.start(&manifest.name, &manifest::origin(&manifest.path))?;
         options.given.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
         let folder = &open.folder;
         let page = LivePage::new(Page::new(&folder.to_string(), &clock::rfc3339(started)));
@@ -72,9 +72,9 @@ impl KeptRun {
         if let Err(error) = fs::write(folder.path.join(PAGE), page.html(manifest)) {
             say!("warning: the run has no page: {error}");
         }
-        let written = store.write_lock(folder, FILE, &ended.lock().encode());
+        let written = store.runs.write_lock(folder, FILE, &ended.lock().encode());
         let written = written.and_then(|()| match outcome.summary.status() {
-            RunStatus::Done => store.make_latest(folder, |latest| ended.replaces(store, latest)),
+            RunStatus::Done => store.runs.make_latest(folder, |latest| ended.replaces(store, latest)),
             _ => Ok(()),
         });
         // From here on the lock holds what the lease held.
@@ -88,7 +88,7 @@ impl KeptRun {
 #[derive(Debug, Clone, Copy)]
 struct EndedRun<'a> {
     /// Where its folder is.
-    folder: &'a RunFolder,
+    folder: &'a RunDir,
     /// Its stages.
     manifest: &'a Manifest,
     /// In their order.
@@ -104,10 +104,10 @@ struct EndedRun<'a> {
 impl EndedRun<'_> {
     /// Whether its outputs, which are all that was asked for, take the place of the latest: where they are no less (`--until`)
     /// than what the latest run has of the stages that there are.
-    fn replaces(&self, store: &Store, latest: Option<&RunFolder>) -> Result<bool, StoreError> {
+    fn replaces(&self, store: &Store, latest: Option<&RunDir>) -> Result<bool, StoreError> {
         let Self { manifest, options, .. } = self;
         let Some(latest) = latest.filter(|_| options.wanted.len() < manifest.stages.len()) else { return Ok(true) };
-        let shown = store.shown_stages(latest)?;
+        let shown = store.runs.published_stages(latest)?;
         Ok(shown
             .iter()
             .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))
@@ -118,7 +118,7 @@ impl EndedRun<'_> {
         let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
         for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {
             let (run, Some(number)) = (stage.record.run.as_str(), stage.record.number) else { continue };
-            let has_page = || store.run_folder(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
+            let has_page = || store.runs.dir(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
             if *there.entry((run, number)).or_insert_with(has_page) {
                 page.ran_in(name.as_str(), format!("{run}.{number}"), format!("../../{run}/{number}/{PAGE}"));
             }

@@ -27,7 +27,7 @@ pub(super) fn cached_at_once(
         shared.show(stage, &keyed, &hit.record.outputs, &hit.trees).ok()?;
         Some((keyed, hit))
     };
-    let Some(_gate) = shared.store.gate_at_once() else { return vec![None; open.len()] };
+    let Some(_gate) = shared.store.leases.try_guard() else { return vec![None; open.len()] };
     // What panics here is decided on a thread of its own, and panics there.
     let found = parallel::map(open, |stage| caught(|| Ok(find(stage))).unwrap_or_default());
     let trees: Vec<_> = found.iter().flatten().flat_map(|(_, hit)| hit.record.outputs.values()).collect();

@@ -36,8 +36,11 @@ impl Change {
         let unchanged = outputs.iter().filter(|(port, tree)| baseline.outputs.get(*port) == Some(tree));
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
         // The older output may be gone or damaged by now: then there are no words for it.
-        let compare =
-            || stage.stage.compare(&shared.store.readable(&baseline.outputs), &shared.store.readable(outputs));
+        let compare = || {
+            stage
+                .stage
+                .compare(&shared.store.objects.readable(&baseline.outputs), &shared.store.objects.readable(outputs))
+        };
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
         let without_effect = match unchanged.len() == outputs.len() {
             true => {

@@ -12,7 +12,7 @@ use super::running::TICK;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
 use crate::plan::{Decider, Decision, Keyed, Reason, source_setting};
-use crate::store::{Held, Hit};
+use crate::store::{Hit, LockState};
 
 /// What came out.
 pub(super) enum Decided {
@@ -61,10 +61,10 @@ pub(super) fn decide(
         }
         Decision::Run(keyed, reasons, baseline) => {
             let forced = decider.forced.contains(&stage.name);
-            let held = shared.store.held(keyed.key.digest())?;
-            let cost = stage.cost_with(&|port| shared.store.tree(*inputs.get(port)?).ok());
+            let held = shared.store.work.lock_state(keyed.key.digest())?;
+            let cost = stage.cost_with(&|port| shared.store.objects.input(*inputs.get(port)?).ok());
             let ready = Box::new(Ready { keyed, reasons, baseline, inputs, cost, forced });
-            Ok(if held == Held::Free { Decided::Ready(ready) } else { Decided::Held(ready) })
+            Ok(if held == LockState::Free { Decided::Ready(ready) } else { Decided::Held(ready) })
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::events::{Event, EventSender};
 use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::{Baseline, Keyed, Reason, fit, lint, patterns, reason_lines};
 use crate::store::{
-    Hit, HolderInfo, KeyLock, LastBuild, Lookup, Machine, OpenRun, Record, Staged, Store, StoreError, milliseconds,
+    Hit, KeyLock, LastBuild, LockHolder, Lookup, Machine, OpenRun, Record, Staged, Store, StoreError, milliseconds,
 };
 
 /// What the stages of one run share.
@@ -137,12 +137,12 @@ impl Shared<'_> {
             return Err(Failure::Interrupted);
         }
         let key = ready.keyed.key.digest();
-        let Some(lock) = self.store.lock(key, &HolderInfo::this(stage.name.as_str()))? else {
+        let Some(lock) = self.store.work.lock(key, &LockHolder::this(stage.name.as_str()))? else {
             return Ok(Executed::Held);
         };
         let trees = |lookup: &Lookup| lookup.outputs().cloned();
         if !ready.forced
-            && let Lookup::Hit(hit) = self.leased(|| self.store.lookup(key), trees)?
+            && let Lookup::Hit(hit) = self.leased(|| self.store.builds.lookup(key), trees)?
         {
             self.show_cached(stage, &ready.keyed, &hit);
             return Ok(Executed::Cached(hit));
@@ -175,7 +175,7 @@ impl Shared<'_> {
             self.warn(name, reason.text());
         }
         let available = self.budget.available(self.store.layout().root());
-        let scratch = self.store.scratch_bytes(Some(keyed.key.digest()));
+        let scratch = self.store.work.scratch_bytes(Some(keyed.key.digest()));
         let task = fit::Task { stage, cost: ready.cost, scratch };
         for misfit in fit::of_stage(self.manifest, task, available) {
             if misfit.is_error && !self.budget.allow_oversize {
@@ -184,7 +184,7 @@ impl Shared<'_> {
             }
             self.warn(name, misfit.text());
         }
-        let inputs = self.store.readable(inputs);
+        let inputs = self.store.objects.readable(inputs);
         let read = read(&inputs, keyed);
         if ready.cost.disk.is_none()
             && let Some(misfit) = fit::disk_of(stage, &ready.cost, read, available.disk)
@@ -214,13 +214,13 @@ impl Shared<'_> {
     ) -> Result<Attempt, Failure> {
         let Ready { keyed, inputs, .. } = ready;
         self.check_inputs(inputs, "before the stage read it")?;
-        let work = self.store.work(lock, self.store.ground(inputs, &keyed.sources)?)?;
+        let work = self.store.work.prepare(lock, self.store.work.input_fingerprint(inputs, &keyed.sources)?)?;
         if work.emptied {
             progress.warn(
                 "what an earlier try left is not used: something that it was made from was touched or copied since",
             );
         }
-        let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
+        let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.objects.input(*digest)?)));
         let trees = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
         let read = read(&trees, keyed);
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
@@ -229,7 +229,7 @@ impl Shared<'_> {
             sources: keyed.sources.files().cloned().collect(),
             outputs: Outputs::stage(&work.staging, ports).map_err(StageError::from)?,
             scratch: work.scratch,
-            derived: self.store.derived(),
+            derived: self.store.objects.derived(),
             resources,
             seed: self.manifest.seed,
             progress: progress.clone(),
@@ -266,8 +266,8 @@ impl Shared<'_> {
         let Ready { keyed, baseline, cost, .. } = ready;
         let earlier_seconds = progress.earlier_seconds();
         // Until a record names them, only the gate keeps the new blobs from being taken for nobody's.
-        let gate = self.store.gate()?;
-        let outputs = self.store.adopt(staged)?;
+        let gate = self.store.leases.guard()?;
+        let outputs = self.store.objects.adopt(staged)?;
         let record = Record {
             key: keyed.key.digest(),
             kind: stage.kind.name.to_owned(),
@@ -290,9 +290,9 @@ impl Shared<'_> {
             machine: Machine::this(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let before = self.store.builds(record.key)?;
+        let before = self.store.builds.of(record.key)?;
         let (earlier, is_new) = (before.count(), !before.all().any(|other| other.outputs == outputs));
-        self.store.record(&record)?;
+        self.store.builds.record(&record)?;
         let given = outputs;
         let (record, trees) = self.first_build(stage, record, progress)?;
         let differs = earlier > 0 && (is_new || record.outputs != given);
@@ -301,7 +301,7 @@ impl Shared<'_> {
         drop(gate);
         let change = Change::since(baseline.as_ref(), self, stage, keyed, &given);
         // The build is on record: what fails now costs a link or some disk, not the build.
-        let shown = self.show(stage, keyed, &outputs, &trees).and_then(|()| self.store.clear_work(lock));
+        let shown = self.show(stage, keyed, &outputs, &trees).and_then(|()| self.store.work.clear(lock));
         if let Err(error) = shown {
             progress.warn(format!("the output is kept, but not all is tidy: {error}"));
         }
@@ -314,7 +314,7 @@ impl Shared<'_> {
         find: impl FnOnce() -> Result<T, StoreError>,
         trees: impl FnOnce(&T) -> Option<BTreeMap<String, Digest>>,
     ) -> Result<T, StoreError> {
-        let _gate = self.store.gate()?;
+        let _gate = self.store.leases.guard()?;
         let found = find()?;
         trees(&found).map_or(Ok(()), |trees| self.hold(trees.values()))?;
         Ok(found)
@@ -328,7 +328,7 @@ impl Shared<'_> {
     /// A blob that was changed since it was found whole must not reach an output: a key promises what its inputs hold.
     fn check_inputs(&self, inputs: &BTreeMap<String, Digest>, when: &str) -> Result<(), Failure> {
         for (port, digest) in inputs {
-            let damage = match self.store.check(*digest) {
+            let damage = match self.store.objects.check(*digest) {
                 Err(StoreError::Damaged(damage)) => vec![damage],
                 checked => checked?,
             };
@@ -347,7 +347,7 @@ impl Shared<'_> {
         record: Record,
         progress: &Progress,
     ) -> Result<(Record, BTreeMap<String, Tree>), Failure> {
-        match self.store.lookup(record.key)? {
+        match self.store.builds.lookup(record.key)? {
             Lookup::Hit(hit) if hit.distinct > 1 => {
                 progress.warn(format!(
                     "{} is not deterministic here: {} builds of key {} gave {} different outputs; the first whole one is used",
@@ -360,7 +360,7 @@ impl Shared<'_> {
             }
             Lookup::Hit(hit) => Ok((hit.record, hit.trees)),
             Lookup::Miss | Lookup::Damaged(_) => {
-                let tree = |(port, digest): (&String, &Digest)| Ok((port.clone(), self.store.listing(*digest)?));
+                let tree = |(port, digest): (&String, &Digest)| Ok((port.clone(), self.store.objects.tree(*digest)?));
                 let trees = record.outputs.iter().map(tree).collect::<Result<_, StoreError>>()?;
                 Ok((record, trees))
             }
@@ -391,7 +391,7 @@ impl Shared<'_> {
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.show(&open.folder, stage.name.as_str(), build, &keyed.sources, trees)
+        self.store.runs.publish(&open.folder, stage.name.as_str(), build, &keyed.sources, trees)
     }
 }
 

@@ -2,13 +2,13 @@
 //! free.
 
 use super::execution::Ready;
-use crate::store::{Held, HolderInfo, Store};
+use crate::store::{LockHolder, LockState, Store};
 
 /// A stage that waits.
 pub(super) struct Waiting {
     pub(super) ready: Box<Ready>,
     /// The holder that was told of; `Some(None)` is one that is not known by name.
-    told: Option<Option<HolderInfo>>,
+    told: Option<Option<LockHolder>>,
 }
 
 /// What there is to do about a stage that waits.
@@ -31,7 +31,8 @@ impl Waiting {
     /// Looks at the lock. Each holder is told of once.
     pub(super) fn look(&mut self, store: &Store) -> News {
         // What is wrong with a lock is told by who takes it.
-        let Held::By(holder) = store.held(self.ready.keyed.key.digest()).unwrap_or(Held::Free) else {
+        let LockState::Held(holder) = store.work.lock_state(self.ready.keyed.key.digest()).unwrap_or(LockState::Free)
+        else {
             return News::Free;
         };
         // Nobody's name yet is told only when nothing was told before.
