@@ -61,7 +61,7 @@ impl StageOutput {
             .into_iter()
             .filter_map(|port| outputs.get(port.name.as_ref()).map(|digest| (port, *digest)))
             .map(|(port, digest)| {
-                Ok(PortOutput { name: port.name.to_string(), ty: port.ty, tree: store.tree(digest)? })
+                Ok(PortOutput { name: port.name.to_string(), ty: port.ty, tree: store.objects.input(digest)? })
             })
             .collect::<Result<_, CommandError>>()?;
         Ok(Self { stage: name.clone(), kind: stage.kind.name, key, ports, stale })
@@ -81,12 +81,12 @@ pub(super) fn build_of(
     let (key, stale) = match (planned.state, planned.key) {
         (State::Cached, Some(key)) => (key.digest(), None),
         _ => {
-            let Some(last) = store.last_build(&project.manifest.name, planned.name.as_str())? else { return Ok(None) };
+            let Some(last) = store.builds.last_build(&project.manifest.name, planned.name.as_str())? else { return Ok(None) };
             let reasons = reason_lines(&planned.reasons, planned.compared_with.as_ref());
             (last.key, Some(format!("{}: {}", planned.state.verb(), reasons.join("; "))))
         }
     };
-    match store.lookup(key)? {
+    match store.builds.lookup(key)? {
         Lookup::Hit(hit) => Ok(Some(ReadableBuild { key, outputs: hit.record.outputs, stale })),
         Lookup::Damaged(damage) => {
             damage.into_iter().next().map_or(Ok(None), |first| Err(StoreError::Damaged(first).into()))

@@ -58,7 +58,7 @@ impl CommandError {
         match self {
             Self::Manifest(_) | Self::Usage { .. } | Self::Store(StoreError::Owned { .. }) => Exit::Usage,
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
-            Self::Store(error) if error.is_of_the_store() => Exit::StoreDamaged,
+            Self::Store(error) if error.is_store_failure() => Exit::StoreDamaged,
             Self::Store(_) | Self::Failed { .. } => Exit::StageFailed,
             Self::Closed => Exit::Done,
         }

@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     };
     let project = Project::load(Path::new(manifest), &arguments.options)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let output = StageOutput::find(&project, &store, place)?;
     if let Some(stale) = &output.stale {
         stderr!("note: this is the last build of {}; it {stale}", output.stage);

@@ -66,8 +66,8 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
 fn run_of_stage(reference: &str, stage: &str, options: &StoreOptions) -> Result<Option<String>, CommandError> {
     let store = run_refs::open_store(reference, options)?;
     let named = run_refs::resolve(reference, &store)?;
-    for number in store.run_numbers(&named.run)?.into_iter().rev().filter(|number| *number <= named.number) {
-        let run = store.run_folder(&named.run, number)?;
+    for number in store.runs.numbers(&named.run)?.into_iter().rev().filter(|number| *number <= named.number) {
+        let run = store.runs.dir(&named.run, number)?;
         let (mut is_cached, mut has_events) = (false, false);
         for event in run_refs::events_of(&run) {
             // The damage is reported when the events are printed.
@@ -97,7 +97,7 @@ fn run_of_stage(reference: &str, stage: &str, options: &StoreOptions) -> Result<
 fn newest(options: &StoreOptions) -> Result<String, CommandError> {
     let store = Store::open_read_only(&options.existing()?)?;
     let mut newest = None;
-    for run in store.run_folders()? {
+    for run in store.runs.all()? {
         // The time of the directory does not serve: pinning a run changes it.
         let modified = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
         newest = newest.max(modified.ok().map(|modified| (modified, run.to_string())));

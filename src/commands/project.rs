@@ -67,8 +67,8 @@ impl Project {
             let state = if Store::is_at(&self.cache)? { "is empty" } else { "does not exist yet" };
             stderr!("note: the store {} {state}", self.cache.display());
         }
-        if store.is_run_of_another(&self.manifest.name, &manifest::origin(&self.manifest.path))? {
-            let error = store.not_ours(&self.manifest.name)?;
+        if store.runs.has_other_owner(&self.manifest.name, &manifest::origin(&self.manifest.path))? {
+            let error = store.runs.owned_error(&self.manifest.name)?;
             stderr!("warning: {error}; `pipeline run` will not use it");
             stderr!("hint: {}", error.hint().unwrap_or_default());
         }
@@ -148,7 +148,7 @@ impl Project {
         let mut is_certain = true;
         for task in tasks.iter().filter(|task| is_refused(**task)) {
             // What follows from settings alone holds for all inputs.
-            let least = Task { cost: task.stage.cost, scratch: decider.store.scratch_bytes(None), ..*task };
+            let least = Task { cost: task.stage.cost, scratch: decider.store.work.scratch_bytes(None), ..*task };
             is_certain &= is_refused(least) && decider.surely_runs(task.stage)?;
         }
         if !is_certain {

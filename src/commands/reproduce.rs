@@ -97,7 +97,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
             let needed: BTreeSet<StageName> = inputs.filter(|stage| !requested.contains(stage)).collect();
             let cache = arguments.store.for_reference(&arguments.lock).existing()?;
             let from = Store::open_read_only(&cache)?;
-            let _gate = from.reading();
+            let _guard = from.leases.guard()?;
             provide(&lock, &needed, &from, &store)?.map_err(|stage| {
                 let message = format!("{} does not have the locked output of '{stage}'", cache.display());
                 CommandError::usage(message).hint("to reproduce it too, pass --until instead of --only")

@@ -19,7 +19,7 @@ use crate::parallel::limit_threads;
 use crate::plan::{Decider, StageOutputs};
 use crate::run::{Options, Outcome, RecordedRun, Summary};
 use crate::stderr::stderr;
-use crate::store::{RunFolder, Store, StoreError};
+use crate::store::{RunDir, Store, StoreError};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let cancel = stop_on_signals()?;
     let store = open(&project, &wanted, &forced, arguments.quiet, &cancel)?;
     if arguments.adopt && store.is_writable() {
-        store.take_over_run(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
+        store.runs.take_over(&project.manifest.name, &manifest::origin(&project.manifest.path))?;
     }
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, provided: StageOutputs::new(), cancel };
@@ -123,7 +123,7 @@ fn open(
     let is_new = !Store::is_at(&project.cache)?;
     let opened = Store::open_until(&project.cache, cancel).and_then(|store| store.check_writable().map(|()| store));
     let refusal = match opened {
-        Err(error) if error.is_refusal() && !is_new => error,
+        Err(error) if error.is_write_denied() && !is_new => error,
         opened => {
             let store = opened?;
             if is_new && !quiet {
@@ -144,8 +144,8 @@ fn open(
 
 /// Prints where the outputs of a run are if `latest` does not point to them: it failed, was interrupted or ran a part of the
 /// stages, or a later run ended first.
-fn note_outputs(store: &Store, folder: RunFolder) -> Result<(), CommandError> {
-    let latest = store.latest(&folder.run)?;
+fn note_outputs(store: &Store, folder: RunDir) -> Result<(), CommandError> {
+    let latest = store.runs.latest(&folder.run)?;
     if latest.as_ref() != Some(&folder) {
         let latest = latest.map(|latest| format!("; `latest` points to {latest}")).unwrap_or_default();
         stderr!("note: the outputs of this run are in {}{latest}", store_dir::relative(folder.path).display());

@@ -11,7 +11,7 @@ use crate::events::Stamped;
 use crate::manifest::{head, shell};
 use crate::report::run_lock::{FILE, InvalidLock, LockSummary, RunLock};
 use crate::run::EVENTS;
-use crate::store::{Damage, RunFolder, Store, StoreError};
+use crate::store::{Damage, RunDir, Store, StoreError};
 
 /// Returns the lock of a run, or that of a lock file.
 pub(super) fn find_lock(reference: &str, options: &StoreOptions) -> Result<RunLock, CommandError> {
@@ -24,12 +24,12 @@ pub(super) fn find_lock(reference: &str, options: &StoreOptions) -> Result<RunLo
     let candidates: Vec<_> = match number {
         Some(number) => vec![number],
         None => {
-            let latest = store.latest(&run)?.map(|latest| latest.number);
-            latest.into_iter().chain(store.run_numbers(&run)?.into_iter().rev()).collect()
+            let latest = store.runs.latest(&run)?.map(|latest| latest.number);
+            latest.into_iter().chain(store.runs.numbers(&run)?.into_iter().rev()).collect()
         }
     };
     for candidate in candidates {
-        let lock = lock_of(&store, &store.run_folder(&run, candidate)?)?;
+        let lock = lock_of(&store, &store.runs.dir(&run, candidate)?)?;
         // A run that was stopped before any stage was done has nothing to compare.
         if let Some(lock) = lock.filter(|lock| number.is_some() || !lock.stages.is_empty()) {
             return Ok(lock);
@@ -44,17 +44,17 @@ pub(super) fn open_store(reference: &str, options: &StoreOptions) -> Result<Stor
 }
 
 /// Returns the run that a reference names: the newest of the name if there is no number.
-pub(super) fn resolve(reference: &str, store: &Store) -> Result<RunFolder, CommandError> {
+pub(super) fn resolve(reference: &str, store: &Store) -> Result<RunDir, CommandError> {
     let (run, number) = parse(reference, store)?;
-    match number.or(store.run_numbers(&run)?.last().copied()) {
-        Some(number) => Ok(store.run_folder(&run, number)?),
+    match number.or(store.runs.numbers(&run)?.last().copied()) {
+        Some(number) => Ok(store.runs.dir(&run, number)?),
         None => Err(CommandError::usage(format!("there is no past run of '{run}'"))),
     }
 }
 
 /// Returns the name and the number, if any, of a run of the store.
 pub(super) fn parse(reference: &str, store: &Store) -> Result<(String, Option<u32>), CommandError> {
-    let names = store.run_names()?;
+    let names = store.runs.names()?;
     if names.iter().any(|name| name == reference) {
         return Ok((reference.to_owned(), None));
     }
@@ -71,7 +71,7 @@ pub(super) fn parse(reference: &str, store: &Store) -> Result<(String, Option<u3
         && let Ok(number) = number.parse()
         && names.iter().any(|known| known == name)
     {
-        let numbers = store.run_numbers(name)?;
+        let numbers = store.runs.numbers(name)?;
         if numbers.contains(&number) {
             return Ok((name.to_owned(), Some(number)));
         }
@@ -98,7 +98,7 @@ pub(super) fn read_lock(path: &Path) -> Result<RunLock, CommandError> {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] if the lock is invalid; a store that is open for writing moves it aside.
-pub(super) fn lock_of(store: &Store, run: &RunFolder) -> Result<Option<RunLock>, StoreError> {
+pub(super) fn lock_of(store: &Store, run: &RunDir) -> Result<Option<RunLock>, StoreError> {
     load_from(store, run, RunLock::decode)
 }
 
@@ -106,13 +106,13 @@ pub(super) fn lock_of(store: &Store, run: &RunFolder) -> Result<Option<RunLock>,
 ///
 /// # Errors
 /// As [`lock_of`].
-pub(super) fn summary_of(store: &Store, run: &RunFolder) -> Result<Option<LockSummary>, StoreError> {
+pub(super) fn summary_of(store: &Store, run: &RunDir) -> Result<Option<LockSummary>, StoreError> {
     load_from(store, run, RunLock::summarize)
 }
 
 fn load_from<T>(
     store: &Store,
-    run: &RunFolder,
+    run: &RunDir,
     parse: fn(&str) -> Result<T, InvalidLock>,
 ) -> Result<Option<T>, StoreError> {
     let path = run.path.join(FILE);
@@ -121,7 +121,7 @@ fn load_from<T>(
     }
     match load(&path, parse) {
         Ok(lock) => Ok(Some(lock)),
-        Err(problem) => Err(StoreError::Damaged(store.damaged_file(&path, problem)?)),
+        Err(problem) => Err(StoreError::Damaged(store.builds.damaged_file(&path, problem)?)),
     }
 }
 
@@ -137,7 +137,7 @@ fn load<T>(path: &Path, parse: fn(&str) -> Result<T, InvalidLock>) -> Result<T, 
 
 /// Returns the recorded events of a run, in order; none if there is no file. An error ends them. A last line that a kill truncated is
 /// skipped.
-pub(super) fn events_of(run: &RunFolder) -> impl Iterator<Item = Result<Stamped, String>> + use<> {
+pub(super) fn events_of(run: &RunDir) -> impl Iterator<Item = Result<Stamped, String>> + use<> {
     let path = run.path.join(EVENTS);
     let open = || match path.metadata()?.is_file() {
         true => File::open(&path),
@@ -180,7 +180,7 @@ pub(super) fn events(
         return Err(CommandError::usage(format!("run '{run}' was stopped before anything happened")));
     }
     Ok(events_of(&run).map(move |event| {
-        event.map_err(|problem| match store.damaged_file(&run.path.join(EVENTS), problem) {
+        event.map_err(|problem| match store.builds.damaged_file(&run.path.join(EVENTS), problem) {
             Ok(damage) => StoreError::Damaged(damage).into(),
             Err(error) => error.into(),
         })
@@ -188,7 +188,7 @@ pub(super) fn events(
 }
 
 /// Returns the damage of a run's events, if any; a store that is open for writing moves them aside.
-pub(super) fn events_damage(store: &Store, run: &RunFolder) -> Result<Option<Damage>, StoreError> {
+pub(super) fn events_damage(store: &Store, run: &RunDir) -> Result<Option<Damage>, StoreError> {
     let problem = events_of(run).find_map(Result::err);
-    problem.map(|problem| store.damaged_file(&run.path.join(EVENTS), problem)).transpose()
+    problem.map(|problem| store.builds.damaged_file(&run.path.join(EVENTS), problem)).transpose()
 }

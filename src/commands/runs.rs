@@ -16,7 +16,7 @@ use crate::manifest;
 use crate::report::LockSummary;
 use crate::report::run_lock::FILE;
 use crate::stderr::stderr;
-use crate::store::{RunFolder, Store, StoreError};
+use crate::store::{RunDir, Store, StoreError};
 
 /// Arguments of `runs`.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub struct RunArguments {
 
 /// A run of the list.
 struct ListedRun {
-    folder: RunFolder,
+    folder: RunDir,
     /// `None` if the run has not ended.
     lock: Option<LockSummary>,
     is_running: bool,
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
 fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let reference = arguments.reference.as_deref();
     let store = run_refs::open_store(reference.unwrap_or_default(), &arguments.store)?;
-    let mut folders = store.run_folders()?;
+    let mut folders = store.runs.all()?;
     if let Some(reference) = reference {
         let named = names(reference, &store)?;
         folders.retain(|folder| named.contains(&folder.run));
@@ -96,8 +96,8 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     for folder in folders {
         let (run, id) = (folder.run.clone(), folder.to_string());
         if !latest.contains_key(&run) {
-            latest.insert(run.clone(), store.latest(&run)?.map(|latest| latest.number));
-            let owner = match store.owner_of_run(&run) {
+            latest.insert(run.clone(), store.runs.latest(&run)?.map(|latest| latest.number));
+            let owner = match store.runs.owner(&run) {
                 Err(error @ StoreError::OwnerUnknown { .. }) => {
                     stderr!("warning: {error}");
                     is_damaged = true;
@@ -111,7 +111,7 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
             Ok(lock) => found.push(ListedRun {
                 is_running: lock.is_none() && running.contains(&id),
                 is_latest: latest[&run] == Some(folder.number),
-                is_pinned: store.is_pinned(&folder),
+                is_pinned: store.runs.is_pinned(&folder),
                 folder,
                 lock,
             }),
@@ -166,9 +166,9 @@ fn line(listed: &ListedRun) -> String {
 
 /// Returns the names that a reference selects: one, or those that belong to a manifest.
 fn names(reference: &str, store: &Store) -> Result<BTreeSet<String>, CommandError> {
-    let names = store.run_names()?;
+    let names = store.runs.names()?;
     if names_manifest(reference) && !names.iter().any(|name| name == reference) {
-        let owned = store.runs_of(&manifest::origin(Path::new(reference)))?;
+        let owned = store.runs.of_manifest(&manifest::origin(Path::new(reference)))?;
         if !owned.is_empty() {
             return Ok(owned.into_iter().collect());
         }
@@ -178,7 +178,7 @@ fn names(reference: &str, store: &Store) -> Result<BTreeSet<String>, CommandErro
 
 /// Returns the runs under way, such as `quickstart.3`.
 fn running(store: &Store) -> Result<BTreeSet<String>, StoreError> {
-    Ok(store.leases()?.into_iter().map(|lease| lease.holder.stage).collect())
+    Ok(store.leases.all()?.into_iter().map(|lease| lease.holder.stage).collect())
 }
 
 fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
@@ -186,8 +186,8 @@ fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
     let store = Store::open(&place.existing()?)?;
     let (run, number) = run_refs::parse(&arguments.reference, &store)?;
     let folder = match number {
-        Some(number) => Some(store.run_folder(&run, number)?),
-        None => store.latest(&run)?,
+        Some(number) => Some(store.runs.dir(&run, number)?),
+        None => store.runs.latest(&run)?,
     };
     let Some(folder) = folder else {
         let error = CommandError::usage(format!("no run of '{run}' is done"));
@@ -196,7 +196,7 @@ fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
     if !folder.path.join(FILE).is_file() {
         return Err(CommandError::usage(format!("cannot pin run '{folder}': it has not ended")));
     }
-    store.pin_run(&folder, pinned)?;
+    store.runs.pin(&folder, pinned)?;
     stderr!("{} {folder}", if pinned { "pinned" } else { "unpinned" });
     Ok(Exit::Done)
 }
@@ -205,19 +205,19 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let place = arguments.store.for_reference(&arguments.reference);
     let store = Store::open(&place.existing()?)?;
     // No run starts while this is held.
-    let _removing = store.removing()?;
+    let _removing = store.gc_guard()?;
     let (run, number) = run_refs::parse(&arguments.reference, &store)?;
-    let numbers = store.run_numbers(&run)?;
+    let numbers = store.runs.numbers(&run)?;
     let folders: Vec<_> = match number {
-        Some(number) => vec![store.run_folder(&run, number)?],
-        None => numbers.iter().map(|number| store.run_folder(&run, *number)).collect::<Result<_, _>>()?,
+        Some(number) => vec![store.runs.dir(&run, number)?],
+        None => numbers.iter().map(|number| store.runs.dir(&run, *number)).collect::<Result<_, _>>()?,
     };
     let running = running(&store)?;
     for folder in &folders {
         if running.contains(&folder.to_string()) {
             return Err(CommandError::usage(format!("run '{folder}' is running")));
         }
-        if store.is_pinned(folder) {
+        if store.runs.is_pinned(folder) {
             let error = CommandError::usage(format!("run '{folder}' is pinned"));
             return Err(error.hint(format!("pipeline runs unpin {folder}")));
         }
@@ -228,8 +228,8 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
             let error = CommandError::usage(format!("cannot forget '{run}.{number}', the newest run of its name"));
             return Err(error.hint(format!("to forget all runs of that name: pipeline runs forget {run}")));
         }
-        Some(_) => folders.iter().try_for_each(|folder| store.forget_run(folder))?,
-        None => store.forget_runs(&run)?,
+        Some(_) => folders.iter().try_for_each(|folder| store.runs.forget(folder))?,
+        None => store.runs.forget_all(&run)?,
     }
     stderr!("forgot {}", figures::counted(folders.len() as u64, "run"));
     Ok(Exit::Done)

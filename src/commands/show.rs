@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let (path, place) = arguments.split("show")?;
     let project = Project::load(&path, &arguments.options)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let output = StageOutput::find(&project, &store, place)?;
     if arguments.json {
         let ports = output.ports.iter().map(|port| Ok((port.name.clone(), as_json(port)?)));

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     };
     let project = Project::load(Path::new(manifest), &arguments.options)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let (found, absent) = tables_of(&project, &store)?;
     let Some(query) = query else {
         let mut out = stdout();
@@ -143,7 +143,7 @@ fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<S
         for (number, port) in ports {
             let Some(tree) = outputs.get(port.name.as_ref()) else { continue };
             let (stage, port) = (planned.name.to_string(), port.name.clone().into_owned());
-            found.push(FoundTable { stage, port, is_first: number == 0, tree: store.tree(*tree)? });
+            found.push(FoundTable { stage, port, is_first: number == 0, tree: store.objects.input(*tree)? });
         }
     }
     Ok((found, absent))

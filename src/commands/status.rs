@@ -11,7 +11,7 @@ use super::{CommandError, store_dir};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::stderr::stderr;
-use crate::store::{HolderInfo, LeaseInfo, Store};
+use crate::store::{LockHolder, LeaseInfo, Store};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -25,13 +25,13 @@ pub struct StatusArguments {
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
-    let runs = store.leases()?;
-    let building = store.holders()?;
-    let ledger = store.ledger()?;
+    let runs = store.leases.all()?;
+    let building = store.work.holders()?;
+    let ledger = store.builds.ledger()?;
     if arguments.json {
         let run = |lease: &LeaseInfo| {
             let (name, number) = lease.run();
-            let HolderInfo { pid, host, since, .. } = &lease.holder;
+            let LockHolder { pid, host, since, .. } = &lease.holder;
             json!({ "pid": pid, "host": host, "stage": name, "number": number, "since": since })
         };
         let runs: Vec<_> = runs.iter().map(run).collect();

@@ -80,14 +80,14 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
 /// Returns the build that a stage is compared with.
 fn compared(decider: &Decider<'_>, stage: &PlannedStage) -> Result<Option<ComparedBuild>, CommandError> {
     if let (State::Cached, Some(key)) = (stage.state, stage.key) {
-        let record = match decider.store.lookup(key.digest())? {
+        let record = match decider.store.builds.lookup(key.digest())? {
             Lookup::Hit(hit) => Some(hit.record),
             Lookup::Miss | Lookup::Damaged(_) => None,
         };
         return Ok(record.map(|record| ComparedBuild { build: BuildName::of(&record), seconds: Some(record.seconds) }));
     }
     let Some(build) = stage.compared_with.clone() else { return Ok(None) };
-    let builds = decider.store.builds(build.key)?;
+    let builds = decider.store.builds.of(build.key)?;
     let seconds = builds.all().find(|record| Some(record.started) == build.started_ms).map(|record| record.seconds);
     Ok(Some(ComparedBuild { build, seconds }))
 }

@@ -87,7 +87,7 @@ impl<'a> Decider<'a> {
         hashed: impl FnMut(u64) -> bool,
     ) -> Result<Result<StageKey, Vec<Reason>>, StoreError> {
         let missing = match self.source_files(stage) {
-            Ok(files) => return Ok(Ok(self.stage_key(stage, inputs, self.store.sources(files, hashed)?))),
+            Ok(files) => return Ok(Ok(self.stage_key(stage, inputs, self.store.sources.digest(files, hashed)?))),
             Err(missing) => missing,
         };
         if missing.all
@@ -107,7 +107,7 @@ impl<'a> Decider<'a> {
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<StageKey>, StoreError> {
-        let others = self.store.runs_of(&manifest::origin(&self.manifest.path))?;
+        let others = self.store.runs.of_manifest(&manifest::origin(&self.manifest.path))?;
         for run in [&self.manifest.name].into_iter().chain(others.iter().filter(|run| **run != self.manifest.name)) {
             if let Some(key) = self.last_key_in(run, stage, inputs)? {
                 return Ok(Some(key));
@@ -123,7 +123,7 @@ impl<'a> Decider<'a> {
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<StageKey>, StoreError> {
         let name = stage.name.as_str();
-        let Some(last) = self.store.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
+        let Some(last) = self.store.builds.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
             return Ok(None);
         };
         let record = last.key_record;
@@ -133,23 +133,23 @@ impl<'a> Decider<'a> {
         if !same || self.forced.contains(&stage.name) {
             return Ok(None);
         }
-        let built = match self.store.lookup(last.key)? {
+        let built = match self.store.builds.lookup(last.key)? {
             Lookup::Hit(hit) => hit.record.key_record == record,
             Lookup::Miss | Lookup::Damaged(_) => false,
         };
-        let sources = SourceSnapshot::remembered(self.store.last_sources(run, name)?);
+        let sources = SourceSnapshot::remembered(self.store.builds.last_sources(run, name)?);
         Ok(built.then(|| StageKey { key: Key::of(last.key), record, sources, sources_missing: true, ..now }))
     }
 
     /// Looks up the output of `stage` without reading a file outside the store's records, and without waiting for anything.
     pub fn fast_path(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> FastPath {
         let files = self.source_files(stage).ok().filter(|_| !self.forced.contains(&stage.name));
-        let Some(sources) = files.and_then(|files| self.store.known_sources(files)) else { return FastPath::Unknown };
+        let Some(sources) = files.and_then(|files| self.store.sources.known(files)) else { return FastPath::Unknown };
         let digests = source_digests(stage, &sources);
         let input = self.key_input(stage, inputs, &digests);
         let key = input.key();
         let (digest, layout) = (key.digest(), self.store.layout());
-        let hit = self.store.lookup_sealed(digest);
+        let hit = self.store.builds.lookup_sealed(digest);
         let record = match &hit {
             // Equal keys have equal contents.
             Some(hit) => hit.record.key_record.clone(),
@@ -243,14 +243,14 @@ impl<'a> Decider<'a> {
         stage: &StageDeclaration,
         key: Key,
     ) -> Result<Option<BTreeMap<String, Digest>>, StoreError> {
-        if let Lookup::Hit(hit) = self.store.lookup(key.digest())? {
+        if let Lookup::Hit(hit) = self.store.builds.lookup(key.digest())? {
             return Ok(Some(hit.record.outputs));
         }
-        let builds = self.store.builds(key.digest())?;
+        let builds = self.store.builds.of(key.digest())?;
         if let Some(first) = builds.first() {
             return Ok(Some(first.outputs.clone()));
         }
-        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
+        let last = self.store.builds.last_build(&self.manifest.name, stage.name.as_str())?;
         Ok(last.filter(|last| last.key == key.digest()).map(|last| last.outputs))
     }
 
@@ -261,7 +261,7 @@ impl<'a> Decider<'a> {
         distance: impl Fn(&KeyRecord) -> usize,
     ) -> Result<Option<Baseline>, StoreError> {
         let run = self.manifest.name.as_str();
-        let last = self.store.last_build(run, stage.name.as_str())?;
+        let last = self.store.builds.last_build(run, stage.name.as_str())?;
         self.history.baseline(self.store, run, stage, last, distance)
     }
 
@@ -295,14 +295,14 @@ impl<'a> Decider<'a> {
     pub fn cost(&self, stage: &StageDeclaration) -> Cost {
         let input = |port: &str| {
             let tree = lint::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
-            self.store.tree(tree).ok()
+            self.store.objects.input(tree).ok()
         };
         stage.cost_with(&input)
     }
 
     /// Returns the checkpoint of an interrupted build of this key, from which its next build continues.
     fn resumes(&self, stage: &StageDeclaration, key: &StageKey) -> Result<Option<Reason>, StoreError> {
-        let Some(scratch) = self.store.scratch(key.key.digest(), &key.inputs, &key.sources)? else {
+        let Some(scratch) = self.store.work.scratch(key.key.digest(), &key.inputs, &key.sources)? else {
             return Ok(None);
         };
         Ok(stage.stage.checkpoint(&scratch).map(|checkpoint| Reason::resumes(&checkpoint, clock::now())))

@@ -109,7 +109,7 @@ impl Recorded {
     fn read(store: &Store, limit: usize) -> Result<Self, StoreError> {
         let build =
             |record: Record, has_bytes: bool| Build { recipe: Recipe::of(&record.key_record), record, has_bytes };
-        let mut keys: Vec<_> = store.all_keys()?.into_iter().collect();
+        let mut keys: Vec<_> = store.builds.all_keys()?.into_iter().collect();
         if keys.len() > limit {
             let built =
                 |key: &Digest| fs::metadata(store.layout().records(*key)).and_then(|folder| folder.modified()).ok();
@@ -120,7 +120,7 @@ impl Recorded {
             if builds.len() >= limit {
                 return Ok(Self { builds, is_complete: false });
             }
-            let Builds { records, past, .. } = store.builds(key)?;
+            let Builds { records, past, .. } = store.builds.of(key)?;
             builds.extend(records.into_values().map(|record| build(record, true)));
             builds.extend(past.into_values().map(|record| build(record, false)));
         }
@@ -169,7 +169,7 @@ mod tests {
                 machine: Machine::this(),
                 program: String::new(),
             };
-            store.record(&record).unwrap();
+            store.builds.record(&record).unwrap();
         }
         let may_have = |limit, kind| {
             let history = History(OnceLock::from(Recorded::read(&store, limit).unwrap()));

@@ -53,11 +53,11 @@ pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec
 /// are missing.
 pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
     let last = |(port, edge): (&String, &Edge)| Some((port.clone(), last_output(manifest, edge, store)?));
-    store.readable(&stage.inputs.iter().filter_map(last).collect())
+    store.objects.readable(&stage.inputs.iter().filter_map(last).collect())
 }
 
 /// Returns the tree that a stage last wrote to the output of an edge in runs of this name.
 pub(super) fn last_output(manifest: &Manifest, edge: &Edge, store: &Store) -> Option<Digest> {
-    let last = store.last_build(&manifest.name, edge.stage.as_str()).ok()??;
+    let last = store.builds.last_build(&manifest.name, edge.stage.as_str()).ok()??;
     last.outputs.get(&edge.output).copied()
 }

@@ -10,7 +10,7 @@ use super::build_name::BuildName;
 use crate::events::figures;
 use crate::key::{KeyDifference, KeyPath};
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
-use crate::store::HolderInfo;
+use crate::store::LockHolder;
 
 /// Differences from the closest build that are listed, at most.
 const LISTED: usize = 3;
@@ -106,7 +106,7 @@ pub enum Reason {
     /// Another process builds the same key now; `run` waits for it and then uses its output.
     Held {
         /// The process, its stage and its start, if that process could write them.
-        holder: Option<HolderInfo>,
+        holder: Option<LockHolder>,
     },
     /// Another stage of the plan has the same key: one build serves both.
     SameKey {

@@ -105,7 +105,7 @@ impl<'a> Sizes<'a> {
     /// Returns the bytes of the table inputs of which the stage reads a plain copy that is not in the store yet.
     fn copied(&self, stage: &StageDeclaration, known: impl Fn(&str, &Edge) -> Option<Digest>) -> u64 {
         let edges = stage.inputs.iter().filter(|(_, edge)| stage.kind.copies_tables && self.is_table(edge));
-        let derived = self.store.derived();
+        let derived = self.store.objects.derived();
         let bytes = |port: &str, edge: &Edge| match (known(port, edge), self.outputs.get(&edge.stage)) {
             (Some(tree), _) if derived.has(tree) => 0,
             (Some(tree), _) => self.tree(tree).unwrap_or(0),
@@ -124,7 +124,7 @@ impl<'a> Sizes<'a> {
     }
 
     fn tree(&self, tree: Digest) -> Option<u64> {
-        Some(self.store.listing(tree).ok()?.size())
+        Some(self.store.objects.tree(tree).ok()?.size())
     }
 }
 
@@ -142,7 +142,7 @@ pub fn stage_task<'m>(
     let read = sizes.read(stage, Some(key.sources.size()), known);
     let build = baseline.map(|build| (build, Recipe::of(&build.record) == Recipe::of(&key.record)));
     let disk = sizes.add(stage, &cost, read, build, known);
-    Task { stage, cost, disk, scratch: store.scratch_bytes(Some(key.key.digest())) }
+    Task { stage, cost, disk, scratch: store.work.scratch_bytes(Some(key.key.digest())) }
 }
 
 /// Returns these stages as tasks, as if all of them ran and read what their upstream stages wrote last. Each comes after its

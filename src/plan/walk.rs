@@ -55,7 +55,7 @@ impl Plan {
         let stale = self.stages.iter().filter(|planned| planned.state != State::Cached);
         let task = |planned: &PlannedStage| {
             let stage = decider.manifest.stages.get(&planned.name)?;
-            let scratch = decider.store.scratch_bytes(planned.key.map(Key::digest));
+            let scratch = decider.store.work.scratch_bytes(planned.key.map(Key::digest));
             Some(Task { stage, cost: planned.cost, disk: planned.disk, scratch })
         };
         stale.filter_map(task).collect()
@@ -169,7 +169,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
     fn cost(&self, stage: &StageDeclaration) -> Cost {
         let tree = |port: &str| {
             let edge = stage.inputs.get(port)?;
-            self.decider.store.tree(*self.outputs.get(&edge.stage)?.get(&edge.output)?).ok()
+            self.decider.store.objects.input(*self.outputs.get(&edge.stage)?.get(&edge.output)?).ok()
         };
         stage.cost_with(&tree)
     }
@@ -225,7 +225,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 return Ok(found(None, State::WillRun, missing, None));
             }
         };
-        let lookup = self.decider.store.lookup(key.key.digest())?;
+        let lookup = self.decider.store.builds.lookup(key.key.digest())?;
         Ok(match self.decider.decide(stage, key, lookup)? {
             Decision::Cached(key, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
@@ -233,10 +233,10 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 found(Some((key.key, key.record)), State::Cached, reasons, None)
             }
             Decision::Run(key, mut reasons, baseline) => {
-                let held = self.decider.store.held(key.key.digest())?;
+                let held = self.decider.store.work.lock_state(key.key.digest())?;
                 // A forced stage waits too, and then runs; either way the other process may build the stages downstream.
-                let waits = held != Held::Free && !self.decider.forced.contains(&stage.name);
-                if let Held::By(holder) = held {
+                let waits = held != LockState::Free && !self.decider.forced.contains(&stage.name);
+                if let LockState::Held(holder) = held {
                     self.waiting.insert(stage.name.clone());
                     reasons.insert(0, Reason::Held { holder });
                 }

@@ -111,7 +111,7 @@ pub fn provide(
         let Some(locked) = lock.stage(name.as_str()) else { return Ok(Err(name.clone())) };
         let trees = locked.trees();
         for tree in trees.values() {
-            match from.check(*tree) {
+            match from.objects.check(*tree) {
                 Ok(damage) if damage.is_empty() => to.copy_tree(from, *tree)?,
                 Ok(_) | Err(StoreError::Damaged(_)) => return Ok(Err(name.clone())),
                 Err(error) => return Err(error),

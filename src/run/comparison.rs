@@ -36,7 +36,7 @@ impl OutputComparison {
         let unchanged = outputs.iter().filter(|(port, tree)| baseline.outputs.get(*port) == Some(tree));
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
         // The older output may be removed or damaged by now: then the kind cannot describe the difference.
-        let readable = |outputs| context.store.readable(outputs);
+        let readable = |outputs| context.store.objects.readable(outputs);
         let compare = || stage.stage.compare(&readable(&baseline.outputs), &readable(outputs));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
         let without_effect = match unchanged.len() == outputs.len() {

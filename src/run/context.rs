@@ -36,7 +36,7 @@ impl RunContext<'_> {
         find: impl FnOnce() -> Result<T, StoreError>,
         trees: impl FnOnce(&T) -> Option<BTreeMap<String, Digest>>,
     ) -> Result<T, StoreError> {
-        let _gate = self.store.gate()?;
+        let _gate = self.store.leases.guard()?;
         let found = find()?;
         trees(&found).map_or(Ok(()), |trees| self.lease(trees.values()))?;
         Ok(found)
@@ -71,6 +71,6 @@ impl RunContext<'_> {
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.show(&open.folder, stage.name.as_str(), build, &key.sources, trees)
+        self.store.runs.publish(&open.folder, stage.name.as_str(), build, &key.sources, trees)
     }
 }

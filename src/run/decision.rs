@@ -44,7 +44,7 @@ pub(super) fn decide(
                 Decision::Run(..) => None,
             };
             let decide = || {
-                let lookup = context.store.lookup(key.key.digest())?;
+                let lookup = context.store.builds.lookup(key.key.digest())?;
                 decider.decide(stage, key, lookup)
             };
             context.with_lease(decide, outputs)?
@@ -57,10 +57,10 @@ pub(super) fn decide(
         }
         Decision::Run(key, reasons, baseline) => {
             let forced = decider.forced.contains(&stage.name);
-            let held = context.store.held(key.key.digest())?;
-            let cost = stage.cost_with(&|port| context.store.tree(*inputs.get(port)?).ok());
+            let held = context.store.work.lock_state(key.key.digest())?;
+            let cost = stage.cost_with(&|port| context.store.objects.input(*inputs.get(port)?).ok());
             let stale = Box::new(StaleStage { key, reasons, baseline, cost, forced });
-            Ok(if held == Held::Free { Message::Stale(stale) } else { Message::Locked(stale) })
+            Ok(if held == LockState::Free { Message::Stale(stale) } else { Message::Locked(stale) })
         }
     }
 }

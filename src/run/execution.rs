@@ -17,7 +17,7 @@ use crate::clock;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
 use crate::plan::{Reason, StageKey, fit, lint, reason_lines, stage_task};
-use crate::store::{HolderInfo, KeyLock, Lookup, Staged, StoreError};
+use crate::store::{LockHolder, KeyLock, Lookup, Staged, StoreError};
 
 /// A stage that ran and succeeded.
 pub(super) struct Attempt {
@@ -46,14 +46,14 @@ impl RunContext<'_> {
             return Err(Failure::Interrupted);
         }
         let key = stale.key.key.digest();
-        let Some(lock) = self.store.lock(key, &HolderInfo::this(stage.name.as_str()))? else {
+        let Some(lock) = self.store.work.lock(key, &LockHolder::this(stage.name.as_str()))? else {
             return Ok(Message::Locked(stale));
         };
         // Under the lock the builds on record can no longer change.
         let look_up = || -> Result<_, StoreError> {
-            let builds = self.store.builds(key)?;
+            let builds = self.store.builds.of(key)?;
             let is_cached = builds.count() > 0 && !stale.forced;
-            Ok((builds, if is_cached { self.store.lookup(key)? } else { Lookup::Miss }))
+            Ok((builds, if is_cached { self.store.builds.lookup(key)? } else { Lookup::Miss }))
         };
         let (builds, lookup) = self.with_lease(look_up, |(_, lookup)| lookup.outputs().cloned())?;
         if let Lookup::Hit(hit) = lookup {
@@ -99,7 +99,7 @@ impl RunContext<'_> {
             self.warn(name, shortfall.text());
         }
         // A stage whose kind panics here can still run.
-        let inputs = self.store.readable(&key.inputs);
+        let inputs = self.store.objects.readable(&key.inputs);
         let advice = catch_panic(|| Ok(lint::of(self.manifest, stage, &inputs))).unwrap_or_default();
         advice.iter().filter(|advice| advice.warning.is_some()).for_each(|advice| self.warn(name, advice.full_text()));
         tracing::info!(stage = %name, key = %key.key, threads = resources.threads, "stage starts");
@@ -117,11 +117,11 @@ impl RunContext<'_> {
     ) -> Result<Attempt, Failure> {
         let StageKey { inputs, sources, .. } = &stale.key;
         self.check_inputs(inputs, "before the stage read it")?;
-        let work = self.store.work(lock, self.store.ground(inputs, sources)?)?;
+        let work = self.store.work.prepare(lock, self.store.work.input_fingerprint(inputs, sources)?)?;
         if work.emptied {
             progress.warn("checkpoint discarded: its inputs changed");
         }
-        let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.tree(*digest)?)));
+        let trees = inputs.iter().map(|(port, digest)| Ok((port.clone(), self.store.objects.input(*digest)?)));
         let trees = Inputs::new(trees.collect::<Result<_, StoreError>>()?);
         let ports = stage.ports.outputs.iter().map(|port| port.name.clone().into_owned());
         let context = Context {
@@ -129,7 +129,7 @@ impl RunContext<'_> {
             sources: sources.files().cloned().collect(),
             outputs: Outputs::stage(&work.staging, ports).map_err(StageError::from)?,
             scratch: work.scratch,
-            derived: self.store.derived(),
+            derived: self.store.objects.derived(),
             resources,
             seed: self.manifest.seed,
             progress: progress.clone(),
@@ -157,7 +157,7 @@ impl RunContext<'_> {
     /// Checks that the inputs are not damaged: no output may come from a blob that was changed in the store.
     fn check_inputs(&self, inputs: &BTreeMap<String, Digest>, when: &str) -> Result<(), Failure> {
         for (port, digest) in inputs {
-            let damage = match self.store.check(*digest) {
+            let damage = match self.store.objects.check(*digest) {
                 Err(StoreError::Damaged(damage)) => vec![damage],
                 checked => checked?,
             };

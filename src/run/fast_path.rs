@@ -21,7 +21,7 @@ pub(super) fn look_up(decider: &Decider<'_>, context: RunContext<'_>, stages: &[
         Ok(found)
     };
     let unknown = || vec![FastPath::Unknown; stages.len()];
-    let Some(_gate) = context.store.gate_at_once() else { return unknown() };
+    let Some(_gate) = context.store.leases.try_guard() else { return unknown() };
     // A stage that panics or fails here is decided on its own thread, which reports it.
     let found = parallel::map(stages, |stage| catch_panic(|| find(stage)).unwrap_or(FastPath::Unknown));
     let trees: Vec<&Digest> = found.iter().flat_map(outputs).collect();

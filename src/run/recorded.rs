@@ -17,7 +17,7 @@ use crate::plan::Decider;
 use crate::report::LivePage;
 use crate::report::run_lock::{FILE, LockedOutput, LockedRun, LockedStage, RunLock, VERSION};
 use crate::stderr::stderr;
-use crate::store::{Machine, OpenRun, RunFolder, Store, StoreError};
+use crate::store::{Machine, OpenRun, RunDir, Store, StoreError};
 
 /// The name of the file of events in the directory of a run.
 pub const EVENTS: &str = "events.jsonl";
@@ -28,7 +28,7 @@ const PAGE: &str = "report.html";
 #[derive(Debug)]
 pub struct RecordedRun {
     /// Its directory; `None` if the store is open for reading only.
-    pub folder: Option<RunFolder>,
+    pub folder: Option<RunDir>,
     /// When it started.
     pub started: SystemTime,
     /// The outcome of its stages.
@@ -59,7 +59,7 @@ impl RecordedRun {
             let lost = renderers.finish();
             return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
         }
-        let open = store.start_run(&manifest.name, &manifest::origin(&manifest.path))?;
+        let open = store.runs.start(&manifest.name, &manifest::origin(&manifest.path))?;
         options.provided.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
         let folder = &open.folder;
         let page = LivePage::new(&folder.to_string(), &clock::rfc3339(started));
@@ -75,9 +75,9 @@ impl RecordedRun {
         }
         let lock = ended.lock().encode();
         let lock = lock.map_err(|error| StoreError::io("write", &folder.path.join(FILE))(io::Error::other(error)));
-        let written = lock.and_then(|lock| store.write_lock(folder, FILE, &lock));
+        let written = lock.and_then(|lock| store.runs.write_lock(folder, FILE, &lock));
         let written = written.and_then(|()| match outcome.summary.status() {
-            RunStatus::Done => store.make_latest(folder, |latest| ended.replaces(store, latest)),
+            RunStatus::Done => store.runs.make_latest(folder, |latest| ended.replaces(store, latest)),
             _ => Ok(()),
         });
         // From here on the lock protects what the lease protected.
@@ -91,7 +91,7 @@ impl RecordedRun {
 #[derive(Debug, Clone, Copy)]
 struct EndedRun<'a> {
     /// Its directory.
-    folder: &'a RunFolder,
+    folder: &'a RunDir,
     /// Its stages.
     manifest: &'a Manifest,
     /// Their graph.
@@ -107,10 +107,10 @@ struct EndedRun<'a> {
 impl EndedRun<'_> {
     /// Whether `latest` is switched to this run, in which everything that was requested is done: a run of a part of the stages
     /// (`--until`) replaces the latest run only if it has all of that run's stages that the manifest still has.
-    fn replaces(&self, store: &Store, latest: Option<&RunFolder>) -> Result<bool, StoreError> {
+    fn replaces(&self, store: &Store, latest: Option<&RunDir>) -> Result<bool, StoreError> {
         let Self { manifest, options, .. } = self;
         let Some(latest) = latest.filter(|_| options.wanted.len() < manifest.stages.len()) else { return Ok(true) };
-        let shown = store.shown_stages(latest)?;
+        let shown = store.runs.published_stages(latest)?;
         Ok(shown
             .iter()
             .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))
@@ -121,7 +121,7 @@ impl EndedRun<'_> {
         let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
         for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {
             let (run, Some(number)) = (stage.record.run.as_str(), stage.record.number) else { continue };
-            let has_page = || store.run_folder(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
+            let has_page = || store.runs.dir(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
             if *there.entry((run, number)).or_insert_with(has_page) {
                 page.link_run(name.as_str(), format!("{run}.{number}"), format!("../../{run}/{number}/{PAGE}"));
             }

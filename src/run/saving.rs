@@ -30,8 +30,8 @@ impl RunContext<'_> {
         let StaleStage { key, baseline, cost, .. } = stale;
         let earlier_seconds = progress.earlier_seconds();
         // Until a record names them, only the gate protects the new blobs from being removed as unreferenced.
-        let gate = self.store.gate()?;
-        let outputs = self.store.adopt(staged)?;
+        let gate = self.store.leases.guard()?;
+        let outputs = self.store.objects.adopt(staged)?;
         let record = Record {
             key: key.key.digest(),
             kind: stage.kind.name.to_owned(),
@@ -54,7 +54,7 @@ impl RunContext<'_> {
             machine: Machine::this(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.store.record(&record)?;
+        self.store.builds.record(&record)?;
         let (record, trees) = self.used_build(stage, record, builds, progress)?;
         let earlier = builds.count();
         let is_new = !builds.all().any(|other| other.outputs == outputs);
@@ -63,7 +63,7 @@ impl RunContext<'_> {
         drop(gate);
         let comparison = OutputComparison::new(baseline.as_ref(), self, stage, key, &outputs);
         // The build is on record: a failure from here on costs a link or disk space, not the build.
-        let published = self.publish(stage, key, &record.outputs, &trees).and_then(|()| self.store.clear_work(lock));
+        let published = self.publish(stage, key, &record.outputs, &trees).and_then(|()| self.store.work.clear(lock));
         if let Err(error) = published {
             progress.warn(format!("output saved; cleanup failed: {error}"));
         }
@@ -79,9 +79,9 @@ impl RunContext<'_> {
         progress: &Progress,
     ) -> Result<(Record, BTreeMap<String, Tree>), Failure> {
         // The new build is the first one, unless there are earlier ones.
-        let lookup = if builds.count() == 0 { Lookup::Miss } else { self.store.lookup(record.key)? };
+        let lookup = if builds.count() == 0 { Lookup::Miss } else { self.store.builds.lookup(record.key)? };
         let Lookup::Hit(hit) = lookup else {
-            let tree = |(port, digest): (&String, &Digest)| Ok((port.clone(), self.store.listing(*digest)?));
+            let tree = |(port, digest): (&String, &Digest)| Ok((port.clone(), self.store.objects.tree(*digest)?));
             let trees = record.outputs.iter().map(tree).collect::<Result<_, StoreError>>()?;
             return Ok((record, trees));
         };

@@ -1,13 +1,13 @@
 //! A stale stage that another process builds. It has no thread and no share, and is decided again when the lock of its key is free.
 
 use super::message::StaleStage;
-use crate::store::{Held, HolderInfo, Store};
+use crate::store::{Held, LockHolder, Store};
 
 /// A stage that waits.
 pub(super) struct Waiting {
     pub(super) stale: Box<StaleStage>,
     /// The holder that was reported last; `Some(None)` is one whose name is not known.
-    reported: Option<Option<HolderInfo>>,
+    reported: Option<Option<LockHolder>>,
 }
 
 /// What has changed since the last poll.
@@ -28,7 +28,7 @@ impl Waiting {
     /// Checks the lock. Each holder is reported once.
     pub(super) fn poll(&mut self, store: &Store) -> LockChange {
         // An error of the lock is reported by whoever acquires it.
-        let Held::By(holder) = store.held(self.stale.key.key.digest()).unwrap_or(Held::Free) else {
+        let LockState::Held(holder) = store.work.lock_state(self.stale.key.key.digest()).unwrap_or(LockState::Free) else {
             return LockChange::Free;
         };
         // A holder without a name is reported only if none was reported before.

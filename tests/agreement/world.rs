@@ -204,7 +204,7 @@ impl World {
             Edit::Damage(stage) => {
                 let (store, last) = self.last(stage % stages);
                 let tree = last.outputs["sum"];
-                fs::remove_file(&store.tree(tree).unwrap().files[0].location).unwrap();
+                fs::remove_file(&store.objects.input(tree).unwrap().files[0].location).unwrap();
                 return Since { damaged: Some(tree), ..Since::default() };
             }
             Edit::Fail { stage, number, forget } => {
@@ -212,9 +212,9 @@ impl World {
                 let failed = self.plan_and_run(&Since { fails: Some(stage % stages), ..Since::default() });
                 FAILURES.fetch_add(failed.summary.failed, Ordering::Relaxed);
                 // A kill may leave the scratch of a key that is built, which goes when room is made.
-                let census = Store::open_read_only(&places(self.folder.path()).1).unwrap().census().unwrap();
-                let is_built = |key: &Digest| census.builds.keys().any(|(built, _)| built == key);
-                let scratch: Vec<_> = census.scratch.keys().filter(|key| !is_built(key)).collect();
+                let inventory = Store::open_read_only(&places(self.folder.path()).1).unwrap().inventory().unwrap();
+                let is_built = |key: &Digest| inventory.builds.keys().any(|(built, _)| built == key);
+                let scratch: Vec<_> = inventory.scratch.keys().filter(|key| !is_built(key)).collect();
                 assert_eq!(scratch.len(), failed.summary.failed, "a failure leaves its scratch, and nothing else does");
                 if *forget {
                     for key in scratch {
@@ -230,7 +230,7 @@ impl World {
                     .env(VICTIM, self.folder.path())
                     .env(
                         "PIPELINE_FAILPOINT",
-                        format!("{}:{pass}", failpoint::OF_A_RUN[point % failpoint::OF_A_RUN.len()]),
+                        format!("{}:{pass}", failpoint::RUN_POINTS[point % failpoint::RUN_POINTS.len()]),
                     )
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
@@ -247,7 +247,7 @@ impl World {
 
     fn last(&self, stage: usize) -> (Store, pipeline::store::LastBuild) {
         let store = Store::open(&places(self.folder.path()).1).unwrap();
-        let last = store.last_build("random", name(stage).as_str()).unwrap().unwrap();
+        let last = store.builds.last_build("random", name(stage).as_str()).unwrap().unwrap();
         (store, last)
     }
 
@@ -295,7 +295,8 @@ impl World {
             }
             let tree = found.record.outputs["sum"];
             let store = Store::open_read_only(&places(self.folder.path()).1).unwrap();
-            let text = fs::read_to_string(&store.tree(tree).unwrap().required("sum").unwrap().location).unwrap();
+            let text =
+                fs::read_to_string(&store.objects.input(tree).unwrap().required("sum").unwrap().location).unwrap();
             assert_eq!(text, sum.to_string(), "the output of s{stage}");
             built.insert(recipe, tree);
         }

@@ -72,7 +72,7 @@ impl Scheduler<'_, '_> {
                 Event::StageFailed { stage, message: failure.message, place, hint: failure.hint }
             }
             Failure::Store(error) => {
-                self.outcome.summary.store_failed |= error.is_of_the_store();
+                self.outcome.summary.store_failed |= error.is_store_failure();
                 let hint = error.hint().map(str::to_owned);
                 Event::StageFailed { stage, message: error.to_string(), place: None, hint }
             }

@@ -1,4 +1,4 @@
-//! What one build gave.
+//! The record of one build.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::KeyRecord;
 
-/// One build of a key, kept as `records/<key>/<number>.json` ([`super::checked`]).
+/// One build of a key: `records/<key>/<number>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The key that was built.
@@ -17,43 +17,43 @@ pub struct Record {
     pub kind: String,
     /// The kind's revision.
     pub revision: u32,
-    /// What the manifest called the stage, and the run, when it was built: for people, and not in the key.
+    /// The stage's name when it was built; not in the key.
     #[serde(default)]
     pub stage: String,
-    /// See [`Record::stage`].
+    /// The run's name when it was built; not in the key.
     #[serde(default)]
     pub run: String,
-    /// Which run of that name.
+    /// The number of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
     /// The key written out.
     pub key_record: KeyRecord,
-    /// When the stage started, the last time where it was resumed: milliseconds since 1970.
+    /// When the stage started, or was last resumed: milliseconds since 1970.
     pub started: u64,
-    /// How long it ran, in seconds; of a build that was interrupted and resumed, all runs that are part of it.
+    /// Duration in seconds, including interrupted attempts that it resumed.
     pub seconds: f64,
-    /// Processor time that it took, in seconds, where that is known.
+    /// Processor time in seconds, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
-    /// Most memory that the process held while it ran, in bytes, where that is known.
+    /// Peak memory of the process while it ran, in bytes, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
-    /// Floating-point operations, where the settings tell how many they are.
+    /// Floating-point operations, if the settings determine them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<f64>,
-    /// Bytes of the inputs and of the files outside the store that it read.
+    /// Bytes of its inputs and of the files outside the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_bytes: Option<u64>,
-    /// The last value of each series that it gave: `loss/train`.
+    /// The last value of each metric, as `loss/train`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
-    /// Threads that it was given.
+    /// Number of threads.
     pub threads: usize,
-    /// Where its tensors lived.
+    /// Compute device.
     pub device: Device,
-    /// On what it ran.
+    /// The machine it ran on.
     pub machine: Machine,
     /// Version of the program.
     pub program: String,
@@ -66,15 +66,15 @@ pub struct Machine {
     pub os: String,
     /// Instruction set.
     pub arch: String,
-    /// The processor's model, where the system says.
+    /// The processor's model, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    /// Cores that the process may use.
+    /// Cores available to the process.
     pub cores: usize,
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     pub fn this() -> Self {
         Self {
             os: std::env::consts::OS.to_owned(),
@@ -85,8 +85,8 @@ impl Machine {
     }
 }
 
-/// The processor (Linux: `/proc/cpuinfo`): its model's name, which virtual machines of many kinds share, and what else tells
-/// how it computes: family, model and stepping, and the vector instructions that there are.
+/// The processor (Linux: `/proc/cpuinfo`): its model name, which different virtual machines share, its family, model and
+/// stepping, and its vector instructions.
 fn cpu() -> Option<String> {
     const VECTORS: [&str; 6] = ["avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile"];
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;

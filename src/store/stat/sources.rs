@@ -1,61 +1,48 @@
 //! Digests of files outside the store.
 //!
-//! A file is hashed before a stage reads it, and looked at again after: one that changed meanwhile keeps the stage's
-//! output out of the store. Digests of unchanged files come from `stat/sources`, so that a run in which nothing changed
-//! reads no data. A file whose content or metadata changed within the last two seconds before it was hashed is not
-//! remembered: another write in the same tick of the file system's clock would leave its signature as it is. After a stage
-//! has read a file its signature counts too: a file that was written to, and then given its old content again, may have been
-//! read in between.
+//! A file is hashed before a stage reads it and checked again after: one that changed meanwhile keeps the stage's output out
+//! of the store. Digests of unchanged files come from `stat/sources`. A file that changed within the two seconds before it
+//! was hashed is not remembered: another write in the same tick of the file system's clock would leave its signature as it
+//! is. The check after a stage also compares signatures: a file that was written to, and then given its old content again,
+//! may have been read in between.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use contract::{Digest, SourceFile};
 
-use super::error::{Result, StoreError};
-use super::index::Index;
-use super::record::milliseconds;
-use super::signature::Signature;
-use super::{Store, lock_mutex};
+use super::{Index, Signature};
 use crate::clock;
+use crate::store::{Result, Root, StoreError, lock_mutex, milliseconds};
 
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLE: Duration = Duration::from_secs(2);
-/// How often a file that changes while it is hashed is tried.
+/// Attempts to hash a file that changes while it is hashed.
 const TRIES: usize = 3;
 
-/// Remembered digests of external files.
-#[derive(Debug)]
-pub(super) struct Sources {
-    index: Index,
-    known: HashMap<Signature, Digest>,
+/// The remembered digests of external files.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    root: Root,
+    known: Arc<Mutex<Known>>,
 }
 
-impl Sources {
-    pub(super) fn load(index: Index) -> Self {
-        let mut sources = Self { index, known: HashMap::new() };
-        let all = sources.index.all();
-        sources.known.reserve(all.iter().map(Vec::len).sum());
-        sources.known.extend(all.into_iter().flatten().map(|(digest, signature)| (signature, digest)));
-        sources
-    }
+#[derive(Debug)]
+struct Known {
+    index: Index,
+    digests: HashMap<Signature, Digest>,
+}
 
-    fn refresh(&mut self) {
-        self.known.extend(self.index.news().into_iter().map(|(digest, signature)| (signature, digest)));
-    }
-
+impl Known {
     fn digest(&mut self, signature: Signature) -> Option<Digest> {
-        if let Some(digest) = self.known.get(&signature) {
-            return Some(*digest);
+        if !self.digests.contains_key(&signature) {
+            self.digests.extend(self.index.news().into_iter().map(|(digest, signature)| (signature, digest)));
         }
-        self.refresh();
-        self.known.get(&signature).copied()
-    }
-
-    pub(super) fn compact(&mut self, temporary: &Path) {
-        self.index.compact(temporary, self.known.iter().map(|(signature, digest)| (*digest, *signature)));
+        self.digests.get(&signature).copied()
     }
 }
 
@@ -72,7 +59,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A file whose digest is remembered: an equal signature proves that nothing changed.
+    /// A file whose digest is remembered.
     fn known(path: PathBuf, digest: Digest, signature: Signature) -> Self {
         Self { file: SourceFile { path, digest, size: signature.size }, signature, settled: true }
     }
@@ -84,101 +71,102 @@ impl SourceSnapshot {
         Self(seen)
     }
 
-    /// Files as they were once said to be, of which nothing is known now.
+    /// Files as recorded earlier, whose present state is unknown.
     pub fn remembered(files: Vec<SourceFile>) -> Self {
         let seen = |file: SourceFile| Seen { file, signature: Signature::default(), settled: false };
         Self::of(files.into_iter().map(seen).collect())
     }
 
-    /// The files, sorted by digest, then by path: the order in which a stage is handed them.
+    /// The files, sorted by digest, then by path: the order in which a stage reads them.
     pub fn files(&self) -> impl Iterator<Item = &SourceFile> + Clone {
         self.0.iter().map(|seen| &seen.file)
     }
 
-    /// Their digests, sorted, duplicates kept: what enters the key.
+    /// Their digests, sorted, with duplicates: what enters the key.
     pub fn digests(&self) -> Vec<Digest> {
         self.0.iter().map(|seen| seen.file.digest).collect()
     }
 
-    /// Bytes of all.
+    /// Their size in bytes.
     pub fn size(&self) -> u64 {
         self.0.iter().fold(0, |sum: u64, seen| sum.saturating_add(seen.file.size))
     }
 
-    /// What the file system said of each.
-    pub(super) fn signatures(&self) -> impl Iterator<Item = (Digest, Signature)> {
+    /// Digest and signature of each.
+    pub(in crate::store) fn signatures(&self) -> impl Iterator<Item = (Digest, Signature)> {
         self.0.iter().map(|seen| (seen.file.digest, seen.signature))
     }
 
-    /// The files that were touched since they were hashed, as far as `stat` tells; nothing is read.
+    /// The files whose signature changed since they were hashed; nothing is read.
     pub fn touched(&self) -> impl Iterator<Item = &Path> {
         let same = |seen: &&Seen| fs::metadata(&seen.file.path).is_ok_and(|now| Signature::of(&now) == seen.signature);
         self.0.iter().filter(move |seen| !same(seen)).map(|seen| seen.file.path.as_path())
     }
 
-    /// The files that were touched since they were hashed, or whose content is no longer what was hashed.
-    ///
-    /// # Errors
-    /// When a file that is there cannot be read.
+    /// The files whose signature or content changed since they were hashed.
     pub fn changed(&self) -> Result<Vec<PathBuf>> {
         let mut changed = Vec::new();
-        for Seen { file, signature, settled } in &self.0 {
-            let path = &file.path;
+        for Seen { file: SourceFile { path, digest, .. }, signature, settled } in &self.0 {
             let same = match fs::metadata(path) {
-                Ok(metadata) if Signature::of(&metadata) != *signature => false,
-                Ok(_) if *settled => true,
-                // Written to within the same tick of the clock, perhaps.
-                Ok(_) => {
-                    let digest = Digest::of_file(path).map_err(StoreError::source(path))?;
-                    digest == file.digest
+                Ok(metadata) if Signature::of(&metadata) == *signature => {
+                    // Otherwise it may have been written to within the same tick of the clock.
+                    *settled || Digest::of_file(path).map_err(StoreError::source(path))? == *digest
                 }
-                Err(_) => false,
+                _ => false,
             };
-            if !same {
-                changed.push(path.clone());
-            }
+            changed.extend((!same).then(|| path.clone()));
         }
         Ok(changed)
     }
 }
 
-impl Store {
-    /// The digests of external files, each with what `stat` just said of it. `hashed` is told the bytes of each piece
-    /// that had to be read, and stops the work by returning false.
+impl Sources {
+    pub(in crate::store) fn new(root: Root) -> Self {
+        let [_, path] = root.layout.indexes();
+        let mut index = Index::new(path);
+        let digests = index.all().into_iter().map(|(digest, signature)| (signature, digest)).collect();
+        Self { root, known: Arc::new(Mutex::new(Known { index, digests })) }
+    }
+
+    pub(in crate::store) fn compact(&self) {
+        let Known { index, digests } = &mut *lock_mutex(&self.known);
+        index.compact(&self.root.layout.tmp(), digests.iter().map(|(signature, digest)| (*digest, *signature)));
+    }
+
+    /// Digests external files, each with its present signature. `hashed` receives the bytes of each piece that is read, and
+    /// stops the work by returning false.
     ///
     /// # Errors
-    /// When one cannot be read, is not a regular file, or keeps changing; [`StoreError::Interrupted`] when `hashed` returned
-    /// false.
-    pub fn sources(
+    /// A file cannot be read, is not a regular file, or keeps changing; [`StoreError::Interrupted`].
+    pub fn digest(
         &self,
         files: Vec<(PathBuf, Signature)>,
         mut hashed: impl FnMut(u64) -> bool,
     ) -> Result<SourceSnapshot> {
-        let see = |(path, signature)| match self.known(signature) {
+        let see = |(path, signature)| match self.remembered(signature) {
             Some(digest) => Ok(Seen::known(path, digest, signature)),
-            None => self.see(&path, &mut hashed),
+            None => self.hash(&path, &mut hashed),
         };
         Ok(SourceSnapshot::of(files.into_iter().map(see).collect::<Result<Vec<_>>>()?))
     }
 
-    /// The same where every digest is remembered; `None`, and nothing read, where one is not.
-    pub fn known_sources(&self, files: Vec<(PathBuf, Signature)>) -> Option<SourceSnapshot> {
-        let mut sources = lock_mutex(&self.inner.sources);
-        let known = |(path, signature)| Some(Seen::known(path, sources.digest(signature)?, signature));
-        let known = files.into_iter().map(known).collect::<Option<Vec<_>>>()?;
-        drop(sources);
-        Some(SourceSnapshot::of(known))
+    /// [`Sources::digest`] if all digests are remembered; `None`, and nothing is read, if one is not.
+    pub fn known(&self, files: Vec<(PathBuf, Signature)>) -> Option<SourceSnapshot> {
+        let mut known = lock_mutex(&self.known);
+        let see = |(path, signature)| Some(Seen::known(path, known.digest(signature)?, signature));
+        let seen = files.into_iter().map(see).collect::<Option<Vec<_>>>()?;
+        drop(known);
+        Some(SourceSnapshot::of(seen))
     }
 
-    /// The digest of the file that has this signature, where it is remembered.
-    fn known(&self, signature: Signature) -> Option<Digest> {
-        lock_mutex(&self.inner.sources).digest(signature)
+    fn remembered(&self, signature: Signature) -> Option<Digest> {
+        lock_mutex(&self.known).digest(signature)
     }
 
-    fn see(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {
+    fn hash(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {
         for _ in 0..TRIES {
             let signature = stat(path)?;
-            if let Some(digest) = self.known(signature) {
+            if let Some(digest) = self.remembered(signature) {
                 return Ok(Seen::known(path.to_owned(), digest, signature));
             }
             let started = clock::now();
@@ -190,14 +178,13 @@ impl Store {
             }
             let settled = settled(signature, started);
             if settled {
-                let mut sources = lock_mutex(&self.inner.sources);
-                sources.known.insert(signature, digest);
-                if self.is_writable() {
-                    sources.index.append(&[(digest, signature)]);
+                let mut known = lock_mutex(&self.known);
+                known.digests.insert(signature, digest);
+                if self.root.writes {
+                    known.index.append(&[(digest, signature)]);
                 }
             }
-            let file = SourceFile { path: path.to_owned(), digest, size: signature.size };
-            return Ok(Seen { file, signature, settled });
+            return Ok(Seen { settled, ..Seen::known(path.to_owned(), digest, signature) });
         }
         Err(StoreError::Changing(path.to_owned()))
     }
@@ -205,23 +192,25 @@ impl Store {
 
 fn stat(path: &Path) -> Result<Signature> {
     let metadata = fs::metadata(path).map_err(StoreError::source(path))?;
-    if metadata.is_file() { Ok(Signature::of(&metadata)) } else { Err(StoreError::NotAFile(path.to_owned())) }
+    let not_a_file = || StoreError::source(path)(io::Error::other("it is not a regular file"));
+    metadata.is_file().then(|| Signature::of(&metadata)).ok_or_else(not_a_file)
 }
 
 /// Whether an equal signature proves later that nothing was written since `started`.
 fn settled(signature: Signature, started: SystemTime) -> bool {
     let nanoseconds = |time| i128::from(milliseconds(time)) * 1_000_000;
     let since = started.checked_sub(SETTLE).map_or(0, nanoseconds);
-    // A time to come was set by a program, and whoever writes resets it.
+    // A program set a time in the future, and every write resets it.
     let written = if i128::from(signature.modified) > nanoseconds(started) { 0 } else { signature.modified };
     let touched = written.max(signature.changed);
-    // The last time that there is stands for all later ones: equal ones prove nothing.
+    // The last time that 64 bits hold stands for all later ones: equal ones prove nothing.
     touched < i64::MAX && i128::from(touched) < since
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
 
     #[test]
     fn a_time_beyond_64_bits_proves_nothing() {
@@ -247,17 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn what_others_remember_meanwhile_stops_nobody() {
+    fn entries_of_other_processes_are_read_by_many_threads_without_a_deadlock() {
         let folder = tempfile::tempdir().unwrap();
         let [ours, theirs] = [(); 2].map(|()| Store::open(&folder.path().join("cache")).unwrap());
         let signature = |inode| Signature { inode, ..Signature::default() };
         let news: Vec<_> =
             (0..3000).map(|inode| (Digest::of(&inode.to_string().into_bytes()), signature(inode))).collect();
-        lock_mutex(&theirs.inner.sources).index.append(&news);
+        lock_mutex(&theirs.sources.known).index.append(&news);
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let files: Vec<_> = (0..3000).map(|inode| vec![(PathBuf::from("file"), signature(inode))]).collect();
-            let known = crate::parallel::map(&files, |files| ours.known_sources(files.clone()).is_some());
+            let known = crate::parallel::map(&files, |files| ours.sources.known(files.clone()).is_some());
             sender.send(known.iter().filter(|known| **known).count())
         });
         assert_eq!(receiver.recv_timeout(Duration::from_secs(60)), Ok(3000));

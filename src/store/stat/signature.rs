@@ -1,27 +1,28 @@
-//! What the file system says of a file without reading it.
+//! The signature of a file.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// Equal signatures of a path mean an untouched file; times are nanoseconds since 1970, as far as 64 bits reach.
+/// What `stat` reports of a file. Equal signatures of a path mean an untouched file. Times are nanoseconds since 1970, clamped
+/// to 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Signature {
-    /// The device that holds it.
+    /// Device number.
     pub device: u64,
-    /// Its number on the device: another one when the file was replaced.
+    /// Inode number: another one when the file was replaced.
     pub inode: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// When its content was last written.
+    /// Time of modification.
     pub modified: i64,
-    /// When its content or its metadata last changed, which no program can set.
+    /// Time of the last change of content or metadata, which no program can set.
     pub changed: i64,
     /// Type and permissions.
     pub mode: u32,
 }
 
 impl Signature {
-    /// Of a file's metadata.
+    /// Returns the signature of a file with this metadata.
     pub fn of(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {
