@@ -12,9 +12,9 @@ use super::estimate::{Estimate, NoEstimate, PastBuild, Work};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
-use crate::store::{Builds, LastBuild, Record, Store, StoreError};
+use crate::store::{KeyBuilds, LastBuild, Record, Store, StoreError};
 
-/// Builds that are read, at most: those of the keys that were built last. What was built before them gives no estimate and no
+/// KeyBuilds that are read, at most: those of the keys that were built last. What was built before them gives no estimate and no
 /// baseline.
 const MAX_BUILDS: usize = 10_000;
 
@@ -120,7 +120,7 @@ impl Recorded {
             if builds.len() >= limit {
                 return Ok(Self { builds, is_complete: false });
             }
-            let Builds { records, past, .. } = store.builds.of(key)?;
+            let KeyBuilds { records, past, .. } = store.builds.of(key)?;
             builds.extend(records.into_values().map(|record| build(record, true)));
             builds.extend(past.into_values().map(|record| build(record, false)));
         }

@@ -17,7 +17,7 @@ use super::state::State;
 use crate::graph::Graph;
 use crate::key::{Key, KeyRecord};
 use crate::manifest::{Edge, StageDeclaration, StageName};
-use crate::store::{Held, StoreError};
+use crate::store::{LockState, StoreError};
 
 /// What `run` would do with each stage, in the order of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -14,7 +14,7 @@ use super::running::SAMPLE_INTERVAL;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
 use crate::plan::{Decider, Decision, Reason, StageKey, source_setting};
-use crate::store::{Held, Lookup};
+use crate::store::{LockState, Lookup};
 
 /// A stage whose inputs are done.
 pub(super) struct UndecidedStage<'a> {

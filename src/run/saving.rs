@@ -13,7 +13,7 @@ use super::execution::Attempt;
 use super::failure::Failure;
 use super::message::{Built, StaleStage};
 use crate::manifest::StageDeclaration;
-use crate::store::{Builds, KeyLock, Lookup, Machine, Record, StoreError, milliseconds};
+use crate::store::{KeyBuilds, KeyLock, Lookup, Machine, Record, StoreError, milliseconds};
 
 impl RunContext<'_> {
     /// Saves the output of a stage, whose key has these earlier `builds`.
@@ -23,7 +23,7 @@ impl RunContext<'_> {
         stale: &StaleStage,
         lock: &KeyLock,
         attempt: Attempt,
-        builds: &Builds,
+        builds: &KeyBuilds,
         progress: &Progress,
     ) -> Result<Built, Failure> {
         let Attempt { staged, read, started, seconds, usage, resources } = attempt;
@@ -75,7 +75,7 @@ impl RunContext<'_> {
         &self,
         stage: &StageDeclaration,
         record: Record,
-        builds: &Builds,
+        builds: &KeyBuilds,
         progress: &Progress,
     ) -> Result<(Record, BTreeMap<String, Tree>), Failure> {
         // The new build is the first one, unless there are earlier ones.

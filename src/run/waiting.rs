@@ -1,7 +1,7 @@
 //! A stale stage that another process builds. It has no thread and no share, and is decided again when the lock of its key is free.
 
 use super::message::StaleStage;
-use crate::store::{Held, LockHolder, Store};
+use crate::store::{LockHolder, LockState, Store};
 
 /// A stage that waits.
 pub(super) struct Waiting {
