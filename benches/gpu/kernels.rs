@@ -11,7 +11,7 @@ use cubecl::logging::{LaunchObservation, LaunchObserver, TimingMethod, TimingReq
 use model::Precision;
 use serde_json::json;
 
-use crate::{Sizes, speed, tell, wait};
+use crate::{Sizes, print_line, speed, wait};
 
 /// Steps before the one that is reported, in which kernels are compiled and tuned.
 const WARMUP: usize = 2;
@@ -44,7 +44,7 @@ impl LaunchObserver for Launches {
 
 /// Prints the totals of one step, then each kernel, the costliest first.
 pub fn run(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
-    let mut trainer = speed::trainer(device, sizes, precision)?;
+    let mut trainer = speed::trainer(device, sizes, precision, 1)?;
     let batch = speed::batch(sizes);
     let mut step = || trainer.update(std::slice::from_ref(&batch), 1e-4, &Cancel::default());
     for _ in 0..WARMUP {
@@ -62,12 +62,12 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> 
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     let total: u64 = kernels.iter().map(|(_, launches, _)| *launches).sum();
     let time: Duration = kernels.iter().map(|(.., time)| **time).sum();
-    tell(&json!({
+    print_line(&json!({
         "kernels": kernels.len(), "launches": total, "ms": milliseconds(time), "precision": precision, "batch": sizes.batch,
     }));
     for (name, launches, time) in &kernels {
-        let name = type_name_format(name, TypeNameFormatLevel::Balanced);
-        tell(&json!({ "kernel": name, "launches": launches, "ms": milliseconds(**time) }));
+        let name: String = type_name_format(name, TypeNameFormatLevel::Balanced).chars().take(120).collect();
+        print_line(&json!({ "kernel": name, "launches": launches, "ms": milliseconds(**time) }));
     }
     Ok(!kernels.is_empty())
 }

@@ -80,7 +80,8 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = speed::precision)]
         precision: Precision,
     },
-    /// The memory that training takes at these sizes: that of two steps, as the allocator reserves it.
+    /// The memory that two training steps reserve, without computing anything.
+    #[cfg(feature = "cuda")]
     Memory {
         #[command(flatten)]
         sizes: Sizes,
@@ -89,17 +90,25 @@ enum Command {
     },
     /// docs/gpu-checks.md from `check.sh --list` and a `summary.jsonl`.
     Report { list: PathBuf, summary: PathBuf },
-    /// A number of two JSON files.
+    /// Compares one number in two JSON files.
     Compare {
-        /// Where it stands, as a JSON pointer.
+        /// JSON pointer to the number.
         pointer: String,
-        /// How far they may lie apart.
+        /// Largest allowed difference.
         within: f64,
         one: PathBuf,
         other: PathBuf,
-        /// As a share of the first.
+        /// Relative to the first number.
         #[arg(long)]
         relative: bool,
+    },
+    /// Whether one number of a JSON file is at most a share of another.
+    Fell {
+        /// JSON pointers to the numbers.
+        first: String,
+        last: String,
+        share: f64,
+        file: PathBuf,
     },
     /// The loss curves of both precisions from the same start.
     Curve {
@@ -137,7 +146,7 @@ impl Sizes {
     }
 }
 
-/// AdamW as the book's training sets it.
+/// AdamW as CodeParrot's training sets it.
 const ADAMW: AdamWSettings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
 
 fn main() -> ExitCode {
@@ -158,34 +167,36 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether what was checked is right.
+/// Runs a command. Returns whether its check passed.
 fn run(program: &Program) -> Result<bool> {
-    if let Command::Report { list, summary } = &program.command {
-        let [list, summary] = [std::fs::read_to_string(list)?, std::fs::read_to_string(summary)?];
-        print!("{}", report::document(&list, &summary).map_err(std::io::Error::from)?);
-        return Ok(true);
-    }
-    let device = model::device::resolve(program.device)?;
+    let device = || model::device::resolve(program.device);
     match &program.command {
-        Command::Smoke => smoke::run(&device),
-        Command::Operations => operations::run(&device),
-        Command::Parity { folders } => {
-            // Every folder is tried, whatever the one before it gave.
-            let right = folders.iter().map(|folder| parity_of(folder, &device)).collect::<Result<Vec<_>>>()?;
-            Ok(!right.is_empty() && right.into_iter().all(|right| right))
+        Command::Report { list, summary } => {
+            let [list, summary] = [std::fs::read_to_string(list)?, std::fs::read_to_string(summary)?];
+            print!("{}", report::document(&list, &summary).map_err(std::io::Error::from)?);
+            Ok(true)
         }
-        Command::Products { sizes, square } => products::run(&device, *sizes, *square),
-        Command::Speed { sizes, speed } => speed::run(&device, *sizes, speed),
-        Command::Report { .. } => unreachable!("it needs no device"),
-        #[cfg(feature = "cuda")]
-        Command::Prepare { sizes, precision, save } => prepare::run(&device, *sizes, *precision, save.as_deref()),
-        #[cfg(feature = "cuda")]
-        Command::Kernels { sizes, precision } => kernels::run(&device, *sizes, *precision),
-        Command::Memory { sizes, precision } => speed::memory(&device, *sizes, *precision),
         Command::Compare { pointer, within, one, other, relative } => {
             compare::run(pointer, *within, *relative, [one, other])
         }
-        Command::Curve { sizes, steps, tokens } => curve::run(&device, *sizes, *steps, tokens.as_deref()),
+        Command::Fell { first, last, share, file } => compare::fell(first, last, *share, file),
+        Command::Smoke => smoke::run(&device()?),
+        Command::Operations => operations::run(&device()?),
+        Command::Parity { folders } => {
+            // Checks every directory, even after a failure.
+            let device = device()?;
+            let right = folders.iter().map(|folder| parity_of(folder, &device)).collect::<Result<Vec<_>>>()?;
+            Ok(!right.is_empty() && right.into_iter().all(|right| right))
+        }
+        Command::Products { sizes, square } => products::run(&device()?, *sizes, *square),
+        Command::Speed { sizes, speed } => speed::run(&device()?, *sizes, speed),
+        #[cfg(feature = "cuda")]
+        Command::Prepare { sizes, precision, save } => prepare::run(&device()?, *sizes, *precision, save.as_deref()),
+        #[cfg(feature = "cuda")]
+        Command::Kernels { sizes, precision } => kernels::run(&device()?, *sizes, *precision),
+        #[cfg(feature = "cuda")]
+        Command::Memory { sizes, precision } => prepare::memory(&device()?, *sizes, *precision),
+        Command::Curve { sizes, steps, tokens } => curve::run(&device()?, *sizes, *steps, tokens.as_deref()),
     }
 }
 
@@ -194,19 +205,18 @@ fn parity_of(folder: &Path, device: &Device) -> Result<bool> {
     let mut line = serde_json::to_value(&differences).map_err(std::io::Error::from)?;
     line["folder"] = folder.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default();
     line["equal"] = differences.are_small().into();
-    tell(&line);
+    print_line(&line);
     Ok(differences.are_small())
 }
 
-/// One object of the output.
-fn tell(line: &Value) {
+/// Prints a line of the output: a JSON object.
+fn print_line(line: &Value) {
     println!("{line}");
 }
 
-/// Both precisions, by name.
-const PRECISIONS: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-/// Waits until the device has done all that it was asked for.
+/// Waits until the device has finished all queued work.
 fn wait(device: &Device) -> Result<()> {
     device.sync().map_err(|error| StageError::new(format!("the device failed: {error:?}")))
 }

@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
 """PyTorch as the peer of training on a GPU: what the machine can do, and how fast PyTorch trains the same GPT-2.
 
-    pip install torch numpy
+    pip install torch
     peer.py matmul  --device cuda:0 [--sizes 8192x8192x8192,12288x768x3072]
     peer.py speed   --device cuda:0 --precision bf16 --mode compile [--find-batch 64,48,32,24,16,12,8,4]
-    peer.py curve   --device cuda:0 --steps 200 --tokens tokens.u16
-    peer.py profile --device cuda:0 --precision bf16
 
 Prints one JSON object a line to stdout; progress goes to stderr. Status 1: no batch fits in memory; 2: invalid arguments.
 
@@ -18,16 +16,12 @@ speed    a line: training from random weights, after `--warmup` steps. A step is
          the time of all measured steps. `first_step_seconds` runs from before the model is made: with `--mode compile` it
          includes the compilation, and a failed compilation is reported as `skipped` with its reason. Memory is PyTorch's peak,
          allocated and reserved. A step that has begun when `--time-limit` passes is finished, except the first.
-curve    a line a precision with the loss of every step, from the same weights on the same data, then a line with their difference.
-profile  a line: the ten kernels (on the CPU: operators) that cost the most device time over 3 steps, in milliseconds and calls
-         a step.
 
 The model, its initialization, loss and optimizer are those of stages/model: pre-norm GPT-2 with biases, learned positions, tanh
 GELU and a tied head, without dropout; a sequence of n tokens gives n - 1 predictions; AdamW (betas 0.9, 0.999, epsilon
 1e-8, decay 0.1 on matrices and embeddings) at a constant rate, after clipping to a global norm of 1. `bf16` is autocast:
-weights, moments, residual stream and loss are f32. `f32` allows TF32 in matrix products unless `--no-tf32` is given.
-Tokens are little-endian u16 without a header, read in sequences from the start and again from there when they end; without a
-file token i is (i * 7919) % vocabulary.
+weights, moments, residual stream and loss are f32. `f32` allows TF32 in matrix products.
+Token i is (i * 7919) % vocabulary.
 """
 
 import argparse
@@ -35,7 +29,6 @@ import contextlib
 import gc
 import json
 import math
-import os
 import signal
 import statistics
 import sys
@@ -43,7 +36,6 @@ import time
 
 STARTED = time.perf_counter()  # before PyTorch, whose import takes seconds
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -102,13 +94,13 @@ class Training:
         self.autocast = lambda: torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
         self.tokens = tokens(given, steps * batch).view(steps, batch, given.sequence).to(self.device)
         sizes = given.vocabulary, given.sequence, given.layers, given.width, given.heads
-        model = Gpt2(*sizes, given.seed).to(self.device)
+        model = Gpt2(*sizes, seed=0).to(self.device)
         self.parameters = list(model.parameters())
         groups = [
             {"params": [p for p in self.parameters if p.dim() == 2], "weight_decay": 0.1},
             {"params": [p for p in self.parameters if p.dim() == 1], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=given.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, lr=5e-4, fused=True)
         self.model = model
         if mode == "compile":
             torch.compiler.reset()
@@ -160,28 +152,11 @@ def time_up():
 
 def tokens(given: argparse.Namespace, sequences: int) -> Tensor:
     """Ids of so many sequences, one after another."""
-    count = sequences * given.sequence
-    if given.tokens is None:
-        return torch.arange(count) * 7919 % given.vocabulary
-    try:
-        whole = os.path.getsize(given.tokens) // 2 // given.sequence * given.sequence
-    except OSError as error:
-        invalid(f"cannot read {given.tokens}: {error.strerror}")
-    if whole == 0:
-        invalid(f"{given.tokens} has fewer than {given.sequence} tokens")
-    ids = torch.from_numpy(numpy.fromfile(given.tokens, "<u2", min(whole, count)).astype("int64"))
-    if ids.max() >= given.vocabulary:
-        invalid(f"{given.tokens} has the id {ids.max()}; --vocabulary is {given.vocabulary}")
-    return ids.repeat(-(-count // len(ids)))[:count]
-
-
-def invalid(text: str):
-    print(f"error: {text}", file=sys.stderr)
-    sys.exit(2)
+    return torch.arange(sequences * given.sequence) * 7919 % given.vocabulary
 
 
 def uses_tf32(given: argparse.Namespace, precision: str) -> bool:
-    return precision == "f32" and not given.no_tf32 and torch.device(given.device).type == "cuda"
+    return precision == "f32" and torch.device(given.device).type == "cuda"
 
 
 def allow_tf32(allowed: bool):
@@ -339,91 +314,29 @@ def speed(given: argparse.Namespace):
     sys.exit(1)
 
 
-def curve(given: argparse.Namespace):
-    deadline, curves = Deadline(given.time_limit), []
-    for precision in ["f32", "bf16"]:
-        training = Training(given, given.batch, precision, given.mode, given.steps)
-        losses = []
-        for number in range(given.steps):
-            if deadline.passed():
-                break
-            try:
-                with deadline.interrupts() if number == 0 else contextlib.nullcontext():
-                    losses.append(training.step(number)[0])
-            except TimeUp:
-                break
-            if number % 50 == 49:
-                progress(f"{precision}: step {number + 1}, loss {losses[-1].item():.4f}")
-        curves.append([round(loss.item(), 6) for loss in losses])
-        stopped = "time limit" if len(losses) < given.steps else None
-        figures = {"precision": precision, "tf32": uses_tf32(given, precision), "batch": given.batch}
-        write(given, **figures, stopped=stopped, losses=curves[-1])
-        del training
-    gaps = [abs(one - other) for one, other in zip(*curves)]
-    if gaps:
-        mean, last = statistics.mean(gaps), statistics.mean(gaps[-20:])
-        figures = {"compared_steps": len(gaps), "mean_difference": mean, "mean_difference_of_last_20": last}
-        write(given, **figures, greatest_difference=max(gaps))
-
-
-def profile(given: argparse.Namespace):
-    from torch.profiler import ProfilerActivity
-
-    steps, device = 3, torch.device(given.device)
-    cuda = device.type == "cuda"
-    training = Training(given, given.batch, given.precision, given.mode, given.warmup + steps)
-    for number in range(given.warmup):
-        training.step(number)
-    wait(device)
-    progress("profiling")
-    with torch.profiler.profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiler:
-        for number in range(given.warmup, given.warmup + steps):
-            training.step(number)
-        wait(device)
-    costs = []
-    for event in profiler.key_averages():
-        on_device = event.device_type == torch.autograd.DeviceType.CUDA
-        if on_device == cuda and not getattr(event, "is_user_annotation", False):
-            time_taken = event.self_device_time_total if cuda else event.self_cpu_time_total
-            costs.append((time_taken / 1e3 / steps, event.count / steps, event.key[:80]))
-    costs.sort(reverse=True)
-    rounded = [(name, round(cost, 4), round(calls, 2)) for cost, calls, name in costs[:10]]
-    kernels = [dict(zip(["name", "milliseconds", "calls"], kernel)) for kernel in rounded]
-    figures = {"batch": given.batch, "precision": given.precision, "mode": given.mode}
-    write(given, **figures, device_milliseconds=sum(cost for cost, *_ in costs), kernels=kernels)
-
-
 def arguments() -> argparse.Namespace:
     sizes = "8192x8192x8192,12288x768x2304,12288x768x3072,12288x3072x768,12288x768x32768"
     numbers = lambda separator: lambda text: [int(part) for part in text.split(separator)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ["matmul", "speed", "curve", "profile"]:
-        command = commands.add_parser(name)
+    products = commands.add_parser("matmul")
+    split = lambda text: [numbers("x")(size) for size in text.split(",")]
+    products.add_argument("--sizes", type=split, default=sizes, help="MxKxN, separated by commas")
+    training = commands.add_parser("speed")
+    training.add_argument("--layers", type=int, default=12)
+    training.add_argument("--width", type=int, default=768)
+    training.add_argument("--heads", type=int, default=12)
+    training.add_argument("--vocabulary", type=int, default=32768)
+    training.add_argument("--batch", type=int, default=12, help="sequences a step")
+    training.add_argument("--sequence", type=int, default=1024, help="tokens a sequence")
+    training.add_argument("--mode", choices=["eager", "compile"], default="eager")
+    training.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    training.add_argument("--steps", type=int, default=30)
+    training.add_argument("--warmup", type=int, default=5, help="steps before the measured ones")
+    training.add_argument("--time-limit", type=float, help="seconds from the start of the program")
+    training.add_argument("--find-batch", type=numbers(","), help="batches to try in this order until one fits")
+    for command in (products, training):
         command.add_argument("--device", default="cuda:0")
-        if name == "matmul":
-            split = lambda text: [numbers("x")(size) for size in text.split(",")]
-            command.add_argument("--sizes", type=split, default=sizes, help="MxKxN, separated by commas")
-            continue
-        command.add_argument("--layers", type=int, default=12)
-        command.add_argument("--width", type=int, default=768)
-        command.add_argument("--heads", type=int, default=12)
-        command.add_argument("--vocabulary", type=int, default=32768)
-        command.add_argument("--batch", type=int, default=12, help="sequences a step")
-        command.add_argument("--sequence", type=int, default=1024, help="tokens a sequence")
-        command.add_argument("--mode", choices=["eager", "compile"], default="eager")
-        command.add_argument("--no-tf32", action="store_true", help="f32 without TF32")
-        command.add_argument("--learning-rate", type=float, default=5e-4)
-        command.add_argument("--seed", type=int, default=0, help="of the first weights")
-        command.add_argument("--tokens", help="a file of little-endian u16 ids")
-        if name != "profile":
-            command.add_argument("--steps", type=int, default=30 if name == "speed" else 200)
-            command.add_argument("--time-limit", type=float, help="seconds from the start of the program")
-        if name != "curve":
-            command.add_argument("--precision", choices=["f32", "bf16"], default="f32")
-            command.add_argument("--warmup", type=int, default=5, help="steps before the measured ones")
-        if name == "speed":
-            command.add_argument("--find-batch", type=numbers(","), help="batches to try in this order until one fits")
     return parser.parse_args()
 
 
@@ -431,4 +344,4 @@ if __name__ == "__main__":
     given = arguments()
     if torch.device(given.device).type == "cuda":
         torch.cuda.set_device(given.device)
-    {"matmul": matmul, "speed": speed, "curve": curve, "profile": profile}[given.command](given)
+    {"matmul": matmul, "speed": speed}[given.command](given)

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use contract::{Cancel, Result, StageError};
 use cubecl::bundle::{ExportOptions, export};
 use cubecl::environment;
@@ -15,37 +15,62 @@ use cubecl::execution::{ProcessMode, ProcessModeOverride, StatisticsCollector};
 use model::Precision;
 use serde_json::json;
 
-use crate::{Sizes, speed, tell, wait};
+use crate::{Sizes, print_line, speed, wait};
 
-/// Compiles what an update and a loss need; a kernel that does not compile is counted as failed.
+/// Compiles what an update needs, on all cores, then tunes it. Candidates that do not compile are counted; only a pass that
+/// compiles nothing fails.
 pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Path>) -> Result<bool> {
     let start = Instant::now();
     let collector = StatisticsCollector::new();
-    let gathering = ProcessModeOverride::new(ProcessMode::CompileOnly, &collector);
-    let mut trainer = speed::trainer(device, sizes, precision)?;
-    trainer.queue(&[speed::batch(sizes)], 1e-4, &Cancel::default())?;
-    drop(gathering);
-    let gathered = start.elapsed();
-    // The next launch compiles all that was gathered, on all cores.
-    let _ = Tensor::<1>::zeros([1], device).add_scalar(1.0);
-    wait(device)?;
+    let mut seconds = Vec::new();
+    for mode in [ProcessMode::CompileOnly, ProcessMode::CompileAndAutotune] {
+        let discarding = ProcessModeOverride::new(mode, &collector);
+        let mut trainer = speed::trainer(device, sizes, precision, 1)?;
+        trainer.queue(&[speed::batch(sizes)], 1e-4, &Cancel::default())?;
+        wait(device)?;
+        drop(discarding);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
     let kernels = collector.statistics().compilation;
-    tell(&json!({
+    print_line(&json!({
         "precision": precision,
         "batch": sizes.batch,
         "kernels": kernels.registered,
         "compiled": kernels.compiled,
         "loaded": kernels.loaded,
-        "failed": kernels.failed + kernels.refused + kernels.abandoned,
-        "gather_seconds": gathered.as_secs_f64(),
-        "seconds": start.elapsed().as_secs_f64(),
+        "failed": kernels.failed,
+        "refused": kernels.refused,
+        "abandoned": kernels.abandoned,
+        "stored": kernels.stored,
+        "seconds": seconds,
     }));
     if let Some(file) = save {
-        // What tuning measured belongs to the machine.
-        let excluded_namespaces = ["autotune", "records"].map(str::to_owned).to_vec();
-        let options = ExportOptions { name: "kernels".to_owned(), excluded_namespaces, ..ExportOptions::default() };
+        // Kernels only: measurements, of tuning and of throughput, are those of one machine.
+        let namespaces = vec!["cuda".to_owned()];
+        let options = ExportOptions { name: "kernels".to_owned(), namespaces, ..ExportOptions::default() };
         export(&[environment::path()], file, &options)
             .map_err(|error| StageError::new(format!("cannot save the kernels in {}: {error:?}", file.display())))?;
     }
-    Ok(kernels.registered > 0)
+    Ok(kernels.abandoned == 0 && kernels.compiled + kernels.loaded > kernels.refused)
+}
+
+/// Prints the memory that the device reserves for two steps, of which nothing is compiled or computed.
+pub fn memory(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
+    let discarding = ProcessModeOverride::new(ProcessMode::CompileOnly, &StatisticsCollector::new());
+    let mut trainer = speed::trainer(device, sizes, precision, 1)?;
+    let batch = [speed::batch(sizes)];
+    let mut first = trainer.queue(&batch, 1e-4, &Cancel::default())?;
+    // As in training: a step's loss is read once the next step is queued.
+    std::mem::swap(&mut first, &mut trainer.queue(&batch, 1e-4, &Cancel::default())?);
+    wait(device)?;
+    let usage = device.memory_pool_usage();
+    drop(discarding);
+    print_line(&json!({
+        "parameters": sizes.config().parameters(),
+        "batch": sizes.batch,
+        "sequence": sizes.sequence,
+        "precision": precision,
+        "reserved_bytes": usage.as_ref().map(|usage| usage.bytes_reserved),
+    }));
+    Ok(usage.is_some())
 }

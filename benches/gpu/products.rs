@@ -1,13 +1,14 @@
-//! The matrix products of a training step alone: what the device's matrix units give us.
+//! The throughput of the matrix products of a training step, each alone.
 
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use contract::Result;
 use model::Precision;
+use model::train::head;
 use serde_json::json;
 
-use crate::{PRECISIONS, Sizes, tell, wait};
+use crate::{PRECISIONS, Sizes, print_line, wait};
 
 /// Products timed together, after as many to warm up (and to tune).
 const TIMES: u32 = 10;
@@ -16,7 +17,8 @@ const TIMES: u32 = 10;
 pub fn run(device: &Device, sizes: Sizes, square: usize) -> Result<bool> {
     let Sizes { width, vocabulary, batch, sequence, .. } = sizes;
     let rows = batch * sequence;
-    let head_rows = rows.min(8192);
+    // The head's rows are computed in chunks.
+    let head_rows = head::chunk(batch * (sequence - 1), vocabulary, device);
     let mut products = vec![("square", square, square, square)];
     for (name, inputs, outputs, rows) in [
         ("c_attn", width, 3 * width, rows),
@@ -27,19 +29,19 @@ pub fn run(device: &Device, sizes: Sizes, square: usize) -> Result<bool> {
     ] {
         products.push((name, rows, inputs, outputs));
     }
-    for (precision_name, precision) in PRECISIONS {
+    for precision in PRECISIONS {
         for &(name, rows, inputs, outputs) in &products {
             // y = x w, x' = y' wᵀ, w' = xᵀ y'.
             let time = |part: &str| product(device, precision, part, [rows, inputs, outputs]);
             let operations = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
-            let mut line = json!({ "precision": precision_name, "product": name, "sizes": [rows, inputs, outputs] });
+            let mut line = json!({ "precision": precision, "product": name, "sizes": [rows, inputs, outputs] });
             for part in ["forward", "by_input", "by_weight"] {
                 line[part] = (operations / time(part)? / 1e12).into();
                 if name == "square" {
                     break;
                 }
             }
-            tell(&line);
+            print_line(&line);
         }
     }
     Ok(true)

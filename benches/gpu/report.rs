@@ -1,5 +1,6 @@
 //! docs/gpu-checks.md, written from the steps of `check.sh` and the summary of its last run.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
@@ -12,15 +13,18 @@ pub struct Step {
     step: String,
     /// What it must show.
     shows: String,
-    /// `passed`, `failed`, `timed out`, `skipped` or `never run`.
+    /// `passed`, `failed`, `timed out`, `no time`, `skipped` or `never run`.
     verdict: String,
     /// How long it took.
     seconds: f64,
+    /// The commit of the program that ran, where it is known.
+    #[serde(default)]
+    commit: String,
     /// What it printed.
     figures: Vec<Map<String, Value>>,
 }
 
-/// The document: every step of `list`, as `summary` has it where it does.
+/// The document: every step of `list`, with its last result in `summary`.
 ///
 /// # Errors
 /// When a line is not a step.
@@ -29,12 +33,15 @@ pub fn document(list: &str, summary: &str) -> Result<String, serde_json::Error> 
     let ran = steps(summary)?;
     let steps: Vec<Step> = steps(list)?
         .into_iter()
-        // The last run of a step is the one that counts.
-        .map(|step| ran.iter().rev().find(|ran| ran.step == step.step).cloned().unwrap_or(step))
+        .map(|step| match ran.iter().rev().find(|ran| ran.step == step.step) {
+            Some(ran) => Step { shows: step.shows, ..ran.clone() },
+            None => step,
+        })
         .collect();
     let mut text = HEAD.to_owned();
     table(&mut text, &steps);
     speed(&mut text, &steps);
+    products(&mut text, &steps);
     kernels(&mut text, &steps);
     memory(&mut text, &steps);
     Ok(text)
@@ -52,21 +59,22 @@ $ tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh       # there: an NVIDIA G
 $ DEVICE=cpu bash target/gpu/bundle/gpu/check.sh            # the same script without a GPU, at toy sizes
 ```
 
-A step has a limit in seconds and does not stop those after it; name steps to run these alone. `out/summary.jsonl` has a line a
-step. This document is written from the last one, [gpu-summary.jsonl](gpu-summary.jsonl):
+A step that fails or exceeds its limit does not stop later steps. To run only some steps, name them. `out/summary.jsonl` has a line
+for each step, and `out/summary.txt` says what to do next. This document is generated from the lines of the last runs,
+[gpu-summary.jsonl](gpu-summary.jsonl):
 `check.sh --list > list.jsonl; cargo bench --bench gpu -- report list.jsonl docs/gpu-summary.jsonl > docs/gpu-checks.md`.
 
 ";
 
 fn table(text: &mut String, steps: &[Step]) {
-    *text += "## The last run\n\n| step | it must show | last result | seconds | figures |\n|---|---|---|---|---|\n";
+    *text += "## The last result of each step\n\n| step | passes if | result | commit | seconds | figures |\n|---|---|---|---|---|---|\n";
     for step in steps {
-        let Step { step: name, shows, verdict, seconds, figures } = step;
+        let Step { step: name, shows, verdict, seconds, commit, figures } = step;
         let seconds = if verdict == "never run" { String::new() } else { format!("{seconds:.0}") };
         let long =
             ["speed", "peer", "kernels", "products", "launches", "reserved"].iter().any(|long| name.starts_with(long));
         let figures = if long && !figures.is_empty() { "below".to_owned() } else { figures_of(figures) };
-        let _ = writeln!(text, "| {name} | {shows} | {verdict} | {seconds} | {figures} |");
+        let _ = writeln!(text, "| {name} | {shows} | {verdict} | {commit} | {seconds} | {figures} |");
     }
 }
 
@@ -79,7 +87,7 @@ fn figures_of(figures: &[Map<String, Value>]) -> String {
     figures.iter().map(one).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// A value with at most four digits that count.
+/// A value with at most four significant digits.
 fn short(value: &Value) -> String {
     match (value.as_str(), value.as_i64(), value.as_f64()) {
         (Some(text), ..) => text.replace('|', "/"),
@@ -94,7 +102,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// Ours and PyTorch's tokens a second, and the parts of our step.
+/// The throughput of this program and of PyTorch, and the parts of a step.
 fn speed(text: &mut String, steps: &[Step]) {
     let lines = |prefix: &str| {
         let of = steps.iter().filter(|step| step.step.starts_with(prefix));
@@ -105,17 +113,27 @@ fn speed(text: &mut String, steps: &[Step]) {
         return;
     }
     let number = |line: &Map<String, Value>, name: &str| line.get(name).and_then(Value::as_f64);
-    let square = |line: &Map<String, Value>| match line.get("product") == Some(&"square".into()) {
-        true if line.get("precision") == Some(&"bf16".into()) => number(line, "forward"),
-        true => None,
-        false => number(line, "bf16_tflops"),
-    };
-    let peak = steps.iter().flat_map(|step| &step.figures).filter_map(square).fold(0.0, f64::max);
+    // The fastest product of each precision that was measured, in TFLOP/s.
+    let products = steps.iter().flat_map(|step| &step.figures);
+    let rates = products.flat_map(|line| {
+        let own = line.get("precision").and_then(Value::as_str).zip(number(line, "forward"));
+        let peers = [("bf16", "bf16_tflops"), ("f32", "tf32_tflops")];
+        own.into_iter().chain(peers.into_iter().filter_map(|(precision, name)| Some((precision, number(line, name)?))))
+    });
+    let mut peaks = BTreeMap::new();
+    for (precision, rate) in rates {
+        let peak = peaks.entry(precision.to_owned()).or_insert(0.0f64);
+        *peak = peak.max(rate);
+    }
     *text += "\n## Training\n\n| model | micro-batch | precision | program | tokens/s | ms a step | of the peak | memory | parts of a step in ms |\n\
               |---|---|---|---|---|---|---|---|---|\n";
     for (line, own) in ours.iter().map(|line| (line, true)).chain(theirs.iter().map(|line| (line, false))) {
-        // Our first line of a step is printed before the parts are measured.
-        if own && !line.contains_key("parts_ms") {
+        // A step prints its line again once its parts are measured.
+        let is_first = |other: &&&Map<String, Value>| {
+            other.contains_key("parts_ms")
+                && ["parameters", "batch", "precision"].iter().all(|key| other.get(*key) == line.get(*key))
+        };
+        if own && !line.contains_key("parts_ms") && ours.iter().any(|other| is_first(&other)) {
             continue;
         }
         let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
@@ -126,8 +144,9 @@ fn speed(text: &mut String, steps: &[Step]) {
                 .find(|ours| ours.get("parameters") == line.get("parameters"))
                 .and_then(|ours| number(ours, "operations_per_token"))
         });
-        let share = match (operations, number(line, "tokens_per_second")) {
-            (Some(operations), Some(rate)) if peak > 0.0 => format!("{:.0} %", operations * rate / peak / 1e10),
+        let peak = line.get("precision").and_then(Value::as_str).and_then(|precision| peaks.get(precision));
+        let share = match (operations, number(line, "tokens_per_second"), peak) {
+            (Some(operations), Some(rate), Some(peak)) => format!("{:.0} %", operations * rate / peak / 1e10),
             _ => String::new(),
         };
         let memory = number(line, "reserved_bytes").unwrap_or(0.0) / f64::from(1 << 30);
@@ -147,15 +166,44 @@ fn speed(text: &mut String, steps: &[Step]) {
             cell("tokens_per_second"),
         );
     }
-    if peak > 0.0 {
+    let peaks: Vec<_> = peaks.iter().map(|(precision, peak)| format!("{peak:.0} TFLOP/s in {precision}")).collect();
+    if !peaks.is_empty() {
         let _ = writeln!(
             text,
-            "\n'Of the peak': operations of the model (6 a parameter and 12 · layers · width · sequence a token) over the fastest matrix product in bf16 that was measured, {peak:.0} TFLOP/s."
+            "\n'Of the peak': operations of the model (6 a parameter and 12 · layers · width · sequence a token) over those of the fastest \
+             matrix product that was measured, {}.",
+            peaks.join(", ")
         );
     }
 }
 
-/// The kernels of a step on a GPU, the costliest first, or with the null driver, which knows no times.
+/// The throughput of matrix products, ours and PyTorch's.
+fn products(text: &mut String, steps: &[Step]) {
+    let lines = |key: &str| {
+        steps.iter().flat_map(|step| &step.figures).filter(|line| line.contains_key(key)).collect::<Vec<_>>()
+    };
+    let (ours, theirs) = (lines("product"), lines("bf16_tflops"));
+    if ours.is_empty() && theirs.is_empty() {
+        return;
+    }
+    *text += "\n## Matrix products\n\nTFLOP/s; for PyTorch the product of two row-major matrices.\n\n\
+              | program | product | size | precision | forward | by input | by weight |\n|---|---|---|---|---|---|---|\n";
+    let cell = |line: &Map<String, Value>, name: &str| line.get(name).map(short).unwrap_or_default();
+    for line in ours {
+        let size =
+            line.get("sizes").and_then(Value::as_array).into_iter().flatten().map(short).collect::<Vec<_>>().join("x");
+        let [product, precision, forward, input, weight] =
+            ["product", "precision", "forward", "by_input", "by_weight"].map(|name| cell(line, name));
+        let _ = writeln!(text, "| ours | {product} | {size} | {precision} | {forward} | {input} | {weight} |");
+    }
+    for line in theirs {
+        for (precision, name) in [("bf16", "bf16_tflops"), ("f32 (TF32)", "tf32_tflops"), ("f32", "f32_tflops")] {
+            let _ = writeln!(text, "| PyTorch | | {} | {precision} | {} | | |", cell(line, "size"), cell(line, name));
+        }
+    }
+}
+
+/// The kernels of a step on a GPU, the costliest first, or with the null driver, which measures no times.
 fn kernels(text: &mut String, steps: &[Step]) {
     for (name, most) in [("kernels", 20), ("launches", usize::MAX)] {
         let Some(step) = steps.iter().find(|step| step.step == name && !step.figures.is_empty()) else { continue };
@@ -164,7 +212,7 @@ fn kernels(text: &mut String, steps: &[Step]) {
             "\n## The costliest kernels of a step\n"
         } else {
             "\n## The kernels of a step, without a GPU\n\nFrom the null driver ([`null_driver.rs`](../benches/gpu/null_driver.rs)), \
-             whose equal times let tuning choose any kernel for a matrix product.\n"
+             which counts time instead of measuring it, so a GPU may tune other kernels for products.\n"
         };
         let mut rows = 0;
         for line in &step.figures {

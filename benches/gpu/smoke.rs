@@ -1,4 +1,4 @@
-//! The least that must work before anything else is tried.
+//! A quick check that a product and an update work.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use model::parameters::host_values;
 use model::train::Batch;
 use serde_json::json;
 
-use crate::{PRECISIONS, Sizes, speed, tell};
+use crate::{PRECISIONS, Sizes, print_line, speed};
 
 /// Rows, inner size and columns of the product: no multiple of a tile.
 const SIZES: [usize; 3] = [70, 130, 90];
@@ -17,7 +17,7 @@ const SIZES: [usize; 3] = [70, 130, 90];
 /// One product and one update in each precision, with the time to each.
 pub fn run(device: &Device) -> Result<bool> {
     let mut right = true;
-    for (name, precision) in PRECISIONS {
+    for precision in PRECISIONS {
         let start = Instant::now();
         let difference = product(device, precision)?;
         let seconds = start.elapsed().as_secs_f64();
@@ -25,10 +25,10 @@ pub fn run(device: &Device) -> Result<bool> {
         let loss = update(device, precision)?;
         // TF32 and bf16 keep 10 and 7 bits of a factor.
         let small = difference < if precision == Precision::F32 { 2e-3 } else { 2e-2 };
-        // An untrained model knows nothing: ln 97.
+        // An untrained model predicts uniformly, so its loss is ln 97.
         let plausible = (loss - 97f64.ln()).abs() < 0.1;
-        tell(&json!({
-            "precision": name,
+        print_line(&json!({
+            "precision": precision,
             "product_difference": difference,
             "product_seconds": seconds,
             "loss": loss,
@@ -68,5 +68,5 @@ fn product(device: &Device, precision: Precision) -> Result<f64> {
 fn update(device: &Device, precision: Precision) -> Result<f64> {
     let sizes = Sizes { layers: 2, width: 64, heads: 2, vocabulary: 97, sequence: 32, batch: 4 };
     let batch = Batch { ids: (0..4 * 32).map(|at| at * 31 % 97).collect(), sequences: 4 };
-    Ok(speed::trainer(device, sizes, precision)?.update(&[batch], 1e-4, &Cancel::default())?.loss)
+    Ok(speed::trainer(device, sizes, precision, 1)?.update(&[batch], 1e-4, &Cancel::default())?.loss)
 }

@@ -13,20 +13,20 @@ use model::train::{Batch, Trainer};
 use model::{Gpt2, Precision};
 use serde_json::{Value, json};
 
-use crate::{ADAMW, Sizes, tell, wait};
+use crate::{ADAMW, Sizes, print_line, wait};
 
 #[derive(Args)]
 pub struct Speed {
     /// `f32` or `bf16`.
     #[arg(long, default_value = "f32", value_parser = precision)]
     precision: Precision,
-    /// Steps that count.
+    /// Measured steps.
     #[arg(long, default_value_t = 30)]
     steps: usize,
-    /// Steps before them: kernels are compiled and tuned.
+    /// Warm-up steps, which compile and tune kernels.
     #[arg(long, default_value_t = 5)]
     warmup: usize,
-    /// Stop after so many seconds of counted steps.
+    /// Stop measuring after this many seconds.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
 }
@@ -39,7 +39,7 @@ pub fn precision(name: &str) -> Result<Precision, String> {
 /// Prints the whole step's figures as soon as they are known, then each part's.
 pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
     let start = Instant::now();
-    let mut trainer = trainer(device, sizes, speed.precision)?;
+    let mut trainer = trainer(device, sizes, speed.precision, 1)?;
     let batch = batch(sizes);
     let mut losses = Vec::new();
     for _ in 0..speed.warmup.max(1) {
@@ -85,30 +85,14 @@ pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
         "first_loss": losses[0],
         "last_loss": losses[losses.len() - 1],
     });
-    tell(&line);
-    line["parts_ms"] = parts(device, sizes, speed.precision, &trainer, &batch, step)?;
-    tell(&line);
-    Ok(losses.iter().all(|loss| loss.is_finite()))
-}
-
-/// Prints the memory that the device has reserved after two steps: the second holds the first one's loss.
-pub fn memory(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
-    let mut trainer = trainer(device, sizes, precision)?;
-    let batch = batch(sizes);
-    for _ in 0..2 {
-        trainer.update(std::slice::from_ref(&batch), 1e-4, &Cancel::default())?;
+    print_line(&line);
+    // The parts need more memory than the step does, so a failure there does not fail the measurement.
+    match parts(device, sizes, speed.precision, trainer, &batch, step) {
+        Ok(parts) => line["parts_ms"] = parts,
+        Err(error) => line["parts_error"] = error.to_string().into(),
     }
-    let usage = device.memory_pool_usage();
-    tell(&json!({
-        "parameters": sizes.config().parameters(),
-        "layers": sizes.layers,
-        "width": sizes.width,
-        "batch": sizes.batch,
-        "sequence": sizes.sequence,
-        "precision": precision,
-        "reserved_bytes": usage.as_ref().map(|usage| usage.bytes_reserved),
-    }));
-    Ok(true)
+    print_line(&line);
+    Ok(losses.iter().all(|loss| loss.is_finite()))
 }
 
 /// Milliseconds of each part of a step, each alone with a wait after it; the backward pass is what is left. `host` is a step of
@@ -117,7 +101,7 @@ fn parts(
     device: &Device,
     sizes: Sizes,
     precision: Precision,
-    trainer: &Trainer,
+    trainer: Trainer,
     batch: &Batch,
     step: Duration,
 ) -> Result<Value> {
@@ -135,8 +119,9 @@ fn parts(
     let decays = sizes.config().tensors().iter().map(model::config::TensorShape::decays).collect();
     let mut optimizer = AdamW::new(ADAMW, decays, &values);
     let optimizer = time(device, || optimizer.update(1e-4, values.clone(), values.clone()))?;
+    drop((trainer, values));
     let short = Sizes { batch: 1, sequence: length.min(64), ..sizes };
-    let mut trainer = self::trainer(device, short, precision)?;
+    let mut trainer = self::trainer(device, short, precision, 1)?;
     let short = self::batch(short);
     let mut failure = None;
     let host = time(device, || {
@@ -154,7 +139,7 @@ fn parts(
     }
 }
 
-/// The median of five, after three.
+/// Returns the median of five runs after three warm-up runs.
 fn time<T>(device: &Device, mut work: impl FnMut() -> T) -> Result<Duration> {
     let mut times = Vec::new();
     for at in 0..8 {
@@ -181,14 +166,14 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 /// A new model of these sizes in training.
-pub fn trainer(device: &Device, sizes: Sizes, precision: Precision) -> Result<Trainer> {
+pub fn trainer(device: &Device, sizes: Sizes, precision: Precision, seed: u64) -> Result<Trainer> {
     let config = sizes.config();
     let device = device.clone().autodiff();
-    let model = Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, 1, tensor)))?;
+    let model = Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, seed, tensor)))?;
     Ok(Trainer::new(&config, model, ADAMW, precision, device))
 }
 
-/// Ids from a formula.
+/// Returns a micro-batch of fixed pseudorandom ids.
 pub fn batch(sizes: Sizes) -> Batch {
     let ids = (0..sizes.batch * sizes.sequence).map(|at| (at * 7919 % sizes.vocabulary) as i32).collect();
     Batch { ids, sequences: sizes.batch }

@@ -12,7 +12,7 @@ use model::{Gpt2, Precision};
 /// The output head is applied to a chunk of tokens at a time ([`chunks`]).
 ///
 /// # Errors
-/// When the device cannot give the values.
+/// When the values cannot be read from the device.
 pub fn token_losses(model: &Gpt2, ids: &[u32], length: usize) -> Result<Vec<f32>> {
     let embedding = model.wte.weight.val();
     let [_, width] = embedding.dims();

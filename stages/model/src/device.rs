@@ -1,6 +1,6 @@
 //! The Burn device of a [`contract::Device`].
 //!
-//! | asked for | given |
+//! | requested | used |
 //! |---|---|
 //! | `cpu` | Flex, Burn's CPU backend |
 //! | `cuda:N` | that GPU, or an error that says what is missing |
@@ -39,6 +39,11 @@ pub fn chosen(device: contract::Device) -> Result<contract::Device> {
     })
 }
 
+/// Whether a device is a GPU.
+pub fn is_gpu(device: &Device) -> bool {
+    gpu_memory(device).is_some()
+}
+
 /// Returns the memory of a GPU in bytes, or `None` for the CPU, whose memory Burn does not report.
 pub fn gpu_memory(device: &Device) -> Option<u64> {
     device.memory_capacity()
@@ -55,8 +60,22 @@ fn cuda(number: usize) -> Result<Device, String> {
         0 => Err("the NVIDIA driver finds no GPU".into()),
         count if number >= count => Err(format!("the machine has {count} GPU(s), numbered from 0")),
         _ if !libdevice::is_there() => Err(libdevice::MISSING.into()),
-        _ => Ok(Device::cuda(number)),
+        _ => {
+            keep_kernels();
+            Ok(Device::cuda(number))
+        }
     }
+}
+
+/// Keeps compiled kernels between processes, which is not CubeCL's default: a first training step compiles for a minute.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    // It fails from the second call on, and where a program has set a configuration of its own.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 #[cfg(feature = "cuda")]
@@ -82,7 +101,7 @@ mod libdevice {
 
 #[cfg(feature = "cuda")]
 mod driver {
-    //! The two calls of the CUDA driver that tell how many GPUs there are.
+    //! The two calls of the CUDA driver that count the GPUs.
 
     use std::ffi::c_int;
 

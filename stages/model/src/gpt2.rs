@@ -13,10 +13,10 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData, activation, module, s};
+use burn::tensor::{Device, Int, Tensor, TensorData, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
-use crate::device::gpu_memory;
+use crate::device::is_gpu;
 use crate::fused;
 use crate::precision::Precision;
 
@@ -151,12 +151,13 @@ impl Attention {
     /// `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let [query, key, value] = self.split(x, precision);
-        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
-        // The gradients of Burn's own attention are wrong on CUDA: of the values, and all where query, key and value are parts of
-        // one tensor (burn 0.23.0-pre.1 on an H200; `benches/gpu/operations.rs` looks).
-        let attended = match query.is_autodiff() && gpu_memory(&query.device()).is_some() {
-            true => composed_attention(query, key, value),
-            false => module::attention(query, key, value, None, None, options),
+        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
+        let attended = match query.is_autodiff() && is_gpu(&query.device()) {
+            true => fused::causal_attention(query, key, value),
+            false => {
+                let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+                module::attention(query, key, value, None, None, options)
+            }
         };
         self.merge(attended, precision)
     }
@@ -188,17 +189,6 @@ impl Mlp {
         let inner = fused::gelu_new(precision.linear(&self.c_fc, x));
         precision.result(precision.linear(&self.c_proj, inner))
     }
-}
-
-/// Causal attention of plain operations, which keeps the shares of all pairs of tokens for its gradient. Query, key and value
-/// `[batch, heads, sequence, head width]` of either format, and the result the same; the softmax is `f32`.
-pub fn composed_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    let [_, _, sequence, head_width] = query.dims();
-    let format = value.dtype();
-    let hidden = Tensor::<2, Bool>::tril_mask([sequence, sequence], 0, &query.device());
-    let scores = query.mul_scalar(1.0 / (head_width as f64).sqrt()).matmul(key.swap_dims(2, 3)).cast(FloatDType::F32);
-    let shares = activation::softmax(scores.mask_fill(hidden.unsqueeze::<4>(), f32::NEG_INFINITY), 3);
-    shares.cast(format).matmul(value)
 }
 
 impl LayerNorm {

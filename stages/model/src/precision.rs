@@ -5,8 +5,8 @@ use burn::tensor::{FloatDType, Tensor, module};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the matrix products of a training are computed in. Weights, moments, layer norms, softmax, the loss and all sums are
-/// `f32` in either case (mixed precision: Micikevicius et al., "Mixed Precision Training", 2018; bf16 needs no loss scale).
+/// The number format of the matrix products of a training. Weights, moments, layer norms, softmax and the loss are `f32` in either
+/// case, and sums accumulate in `f32`; in `bf16`, the results of products and their gradients are rounded to it (mixed precision: Micikevicius et al., "Mixed Precision Training", 2018; bf16 needs no loss scale).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

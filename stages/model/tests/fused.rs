@@ -250,7 +250,11 @@ fn bits(device: &Device) -> Vec<u32> {
     let one = tensor(&[1.0], [1], FloatDType::F32, device);
     let moments = [x.clone().inner().zeros_like(), x.clone().inner().zeros_like()];
     let (parameter, moments) = fused::adamw(x.inner(), by[0].clone(), moments, one, step);
-    let all = [vec![losses, parameter], by.to_vec(), moments.to_vec()].concat();
+    let [q, k, v] = [4, 5, 6].map(|seed| leaf(3 * 40 * 16, seed).reshape([1, 3, 40, 16]));
+    let attended = fused::causal_attention(q.clone(), k, v).sum();
+    let by_q = q.grad(&attended.backward()).unwrap().reshape([3 * 40 * 16]);
+    let squares = fused::sum_squares(parameter.clone());
+    let all = [vec![losses, parameter, by_q, squares], by.to_vec(), moments.to_vec()].concat();
     all.into_iter().flat_map(floats).map(f32::to_bits).collect()
 }
 
@@ -263,5 +267,95 @@ fn the_bits_do_not_depend_on_the_number_of_threads_and_repeat() {
         for threads in [1, 2, 3, 5] {
             assert!(with(threads) == one, "{threads} threads compute other bits than one");
         }
+    }
+}
+
+/// Attention of one sequence and head by the formulas, with its gradients: `q`, `k`, `v` and `dy` `[sequence, width]`.
+fn attention(width: usize, [q, k, v, dy]: [&[f64]; 4]) -> [Vec<f64>; 4] {
+    let sequence = q.len() / width;
+    let row = |values: &[f64], at: usize| values[at * width..(at + 1) * width].to_vec();
+    let dot = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(one, other)| one * other).sum::<f64>();
+    let scale = 1.0 / (width as f64).sqrt();
+    let [mut y, mut by_q, mut by_k, mut by_v] = [(); 4].map(|()| vec![0.0; q.len()]);
+    for at in 0..sequence {
+        let scores: Vec<f64> = (0..=at).map(|before| dot(&row(q, at), &row(k, before)) * scale).collect();
+        let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - highest).exp()).sum();
+        let shares: Vec<f64> = scores.iter().map(|score| (score - highest).exp() / sum).collect();
+        let by_share: Vec<f64> = (0..=at).map(|before| dot(&row(dy, at), &row(v, before))).collect();
+        let mean = dot(&shares, &by_share);
+        for before in 0..=at {
+            let by_score = shares[before] * (by_share[before] - mean) * scale;
+            for column in 0..width {
+                y[at * width + column] += shares[before] * v[before * width + column];
+                by_v[before * width + column] += shares[before] * dy[at * width + column];
+                by_q[at * width + column] += by_score * k[before * width + column];
+                by_k[before * width + column] += by_score * q[at * width + column];
+            }
+        }
+    }
+    [y, by_q, by_k, by_v]
+}
+
+#[test]
+fn attention_and_its_gradients_are_those_of_the_formula() {
+    // In bf16 large scores would be wrong by a tenth of themselves, were they rounded.
+    let formats = [(FloatDType::F32, 1.0, 1e-5), (FloatDType::BF16, 1.0, 2e-2), (FloatDType::BF16, 6.0, 3e-2)];
+    for device in devices() {
+        for (dtype, scale, tolerance) in formats {
+            for [batch, heads, sequence, width] in [[1, 1, 1, 1], [2, 3, 5, 4], [1, 2, 33, 64], [3, 1, 17, 8]] {
+                let (shape, size) = ([batch, heads, sequence, width], batch * heads * sequence * width);
+                let values = [1, 2, 3, 4].map(|seed| random(size, scale, seed));
+                let autodiff = device.clone().autodiff();
+                let [q, k, v] = [0, 1, 2].map(|at| tensor(&values[at], shape, dtype, &autodiff).require_grad());
+                let y = fused::causal_attention(q.clone(), k.clone(), v.clone());
+                let weighted = y.clone() * Tensor::from_inner(tensor(&values[3], shape, dtype, &device));
+                let gradients = weighted.sum().backward();
+                let mut ours = vec![floats(y.inner())];
+                ours.extend([&q, &k, &v].map(|input| floats(input.grad(&gradients).unwrap())));
+                let inputs = values.map(|values| held(&values, dtype));
+                let part = sequence * width;
+                for at in 0..batch * heads {
+                    let theirs = attention(width, [0, 1, 2, 3].map(|input| &inputs[input][at * part..(at + 1) * part]));
+                    for (name, (ours, theirs)) in ["y", "by q", "by k", "by v"].iter().zip(ours.iter().zip(&theirs)) {
+                        near(
+                            &format!("{name} {shape:?}"),
+                            &ours[at * part..(at + 1) * part],
+                            theirs,
+                            tolerance,
+                            0.3 * f64::from(scale * scale),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_in_chunks_of_sequences_is_that_of_all_at_once() {
+    use burn::backend::{Flex, TensorMetadata, ops::FloatTensorOps};
+
+    let shape = [5, 2, 6, 4];
+    let device = Default::default();
+    let primitive = |seed: u64, shape: [usize; 4]| {
+        let values = random(shape.iter().product(), 1.0, seed);
+        Flex::float_from_data(TensorData::new(values, shape), &device)
+    };
+    let inputs = || [primitive(1, shape), primitive(2, shape), primitive(3, shape), primitive(4, [1, 1, 6, 6])];
+    let values = |tensor| {
+        let data = burn::tensor::read_sync(Flex::float_into_data(tensor)).unwrap();
+        data.to_vec::<f32>().unwrap()
+    };
+    let run = |pairs: usize| {
+        let y = fused::attention::forward::<Flex>(inputs(), pairs);
+        assert_eq!(y.shape().as_slice(), shape);
+        let gradients = fused::attention::backward::<Flex>(inputs(), [y.clone(), primitive(5, shape)], pairs);
+        std::iter::once(y).chain(gradients).map(values).collect::<Vec<_>>()
+    };
+    // A sequence has 2 · 6 · 6 pairs.
+    let whole = run(usize::MAX);
+    for pairs in [0, 1, 71, 72, 73, 143, 144, 145, 359, 360, 361] {
+        assert_eq!(run(pairs), whole, "{pairs}");
     }
 }

@@ -49,7 +49,60 @@ impl<B: Backend + Fused> Backward<B, 3> for LayerNorm {
     }
 }
 
+#[derive(Debug)]
+struct Attention;
+
+impl<B: Backend + Fused> Backward<B, 3> for Attention {
+    /// Query, key and value, the mask, and the result.
+    type State = ([NodeId; 3], FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let parents = ops.parents;
+        let dy = gradients.consume::<B>(&ops.node);
+        let (inputs, mask, y) = ops.state;
+        let [query, key, value]: [FloatTensor<B>; 3] = inputs.map(|node| checkpointer.retrieve_node_output(node));
+        let (by_query, by_key, by_value) = B::causal_attention_backward(query, key, value, mask, y, dy);
+        for (node, gradient) in parents.into_iter().zip([by_query, by_key, by_value]) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
 impl<B: Backend + Fused, C: CheckpointStrategy> Fused for Autodiff<B, C> {
+    fn causal_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let mask = mask.into_primitive();
+        match Attention.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let inputs = [&query, &key, &value].map(|tensor| prepared.checkpoint(tensor));
+                let [query, key, value] = [query, key, value].map(|tensor| tensor.into_primitive());
+                let y = <B as Fused>::causal_attention(query, key, value, mask.clone());
+                prepared.finish((inputs, mask, y.clone()), y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [query, key, value] = [query, key, value].map(|tensor| tensor.into_primitive());
+                prepared.finish(<B as Fused>::causal_attention(query, key, value, mask))
+            }
+        }
+    }
+
+    fn causal_attention_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        panic!("causal_attention_backward has no gradient")
+    }
+
     fn gelu_new(x: FloatTensor<Self>) -> FloatTensor<Self> {
         match GeluNew.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {

@@ -73,7 +73,7 @@ fn greatest_lane<N: Size>(vector: Vector<f32, N>) -> f32 {
     greatest
 }
 
-/// The sum of `x` over a plane of `plane` units, which is `x` itself on a device without planes. The units meet first: the
+/// The sum of `x` over a plane of `plane` units, which is `x` itself on a device without planes. Units synchronise first: the
 /// shuffles of a plane operation are among the units that execute it together.
 #[cube]
 fn sum_of_plane(x: f32, #[comptime] plane: u32) -> f32 {

@@ -1,10 +1,11 @@
-//! Operations of training that Burn composes of many passes over memory, each as one: a loop on the CPU (Flex), a kernel
-//! on a GPU (CubeCL, feature `cuda`).
+//! Training operations that Burn computes in several passes over memory, each fused into one: a loop on the CPU (Flex), a
+//! kernel on a GPU (CubeCL, feature `cuda`).
 //!
 //! | function | computes | gradient |
 //! |---|---|---|
 //! | [`gelu_new`] | GPT-2's GELU | automatic; keeps `x` |
 //! | [`layer_norm`] | layer norm from `f32` to any float type | automatic; keeps `x`, mean and deviation of each row |
+//! | [`causal_attention`] | causal attention, of plain operations | automatic; keeps `q`, `k`, `v` and the result |
 //! | [`head`] | softmax and cross-entropy of logits, with the gradient | by hand, see [`crate::train::head`] |
 //! | [`sum_squares`] | the sum of squares, on the CPU | automatic |
 //! | [`adamw`] | one step of AdamW for one tensor | none |
@@ -20,6 +21,7 @@
 //! | `cube`, `kernels` | the GPU |
 //! | `gradient` | automatic differentiation |
 
+pub mod attention;
 #[cfg(feature = "cuda")]
 mod cube;
 mod flex;
@@ -32,7 +34,7 @@ mod loops;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{DType, FloatDType, Int, Tensor};
+use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 
 /// The numbers of one AdamW step, for [`adamw`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +45,7 @@ pub struct AdamWStep {
     pub square: [f32; 2],
     /// ε.
     pub epsilon: f32,
-    /// What decay keeps of a parameter: `1 − rate · decay`.
+    /// The factor of weight decay: `1 − rate · decay`.
     pub keep: f32,
     /// `rate / (1 − β₁ᵗ)`.
     pub rate: f32,
@@ -51,8 +53,8 @@ pub struct AdamWStep {
     pub root: f32,
 }
 
-/// The backend side of the module: the same operations on the tensors of a backend. `gelu_new` and `layer_norm` have
-/// gradients; the others panic on a backend with automatic differentiation.
+/// The backend side of the module: the same operations on the tensors of a backend. `gelu_new`, `layer_norm`
+/// and `causal_attention` have gradients; the others panic on a backend with automatic differentiation.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
 pub trait Fused: Backend {
     /// See [`gelu_new`].
@@ -98,6 +100,30 @@ pub trait Fused: Backend {
         means: FloatTensor<Self>,
         scales: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`causal_attention`]; `mask` `[1, 1, sequence, sequence]` is added to the scores.
+    #[fusion(default)]
+    fn causal_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention::forward::<Self>([query, key, value, mask], attention::PAIRS)
+    }
+
+    /// The gradients by query, key and value from the result `y` and its gradient `dy`.
+    #[fusion(default)]
+    fn causal_attention_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::backward::<Self>([query, key, value, mask], [y, dy], attention::PAIRS).into()
+    }
 
     /// See [`head`].
     #[fusion(meta = |logits, _next, _share| {
@@ -150,6 +176,16 @@ pub fn layer_norm<const D: usize>(
     ))
 }
 
+/// Causal attention ([`attention`]): query, key and value `[batch, heads, sequence, head width]`, all `f32` or all `bf16`, to the
+/// same. The scores and their softmax are `f32`.
+pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    let ([_, _, sequence, _], device) = (query.dims(), query.device());
+    let later = Tensor::<2, Bool>::tril_mask([sequence, sequence], 0, &device);
+    let mask = Tensor::<2>::zeros([sequence, sequence], &device).mask_fill(later, f32::NEG_INFINITY).unsqueeze::<4>();
+    let [query, key, value, mask] = [query, key, value, mask].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as Fused>::causal_attention(query, key, value, mask))
+}
+
 /// The cross-entropy of logits `[rows, vocabulary]` (`f32` or `bf16`) against the ids `next` `[rows]`, in nats, times
 /// `share`: `f32` `[rows]`. With it the gradient of its sum by the logits, `(softmax(logits) − 1[next]) · share`, of the
 /// type of the logits and in their memory where nothing else uses it. An id must be below the vocabulary. Both are
@@ -159,7 +195,7 @@ pub fn head(logits: Tensor<2>, next: Tensor<1, Int>, share: f64) -> (Tensor<1>, 
     (Tensor::from_dispatch(losses), Tensor::from_dispatch(gradient))
 }
 
-/// The sum of the squares of an `f32` tensor, `[1]`. On a GPU this is what Burn makes of the formula.
+/// The sum of the squares of an `f32` tensor, `[1]`. On a GPU, Burn's own operations compute it.
 pub fn sum_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as Fused>::sum_squares(x.into_dispatch()))
 }

@@ -10,11 +10,11 @@
 //! The products of matrices are computed in a [`Precision`], all else in `f32`.
 //!
 //! The gradients are written out because the logits of a whole micro-batch are the largest tensor of training, and
-//! automatic differentiation would keep several of that size; a chunk's are gone before the next begins.
+//! automatic differentiation would keep several of that size; those of a chunk are freed before the next chunk.
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::device::gpu_memory;
 use crate::fused;
@@ -79,12 +79,16 @@ pub fn mean_loss(features: Tensor<2>, embedding: Tensor<2>, next: Tensor<1, Int>
     Tensor::cat(losses.collect(), 0).sum()
 }
 
-/// Splits the rows of `features` into ranges whose logits fit in one chunk. On the CPU the ranges depend on the vocabulary and
-/// the number of rows alone.
+/// Splits the rows of `features` into ranges whose logits fit in one chunk.
 pub fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item = Range<usize>> + use<> {
     let ([rows, _], [vocabulary, _]) = (features.dims(), embedding.dims());
-    let part = |bytes: u64| usize::try_from(bytes / PART_OF_GPU_MEMORY / 4).unwrap_or(usize::MAX);
-    let most = gpu_memory(&features.device()).map_or(LOGITS, part);
-    let chunk = (most / vocabulary).clamp(1, rows.max(1));
+    let chunk = chunk(rows, vocabulary, &features.device());
     (0..rows).step_by(chunk).map(move |start| start..rows.min(start + chunk))
+}
+
+/// The rows of a chunk. On the CPU it depends on `rows` and `vocabulary` alone.
+pub fn chunk(rows: usize, vocabulary: usize, device: &Device) -> usize {
+    let part = |bytes: u64| usize::try_from(bytes / PART_OF_GPU_MEMORY / 4).unwrap_or(usize::MAX);
+    let most = gpu_memory(device).map_or(LOGITS, part);
+    (most / vocabulary).clamp(1, rows.max(1))
 }

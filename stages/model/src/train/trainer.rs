@@ -52,7 +52,7 @@ impl Measuring {
     pub fn read(self) -> Result<Measured> {
         match host_values(self.0)?[..] {
             [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
-            _ => Err(StageError::new("the device gave the loss and the norm in another shape")),
+            _ => Err(StageError::new("the device returned the loss and the norm in another shape")),
         }
     }
 }
@@ -83,7 +83,7 @@ impl Trainer {
     /// As [`Trainer::update`], without waiting for the device: it may compute while the next update is queued.
     ///
     /// # Errors
-    /// As [`Trainer::update`]; a failure of the device may be told by [`Measuring::read`] alone.
+    /// As [`Trainer::update`]; a failure of the device may only be reported by [`Measuring::read`].
     pub fn queue(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measuring> {
         let mut sums: Vec<Tensor<1>> = Vec::new();
         let mut loss: Option<Tensor<1>> = None;
@@ -129,7 +129,7 @@ impl Trainer {
         let model = self.model.valid();
         let (features, next) = self.predictions(&model, self.ids(batch).inner());
         let loss = host_values(mean_loss(features, model.wte.weight.val(), next, self.precision))?;
-        loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device gave no loss"))
+        loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device returned no loss"))
     }
 
     /// The features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
@@ -143,7 +143,7 @@ impl Trainer {
         (features, ids.slice([0..sequences, 1..length]).reshape([rows]))
     }
 
-    /// Puts other values into the model.
+    /// Replaces the parameters of the model.
     pub fn replace(&mut self, values: Vec<Tensor<1>>) {
         self.model = replaced(self.model.clone(), values);
     }

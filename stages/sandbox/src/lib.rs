@@ -1,0 +1,84 @@
+//! Runs an untrusted Python program against tests, confined, without root and without a container service.
+//!
+//! ```no_run
+//! use sandbox::{Limits, Program, Sandbox, Settings};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sandbox = Sandbox::new(Settings::default())?;
+//! let program = Program {
+//!     candidate: "def add(a, b):\n    return a + b\n".into(),
+//!     calls: vec!["add".into()],
+//!     tests: "assert add(1, 2) == 3\n".into(),
+//!     ..Program::default()
+//! };
+//! let verdict = sandbox.run(&program, &Limits::default())?;
+//! assert!(verdict.passed());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! 1. A program passes only if its tests ran to their end, in a process in which no code of the candidate ran, over
+//!    values that the candidate sent as plain data; and within all limits. An exit status never means a pass.
+//! 2. The candidate's code reaches nothing outside its own processes but those values: see [`Layer`], and the table of
+//!    escapes in docs/sandbox.md, which a test computes.
+//! 3. A layer that the kernel refuses is an error of [`Sandbox::new`], which names it. Nothing runs with fewer layers than
+//!    the settings ask for.
+//! 4. A busy machine changes no verdict, as long as programs end within the limit of elapsed time: processor time is what is
+//!    limited. Hashes and `random` start the same way in every process.
+//! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
+//!    of it is left.
+//!
+//! # How a verdict comes about
+//!
+//! ```text
+//!   Sandbox (Rust)                one slot: a server and two confined zygotes, which never read a program
+//!      | candidate's source           |
+//!      +----------------------------->+--- zygote --- fork ---> candidate: runs the module, answers calls
+//!      | tests, nonce, verdict pipe   |                             ^  |
+//!      +----------------------------->+--- zygote --- fork ---> checker: runs the tests; plain data only
+//!      |                                                                |
+//!      +<---------------------------------------------------------------+  nonce and result
+//! ```
+//!
+//! The candidate's process is forked before the tests and the nonce come to the server, from a zygote that has read no
+//! program and never sees either: they are not in its memory, and it never holds the verdict's descriptor. The two zygotes
+//! have a pid namespace each, so that the checker cannot even be named. The checker calls the candidate's
+//! functions over a socket pair. Arguments and results are JSON; what is not plain data (an instance, a generator) stays
+//! in the candidate's process, and the tests hold a stand-in, which can be called, iterated and asked for attributes, but
+//! is equal to nothing but itself. So an object with a false `__eq__`, a patched builtin, a replaced checker or a caught
+//! `AssertionError` changes only the candidate's own process. When the tests end, the candidate is killed: no finalizer
+//! and no `atexit` function is waited for.
+//!
+//! # Modules
+//!
+//! | module | noun |
+//! |---|---|
+//! | `settings` | [`Settings`], [`Layer`], [`Limits`] |
+//! | `program` | [`Program`] |
+//! | `verdict` | [`Verdict`], [`Failure`] |
+//! | `error` | [`Unavailable`], [`Broken`] |
+//! | `linux` | [`Sandbox`]: `python` (the interpreter's files), `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock), `slot` (a server, one run) |
+//! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `probe.py` |
+
+mod error;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other;
+mod program;
+mod settings;
+mod verdict;
+
+#[cfg(target_os = "linux")]
+pub use linux::Sandbox;
+#[cfg(not(target_os = "linux"))]
+pub use other::Sandbox;
+
+pub use self::{
+    error::{Broken, Missing, Unavailable},
+    program::Program,
+    settings::{Layer, Limits, Settings},
+    verdict::{Failure, Verdict},
+};

@@ -1,0 +1,127 @@
+//! The sandbox on Linux.
+
+mod enter;
+mod filter;
+mod python;
+mod root;
+mod rules;
+mod slot;
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
+};
+
+use self::{
+    python::Python,
+    root::Root,
+    slot::{Slot, Unstarted},
+};
+use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
+
+/// What every slot is started from.
+struct Plan {
+    python: Python,
+    root: Root,
+    layers: Vec<Layer>,
+    filter: Vec<u8>,
+    /// Landlock's rules, or any descriptor where that layer is off.
+    rules: OwnedFd,
+}
+
+/// Runs programs, each confined by every layer that the settings do not switch off.
+///
+/// `run` may be called from many threads: each call takes an idle slot (a warm interpreter), or starts one. Idle slots
+/// end with the sandbox.
+pub struct Sandbox {
+    // Before the plan, so that the slots have ended when the root directory is removed.
+    idle: Mutex<Vec<Slot>>,
+    plan: Plan,
+}
+
+impl Sandbox {
+    /// Builds a sandbox and runs one program in it, so that a layer which the kernel refuses is found here.
+    pub fn new(settings: Settings) -> Result<Self, Unavailable> {
+        let mut without: BTreeSet<Layer> = settings.dangerously_run_without;
+        let mut missing = Vec::new();
+        let python = Python::find(&settings.python)?;
+        let root = Root::new(&python).map_err(Broken::system("cannot make the root directory"))?;
+        let refused = |error: String| Broken::Server(error);
+        let filter = filter::filter().map_err(|error| refused(error.to_string()))?;
+        let rules = match rules::rules(&python, &root).map_err(|error| refused(error.to_string()))? {
+            Some(rules) => rules,
+            None => {
+                if without.insert(Layer::Landlock) {
+                    missing.push(Missing { layer: Layer::Landlock, reason: "the kernel has no Landlock".into() });
+                }
+                File::open("/dev/null").map_err(Broken::system("cannot open /dev/null"))?.into()
+            }
+        };
+        let mut plan = Plan { python, root, layers: Vec::new(), filter, rules };
+        loop {
+            plan.layers = Layer::ALL.into_iter().filter(|layer| !without.contains(layer)).collect();
+            match trial(&plan) {
+                Ok(slot) if missing.is_empty() => return Ok(Self { idle: Mutex::new(vec![slot]), plan }),
+                Ok(_) => return Err(Unavailable::Layers(missing)),
+                Err(Unstarted::Layers(found)) => {
+                    let before = without.len();
+                    without.extend(found.iter().map(|missing| missing.layer));
+                    if without.len() == before {
+                        missing.extend(found);
+                        return Err(Unavailable::Layers(missing));
+                    }
+                    missing.extend(found.into_iter().filter(|found| plan.layers.contains(&found.layer)));
+                }
+                Err(Unstarted::Broken(_)) if !missing.is_empty() => return Err(Unavailable::Layers(missing)),
+                Err(Unstarted::Broken(broken)) => return Err(broken.into()),
+            }
+        }
+    }
+
+    /// Runs a program's tests. An error says nothing about the program.
+    ///
+    /// A server that breaks is replaced once.
+    pub fn run(&self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(slot) = idle
+            && let Ok(verdict) = self.run_in(slot, program, limits)
+        {
+            return verdict;
+        }
+        let slot = Slot::start(&self.plan).map_err(Unstarted::broken)?;
+        self.run_in(slot, program, limits).unwrap_or_else(Err)
+    }
+
+    /// The outer error is that of the slot, which is then ended.
+    fn run_in(&self, mut slot: Slot, program: &Program, limits: &Limits) -> Result<Result<Verdict, Broken>, Broken> {
+        let verdict = slot.run(program, limits);
+        match verdict {
+            Err(broken @ (Broken::Server(_) | Broken::System { .. })) => Err(broken),
+            verdict => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+                Ok(verdict)
+            }
+        }
+    }
+}
+
+/// Starts a slot and runs a program that passes in it.
+fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
+    let mut slot = Slot::start(plan)?;
+    let program = Program {
+        candidate: "def one():\n    return 1\n".into(),
+        calls: vec!["one".into()],
+        tests: "assert one() == 1\n".into(),
+        ..Program::default()
+    };
+    match slot.run(&program, &Limits::default()) {
+        Ok(Verdict::Passed) => Ok(slot),
+        Ok(Verdict::Failed { detail, .. }) => {
+            Err(Unstarted::Broken(Broken::Server(format!("a program that passes has failed: {detail}"))))
+        }
+        Err(Broken::Layer(missing)) => Err(Unstarted::Layers(vec![missing])),
+        Err(broken) => Err(Unstarted::Broken(broken)),
+    }
+}

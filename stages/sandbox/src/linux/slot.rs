@@ -1,0 +1,379 @@
+//! One warm interpreter, the fork server, and how a program runs in it.
+//!
+//! The host and the server talk over a socket of kind `SOCK_SEQPACKET`, which is the server's standard input:
+//!
+//! | from | message | with descriptors |
+//! |---|---|---|
+//! | host | the layers, the filter, modules to import | Landlock's rules |
+//! | server | `ready`, or the layer that the kernel refuses | |
+//! | host | limits; a zygote forks the candidate's process | the candidate's source, the output pipe |
+//! | host | one byte; the other zygote forks the checker's process | the tests with the nonce, the verdict pipe |
+//! | host | `kill`, if a limit is exceeded | |
+//! | server | both processes' status and processor time, once neither is left | |
+
+use std::{
+    fs::File,
+    io::{IoSlice, PipeReader, PipeWriter, Read, Seek, Write, pipe},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair},
+    },
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Plan,
+    enter::{Entry, step},
+    root::Root,
+};
+use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
+
+/// The server's program.
+const SERVER: &str = concat!(
+    include_str!("../python/values.py"),
+    include_str!("../python/roles.py"),
+    include_str!("../python/server.py"),
+);
+
+/// Modules that programs often import; each is in every process from the start.
+const PRELOAD: &[&str] = &[
+    "bisect",
+    "collections",
+    "copy",
+    "datetime",
+    "functools",
+    "heapq",
+    "itertools",
+    "math",
+    "operator",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "typing",
+];
+
+/// How long a server may take to start, and to end a program's processes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) enum Unstarted {
+    Layers(Vec<Missing>),
+    Broken(Broken),
+}
+
+impl From<Broken> for Unstarted {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl Unstarted {
+    pub fn broken(self) -> Broken {
+        match self {
+            Self::Layers(missing) => match missing.into_iter().next() {
+                Some(missing) => Broken::Layer(missing),
+                None => Broken::Server("the server did not start".into()),
+            },
+            Self::Broken(broken) => broken,
+        }
+    }
+}
+
+/// A warm interpreter that runs one program at a time. Dropping it ends every process in it.
+pub(super) struct Slot {
+    child: Child,
+    control: OwnedFd,
+    /// Whether the limits are in force; that of the elapsed time always is.
+    limited: bool,
+}
+
+impl Slot {
+    pub fn start(plan: &Plan) -> Result<Self, Unstarted> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .map_err(Broken::system("cannot make a socket"))?;
+        let (mut steps, step) = pipe().map_err(Broken::system("cannot make a pipe"))?;
+        let namespaces = Layer::NAMESPACES.iter().any(|layer| plan.layers.contains(layer));
+        let entry = Entry::new(&plan.layers, &plan.root, step.into()).map_err(Broken::system("cannot name a path"))?;
+        let mut command = Command::new(&plan.python.executable);
+        command.args(["-s", "-S", "-B", "-c", SERVER]);
+        if plan.layers.contains(&Layer::Environment) {
+            command.env_clear();
+        }
+        // The same hashes, and the same order of sets, in every run.
+        command.envs([("PYTHONHASHSEED", "0"), ("PYTHONUTF8", "1"), ("PYTHONSAFEPATH", "1")]);
+        command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        entry.install(&mut command, namespaces);
+        let spawned = command.spawn();
+        // Closes this process's ends of what the command holds.
+        drop(command);
+        let child = spawned.map_err(|error| {
+            let mut step = [0];
+            match steps.read(&mut step) {
+                Ok(1) => Unstarted::Layers(
+                    step::layers(step[0])
+                        .into_iter()
+                        .filter(|layer| plan.layers.contains(layer))
+                        .map(|layer| Missing { layer, reason: error.to_string() })
+                        .collect(),
+                ),
+                _ => Broken::System { action: "cannot start the interpreter", error }.into(),
+            }
+        })?;
+        let slot = Self { child, control, limited: plan.layers.contains(&Layer::Limits) };
+        let setup = json!({
+            "layers": plan.layers,
+            "namespaces": namespaces,
+            "private": format!("{}/tmp", Root::PRIVATE),
+            "filter": plan.filter.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "preload": PRELOAD,
+        });
+        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd()])?;
+        let reply = slot.receive(Instant::now() + PATIENCE)?;
+        if reply == "ready" {
+            return Ok(slot);
+        }
+        match missing(&reply) {
+            Some(missing) => Err(Unstarted::Layers(vec![missing])),
+            None => Err(Broken::Server(reply).into()),
+        }
+    }
+
+    pub fn run(&mut self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
+        let nonce = nonce()?;
+        let (output, output_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
+        let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
+        let (output, verdict) = (Collected::new(output)?, Collected::new(verdict)?);
+        let limit = json!({
+            "seconds": limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0),
+            "memory": limits.memory,
+            "disk": limits.disk,
+            "processes": limits.processes,
+            "descriptors": limits.descriptors,
+        });
+        let candidate = file(program.candidate.as_bytes())?;
+        self.send(limit.to_string().as_bytes(), &[candidate.as_fd(), output_end.as_fd()])?;
+        drop::<(File, PipeWriter)>((candidate, output_end));
+        // The candidate's process exists before these come to the server: it holds neither, nor a copy.
+        let tests = json!({
+            "nonce": nonce,
+            "setup": program.setup,
+            "calls": program.calls,
+            "tests": program.tests,
+        });
+        let tests = file(tests.to_string().as_bytes())?;
+        self.send(b".", &[tests.as_fd(), verdict_end.as_fd()])?;
+        drop::<(File, PipeWriter)>((tests, verdict_end));
+        self.wait(&nonce, limits, output, verdict)
+    }
+
+    fn wait(
+        &self,
+        nonce: &str,
+        limits: &Limits,
+        mut output: Collected,
+        mut verdict: Collected,
+    ) -> Result<Verdict, Broken> {
+        let mut deadline = Instant::now() + limits.wall;
+        let mut exceeded = None;
+        let report = loop {
+            let control = self.control.as_fd();
+            let mut ready = vec![PollFd::new(control, PollFlags::POLLIN)];
+            ready.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+            ready.extend(verdict.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+            poll_until(&mut ready, deadline)?;
+            let reported = ready[0].any().unwrap_or(false);
+            drop(ready);
+            output.read(0)?;
+            verdict.read(1 << 16)?;
+            if reported {
+                break self.receive(deadline)?;
+            }
+            let now = match exceeded {
+                None if self.limited && output.length > limits.output => {
+                    Some((Failure::Output, "the output is too long"))
+                }
+                None if Instant::now() >= deadline => Some((Failure::Timeout, "the elapsed time is over")),
+                Some(_) if Instant::now() >= deadline => {
+                    return Err(Broken::Server("the program's processes do not end".into()));
+                }
+                _ => None,
+            };
+            if now.is_some() {
+                exceeded = now;
+                deadline = Instant::now() + PATIENCE;
+                self.send(b"kill", &[])?;
+            }
+        };
+        output.read(0)?;
+        verdict.read(1 << 16)?;
+        let report: Report = serde_json::from_str(&report).map_err(|error| Broken::Server(error.to_string()))?;
+        let judged = judge(nonce, &verdict.text, report.checker.status)?;
+        if self.limited {
+            if exceeded.is_none() && output.length > limits.output {
+                exceeded = Some((Failure::Output, "the output is too long"));
+            }
+            // The kernel ends a process when its own clock, which is a little ahead of the reported time, is over.
+            let ended = judged.failure() == Some(Failure::Ended);
+            let over = limits.cpu.as_secs_f64() * if ended { 0.9 } else { 1.0 };
+            let processes = [report.candidate.as_ref(), Some(&report.checker)];
+            if processes.into_iter().flatten().any(|process| process.seconds >= over) {
+                exceeded = Some((Failure::Timeout, "the processor time is over"));
+            }
+        }
+        match exceeded {
+            Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
+            None => Ok(judged),
+        }
+    }
+
+    fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {
+        let raw: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = self.control.as_raw_fd();
+        let sent = if raw.is_empty() {
+            send(control, message, MsgFlags::MSG_NOSIGNAL)
+        } else {
+            sendmsg::<()>(control, &[IoSlice::new(message)], &rights, MsgFlags::MSG_NOSIGNAL, None)
+        };
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Broken::Server(format!("cannot reach the server: {error}"))),
+        }
+    }
+
+    fn receive(&self, deadline: Instant) -> Result<String, Broken> {
+        let mut ready = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+        poll_until(&mut ready, deadline)?;
+        let mut reply = vec![0; 1 << 14];
+        match recv(self.control.as_raw_fd(), &mut reply, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(Errno::ECONNRESET) => Err(Broken::Server("the server ended".into())),
+            Ok(length) => Ok(String::from_utf8_lossy(&reply[..length]).into_owned()),
+            Err(error) => Err(Broken::Server(format!("the server does not reply: {error}"))),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Ends the first process of the server's pid namespace, and with it all processes there.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the server says of a program's processes.
+#[derive(Deserialize)]
+struct Report {
+    candidate: Option<Process>,
+    checker: Process,
+}
+
+/// The wait status of the first process, and the processor time of all.
+#[derive(Deserialize)]
+struct Process {
+    status: i32,
+    seconds: f64,
+}
+
+/// Decides from the checker's line and its wait status, within the limits.
+fn judge(nonce: &str, line: &[u8], status: i32) -> Result<Verdict, Broken> {
+    let ended = |detail: &str| Ok(Verdict::Failed { failure: Failure::Ended, detail: detail.into() });
+    let Ok((given, result, detail)) = serde_json::from_slice::<(String, String, String)>(line) else {
+        return ended("the tests ended without a verdict");
+    };
+    if given != nonce {
+        return ended("the verdict is forged");
+    }
+    match result.as_str() {
+        "passed" if status == 0 => Ok(Verdict::Passed),
+        "passed" => ended("the tests' process failed"),
+        "tests" => Err(Broken::Tests(detail)),
+        other => match serde_json::from_value(json!(other)) {
+            Ok(failure) => Ok(Verdict::Failed { failure, detail }),
+            Err(_) => ended("the verdict is forged"),
+        },
+    }
+}
+
+/// Splits `layer: reason`.
+fn missing(text: &str) -> Option<Missing> {
+    let (name, reason) = text.split_once(": ")?;
+    let layer = Layer::ALL.into_iter().find(|layer| layer.name() == name)?;
+    Some(Missing { layer, reason: reason.to_owned() })
+}
+
+/// What came out of a pipe, which is never waited for.
+struct Collected {
+    /// `None` after its end.
+    pipe: Option<PipeReader>,
+    length: u64,
+    text: Vec<u8>,
+}
+
+impl Collected {
+    fn new(pipe: PipeReader) -> Result<Self, Broken> {
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Broken::system("cannot set up a pipe"))?;
+        Ok(Self { pipe: Some(pipe), length: 0, text: Vec::new() })
+    }
+
+    /// Reads what there is, and keeps the first `kept` bytes of all.
+    fn read(&mut self, kept: usize) -> Result<(), Broken> {
+        let mut part = [0; 1 << 14];
+        // At most a pipe's content, so that a writer cannot hold the reader up.
+        for _ in 0..64 {
+            let Some(pipe) = &mut self.pipe else { return Ok(()) };
+            match pipe.read(&mut part) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => {
+                    self.length += length as u64;
+                    let room = kept.saturating_sub(self.text.len());
+                    self.text.extend_from_slice(&part[..length.min(room)]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Broken::System { action: "cannot read a pipe", error }),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn poll_until(ready: &mut [PollFd<'_>], deadline: Instant) -> Result<(), Broken> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
+        match poll(ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(Broken::system("cannot wait for the server")(error)),
+        }
+    }
+}
+
+/// An anonymous file with this content.
+fn file(content: &[u8]) -> Result<File, Broken> {
+    let mut file: File = memfd_create(c"program", MFdFlags::MFD_CLOEXEC)
+        .map_err(Broken::system("cannot make an anonymous file"))?
+        .into();
+    file.write_all(content).and_then(|()| file.rewind()).map_err(Broken::system("cannot write a program"))?;
+    Ok(file)
+}
+
+/// A number that nobody can guess.
+fn nonce() -> Result<String, Broken> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(Broken::system("cannot read /dev/urandom"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

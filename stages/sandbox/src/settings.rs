@@ -1,0 +1,128 @@
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// How to build a [`Sandbox`](crate::Sandbox).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    pub python: PathBuf,
+    /// Layers that are switched off. Each one opens what its row in [`Layer`] says; meant for tests, and for kernels that
+    /// refuse a layer where every program is trusted anyway.
+    pub dangerously_run_without: BTreeSet<Layer>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { python: "python3".into(), dangerously_run_without: BTreeSet::new() }
+    }
+}
+
+/// One layer of the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// Mount namespace: a read-only root that holds only the interpreter, and a private `/tmp` of limited size.
+    Root,
+    /// Pid namespace of each process tree: no process outside it can be named, and it ends as a whole.
+    Pid,
+    /// Network namespace without any interface.
+    Network,
+    /// IPC namespace: no System V objects or message queues of others.
+    Ipc,
+    /// UTS namespace: the host's name cannot be changed.
+    Uts,
+    /// System call filter: an allowlist; all other calls fail with `ENOSYS`.
+    Seccomp,
+    /// Landlock: files outside the interpreter's, TCP, abstract sockets and signals out of the sandbox are refused.
+    Landlock,
+    /// All capabilities dropped for good.
+    Privileges,
+    /// Limits of processor time, memory, file size, processes and descriptors.
+    Limits,
+    /// Descriptors other than the program's own are closed.
+    Descriptors,
+    /// The environment is empty.
+    Environment,
+    /// The tests run in a process of their own, in which no code of the candidate runs.
+    Checker,
+}
+
+impl Layer {
+    /// Every layer.
+    pub const ALL: [Self; 12] = [
+        Self::Root,
+        Self::Pid,
+        Self::Network,
+        Self::Ipc,
+        Self::Uts,
+        Self::Seccomp,
+        Self::Landlock,
+        Self::Privileges,
+        Self::Limits,
+        Self::Descriptors,
+        Self::Environment,
+        Self::Checker,
+    ];
+    /// Those that need a user namespace.
+    pub const NAMESPACES: [Self; 5] = [Self::Root, Self::Pid, Self::Network, Self::Ipc, Self::Uts];
+
+    /// Returns the layer's name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Pid => "pid",
+            Self::Network => "network",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Seccomp => "seccomp",
+            Self::Landlock => "landlock",
+            Self::Privileges => "privileges",
+            Self::Limits => "limits",
+            Self::Descriptors => "descriptors",
+            Self::Environment => "environment",
+            Self::Checker => "checker",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What one program may use. The candidate's process and the checker's have each limit to themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Processor time of each process. The kernel ends a process at the next whole second; a program that used more than
+    /// the exact limit has failed whatever its tests say.
+    pub cpu: Duration,
+    /// Elapsed time of the whole run: the second line, for programs that sleep. Leave it well above `cpu`, so that a
+    /// busy machine changes no verdict.
+    pub wall: Duration,
+    /// Address space of each process, in bytes.
+    pub memory: u64,
+    /// Size of `/tmp` and of each file, in bytes.
+    pub disk: u64,
+    /// Processes and threads of the candidate at one time.
+    pub processes: u32,
+    /// Open descriptors of each process.
+    pub descriptors: u32,
+    /// Bytes written to standard output and standard error.
+    pub output: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cpu: Duration::from_secs(3),
+            wall: Duration::from_secs(30),
+            memory: 512 << 20,
+            disk: 16 << 20,
+            processes: 8,
+            descriptors: 64,
+            output: 1 << 20,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+use serde::{Deserialize, Serialize};
+
+/// How a program's tests ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Every test ended without an exception, within all limits.
+    Passed,
+    /// The program failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The exception's type and message, or which limit was exceeded. The candidate chose part of this text.
+        detail: String,
+    },
+}
+
+impl Verdict {
+    /// Returns whether the program passed.
+    pub fn passed(&self) -> bool {
+        *self == Self::Passed
+    }
+
+    /// Returns why the program failed.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Passed => None,
+            Self::Failed { failure, .. } => Some(*failure),
+        }
+    }
+}
+
+/// Why a program failed. A candidate can choose among these by what it raises, but not turn one into a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failure {
+    /// The candidate does not compile.
+    Syntax,
+    /// A name is not defined, the tested function among them.
+    Name,
+    /// An assertion failed.
+    Assertion,
+    /// Another exception.
+    Exception,
+    /// The processor time or the elapsed time was exceeded.
+    Timeout,
+    /// The memory was exceeded.
+    Memory,
+    /// The sandbox refused a file or a system call.
+    Refused,
+    /// The output was too long.
+    Output,
+    /// A process ended, or broke the protocol, before the tests did.
+    Ended,
+}

@@ -1,0 +1,233 @@
+//! What a verdict says, and that values cross between the candidate and its tests unchanged.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use sandbox::{Broken, Failure, Layer, Limits, Program, Sandbox, Settings, Unavailable, Verdict};
+use support::{failure, program, run, sandbox};
+
+#[test]
+fn a_correct_program_passes_and_a_wrong_one_fails() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let tests = "assert add(2, 3) == 5\nassert add('a', 'b') == 'ab'\n";
+    assert_eq!(run(&sandbox, "def add(a, b):\n    return a + b\n", &["add"], tests), Verdict::Passed);
+    let (why, detail) = failure(&sandbox, "def add(a, b):\n    return 5\n", &["add"], tests);
+    assert_eq!((why, detail.as_str()), (Failure::Assertion, "AssertionError"));
+}
+
+#[test]
+fn each_failure_has_its_kind() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let tests = "assert f() == 1\n";
+    let cases = [
+        ("def f(:\n", Failure::Syntax),
+        ("def f():\n  return 1\n return 2\n", Failure::Syntax),
+        ("def g():\n    return 1\n", Failure::Name),
+        ("def f():\n    return missing\n", Failure::Name),
+        ("missing\n", Failure::Name),
+        ("def f():\n    return 2\n", Failure::Assertion),
+        ("def f():\n    assert False, 'own'\n", Failure::Assertion),
+        ("def f():\n    return [][1]\n", Failure::Exception),
+        ("def f():\n    return f()\n", Failure::Exception),
+        ("def f():\n    raise SystemExit(0)\n", Failure::Exception),
+        ("def f():\n    return input()\n", Failure::Exception),
+        ("raise KeyboardInterrupt\n", Failure::Exception),
+        ("def f():\n    return bytearray(1 << 40)\n", Failure::Memory),
+        ("def f():\n    open('/new', 'w')\n", Failure::Refused),
+        ("import socket\ndef f():\n    socket.socket()\n", Failure::Refused),
+        ("import os\nos._exit(0)\n", Failure::Ended),
+        ("import os\ndef f():\n    os._exit(0)\n", Failure::Ended),
+        ("import os\ndef f():\n    os.close(3)\n", Failure::Ended),
+        ("import os\ndef f():\n    os.write(3, b'x' * 100)\n", Failure::Ended),
+        ("def f():\n    print('x' * (4 << 20))\n    return 1\n", Failure::Output),
+    ];
+    for (candidate, expected) in cases {
+        let (why, detail) = failure(&sandbox, candidate, &["f"], tests);
+        assert_eq!(why, expected, "{candidate}: {detail}");
+    }
+}
+
+#[test]
+fn time_is_limited() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let limits = Limits { cpu: Duration::from_secs(1), wall: Duration::from_secs(60), ..Limits::default() };
+    let looping = program("def f():\n    while True: pass\n", &["f"], "f()\n");
+    assert_eq!(sandbox.run(&looping, &limits).unwrap().failure(), Some(Failure::Timeout));
+    let looping = program("def f():\n    return 1\n", &["f"], "while f(): pass\n");
+    assert_eq!(sandbox.run(&looping, &limits).unwrap().failure(), Some(Failure::Timeout));
+    let limits = Limits { wall: Duration::from_millis(300), ..Limits::default() };
+    let sleeping = program("import time\ndef f():\n    time.sleep(100)\n", &["f"], "f()\n");
+    assert_eq!(sandbox.run(&sleeping, &limits).unwrap().failure(), Some(Failure::Timeout));
+}
+
+#[test]
+fn values_cross_unchanged() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let tests = r#"
+import math
+from collections import OrderedDict
+from decimal import Decimal
+from fractions import Fraction
+values = [
+    None, True, 0, -1, 1 << 70, -(1 << 20000), 1.5, -0.0, float("inf"), "text", "\ud800", "\0", b"\0\xff", bytearray(b"x"),
+    [1, [2, []]], (1, (2,), ()), {"a": 1, 2: (3,), (4, 5): [6]}, {1, (2, 3)}, frozenset({1}), set(), {}, 1 + 2j,
+    Decimal("1.10"), Fraction(1, 3),
+]
+for value in values:
+    back = same(value)
+    assert type(back) is type(value) and back == value, repr(value)
+assert math.isnan(same(float("nan")))
+assert str(same(-0.0)) == "-0.0"
+assert same(OrderedDict(a=1)) == {"a": 1}
+"#;
+    assert_eq!(run(&sandbox, "def same(value):\n    return value\n", &["same"], tests), Verdict::Passed);
+}
+
+#[test]
+fn arguments_changed_in_place_are_changed_for_the_tests() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = "def f(a, b, c):\n    a.sort()\n    b['x'] = [1]\n    c.discard(1)\n";
+    let tests = "a, b, c = [3, 1, 2], {}, {1, 2}\nf(a, b, c=c)\nassert (a, b, c) == ([1, 2, 3], {'x': [1]}, {2})\n";
+    assert_eq!(run(&sandbox, candidate, &["f"], tests), Verdict::Passed);
+}
+
+#[test]
+fn objects_of_the_candidate_can_be_used_but_not_trusted() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = r#"
+from dataclasses import dataclass
+@dataclass
+class Pair:
+    left: int
+    right: int
+    def total(self):
+        return self.left + self.right
+    def __eq__(self, other):
+        return True
+def swap(pair):
+    return Pair(pair.right, pair.left)
+def numbers():
+    yield 1
+    yield [2]
+def apply(function, value):
+    return function(value) + 1
+def fail():
+    raise KeyError("key")
+"#;
+    let tests = r#"
+pair = swap(Pair(1, 2))
+assert (pair.left, pair.right, pair.total()) == (2, 1, 3)
+assert not pair == 3 and pair != Pair(2, 1)
+assert list(numbers()) == [1, [2]]
+assert apply(lambda value: value * 2, 5) == 11
+try:
+    fail()
+    assert False
+except KeyError as error:
+    assert error.args == ("'key'",)
+"#;
+    let calls = ["Pair", "swap", "numbers", "apply", "fail"];
+    assert_eq!(run(&sandbox, candidate, &calls, tests), Verdict::Passed);
+}
+
+#[test]
+fn names_of_the_setup_serve_the_tests_and_the_candidate_replaces_only_its_own() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let setup = "import math\n\ndef helper(x):\n    return x + 1\n\ndef f(x):\n    \"\"\"Adds two.\"\"\"\n";
+    let program = Program {
+        candidate: "def helper(x):\n    return 'patched'\n\ndef f(x):\n    return x + 2\n".into(),
+        setup: setup.into(),
+        calls: vec!["f".into()],
+        tests: "def check(candidate):\n    assert candidate(1) == helper(2) == math.floor(3.5)\n\ncheck(f)\n".into(),
+    };
+    assert_eq!(sandbox.run(&program, &Limits::default()).unwrap(), Verdict::Passed);
+}
+
+#[test]
+fn tests_that_cannot_run_are_no_failure_of_the_program() {
+    let Some(sandbox) = sandbox([]) else { return };
+    for (setup, tests) in [("", "assert f( == 1\n"), ("raise ValueError\n", "")] {
+        let program = Program { setup: setup.into(), ..program("def f():\n    return 1\n", &["f"], tests) };
+        assert!(matches!(sandbox.run(&program, &Limits::default()), Err(Broken::Tests(_))));
+    }
+}
+
+#[test]
+fn what_hangs_after_the_tests_delays_nothing() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = r#"
+import atexit, threading, time
+class Hang:
+    def __del__(self):
+        time.sleep(1000)
+hang = Hang()
+atexit.register(time.sleep, 1000)
+threading.Thread(target=time.sleep, args=(1000,)).start()
+def f():
+    return 1
+"#;
+    let limits = Limits { wall: Duration::from_secs(20), ..Limits::default() };
+    assert_eq!(sandbox.run(&program(candidate, &["f"], "assert f() == 1\n"), &limits).unwrap(), Verdict::Passed);
+}
+
+#[test]
+fn every_run_is_the_same() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate =
+        "import random\ndef f():\n    raise ValueError(str([random.random(), hash('x'), list({'a', 'b', 'c'})]))\n";
+    let first = failure(&sandbox, candidate, &["f"], "f()\n");
+    assert_eq!(failure(&sandbox, candidate, &["f"], "f()\n"), first);
+    let Some(other) = self::sandbox([]) else { return };
+    assert_eq!(failure(&other, candidate, &["f"], "f()\n"), first);
+}
+
+#[test]
+fn a_sandbox_starts_while_threads_allocate() {
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::hint::black_box(vec![0_u8; 100_000]);
+            }
+        });
+        for _ in 0..5 {
+            if let Some(sandbox) = sandbox([]) {
+                assert_eq!(run(&sandbox, "def f():\n    return 1\n", &["f"], "assert f() == 1\n"), Verdict::Passed);
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn many_threads_share_a_sandbox() {
+    let Some(sandbox) = sandbox([]) else { return };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let sandbox = &sandbox;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let answer = thread * 100 + number;
+                    let candidate = format!("def f():\n    return {answer}\n");
+                    let verdict = run(sandbox, &candidate, &["f"], &format!("assert f() == {answer}\n"));
+                    assert_eq!(verdict, Verdict::Passed);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_missing_interpreter_is_reported() {
+    let settings = Settings { python: "/nowhere/python3".into(), ..Settings::default() };
+    assert!(matches!(Sandbox::new(settings), Err(Unavailable::Python { .. })));
+}
+
+#[test]
+fn a_layer_that_is_switched_off_is_not_missing() {
+    let all: BTreeSet<_> = Layer::ALL.into_iter().collect();
+    let Some(sandbox) = sandbox(all) else { return };
+    assert_eq!(run(&sandbox, "def f():\n    return 1\n", &["f"], "assert f() == 1\n"), Verdict::Passed);
+}
