@@ -81,7 +81,9 @@ pub(super) fn build_of(
     let (key, stale) = match (planned.state, planned.key) {
         (State::Cached, Some(key)) => (key.digest(), None),
         _ => {
-            let Some(last) = store.builds.last_build(&project.manifest.name, planned.name.as_str())? else { return Ok(None) };
+            let Some(last) = store.builds.last_build(&project.manifest.name, planned.name.as_str())? else {
+                return Ok(None);
+            };
             let reasons = reason_lines(&planned.reasons, planned.compared_with.as_ref());
             (last.key, Some(format!("{}: {}", planned.state.verb(), reasons.join("; "))))
         }

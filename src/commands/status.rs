@@ -11,7 +11,7 @@ use super::{CommandError, store_dir};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::stderr::stderr;
-use crate::store::{LockHolder, LeaseInfo, Store};
+use crate::store::{LeaseInfo, LockHolder, Store};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]

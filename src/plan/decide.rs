@@ -123,7 +123,8 @@ impl<'a> Decider<'a> {
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<StageKey>, StoreError> {
         let name = stage.name.as_str();
-        let Some(last) = self.store.builds.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
+        let Some(last) = self.store.builds.last_build(run, name)?.filter(|last| last.patterns == patterns(stage))
+        else {
             return Ok(None);
         };
         let record = last.key_record;

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
 use crate::plan::{Reason, StageKey, fit, lint, reason_lines, stage_task};
-use crate::store::{LockHolder, KeyLock, Lookup, Staged, StoreError};
+use crate::store::{KeyLock, LockHolder, Lookup, Staged, StoreError};
 
 /// A stage that ran and succeeded.
 pub(super) struct Attempt {

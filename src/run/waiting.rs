@@ -28,7 +28,8 @@ impl Waiting {
     /// Checks the lock. Each holder is reported once.
     pub(super) fn poll(&mut self, store: &Store) -> LockChange {
         // An error of the lock is reported by whoever acquires it.
-        let LockState::Held(holder) = store.work.lock_state(self.stale.key.key.digest()).unwrap_or(LockState::Free) else {
+        let LockState::Held(holder) = store.work.lock_state(self.stale.key.key.digest()).unwrap_or(LockState::Free)
+        else {
             return LockChange::Free;
         };
         // A holder without a name is reported only if none was reported before.
