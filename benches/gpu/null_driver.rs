@@ -19,6 +19,8 @@
 //! Safety: callers must meet the contract of cuda.h, that is, result pointers are valid for writes and buffers have the stated
 //! size. Handles are never dereferenced, except those of events and links, which the functions here make and free.
 
+#![allow(clippy::too_many_arguments, reason = "as in cuda.h")]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};

@@ -59,12 +59,12 @@ pub fn memory(device: &Device, sizes: Sizes, precision: Precision) -> Result<boo
     let discarding = ProcessModeOverride::new(ProcessMode::CompileOnly, &StatisticsCollector::new());
     let mut trainer = speed::trainer(device, sizes, precision, 1)?;
     let batch = [speed::batch(sizes)];
-    let mut first = trainer.queue(&batch, 1e-4, &Cancel::default())?;
     // As in training: a step's loss is read once the next step is queued.
-    std::mem::swap(&mut first, &mut trainer.queue(&batch, 1e-4, &Cancel::default())?);
+    let first = trainer.queue(&batch, 1e-4, &Cancel::default())?;
+    let second = trainer.queue(&batch, 1e-4, &Cancel::default())?;
     wait(device)?;
     let usage = device.memory_pool_usage();
-    drop(discarding);
+    drop((first, second, discarding));
     print_line(&json!({
         "parameters": sizes.config().parameters(),
         "batch": sizes.batch,

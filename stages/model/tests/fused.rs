@@ -334,7 +334,7 @@ fn attention_and_its_gradients_are_those_of_the_formula() {
 
 #[test]
 fn attention_in_chunks_of_sequences_is_that_of_all_at_once() {
-    use burn::backend::{Flex, TensorMetadata, ops::FloatTensorOps};
+    use burn::backend::{Flex, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor};
 
     let shape = [5, 2, 6, 4];
     let device = Default::default();
@@ -343,10 +343,7 @@ fn attention_in_chunks_of_sequences_is_that_of_all_at_once() {
         Flex::float_from_data(TensorData::new(values, shape), &device)
     };
     let inputs = || [primitive(1, shape), primitive(2, shape), primitive(3, shape), primitive(4, [1, 1, 6, 6])];
-    let values = |tensor| {
-        let data = burn::tensor::read_sync(Flex::float_into_data(tensor)).unwrap();
-        data.to_vec::<f32>().unwrap()
-    };
+    let values = |tensor: FloatTensor<Flex>| tensor.to_contiguous().storage::<f32>().to_vec();
     let run = |pairs: usize| {
         let y = fused::attention::forward::<Flex>(inputs(), pairs);
         assert_eq!(y.shape().as_slice(), shape);
