@@ -1,6 +1,6 @@
 //! Checks and figures of training on a device, for `check.sh`: each command prints JSON objects, one a line.
 //!
-//! `cargo bench --bench gpu -- COMMAND` (`--features cuda` for a GPU). Under the name `pipeline` it is the program itself: a
+//! `cargo bench --workspace --bench gpu -- COMMAND` (`--features cuda` for a GPU). Under the name `pipeline` it is the program itself: a
 //! build with CUDA is large, and the bundle that goes to a GPU machine holds it once.
 
 mod compare;

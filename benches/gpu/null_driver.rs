@@ -171,7 +171,7 @@ unsafe extern "C" fn cuDeviceGetPCIBusId(id: *mut c_char, length: c_int, _: c_in
 unsafe fn put_text(text: &CStr, place: *mut c_char, length: c_int) -> c_int {
     let bytes = text.to_bytes_with_nul();
     if usize::try_from(length).is_ok_and(|length| bytes.len() <= length) {
-        // SAFETY: `place` holds `length` bytes, and the text is no longer.
+        // SAFETY: `place` holds `length` bytes, and the text fits.
         unsafe { copy_nonoverlapping(bytes.as_ptr(), place.cast(), bytes.len()) };
         return SUCCESS;
     }
@@ -415,8 +415,10 @@ unsafe extern "C" fn cuLinkAddData_v2(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuLinkComplete(link: *mut Link, code: *mut *const c_void, size: *mut usize) -> c_int {
-    // SAFETY: the link is live, and owns the code until it is destroyed.
-    unsafe { put(code, (*link).0.as_ptr().cast()) + put(size, (&(*link).0).len()) }
+    // SAFETY: the link is live: `cuLinkCreate_v2` made it.
+    let Link(machine_code) = unsafe { &*link };
+    // SAFETY: see the top of the file. The link owns the code until it is destroyed.
+    unsafe { put(code, machine_code.as_ptr().cast()) + put(size, machine_code.len()) }
 }
 
 #[unsafe(no_mangle)]

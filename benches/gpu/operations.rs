@@ -128,7 +128,7 @@ fn gelu_new(device: &Device) -> Result<Values> {
 fn attention(device: &Device, sliced: bool, own: bool) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let attend = |query, key, value| match own {
-        true => fused::causal_attention(query, key, value),
+        true => fused::causal_attention(query, key, value, fused::causal_mask(length, &device.clone().autodiff())),
         false => {
             let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
             module::attention(query, key, value, None, None, options)

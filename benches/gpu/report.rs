@@ -62,7 +62,7 @@ $ DEVICE=cpu bash target/gpu/bundle/gpu/check.sh            # the same script wi
 A step that fails or exceeds its limit does not stop later steps. To run only some steps, name them. `out/summary.jsonl` has a line
 for each step, and `out/summary.txt` says what to do next. This document is generated from the lines of the last runs,
 [gpu-summary.jsonl](gpu-summary.jsonl):
-`check.sh --list > list.jsonl; cargo bench --bench gpu -- report list.jsonl docs/gpu-summary.jsonl > docs/gpu-checks.md`.
+`check.sh --list > list.jsonl; cargo bench --workspace --bench gpu -- report list.jsonl docs/gpu-summary.jsonl > docs/gpu-checks.md`.
 
 ";
 
@@ -102,17 +102,29 @@ fn short(value: &Value) -> String {
     }
 }
 
+/// A figure of a line as text, empty where the line lacks it.
+fn cell(line: &Map<String, Value>, name: &str) -> String {
+    line.get(name).map(short).unwrap_or_default()
+}
+
+fn number(line: &Map<String, Value>, name: &str) -> Option<f64> {
+    line.get(name).and_then(Value::as_f64)
+}
+
 /// The throughput of this program and of PyTorch, and the parts of a step.
 fn speed(text: &mut String, steps: &[Step]) {
     let lines = |prefix: &str| {
         let of = steps.iter().filter(|step| step.step.starts_with(prefix));
         of.flat_map(|step| &step.figures).filter(|line| line.contains_key("tokens_per_second")).collect::<Vec<_>>()
     };
-    let (ours, theirs) = (lines("speed"), lines("peer"));
+    let (mut ours, theirs) = (lines("speed"), lines("peer"));
+    // A step prints its line again once its parts are measured.
+    let measured: Vec<_> = ours.iter().filter(|line| line.contains_key("parts_ms")).copied().collect();
+    let key = |line: &Map<String, Value>| ["parameters", "batch", "precision"].map(|name| line.get(name).cloned());
+    ours.retain(|line| line.contains_key("parts_ms") || measured.iter().all(|other| key(other) != key(line)));
     if ours.is_empty() && theirs.is_empty() {
         return;
     }
-    let number = |line: &Map<String, Value>, name: &str| line.get(name).and_then(Value::as_f64);
     // The fastest product of each precision that was measured, in TFLOP/s.
     let products = steps.iter().flat_map(|step| &step.figures);
     let rates = products.flat_map(|line| {
@@ -128,15 +140,7 @@ fn speed(text: &mut String, steps: &[Step]) {
     *text += "\n## Training\n\n| model | micro-batch | precision | program | tokens/s | ms a step | of the peak | memory | parts of a step in ms |\n\
               |---|---|---|---|---|---|---|---|---|\n";
     for (line, own) in ours.iter().map(|line| (line, true)).chain(theirs.iter().map(|line| (line, false))) {
-        // A step prints its line again once its parts are measured.
-        let is_first = |other: &&&Map<String, Value>| {
-            other.contains_key("parts_ms")
-                && ["parameters", "batch", "precision"].iter().all(|key| other.get(*key) == line.get(*key))
-        };
-        if own && !line.contains_key("parts_ms") && ours.iter().any(|other| is_first(&other)) {
-            continue;
-        }
-        let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
+        let cell = |name: &str| cell(line, name);
         let program = if own { "ours".to_owned() } else { format!("PyTorch, {}", cell("mode")) };
         let parameters = number(line, "parameters").unwrap_or(0.0) / 1e6;
         let operations = number(line, "operations_per_token").or_else(|| {
@@ -188,7 +192,6 @@ fn products(text: &mut String, steps: &[Step]) {
     }
     *text += "\n## Matrix products\n\nTFLOP/s; for PyTorch the product of two row-major matrices.\n\n\
               | program | product | size | precision | forward | by input | by weight |\n|---|---|---|---|---|---|---|\n";
-    let cell = |line: &Map<String, Value>, name: &str| line.get(name).map(short).unwrap_or_default();
     for line in ours {
         let size =
             line.get("sizes").and_then(Value::as_array).into_iter().flatten().map(short).collect::<Vec<_>>().join("x");
@@ -216,7 +219,7 @@ fn kernels(text: &mut String, steps: &[Step]) {
         };
         let mut rows = 0;
         for line in &step.figures {
-            let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
+            let cell = |name: &str| cell(line, name);
             if line.contains_key("kernels") {
                 let time = if timed { format!(", {} ms", cell("ms")) } else { String::new() };
                 let [batch, precision, kernels, launches] = ["batch", "precision", "kernels", "launches"].map(cell);
@@ -245,10 +248,9 @@ fn memory(text: &mut String, steps: &[Step]) {
     *text += "\n## Memory of a training, without a GPU\n\nWhat the allocator reserves for two steps with the null driver.\n\n\
               | parameters | micro-batch | precision | GiB |\n|---|---|---|---|\n";
     for line in &step.figures {
-        let number = |name: &str| line.get(name).and_then(Value::as_f64).unwrap_or(0.0);
-        let cell = |name: &str| line.get(name).map(short).unwrap_or_default();
-        let (parameters, bytes) = (number("parameters") / 1e6, number("reserved_bytes") / f64::from(1 << 30));
-        let [batch, sequence, precision] = ["batch", "sequence", "precision"].map(cell);
+        let [parameters, bytes] = ["parameters", "reserved_bytes"].map(|name| number(line, name).unwrap_or(0.0));
+        let (parameters, bytes) = (parameters / 1e6, bytes / f64::from(1 << 30));
+        let [batch, sequence, precision] = ["batch", "sequence", "precision"].map(|name| cell(line, name));
         let _ = writeln!(text, "| {parameters:.0}M | {batch} x {sequence} | {precision} | {bytes:.1} |");
     }
 }

@@ -72,10 +72,13 @@ fn cuda(number: usize) -> Result<Device, String> {
 fn keep_kernels() {
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
-    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    config.compilation.cache = true;
-    // It fails from the second call on, and where a program has set a configuration of its own.
-    CubeClRuntimeConfig::try_set(config);
+    static KEPT: std::sync::Once = std::sync::Once::new();
+    KEPT.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        config.compilation.cache = true;
+        // A program that has set a configuration of its own keeps it.
+        CubeClRuntimeConfig::try_set(config);
+    });
 }
 
 #[cfg(feature = "cuda")]

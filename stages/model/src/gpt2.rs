@@ -122,7 +122,10 @@ impl Gpt2 {
         let [_, sequence] = ids.dims();
         let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
         let embedded = self.wte.forward(ids) + positions;
-        let x = self.h.iter().fold(embedded, |x, block| block.forward(x, precision));
+        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
+        let device = embedded.device();
+        let mask = (embedded.is_autodiff() && is_gpu(&device)).then(|| fused::causal_mask(sequence, &device));
+        let x = self.h.iter().fold(embedded, |x, block| block.forward(x, mask.as_ref(), precision));
         self.ln_f.forward(x)
     }
 
@@ -140,21 +143,20 @@ impl Gpt2 {
 }
 
 impl Block {
-    /// `[batch, sequence, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), precision);
+    /// `[batch, sequence, width]` to the same, with Burn's attention or, where a mask is given, [`fused::causal_attention`].
+    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), mask, precision);
         x.clone() + self.mlp.forward(self.ln_2.factor(x, precision), precision)
     }
 }
 
 impl Attention {
-    /// `[batch, sequence, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+    /// See [`Block::forward`].
+    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
         let [query, key, value] = self.split(x, precision);
-        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
-        let attended = match query.is_autodiff() && is_gpu(&query.device()) {
-            true => fused::causal_attention(query, key, value),
-            false => {
+        let attended = match mask {
+            Some(mask) => fused::causal_attention(query, key, value, mask.clone()),
+            None => {
                 let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
                 module::attention(query, key, value, None, None, options)
             }

@@ -250,9 +250,10 @@ fn bits(device: &Device) -> Vec<u32> {
     let one = tensor(&[1.0], [1], FloatDType::F32, device);
     let moments = [x.clone().inner().zeros_like(), x.clone().inner().zeros_like()];
     let (parameter, moments) = fused::adamw(x.inner(), by[0].clone(), moments, one, step);
-    let [q, k, v] = [4, 5, 6].map(|seed| leaf(3 * 40 * 16, seed).reshape([1, 3, 40, 16]));
-    let attended = fused::causal_attention(q.clone(), k, v).sum();
-    let by_q = q.grad(&attended.backward()).unwrap().reshape([3 * 40 * 16]);
+    let leaves = [4, 5, 6].map(|seed| leaf(3 * 40 * 16, seed));
+    let [q, k, v] = leaves.clone().map(|leaf| leaf.reshape([1, 3, 40, 16]));
+    let by_q =
+        leaves[0].grad(&fused::causal_attention(q, k, v, fused::causal_mask(40, &autodiff)).sum().backward()).unwrap();
     let squares = fused::sum_squares(parameter.clone());
     let all = [vec![losses, parameter, by_q, squares], by.to_vec(), moments.to_vec()].concat();
     all.into_iter().flat_map(floats).map(f32::to_bits).collect()
@@ -308,7 +309,8 @@ fn attention_and_its_gradients_are_those_of_the_formula() {
                 let values = [1, 2, 3, 4].map(|seed| random(size, scale, seed));
                 let autodiff = device.clone().autodiff();
                 let [q, k, v] = [0, 1, 2].map(|at| tensor(&values[at], shape, dtype, &autodiff).require_grad());
-                let y = fused::causal_attention(q.clone(), k.clone(), v.clone());
+                let mask = fused::causal_mask(sequence, &autodiff);
+                let y = fused::causal_attention(q.clone(), k.clone(), v.clone(), mask);
                 let weighted = y.clone() * Tensor::from_inner(tensor(&values[3], shape, dtype, &device));
                 let gradients = weighted.sum().backward();
                 let mut ours = vec![floats(y.inner())];

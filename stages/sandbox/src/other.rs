@@ -1,6 +1,6 @@
 use crate::{Broken, Limits, Program, Settings, Unavailable, Verdict};
 
-/// On this system there is no sandbox: [`Sandbox::new`] says so.
+/// The sandbox of systems other than Linux: [`Sandbox::new`] returns an error.
 pub enum Sandbox {}
 
 impl Sandbox {
@@ -9,7 +9,7 @@ impl Sandbox {
         Err(Unavailable::System)
     }
 
-    /// Cannot be called, since there is no sandbox.
+    /// Cannot be called: no value of this type exists.
     pub fn run(&self, _: &Program, _: &Limits) -> Result<Verdict, Broken> {
         match *self {}
     }

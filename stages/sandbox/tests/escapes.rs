@@ -409,6 +409,7 @@ impl Sandboxes {
 }
 
 #[test]
+#[ignore = "takes minutes, and 'leave a detached child' depends on the load of the machine; run it alone"]
 fn the_table_of_the_docs() {
     if !["/usr/bin/python3", "/usr/bin/cat"].iter().all(|program| Path::new(program).exists()) {
         eprintln!("skipped: /usr/bin has no python3 or no cat");
@@ -582,6 +583,7 @@ fn a_program_cannot_change_the_next_one() {
 }
 
 #[test]
+#[ignore = "takes minutes, and 'leave a detached child' depends on the load of the machine; run it alone"]
 fn the_sandbox_confines_an_ordinary_user_too() {
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -592,7 +594,7 @@ fn the_sandbox_confines_an_ordinary_user_too() {
     let copy = directory.path().join("escapes");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let output = Command::new(copy)
-        .args(["--nocapture", "the_table_of_the_docs"])
+        .args(["--nocapture", "--include-ignored", "the_table_of_the_docs"])
         .env_remove("SANDBOX_TABLE")
         .current_dir("/")
         .uid(65534)

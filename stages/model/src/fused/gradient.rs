@@ -11,6 +11,19 @@ use burn::tensor::DType;
 
 use super::{AdamWStep, Fused};
 
+/// Adds the gradient by each parent that has one.
+fn register<B: Backend, const N: usize>(
+    gradients: &mut Gradients,
+    parents: [Option<NodeId>; N],
+    values: [FloatTensor<B>; N],
+) {
+    for (parent, value) in parents.into_iter().zip(values) {
+        if let Some(parent) = parent {
+            gradients.register::<B>(parent, value);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct GeluNew;
 
@@ -18,12 +31,10 @@ impl<B: Backend + Fused> Backward<B, 1> for GeluNew {
     type State = NodeId;
 
     fn backward(self, ops: Ops<NodeId, 1>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let [node] = ops.parents;
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
         let dy = gradients.consume::<B>(&ops.node);
         let x: FloatTensor<B> = checkpointer.retrieve_node_output(ops.state);
-        if let Some(node) = node {
-            gradients.register::<B>(node.id, B::gelu_new_backward(x, dy));
-        }
+        register::<B, 1>(gradients, parents, [B::gelu_new_backward(x, dy)]);
     }
 }
 
@@ -35,17 +46,12 @@ impl<B: Backend + Fused> Backward<B, 3> for LayerNorm {
     type State = (NodeId, NodeId, FloatTensor<B>, FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let parents = ops.parents;
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
         let dy = gradients.consume::<B>(&ops.node);
         let (x, weight, means, scales) = ops.state;
         let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
         let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-        let (by_x, by_weight, by_bias) = B::layer_norm_backward(x, dy, weight, means, scales);
-        for (node, gradient) in parents.into_iter().zip([by_x, by_weight, by_bias]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        register::<B, 3>(gradients, parents, B::layer_norm_backward(x, dy, weight, means, scales).into());
     }
 }
 
@@ -57,16 +63,11 @@ impl<B: Backend + Fused> Backward<B, 3> for Attention {
     type State = ([NodeId; 3], FloatTensor<B>, FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let parents = ops.parents;
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
         let dy = gradients.consume::<B>(&ops.node);
         let (inputs, mask, y) = ops.state;
         let [query, key, value]: [FloatTensor<B>; 3] = inputs.map(|node| checkpointer.retrieve_node_output(node));
-        let (by_query, by_key, by_value) = B::causal_attention_backward(query, key, value, mask, y, dy);
-        for (node, gradient) in parents.into_iter().zip([by_query, by_key, by_value]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        register::<B, 3>(gradients, parents, B::causal_attention_backward(query, key, value, mask, y, dy).into());
     }
 }
 

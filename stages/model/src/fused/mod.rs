@@ -34,7 +34,7 @@ mod loops;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor};
 
 /// The numbers of one AdamW step, for [`adamw`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,7 +101,7 @@ pub trait Fused: Backend {
         scales: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// See [`causal_attention`]; `mask` `[1, 1, sequence, sequence]` is added to the scores.
+    /// See [`causal_attention`].
     #[fusion(default)]
     fn causal_attention(
         query: FloatTensor<Self>,
@@ -177,13 +177,17 @@ pub fn layer_norm<const D: usize>(
 }
 
 /// Causal attention ([`attention`]): query, key and value `[batch, heads, sequence, head width]`, all `f32` or all `bf16`, to the
-/// same. The scores and their softmax are `f32`.
-pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-    let ([_, _, sequence, _], device) = (query.dims(), query.device());
-    let later = Tensor::<2, Bool>::tril_mask([sequence, sequence], 0, &device);
-    let mask = Tensor::<2>::zeros([sequence, sequence], &device).mask_fill(later, f32::NEG_INFINITY).unsqueeze::<4>();
+/// same, with the [`causal_mask`] of their sequence. The scores and their softmax are `f32`.
+pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     let [query, key, value, mask] = [query, key, value, mask].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as Fused>::causal_attention(query, key, value, mask))
+}
+
+/// Returns what [`causal_attention`] adds to scores: `[1, 1, sequence, sequence]`, −∞ above the diagonal and 0 elsewhere. One serves
+/// all layers.
+pub fn causal_mask(sequence: usize, device: &Device) -> Tensor<4> {
+    let later = Tensor::<2, Bool>::tril_mask([sequence, sequence], 0, device);
+    Tensor::<2>::zeros([sequence, sequence], device).mask_fill(later, f32::NEG_INFINITY).unsqueeze::<4>()
 }
 
 /// The cross-entropy of logits `[rows, vocabulary]` (`f32` or `bf16`) against the ids `next` `[rows]`, in nats, times

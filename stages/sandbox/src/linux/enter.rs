@@ -1,9 +1,8 @@
 //! Moves a new process into its namespaces and its root, before it starts the interpreter.
 //!
 //! An ordinary user's process gets a user namespace first, in which it may mount. Root's process mounts first, since its
-//! interpreter may lie where only root may look; then it becomes the user `nobody`, and gets a user namespace like any
-//! other. Either way the process ends as user 0 of a namespace that knows one user, who has no right on the system
-//! but those of an ordinary user.
+//! interpreter may be in a directory that only root can read; then it becomes the user `nobody`, and gets a user namespace as
+//! above. Either way the process ends as user 0 of a namespace that maps one ordinary user.
 
 use std::{
     ffi::{CStr, CString},

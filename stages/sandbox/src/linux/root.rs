@@ -36,7 +36,7 @@ impl Root {
 
     pub fn new(python: &Python) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("sandbox-").tempdir()?;
-        // Whoever runs the interpreter must pass; there is nothing to see but names of system files.
+        // The unprivileged user that runs the interpreter must be able to enter. Only names of system files are visible in it.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         let mut root = Self { directory, mounts: Vec::new() };
         for path in python.directories.iter().chain(&python.files).chain(&python.links) {

@@ -369,7 +369,7 @@ fn file(content: &[u8]) -> Result<File, Broken> {
     Ok(file)
 }
 
-/// A number that nobody can guess.
+/// Returns a random number of 128 bits in hexadecimal.
 fn nonce() -> Result<String, Broken> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")
