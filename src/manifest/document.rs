@@ -71,21 +71,24 @@ impl Node {
         }
     }
 
-    /// Converts it to JSON; `None` if JSON cannot represent it.
-    pub fn json(&self) -> Option<Json> {
-        Some(match &self.value {
+    /// Converts it to JSON.
+    ///
+    /// # Errors
+    /// The first value in it that JSON cannot represent.
+    pub fn json(&self) -> Result<Json, &Self> {
+        Ok(match &self.value {
             Value::String(text) => Json::String(text.clone()),
             Value::Integer(integer) => match i64::try_from(*integer) {
                 Ok(integer) => Json::from(integer),
-                Err(_) => Json::from(u64::try_from(*integer).ok()?),
+                Err(_) => Json::from(u64::try_from(*integer).map_err(|_| self)?),
             },
-            Value::Float(float) => Json::Number(Number::from_f64(*float)?),
+            Value::Float(float) => Json::Number(Number::from_f64(*float).ok_or(self)?),
             Value::Boolean(boolean) => Json::Bool(*boolean),
-            Value::Datetime => return None,
-            Value::Array(items) => Json::Array(items.iter().map(Self::json).collect::<Option<_>>()?),
+            Value::Datetime => return Err(self),
+            Value::Array(items) => Json::Array(items.iter().map(Self::json).collect::<Result<_, _>>()?),
             Value::Table(table) => {
-                let fields = table.0.iter().map(|(key, entry)| Some((key.clone(), entry.node.json()?)));
-                Json::Object(fields.collect::<Option<_>>()?)
+                let fields = table.0.iter().map(|(key, entry)| Ok((key.clone(), entry.node.json()?)));
+                Json::Object(fields.collect::<Result<_, _>>()?)
             }
         })
     }

@@ -98,7 +98,10 @@ fn invalid_value(first: Diagnostic, key: &str, value: &str) -> Diagnostic {
     let mut candidates =
         std::iter::once(with_quotes(value)).chain(closed).flatten().map(|value| format!("{key}={value}"));
     let hint = match candidates.find(|argument| DeTable::parse(argument).is_ok()) {
-        Some(argument) => format!("write --set {}; a shell removes unquoted quotes", shell::quoted(&argument)),
+        Some(argument) => format!(
+            "write --set {}; without the outer quotes, a shell removes the inner ones",
+            shell::quoted(&argument)
+        ),
         None => {
             let example = shell::quoted(r#"stages.export.allow=["mit", "isc"]"#).into_owned();
             format!("the value is parsed as TOML; quote it for the shell, for example --set {example}")

@@ -88,7 +88,7 @@ impl Settings {
         }
         let title = if path.is_empty() { message.clone() } else { format!("invalid '{path}': {message}") };
         let label =
-            if path.is_empty() || self.locations.contains_key(setting) { "" } else { "not set: this is its default" };
+            if path.is_empty() || self.locations.contains_key(setting) { "" } else { "not set: its default applies" };
         let diagnostic =
             depends_on.iter().fold(Diagnostic::error(title).at(span, label), |diagnostic, other| {
                 match self.locations.get(*other) {

@@ -1,6 +1,6 @@
 //! `[stages.NAME]`: from kind and settings to a typed stage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -154,11 +154,16 @@ pub(super) fn draft<'k>(
     let owner = format!("kind '{}'", kind.name);
     let settings = validate(header, table, &schemas, &RESERVED, owner, diagnostics);
     let (stage, ports) = settings.parse(kind, diagnostics);
-    let mut seen = BTreeSet::new();
-    for output in ports.outputs.iter().filter(|output| !seen.insert(&output.name)) {
-        let span = output.setting.as_ref().and_then(|setting| settings.location(setting));
+    let declared = |output: &OutputPort| match output.setting.as_ref().and_then(|setting| settings.location(setting)) {
+        Some(location) => (location.key, "first here".to_owned()),
+        None => (kind_span, format!("kind '{}' has it", kind.name)),
+    };
+    let mut seen = BTreeMap::new();
+    for output in &ports.outputs {
+        let Some(first) = seen.insert(&output.name, output) else { continue };
         let diagnostic = Diagnostic::error(format!("stage '{name}' declares the output '{}' twice", output.name));
-        diagnostics.push(diagnostic.at(span.map_or(kind_span, |location| location.key), ""));
+        let (first, label) = declared(first);
+        diagnostics.push(diagnostic.at(declared(output).0, "again here").at(first, label));
     }
     let misspelt = ["input", "inputs"].map(|key| settings.is_rejected(key));
     let edges = edge::declared(table, kind, &ports, misspelt, diagnostics);
@@ -176,7 +181,7 @@ fn kind<'k>(
     let names = kinds.iter().map(|kind| kind.name);
     let Some(entry) = table.get("kind") else {
         let misspelt = table.in_order().into_iter().find(|(key, _)| suggest::nearest(key, ["kind"]).is_some());
-        let diagnostic = Diagnostic::error(format!("missing kind of stage '{name}'")).at(header, "");
+        let diagnostic = Diagnostic::error(format!("stage '{name}' has no kind")).at(header, "");
         let has_kind = |entry: &Entry| entry.node.as_table().is_some_and(|inner| inner.get("kind").is_some());
         let inner = table.0.iter().find(|(_, entry)| has_kind(entry)).map(|(inner, _)| inner);
         diagnostics.push(match (inner, misspelt) {

@@ -36,18 +36,14 @@ pub(super) fn parse(source: SourceId, sources: &Sources) -> Parsed {
     let mut parsed = Parsed { table, problems: Vec::new(), is_complete: errors.len() <= MOST };
     let (mut last_line, mut repeated_header): (_, Option<usize>) = (None, None);
     for (span, error) in errors.into_iter().take(MOST) {
-        let key = KeyAgain::find(text, &parsed.table, span);
+        let in_repeated = repeated_header.is_some_and(|header| is_same_section(text, header, span));
+        let key = KeyAgain::find(text, &parsed.table, span, in_repeated);
         let is_duplicate = key.as_ref().is_some_and(|key| !key.extends);
         parsed.is_complete &= is_duplicate;
         let line = sources.place(span).line;
         // The keys of a table that is declared twice are duplicates of the first one's, and one mistake often causes further
         // errors on its line.
-        let is_consequence = match repeated_header {
-            Some(header) if is_duplicate => {
-                text.get(header..span.start).is_some_and(|between| !between.contains("\n["))
-            }
-            _ => !is_duplicate && last_line == Some(line),
-        };
+        let is_consequence = if is_duplicate { in_repeated } else { last_line == Some(line) };
         last_line = Some(line);
         if is_consequence {
             continue;
@@ -56,7 +52,7 @@ pub(super) fn parse(source: SourceId, sources: &Sources) -> Parsed {
             repeated_header = Some(span.start);
         }
         let (diagnostic, is_last) = match key {
-            Some(key) => (key.diagnostic(error.message(), text, span), false),
+            Some(key) => (key.diagnostic(text, span), false),
             None => syntax_hint::diagnostic(error.message(), span, text),
         };
         parsed.problems.push(diagnostic);
@@ -76,8 +72,9 @@ struct KeyAgain {
 }
 
 impl KeyAgain {
-    /// Returns the key at `span` if it is one that is written again.
-    fn find(text: &str, table: &Table, span: Span) -> Option<Self> {
+    /// Returns the key at `span` if it is one that is written again. `in_repeated` says that it is in a table that is declared
+    /// again, which has the keys of the first declaration too.
+    fn find(text: &str, table: &Table, span: Span, in_repeated: bool) -> Option<Self> {
         let blank = [' ', '\t'];
         let before = text.get(..span.start)?.trim_end_matches(blank);
         let after = text.get(span.end..)?.trim_start_matches(blank);
@@ -85,19 +82,20 @@ impl KeyAgain {
         let begins = before.is_empty() || before.ends_with(['\n', '[', '{', ',', '.']);
         let ends = after.starts_with(['=', '.']) || (after.starts_with(']') && header.is_some());
         let first = match header {
-            _ if !begins || !ends => None,
+            _ if !begins || !ends || span.start == span.end => None,
+            Some(header) if after.starts_with(']') => first_header(text, header, span),
             Some(header) => first_of_header(header, table),
-            None => first_key(text, table, span),
+            None => first_key(text, table, span).filter(|first| in_repeated || is_same_section(text, first.end, span)),
         };
         let first = first.filter(|first| first.end <= span.start)?;
         Some(Self { first, extends: after.starts_with('.') })
     }
 
-    fn diagnostic(&self, message: &str, text: &str, span: Span) -> Diagnostic {
+    fn diagnostic(&self, text: &str, span: Span) -> Diagnostic {
         let key = text.get(span.start..span.end).unwrap_or_default().trim_matches(['"', '\'']);
         let stage = header(text, span).and_then(|header| header.strip_prefix("stages."));
         let (message, label) = match (self.extends, stage) {
-            (true, _) => (message.to_owned(), ""),
+            (true, _) => (format!("'{key}' has a value already, so it cannot have keys"), ""),
             (false, Some(stage)) if stage == key => (format!("stage '{key}' is declared twice"), "again here"),
             (false, _) => (format!("duplicate key '{key}'"), "again here"),
         };
@@ -111,14 +109,42 @@ fn header(text: &str, span: Span) -> Option<&str> {
     path.starts_with('[').then(|| path.trim_start_matches('[').trim_start())
 }
 
-/// Returns the key of the table that a header names.
+/// Returns the keys of the path of a header.
+fn keys(header: &str) -> impl Iterator<Item = &str> {
+    header.split('.').map(|key| key.trim().trim_matches(['"', '\'']))
+}
+
+/// Returns the key that a header names, as far as the table has it.
 fn first_of_header(header: &str, table: &Table) -> Option<Span> {
-    let mut keys = header.split('.').map(|key| key.trim().trim_matches(['"', '\'']));
+    let mut keys = keys(header);
     let first = table.get(keys.next()?)?;
     keys.try_fold(first, |entry, key| entry.node.as_table()?.get(key)).map(|entry| entry.key)
 }
 
-/// Returns the last key of the same name before `again` and under the same header: the table keeps the first.
+/// Returns the last key of the first header of this path before the line of `again`: the table has the key of the last one.
+fn first_header(text: &str, path: &str, again: Span) -> Option<Span> {
+    let mut end = 0;
+    for line in text[..again.start].split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        end += line.len();
+        let Some((header, _)) = line.trim_start().split_once(']').filter(|(header, _)| header.starts_with('[')) else {
+            continue;
+        };
+        let header = header.trim_start_matches('[');
+        if keys(header).eq(keys(path)) {
+            let key = header.rsplit('.').next()?.trim();
+            let start = end - line.len() + line.find(header)? + header.rfind(key)?;
+            return Some(Span { start, end: start + key.len(), ..again });
+        }
+    }
+    None
+}
+
+/// Returns whether there is no header between these places.
+fn is_same_section(text: &str, start: usize, span: Span) -> bool {
+    text.get(start..span.start).is_some_and(|between| !between.contains("\n["))
+}
+
+/// Returns the last key of the same name before `again`: the table keeps the first.
 fn first_key(text: &str, table: &Table, again: Span) -> Option<Span> {
     let name = text.get(again.start..again.end)?.trim_matches(['"', '\'']);
     let mut found: Option<Span> = None;
@@ -135,5 +161,5 @@ fn first_key(text: &str, table: &Table, again: Span) -> Option<Span> {
             }
         }
     }
-    found.filter(|first| text.get(first.end..again.start).is_some_and(|between| !between.contains("\n[")))
+    found
 }

@@ -19,7 +19,11 @@ pub(super) fn diagnostic(message: &str, span: Span, text: &str) -> (Diagnostic, 
     }
     let line = before.rsplit('\n').next().unwrap_or_default().trim_end();
     let word = text.get(span.start..span.end).unwrap_or_default();
-    let is_value = line.ends_with(['=', '[', ',']);
+    let is_item = || open_bracket(before).is_some_and(|(_, bracket)| bracket == "[");
+    let is_value = line.ends_with('=') || ((line.is_empty() || line.ends_with(['[', ','])) && is_item());
+    // Of dates, and of numbers in several parts, the parser knows more.
+    let is_word =
+        |word: &str| !word.starts_with(is_number) || word.contains(|c: char| !is_number(c) && !"T:Z".contains(c));
     let diagnostic = match after.chars().next() {
         Some(':') if !line.contains('=') => colon(Span { end: span.start + 1, ..span }),
         _ if line.ends_with(':') && !line.contains('=') => {
@@ -29,9 +33,7 @@ pub(super) fn diagnostic(message: &str, span: Span, text: &str) -> (Diagnostic, 
         None | Some('\n' | '\r') if line.ends_with('=') => {
             Diagnostic::error("missing value").at(span, "expected a value")
         }
-        Some(first)
-            if is_value && !first.is_ascii_digit() && !"+-.\"'[]{}=,#\n\r".contains(first) && !word.is_empty() =>
-        {
+        Some(first) if is_value && !word.is_empty() && !"\"'[]{}=,#\n\r".contains(first) && is_word(word) => {
             unquoted(word, span)
         }
         Some(c) if c.is_control() && !c.is_whitespace() => {
@@ -96,6 +98,11 @@ fn colon(span: Span) -> Diagnostic {
     diagnostic.hint("write KEY = VALUE; a table is [KEY]".to_owned())
 }
 
+/// Whether a number may begin with `c`.
+fn is_number(c: char) -> bool {
+    c.is_ascii_digit() || "+-.".contains(c)
+}
+
 /// A word without quotes as a value.
 fn unquoted(word: &str, span: Span) -> Diagnostic {
     let diagnostic = Diagnostic::error(format!("invalid TOML value '{word}'"));
@@ -108,6 +115,7 @@ fn unquoted(word: &str, span: Span) -> Diagnostic {
             let straight = Json::from(if is_closed { word.trim_matches(is_curly) } else { "..." });
             diagnostic.at(span, "expected straight quotes").hint(format!("write {straight}"))
         }
+        _ if word.starts_with(is_number) => diagnostic.at(span, "neither a number nor a string in quotes"),
         _ => diagnostic.at(span, "a string needs quotes").hint(format!("write {}", Json::from(word))),
     }
 }
@@ -121,6 +129,12 @@ fn unclosed(before: &str, after: &str) -> Option<(&'static str, char, usize)> {
     if !is_statement || !before.trim_end_matches([' ', '\t']).ends_with(['\n', '\r']) {
         return None;
     }
+    let (open, bracket) = open_bracket(before)?;
+    Some(if bracket == "[" { ("array", ']', open) } else { ("inline table", '}', open) })
+}
+
+/// The position of the bracket of a value that is still open at the end of `before`, and the bracket.
+fn open_bracket(before: &str) -> Option<(usize, &str)> {
     let mut closed = 0u32;
     let (open, bracket) = before.rmatch_indices(['[', ']', '{', '}']).find_map(|(place, bracket)| {
         match (bracket, closed) {
@@ -132,7 +146,7 @@ fn unclosed(before: &str, after: &str) -> Option<(&'static str, char, usize)> {
     })?;
     let start = before[..open].rsplit('\n').next().unwrap_or_default();
     let is_of_value = start.contains('=') && !start.contains('#');
-    is_of_value.then_some(if bracket == "[" { ("array", ']', open) } else { ("inline table", '}', open) })
+    is_of_value.then_some((open, bracket))
 }
 
 /// The position and length of the quotes of a string that is still open at the end of `line`, the last of `text`.

@@ -175,7 +175,7 @@ impl Validator<'_> {
                     let expected = format!("expected {least} to {most}");
                     return self.invalid(node, path, format!("'{name}' is out of range"), expected);
                 }
-                node.json()
+                node.json().ok()
             }
             (ValueType::Number(range), Value::Integer(_) | Value::Float(_)) => {
                 let number = match &node.value {
@@ -213,9 +213,13 @@ impl Validator<'_> {
                     None => self.mismatch(node, schema, &ValueType::OneOf(types), path),
                 }
             }
-            (ValueType::Anything, _) => node.json().or_else(|| {
-                let message = format!("'{name}' holds a value that JSON cannot represent");
-                self.invalid(node, path, message, "expected no dates and only finite numbers of 64 bits")
+            (ValueType::Anything, _) => node.json().map(Some).unwrap_or_else(|inner| {
+                let (message, expected) = match inner.value {
+                    Value::Integer(_) => ("is out of range", "expected an integer of 64 bits"),
+                    Value::Float(_) => ("is not finite", "expected a finite number"),
+                    _ => ("cannot hold a date or time", "a date or time"),
+                };
+                self.invalid(inner, path, format!("'{name}' {message}"), expected)
             }),
             (ty, _) => self.mismatch(node, schema, &ty, path),
         }
@@ -266,7 +270,7 @@ impl Validator<'_> {
             Some(choice) => format!("did you mean \"{choice}\"?"),
             None => format!("expected one of {}", quoted(choices)),
         };
-        let diagnostic = Diagnostic::error(format!("invalid value \"{text}\" of '{}'", path.manifest));
+        let diagnostic = Diagnostic::error(format!("invalid value \"{text}\" for '{}'", path.manifest));
         self.reject(&path.manifest, diagnostic.at(node.span, "").hint(hint));
         None
     }
