@@ -265,7 +265,7 @@ impl Removals {
         };
         let has_build = |key: &Digest| inventory.builds.range((*key, 0)..=(*key, u32::MAX)).next().is_some();
         let (scratch, left): (Vec<_>, Vec<_>) =
-            inventory.scratch.iter().partition(|(key, _)| options.scratch || has_build(*key));
+            inventory.scratch.iter().partition(|(key, _)| options.scratch || has_build(key));
         removals.scratch = scratch.iter().map(|(_, bytes)| *bytes).collect();
         removals.scratch_left = left.iter().map(|(_, bytes)| *bytes).collect();
         removals.plan.scratch = scratch.into_iter().map(|(key, _)| *key).collect();
