@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn control_characters_are_escaped_in_text_and_in_json() {
         let mut bytes = Vec::new();
-        writeln!(Stdout { output: &mut bytes, escapes: true }, "{}\t{:>6}", "a\u{1b}[2J\u{9b}", "\u{e9}").unwrap();
+        let (hostile, accented) = ("a\u{1b}[2J\u{9b}", "\u{e9}");
+        writeln!(Stdout { output: &mut bytes, escapes: true }, "{hostile}\t{accented:>6}").unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), "a\\u{1b}[2J\\u{9b}\t     \u{e9}\n");
         assert_eq!(json_text("\"\u{9b}\u{7f}\"\n".to_owned()), "\"\\u009b\\u007f\"\n");
     }

@@ -180,9 +180,4 @@ impl OutputSummary {
     pub fn by_port(trees: &BTreeMap<String, contract::Tree>) -> BTreeMap<String, Self> {
         trees.iter().map(|(port, tree)| (port.clone(), Self::of(tree))).collect()
     }
-
-    /// Summarises a tree as a stage reads it.
-    pub fn of_input(tree: &contract::InputTree) -> Self {
-        Self { digest: tree.digest, files: tree.files.len(), bytes: tree.files.iter().map(|file| file.size).sum() }
-    }
 }
