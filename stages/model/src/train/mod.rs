@@ -14,7 +14,8 @@
 //!
 //! Memory, in bytes: 16 a parameter (value, gradient, two moments), 4 more with accumulation, about
 //! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
-//! for the logits ([`head`] makes them in chunks).
+//! for the logits ([`head`] makes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
+//! and what does not fit is refused before anything is computed.
 
 pub mod adamw;
 pub mod checkpoint;
@@ -40,7 +41,7 @@ use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
 use crate::config::Gpt2Config;
-use crate::device::resolve;
+use crate::device::{gpu_memory, resolve};
 use crate::folder::{self, ModelFolder};
 use crate::gpt2::Gpt2;
 use crate::initial::initial_values;
@@ -136,20 +137,24 @@ impl<'a> Run<'a> {
         if let Some(tokenizer) = context.inputs.get("tokenizer") {
             check_tokenizer(&train, &TextTokenizer::open(tokenizer)?)?;
         }
-        let device = resolve(context.resources.device)?.autodiff();
-        let (config, model) = match context.inputs.get("init") {
-            Some(tree) => {
-                let folder = ModelFolder::of(tree)?;
-                spec.check_continues(&folder.config()?, &train)?;
-                folder.load(&device)?
-            }
-            None => {
-                let config = spec.sizes(&train)?;
-                let model = Gpt2::new(&config, &device, |tensor| {
-                    Ok::<_, StageError>(initial_values(&config, context.seed, tensor))
-                })?;
-                (config, model)
-            }
+        let device = resolve(context.resources.device)?;
+        let folder = context.inputs.get("init").map(ModelFolder::of).transpose()?;
+        let config = match &folder {
+            Some(folder) => folder.config()?,
+            None => spec.sizes(&train)?,
+        };
+        if folder.is_some() {
+            spec.check_continues(&config, &train)?;
+        }
+        if let Some(capacity) = gpu_memory(&device) {
+            spec.check_gpu_memory(&config, train.sequence_length(), capacity)?;
+        }
+        let device = device.autodiff();
+        let model = match &folder {
+            Some(folder) => folder.load(&device)?.1,
+            None => Gpt2::new(&config, &device, |tensor| {
+                Ok::<_, StageError>(initial_values(&config, context.seed, tensor))
+            })?,
         };
         let config = Gpt2Config { end_of_text: Some(train.end_of_text()), ..config };
         let mut trainer = Trainer::new(&config, model, spec.optimizer(), spec.precision, device);
