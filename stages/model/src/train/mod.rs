@@ -20,8 +20,8 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod event_file;
-mod foresight;
 pub mod head;
+mod infer;
 pub mod metrics;
 pub mod order;
 pub mod schedule;
@@ -33,8 +33,8 @@ use std::time::Instant;
 
 use contract::figures::counted;
 use contract::{
-    Checkpoint, Class, Context, Foresight, InputTree, Inputs, Known, Needs, PortType, Ports, Problem, Remark, Result,
-    Stage, StageError, Unit,
+    Advice, Checkpoint, Class, Context, Inferred, InputFacts, InputTree, Inputs, Needs, PortType, Ports, Problem,
+    Result, Stage, StageError, Unit,
 };
 use serde_json::{Value, json};
 use tokens::packed::PackedTokens;
@@ -78,12 +78,12 @@ impl Stage for Train {
         settings::check(spec)
     }
 
-    fn foresee(spec: &TrainSpec, _: &TrainExec, inputs: &Known) -> Foresight {
-        foresight::foresee(spec, inputs)
+    fn infer(spec: &TrainSpec, _: &TrainExec, inputs: &InputFacts) -> Inferred {
+        infer::infer(spec, inputs)
     }
 
-    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-        foresight::observe(known, input);
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        infer::observe(facts, input);
     }
 
     fn checkpoint(spec: &TrainSpec, _: &TrainExec, scratch: &Path) -> Option<Checkpoint> {
@@ -91,8 +91,8 @@ impl Stage for Train {
         Some(Checkpoint { done, total: spec.steps, unit: Unit::Steps, seconds, saved })
     }
 
-    fn consider(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Remark> {
-        foresight::consider(spec, inputs)
+    fn lint(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Advice> {
+        infer::lint(spec, inputs)
     }
 
     fn needs(_: &TrainSpec, _: &TrainExec) -> Needs {

@@ -283,7 +283,8 @@ pub fn check(spec: &TrainSpec) -> Vec<Problem> {
     check_sizes(spec, &mut problems);
     let TrainSpec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
     if warmup > steps {
-        problems.push(Problem::new("warmup", format!("must be at most steps ({steps}), not {warmup}")));
+        let message = format!("must be at most steps ({steps}), not {warmup}");
+        problems.push(Problem::new("warmup", message).depends_on("steps"));
     }
     if spec.sequences_an_update() > MOST_SEQUENCES {
         let (batch, accumulation, most) = (spec.batch, spec.accumulation, MOST_SEQUENCES / spec.batch.max(1));
@@ -291,11 +292,11 @@ pub fn check(spec: &TrainSpec) -> Vec<Problem> {
             "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MOST_SEQUENCES} sequences \
              at most"
         );
-        problems.push(Problem::new("accumulation", message));
+        problems.push(Problem::new("accumulation", message).depends_on("batch"));
     }
     if min_learning_rate > learning_rate {
         let message = format!("must be at most learning_rate ({learning_rate}), not {min_learning_rate}");
-        problems.push(Problem::new("min_learning_rate", message));
+        problems.push(Problem::new("min_learning_rate", message).depends_on("learning_rate"));
     }
     problems
 }
@@ -306,7 +307,9 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
     for (name, size) in sizes {
         match size {
             Some(_) if spec.preset.is_some() => problems.push(
-                Problem::new(name, "preset gives the sizes already").hint("keep either preset or the three sizes"),
+                Problem::new(name, "preset gives the sizes already")
+                    .depends_on("preset")
+                    .hint("keep either preset or the three sizes"),
             ),
             None if given > 0 && spec.preset.is_none() => {
                 problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
@@ -317,7 +320,8 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
     if let (Some(width), Some(heads @ 1..)) = (spec.width, spec.heads)
         && width % heads != 0
     {
-        problems.push(Problem::new("width", format!("must be a multiple of heads ({heads}), not {width}")));
+        let message = format!("must be a multiple of heads ({heads}), not {width}");
+        problems.push(Problem::new("width", message).depends_on("heads"));
     }
 }
 
