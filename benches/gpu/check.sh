@@ -227,7 +227,7 @@ do_resume() {
     quickstart --device "$DEVICE" --cache "$run" "${every[@]}" >"$WORK/resumed.txt" 2>&1
     local code=$?
     cat "$WORK/resumed.txt" >&2
-    [ "$code" = 0 ] && grep -q 'resumed after step' "$WORK/resumed.txt" &&
+    [ "$code" = 0 ] && grep -q 'resumes at step' "$WORK/resumed.txt" &&
         shown loss "$run" >"$WORK/loss-resumed.json" && shown loss "$WORK/gpu" >"$WORK/loss-gpu.json" &&
         gpu compare "$LOSS" 0.02 "$WORK/loss-gpu.json" "$WORK/loss-resumed.json" --relative
 }
