@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use contract::{Cancel, Progress};
 use data::dedup::bands::Bands;
-use data::dedup::collect::{Collector, Lens};
+use data::dedup::collect::{Collector, SignatureSettings};
 use data::dedup::decide::{BLOCK, decide};
+use data::dedup::decision::{DocumentDecision, Rule};
 use data::dedup::fingerprint::Exact;
 use data::dedup::groups::Groups;
 use data::dedup::jaccard::Overlap;
-use data::dedup::license::License;
-use data::dedup::outcome::{Outcome, Rule};
+use data::dedup::license_key::LicenseKey;
 use data::dedup::preference::{Preference, Traits};
+use data::dedup::scratch::Scratch;
 use data::dedup::signature::{PERMUTATIONS, signature};
 use data::dedup::sort::Sorter;
 use data::dedup::tokens::Tokens;
-use data::dedup::workshop::Workshop;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -40,7 +40,7 @@ impl Text {
 
     fn traits(&self) -> Traits<'_> {
         Traits {
-            license: License::of(self.license),
+            license: LicenseKey::of(self.license),
             copies: self.copies,
             size: self.content.len() as u64,
             path: &self.path,
@@ -83,8 +83,8 @@ fn text() -> impl Strategy<Value = Text> {
     )
 }
 
-fn lens(threshold: f64) -> Lens {
-    Lens {
+fn signature_settings(threshold: f64) -> SignatureSettings {
+    SignatureSettings {
         exact: Exact::Whitespace,
         shingle: 1,
         min_tokens: 10,
@@ -93,8 +93,8 @@ fn lens(threshold: f64) -> Lens {
     }
 }
 
-fn workshop(folder: &Path, threads: usize, memory: u64) -> Workshop {
-    Workshop {
+fn scratch(folder: &Path, threads: usize, memory: u64) -> Scratch {
+    Scratch {
         folder: folder.to_owned(),
         memory,
         pool: Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()),
@@ -121,8 +121,8 @@ fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) ->
 
 fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
     let folder = tempfile::tempdir().unwrap();
-    let (lens, workshop) = (lens(threshold), workshop(folder.path(), threads, memory));
-    let collector = Collector::new(&lens, &workshop).unwrap();
+    let (settings, scratch) = (signature_settings(threshold), scratch(folder.path(), threads, memory));
+    let collector = Collector::new(&settings, &scratch).unwrap();
     std::thread::scope(|scope| {
         let chunk = texts.len().div_ceil(threads).max(1);
         for (index, chunk_texts) in texts.chunks(chunk).enumerate() {
@@ -137,12 +137,12 @@ fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block
         }
     });
     let ranked = collector.finish().unwrap();
-    let mut groups = Groups::find(&ranked, &workshop).unwrap();
-    let decisions = decide(&ranked, &mut groups, threshold, block, &workshop).unwrap();
-    let outcomes = decisions.outcomes.read(0, ranked.length()).unwrap();
+    let mut groups = Groups::find(&ranked, &scratch).unwrap();
+    let decisions = decide(&ranked, &mut groups, threshold, block, &scratch).unwrap();
+    let by_rank = decisions.by_rank.read(0, ranked.length()).unwrap();
     let mut fates = vec![Fate::Kept; texts.len()];
-    for (rank, outcome) in (0..).zip(outcomes) {
-        if let Outcome::Removed { rule, witness, overlap } = outcome {
+    for (rank, decision) in (0..).zip(by_rank) {
+        if let DocumentDecision::Removed { rule, witness, overlap } = decision {
             let number = |rank| ranked.document(rank).unwrap().number;
             fates[number(rank) as usize] = Fate::Removed(rule, number(witness), overlap.both, overlap.either);
         }
@@ -152,7 +152,7 @@ fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block
 
 /// The specification, word for word and without haste; the number of pairs of rule 4.
 fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
-    let bands = lens(THRESHOLD).bands;
+    let bands = signature_settings(THRESHOLD).bands;
     let sets: Vec<BTreeSet<&str>> = texts.iter().map(|text| text.tokens().into_iter().collect()).collect();
     let comparable: Vec<bool> = texts.iter().map(|text| text.tokens().len() >= 10).collect();
     let buckets: Vec<Vec<u64>> = texts
@@ -169,7 +169,7 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&number| {
         let text = &texts[number];
-        let license = License::of(text.license).rank();
+        let license = LicenseKey::of(text.license).rank();
         let size = std::cmp::Reverse(text.content.len());
         (license, std::cmp::Reverse(text.copies), size, text.path.len(), text.id(), number)
     });
@@ -319,7 +319,7 @@ proptest! {
     #[test]
     fn records_come_back_sorted(records in prop::collection::vec(prop::array::uniform11(0..4u8), 0..3000), memory in prop::sample::select(vec![0u64, 1 << 12, 1 << 20])) {
         let folder = tempfile::tempdir().unwrap();
-        let mut sorter = Sorter::new(&workshop(folder.path(), 2, memory), "records", 11, 1);
+        let mut sorter = Sorter::new(&scratch(folder.path(), 2, memory), "records", 11, 1);
         sorter.push(records.concat().as_slice()).unwrap();
         let (mut sorted, mut found) = (sorter.finish().unwrap(), Vec::new());
         while let Some(record) = sorted.next().unwrap() {
@@ -336,7 +336,7 @@ proptest! {
 #[test]
 fn more_runs_than_can_be_merged_at_once_are_merged_in_turns() {
     let folder = tempfile::tempdir().unwrap();
-    let mut sorter = Sorter::new(&workshop(folder.path(), 1, 0), "records", 4, 1);
+    let mut sorter = Sorter::new(&scratch(folder.path(), 1, 0), "records", 4, 1);
     for number in (0..40_000u32).rev() {
         sorter.push(&number.to_be_bytes()).unwrap();
     }

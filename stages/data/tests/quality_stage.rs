@@ -4,7 +4,7 @@
 mod support;
 
 use data::quality::measures::{Measures, is_alphanumeric};
-use data::quality::rules::{Judge, Rule, Verdict};
+use data::quality::rules::{Rule, RuleMatches, RuleSet};
 use data::quality::{QualityStage, Spec};
 use proptest::prelude::*;
 use serde_json::json;
@@ -56,16 +56,16 @@ fn reference(text: &str) -> Vec<bool> {
     ]
 }
 
-/// Both coins always remove.
-fn certain() -> Judge {
+/// The rules with probability 1.
+fn certain() -> RuleSet {
     let mut spec = Spec::default();
     spec.config_or_test.probability = 1.0;
     spec.has_no_keywords.probability = 1.0;
-    Judge::new(&spec, 1)
+    RuleSet::new(&spec, 1)
 }
 
-fn matched(verdict: Verdict) -> Vec<bool> {
-    Rule::ALL.into_iter().map(|rule| verdict.matched.has(rule)).collect()
+fn matched(matches: RuleMatches) -> Vec<bool> {
+    Rule::ALL.into_iter().map(|rule| matches.matched.has(rule)).collect()
 }
 
 proptest! {
@@ -83,7 +83,7 @@ proptest! {
         Just("x".repeat(990)),
     ], 0..40)) {
         let text = pieces.concat();
-        prop_assert_eq!(matched(certain().verdict("id", &Measures::of(&text))), reference(&text));
+        prop_assert_eq!(matched(certain().matches("id", &Measures::of(&text))), reference(&text));
     }
 
     #[test]
@@ -120,19 +120,19 @@ fn letters_and_digits_are_pythons() {
 
 #[test]
 fn thresholds_are_bounds_that_are_kept() {
-    let judge = certain();
-    let verdict = |text: &str| judge.verdict("id", &Measures::of(text));
+    let rules = certain();
+    let matches = |text: &str| rules.matches("id", &Measures::of(text));
     let line = |length: usize| format!("{}\n{}", "x".repeat(length), "def f(): a=b=c=d=e=f\n".repeat(30));
-    assert!(!verdict(&line(1000)).matched.has(Rule::LineMax));
-    assert!(verdict(&line(1001)).matched.has(Rule::LineMax));
-    assert!(!verdict("====").matched.has(Rule::LineMean));
-    assert!(verdict("====").matched.has(Rule::FewAssignments));
-    assert!(!verdict("=====").matched.has(Rule::FewAssignments));
+    assert!(!matches(&line(1000)).matched.has(Rule::LineMax));
+    assert!(matches(&line(1001)).matched.has(Rule::LineMax));
+    assert!(!matches("====").matched.has(Rule::LineMean));
+    assert!(matches("====").matched.has(Rule::FewAssignments));
+    assert!(!matches("=====").matched.has(Rule::FewAssignments));
     // One quarter is kept; under 20 lines a single word is too much, with 20 one is not.
-    assert!(!verdict("a===").matched.has(Rule::AlphaFraction));
-    assert!(verdict("a====").matched.has(Rule::AlphaFraction));
-    assert!(verdict(&("contest".to_owned() + &"\n".repeat(19))).matched.has(Rule::ConfigOrTest));
-    assert!(!verdict(&("contest".to_owned() + &"\n".repeat(20))).matched.has(Rule::ConfigOrTest));
+    assert!(!matches("a===").matched.has(Rule::AlphaFraction));
+    assert!(matches("a====").matched.has(Rule::AlphaFraction));
+    assert!(matches(&("contest".to_owned() + &"\n".repeat(19))).matched.has(Rule::ConfigOrTest));
+    assert!(!matches(&("contest".to_owned() + &"\n".repeat(20))).matched.has(Rule::ConfigOrTest));
 }
 
 fn corpus() -> Vec<support::Doc> {

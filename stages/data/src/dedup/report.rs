@@ -9,8 +9,8 @@ use super::audit::Audit;
 use super::bands::Bands;
 use super::decide::Decisions;
 use super::groups::Groups;
+use super::row_decision::{Clusters, Licenses};
 use super::signature::PERMUTATIONS;
-use super::verdict::{Clusters, Licenses};
 
 /// The report.
 #[derive(Debug, Clone, Serialize)]
