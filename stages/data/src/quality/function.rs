@@ -145,6 +145,8 @@ impl ScalarUDFImpl for QualityField {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let field = as_struct_array(&arrays[0])?.column_by_name(self.field).cloned();
-        field.map(ColumnarValue::Array).ok_or_else(|| internal_datafusion_err!("the result of `quality` has no field '{}'", self.field))
+        field
+            .map(ColumnarValue::Array)
+            .ok_or_else(|| internal_datafusion_err!("the result of `quality` has no field '{}'", self.field))
     }
 }
