@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProgramEnd {
     /// By itself.
     Exited(ExitStatus),
     /// It was asked to stop.
@@ -45,13 +45,13 @@ pub fn run(
     cancel: &Cancel,
     timeout: Option<Duration>,
     mut each_second: impl FnMut(u64),
-) -> io::Result<Outcome> {
+) -> io::Result<ProgramEnd> {
     let started = Instant::now();
     let mut seconds = 0;
     let mut group = Group::start(command)?;
     loop {
         if group.has_exited()? {
-            return Ok(Outcome::Exited(group.end()?));
+            return Ok(ProgramEnd::Exited(group.end()?));
         }
         if started.elapsed().as_secs() > seconds {
             seconds = started.elapsed().as_secs();
@@ -60,7 +60,7 @@ pub fn run(
         let timed_out = timeout.is_some_and(|limit| started.elapsed() >= limit);
         if cancel.is_set() || timed_out {
             group.stop()?;
-            return Ok(if timed_out { Outcome::TimedOut } else { Outcome::Cancelled });
+            return Ok(if timed_out { ProgramEnd::TimedOut } else { ProgramEnd::Cancelled });
         }
         std::thread::sleep(INTERVAL);
     }

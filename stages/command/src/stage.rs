@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::placeholder::{INPUT, Place, Template};
-use crate::process::{Outcome, describe};
+use crate::process::{ProgramEnd, describe};
 use crate::workspace::{self, Workspace};
 use crate::{leftover, log, output};
 
@@ -229,17 +229,17 @@ impl Stage for Command {
         log::last_lines(&log, log::KEPT).unwrap_or_default().into_iter().for_each(|line| context.progress.output(line));
         let program = spec.program.as_str();
         match outcome {
-            Outcome::Cancelled => return Err(StageError::Interrupted),
-            Outcome::TimedOut => {
+            ProgramEnd::Cancelled => return Err(StageError::Interrupted),
+            ProgramEnd::TimedOut => {
                 let limit = exec.timeout_seconds.unwrap_or_default();
                 return Err(failed(&format!("'{program}' ran longer than {limit} s and was stopped"), &log)
                     .hint(format!("raise timeout_seconds; the log is {}", log.display())));
             }
-            Outcome::Exited(status) if !status.success() => {
+            ProgramEnd::Exited(status) if !status.success() => {
                 return Err(failed(&format!("'{program}' {}", describe(status)), &log)
                     .hint(format!("its whole output is {}", log.display())));
             }
-            Outcome::Exited(_) => {}
+            ProgramEnd::Exited(_) => {}
         }
         workspace.check_inputs()?;
         spec.ports().try_for_each(|(port, ty)| output::take(context, &workspace, port, ty))

@@ -68,10 +68,10 @@ const MAX_NOTES: usize = 65_536;
 
 /// Shared by the stage, which counts, and the engine, which shows. Cheap to clone and to call from any thread.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<State>);
+pub struct Progress(Arc<ProgressState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ProgressState {
     done: AtomicU64,
     total: AtomicU64,
     phase: Mutex<Phase>,

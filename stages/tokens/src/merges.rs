@@ -74,7 +74,7 @@ pub fn learn(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Learned> {
-    let mut state = State::new(words, alphabet, first, goal.max_length);
+    let mut state = MergeState::new(words, alphabet, first, goal.max_length);
     let mut shown = 0;
     while state.next_id() < goal.vocabulary {
         let Some((count, Reverse(pair))) = state.queue.pop() else { break };
@@ -146,7 +146,7 @@ struct Occurrences {
     grown_by: u32,
 }
 
-struct State<'a> {
+struct MergeState<'a> {
     counted: &'a CountedWords,
     symbols: Symbols,
     /// The word of the first slot of each [`BLOCK`].
@@ -173,7 +173,7 @@ struct State<'a> {
 /// Slots for which one word is kept, the first of their words: the others are found from it.
 const BLOCK: usize = 16;
 
-impl<'a> State<'a> {
+impl<'a> MergeState<'a> {
     fn new(counted: &'a CountedWords, alphabet: &[u32; 256], first: u32, max_length: u32) -> Self {
         let mut symbols = Vec::with_capacity(counted.byte_len() + counted.len() + 1);
         let mut words = Vec::with_capacity(symbols.capacity().div_ceil(BLOCK));

@@ -49,10 +49,10 @@ mod column;
 mod form;
 mod lines;
 mod members;
-mod outcome;
 mod report;
 mod row;
 mod shard;
+mod shard_result;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,9 +66,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::form::Form;
-use self::outcome::Outcome;
 use self::report::Report;
 use self::shard::Source;
+use self::shard_result::ShardResult;
 
 /// The domain of the pinned digest: blake3 `derive_key` of the shards' digests, sorted and concatenated.
 const SOURCES_DOMAIN: &str = "pipeline 2026 import sources v1";
@@ -203,12 +203,12 @@ impl Stage for Import {
         let items: Vec<_> = sources.iter().zip(&forms).enumerate().collect();
         let shards = tables::each_part(context, &items, |(index, (source, form))| {
             limits.check(&limits.found().all)?;
-            let outcome = shard::import(spec, source, form, context)?;
-            limits.add(*index, &outcome)?;
-            Ok(outcome)
+            let result = shard::import(spec, source, form, context)?;
+            limits.add(*index, &result)?;
+            Ok(result)
         })?;
         let unreadable = shards.iter().filter(|shard| shard.unreadable.is_some()).count() as u64;
-        outcome::close(context)?;
+        shard_result::close(context)?;
         let report = Report::new(digest, files, &sources, &shards);
         if report.rows == 0 {
             context.progress.warn("the export has no rows: the table is empty");
@@ -305,8 +305,8 @@ impl<'a> Limits<'a> {
 
     /// Adds a finished shard. Which shard passes a limit depends on no thread: they are added up in order. One that is
     /// begun after all those finished pass it fails too, but comes after that shard, whose failure is reported.
-    fn add(&self, index: usize, outcome: &Outcome) -> Result<()> {
-        let faults = Faults { rows: outcome.rejected_rows(), shards: u64::from(outcome.unreadable.is_some()) };
+    fn add(&self, index: usize, result: &ShardResult) -> Result<()> {
+        let faults = Faults { rows: result.rejected_rows(), shards: u64::from(result.unreadable.is_some()) };
         let mut found = self.found();
         found.all.add(faults);
         found.of_shards[index] = Some(faults);

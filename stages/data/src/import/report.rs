@@ -6,8 +6,8 @@ use contract::Digest;
 use serde::Serialize;
 use tables::{Attrition, Dropped};
 
-use super::outcome::Outcome;
 use super::shard::Source;
+use super::shard_result::ShardResult;
 
 /// What became of every row: `rows = kept + dropped + rejected`.
 #[derive(Debug, Serialize)]
@@ -48,7 +48,7 @@ pub(super) struct ShardReport {
 
 impl Report {
     /// Of `files` files, those of `sources` that differ, and what became of each.
-    pub(super) fn new(digest: Digest, files: usize, sources: &[Source], outcomes: &[Outcome]) -> Self {
+    pub(super) fn new(digest: Digest, files: usize, sources: &[Source], results: &[ShardResult]) -> Self {
         let mut report = Self {
             sources: digest,
             rows: 0,
@@ -64,26 +64,26 @@ impl Report {
             shards: BTreeMap::new(),
         };
         let mut attrition = Attrition::default();
-        for (source, outcome) in sources.iter().zip(outcomes) {
-            attrition.add(&outcome.attrition);
-            let rejected = outcome.rejected_rows();
-            report.rows += outcome.attrition.rows + rejected;
-            for (kind, rows) in &outcome.rejected {
+        for (source, result) in sources.iter().zip(results) {
+            attrition.add(&result.attrition);
+            let rejected = result.rejected_rows();
+            report.rows += result.attrition.rows + rejected;
+            for (kind, rows) in &result.rejected {
                 *report.rejected.entry(kind).or_default() += rows;
             }
-            if let Some(kind) = outcome.unreadable {
+            if let Some(kind) = result.unreadable {
                 *report.unreadable_shards.entry(kind).or_default() += 1;
             }
-            report.blank_lines += outcome.blank_lines;
-            report.rows_with_extra_columns += outcome.rows_with_extra_columns;
-            report.size_mismatches += outcome.size_mismatches;
+            report.blank_lines += result.blank_lines;
+            report.rows_with_extra_columns += result.rows_with_extra_columns;
+            report.size_mismatches += result.size_mismatches;
             let shard = ShardReport {
                 bytes: source.size,
-                rows: outcome.attrition.rows + rejected,
-                kept: outcome.attrition.kept,
-                dropped: outcome.attrition.rows - outcome.attrition.kept,
+                rows: result.attrition.rows + rejected,
+                kept: result.attrition.kept,
+                dropped: result.attrition.rows - result.attrition.kept,
                 rejected,
-                unreadable: outcome.unreadable,
+                unreadable: result.unreadable,
             };
             report.shards.insert(source.digest.to_string(), shard);
         }

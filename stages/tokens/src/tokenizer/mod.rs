@@ -194,11 +194,11 @@ fn why_fewer(settings: &Settings, counted: &CountedWords, learned: &Learned) -> 
     }
 }
 
-/// What was counted.
+/// Counts of the documents that were read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
+struct ReadCounts {
     /// Documents that were read.
-    read: u64,
+    rows: u64,
     /// Those among them that are learned from, and their bytes.
     documents: u64,
     bytes: u64,
@@ -215,7 +215,7 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     let selections = select(context, &table, "tokenizer documents", &sizes)?;
     let sample = context.scratch.join("sample");
     fs::create_dir_all(&sample)?;
-    let (counted, tally) = count(context, &table, &selections, &sample, settings.word_bytes)?;
+    let (counted, read) = count(context, &table, &selections, &sample, settings.word_bytes)?;
 
     let first = 256 + settings.special_tokens.len() as u32;
     let specials = settings.special_tokens.len() as u32;
@@ -243,7 +243,7 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     let json = files::write(settings, &learned, context.outputs.tree("tokenizer")?)?;
     let tokenizer = TextTokenizer::from_json(json, &settings.special_tokens[0])?;
     context.progress.start("report", Unit::Rows, None);
-    let training = report::Training::new(&counted, &learned, tally.documents, tally.bytes, table.rows(), specials);
+    let training = report::Training::new(&counted, &learned, read.documents, read.bytes, table.rows(), specials);
     let report = Report::new(&tokenizer, training, first, &sample_texts(&sample)?)?;
     let output = context.outputs.tree("report")?;
     output.write_json("report.json", &report)?;
@@ -252,7 +252,7 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     context.progress.info(format!(
         "{} learned from {}",
         figures::counted(learned.uses.len() as u64, "id"),
-        figures::counted(tally.documents, "document")
+        figures::counted(read.documents, "document")
     ));
     Ok(())
 }
@@ -264,14 +264,14 @@ fn count(
     selections: &[Selection],
     sample: &Path,
     word_bytes: u64,
-) -> Result<(CountedWords, Tally)> {
+) -> Result<(CountedWords, ReadCounts)> {
     let memory = usize::try_from(context.resources.memory).unwrap_or(usize::MAX);
     let own_budget = memory / 4 / context.resources.threads.max(1);
     let shared = Mutex::new(WordCounts::new(&context.scratch, memory / 4));
     let absorb = |counter: &mut Counter| shared.lock().unwrap_or_else(PoisonError::into_inner).absorb(counter);
     context.progress.start("count words", Unit::Rows, Some(table.rows()));
-    let tallies = each_part(context, table.parts(), |part| {
-        let (mut counter, mut tally) = (Counter::default(), Tally::default());
+    let parts = each_part(context, table.parts(), |part| {
+        let (mut counter, mut read) = (Counter::default(), ReadCounts::default());
         let mut kept: Option<BufWriter<File>> = None;
         for batch in documents::texts(part)? {
             let (ids, texts) = batch?;
@@ -281,8 +281,8 @@ fn count(
                     continue;
                 }
                 counter.count(text);
-                tally.documents += 1;
-                tally.bytes += text.len() as u64;
+                read.documents += 1;
+                read.bytes += text.len() as u64;
                 if counter.memory() > own_budget {
                     absorb(&mut counter)?;
                 }
@@ -295,25 +295,25 @@ fn count(
                     file.write_all(text.as_bytes())?;
                 }
             }
-            tally.read += ids.iter().len() as u64;
+            read.rows += ids.iter().len() as u64;
             context.progress.add(ids.iter().len() as u64);
         }
         absorb(&mut counter)?;
         if let Some(mut file) = kept {
             file.flush()?;
         }
-        Ok(tally)
+        Ok(read)
     })?;
-    let tally = tallies.iter().fold(Tally::default(), |sum, tally| Tally {
-        read: sum.read + tally.read,
-        documents: sum.documents + tally.documents,
-        bytes: sum.bytes + tally.bytes,
+    let read = parts.iter().fold(ReadCounts::default(), |sum, read| ReadCounts {
+        rows: sum.rows + read.rows,
+        documents: sum.documents + read.documents,
+        bytes: sum.bytes + read.bytes,
     });
-    if tally.read != table.rows() {
-        return Err(StageError::new(format!("read {} of {} documents", tally.read, table.rows())));
+    if read.rows != table.rows() {
+        return Err(StageError::new(format!("read {} of {} documents", read.rows, table.rows())));
     }
     let counts = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((counts.finish(word_bytes)?, tally))
+    Ok((counts.finish(word_bytes)?, read))
 }
 
 /// The files with the texts that the report encodes, sorted by the parts' names.

@@ -13,7 +13,7 @@ const BATCH: usize = 1024;
 
 /// What became of a shard's rows.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct ShardResult {
     /// Rows read, kept and dropped; rejected ones are not among its rows.
     pub attrition: Attrition,
     /// Rejected rows by the kind of their fault.
@@ -28,7 +28,7 @@ pub(super) struct Outcome {
     pub size_mismatches: u64,
 }
 
-impl Outcome {
+impl ShardResult {
     /// How many rows were rejected.
     pub(super) fn rejected_rows(&self) -> u64 {
         self.rejected.values().sum()
