@@ -75,7 +75,8 @@ pub struct Command;
 ///     json.dump({"rows": rows}, file)
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommandSpec {
+#[schemars(rename = "CommandSpec")]
+pub struct Spec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
     #[schemars(length(min = 1))]
     pub program: String,
@@ -95,7 +96,8 @@ pub struct CommandSpec {
 
 /// What does not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommandExec {
+#[schemars(rename = "CommandExec")]
+pub struct Exec {
     /// Scripts and other files outside the store that the program reads. Their contents and their names, as they are written
     /// here, are part of the key; the directory at which a relative one starts is not.
     #[serde(default)]
@@ -113,7 +115,7 @@ fn passed() -> BTreeSet<String> {
     ["HOME", "PATH"].map(str::to_owned).into()
 }
 
-impl CommandSpec {
+impl Spec {
     /// The output ports with their types.
     fn ports(&self) -> impl Iterator<Item = (&str, PortType)> {
         let default = self.outputs.is_empty().then_some((FILES, PortType::Files));
@@ -145,8 +147,8 @@ impl CommandSpec {
 }
 
 impl Stage for Command {
-    type Spec = CommandSpec;
-    type Exec = CommandExec;
+    type Spec = Spec;
+    type Exec = Exec;
     const KIND: &'static str = "command";
     const NAMED_SOURCES: bool = true;
     const COPIES_TABLES: bool = true;
@@ -160,7 +162,7 @@ impl Stage for Command {
         Ports { open: true, ..ports }
     }
 
-    fn ports_of(spec: &CommandSpec) -> Ports {
+    fn ports_of(spec: &Spec) -> Ports {
         let declared = Ports { outputs: Vec::new(), ..Self::ports() };
         spec.ports().fold(declared, |ports, (name, ty)| {
             let ports = ports.output(name.to_owned(), ty, "what the program writes");
@@ -168,7 +170,7 @@ impl Stage for Command {
         })
     }
 
-    fn check(spec: &CommandSpec, exec: &CommandExec) -> Vec<Problem> {
+    fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
         let relative = spec.program.contains('/') && !spec.program.starts_with(['/', '{']);
         if relative {
@@ -199,11 +201,11 @@ impl Stage for Command {
         problems
     }
 
-    fn sources(_: &CommandSpec, exec: &CommandExec) -> Vec<SourcePattern> {
+    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         exec.files.clone()
     }
 
-    fn run(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         context.cancel.check()?;
         let mut command = command(spec, exec, context)?;
         let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
@@ -251,7 +253,7 @@ fn may_be(pattern: &str, name: &str) -> bool {
     pattern.contains(['*', '?', '[']) || Path::new(pattern).ends_with(name)
 }
 
-fn check_template(spec: &CommandSpec, exec: &CommandExec, setting: &str, text: &str) -> Result<(), Problem> {
+fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result<(), Problem> {
     let problem = |message: &str| {
         let hint = "placeholders are {input:PORT}, {output:PORT} and {source:NAME}; {{ and }} are braces";
         Problem::new(setting, message).hint(hint)
@@ -276,7 +278,7 @@ fn check_template(spec: &CommandSpec, exec: &CommandExec, setting: &str, text: &
 }
 
 /// The program with its arguments and environment.
-fn command(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<process::Command> {
+fn command(spec: &Spec, exec: &Exec, context: &Context) -> Result<process::Command> {
     let fill = |text: &str| -> Result<String> {
         let template: Template = text.parse().map_err(StageError::new)?;
         template.fill(|place| match place {

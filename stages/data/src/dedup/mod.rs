@@ -77,8 +77,9 @@ use self::scratch::Scratch;
 
 /// Removes exact and near duplicates; each removal is verified against a document that is kept, and says which.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DedupSpec")]
 #[serde(default, deny_unknown_fields)]
-pub struct DedupSpec {
+pub struct Spec {
     /// Which documents are exact duplicates: those equal without white space, or those with the same bytes.
     pub exact: Exact,
     /// Whether near-duplicates are removed as well.
@@ -104,7 +105,7 @@ pub struct DedupSpec {
     pub audit: usize,
 }
 
-impl Default for DedupSpec {
+impl Default for Spec {
     fn default() -> Self {
         Self {
             exact: Exact::Whitespace,
@@ -119,7 +120,7 @@ impl Default for DedupSpec {
     }
 }
 
-impl DedupSpec {
+impl Spec {
     fn signature_settings(&self) -> SignatureSettings {
         let bands = if self.near { Bands::choose(self.threshold, self.recall) } else { Bands { bands: 0, rows: 1 } };
         SignatureSettings {
@@ -134,15 +135,16 @@ impl DedupSpec {
 
 /// It has no settings that leave the output alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-pub struct DedupExec {}
+#[schemars(rename = "DedupExec")]
+pub struct Exec {}
 
 /// The kind.
 #[derive(Debug)]
 pub struct Dedup;
 
 impl Stage for Dedup {
-    type Spec = DedupSpec;
-    type Exec = DedupExec;
+    type Spec = Spec;
+    type Exec = Exec;
 
     const KIND: &'static str = "dedup";
     const REVISION: u32 = 2;
@@ -160,7 +162,7 @@ impl Stage for Dedup {
         tables::rows_compared(before, after)
     }
 
-    fn run(spec: &DedupSpec, _: &DedupExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let table = Table::open(context.inputs.tree("documents")?)?;
         let scratch = Scratch::open(context)?;
         let settings = spec.signature_settings();

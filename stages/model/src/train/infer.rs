@@ -4,7 +4,7 @@ use contract::figures::{count, counted};
 use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
 use tokens::packed::PackedTokens;
 
-use super::settings::TrainSpec;
+use super::settings::Spec;
 use crate::config::Gpt2Config;
 use crate::folder::ModelFolder;
 
@@ -15,7 +15,7 @@ const CHECKPOINTS: u64 = 3;
 /// data-constrained language models", 2023: up to 4 are as good as new tokens, from 16 on little is gained).
 const PASSES: f64 = 16.0;
 
-pub(super) fn infer(spec: &TrainSpec, inputs: &InputFacts) -> Inferred {
+pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
     let mut inferred = Inferred::default();
     inferred.same_tokenizer("valid", &train, &valid, "training and validation come from");
@@ -115,7 +115,7 @@ pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<Inp
 }
 
 /// Compares the tokens that the settings read with the tokens available.
-pub(super) fn lint(spec: &TrainSpec, inputs: &Inputs) -> Vec<Advice> {
+pub(super) fn lint(spec: &Spec, inputs: &Inputs) -> Vec<Advice> {
     let Some(Ok(packed)) = inputs.get("train").map(PackedTokens::open) else { return Vec::new() };
     let (sequences, length) = (packed.sequences() as u64, packed.sequence_length() as u64);
     if sequences == 0 {

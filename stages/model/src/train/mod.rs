@@ -48,7 +48,7 @@ use crate::initial::initial_values;
 use checkpoint::Checkpoints;
 use metrics::{Metric, write_events, write_lines};
 use order::Order;
-use settings::{TrainExec, TrainSpec};
+use settings::{Exec, Spec};
 pub use trainer::{Batch, Measured, Measuring, Trainer};
 
 /// The stage kind.
@@ -56,8 +56,8 @@ pub use trainer::{Batch, Measured, Measuring, Trainer};
 pub struct Train;
 
 impl Stage for Train {
-    type Spec = TrainSpec;
-    type Exec = TrainExec;
+    type Spec = Spec;
+    type Exec = Exec;
     const KIND: &'static str = "train";
     const REVISION: u32 = 3;
     const CLASS: Class = Class::Compute;
@@ -74,11 +74,11 @@ impl Stage for Train {
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }
 
-    fn check(spec: &TrainSpec, _: &TrainExec) -> Vec<Problem> {
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         settings::check(spec)
     }
 
-    fn infer(spec: &TrainSpec, _: &TrainExec, inputs: &InputFacts) -> Inferred {
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
         infer::infer(spec, inputs)
     }
 
@@ -86,20 +86,20 @@ impl Stage for Train {
         infer::observe(facts, input);
     }
 
-    fn checkpoint(spec: &TrainSpec, _: &TrainExec, scratch: &Path) -> Option<Checkpoint> {
+    fn checkpoint(spec: &Spec, _: &Exec, scratch: &Path) -> Option<Checkpoint> {
         let (done, seconds, saved) = checkpoint::newest(scratch)?;
         Some(Checkpoint { done, total: spec.steps, unit: Unit::Steps, seconds, saved })
     }
 
-    fn lint(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Advice> {
+    fn lint(spec: &Spec, _: &Exec, inputs: &Inputs) -> Vec<Advice> {
         infer::lint(spec, inputs)
     }
 
-    fn needs(_: &TrainSpec, _: &TrainExec) -> Needs {
+    fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, ..Needs::default() }
     }
 
-    fn run(spec: &TrainSpec, exec: &TrainExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         // Burn's CPU backend computes on the rayon pool of the calling thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(context.resources.threads.max(1)).build();
         let pool = pool.map_err(|error| StageError::new(format!("cannot start threads: {error}")))?;
@@ -109,8 +109,8 @@ impl Stage for Train {
 
 /// One run of the stage.
 struct Run<'a> {
-    spec: &'a TrainSpec,
-    exec: &'a TrainExec,
+    spec: &'a Spec,
+    exec: &'a Exec,
     context: &'a Context,
     config: Gpt2Config,
     train: PackedTokens,
@@ -129,7 +129,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn prepare(spec: &'a TrainSpec, exec: &'a TrainExec, context: &'a Context) -> Result<Self> {
+    fn prepare(spec: &'a Spec, exec: &'a Exec, context: &'a Context) -> Result<Self> {
         let started = Instant::now();
         let train = PackedTokens::open(context.inputs.tree("train")?)?;
         let valid = context.inputs.get("valid").map(PackedTokens::open).transpose()?;

@@ -21,7 +21,8 @@ const MOST_STEPS: u64 = 1 << 32;
 /// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
 /// on from its last checkpoint and, on the CPU, ends with the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct TrainSpec {
+#[schemars(rename = "TrainSpec")]
+pub struct Spec {
     /// The sizes of a published model (`gpt2` or `gpt2-xl`), in place of `layers`, `width` and `heads`.
     #[serde(default)]
     pub preset: Option<Preset>,
@@ -93,7 +94,8 @@ pub struct TrainSpec {
 
 /// How often to tell and to save; the result does not depend on it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct TrainExec {
+#[schemars(rename = "TrainExec")]
+pub struct Exec {
     /// Updates between two reports of the loss.
     #[serde(default = "log_every")]
     #[schemars(range(min = 1, max = MOST_STEPS))]
@@ -136,7 +138,7 @@ fn checkpoint_every() -> u64 {
     500
 }
 
-impl TrainSpec {
+impl Spec {
     /// AdamW's settings.
     pub fn optimizer(&self) -> AdamWSettings {
         AdamWSettings {
@@ -278,10 +280,10 @@ impl TrainSpec {
 }
 
 /// What is wrong with the settings beyond the bounds of each.
-pub fn check(spec: &TrainSpec) -> Vec<Problem> {
+pub fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
-    let TrainSpec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
+    let Spec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
     if warmup > steps {
         let message = format!("must be at most steps ({steps}), not {warmup}");
         problems.push(Problem::new("warmup", message).depends_on("steps"));
@@ -301,7 +303,7 @@ pub fn check(spec: &TrainSpec) -> Vec<Problem> {
     problems
 }
 
-fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
+fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {
     let sizes = [("layers", spec.layers), ("width", spec.width), ("heads", spec.heads)];
     let given = sizes.iter().filter(|(_, size)| size.is_some()).count();
     for (name, size) in sizes {
@@ -327,12 +329,12 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Gpt2Config, Precision, TrainSpec};
+    use super::{Gpt2Config, Precision, Spec};
 
     /// The memory of the null driver's GPU.
     const CAPACITY: u64 = 143_771 << 20;
 
-    fn spec(batch: u64, precision: Precision) -> TrainSpec {
+    fn spec(batch: u64, precision: Precision) -> Spec {
         let settings = serde_json::json!({ "batch": batch, "steps": 1, "learning_rate": 1e-3, "precision": precision });
         serde_json::from_value(settings).unwrap()
     }

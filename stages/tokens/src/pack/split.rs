@@ -21,7 +21,7 @@ use tables::{Part, Table, each_part};
 use crate::documents;
 use crate::index::{self, Entry, IndexWriter};
 use crate::pack::order::{Record, Recorder};
-use crate::pack::{Settings, Shuffle};
+use crate::pack::{Shuffle, Spec};
 use crate::packed::{self, Header, PackedWriter};
 use crate::permutation::Permutation;
 use crate::splitter::pieces;
@@ -70,7 +70,7 @@ pub struct Ledger {
 
 /// What all splits are packed with.
 pub struct Packer<'a> {
-    pub settings: &'a Settings,
+    pub spec: &'a Spec,
     pub context: &'a Context,
     pub tokenizer: &'a TextTokenizer,
     /// `tokenizers`, with special tokens in text as ordinary text.
@@ -89,7 +89,7 @@ impl Packer<'_> {
             each_part(self.context, &parts, |(part, number)| self.tokenise(part, *number, &scratch, &recorder))?;
         let promised = Ledger { documents: table.rows(), ..Ledger::default() };
         let mut ledger = ledgers.into_iter().fold(promised, Ledger::plus);
-        ledger.close(self.settings.sequence_length)?;
+        ledger.close(self.spec.sequence_length)?;
         let stream = scratch.join("stream");
         self.gather(&scratch, parts.len(), recorder, &stream, &mut ledger, output)?;
         self.write(name, &stream, &ledger, output)?;
@@ -129,7 +129,7 @@ impl Packer<'_> {
                 ledger.end_of_text_tokens += 1;
                 ledger.characters += text.chars().count() as u64;
                 ledger.bytes += text.len() as u64;
-                let key = match self.settings.shuffle {
+                let key = match self.spec.shuffle {
                     Shuffle::None => u64::from(number) << 32 | row,
                     Shuffle::Documents | Shuffle::Sequences => draw.bits(id.as_bytes()),
                 };
@@ -196,7 +196,7 @@ impl Packer<'_> {
         let head = index::Header {
             documents: ledger.documents,
             sequences: ledger.sequences,
-            permutation: (self.settings.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
+            permutation: (self.spec.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
         };
         let mut index = IndexWriter::new(output.create(index::FILE)?, head)?;
         self.context.progress.start("join documents", Unit::Rows, Some(ledger.documents));
@@ -230,7 +230,7 @@ impl Packer<'_> {
         Header {
             vocabulary: self.tokenizer.vocabulary(),
             end_of_text: self.tokenizer.end_of_text(),
-            sequence_length: self.settings.sequence_length.into(),
+            sequence_length: self.spec.sequence_length.into(),
             sequences: ledger.sequences,
             documents: ledger.documents,
             text_bytes: ledger.emitted_bytes,
@@ -253,7 +253,7 @@ impl Packer<'_> {
         let mut ids = Vec::new();
         for sequence in 0..ledger.sequences {
             self.context.cancel.check()?;
-            let from = if self.settings.shuffle == Shuffle::Sequences { order.apply(sequence) } else { sequence };
+            let from = if self.spec.shuffle == Shuffle::Sequences { order.apply(sequence) } else { sequence };
             let place = from as usize * size..(from as usize + 1) * size;
             let bytes = stream.get(place).ok_or_else(|| StageError::new("a scratch file changed under the stage"))?;
             ids.clear();
