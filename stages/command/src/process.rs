@@ -126,7 +126,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Whether the program has exited; it is not reaped.
+    /// Returns whether the program has exited; it is not reaped.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     fn has_exited(&mut self) -> io::Result<bool> {
         use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -138,7 +138,7 @@ impl Group {
         }
     }
 
-    /// Whether the program has exited. Here it is reaped at once, so that its id may in theory be another's when the
+    /// Returns whether the program has exited. Here it is reaped at once, so that its id may in theory be another's when the
     /// group is killed.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     fn has_exited(&mut self) -> io::Result<bool> {

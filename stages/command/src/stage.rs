@@ -248,7 +248,7 @@ impl Stage for Command {
     }
 }
 
-/// Whether a pattern of files may match one whose path ends so.
+/// Returns whether a pattern of files may match one whose path ends so.
 fn may_be(pattern: &str, name: &str) -> bool {
     pattern.contains(['*', '?', '[']) || Path::new(pattern).ends_with(name)
 }

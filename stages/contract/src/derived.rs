@@ -116,7 +116,7 @@ impl Derived {
             .any(|name| name.starts_with(&prefix) && !name.ends_with(PARTIAL) && !name.ends_with(LOCK))
     }
 
-    /// All that is there, by name.
+    /// Returns all entries, by name.
     pub fn entries(&self) -> Vec<DerivedEntry> {
         let mut entries: Vec<DerivedEntry> = Vec::new();
         let Some(folder) = &self.folder else { return entries };
@@ -150,7 +150,7 @@ impl Derived {
         // One that is being made, or whose list is damaged, is never used.
         for file in entry.list().iter().flat_map(Tree::entries) {
             let path = file.path.below(&entry.path().join(FILES));
-            match Digest::of_file_told(&path, &mut piece) {
+            match Digest::of_file_in_pieces(&path, &mut piece) {
                 Ok(None) => return Ok(None),
                 Ok(Some(digest)) if digest == file.digest => {}
                 Ok(Some(digest)) => damaged.push((path, Some(digest))),
@@ -163,7 +163,7 @@ impl Derived {
         Ok(Some(damaged))
     }
 
-    /// Removes an entry, unless it is being made now; whether it is gone.
+    /// Removes an entry, unless it is being made now. Returns whether it was removed.
     ///
     /// # Errors
     /// When something of it cannot be removed.
@@ -202,7 +202,7 @@ impl Entry<'_> {
         Tree::decode(&fs::read_to_string(self.path().join(LIST)).ok()?).ok()
     }
 
-    /// Fills `destination` with links to the files; false, and nothing there, where they are not all there and untouched.
+    /// Fills `destination` with links to the files. Returns false, and leaves it empty, if a file is missing or was modified.
     fn link(&self, destination: &Path) -> Result<bool> {
         let Some(list) = self.list() else { return Ok(false) };
         let linked = fs::create_dir_all(destination).and_then(|()| {
@@ -220,7 +220,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Waits for the lock; `None` where there can be none.
+    /// Waits for the lock; `None` if it cannot be created.
     fn lock(&self, cancel: &Cancel) -> Result<Option<File>> {
         loop {
             cancel.check()?;
@@ -260,7 +260,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// An empty partial directory.
+    /// Creates an empty partial directory.
     fn start(&self) -> io::Result<PathBuf> {
         let partial = self.beside(PARTIAL);
         self.clear()?;
@@ -316,7 +316,7 @@ fn seal(root: &Path, folder: &Path, entries: &mut Vec<TreeEntry>) -> io::Result<
     Ok(())
 }
 
-/// Whether the file system or its permissions refuse to have the directory written.
+/// Returns whether the file system or its permissions refuse to have the directory written.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }

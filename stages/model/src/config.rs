@@ -62,7 +62,7 @@ impl TensorShape {
         self.shape.iter().fold(1, |size, dimension| size.saturating_mul(*dimension))
     }
 
-    /// Whether weight decay applies: to matrices and embeddings, not to biases and layer norms.
+    /// Returns whether weight decay applies: to matrices and embeddings, not to biases and layer norms.
     pub fn decays(&self) -> bool {
         self.shape.len() == 2
     }

@@ -39,7 +39,7 @@ pub fn chosen(device: contract::Device) -> Result<contract::Device> {
     })
 }
 
-/// Whether a device is a GPU.
+/// Returns whether a device is a GPU.
 pub fn is_gpu(device: &Device) -> bool {
     gpu_memory(device).is_some()
 }

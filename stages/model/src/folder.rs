@@ -236,7 +236,7 @@ pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &Outpu
     Ok(())
 }
 
-/// Whether a file of a tokenizer's folder belongs beside a model: what transformers loads, and no report.
+/// Returns whether a file of a tokenizer's folder belongs beside a model: what transformers loads, and no report.
 fn is_of_a_tokenizer(path: &str) -> bool {
     const FILES: [&str; 6] = [
         "tokenizer.json",

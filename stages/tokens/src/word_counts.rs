@@ -288,7 +288,7 @@ impl CountedWords {
         self.counts.len()
     }
 
-    /// Whether no word is kept.
+    /// Returns whether no word is kept.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }

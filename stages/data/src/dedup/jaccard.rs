@@ -50,7 +50,7 @@ impl Overlap {
     }
 }
 
-/// Whether two sets of these sizes can reach the threshold at all.
+/// Returns whether two sets of these sizes can reach the threshold at all.
 pub fn sizes_allow(threshold: f64, a: usize, b: usize) -> bool {
     let (small, large) = (a.min(b), a.max(b));
     large == 0 || small as f64 / large as f64 >= threshold

@@ -131,7 +131,7 @@ impl Distinct {
         (self.length, self.zero) = (0, false);
     }
 
-    /// Whether it was not there.
+    /// Returns whether it was not there.
     fn insert(&mut self, hash: u64) -> bool {
         if hash == 0 {
             return !std::mem::replace(&mut self.zero, true);

@@ -162,7 +162,7 @@ fn other(kind: &'static str, name: &str, hint: &'static str) -> Form {
     Form::Other(Other { kind, name: name.to_owned(), hint })
 }
 
-/// Whether the start is ASCII in units of two or four bytes: all even bytes are 0 and no odd one is, or the reverse; or
+/// Returns whether the start is ASCII in units of two or four bytes: all even bytes are 0 and no odd one is, or the reverse; or
 /// three of four.
 fn is_wide(head: &[u8]) -> bool {
     let head = &head[..head.len().min(32)];
@@ -181,7 +181,7 @@ fn is_html(text: &[u8]) -> bool {
     starts.iter().any(|start| text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start)))
 }
 
-/// Whether the first line names several columns between separators.
+/// Returns whether the first line names several columns between separators.
 fn is_csv(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let fields = line.split(|byte| matches!(byte, b',' | b';' | b'\t'));
@@ -193,7 +193,7 @@ fn is_csv(text: &[u8]) -> bool {
     fields.filter(is_column).count() > 1
 }
 
-/// Whether a line after the first starts as a row does. An element of an array is none: the line before it ends in `[` or `,`.
+/// Returns whether a line after the first starts as a row does. An element of an array is none: the line before it ends in `[` or `,`.
 fn has_row(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty());
@@ -205,7 +205,7 @@ fn has_row(head: &[u8]) -> bool {
     })
 }
 
-/// Whether there are control characters, which no text has. Bytes that are not UTF-8 are a fault of their line alone.
+/// Returns whether there are control characters, which no text has. Bytes that are not UTF-8 are a fault of their line alone.
 fn is_binary(text: &[u8]) -> bool {
     text.iter().any(|byte| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r' | b'\x0c'))
 }

@@ -54,7 +54,7 @@ impl Row<'_> {
 /// How deep values of a column that nobody asked for may be nested: the parser passes over them on the call stack.
 const MAX_DEPTH: usize = 128;
 
-/// Whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have as many brackets outside of their
+/// Returns whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have as many brackets outside of their
 /// source text that a look at the strings is needed.
 fn is_too_deep(line: &[u8]) -> bool {
     let opens = |byte: &&u8| matches!(byte, b'[' | b'{');

@@ -39,7 +39,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Whether its name says that it is a file without a header, which may be empty.
+    /// Returns whether its name says that it is a file without a header, which may be empty.
     pub(super) fn is_plain(&self) -> bool {
         !self.has_extension("gz") && !self.has_extension("parquet")
     }

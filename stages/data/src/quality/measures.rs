@@ -161,7 +161,7 @@ fn ends_with(bytes: &[u8], word: &str) -> bool {
     bytes.len() >= word.len() && bytes[bytes.len() - word.len()..].eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// Whether the first lines say that the file is generated, or a test or configuration.
+/// Returns whether the first lines say that the file is generated, or a test or configuration.
 fn scan(content: &str) -> (bool, bool) {
     let mut rest = content;
     let (mut generated, mut test) = (false, false);

@@ -346,7 +346,7 @@ fn bytes(rows: &RecordBatch) -> u64 {
     sizes.map_or(0, |sizes| sizes.iter().flatten().map(|size| size.max(0) as u64).sum())
 }
 
-/// Whether the table says which documents are near-duplicates.
+/// Returns whether the table says which documents are near-duplicates.
 fn has_clusters(table: &Table) -> bool {
     table.has_column(CLUSTER)
 }

@@ -29,7 +29,7 @@ impl Sampling {
     /// Always the most probable token.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0 };
 
-    /// Whether choices need a random number.
+    /// Returns whether choices need a random number.
     pub fn draws(&self) -> bool {
         self.temperature > 0.0
     }

@@ -14,7 +14,7 @@ impl Stops {
         Self(texts.into_iter().map(Into::into).filter(|text: &Vec<u8>| !text.is_empty()).collect())
     }
 
-    /// Whether a text ends in the last `newest` bytes of `completion`.
+    /// Returns whether a text ends in the last `newest` bytes of `completion`.
     pub fn ends(&self, completion: &[u8], newest: usize) -> bool {
         self.0.iter().any(|text| {
             let from = completion.len().saturating_sub(newest + text.len() - 1);

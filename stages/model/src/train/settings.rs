@@ -183,7 +183,7 @@ impl Spec {
         })
     }
 
-    /// Whether a model can go on with these settings and tokens.
+    /// Returns whether a model can go on with these settings and tokens.
     ///
     /// # Errors
     /// When it has other sizes than the settings say, another vocabulary than the tokens, or too few positions.

@@ -143,7 +143,7 @@ impl Packer<'_> {
         Ok(ledger)
     }
 
-    /// Whether `tokenizers` gives these ids.
+    /// Returns whether `tokenizers` gives these ids.
     fn compare(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let encoding = self.reference.encode_fast(text, false);
         let encoding = encoding.map_err(|error| StageError::new(format!("tokenizers cannot encode {id}: {error}")))?;
@@ -154,7 +154,7 @@ impl Packer<'_> {
             .hint("this is a defect of the encoder with this tokenizer: please report it with the document"))
     }
 
-    /// Whether the ids decode to the text.
+    /// Returns whether the ids decode to the text.
     fn decodes(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let mut rest = text.as_bytes();
         for token in ids {
