@@ -26,7 +26,7 @@ pub struct Part {
     pub rows: InputFile,
     /// Its Parquet file of texts.
     pub text: InputFile,
-    /// Returns the number of its rows.
+    /// The number of its rows.
     pub row_count: u64,
     /// The columns of `rows`.
     pub(crate) rows_schema: SchemaRef,

@@ -1,18 +1,18 @@
 //! `import`: a GitHub query export to a table of documents, in one streaming pass.
 //!
-//! A shard is one file of the export. Its form is known by its first bytes, not by its name:
+//! A shard is one file of the export. Its format is detected by its first bytes, not by its name:
 //!
-//! | first bytes | form |
+//! | first bytes | format |
 //! |---|---|
 //! | `1f 8b` | gzip of JSON lines, of one or more members |
 //! | `PAR1` | Parquet |
-//! | those of another form ([`form`]) | not read |
+//! | those of another format ([`form`]) | not read |
 //! | else | JSON lines |
 //!
 //! Every row needs the columns `repo_name, path, copies, size, content`; `license` may be null or, as in BigQuery's
 //! exports, missing. `copies` and `size` are numbers or, as BigQuery exports INT64, strings. Other columns are ignored and
 //! counted. So all that `pipeline export` writes of documents, as JSON lines or Parquet, can be imported again:
-//! it gives the same rows, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
+//! the rows are the same, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
 //! lines (counted) are accepted.
 //!
 //! # What cannot be read
@@ -21,11 +21,11 @@
 //! 1 MiB for the other columns; a longer one is malformed, and is not held. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
 //! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
 //!
-//! **An unreadable shard** is not a row and has a limit of its own, `max_bad_shards`:
+//! **An unreadable shard** has a separate limit, `max_bad_shards`:
 //!
 //! | shard | |
 //! |---|---|
-//! | compressed otherwise (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are looked at before one is read |
+//! | compressed otherwise (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are checked before one is read |
 //! | an empty file named `.gz` or `.parquet` (a file of JSON lines may be empty) | likewise |
 //! | gzip or Parquet that is truncated or corrupt, or gzip with other bytes after it | the rows before are kept |
 //! | Parquet without a column, or with one of another type | |
@@ -40,7 +40,7 @@
 //! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
 //! `binary` (content with a NUL). What they drop goes to the output `dropped`.
 //!
-//! Shards are told apart by content alone: two equal files are one shard, read once and reported. File names and
+//! Shards are identified by content alone: two equal files are one shard, read once and reported. File names and
 //! times enter no output, so renaming shards changes nothing. A part is named by its shard's digest, and holds rows in the
 //! shard's order, those of a Parquet file as those of JSON lines. Shards are read in parallel, each holding one line (at
 //! most 6 × `max_line` and 1 MiB) or, of Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
@@ -248,7 +248,7 @@ impl Stage for Import {
     }
 }
 
-/// Compares what cannot be read, over all shards, with what is allowed.
+/// Checks the numbers of malformed rows and unreadable shards against their limits.
 struct Limits<'a> {
     spec: &'a Spec,
     found: Mutex<Found>,
@@ -261,7 +261,7 @@ struct Faults {
     shards: u64,
 }
 
-/// What was found in the shards that are finished.
+/// The faults of the finished shards.
 struct Found {
     of_shards: Vec<Option<Faults>>,
     /// All together.
@@ -319,7 +319,7 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// The shards, sorted by digest.
+/// Returns the shards, sorted by digest.
 fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = match (context.inputs.get("export"), exec.source.0.is_empty()) {
         (Some(_), false) => {
@@ -367,10 +367,10 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The forms of all shards.
+/// Detects the formats of all shards.
 ///
 /// # Errors
-/// When more than `max_bad_shards` are of a form that is not read, or a file cannot be read.
+/// When more than `max_bad_shards` have an unsupported format, or a file cannot be read.
 fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
     let form = |source: &Source| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));
     let forms: Vec<Form> = sources.iter().map(form).collect::<Result<_>>()?;
@@ -397,7 +397,7 @@ fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
     }
 }
 
-/// What the setting `blake3` pins.
+/// Returns the digest that the setting `blake3` pins.
 fn sources_digest(sources: &[Source]) -> Digest {
     let digests: Vec<u8> = sources.iter().flat_map(|source| *source.digest.as_bytes()).collect();
     Digest::of_record(SOURCES_DOMAIN, &digests)

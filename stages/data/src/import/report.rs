@@ -1,4 +1,4 @@
-//! The counts of an import. No name and no time, so that renamed shards give the same bytes.
+//! The counts of an import. They contain no names and no times, so that renamed shards produce the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tables::{Attrition, Dropped};
 use super::shard::Source;
 use super::shard_result::ShardResult;
 
-/// What became of every row: `rows = kept + dropped + rejected`.
+/// The counts of all rows: `rows = kept + dropped + rejected`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// The digest that the setting `blake3` pins.
@@ -21,13 +21,13 @@ pub(super) struct Report {
     pub dropped: BTreeMap<String, Dropped>,
     /// Malformed rows by kind.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Shards that could not be read, or not to their end, by the kind of their fault. Their rows before it are counted.
+    /// Shards that could not be read, or not to their end, by the kind of their fault. The rows read before the fault are counted.
     pub unreadable_shards: BTreeMap<&'static str, u64>,
     pub blank_lines: u64,
     pub rows_with_extra_columns: u64,
     /// Rows whose `size` is not the length of their content.
     pub size_mismatches: u64,
-    /// Files equal to another one, which were not read again.
+    /// Files equal to another file, which were not read again.
     pub identical_shards: usize,
     /// By digest.
     pub shards: BTreeMap<String, ShardReport>,
@@ -47,7 +47,7 @@ pub(super) struct ShardReport {
 }
 
 impl Report {
-    /// Of `files` files, those of `sources` that differ, and what became of each.
+    /// Sums up the results of the distinct `sources` among `files` files.
     pub(super) fn new(digest: Digest, files: usize, sources: &[Source], results: &[ShardResult]) -> Self {
         let mut report = Self {
             sources: digest,

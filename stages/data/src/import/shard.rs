@@ -28,9 +28,9 @@ const SKIP: &str = "get the file again, or set max_bad_shards to skip such shard
 /// A file of the export.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// What people call it.
+    /// Its path, for messages.
     pub name: PathBuf,
-    /// Where its bytes lie.
+    /// Its location on disk.
     pub location: PathBuf,
     /// Its digest.
     pub digest: Digest,
@@ -49,7 +49,7 @@ impl Source {
     }
 }
 
-/// Reads a shard of this form and writes its parts.
+/// Reads a shard of this format and writes its parts.
 ///
 /// # Errors
 /// More bad rows or unreadable shards than are allowed, an error of the operating system, or that the stage was asked to
@@ -74,7 +74,7 @@ pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Contex
     shard.finish()
 }
 
-/// What stands in `rejected` for a shard that cannot be read from this line on.
+/// Returns the row of `rejected` for a shard that cannot be read from this line on.
 pub(super) fn bad_shard(line: u64, kind: &'static str, reason: String) -> BadRow {
     BadRow { line, kind, reason, excerpt: String::new() }
 }
@@ -116,7 +116,7 @@ impl<'a> Shard<'a> {
         let mut lines = Lines::new(reader, limit);
         loop {
             self.context.cancel.check()?;
-            // The line borrows its reader; its number is asked for first.
+            // The line borrows its reader, so the number is read first.
             let number = lines.number() + 1;
             let bad = |kind, reason: String, line: &[u8]| BadRow { line: number, kind, reason, excerpt: excerpt(line) };
             let line = match lines.next() {
@@ -156,7 +156,7 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Counts a bad row, and fails when it is one too many.
+    /// Counts a bad row, and fails if it exceeds the limit.
     pub(super) fn reject(&mut self, row: BadRow) -> Result<()> {
         *self.result.rejected.entry(row.kind).or_default() += 1;
         self.first_fault.get_or_insert_with(|| row.reason.clone());
@@ -170,7 +170,7 @@ impl<'a> Shard<'a> {
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
     }
 
-    /// A file without a row among its lines is not of JSON lines, or not of this export.
+    /// Rejects a file none of whose lines is a row: it does not hold JSON lines, or is not from this export.
     fn end_of_lines(&mut self) -> Result<()> {
         let rejected = self.result.rejected_rows();
         if self.result.attrition.rows > 0 || rejected == 0 {
@@ -181,7 +181,7 @@ impl<'a> Shard<'a> {
         self.break_off(bad_shard(1, "no rows", reason))
     }
 
-    /// Counts the shard as unreadable from this line on, and fails when none is allowed; else warns of what is lost.
+    /// Counts the shard as unreadable from this line on. Fails if no unreadable shard is allowed, otherwise warns of what is lost.
     pub(super) fn break_off(&mut self, row: BadRow) -> Result<()> {
         let (name, line) = (self.source.name.display(), row.line);
         if self.spec.max_bad_shards == 0 {
@@ -239,19 +239,19 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// For `?` between batches.
+    /// Returns an error if the stage was asked to stop; to be called between batches.
     pub(super) fn check(&self) -> Result<()> {
         self.context.cancel.check()
     }
 }
 
-/// The beginning of a line, for people.
+/// Returns the beginning of a line, for messages.
 pub(super) fn excerpt(line: &[u8]) -> String {
     let cut = &line[..EXCERPT.min(line.len())];
     String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Tells the progress how much of a file was read.
+/// A reader that reports the bytes read from a file as progress.
 struct Counted<'a> {
     file: File,
     progress: &'a Progress,

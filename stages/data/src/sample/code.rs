@@ -1,7 +1,7 @@
 //! Python files put together from templates.
 //!
 //! In a template `{noun}`, `{nouns}`, `{field}`, `{other}` and `{Class}` stand for words of the file's topic, `{a}` and `{b}` for
-//! variables, `{n}` and `{m}` for numbers. A file keeps to its words, so that what comes later can be foretold from what
+//! variables, `{n}` and `{m}` for numbers. A file uses only its own words, so that a model can predict what comes later from what
 //! came before.
 
 use super::dice::Dice;
@@ -68,12 +68,12 @@ struct Words {
     other: &'static str,
 }
 
-/// A topic's name, for a repository.
+/// Returns a topic's name, for a repository.
 pub(super) fn topic(dice: &mut Dice) -> &'static str {
     TOPICS[dice.below(TOPICS.len() as u64) as usize].name
 }
 
-/// A file: usual code nine times in ten, else one that a filter is there for.
+/// Generates a file: usual code nine times in ten, otherwise a file that a filter removes.
 pub(super) fn file(dice: &mut Dice) -> String {
     match dice.below(100) {
         0 | 1 => small(dice),
@@ -107,7 +107,7 @@ pub(super) fn file(dice: &mut Dice) -> String {
     }
 }
 
-/// The same file with a few lines changed: a number here, a comment there.
+/// Returns the file with a few lines changed, such as a number or a comment.
 pub(super) fn change(content: &str, dice: &mut Dice) -> String {
     let mut lines: Vec<String> = content.lines().map(str::to_owned).collect();
     for _ in 0..dice.between(1, 3) {
@@ -182,7 +182,7 @@ fn configuration(dice: &mut Dice) -> String {
     text
 }
 
-/// Prose in a docstring: no keyword, hardly an assignment.
+/// Generates prose in a docstring: no keyword, hardly an assignment.
 fn documentation(dice: &mut Dice) -> String {
     let mut text = format!("{HEADER}\n\"\"\"\n");
     for _ in 0..dice.between(16, 30) {

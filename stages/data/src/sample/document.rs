@@ -1,4 +1,4 @@
-//! Which document is what: an original, a copy, or a near copy.
+//! Determines for each document whether it is an original, a copy or a near copy.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ pub(super) struct SampleDocument {
     pub license: &'static str,
 }
 
-/// What the content of a document is.
+/// The origin of a document's content.
 #[derive(Clone, Copy)]
 enum Origin {
     Original,
@@ -29,7 +29,7 @@ enum Origin {
     NearCopyOf(u64),
 }
 
-/// All documents of the export, each made when it is asked for.
+/// All documents of the export, each generated on request.
 pub(super) struct Documents {
     repositories: u64,
     files: u64,
@@ -39,7 +39,7 @@ pub(super) struct Documents {
     content: Draw,
     change: Draw,
     repository: Draw,
-    /// How many exact copies of a document there are, itself among them, where it is more than one.
+    /// The number of exact copies of each document that has any, including itself.
     copies: HashMap<u64, u64>,
 }
 
@@ -101,7 +101,7 @@ impl Documents {
         }
     }
 
-    /// The document that this one is an exact copy of, over any number of copies; itself if it is none.
+    /// Returns the original of a document, through any number of copies; the document itself if it is not a copy.
     fn source(&self, mut number: u64) -> u64 {
         while let Origin::CopyOf(other) = self.origin(number) {
             number = other;
