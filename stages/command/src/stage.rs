@@ -1,4 +1,4 @@
-//! The stage kind.
+//! The stage kind `command`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -116,16 +116,16 @@ fn passed() -> BTreeSet<String> {
 }
 
 impl Spec {
-    /// The output ports with their types.
+    /// Returns the output ports with their types.
     fn ports(&self) -> impl Iterator<Item = (&str, PortType)> {
         let default = self.outputs.is_empty().then_some((FILES, PortType::Files));
         self.outputs.iter().map(|(name, ty)| (name.as_str(), *ty)).chain(default)
     }
 
-    /// The output port that a placeholder names.
+    /// Returns the output port that a placeholder names.
     ///
     /// # Errors
-    /// What is wrong with the name.
+    /// Why the name is invalid.
     fn output(&self, name: Option<&str>) -> Result<&str, String> {
         let mut ports = self.ports().map(|(port, _)| port);
         match name {
@@ -137,7 +137,7 @@ impl Spec {
         }
     }
 
-    /// Every text with placeholders, by its setting.
+    /// Returns every text with placeholders, by its setting.
     fn templates(&self) -> impl Iterator<Item = (String, &str)> {
         let arguments = self.arguments.iter().enumerate();
         std::iter::once(("program".to_owned(), self.program.as_str()))
@@ -248,7 +248,7 @@ impl Stage for Command {
     }
 }
 
-/// Returns whether a pattern of files may match one whose path ends so.
+/// Returns whether a pattern may match a file whose path ends with this name.
 fn may_be(pattern: &str, name: &str) -> bool {
     pattern.contains(['*', '?', '[']) || Path::new(pattern).ends_with(name)
 }
@@ -277,7 +277,7 @@ fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result
     })
 }
 
-/// The program with its arguments and environment.
+/// Returns the program with its arguments and environment.
 fn command(spec: &Spec, exec: &Exec, context: &Context) -> Result<process::Command> {
     let fill = |text: &str| -> Result<String> {
         let template: Template = text.parse().map_err(StageError::new)?;
@@ -307,7 +307,7 @@ fn command(spec: &Spec, exec: &Exec, context: &Context) -> Result<process::Comma
     Ok(command)
 }
 
-/// The path of the file whose path ends in `name`, or of the only file.
+/// Returns the path of the file whose path ends in `name`, or of the only file.
 fn source(sources: &[SourceFile], name: Option<&str>) -> Result<String> {
     let mut named = sources.iter().filter(|file| name.is_none_or(|name| file.path.ends_with(name)));
     let wanted = name.map_or("{source}".to_owned(), |name| format!("{{source:{name}}}"));
@@ -340,7 +340,7 @@ fn not_started(command: &process::Command, error: &io::Error) -> StageError {
     }
 }
 
-/// A failure with the last lines of the log.
+/// Creates a failure with the last lines of the log.
 fn failed(what: &str, log: &Path) -> StageError {
     match log::last_lines(log, log::SHOWN) {
         Ok(lines) if lines.is_empty() => StageError::new(format!("{what}; it wrote nothing")),

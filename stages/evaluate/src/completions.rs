@@ -1,4 +1,4 @@
-//! The stage kind `eval-completions`: what a model writes.
+//! The stage kind `eval-completions`: completes prompts with a model.
 //!
 //! Each prompt is completed several times by nucleus sampling, as `transformers`' text generation does it, and each
 //! completion is cut where the next block of code begins. It stops being generated as soon as it holds such a place: the cut is the same.
@@ -24,7 +24,7 @@ use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
-/// Completions of the largest evaluation: all are held until they are written.
+/// Completions of the largest evaluation: all are held in memory until they are written.
 const MOST_COMPLETIONS: usize = 100_000;
 
 /// The stage kind `eval-completions`.
@@ -187,7 +187,7 @@ impl Stage for EvalCompletions {
     }
 }
 
-/// The prompts as ids; one that leaves no room for a completion is warned of.
+/// Encodes the prompts; warns of a prompt that leaves no room for a completion.
 fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
         let ids = match prompt.text.as_str() {

@@ -1,6 +1,6 @@
-//! The stage kind `eval-loss`: how well a model predicts tokens that it has not seen.
+//! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::tally`] says what is measured. `batch` sequences are read at once. It is part of the key, because a matrix
+//! [`crate::tally`] defines the measures. `batch` sequences are read at once. It is part of the key, because a matrix
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
 

@@ -1,14 +1,14 @@
-//! The stage kind `pack`: documents to sequences of fixed length ([`crate::packed`]), which training reads.
+//! The stage kind `pack`: packs documents into sequences of fixed length ([`crate::packed`]), which training reads.
 //!
-//! Every document is tokenised whole and followed by the end-of-text token; the documents are joined in an order that
-//! the run's seed draws; the stream is cut into sequences, across documents, and what is left at its end is dropped, once
-//! a split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
+//! Every document is tokenised and followed by the end-of-text token; the documents are joined in an order that
+//! is drawn by the run's seed; the stream is cut into sequences, across documents, and the rest at its end is dropped, once
+//! for each split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
 //! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
 //!
 //! | file of `train` and `valid` | what |
 //! |---|---|
 //! | `tokens.bin` | the sequences |
-//! | `documents.bin` | which document lies where ([`crate::index`]) |
+//! | `documents.bin` | the position of each document ([`crate::index`]) |
 
 mod order;
 mod split;
@@ -103,7 +103,7 @@ impl Stage for Pack {
     }
 }
 
-/// What `report.json` holds.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Tokens a sequence.

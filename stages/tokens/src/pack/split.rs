@@ -1,11 +1,11 @@
-//! Packs one split: documents to tokens in parallel, the tokens in order, the order cut into sequences.
+//! Packs one split: tokenises documents in parallel, sorts them, and cuts the stream into sequences.
 //!
 //! 1. Each part's documents are tokenised, each with the end-of-text token after it, into a scratch file of its own; a
-//!    record of each document goes to the [`Recorder`]. Every document is decoded again and must give its bytes; one in
+//!    record of each document goes to the [`Recorder`]. Every document is decoded again and must match its bytes; one in
 //!    [`CHECK_ONE_IN`] and the first of each part, where it is not longer than [`CHECK_BYTES`], are encoded by
-//!    `tokenizers` too and must give the same ids.
-//! 2. The records come back in order and the tokens are joined into one stream, less the tail that fills no sequence.
-//! 3. The stream is written as the packed file, whole or, with shuffled sequences, from place to place.
+//!    `tokenizers` too and must have the same ids.
+//! 2. The records are sorted and the tokens are joined into one stream, without the tail that fills no sequence.
+//! 3. The stream is written as the packed file, in order or, with shuffled sequences, in the order of the shuffle.
 //!
 //! Disk: twice the tokens, in scratch. Memory: a row group of text and its ids for each thread, and a part of the records.
 
@@ -27,14 +27,14 @@ use crate::permutation::Permutation;
 use crate::splitter::pieces;
 use crate::text::TextTokenizer;
 
-/// How many documents one that the reference encodes too stands for.
+/// One document in so many is also encoded by the reference.
 const CHECK_ONE_IN: u64 = 2000;
-/// Longer texts are left out of it: the reference takes seconds for them, and for one long word much more.
+/// Longer texts are not checked with the reference, which takes seconds for them, and much more for one long word.
 const CHECK_BYTES: usize = 256 << 10;
 /// Longer texts are tokenised piece by piece.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// Where every token of a split went: the documents are those that the table promises, all else is counted. Each has its
+/// The counts of every token of a split: the documents are those of the table, everything else is counted. Each document has its
 /// end-of-text token, and `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Ledger {
@@ -48,7 +48,7 @@ pub struct Ledger {
     pub text_tokens: u64,
     /// End-of-text tokens: one a document.
     pub end_of_text_tokens: u64,
-    /// All tokens in.
+    /// All input tokens.
     pub tokens: u64,
     /// Tokens in sequences.
     pub emitted: u64,
@@ -58,7 +58,7 @@ pub struct Ledger {
     pub emitted_bytes: u64,
     /// Sequences.
     pub sequences: u64,
-    /// The part of the tokens in that is in sequences.
+    /// The part of the input tokens that is in sequences.
     pub utilisation: f64,
     /// Characters a token of text.
     pub characters_per_token: f64,
@@ -68,7 +68,7 @@ pub struct Ledger {
     pub checked: u64,
 }
 
-/// What all splits are packed with.
+/// The settings and tokenizers with which all splits are packed.
 pub struct Packer<'a> {
     pub spec: &'a Spec,
     pub context: &'a Context,
@@ -143,7 +143,7 @@ impl Packer<'_> {
         Ok(ledger)
     }
 
-    /// Returns whether `tokenizers` gives these ids.
+    /// Returns whether `tokenizers` encodes the text to these ids.
     fn compare(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let encoding = self.reference.encode_fast(text, false);
         let encoding = encoding.map_err(|error| StageError::new(format!("tokenizers cannot encode {id}: {error}")))?;
@@ -279,7 +279,7 @@ impl Ledger {
         }
     }
 
-    /// Cuts the tokens into sequences and proves that none is lost.
+    /// Counts the tokens in sequences and checks that none is lost.
     fn close(&mut self, sequence_length: u32) -> Result<()> {
         let length = u64::from(sequence_length);
         self.sequences = self.tokens / length;
@@ -300,7 +300,7 @@ fn part_file(scratch: &Path, number: u32) -> PathBuf {
     scratch.join(format!("part-{number}"))
 }
 
-/// A scratch file as bytes; `None` where it is empty, which cannot be mapped.
+/// Maps a scratch file; `None` if it is empty, which cannot be mapped.
 fn map(path: &Path) -> Result<Option<Mmap>> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {

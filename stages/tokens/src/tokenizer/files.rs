@@ -1,4 +1,4 @@
-//! The files of a tokenizer, as Hugging Face's programs write and read them.
+//! The files of a tokenizer, in the formats of Hugging Face's libraries.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::tokenizer::Spec;
 
 const MERGES_FILE: &str = "merges.txt";
 
-/// Writes all of them; returns the content of `tokenizer.json`.
+/// Writes all files; returns the content of `tokenizer.json`.
 pub fn write(spec: &Spec, learned: &Learned, output: &OutputTree) -> Result<Value> {
     let bytes = alphabet::bytes().iter().map(|byte| alphabet::encode(std::slice::from_ref(byte)));
     let learned_tokens = learned.tokens.iter().map(|token| alphabet::encode(token));
@@ -73,7 +73,7 @@ pub fn write(spec: &Spec, learned: &Learned, output: &OutputTree) -> Result<Valu
     Ok(value)
 }
 
-/// The merges of a tokenizer that was written here, in their order; `None` where they cannot be read.
+/// Returns the merges of a tokenizer that [`write`] wrote, in order; `None` if they cannot be read.
 pub fn merges(tree: &InputTree) -> Option<Vec<String>> {
     let text = fs::read_to_string(&tree.file(MERGES_FILE)?.location).ok()?;
     Some(text.lines().skip(1).map(str::to_owned).collect())

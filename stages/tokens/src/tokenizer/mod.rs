@@ -1,6 +1,6 @@
 //! The stage kind `tokenizer`: byte-level byte-pair encoding as GPT-2's, learned from a sample of the documents.
 //!
-//! The result is what `train_new_from_iterator` of transformers gives for GPT-2's tokenizer on the same documents: ids
+//! The result equals that of `train_new_from_iterator` of transformers for GPT-2's tokenizer on the same documents: ids
 //! are the special tokens, then the 256 bytes in the order of their characters ([`crate::alphabet`]), then the merges
 //! in the order in which they were learned. Text is not normalised, a leading space is part of a word, and none is added.
 //!
@@ -13,9 +13,9 @@
 //!
 //! | file of `tokenizer` | read by |
 //! |---|---|
-//! | `tokenizer.json` | `tokenizers`, transformers, fastokens: all that there is to know |
+//! | `tokenizer.json` | `tokenizers`, transformers, fastokens: the whole tokenizer |
 //! | `tokenizer_config.json`, `special_tokens_map.json` | transformers |
-//! | `vocab.json`, `merges.txt` | programs that know GPT-2's two files |
+//! | `vocab.json`, `merges.txt` | programs that read GPT-2's two files |
 
 mod files;
 mod report;
@@ -44,7 +44,7 @@ use crate::word_counts::{CountedWords, Counter, WordCounts};
 
 pub use report::Report;
 
-/// Bytes of memory that learning takes for each byte of distinct words.
+/// Bytes of memory that learning uses for each byte of distinct words.
 const MEMORY_PER_WORD_BYTE: u64 = 32;
 /// Documents that the report encodes.
 const REPORT_DOCUMENTS: u64 = 500;
@@ -178,7 +178,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
     problems
 }
 
-/// Why learning ended before the vocabulary was full.
+/// Describes why learning ended before the vocabulary was full.
 fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
@@ -221,7 +221,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     for (id, byte) in (specials..).zip(alphabet::bytes()) {
         ids[usize::from(*byte)] = id;
     }
-    // The first merges visit most places, the last ones few.
+    // The first merges change many places, the last ones few.
     context.progress.start_uneven("learn merges", Unit::Merges, Some(spec.vocabulary.into()));
     let goal =
         Goal { vocabulary: spec.vocabulary, min_frequency: spec.min_frequency, max_length: spec.max_token_length };
@@ -252,7 +252,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Counts the words of the first selection, and puts the texts of the second into `sample`, a file a part.
+/// Counts the words of the first selection, and writes the texts of the second to `sample`, one file for each part.
 fn count(
     context: &Context,
     table: &Table,
@@ -311,7 +311,7 @@ fn count(
     Ok((counts.finish(word_bytes)?, read))
 }
 
-/// The files with the texts that the report encodes, sorted by the parts' names.
+/// Returns the files with the texts that the report encodes, sorted by the parts' names.
 fn sample_texts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     let mut files = entries.collect::<std::io::Result<Vec<_>>>()?;
