@@ -139,7 +139,7 @@ fn checkpoint_every() -> u64 {
 }
 
 impl Spec {
-    /// AdamW's settings.
+    /// Returns AdamW's settings.
     pub fn optimizer(&self) -> AdamWSettings {
         AdamWSettings {
             beta1: self.beta1,
@@ -150,12 +150,12 @@ impl Spec {
         }
     }
 
-    /// The learning rate's schedule.
+    /// Returns the learning rate's schedule.
     pub fn schedule(&self) -> Schedule {
         Schedule { peak: self.learning_rate, floor: self.min_learning_rate, warmup: self.warmup, steps: self.steps }
     }
 
-    /// Layers, width and heads, where they are given.
+    /// Returns layers, width and heads, if they are set.
     pub(super) fn shape(&self) -> Option<(usize, usize, usize)> {
         match (self.preset, self.layers, self.width, self.heads) {
             (Some(preset), ..) => Some(preset.sizes()),
@@ -164,10 +164,10 @@ impl Spec {
         }
     }
 
-    /// The sizes of a new model for these tokens.
+    /// Returns the sizes of a new model for these tokens.
     ///
     /// # Errors
-    /// When the settings give no sizes.
+    /// When the settings have no sizes.
     pub fn sizes(&self, tokens: &PackedTokens) -> Result<Gpt2Config> {
         let (layers, width, heads) = self.shape().ok_or_else(|| {
             StageError::new("the model has no sizes")
@@ -183,10 +183,10 @@ impl Spec {
         })
     }
 
-    /// Returns whether a model can go on with these settings and tokens.
+    /// Checks that a model can continue with these settings and tokens.
     ///
     /// # Errors
-    /// When it has other sizes than the settings say, another vocabulary than the tokens, or too few positions.
+    /// When it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
     pub fn check_continues(&self, config: &Gpt2Config, tokens: &PackedTokens) -> Result<()> {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
@@ -218,7 +218,7 @@ impl Spec {
         self.batch.saturating_mul(self.accumulation)
     }
 
-    /// Bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
+    /// Returns the bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
     /// [`crate::train`] hold the formula).
     pub(super) fn memory(&self, config: &Gpt2Config, length: u64) -> u64 {
         let [layers, width, heads] = [config.layers, config.width, config.heads].map(|size| size as u64);
@@ -231,7 +231,7 @@ impl Spec {
         [model, activations, ids, 256 << 20].into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Bytes that a training takes of a GPU with `capacity` bytes, within a tenth: of each parameter, of each feature of a layer for
+    /// Estimates the bytes that a training uses on a GPU with `capacity` bytes, within a tenth: for each parameter, for each feature of a layer for
     /// each token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]). The factors are fitted to what
     /// CubeCL reserves (benches/gpu/check.sh, step `reserved`).
     pub(super) fn gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> u64 {
@@ -255,7 +255,7 @@ impl Spec {
         .fold(0, u64::saturating_add)
     }
 
-    /// Refuses a training that does not fit into a GPU with `capacity` bytes by far.
+    /// Rejects a training that clearly does not fit into a GPU with `capacity` bytes.
     ///
     /// # Errors
     /// When the estimate is more than a tenth above the capacity.
@@ -279,7 +279,7 @@ impl Spec {
     }
 }
 
-/// What is wrong with the settings beyond the bounds of each.
+/// Returns the problems of the settings beyond the bounds of each.
 pub fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
