@@ -104,22 +104,22 @@ fn scratch(folder: &Path, threads: usize, memory: u64) -> Scratch {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Fate {
+enum Status {
     Kept,
     /// Rule, the number of the witness, both, either.
     Removed(Rule, u32, u32, u32),
 }
 
 /// What the stage's code decides, by number; candidates, comparisons, verified pairs.
-fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Fate>, [u64; 3]) {
+fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Status>, [u64; 3]) {
     decided_in_blocks(texts, threads, memory, BLOCK)
 }
 
-fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
+fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Status>, [u64; 3]) {
     decided_at(THRESHOLD, texts, threads, memory, block)
 }
 
-fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
+fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Status>, [u64; 3]) {
     let folder = tempfile::tempdir().unwrap();
     let (settings, scratch) = (signature_settings(threshold), scratch(folder.path(), threads, memory));
     let collector = Collector::new(&settings, &scratch).unwrap();
@@ -140,18 +140,18 @@ fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block
     let mut groups = Groups::find(&ranked, &scratch).unwrap();
     let decisions = decide(&ranked, &mut groups, threshold, block, &scratch).unwrap();
     let by_rank = decisions.by_rank.read(0, ranked.length()).unwrap();
-    let mut fates = vec![Fate::Kept; texts.len()];
+    let mut statuses = vec![Status::Kept; texts.len()];
     for (rank, decision) in (0..).zip(by_rank) {
         if let DocumentDecision::Removed { rule, witness, overlap } = decision {
             let number = |rank| ranked.document(rank).unwrap().number;
-            fates[number(rank) as usize] = Fate::Removed(rule, number(witness), overlap.both, overlap.either);
+            statuses[number(rank) as usize] = Status::Removed(rule, number(witness), overlap.both, overlap.either);
         }
     }
-    (fates, [decisions.candidates, decisions.comparisons, decisions.verified])
+    (statuses, [decisions.candidates, decisions.comparisons, decisions.verified])
 }
 
 /// The specification, word for word and without haste; the number of pairs of rule 4.
-fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
+fn specified(texts: &[Text]) -> (Vec<Status>, u64) {
     let bands = signature_settings(THRESHOLD).bands;
     let sets: Vec<BTreeSet<&str>> = texts.iter().map(|text| text.tokens().into_iter().collect()).collect();
     let comparable: Vec<bool> = texts.iter().map(|text| text.tokens().len() >= 10).collect();
@@ -173,23 +173,23 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
         let size = std::cmp::Reverse(text.content.len());
         (license, std::cmp::Reverse(text.copies), size, text.path.len(), text.id(), number)
     });
-    let mut fates = vec![Fate::Kept; texts.len()];
+    let mut statuses = vec![Status::Kept; texts.len()];
     let (mut kept, mut candidates): (Vec<usize>, _) = (Vec::new(), 0);
     let mut by_set: BTreeMap<&BTreeSet<&str>, (usize, (u32, u32))> = BTreeMap::new();
     for (rank, &number) in order.iter().enumerate() {
         let first = order[..rank].iter().find(|&&other| texts[other].stripped() == texts[number].stripped());
         if let Some(&first) = first {
-            let witness = match fates[first] {
-                Fate::Kept => first,
-                Fate::Removed(_, witness, ..) => witness as usize,
+            let witness = match statuses[first] {
+                Status::Kept => first,
+                Status::Removed(_, witness, ..) => witness as usize,
             };
             let (both, either) = overlap(number, witness);
-            fates[number] = Fate::Removed(Rule::Exact, witness as u32, both, either);
+            statuses[number] = Status::Removed(Rule::Exact, witness as u32, both, either);
             continue;
         }
         if comparable[number] {
             if let Some(&(witness, (both, either))) = by_set.get(&sets[number]) {
-                fates[number] = Fate::Removed(Rule::Near, witness as u32, both, either);
+                statuses[number] = Status::Removed(Rule::Near, witness as u32, both, either);
                 continue;
             }
             let shares = |other: usize| buckets[number].iter().zip(&buckets[other]).any(|(a, b)| a == b);
@@ -202,7 +202,7 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
                 }
             }
             if let Some((witness, (both, either))) = best {
-                fates[number] = Fate::Removed(Rule::Near, witness as u32, both, either);
+                statuses[number] = Status::Removed(Rule::Near, witness as u32, both, either);
                 by_set.insert(&sets[number], (witness, (both, either)));
                 continue;
             }
@@ -210,18 +210,20 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
         }
         kept.push(number);
     }
-    (fates, candidates)
+    (statuses, candidates)
 }
 
 /// Fates with documents named by their content and place in the order, not by number.
-fn by_identity(texts: &[Text], fates: &[Fate]) -> Vec<([u8; 32], Option<(Rule, [u8; 32], u32, u32)>)> {
+fn by_identity(texts: &[Text], statuses: &[Status]) -> Vec<([u8; 32], Option<(Rule, [u8; 32], u32, u32)>)> {
     let mut named: Vec<_> = texts
         .iter()
-        .zip(fates)
-        .map(|(text, fate)| {
-            let removed = match *fate {
-                Fate::Kept => None,
-                Fate::Removed(rule, witness, both, either) => Some((rule, texts[witness as usize].id(), both, either)),
+        .zip(statuses)
+        .map(|(text, status)| {
+            let removed = match *status {
+                Status::Kept => None,
+                Status::Removed(rule, witness, both, either) => {
+                    Some((rule, texts[witness as usize].id(), both, either))
+                }
             };
             (text.id(), removed)
         })
@@ -241,32 +243,32 @@ proptest! {
 
     #[test]
     fn decisions_are_those_of_the_specification(texts in prop::collection::vec(text(), 0..60), block in 1u32..20) {
-        let (fates, candidates) = specified(&texts);
-        prop_assert_eq!(&decided(&texts, 2, 1 << 20).0, &fates);
-        prop_assert_eq!(&decided_in_blocks(&texts, 2, 1 << 20, block).0, &fates);
+        let (statuses, candidates) = specified(&texts);
+        prop_assert_eq!(&decided(&texts, 2, 1 << 20).0, &statuses);
+        prop_assert_eq!(&decided_in_blocks(&texts, 2, 1 << 20, block).0, &statuses);
         // One at a time nothing is looked at ahead of its turn.
         let (one_by_one, counts) = decided_in_blocks(&texts, 2, 0, 1);
-        prop_assert_eq!(&one_by_one, &fates);
+        prop_assert_eq!(&one_by_one, &statuses);
         prop_assert_eq!(counts[0], candidates);
     }
 
     #[test]
     fn every_removed_document_is_like_a_kept_one(texts in prop::collection::vec(text(), 0..60)) {
-        let fates = decided(&texts, 2, 1 << 20).0;
-        for (text, fate) in texts.iter().zip(&fates) {
-            let Fate::Removed(rule, witness, both, either) = *fate else { continue };
-            prop_assert_eq!(&fates[witness as usize], &Fate::Kept);
+        let statuses = decided(&texts, 2, 1 << 20).0;
+        for (text, status) in texts.iter().zip(&statuses) {
+            let Status::Removed(rule, witness, both, either) = *status else { continue };
+            prop_assert_eq!(&statuses[witness as usize], &Status::Kept);
             let witness = &texts[witness as usize];
             let (a, b): (BTreeSet<_>, BTreeSet<_>) = (text.tokens().into_iter().collect(), witness.tokens().into_iter().collect());
             prop_assert_eq!((both as usize, either as usize), (a.intersection(&b).count(), a.union(&b).count()));
             match rule {
                 Rule::Exact => {
                     // Of the copies one is kept or near the witness.
-                    let copies = texts.iter().zip(&fates).filter(|(other, _)| other.stripped() == text.stripped());
-                    let leaders = copies.filter(|(_, fate)| !matches!(fate, Fate::Removed(Rule::Exact, ..)));
-                    let leaders: Vec<_> = leaders.map(|(other, fate)| match *fate {
-                        Fate::Kept => other,
-                        Fate::Removed(_, witness, ..) => &texts[witness as usize],
+                    let copies = texts.iter().zip(&statuses).filter(|(other, _)| other.stripped() == text.stripped());
+                    let leaders = copies.filter(|(_, status)| !matches!(status, Status::Removed(Rule::Exact, ..)));
+                    let leaders: Vec<_> = leaders.map(|(other, status)| match *status {
+                        Status::Kept => other,
+                        Status::Removed(_, witness, ..) => &texts[witness as usize],
                     }).collect();
                     prop_assert_eq!(leaders, vec![witness]);
                 }
@@ -282,8 +284,8 @@ proptest! {
     fn exact_duplicates_do_not_depend_on_the_threshold(texts in prop::collection::vec(text(), 0..60)) {
         let contents: BTreeSet<String> = texts.iter().map(Text::stripped).collect();
         let exact = |threshold: f64| -> Vec<bool> {
-            let fates = decided_at(threshold, &texts, 2, 1 << 20, BLOCK).0;
-            fates.iter().map(|fate| matches!(fate, Fate::Removed(Rule::Exact, ..))).collect()
+            let statuses = decided_at(threshold, &texts, 2, 1 << 20, BLOCK).0;
+            statuses.iter().map(|status| matches!(status, Status::Removed(Rule::Exact, ..))).collect()
         };
         let expected = exact(1.0);
         prop_assert_eq!(expected.iter().filter(|exact| **exact).count(), texts.len() - contents.len());
@@ -393,12 +395,12 @@ fn a_chain_keeps_its_middle_if_the_middle_is_preferred_and_its_ends_if_not() {
             .collect()
     };
     let kept = |copies| -> Vec<bool> {
-        decided(&chain(copies), 2, 1 << 20).0.iter().map(|fate| *fate == Fate::Kept).collect()
+        decided(&chain(copies), 2, 1 << 20).0.iter().map(|status| *status == Status::Kept).collect()
     };
     assert_eq!(kept([1, 2, 1]), [false, true, false]);
     assert_eq!(kept([2, 1, 2]), [true, false, true]);
     assert_eq!(kept([3, 2, 1]), [true, false, true]);
-    assert_eq!(decided(&chain([3, 2, 1]), 2, 1 << 20).0[1], Fate::Removed(Rule::Near, 0, 92, 108));
+    assert_eq!(decided(&chain([3, 2, 1]), 2, 1 << 20).0[1], Status::Removed(Rule::Near, 0, 92, 108));
 }
 
 #[test]
@@ -413,7 +415,7 @@ fn many_near_identical_files_cost_one_comparison_each() {
             content: format!("{shared} name{number}"),
         })
         .collect();
-    let (fates, [candidates, comparisons, _]) = decided(&texts, 2, 1 << 24);
-    assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), 1);
+    let (statuses, [candidates, comparisons, _]) = decided(&texts, 2, 1 << 24);
+    assert_eq!(statuses.iter().filter(|status| **status == Status::Kept).count(), 1);
     assert_eq!((candidates, comparisons), (4999, 4999));
 }

@@ -25,7 +25,7 @@ use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
 /// Completions of the largest evaluation: all are held in memory until they are written.
-const MOST_COMPLETIONS: usize = 100_000;
+const MAX_COMPLETIONS: usize = 100_000;
 
 /// The stage kind `eval-completions`.
 #[derive(Debug)]
@@ -134,12 +134,12 @@ impl Stage for EvalCompletions {
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let (prompts, completions) = (spec.prompts.len(), spec.completions);
-        if prompts.saturating_mul(completions) <= MOST_COMPLETIONS {
+        if prompts.saturating_mul(completions) <= MAX_COMPLETIONS {
             return Vec::new();
         }
-        let most = MOST_COMPLETIONS / prompts.max(1);
+        let most = MAX_COMPLETIONS / prompts.max(1);
         let message = format!(
-            "must be at most {most} for {prompts} prompts, not {completions}: there are {MOST_COMPLETIONS} completions at \
+            "must be at most {most} for {prompts} prompts, not {completions}: there are {MAX_COMPLETIONS} completions at \
              most in all"
         );
         vec![Problem::new("completions", message).depends_on("prompts")]

@@ -61,7 +61,7 @@ fn cuda(number: usize) -> Result<Device, String> {
         count if number >= count => Err(format!("the machine has {count} GPU(s), numbered from 0")),
         _ if !libdevice::is_there() => Err(libdevice::MISSING.into()),
         _ => {
-            keep_kernels();
+            cache_kernels();
             Ok(Device::cuda(number))
         }
     }
@@ -69,7 +69,7 @@ fn cuda(number: usize) -> Result<Device, String> {
 
 /// Caches compiled kernels between processes, which is not CubeCL's default: a first training step compiles for a minute.
 #[cfg(feature = "cuda")]
-fn keep_kernels() {
+fn cache_kernels() {
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
     static KEPT: std::sync::Once = std::sync::Once::new();

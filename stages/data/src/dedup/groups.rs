@@ -31,7 +31,7 @@ const BUCKET: u8 = 2;
 /// The groups of each document, by rank.
 #[derive(Debug)]
 pub struct Groups {
-    facts: Facts,
+    facts: FactReader,
     /// One bit a rank: whether it is a follower.
     followers: Vec<u64>,
     /// Fingerprints of several documents.
@@ -74,7 +74,7 @@ impl Groups {
             if document.comparable { sets.push(&member(&document.set_hash, rank)) } else { Ok(()) }
         })?;
         let mut groups = Self {
-            facts: Facts::none(),
+            facts: FactReader::none(),
             followers: vec![0; (ranked.length() as usize).div_ceil(64)],
             fingerprints: 0,
             sets: 0,
@@ -101,7 +101,7 @@ impl Groups {
             members.push(&batch)
         })?;
         groups.place_buckets(members.finish()?, &mut facts)?;
-        groups.facts = Facts::new(facts.finish()?)?;
+        groups.facts = FactReader::new(facts.finish()?)?;
         Ok(groups)
     }
 
@@ -191,12 +191,12 @@ fn fact(rank: u32, what: u8, value: u64) -> [u8; FACT] {
 
 /// The sorted facts, read beside the documents.
 #[derive(Debug)]
-struct Facts {
+struct FactReader {
     sorted: Option<Sorted>,
     next: Option<(u32, u8, u64)>,
 }
 
-impl Facts {
+impl FactReader {
     fn none() -> Self {
         Self { sorted: None, next: None }
     }

@@ -6,7 +6,7 @@ use contract::Draw;
 
 use super::Spec;
 use super::code;
-use super::dice::Dice;
+use super::random_choices::RandomChoices;
 use crate::license::KEYS;
 
 /// Licenses of repositories, the usual ones more often.
@@ -74,9 +74,9 @@ impl Documents {
     pub(super) fn document(&self, number: u64) -> SampleDocument {
         // Neighbours in a shard are of different repositories, as in a real export.
         let repository = number % self.repositories;
-        let mut dice = Dice::new(self.repository.seed(&repository.to_le_bytes()));
-        let topic = code::topic(&mut dice);
-        let license = if dice.chance(0.7) { dice.pick(&COMMON) } else { dice.pick(&KEYS) };
+        let mut random = RandomChoices::new(self.repository.seed(&repository.to_le_bytes()));
+        let topic = code::topic(&mut random);
+        let license = if random.chance(0.7) { random.pick(&COMMON) } else { random.pick(&KEYS) };
         let content = self.content(number);
         let file = number / self.repositories;
         SampleDocument {
@@ -89,13 +89,13 @@ impl Documents {
     }
 
     fn origin(&self, number: u64) -> Origin {
-        let mut dice = Dice::new(self.origin.seed(&number.to_le_bytes()));
+        let mut random = RandomChoices::new(self.origin.seed(&number.to_le_bytes()));
         // The first document has none before it to copy.
         match number {
             0 => Origin::Original,
-            _ if dice.chance(self.exact) => Origin::CopyOf(dice.below(number)),
-            _ if dice.chance(self.near / (1.0 - self.exact).max(f64::MIN_POSITIVE)) => {
-                Origin::NearCopyOf(dice.below(number))
+            _ if random.chance(self.exact) => Origin::CopyOf(random.below(number)),
+            _ if random.chance(self.near / (1.0 - self.exact).max(f64::MIN_POSITIVE)) => {
+                Origin::NearCopyOf(random.below(number))
             }
             _ => Origin::Original,
         }
@@ -113,13 +113,13 @@ impl Documents {
         let source = self.source(number);
         match self.origin(source) {
             Origin::NearCopyOf(other) => {
-                let mut dice = Dice::new(self.change.seed(&source.to_le_bytes()));
+                let mut random = RandomChoices::new(self.change.seed(&source.to_le_bytes()));
                 // A near copy of a near copy is one of the same original: files stay near.
                 let original = self.original(other);
-                let content = code::file(&mut Dice::new(self.content.seed(&original.to_le_bytes())));
-                code::change(&content, &mut dice)
+                let content = code::file(&mut RandomChoices::new(self.content.seed(&original.to_le_bytes())));
+                code::change(&content, &mut random)
             }
-            _ => code::file(&mut Dice::new(self.content.seed(&source.to_le_bytes()))),
+            _ => code::file(&mut RandomChoices::new(self.content.seed(&source.to_le_bytes()))),
         }
     }
 

@@ -18,8 +18,8 @@
 //! the gzip header is 0.
 
 mod code;
-mod dice;
 mod document;
+mod random_choices;
 mod row;
 mod templates;
 

@@ -13,9 +13,9 @@ use crate::train::head;
 use crate::train::schedule::Schedule;
 
 /// Sequences of the largest update.
-const MOST_SEQUENCES: u64 = 1 << 20;
+const MAX_SEQUENCES: u64 = 1 << 20;
 /// Updates of the longest training.
-const MOST_STEPS: u64 = 1 << 32;
+const MAX_STEPS: u64 = 1 << 32;
 
 /// Trains a GPT-2 on packed tokens: AdamW, a cosine schedule with warm-up, gradient accumulation and clipping by the
 /// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
@@ -39,24 +39,24 @@ pub struct Spec {
     #[schemars(range(min = 1, max = 65_535))]
     pub heads: Option<u32>,
     /// Sequences of one forward and backward pass (the micro-batch); memory grows with it.
-    #[schemars(range(min = 1, max = MOST_SEQUENCES))]
+    #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub batch: u64,
     /// Micro-batches of one update, whose gradients are averaged.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = MOST_SEQUENCES))]
+    #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub accumulation: u64,
     /// The number format of matrix products: `f32`, or `bf16` for a GPU.
     #[serde(default)]
     pub precision: Precision,
     /// Updates.
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: u64,
     /// The greatest learning rate.
     #[schemars(range(max = 1000), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Updates over which the rate grows from 0 to `learning_rate`.
     #[serde(default)]
-    #[schemars(range(max = MOST_STEPS))]
+    #[schemars(range(max = MAX_STEPS))]
     pub warmup: u64,
     /// The rate at the end of the cosine.
     #[serde(default)]
@@ -84,7 +84,7 @@ pub struct Spec {
     pub clip: f64,
     /// Updates between two measures of the validation loss; without it, measured at the end only.
     #[serde(default)]
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub validate_every: Option<u64>,
     /// How many validation sequences to measure at most; without it, all.
     #[serde(default)]
@@ -98,11 +98,11 @@ pub struct Spec {
 pub struct Exec {
     /// Updates between two reports of the loss.
     #[serde(default = "log_every")]
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub log_every: u64,
     /// Updates between two checkpoints: at most so many are done again after a kill.
     #[serde(default = "checkpoint_every")]
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub checkpoint_every: u64,
 }
 
@@ -288,10 +288,10 @@ pub fn check(spec: &Spec) -> Vec<Problem> {
         let message = format!("must be at most steps ({steps}), not {warmup}");
         problems.push(Problem::new("warmup", message).depends_on("steps"));
     }
-    if spec.sequences_an_update() > MOST_SEQUENCES {
-        let (batch, accumulation, most) = (spec.batch, spec.accumulation, MOST_SEQUENCES / spec.batch.max(1));
+    if spec.sequences_an_update() > MAX_SEQUENCES {
+        let (batch, accumulation, most) = (spec.batch, spec.accumulation, MAX_SEQUENCES / spec.batch.max(1));
         let message = format!(
-            "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MOST_SEQUENCES} sequences \
+            "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MAX_SEQUENCES} sequences \
              at most"
         );
         problems.push(Problem::new("accumulation", message).depends_on("batch"));

@@ -4,9 +4,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// A stream of random choices, seeded by the document.
-pub(super) struct Dice(ChaCha8Rng);
+pub(super) struct RandomChoices(ChaCha8Rng);
 
-impl Dice {
+impl RandomChoices {
     pub(super) fn new(seed: [u8; 32]) -> Self {
         Self(ChaCha8Rng::from_seed(seed))
     }
