@@ -41,7 +41,7 @@
 //! The program is trusted code with the rights of the user; this is no sandbox. It can read any file, and where it runs
 //! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
 //! same for the same key only if the program is deterministic. Executable bits are not kept. Where the pipeline itself
-//! is killed with -9, the program is killed too on Linux; what it started in turn goes on, but in a directory that the next
+//! is killed with -9, the program is killed too on Linux; processes that it started continue, but in a directory that the next
 //! run has removed.
 //!
 //! | module | contents |

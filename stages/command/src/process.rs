@@ -6,8 +6,8 @@
 //!
 //! On Linux the kernel kills the program when the thread that started it ends, and so when this process is killed with
 //! -9. That thread waits for the program in [`run`], so that nothing else ends it. It reaches the program alone: what
-//! the program started goes on then, until the stage is run again ([`crate::leftover`]), and so does a program with the
-//! set-user-ID bit, for which the kernel forgets it.
+//! the program started continues then, until the stage is run again ([`crate::leftover`]), and so does a program with the
+//! set-user-ID bit, for which the kernel clears this setting.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -116,7 +116,7 @@ impl InputTree {
 /// One immutable file of an input tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Where it lies in the tree.
+    /// Its path in the tree.
     pub path: TreePath,
     /// The path of its bytes on disk (the name of that file means nothing).
     pub location: PathBuf,
@@ -129,7 +129,7 @@ pub struct InputFile {
 /// One file outside the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// The digest of its content.
     pub digest: Digest,

@@ -1,4 +1,4 @@
-//! Derived files: what follows from an input tree alone and is made on demand, such as a table as plain Parquet files for
+//! Derived files: files computed on demand from one input tree, such as the plain Parquet files of a table for
 //! other programs. They are a cache: made once, shared by all stages and runs of a store, and they may be removed at any time.
 //!
 //! ```text
@@ -8,14 +8,14 @@
 //! <tree>.<name>.lock      a lock of the operating system: held by the process that makes or removes the entry
 //! ```
 //!
-//! `<tree>` is the digest of the input tree, `<name>` the form and its version: other bytes need another name.
+//! `<tree>` is the digest of the input tree, `<name>` the format and its version: other bytes need another name.
 //!
-//! | what may happen | what follows |
+//! | event | result |
 //! |---|---|
 //! | two processes want it at the same time | one makes it, the other waits for the lock and uses it |
 //! | a kill while it is made | the partial directory is removed by the next process that makes or removes the entry |
 //! | a write to one of its files | the file's time of modification is not the sealed one: it is made again |
-//! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory goes |
+//! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory is removed |
 //! | the directory cannot be written | the files are made for the stage alone |
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions, TryLockError};
@@ -40,13 +40,13 @@ const LIST: &str = "list";
 const PARTIAL: &str = ".partial";
 const LOCK: &str = ".lock";
 
-/// The directory of derived files; none by default: then every stage makes its own.
+/// The directory of derived files; without one, every stage makes its own.
 #[derive(Debug, Clone, Default)]
 pub struct Derived {
     folder: Option<PathBuf>,
 }
 
-/// One set of derived files, or what a kill left of one.
+/// One set of derived files, or the remains of one after a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedEntry {
     /// `<tree>.<name>`.
@@ -176,7 +176,7 @@ impl Derived {
             return Ok(false);
         }
         entry.clear()?;
-        // While the lock is held: whoever opened the file before looks whether it still has its name.
+        // While the lock is held: a process that opened the file before checks whether it still has its name.
         ignore_missing(fs::remove_file(entry.beside(LOCK)))?;
         drop(lock);
         Ok(true)

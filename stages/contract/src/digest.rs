@@ -39,7 +39,7 @@ impl Digest {
 
     /// Hashes a file's content, read in pieces (a memory map would kill the process when another one truncates the file
     /// meanwhile), on all of blake3's threads. `piece` is called with the bytes of each piece, and stops the reading by
-    /// returning false, which gives `None`.
+    /// returning false; the result is then `None`.
     ///
     /// # Errors
     /// Any error of opening or reading the file.

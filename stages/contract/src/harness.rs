@@ -28,7 +28,7 @@ pub struct Harness {
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
-    /// Kept between runs, so that a test can look at notes and set the cancel flag.
+    /// Kept between runs, so that a test can read notes and set the cancel flag.
     pub progress: Progress,
     /// The flag that asks the running stage to stop.
     pub cancel: Cancel,

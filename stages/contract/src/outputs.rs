@@ -18,7 +18,7 @@ use crate::digest::{Digest, HashingWriter};
 use crate::error::{Result, StageError};
 use crate::tree::{Tree, TreeEntry, TreePath};
 
-/// What a stage wrote: for each port the tree, and where the bytes of each of its files lie.
+/// The trees that a stage wrote, by port, with the location of each file.
 pub type Staged = BTreeMap<String, (Tree, Vec<(TreeEntry, PathBuf)>)>;
 
 /// The output ports of a running stage.

@@ -293,7 +293,7 @@ impl<'a> MergeState<'a> {
         }
         for pair in grown {
             let Some(occurrences) = self.pairs.get(&pair) else { continue };
-            // A merge that comes up again goes before all others.
+            // A merge that occurs again precedes all others.
             let count = if self.merged.contains_key(&pair) { u64::MAX } else { occurrences.count };
             self.queue.push((count, Reverse(pair)));
         }

@@ -135,7 +135,7 @@ impl Words<'_> {
             last = at;
             at += width;
         }
-        // `\s+(?!\S)` gives its last character back where something follows; a single one is left to `\s+`.
+        // `\s+(?!\S)` leaves out its last character if something follows; a single one is matched by `\s+`.
         if at < self.rest.len() && last > 0 { last } else { at }
     }
 }

@@ -11,7 +11,7 @@
 //! So every witness is kept, no two kept documents that share a bucket reach the threshold, and which documents rule 1
 //! removes depends on no setting of the near-duplicates.
 //!
-//! Documents are taken in blocks of [`BLOCK`]. Comparisons with what was kept before the block run on all threads; those
+//! Documents are processed in blocks of [`BLOCK`]. Comparisons with documents kept before the block run on all threads; those
 //! within the block follow in order. The size of a block changes no decision, but the number of comparisons; it is
 //! therefore part of the algorithm and not of the machine.
 

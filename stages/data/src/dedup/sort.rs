@@ -1,7 +1,7 @@
-//! Sorts any number of records of one width in bounded memory: runs in the scratch directory, merged on the way out.
+//! Sorts any number of records of one width in bounded memory: an external merge sort with runs in the scratch directory.
 //!
 //! Records are byte strings and sort as such, so numbers in them are big-endian. Equal records are interchangeable, hence
-//! the output depends on the records alone, not on the order in which threads brought them.
+//! the output depends on the records alone, not on the order in which threads added them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,10 +17,10 @@ use super::scratch::Scratch;
 
 /// Runs that are merged at once, each an open file; more than that are first merged into one.
 const FAN_IN: usize = 32;
-/// What a record takes while its run is sorted, besides its bytes: a prefix and a place, padded.
+/// Bytes that a record needs while its run is sorted, besides its own: a prefix and an index, padded.
 const OVERHEAD: usize = 16;
 
-/// Takes records in any order.
+/// Accepts records in any order.
 #[derive(Debug)]
 pub struct Sorter {
     scratch: Scratch,
@@ -33,7 +33,7 @@ pub struct Sorter {
     made: usize,
 }
 
-/// Gives records in order.
+/// Returns records in order.
 #[derive(Debug)]
 pub struct Sorted {
     width: usize,
@@ -64,7 +64,7 @@ impl Drop for Run {
 }
 
 impl Sorter {
-    /// Sorts records of `width` bytes in a `share`-th of the memory; `name` is that of its runs, its alone.
+    /// Creates a sorter of records of `width` bytes that uses a `share`-th of the memory. No other sorter may have the same `name`.
     pub fn new(scratch: &Scratch, name: &'static str, width: usize, share: u64) -> Self {
         let capacity = scratch.memory / share / (width + OVERHEAD) as u64;
         Self {

@@ -114,7 +114,7 @@ pub(super) fn change(content: &str, random: &mut RandomChoices) -> String {
         let at = random.between(1, (lines.len() as u64).max(2) - 1) as usize;
         let indent: String = lines.get(at).map_or("", String::as_str).chars().take_while(|c| *c == ' ').collect();
         let open = lines.get(at.wrapping_sub(1)).is_some_and(|line| line.ends_with(['(', '[', '{', ',']));
-        // A comment may stand anywhere but in a docstring's middle, where it is text.
+        // A comment may be anywhere except inside a docstring, where it would be text.
         let comment = random.pick(&["# checked", "# see below", "# revised", "# note the order"]);
         if !open {
             lines.insert(at.min(lines.len()), format!("{indent}{comment}"));

@@ -14,7 +14,7 @@
 //! | files for each rule of `quality` | 10 in 100 of the rest |
 //! | malformed rows, spread over the shards | `bad_rows` |
 //!
-//! A document is made from hash(seed, its number) alone, and document `i` lies in shard `i` modulo `shards`. The time in
+//! A document is generated from hash(seed, its number) alone, and document `i` is in shard `i` modulo `shards`. The time in
 //! the gzip header is 0.
 
 mod code;

@@ -2,7 +2,7 @@
 //!
 //! Each prompt is read once, alone and without padding ([`decode::read_prompt`]): exactly the forward pass of [`Gpt2`].
 //! Its keys and values are then repeated for its completions and the rows of a batch advance together, one new token per row
-//! and step ([`decode::step`]). Prompts of different lengths lie right-aligned in the cache ([`cache::Cache`]), with
+//! and step ([`decode::step`]). Prompts of different lengths are right-aligned in the cache ([`cache::Cache`]), with
 //! their own positions and the empty columns before them masked, so a row's logits are those of the plain forward
 //! pass of its sequence up to the order of floating-point sums. Rows that have ended leave the batch.
 //!

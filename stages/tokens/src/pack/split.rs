@@ -306,7 +306,7 @@ fn map(path: &Path) -> Result<Option<Mmap>> {
     if file.metadata()?.len() == 0 {
         return Ok(None);
     }
-    // SAFETY: the file lies in the stage's own scratch folder, which one process at a time holds under the lock of its
+    // SAFETY: the file is in the stage's own scratch directory, which one process at a time holds under the lock of its
     // key; this stage wrote it to its end before and writes it no more.
     Ok(Some(unsafe { Mmap::map(&file) }?))
 }
