@@ -32,7 +32,7 @@ inputs = { one = "b", two = "c" }
 "#;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-struct Settings {
+struct Spec {
     number: u64,
 }
 
@@ -43,7 +43,7 @@ struct Nothing {}
 struct Sum;
 
 impl Stage for Sum {
-    type Spec = Settings;
+    type Spec = Spec;
     type Exec = Nothing;
     const KIND: &'static str = "sum";
     const REVISION: u32 = 1;
@@ -55,7 +55,7 @@ impl Stage for Sum {
         ports.output("sum", PortType::Files, "the sum").output("log", PortType::Files, "what was done")
     }
 
-    fn run(spec: &Settings, _: &Nothing, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, _: &Nothing, context: &Context) -> Result<()> {
         let mut sum = spec.number;
         for (_, tree) in context.inputs.iter() {
             sum += tree.files.iter().map(|file| file.size).sum::<u64>();

@@ -142,7 +142,7 @@ impl Objects {
                 freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;
-            let found = Digest::of_file_told(&path, &mut piece).map_err(|error| gone("read", error))?;
+            let found = Digest::of_file_in_pieces(&path, &mut piece).map_err(|error| gone("read", error))?;
             let found = found.ok_or(StoreError::Interrupted)?;
             // Otherwise it was written, or replaced by another process that adopted the same content, while it was read.
             if self.stat_blob(digest, size)? == before {

@@ -170,7 +170,7 @@ impl Sources {
                 return Ok(Seen::known(path.to_owned(), digest, signature));
             }
             let started = clock::now();
-            let digest = Digest::of_file_told(path, &mut *hashed)
+            let digest = Digest::of_file_in_pieces(path, &mut *hashed)
                 .map_err(StoreError::source(path))?
                 .ok_or(StoreError::Interrupted)?;
             if stat(path)? != signature {

@@ -1,17 +1,17 @@
-//! What a program left running when the engine that started it was killed: the kernel ends the program alone, and what that
+//! Kills what a program left running when the engine that started it was killed: the kernel ends only the program itself, and what it
 //! had started might write to the next try's outputs, by their full path.
 //!
-//! What a program starts writes to the program's log, unless it is told to write elsewhere. Before a stage is run again,
-//! whoever still has the stage's log as its standard output or error is killed: the caller holds the lock of the stage's key,
-//! so nobody has it by right. On Linux alone; what was given both another output and another error is not found.
+//! What a program starts writes to the program's log, unless its output is redirected. Before a stage is run again,
+//! every process that still has the stage's log as its standard output or error is killed: the caller holds the lock of the stage's key,
+//! so no other stage can be running with it. On Linux only; a process with both another output and another error is not found.
 
 use std::io;
 use std::path::Path;
 
-/// Ends what is left of programs with this log, an absolute path, and waits until it is gone.
+/// Kills the processes with this log, an absolute path, and waits until they have exited.
 ///
 /// # Errors
-/// When one does not end within a second, or may not be signalled.
+/// When one does not exit within a second, or may not be signalled.
 #[cfg(target_os = "linux")]
 pub fn end(log: &Path) -> io::Result<()> {
     use std::time::{Duration, Instant};
@@ -40,13 +40,13 @@ pub fn end(log: &Path) -> io::Result<()> {
     }
 }
 
-/// Elsewhere there is no way to know.
+/// Does nothing: other systems have no way to find such processes.
 #[cfg(not(target_os = "linux"))]
 pub fn end(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes that see the same files as this one and whose standard output or error is a log, or was before that was
+/// Returns the processes of the same mount namespace whose standard output or error is a log, or was before that was
 /// removed.
 #[cfg(target_os = "linux")]
 fn left_with(log: &Path) -> Vec<nix::unistd::Pid> {
@@ -56,7 +56,7 @@ fn left_with(log: &Path) -> Vec<nix::unistd::Pid> {
     use nix::unistd::Pid;
 
     let log = log.as_os_str().as_bytes();
-    // Of other users nothing can be read.
+    // The files of other users' processes cannot be read.
     let link = |process: &str, name: &str| fs::read_link(format!("/proc/{process}/{name}")).ok();
     let is_log = |link: &Path| {
         let link = link.as_os_str().as_bytes();

@@ -1,4 +1,4 @@
-//! Floor 1: the stage kind `command`, which runs any program over declared inputs and outputs.
+//! The stage kind `command`, which runs any program over declared inputs and outputs.
 //!
 //! ```toml
 //! [stages.comments]
@@ -10,7 +10,7 @@
 //! files     = ["scripts/comments.py"]
 //! ```
 //!
-//! # What the program finds
+//! # The environment of the program
 //!
 //! | | |
 //! |---|---|
@@ -34,23 +34,23 @@
 //! | `environment`, names and values | the values of the variables that `pass` names |
 //! | `outputs`: names and types | `timeout_seconds` |
 //! | the contents of `files`, and their names as the manifest writes them | the directory at which a relative name starts |
-//! | the contents of the inputs | the time, the host, the network, and all else that the program looks at |
+//! | the contents of the inputs | the time, the host, the network, and everything else that the program reads |
 //!
-//! # What it does not promise
+//! # Limits
 //!
 //! The program is trusted code with the rights of the user; this is no sandbox. It can read any file, and where it runs
 //! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
 //! same for the same key only if the program is deterministic. Executable bits are not kept. Where the pipeline itself
-//! is killed with -9, the program is killed too on Linux; what it started in turn goes on, but in a directory that the next
+//! is killed with -9, the program is killed too on Linux; processes that it started continue, but in a directory that the next
 //! run has removed.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`stage`] | `Command`, the stage kind |
 //! | [`placeholder`] | `{input:PORT}` and the others |
-//! | [`workspace`] | the working directory: inputs laid out, outputs taken |
+//! | [`workspace`] | the working directory: links the inputs, collects the outputs |
 //! | [`output`] | checks an output for its declared type |
-//! | [`process`] | a program in a process group of its own |
+//! | [`process`] | runs a program in its own process group |
 //! | [`log`] | the last lines of what it wrote |
 
 pub mod leftover;

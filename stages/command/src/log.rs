@@ -13,7 +13,7 @@ const CHARACTERS: usize = 400;
 /// Bytes that are read from the end of the log.
 const BYTES: u64 = 64 << 10;
 
-/// The last lines of a log, at most so many, each cut to 400 characters, with control characters escaped.
+/// Returns at most so many of the last lines of a log, each cut to 400 characters, with control characters escaped.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -28,7 +28,7 @@ pub fn last_lines(path: &Path, most: usize) -> io::Result<Vec<String>> {
     Ok(lines[lines.len().saturating_sub(most)..].iter().map(|line| shown(line)).collect())
 }
 
-/// A line that a terminal shows as it is, cut where it is long.
+/// Escapes a line for a terminal and cuts it if it is long.
 fn shown(line: &str) -> String {
     match line.char_indices().nth(CHARACTERS) {
         Some((end, _)) => contract::printable(&line[..end], &['\t']) + "…",

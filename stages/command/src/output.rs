@@ -1,6 +1,6 @@
-//! Validation: the files that a program wrote are checked for the declared type of the output before anything reads them.
+//! Checks the files that a program wrote against the declared type of the output, before anything reads them.
 //!
-//! | type | what the program writes | what is kept |
+//! | type | files that the program writes | content of the output |
 //! |---|---|---|
 //! | `documents` | Parquet files with a column `content` | a table of documents ([`tables::documents_from`]) |
 //! | `rows` | Parquet files of the same columns | a table of rows ([`tables::rows_from`]) |
@@ -24,10 +24,10 @@ use crate::workspace::{Workspace, Written};
 /// The longest header of a file of tensors that its format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Takes an output of this type.
+/// Adds an output of this type.
 ///
 /// # Errors
-/// When it is not of its type, naming the port, the file and what is missing in it.
+/// When it is not of its type; the error names the port, the file and what is missing in it.
 pub fn take(context: &Context, workspace: &Workspace, port: &str, ty: PortType) -> Result<()> {
     let written = workspace.written(port)?;
     let tree = context.outputs.tree(port)?;
@@ -51,7 +51,7 @@ pub fn take(context: &Context, workspace: &Workspace, port: &str, ty: PortType) 
     }
 }
 
-/// A failure that names its output.
+/// Adds the name of the output to a failure.
 fn of_port(error: StageError, port: &str, ty: PortType) -> StageError {
     match error {
         StageError::Failed(failure) => {
@@ -78,13 +78,13 @@ fn article(ty: PortType) -> &'static str {
     }
 }
 
-/// The file of this name, which an output of the type has.
+/// Returns the file of this name, which an output of the type must have.
 fn required<'w>(written: &'w [Written], name: &str, hint: &str) -> Result<&'w Written> {
     let found = written.iter().find(|file| file.name == name);
     found.ok_or_else(|| StageError::new(format!("it has no file '{name}'")).hint(hint))
 }
 
-/// A file that holds one JSON object.
+/// Checks that a file holds one JSON object.
 fn object(file: &Written) -> Result<Map<String, Value>> {
     let reader = BufReader::new(File::open(&file.location)?);
     let value: Value = serde_json::from_reader(reader).map_err(|error| not_json(file, &error))?;
@@ -112,7 +112,7 @@ fn tokens(written: &[Written]) -> Result<()> {
     tokens::packed::check_file(&file.location)
 }
 
-/// A configuration, and tensors whose header says exactly the bytes that follow it.
+/// Checks a configuration, and that the header of the tensors describes exactly the bytes that follow it.
 fn model(written: &[Written]) -> Result<()> {
     const HINT: &str = "save the model with `model.save_pretrained(DIR)` of the library transformers";
     object(required(written, "config.json", HINT)?)?;

@@ -7,7 +7,7 @@
 //! | `{source:NAME}` | the path of the file of `files` that ends in `NAME`; `{source}` where there is one only |
 //! | `{{`, `}}` | a brace |
 //!
-//! Anything else in braces is an error, so that a typing error is not handed to the program.
+//! Anything else in braces is an error, so that a typing error does not reach the program.
 
 use std::str::FromStr;
 
@@ -15,14 +15,14 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Piece>);
 
-/// What a placeholder names.
+/// The path that a placeholder stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// An input port.
     Input(String),
-    /// An output port; the only one where `None`.
+    /// An output port; the only one if `None`.
     Output(Option<String>),
-    /// A file of `files`, by the end of its path; the only one where `None`.
+    /// A file of `files`, by the end of its path; the only one if `None`.
     Source(Option<String>),
 }
 
@@ -84,7 +84,7 @@ impl FromStr for Place {
 }
 
 impl Template {
-    /// What it names, in order.
+    /// Returns its placeholders, in order.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Place(place) => Some(place),
@@ -92,7 +92,7 @@ impl Template {
         })
     }
 
-    /// The text with each placeholder replaced.
+    /// Returns the text with each placeholder replaced.
     ///
     /// # Errors
     /// The first error of `value`.

@@ -1,13 +1,13 @@
-//! A program in a process group of its own.
+//! Runs a program in its own process group.
 //!
 //! The group ends with the program: whatever it left running is killed when it exits, so that nothing writes to the
-//! outputs while they are taken. To stop it, the group is sent SIGTERM and, after [`GRACE`], SIGKILL. The program is
-//! reaped only after the group was killed: until then its id is its own and the signal reaches nobody else.
+//! outputs while they are read. To stop it, the group is sent SIGTERM and, after [`GRACE`], SIGKILL. The program is
+//! reaped only after the group was killed: until then its id is not reused and the signal reaches no other process.
 //!
 //! On Linux the kernel kills the program when the thread that started it ends, and so when this process is killed with
 //! -9. That thread waits for the program in [`run`], so that nothing else ends it. It reaches the program alone: what
-//! the program started goes on then, until the stage is run again ([`crate::leftover`]), and so does a program with the
-//! set-user-ID bit, for which the kernel forgets it.
+//! the program started continues then, until the stage is run again ([`crate::leftover`]), and so does a program with the
+//! set-user-ID bit, for which the kernel clears this setting.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,15 +20,15 @@ use contract::Cancel;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// What a program that is asked to stop is given to do so.
+/// The time that a program has to exit after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at the program, the cancel flag and the clock.
+/// The interval at which the program, the cancel flag and the clock are checked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// By itself.
+pub enum ProgramEnd {
+    /// It exited.
     Exited(ExitStatus),
     /// It was asked to stop.
     Cancelled,
@@ -36,7 +36,7 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// Runs a program to its end. Once a second `each_second` is told how many seconds it has run.
+/// Runs a program to its end. Calls `each_second` once a second with the seconds that it has run.
 ///
 /// # Errors
 /// When it cannot be started or waited for.
@@ -45,13 +45,13 @@ pub fn run(
     cancel: &Cancel,
     timeout: Option<Duration>,
     mut each_second: impl FnMut(u64),
-) -> io::Result<Outcome> {
+) -> io::Result<ProgramEnd> {
     let started = Instant::now();
     let mut seconds = 0;
     let mut group = Group::start(command)?;
     loop {
         if group.has_exited()? {
-            return Ok(Outcome::Exited(group.end()?));
+            return Ok(ProgramEnd::Exited(group.end()?));
         }
         if started.elapsed().as_secs() > seconds {
             seconds = started.elapsed().as_secs();
@@ -60,13 +60,13 @@ pub fn run(
         let timed_out = timeout.is_some_and(|limit| started.elapsed() >= limit);
         if cancel.is_set() || timed_out {
             group.stop()?;
-            return Ok(if timed_out { Outcome::TimedOut } else { Outcome::Cancelled });
+            return Ok(if timed_out { ProgramEnd::TimedOut } else { ProgramEnd::Cancelled });
         }
         std::thread::sleep(INTERVAL);
     }
 }
 
-/// A failure's words: `exited with status 3`, `was ended by signal SIGSEGV`.
+/// Describes a failure: `exited with status 3`, `was ended by signal SIGSEGV`.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
@@ -78,13 +78,13 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The groups that run now.
+/// The running groups.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Kills every program that [`run`] waits for, with its group: for a process that is about to end at once. None is started
-/// any more.
+/// Kills every program that [`run`] waits for, with its group; for a process that is about to exit. No program is started
+/// afterwards.
 pub fn kill_all() {
-    // The lock is never given back.
+    // The lock is never released.
     let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     for group in running.iter() {
         let _ = killpg(Pid::from_raw(*group), Signal::SIGKILL);
@@ -104,7 +104,7 @@ fn end_with_this_thread(command: &mut Command) {
     let parent = Pid::this();
     let before_exec = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // A parent that was killed before the line above would never be told of: the child has another parent by now.
+        // If the parent was killed before the line above, no signal would follow: the child already has another parent.
         if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
     };
     // SAFETY: between fork and exec a child of a process with threads may call async-signal-safe functions only. The
@@ -126,7 +126,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Whether the program has exited; it is not reaped.
+    /// Returns whether the program has exited; it is not reaped.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     fn has_exited(&mut self) -> io::Result<bool> {
         use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -138,14 +138,14 @@ impl Group {
         }
     }
 
-    /// Whether the program has exited. Here it is reaped at once, so that its id may in theory be another's when the
+    /// Returns whether the program has exited. Here it is reaped at once, so that its id may in theory be another's when the
     /// group is killed.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     fn has_exited(&mut self) -> io::Result<bool> {
         Ok(self.leader.try_wait()?.is_some())
     }
 
-    /// Asks the program to stop, then makes it.
+    /// Asks the program to stop, then kills it.
     fn stop(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGTERM);
         let asked = Instant::now();

@@ -1,4 +1,4 @@
-//! The stage kind.
+//! The stage kind `command`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::placeholder::{INPUT, Place, Template};
-use crate::process::{Outcome, describe};
+use crate::process::{ProgramEnd, describe};
 use crate::workspace::{self, Workspace};
 use crate::{leftover, log, output};
 
@@ -75,7 +75,8 @@ pub struct Command;
 ///     json.dump({"rows": rows}, file)
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommandSpec {
+#[schemars(rename = "CommandSpec")]
+pub struct Spec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
     #[schemars(length(min = 1))]
     pub program: String,
@@ -95,7 +96,8 @@ pub struct CommandSpec {
 
 /// What does not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommandExec {
+#[schemars(rename = "CommandExec")]
+pub struct Exec {
     /// Scripts and other files outside the store that the program reads. Their contents and their names, as they are written
     /// here, are part of the key; the directory at which a relative one starts is not.
     #[serde(default)]
@@ -113,17 +115,17 @@ fn passed() -> BTreeSet<String> {
     ["HOME", "PATH"].map(str::to_owned).into()
 }
 
-impl CommandSpec {
-    /// The output ports with their types.
+impl Spec {
+    /// Returns the output ports with their types.
     fn ports(&self) -> impl Iterator<Item = (&str, PortType)> {
         let default = self.outputs.is_empty().then_some((FILES, PortType::Files));
         self.outputs.iter().map(|(name, ty)| (name.as_str(), *ty)).chain(default)
     }
 
-    /// The output port that a placeholder names.
+    /// Returns the output port that a placeholder names.
     ///
     /// # Errors
-    /// What is wrong with the name.
+    /// Why the name is invalid.
     fn output(&self, name: Option<&str>) -> Result<&str, String> {
         let mut ports = self.ports().map(|(port, _)| port);
         match name {
@@ -135,7 +137,7 @@ impl CommandSpec {
         }
     }
 
-    /// Every text with placeholders, by its setting.
+    /// Returns every text with placeholders, by its setting.
     fn templates(&self) -> impl Iterator<Item = (String, &str)> {
         let arguments = self.arguments.iter().enumerate();
         std::iter::once(("program".to_owned(), self.program.as_str()))
@@ -145,8 +147,8 @@ impl CommandSpec {
 }
 
 impl Stage for Command {
-    type Spec = CommandSpec;
-    type Exec = CommandExec;
+    type Spec = Spec;
+    type Exec = Exec;
     const KIND: &'static str = "command";
     const NAMED_SOURCES: bool = true;
     const COPIES_TABLES: bool = true;
@@ -160,7 +162,7 @@ impl Stage for Command {
         Ports { open: true, ..ports }
     }
 
-    fn ports_of(spec: &CommandSpec) -> Ports {
+    fn ports_of(spec: &Spec) -> Ports {
         let declared = Ports { outputs: Vec::new(), ..Self::ports() };
         spec.ports().fold(declared, |ports, (name, ty)| {
             let ports = ports.output(name.to_owned(), ty, "what the program writes");
@@ -168,7 +170,7 @@ impl Stage for Command {
         })
     }
 
-    fn check(spec: &CommandSpec, exec: &CommandExec) -> Vec<Problem> {
+    fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
         let relative = spec.program.contains('/') && !spec.program.starts_with(['/', '{']);
         if relative {
@@ -199,11 +201,11 @@ impl Stage for Command {
         problems
     }
 
-    fn sources(_: &CommandSpec, exec: &CommandExec) -> Vec<SourcePattern> {
+    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         exec.files.clone()
     }
 
-    fn run(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         context.cancel.check()?;
         let mut command = command(spec, exec, context)?;
         let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
@@ -229,29 +231,29 @@ impl Stage for Command {
         log::last_lines(&log, log::KEPT).unwrap_or_default().into_iter().for_each(|line| context.progress.output(line));
         let program = spec.program.as_str();
         match outcome {
-            Outcome::Cancelled => return Err(StageError::Interrupted),
-            Outcome::TimedOut => {
+            ProgramEnd::Cancelled => return Err(StageError::Interrupted),
+            ProgramEnd::TimedOut => {
                 let limit = exec.timeout_seconds.unwrap_or_default();
                 return Err(failed(&format!("'{program}' ran longer than {limit} s and was stopped"), &log)
                     .hint(format!("raise timeout_seconds; the log is {}", log.display())));
             }
-            Outcome::Exited(status) if !status.success() => {
+            ProgramEnd::Exited(status) if !status.success() => {
                 return Err(failed(&format!("'{program}' {}", describe(status)), &log)
                     .hint(format!("its whole output is {}", log.display())));
             }
-            Outcome::Exited(_) => {}
+            ProgramEnd::Exited(_) => {}
         }
         workspace.check_inputs()?;
         spec.ports().try_for_each(|(port, ty)| output::take(context, &workspace, port, ty))
     }
 }
 
-/// Whether a pattern of files may match one whose path ends so.
+/// Returns whether a pattern may match a file whose path ends with this name.
 fn may_be(pattern: &str, name: &str) -> bool {
     pattern.contains(['*', '?', '[']) || Path::new(pattern).ends_with(name)
 }
 
-fn check_template(spec: &CommandSpec, exec: &CommandExec, setting: &str, text: &str) -> Result<(), Problem> {
+fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result<(), Problem> {
     let problem = |message: &str| {
         let hint = "placeholders are {input:PORT}, {output:PORT} and {source:NAME}; {{ and }} are braces";
         Problem::new(setting, message).hint(hint)
@@ -275,8 +277,8 @@ fn check_template(spec: &CommandSpec, exec: &CommandExec, setting: &str, text: &
     })
 }
 
-/// The program with its arguments and environment.
-fn command(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<process::Command> {
+/// Returns the program with its arguments and environment.
+fn command(spec: &Spec, exec: &Exec, context: &Context) -> Result<process::Command> {
     let fill = |text: &str| -> Result<String> {
         let template: Template = text.parse().map_err(StageError::new)?;
         template.fill(|place| match place {
@@ -305,7 +307,7 @@ fn command(spec: &CommandSpec, exec: &CommandExec, context: &Context) -> Result<
     Ok(command)
 }
 
-/// The path of the file whose path ends in `name`, or of the only file.
+/// Returns the path of the file whose path ends in `name`, or of the only file.
 fn source(sources: &[SourceFile], name: Option<&str>) -> Result<String> {
     let mut named = sources.iter().filter(|file| name.is_none_or(|name| file.path.ends_with(name)));
     let wanted = name.map_or("{source}".to_owned(), |name| format!("{{source:{name}}}"));
@@ -338,7 +340,7 @@ fn not_started(command: &process::Command, error: &io::Error) -> StageError {
     }
 }
 
-/// A failure with the last lines of the log.
+/// Creates a failure with the last lines of the log.
 fn failed(what: &str, log: &Path) -> StageError {
     match log::last_lines(log, log::SHOWN) {
         Ok(lines) if lines.is_empty() => StageError::new(format!("{what}; it wrote nothing")),

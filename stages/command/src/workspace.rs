@@ -1,9 +1,9 @@
-//! The working directory of a program: inputs laid out before it runs, outputs taken after.
+//! The working directory of a program: links the inputs before it runs, collects the outputs after.
 //!
 //! ```text
 //! in/PORT/PATH            a symbolic link to a file of the store
 //! in/PORT/PART.parquet    of a table: a plain Parquet file that is shared by stages (`contract::derived`)
-//! out/PORT/               where the program writes
+//! out/PORT/               the directory of an output
 //! ```
 
 use std::fs::{self, FileType, Metadata};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use contract::{Context, InputTree, OutputTree, Result, StageError};
 
-/// The form in which programs are given tables, and its version: raised when [`tables::export_parts`] writes other bytes.
+/// The format in which programs read tables, and its version: raised when [`tables::export_parts`] writes other bytes.
 const PLAIN: &str = "parquet-1";
 
 fn make(folder: &Path) -> Result<()> {
@@ -27,19 +27,19 @@ pub struct Workspace {
     inputs: Vec<Input>,
 }
 
-/// A file that the program is given and must not change.
+/// An input file, which the program must not change.
 #[derive(Debug)]
 struct Input {
-    /// What the program calls it.
+    /// Its path in the working directory.
     name: String,
     location: PathBuf,
     place: Place,
     stamp: Stamp,
 }
 
-/// Which file it is, whatever its name.
+/// The identity of a file, whatever its name.
 type Place = (u64, u64);
-/// What changes when a file is written to.
+/// The metadata that change when a file is written to.
 type Stamp = (u64, i64, i64);
 
 fn place(metadata: &Metadata) -> Place {
@@ -55,25 +55,25 @@ fn stamp(metadata: &Metadata) -> Stamp {
 pub struct Written {
     /// Its path in the output.
     pub name: String,
-    /// Where it lies.
+    /// Its location on disk.
     pub location: PathBuf,
 }
 
-/// The relative path of an input's folder.
+/// Returns the relative path of an input's directory.
 pub fn input(port: &str) -> String {
     format!("in/{port}")
 }
 
-/// The relative path of an output's folder.
+/// Returns the relative path of an output's directory.
 pub fn output(port: &str) -> String {
     format!("out/{port}")
 }
 
 impl Workspace {
-    /// Empties `folder` and lays out the inputs and a folder for each output.
+    /// Empties `folder`, links the inputs into it and creates a directory for each output.
     ///
     /// # Errors
-    /// When a file or folder cannot be removed or made.
+    /// When a file or directory cannot be removed or created.
     pub fn lay_out<'a>(folder: &Path, context: &Context, outputs: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -100,18 +100,18 @@ impl Workspace {
         Ok(Self { folder: folder.to_owned(), inputs })
     }
 
-    /// Where the program runs.
+    /// Returns the directory in which the program runs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Looks whether the program wrote to an input.
+    /// Checks that the program did not write to an input.
     ///
     /// # Errors
-    /// When it did: the file is then damaged.
+    /// When it did; the file is then damaged.
     pub fn check_inputs(&self) -> Result<()> {
         for Input { name, location, place: before, stamp: untouched } in &self.inputs {
-            // What it removed or replaced in its own directory is its own.
+            // The program may remove or replace links in its own directory.
             let Ok(metadata) = fs::metadata(location) else { continue };
             if place(&metadata) == *before && stamp(&metadata) != *untouched {
                 return Err(StageError::new(format!("the program changed its input '{name}' in the store"))
@@ -122,7 +122,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// The files below an output's folder, sorted by path.
+    /// Returns the files below an output's directory, sorted by path.
     ///
     /// # Errors
     /// When there is none, one has a name that is not UTF-8, or one is neither a folder nor a regular file.
@@ -166,7 +166,7 @@ impl Workspace {
         Ok(written)
     }
 
-    /// Takes files of an output as they are.
+    /// Adds files of an output unchanged.
     ///
     /// # Errors
     /// When one has an unsafe name or cannot be moved.
@@ -180,7 +180,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// The file itself, or a copy of it where it has a second name somewhere, through which it could be changed.
+    /// Returns the file itself, or a copy if it has a second hard link, through which it could be changed.
     fn alone(&self, path: &Path, metadata: &Metadata) -> Result<PathBuf> {
         if metadata.nlink() == 1 {
             return Ok(path.to_owned());
@@ -191,7 +191,7 @@ impl Workspace {
     }
 }
 
-/// Lays a tree out as symbolic links; the name and the place of each file.
+/// Links the files of a tree; returns the name and the location of each file.
 fn linked(tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
     make(root)?;
     let link = |file: &contract::InputFile| {
@@ -204,7 +204,7 @@ fn linked(tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
     tree.files.iter().map(link).collect()
 }
 
-/// Lays a table out as plain Parquet files; the name and the place of each.
+/// Links the plain Parquet files of a table; returns the name and the location of each.
 fn plain(context: &Context, tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
     root.parent().map(make).transpose()?;
     let write = |folder: &Path| tables::export_parts(context, tree, folder);

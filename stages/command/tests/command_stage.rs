@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A harness in a folder of its own, with a file tree to read.
-struct Bench {
+struct Fixture {
     harness: Harness,
     folder: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { harness: Harness::new(folder.path()), folder }
@@ -71,8 +71,9 @@ fn paths(tree: &InputTree) -> Vec<&str> {
 
 #[test]
 fn every_regular_file_that_a_program_writes_is_the_output() {
-    let mut bench = Bench::new();
-    let outputs = bench.shell("mkdir -p out/files/deep/er && echo one > out/files/a && echo two > out/files/deep/er/b");
+    let mut fixture = Fixture::new();
+    let outputs =
+        fixture.shell("mkdir -p out/files/deep/er && echo one > out/files/a && echo two > out/files/deep/er/b");
     let tree = &outputs.unwrap()["files"];
     assert_eq!(paths(tree), ["a", "deep/er/b"]);
     assert_eq!(content(tree, "deep/er/b"), "two\n");
@@ -80,10 +81,11 @@ fn every_regular_file_that_a_program_writes_is_the_output() {
 
 #[test]
 fn placeholders_stand_for_paths() {
-    let mut bench = Bench::new();
-    bench.connect("words", "echo hello > out/files/list");
-    let script = bench.file("scripts/upper.sh", "tr a-z A-Z < \"$1/list\" > \"$2/big\"; echo \"$NOTE\" > \"$2/note\"");
-    let outputs = bench
+    let mut fixture = Fixture::new();
+    fixture.connect("words", "echo hello > out/files/list");
+    let script =
+        fixture.file("scripts/upper.sh", "tr a-z A-Z < \"$1/list\" > \"$2/big\"; echo \"$NOTE\" > \"$2/note\"");
+    let outputs = fixture
         .run(json!({
             "program": "sh",
             "arguments": ["{source:upper.sh}", "{input:words}", "{output:report}"],
@@ -98,24 +100,24 @@ fn placeholders_stand_for_paths() {
 
 #[test]
 fn no_shell_looks_at_the_arguments() {
-    let mut bench = Bench::new();
-    let outputs = bench.run(json!({
+    let mut fixture = Fixture::new();
+    let outputs = fixture.run(json!({
         "program": "cp",
         "arguments": ["{source}", "{output}/$HOME; *"],
-        "files": [bench.file("x", "1")],
+        "files": [fixture.file("x", "1")],
     }));
     assert_eq!(paths(&outputs.unwrap()["files"]), ["$HOME; *"]);
 }
 
 #[test]
 fn the_environment_is_what_the_settings_say() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let settings = json!({ "program": "/usr/bin/env", "pass": [], "environment": { "A": "1", "B": "two words" } });
     // `env` writes to its standard output, which is the log: it leaves the output empty.
-    assert_eq!(bench.failure(settings).message, "output 'files' is empty");
-    let log = fs::read_to_string(bench.folder.path().join("1/scratch/log")).unwrap();
+    assert_eq!(fixture.failure(settings).message, "output 'files' is empty");
+    let log = fs::read_to_string(fixture.folder.path().join("1/scratch/log")).unwrap();
     assert_eq!(log, "A=1\nB=two words\n");
-    let outputs = bench.shell("echo ${{PATH:+path}} ${{USER:-nobody}} > out/files/x").unwrap();
+    let outputs = fixture.shell("echo ${{PATH:+path}} ${{USER:-nobody}} > out/files/x").unwrap();
     assert_eq!(content(&outputs["files"], "x"), "path nobody\n");
 }
 
@@ -175,140 +177,140 @@ fn wrong_settings_are_named() {
 
 #[test]
 fn a_failure_tells_the_status_and_the_last_twenty_lines() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let failure =
-        bench.shell_failure("i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); done; echo bad >&2; exit 3");
+        fixture.shell_failure("i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); done; echo bad >&2; exit 3");
     let lines: Vec<&str> = failure.message.lines().collect();
     assert_eq!(lines[0], "'sh' exited with status 3; it last wrote:");
     assert_eq!((lines[1], lines[20], lines.len()), ("  line 31", "  bad", 21));
     assert!(failure.hint.unwrap().ends_with("scratch/log"));
-    assert_eq!(bench.shell_failure("exit 1").message, "'sh' exited with status 1; it wrote nothing");
+    assert_eq!(fixture.shell_failure("exit 1").message, "'sh' exited with status 1; it wrote nothing");
 }
 
 #[test]
 fn what_a_program_wrote_cannot_play_with_the_terminal() {
-    let failure = Bench::new().shell_failure(r"printf 'a\033[31mb\n'; exit 1");
+    let failure = Fixture::new().shell_failure(r"printf 'a\033[31mb\n'; exit 1");
     assert!(failure.message.ends_with(r"  a\u{1b}[31mb"), "{}", failure.message);
 }
 
 #[test]
 fn a_signal_is_told_by_its_name() {
-    let failure = Bench::new().shell_failure("kill -SEGV $$");
+    let failure = Fixture::new().shell_failure("kill -SEGV $$");
     assert_eq!(failure.message, "'sh' was ended by signal SIGSEGV; it wrote nothing");
 }
 
 #[test]
 fn a_program_that_is_not_there_is_an_error_with_a_hint() {
-    let mut bench = Bench::new();
-    let failure = bench.failure(json!({ "program": "no-such-program-here" }));
+    let mut fixture = Fixture::new();
+    let failure = fixture.failure(json!({ "program": "no-such-program-here" }));
     assert_eq!(failure.message, "the program 'no-such-program-here' was not found");
     assert!(failure.hint.unwrap().contains("PATH"));
-    let script = bench.file("plain.txt", "no program");
-    let failure = bench.failure(json!({ "program": "{source}", "files": [script] }));
+    let script = fixture.file("plain.txt", "no program");
+    let failure = fixture.failure(json!({ "program": "{source}", "files": [script] }));
     assert!(failure.message.ends_with("plain.txt' may not be executed"), "{}", failure.message);
 }
 
 #[test]
 fn a_file_or_input_that_is_not_there_is_an_error_with_a_hint() {
-    let mut bench = Bench::new();
-    let failure = bench.failure(json!({ "program": "cat", "arguments": ["{input:words}"] }));
+    let mut fixture = Fixture::new();
+    let failure = fixture.failure(json!({ "program": "cat", "arguments": ["{input:words}"] }));
     assert_eq!(failure.message, "'{input:words}' names the input 'words', which is not connected");
-    let (one, other) = (bench.file("a/run.sh", "1"), bench.file("b/run.sh", "2"));
+    let (one, other) = (fixture.file("a/run.sh", "1"), fixture.file("b/run.sh", "2"));
     let settings = |name: &str| json!({ "program": "cat", "arguments": [name], "files": [&one, &other] });
-    assert_eq!(bench.failure(settings("{source:run.sh}")).message, "'{source:run.sh}' may be one of several files");
-    assert_eq!(bench.failure(settings("{source:x.sh}")).message, "arguments[0]: no file of `files` is named 'x.sh'");
-    assert_eq!(bench.failure(settings("{source:a/run.sh}")).message, "output 'files' is empty");
+    assert_eq!(fixture.failure(settings("{source:run.sh}")).message, "'{source:run.sh}' may be one of several files");
+    assert_eq!(fixture.failure(settings("{source:x.sh}")).message, "arguments[0]: no file of `files` is named 'x.sh'");
+    assert_eq!(fixture.failure(settings("{source:a/run.sh}")).message, "output 'files' is empty");
 }
 
 #[test]
 fn outputs_hold_regular_files_only() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     for (script, message) in [
         ("ln -s /etc/passwd out/files/link", "output 'files' holds 'link', which is a symbolic link"),
         ("mkdir out/files/d && mkfifo out/files/d/pipe", "output 'files' holds 'd/pipe', which is a pipe"),
         ("rm -r out/files && ln -s /etc out/files", "output 'files' is no folder any more"),
         ("mkdir out/files/empty", "output 'files' is empty"),
     ] {
-        assert_eq!(bench.shell_failure(script).message, message);
+        assert_eq!(fixture.shell_failure(script).message, message);
     }
-    let failure = bench.shell_failure(r"touch 'out/files/a\b'");
+    let failure = fixture.shell_failure(r"touch 'out/files/a\b'");
     assert!(failure.message.starts_with("output 'files' holds a file that cannot be kept"), "{}", failure.message);
 }
 
 #[test]
 fn a_name_that_is_no_text_is_an_error() {
-    let failure = Bench::new().shell_failure(r#"touch "out/files/$(printf '\377')""#);
+    let failure = Fixture::new().shell_failure(r#"touch "out/files/$(printf '\377')""#);
     assert!(failure.message.ends_with("whose name is not UTF-8"), "{}", failure.message);
 }
 
 #[test]
 fn a_file_with_a_second_name_is_copied() {
-    let mut bench = Bench::new();
-    let outside = bench.file("outside", "before");
+    let mut fixture = Fixture::new();
+    let outside = fixture.file("outside", "before");
     let settings = json!({ "program": "ln", "arguments": ["{source}", "{output}/x"], "files": [outside] });
-    let outputs = bench.run(settings).unwrap();
+    let outputs = fixture.run(settings).unwrap();
     fs::write(&outside, "after").unwrap();
     assert_eq!(content(&outputs["files"], "x"), "before");
 }
 
 #[test]
 fn a_changed_input_is_an_error() {
-    let mut bench = Bench::new();
-    bench.connect("words", "echo hello > out/files/list");
-    let failure = bench.shell_failure("echo more >> in/words/list; echo 1 > out/files/x");
+    let mut fixture = Fixture::new();
+    fixture.connect("words", "echo hello > out/files/list");
+    let failure = fixture.shell_failure("echo more >> in/words/list; echo 1 > out/files/x");
     assert_eq!(failure.message, "the program changed its input 'list' in the store");
     assert!(failure.file.is_some());
 }
 
 #[test]
 fn a_program_may_replace_what_it_was_given_in_its_own_folder() {
-    let mut bench = Bench::new();
-    let tree = bench.connect("words", "mkdir -p out/files/deep && echo hello > out/files/deep/list");
-    let outputs = bench.shell("cp -rL in/words/. out/files && rm in/words/deep/list && echo x > in/words/deep/list");
+    let mut fixture = Fixture::new();
+    let tree = fixture.connect("words", "mkdir -p out/files/deep && echo hello > out/files/deep/list");
+    let outputs = fixture.shell("cp -rL in/words/. out/files && rm in/words/deep/list && echo x > in/words/deep/list");
     assert_eq!(content(&outputs.unwrap()["files"], "deep/list"), "hello\n");
     assert_eq!(content(&tree, "deep/list"), "hello\n");
 }
 
 #[test]
 fn what_an_earlier_run_left_is_gone() {
-    let mut bench = Bench::new();
-    bench.harness.scratch = Some(bench.folder.path().join("scratch"));
-    bench.shell_failure("echo old > out/files/old; echo old > left; exit 1");
-    let outputs = bench.shell("ls > out/files/seen").unwrap();
+    let mut fixture = Fixture::new();
+    fixture.harness.scratch = Some(fixture.folder.path().join("scratch"));
+    fixture.shell_failure("echo old > out/files/old; echo old > left; exit 1");
+    let outputs = fixture.shell("ls > out/files/seen").unwrap();
     assert_eq!(content(&outputs["files"], "seen"), "out\n");
     assert_eq!(paths(&outputs["files"]), ["seen"]);
 }
 
 #[test]
 fn standard_input_is_empty() {
-    let mut bench = Bench::new();
-    let outputs = bench.shell("cat > out/files/input").unwrap();
+    let mut fixture = Fixture::new();
+    let outputs = fixture.shell("cat > out/files/input").unwrap();
     assert_eq!(content(&outputs["files"], "input"), "");
 }
 
 #[test]
 fn a_program_that_runs_too_long_is_stopped() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let settings = json!({ "program": "tail", "arguments": ["-f", "/dev/null"], "timeout_seconds": 1 });
-    let failure = bench.failure(settings);
+    let failure = fixture.failure(settings);
     assert_eq!(failure.message, "'tail' ran longer than 1 s and was stopped; it wrote nothing");
 }
 
 #[test]
 fn progress_is_the_time_that_a_program_has_run_and_its_last_line() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let script = "echo first; echo second; exec tail -f /dev/null";
-    bench.failure(json!({ "program": "sh", "arguments": ["-c", script], "timeout_seconds": 1 }));
-    let sample = bench.harness.progress.sample();
+    fixture.failure(json!({ "program": "sh", "arguments": ["-c", script], "timeout_seconds": 1 }));
+    let sample = fixture.harness.progress.sample();
     assert_eq!((sample.unit, sample.done, sample.total, sample.phase.as_str()), (Unit::Seconds, 1, None, "second"));
 }
 
 /// Runs a script that writes the number of a process to `pid`, sets the cancel flag once it did, and gives that process.
 fn cancelled(script: &str) -> u32 {
-    let mut bench = Bench::new();
-    let scratch = bench.folder.path().join("scratch");
-    bench.harness.scratch = Some(scratch.clone());
-    let cancel = bench.harness.cancel.clone();
+    let mut fixture = Fixture::new();
+    let scratch = fixture.folder.path().join("scratch");
+    fixture.harness.scratch = Some(scratch.clone());
+    let cancel = fixture.harness.cancel.clone();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(move || {
             let number =
@@ -316,7 +318,7 @@ fn cancelled(script: &str) -> u32 {
             cancel.set();
             number
         });
-        assert!(matches!(bench.shell(script), Err(StageError::Interrupted)));
+        assert!(matches!(fixture.shell(script), Err(StageError::Interrupted)));
         waiter.join().unwrap()
     })
 }
@@ -358,8 +360,8 @@ fn a_program_that_ignores_the_request_is_killed_after_the_grace() {
 #[test]
 fn what_a_program_leaves_running_is_killed_before_its_output_is_taken() {
     if Path::new("/proc/self/stat").exists() {
-        let mut bench = Bench::new();
-        let outputs = bench.shell("tail -f /dev/null & echo $! > out/files/pid").unwrap();
+        let mut fixture = Fixture::new();
+        let outputs = fixture.shell("tail -f /dev/null & echo $! > out/files/pid").unwrap();
         wait_for_death(content(&outputs["files"], "pid").trim().parse().unwrap());
     }
 }
@@ -367,13 +369,13 @@ fn what_a_program_leaves_running_is_killed_before_its_output_is_taken() {
 #[test]
 fn equal_settings_and_inputs_give_equal_bytes_anywhere() {
     let digest = || {
-        let mut bench = Bench::new();
-        bench.connect("words", "echo hello > out/files/list");
+        let mut fixture = Fixture::new();
+        fixture.connect("words", "echo hello > out/files/list");
         let settings = json!({
             "program": "sh",
             "arguments": ["-c", "echo \"$@\" > out/files/x", "name", "{input:words}", "{output:files}"],
         });
-        bench.run(settings).unwrap()["files"].digest
+        fixture.run(settings).unwrap()["files"].digest
     };
     assert_eq!(digest(), digest());
 }

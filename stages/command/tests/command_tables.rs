@@ -133,14 +133,14 @@ impl Stage for Grouped {
 }
 
 /// A harness in a folder of its own.
-struct Bench {
+struct Fixture {
     harness: Harness,
     folder: TempDir,
 }
 
 type Outputs = BTreeMap<String, InputTree>;
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { harness: Harness::new(folder.path()), folder }
@@ -228,12 +228,12 @@ fn column<'b>(batches: &'b [RecordBatch], name: &'b str) -> impl Iterator<Item =
 #[test]
 fn a_program_is_given_the_kept_rows_of_a_table_with_their_text_and_nothing_else() {
     for documents in [1, 2, 3, 700, 2 * TEXT_GROUP_ROWS + 1] {
-        let mut bench = Bench::new();
-        let halves = bench.halved(documents);
-        bench.harness.connect("documents", &halves["documents"]).connect("dropped", &halves["dropped"]);
+        let mut fixture = Fixture::new();
+        let halves = fixture.halved(documents);
+        fixture.harness.connect("documents", &halves["documents"]).connect("dropped", &halves["dropped"]);
         let script = "mkdir out/files/kept out/files/dropped && cp in/documents/*.parquet out/files/kept && \
                       (cp in/dropped/*.parquet out/files/dropped || true) && find in -type f > out/files/list";
-        let seen = bench.shell(script).unwrap().remove("files").unwrap();
+        let seen = fixture.shell(script).unwrap().remove("files").unwrap();
         let below = |folder| seen.below(folder).map(|file| file.location.clone()).collect::<Vec<_>>();
         let mut expected: Vec<_> = (0..documents).map(|number| (format!("{number}.py"), number)).collect();
         expected.sort();
@@ -261,15 +261,15 @@ fn a_program_is_given_the_kept_rows_of_a_table_with_their_text_and_nothing_else(
 #[test]
 fn a_table_is_written_for_programs_once_and_with_equal_bytes_for_any_number_of_threads() {
     let seen = |threads| {
-        let mut bench = Bench::new();
-        bench.harness.resources.threads = threads;
-        let halves = bench.halved(5000);
-        bench.harness.connect("input", &halves["documents"]).connect("again", &halves["documents"]);
+        let mut fixture = Fixture::new();
+        fixture.harness.resources.threads = threads;
+        let halves = fixture.halved(5000);
+        fixture.harness.connect("input", &halves["documents"]).connect("again", &halves["documents"]);
         let script = "cp in/input/* out/files && ls -i in/input | cut -d. -f1 > out/files/inodes";
-        let first = bench.shell(script).unwrap().remove("files").unwrap();
-        let second = bench.shell(script).unwrap().remove("files").unwrap();
+        let first = fixture.shell(script).unwrap().remove("files").unwrap();
+        let second = fixture.shell(script).unwrap().remove("files").unwrap();
         assert_eq!(first.digest, second.digest, "the same inodes: they are links to the same files");
-        assert_eq!(bench.harness.derived.entries().len(), 1);
+        assert_eq!(fixture.harness.derived.entries().len(), 1);
         let tables = first.files.iter().filter(|file| file.path.as_str().ends_with(".parquet"));
         tables.map(|file| (file.path.to_string(), file.digest)).collect::<Vec<_>>()
     };
@@ -280,49 +280,49 @@ fn a_table_is_written_for_programs_once_and_with_equal_bytes_for_any_number_of_t
 
 #[test]
 fn a_program_that_writes_to_a_table_is_an_error_and_the_next_one_is_given_it_whole() {
-    let mut bench = Bench::new();
-    let halves = bench.halved(50);
-    bench.harness.connect("input", &halves["documents"]);
+    let mut fixture = Fixture::new();
+    let halves = fixture.halved(50);
+    fixture.harness.connect("input", &halves["documents"]);
     let spoil = "for file in in/input/*; do chmod u+w $file; echo more >> $file; done; touch out/files/x";
-    let Err(StageError::Failed(failure)) = bench.shell(spoil) else { panic!() };
+    let Err(StageError::Failed(failure)) = fixture.shell(spoil) else { panic!() };
     assert!(failure.message.starts_with("the program changed its input '"), "{}", failure.message);
-    let seen = bench.shell("cp in/input/* out/files").unwrap();
+    let seen = fixture.shell("cp in/input/* out/files").unwrap();
     assert_eq!(rows(files(&seen["files"])).len(), 25);
     let replaced = "for file in in/input/*; do rm $file; echo mine > $file; done; touch out/files/x";
-    assert!(bench.shell(replaced).is_ok(), "what it has in its own directory is its own");
-    assert_eq!(rows(files(&bench.shell("cp in/input/* out/files").unwrap()["files"])).len(), 25);
+    assert!(fixture.shell(replaced).is_ok(), "what it has in its own directory is its own");
+    assert_eq!(rows(files(&fixture.shell("cp in/input/* out/files").unwrap()["files"])).len(), 25);
 }
 
 #[test]
 fn a_table_that_gc_removes_meanwhile_stays_until_the_program_ends() {
-    let mut bench = Bench::new();
-    let halves = bench.halved(50);
-    bench.harness.connect("input", &halves["documents"]);
-    bench.shell("touch out/files/x").unwrap();
-    let derived = bench.harness.derived.clone();
+    let mut fixture = Fixture::new();
+    let halves = fixture.halved(50);
+    fixture.harness.connect("input", &halves["documents"]);
+    fixture.shell("touch out/files/x").unwrap();
+    let derived = fixture.harness.derived.clone();
     derived.entries().iter().for_each(|entry| assert!(derived.remove(&entry.name).unwrap()));
-    let folder = bench.folder.path().join("derived").display().to_string();
-    let seen = bench.shell(&format!("rm -rf '{folder}'; cp in/input/* out/files")).unwrap();
+    let folder = fixture.folder.path().join("derived").display().to_string();
+    let seen = fixture.shell(&format!("rm -rf '{folder}'; cp in/input/* out/files")).unwrap();
     assert_eq!(rows(files(&seen["files"])).len(), 25);
 }
 
 #[test]
 fn files_that_are_no_table_are_given_as_they_are() {
-    let mut bench = Bench::new();
-    bench.parquet("rows/a.parquet", &[("x", strings(["1"]))]);
-    let folder = bench.folder.path().display().to_string();
-    let tree = bench.shell(&format!("cp -r {folder}/rows out/files")).unwrap().remove("files").unwrap();
-    bench.harness.connect("input", &tree);
-    let seen = bench.shell("find in -type l > out/files/list").unwrap();
+    let mut fixture = Fixture::new();
+    fixture.parquet("rows/a.parquet", &[("x", strings(["1"]))]);
+    let folder = fixture.folder.path().display().to_string();
+    let tree = fixture.shell(&format!("cp -r {folder}/rows out/files")).unwrap().remove("files").unwrap();
+    fixture.harness.connect("input", &tree);
+    let seen = fixture.shell("find in -type l > out/files/list").unwrap();
     let list = fs::read_to_string(&seen["files"].required("list").unwrap().location).unwrap();
     assert_eq!(list, "in/input/rows/a.parquet\n");
 }
 
 #[test]
 fn a_flat_parquet_file_with_content_is_a_table_of_documents() {
-    let mut bench = Bench::new();
-    let file = bench.parquet("a.parquet", &[("content", strings(["one", "", "drei"]))]);
-    let tree = bench.taken("documents", &[file]).unwrap();
+    let mut fixture = Fixture::new();
+    let file = fixture.parquet("a.parquet", &[("content", strings(["one", "", "drei"]))]);
+    let tree = fixture.taken("documents", &[file]).unwrap();
     let found = documents(&tree);
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     let row = |number: usize| {
@@ -346,7 +346,7 @@ fn a_flat_parquet_file_with_content_is_a_table_of_documents() {
 
 #[test]
 fn columns_of_the_format_are_taken_and_further_ones_are_kept() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let large: ArrayRef = Arc::new(LargeStringArray::from_iter_values(["x", "y"]));
     let table = |score: [f64; 2]| -> Vec<(&'static str, ArrayRef)> {
         vec![
@@ -362,12 +362,12 @@ fn columns_of_the_format_are_taken_and_further_ones_are_kept() {
     };
     let mut other = table([0.5, 0.75]);
     other.reverse();
-    let files = [bench.parquet("one.parquet", &table([0.125, 0.25])), bench.parquet("two.parquet", &other)];
-    let tree = bench.taken("documents", &files).unwrap();
+    let files = [fixture.parquet("one.parquet", &table([0.125, 0.25])), fixture.parquet("two.parquet", &other)];
+    let tree = fixture.taken("documents", &files).unwrap();
     let found = documents(&tree);
     let names: Vec<_> = found[0].schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["id", "repo_name", "path", "copies", "size", "license", "score", "note", "row", "content"]);
-    let flat = bench.folder.path().join("flat");
+    let flat = fixture.folder.path().join("flat");
     tables::export(&tree, &flat, tables::Format::Parquet).unwrap();
     let mut seen = rows(fs::read_dir(&flat).unwrap().map(|entry| entry.unwrap().path()));
     seen.sort_by_key(|row| row["score"].as_f64().unwrap().to_bits());
@@ -386,14 +386,14 @@ fn columns_of_the_format_are_taken_and_further_ones_are_kept() {
     assert_eq!(seen, [row(0.125, 0), row(0.25, 1), row(0.5, 0), row(0.75, 1)]);
     // What programs are given can be given back.
     let exported: Vec<_> = fs::read_dir(&flat).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let again = bench.taken("documents", &exported).unwrap();
+    let again = fixture.taken("documents", &exported).unwrap();
     assert_eq!(documents(&again).iter().map(RecordBatch::num_rows).sum::<usize>(), 4);
-    assert!(bench.harness.progress.drain().is_empty(), "no id was computed again");
+    assert!(fixture.harness.progress.drain().is_empty(), "no id was computed again");
 }
 
 #[test]
 fn an_id_that_is_not_that_of_its_text_is_computed_again() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let right = document_id("r", "p", "text").to_string();
     let columns = |ids: ArrayRef| {
         [
@@ -403,14 +403,14 @@ fn an_id_that_is_not_that_of_its_text_is_computed_again() {
             ("content", strings(["text", "text"])),
         ]
     };
-    let one = bench.parquet("one.parquet", &columns(strings([right.as_str(), "wrong"])));
-    let tree = bench.taken("documents", &[one]).unwrap();
+    let one = fixture.parquet("one.parquet", &columns(strings([right.as_str(), "wrong"])));
+    let tree = fixture.taken("documents", &[one]).unwrap();
     assert!(column(&documents(&tree), "id").all(|id| id == Some(right.as_str())));
-    let warned = serde_json::to_string(&bench.harness.progress.drain()).unwrap();
+    let warned = serde_json::to_string(&fixture.harness.progress.drain()).unwrap();
     assert!(warned.contains("1 id was not that of its repository, path and text"), "{warned}");
-    let two = bench.parquet("two.parquet", &columns(Arc::new(Int64Array::from(vec![1, 2]))));
-    bench.taken("documents", &[two]).unwrap();
-    let warned = serde_json::to_string(&bench.harness.progress.drain()).unwrap();
+    let two = fixture.parquet("two.parquet", &columns(Arc::new(Int64Array::from(vec![1, 2]))));
+    fixture.taken("documents", &[two]).unwrap();
+    let warned = serde_json::to_string(&fixture.harness.progress.drain()).unwrap();
     assert!(warned.contains("2 ids were not those of their"), "{warned}");
 }
 
@@ -429,13 +429,13 @@ fn documents_of_any_number_are_all_kept() {
         PART_ROWS,
         PART_ROWS + 1,
     ] {
-        let mut bench = Bench::new();
+        let mut fixture = Fixture::new();
         let texts = (0..count).map(|number| number.to_string());
-        let file = bench.parquet(
+        let file = fixture.parquet(
             "a.parquet",
             &[("content", strings(texts)), ("number", Arc::new(Int64Array::from_iter_values(0..count as i64)))],
         );
-        let tree = bench.taken("documents", &[file]).unwrap();
+        let tree = fixture.taken("documents", &[file]).unwrap();
         assert_eq!(Table::open(&tree).unwrap().parts().len(), count.div_ceil(PART_ROWS), "{count}");
         let mut next = 0;
         for batch in documents(&tree) {
@@ -460,9 +460,9 @@ fn more_text_than_a_part_takes_makes_several_parts() {
     let text = "x".repeat(1 << 20);
     let parts = PART_TEXT_BYTES >> 20;
     for (count, expected) in [(parts - 1, 1), (parts, 1), (parts + 1, 2)] {
-        let mut bench = Bench::new();
-        let file = bench.parquet("a.parquet", &[("content", strings((0..count).map(|_| &text)))]);
-        let tree = bench.taken("documents", &[file]).unwrap();
+        let mut fixture = Fixture::new();
+        let file = fixture.parquet("a.parquet", &[("content", strings((0..count).map(|_| &text)))]);
+        let tree = fixture.taken("documents", &[file]).unwrap();
         let table = Table::open(&tree).unwrap();
         assert_eq!((table.rows(), table.parts().len()), (count as u64, expected));
         assert_eq!(documents(&tree).iter().map(RecordBatch::num_rows).sum::<usize>(), count);
@@ -471,15 +471,15 @@ fn more_text_than_a_part_takes_makes_several_parts() {
 
 #[test]
 fn near_duplicate_groups_of_an_input_stay_with_their_documents() {
-    let mut bench = Bench::new();
-    let halves = bench.halved(9);
-    bench.harness.connect("documents", &halves["documents"]);
-    let grouped = bench.harness.run::<Grouped>(json!({})).unwrap().remove("documents").unwrap();
-    bench.harness.connect("documents", &grouped);
+    let mut fixture = Fixture::new();
+    let halves = fixture.halved(9);
+    fixture.harness.connect("documents", &halves["documents"]);
+    let grouped = fixture.harness.run::<Grouped>(json!({})).unwrap().remove("documents").unwrap();
+    fixture.harness.connect("documents", &grouped);
     let settings = json!({
         "program": "sh", "outputs": { "out": "documents" }, "arguments": ["-c", "cp in/documents/*.parquet out/out"],
     });
-    let tree = bench.harness.run::<Command>(settings).unwrap().remove("out").unwrap();
+    let tree = fixture.harness.run::<Command>(settings).unwrap().remove("out").unwrap();
     let batches = documents(&tree);
     assert_eq!(column(&batches, "cluster").count(), 5);
     assert!(column(&batches, "cluster").eq(column(&batches, "path")));
@@ -487,9 +487,9 @@ fn near_duplicate_groups_of_an_input_stay_with_their_documents() {
 
 #[test]
 fn texts_of_a_batch_may_have_more_than_2_gib() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let (count, bytes) = (33, 65 << 20);
-    let path = bench.folder.path().join("large.parquet");
+    let path = fixture.folder.path().join("large.parquet");
     let text = strings(["x".repeat(bytes)]);
     let batch = RecordBatch::try_from_iter([("content", text)]).unwrap();
     // One text in a dictionary, so that by the file's size the rows are small.
@@ -500,131 +500,131 @@ fn texts_of_a_batch_may_have_more_than_2_gib() {
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).unwrap();
     (0..count).for_each(|_| writer.write(&batch).unwrap());
     writer.close().unwrap();
-    let table = Table::open(&bench.taken("documents", std::slice::from_ref(&path)).unwrap()).unwrap();
+    let table = Table::open(&fixture.taken("documents", std::slice::from_ref(&path)).unwrap()).unwrap();
     assert_eq!((table.rows(), table.parts().len()), (count, count as usize));
-    let tree = bench.taken("rows", &[path]).unwrap();
+    let tree = fixture.taken("rows", &[path]).unwrap();
     let rows = ParquetRecordBatchReaderBuilder::try_new(File::open(&files(&tree)[0]).unwrap()).unwrap();
     assert_eq!(rows.metadata().file_metadata().num_rows(), count as i64);
 }
 
 #[test]
 fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let text = |name| (name, strings(["x"]));
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let missing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
     let too_large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
     let negative: ArrayRef = Arc::new(Int64Array::from(vec![-1]));
-    let words = bench.folder.path().join("words.txt");
+    let words = fixture.folder.path().join("words.txt");
     fs::write(&words, "words").unwrap();
-    let good = bench.parquet("good.parquet", &[text("content")]);
+    let good = fixture.parquet("good.parquet", &[text("content")]);
     let cases = [
         (
-            vec![bench.parquet("1.parquet", &[text("text"), ("n", numbers.clone())])],
+            vec![fixture.parquet("1.parquet", &[text("text"), ("n", numbers.clone())])],
             "file '1.parquet' has no column 'content' of type string",
             "it has text (Utf8), n (Int64)",
         ),
         (
-            vec![bench.parquet("2.parquet", &[("content", numbers.clone())])],
+            vec![fixture.parquet("2.parquet", &[("content", numbers.clone())])],
             "file '2.parquet' has no column 'content' of type string",
             "it has content (Int64)",
         ),
         (
-            vec![bench.parquet("3.parquet", &[text("content"), text("copies")])],
+            vec![fixture.parquet("3.parquet", &[text("content"), text("copies")])],
             "file '3.parquet' has no column 'copies' of type integer",
             "it has content",
         ),
         (
-            vec![bench.parquet("4.parquet", &[text("content"), ("repo_name", numbers.clone())])],
+            vec![fixture.parquet("4.parquet", &[text("content"), ("repo_name", numbers.clone())])],
             "file '4.parquet' has no column 'repo_name' of type string",
             "",
         ),
         (
-            vec![bench.parquet("5.parquet", &[text("content"), ("row", numbers.clone())])],
+            vec![fixture.parquet("5.parquet", &[text("content"), ("row", numbers.clone())])],
             "file '5.parquet' has a column 'row'",
             "rename it",
         ),
         (
-            vec![bench.parquet("jaccard.parquet", &[text("content"), text("jaccard")])],
+            vec![fixture.parquet("jaccard.parquet", &[text("content"), text("jaccard")])],
             "file 'jaccard.parquet' has a column 'jaccard'",
             "rename it",
         ),
         (
-            vec![bench.parquet("cluster.parquet", &[text("content"), text("cluster")])],
+            vec![fixture.parquet("cluster.parquet", &[text("content"), text("cluster")])],
             "file 'cluster.parquet' has a column 'cluster'",
             "rename it",
         ),
         (
-            vec![bench.parquet("_x.parquet", &[text("content"), text("_x")])],
+            vec![fixture.parquet("_x.parquet", &[text("content"), text("_x")])],
             "file '_x.parquet' has a column '_x'",
             "rename it",
         ),
-        (vec![bench.parquet("6.parquet", &[("content", missing)])], "file '6.parquet' has no 'content' in row 0", ""),
+        (vec![fixture.parquet("6.parquet", &[("content", missing)])], "file '6.parquet' has no 'content' in row 0", ""),
         (
-            vec![bench.parquet("7.parquet", &[text("content"), ("size", too_large)])],
+            vec![fixture.parquet("7.parquet", &[text("content"), ("size", too_large)])],
             "file '7.parquet' cannot be read: ",
             "",
         ),
         (
-            vec![bench.parquet("twice.parquet", &[text("content"), text("content")])],
+            vec![fixture.parquet("twice.parquet", &[text("content"), text("content")])],
             "column 'content' is there twice in file 'twice.parquet'",
             "rename one",
         ),
         (
-            vec![bench.parquet("copies.parquet", &[text("content"), ("copies", negative.clone())])],
+            vec![fixture.parquet("copies.parquet", &[text("content"), ("copies", negative.clone())])],
             "column 'copies' is -1 in row 0 of file 'copies.parquet', expected 0 or more",
             "",
         ),
         (
-            vec![bench.parquet("size.parquet", &[text("content"), ("size", negative)])],
+            vec![fixture.parquet("size.parquet", &[text("content"), ("size", negative)])],
             "column 'size' is -1 in row 0 of file 'size.parquet', expected 0 or more",
             "",
         ),
         (vec![words.clone()], "file 'words.txt' is not a Parquet file", ""),
         (
-            vec![bench.parquet("a.parquet", &[text("content"), text("x")]), good.clone()],
+            vec![fixture.parquet("a.parquet", &[text("content"), text("x")]), good.clone()],
             "file 'good.parquet' has no column 'x', which file 'a.parquet' has",
             "",
         ),
         (
-            vec![good.clone(), bench.parquet("h.parquet", &[text("content"), text("x")])],
+            vec![good.clone(), fixture.parquet("h.parquet", &[text("content"), text("x")])],
             "file 'good.parquet' has no column 'x', which file 'h.parquet' has",
             "",
         ),
     ];
     for (files, message, hint) in cases {
-        let failure = bench.failure("documents", &files);
+        let failure = fixture.failure("documents", &files);
         let expected = format!("output 'out' does not hold documents: {message}");
         assert!(failure.message.starts_with(&expected), "{} / {expected}", failure.message);
         assert!(failure.hint.unwrap_or_default().contains(hint), "{message}");
     }
-    let other = bench.parquet("other.parquet", &[("content", numbers)]);
-    let failure = bench.failure("rows", &[good.clone(), other]);
+    let other = fixture.parquet("other.parquet", &[("content", numbers)]);
+    let failure = fixture.failure("rows", &[good.clone(), other]);
     assert_eq!(
         failure.message,
         "output 'out' does not hold rows: column 'content' is Int64 in file 'other.parquet' and Utf8 in file 'good.parquet'"
     );
-    let twice = bench.parquet("twice.parquet", &[text("n"), text("x"), text("x")]);
-    let failure = bench.failure("rows", &[twice]).message;
+    let twice = fixture.parquet("twice.parquet", &[text("n"), text("x"), text("x")]);
+    let failure = fixture.failure("rows", &[twice]).message;
     assert!(failure.ends_with("column 'x' is there twice in file 'twice.parquet'"), "{failure}");
-    assert!(bench.failure("rows", &[words]).message.contains("file 'words.txt' is not a Parquet file"));
+    assert!(fixture.failure("rows", &[words]).message.contains("file 'words.txt' is not a Parquet file"));
     // A file that is cut in half has a footer no more.
     let bytes = fs::read(&good).unwrap();
     fs::write(&good, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(bench.failure("documents", &[good]).message.contains("is not a Parquet file"));
+    assert!(fixture.failure("documents", &[good]).message.contains("is not a Parquet file"));
 }
 
 #[test]
 fn rows_keep_their_columns_and_are_given_to_programs_as_they_were() {
     for count in [1, 63, 64, 65, 9000] {
-        let mut bench = Bench::new();
+        let mut fixture = Fixture::new();
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
         let names = strings((0..count).map(|number| format!("{number:05}")));
-        let file = bench.parquet("deep.parquet", &[("n", numbers), ("path", names)]);
-        let tree = bench.taken("rows", &[file]).unwrap();
+        let file = fixture.parquet("deep.parquet", &[("n", numbers), ("path", names)]);
+        let tree = fixture.taken("rows", &[file]).unwrap();
         assert!(tree.files.iter().all(|file| file.path.as_str().starts_with("rows/")));
-        bench.harness.connect("input", &tree);
-        let seen = bench.shell("cp in/input/*.parquet out/files").unwrap();
+        fixture.harness.connect("input", &tree);
+        let seen = fixture.shell("cp in/input/*.parquet out/files").unwrap();
         let expected: Vec<_> =
             (0..count).map(|number| json!({ "n": number, "path": format!("{number:05}") })).collect();
         assert_eq!(rows(files(&seen["files"])), expected);
@@ -640,8 +640,8 @@ fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 
 #[test]
 fn other_outputs_are_held_against_their_type() {
-    let mut bench = Bench::new();
-    let folder = bench.folder.path().to_owned();
+    let mut fixture = Fixture::new();
+    let folder = fixture.folder.path().to_owned();
     let tensors = |bytes: usize| {
         let header = json!({ "__metadata__": { "format": "pt" }, "a": { "dtype": "F32", "shape": [2], "data_offsets": [0, 8] } });
         let header = header.to_string();
@@ -663,7 +663,7 @@ fn other_outputs_are_held_against_their_type() {
     let mut run = |ty: &str, files: &[(&str, &[u8])], config: Option<&PathBuf>| {
         let mut paths: Vec<_> = files.iter().map(|(name, bytes)| file(name, bytes)).collect();
         paths.extend(config.cloned());
-        match bench.taken(ty, &paths) {
+        match fixture.taken(ty, &paths) {
             Ok(tree) => Ok(tree.files.len()),
             Err(StageError::Failed(failure)) => Err(failure.message),
             Err(error) => panic!("{error}"),
@@ -697,12 +697,12 @@ fn other_outputs_are_held_against_their_type() {
 
 #[test]
 fn tables_are_links_to_one_file() {
-    let mut bench = Bench::new();
-    let halves = bench.halved(50);
-    bench.harness.connect("input", &halves["documents"]);
-    bench.harness.scratch = Some(bench.folder.path().join("scratch"));
-    bench.shell("touch out/files/x").unwrap();
-    let file = fs::read_dir(bench.folder.path().join("scratch/work/in/input")).unwrap().next().unwrap().unwrap();
+    let mut fixture = Fixture::new();
+    let halves = fixture.halved(50);
+    fixture.harness.connect("input", &halves["documents"]);
+    fixture.harness.scratch = Some(fixture.folder.path().join("scratch"));
+    fixture.shell("touch out/files/x").unwrap();
+    let file = fs::read_dir(fixture.folder.path().join("scratch/work/in/input")).unwrap().next().unwrap().unwrap();
     let metadata = file.metadata().unwrap();
     assert!(metadata.is_file() && metadata.nlink() == 2 && metadata.permissions().readonly());
 }

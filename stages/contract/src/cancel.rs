@@ -10,20 +10,20 @@ use crate::error::{Result, StageError};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Asks to stop.
+    /// Asks the stage to stop.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked to stop.
+    /// Returns whether the stage was asked to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// For `?` between units of work.
+    /// Returns an error if the stage was asked to stop; to be called between units of work.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] when it was asked to stop.
+    /// [`StageError::Interrupted`] when the stage was asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.is_set() { Err(StageError::Interrupted) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! What a running stage is handed.
+//! The inputs, outputs and resources of a running stage.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,23 +17,23 @@ use crate::tree::TreePath;
 /// Everything a running stage may touch.
 #[derive(Debug)]
 pub struct Context {
-    /// What its input ports read: immutable files of the store.
+    /// The trees of its input ports: immutable files of the store.
     pub inputs: Inputs,
     /// Files outside the store, sorted by digest.
     pub sources: Vec<SourceFile>,
-    /// Where its output ports are written.
+    /// The trees of its output ports, to be written.
     pub outputs: Outputs,
-    /// A folder of its own that survives a crash and is handed to the next run of the same key.
+    /// A scratch directory that survives a crash and is passed to the next run of the same key.
     pub scratch: PathBuf,
-    /// Files that follow from an input alone, made once for all stages.
+    /// Files computed from one input alone, made once for all stages.
     pub derived: Derived,
     /// Its share of the machine.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
-    /// Tells the engine how far it is.
+    /// Reports progress to the engine.
     pub progress: Progress,
-    /// Asks it to stop soon.
+    /// The flag that asks the stage to stop.
     pub cancel: Cancel,
 }
 
@@ -42,9 +42,9 @@ pub struct Context {
 pub struct Resources {
     /// Threads to use.
     pub threads: usize,
-    /// Bytes of memory to keep to.
+    /// Bytes of memory that it may use.
     pub memory: u64,
-    /// Where tensors live.
+    /// The compute device of tensors.
     pub device: Device,
 }
 
@@ -53,12 +53,12 @@ pub struct Resources {
 pub struct Inputs(BTreeMap<String, InputTree>);
 
 impl Inputs {
-    /// These trees.
+    /// Creates inputs of these trees.
     pub fn new(trees: BTreeMap<String, InputTree>) -> Self {
         Self(trees)
     }
 
-    /// The tree of a required port.
+    /// Returns the tree of a required port.
     ///
     /// # Errors
     /// When the port is not connected, which the engine's check of the manifest rules out.
@@ -66,17 +66,17 @@ impl Inputs {
         self.get(port).ok_or_else(|| StageError::new(format!("input '{port}' is not connected")))
     }
 
-    /// The tree of an optional port.
+    /// Returns the tree of an optional port, if it is connected.
     pub fn get(&self, port: &str) -> Option<&InputTree> {
         self.0.get(port)
     }
 
-    /// Whether no port is connected.
+    /// Returns whether no port is connected.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All connected ports, by name.
+    /// Returns all connected ports, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &InputTree)> {
         self.0.iter().map(|(port, tree)| (port.as_str(), tree))
     }
@@ -105,7 +105,7 @@ impl InputTree {
         self.file(path).ok_or_else(|| StageError::new(format!("the input has no file '{path}'")))
     }
 
-    /// The files below a folder of the tree, sorted by path.
+    /// Returns the files below a directory of the tree, sorted by path.
     pub fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = &'a InputFile> {
         self.files
             .iter()
@@ -116,9 +116,9 @@ impl InputTree {
 /// One immutable file of an input tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Where it lies in the tree.
+    /// Its path in the tree.
     pub path: TreePath,
-    /// Where its bytes lie on disk (its name there says nothing).
+    /// The path of its bytes on disk (the name of that file means nothing).
     pub location: PathBuf,
     /// The digest of its content.
     pub digest: Digest,
@@ -129,7 +129,7 @@ pub struct InputFile {
 /// One file outside the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// The digest of its content.
     pub digest: Digest,
@@ -138,12 +138,12 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// `<digest> <bytes> <path>`, as locks and the store write it down.
+    /// Formats it as `<digest> <bytes> <path>`, as it is recorded in locks and the store.
     pub fn line(&self) -> String {
         format!("{} {} {}", self.digest, self.size, self.path.to_string_lossy())
     }
 
-    /// Reads what [`SourceFile::line`] wrote; `None` of anything else.
+    /// Parses what [`SourceFile::line`] returned; `None` for any other text.
     pub fn of_line(line: &str) -> Option<Self> {
         let (digest, rest) = line.split_once(' ')?;
         let (size, path) = rest.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! Derived files: what follows from an input tree alone and is made on demand, such as a table as plain Parquet files for
+//! Derived files: files computed on demand from one input tree, such as the plain Parquet files of a table for
 //! other programs. They are a cache: made once, shared by all stages and runs of a store, and they may be removed at any time.
 //!
 //! ```text
@@ -8,14 +8,14 @@
 //! <tree>.<name>.lock      a lock of the operating system: held by the process that makes or removes the entry
 //! ```
 //!
-//! `<tree>` is the digest of the input tree, `<name>` the form and its version: other bytes need another name.
+//! `<tree>` is the digest of the input tree, `<name>` the format and its version: other bytes need another name.
 //!
-//! | what may happen | what follows |
+//! | event | result |
 //! |---|---|
 //! | two processes want it at the same time | one makes it, the other waits for the lock and uses it |
 //! | a kill while it is made | the partial directory is removed by the next process that makes or removes the entry |
 //! | a write to one of its files | the file's time of modification is not the sealed one: it is made again |
-//! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory goes |
+//! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory is removed |
 //! | the directory cannot be written | the files are made for the stage alone |
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions, TryLockError};
@@ -40,13 +40,13 @@ const LIST: &str = "list";
 const PARTIAL: &str = ".partial";
 const LOCK: &str = ".lock";
 
-/// The directory of derived files; none by default: then every stage makes its own.
+/// The directory of derived files; without one, every stage makes its own.
 #[derive(Debug, Clone, Default)]
 pub struct Derived {
     folder: Option<PathBuf>,
 }
 
-/// One set of derived files, or what a kill left of one.
+/// One set of derived files, or the remains of one after a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedEntry {
     /// `<tree>.<name>`.
@@ -116,7 +116,7 @@ impl Derived {
             .any(|name| name.starts_with(&prefix) && !name.ends_with(PARTIAL) && !name.ends_with(LOCK))
     }
 
-    /// All that is there, by name.
+    /// Returns all entries, by name.
     pub fn entries(&self) -> Vec<DerivedEntry> {
         let mut entries: Vec<DerivedEntry> = Vec::new();
         let Some(folder) = &self.folder else { return entries };
@@ -150,7 +150,7 @@ impl Derived {
         // One that is being made, or whose list is damaged, is never used.
         for file in entry.list().iter().flat_map(Tree::entries) {
             let path = file.path.below(&entry.path().join(FILES));
-            match Digest::of_file_told(&path, &mut piece) {
+            match Digest::of_file_in_pieces(&path, &mut piece) {
                 Ok(None) => return Ok(None),
                 Ok(Some(digest)) if digest == file.digest => {}
                 Ok(Some(digest)) => damaged.push((path, Some(digest))),
@@ -163,7 +163,7 @@ impl Derived {
         Ok(Some(damaged))
     }
 
-    /// Removes an entry, unless it is being made now; whether it is gone.
+    /// Removes an entry, unless it is being made now. Returns whether it was removed.
     ///
     /// # Errors
     /// When something of it cannot be removed.
@@ -176,7 +176,7 @@ impl Derived {
             return Ok(false);
         }
         entry.clear()?;
-        // While the lock is held: whoever opened the file before looks whether it still has its name.
+        // While the lock is held: a process that opened the file before checks whether it still has its name.
         ignore_missing(fs::remove_file(entry.beside(LOCK)))?;
         drop(lock);
         Ok(true)
@@ -202,7 +202,7 @@ impl Entry<'_> {
         Tree::decode(&fs::read_to_string(self.path().join(LIST)).ok()?).ok()
     }
 
-    /// Fills `destination` with links to the files; false, and nothing there, where they are not all there and untouched.
+    /// Fills `destination` with links to the files. Returns false, and leaves it empty, if a file is missing or was modified.
     fn link(&self, destination: &Path) -> Result<bool> {
         let Some(list) = self.list() else { return Ok(false) };
         let linked = fs::create_dir_all(destination).and_then(|()| {
@@ -220,7 +220,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Waits for the lock; `None` where there can be none.
+    /// Waits for the lock; `None` if it cannot be created.
     fn lock(&self, cancel: &Cancel) -> Result<Option<File>> {
         loop {
             cancel.check()?;
@@ -260,7 +260,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// An empty partial directory.
+    /// Creates an empty partial directory.
     fn start(&self) -> io::Result<PathBuf> {
         let partial = self.beside(PARTIAL);
         self.clear()?;
@@ -316,7 +316,7 @@ fn seal(root: &Path, folder: &Path, entries: &mut Vec<TreeEntry>) -> io::Result<
     Ok(())
 }
 
-/// Whether the file system or its permissions refuse to have the directory written.
+/// Returns whether the file system or its permissions refuse to have the directory written.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }

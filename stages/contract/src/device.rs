@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
-    /// CUDA device 0 where the program has CUDA and the machine a driver, else the CPU.
+    /// CUDA device 0 if the program is built with CUDA and the machine has a driver, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.

@@ -18,32 +18,32 @@ impl Digest {
         Self(bytes)
     }
 
-    /// The hash of `content`.
+    /// Hashes `content`.
     pub fn of(content: &[u8]) -> Self {
         Self(*blake3::hash(content).as_bytes())
     }
 
-    /// The hash of `content` in its own domain: equal bytes of two domains never share a digest
+    /// Hashes `content` in its own domain: equal bytes of two domains never share a digest
     /// (blake3's `derive_key`; `domain` is a constant that names the record type and its version).
     pub fn of_record(domain: &str, content: &[u8]) -> Self {
         Self(blake3::derive_key(domain, content))
     }
 
-    /// The hash of a file's content ([`Digest::of_file_told`]).
+    /// Hashes a file's content ([`Digest::of_file_in_pieces`]).
     ///
     /// # Errors
     /// Any error of opening or reading the file.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        Self::of_file_told(path, |_| true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
+        Self::of_file_in_pieces(path, |_| true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
     }
 
-    /// The hash of a file's content, read in pieces (a memory map would kill the process when another one truncates the file
-    /// meanwhile) and hashed on all of blake3's threads. `piece` is told the bytes of each piece, and stops the reading by
-    /// returning false, which gives `None`.
+    /// Hashes a file's content, read in pieces (a memory map would kill the process when another one truncates the file
+    /// meanwhile), on all of blake3's threads. `piece` is called with the bytes of each piece, and stops the reading by
+    /// returning false; the result is then `None`.
     ///
     /// # Errors
     /// Any error of opening or reading the file.
-    pub fn of_file_told(path: &Path, mut piece: impl FnMut(u64) -> bool) -> io::Result<Option<Self>> {
+    pub fn of_file_in_pieces(path: &Path, mut piece: impl FnMut(u64) -> bool) -> io::Result<Option<Self>> {
         const PIECE: usize = 4 << 20;
         let mut file = File::open(path)?;
         let mut hasher = blake3::Hasher::new();
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes and counts what it hands on to `inner`.
+/// A writer that hashes and counts what it writes to `inner`.
 #[derive(Debug)]
 pub struct HashingWriter<W> {
     inner: W,
@@ -145,12 +145,12 @@ pub struct HashingWriter<W> {
 }
 
 impl<W: Write> HashingWriter<W> {
-    /// Starts with nothing written.
+    /// Creates a writer that has written nothing.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: blake3::Hasher::new(), size: 0 }
     }
 
-    /// Ends the hash: the writer, the digest and the number of bytes that went through.
+    /// Returns the inner writer, the digest and the number of bytes written.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest(*self.hasher.finalize().as_bytes()), self.size)
     }

@@ -6,7 +6,7 @@
 pub struct Draw(blake3::Hasher);
 
 impl Draw {
-    /// Draws of the run's `seed` for a `purpose`: two purposes draw independently for the same item.
+    /// Creates the draws of the run's `seed` for a `purpose`. Draws of two purposes are independent for the same item.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("pipeline 2026 draw v1");
         hasher.update(&seed.to_le_bytes());
@@ -15,7 +15,7 @@ impl Draw {
         Self(hasher)
     }
 
-    /// 64 uniform bits for the item with this identity.
+    /// Returns 64 uniform bits for the item with this identity.
     pub fn bits(&self, identity: &[u8]) -> u64 {
         let mut hasher = self.0.clone();
         hasher.update(identity);
@@ -24,12 +24,12 @@ impl Draw {
         u64::from_le_bytes(bytes)
     }
 
-    /// 32 bytes for the item, to seed a generator of its own.
+    /// Returns 32 bytes for the item, to seed a generator.
     pub fn seed(&self, identity: &[u8]) -> [u8; 32] {
         *self.0.clone().update(identity).finalize().as_bytes()
     }
 
-    /// A uniform number in `[0, 1)` for the item: the upper 53 bits of [`Draw::bits`].
+    /// Returns a uniform number in `[0, 1)` for the item: the upper 53 bits of [`Draw::bits`].
     pub fn unit(&self, identity: &[u8]) -> f64 {
         (self.bits(identity) >> 11) as f64 / (1u64 << 53) as f64
     }

@@ -10,7 +10,7 @@ pub type Result<T, E = StageError> = std::result::Result<T, E>;
 /// Why a stage stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// It was asked to stop.
+    /// The stage was asked to stop.
     #[error("interrupted")]
     Interrupted,
     /// It failed.
@@ -42,12 +42,12 @@ impl fmt::Display for Failure {
 }
 
 impl StageError {
-    /// A failure with this message.
+    /// Creates a failure with this message.
     pub fn new(message: impl Into<String>) -> Self {
         Self::Failed(Box::new(Failure { message: message.into(), file: None, line: None, hint: None }))
     }
 
-    /// An operating system's error, with what was attempted ("read shard.json.gz").
+    /// Creates a failure from an error of the operating system, with the attempted action ("read shard.json.gz").
     pub fn io(attempt: impl fmt::Display, error: &io::Error) -> Self {
         Self::new(format!("cannot {attempt}: {error}"))
     }

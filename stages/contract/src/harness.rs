@@ -22,24 +22,24 @@ use crate::{Cancel, SourcePattern};
 pub struct Harness {
     folder: PathBuf,
     runs: usize,
-    /// What the next run is given.
+    /// The inputs of the next run.
     pub inputs: BTreeMap<String, InputTree>,
     /// Its share of the machine.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
-    /// Kept between runs, so that a test can look at notes and set the cancel flag.
+    /// Kept between runs, so that a test can read notes and set the cancel flag.
     pub progress: Progress,
-    /// Asks the running stage to stop.
+    /// The flag that asks the running stage to stop.
     pub cancel: Cancel,
-    /// The scratch folder; a fresh one a run where `None`.
+    /// The scratch directory; a new one for each run if `None`.
     pub scratch: Option<PathBuf>,
     /// Kept between runs.
     pub derived: Derived,
 }
 
 impl Harness {
-    /// Works below `folder`, with 2 threads, 512 MiB, the CPU and seed 1.
+    /// Creates a harness that works below `folder`, with 2 threads, 512 MiB, the CPU and seed 1.
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -60,7 +60,7 @@ impl Harness {
         self
     }
 
-    /// Runs a stage with these settings (those of `Spec` and `Exec` together); its output trees by port.
+    /// Runs a stage with these settings (those of `Spec` and `Exec` together). Returns its output trees by port.
     ///
     /// # Errors
     /// Problems with the settings, joined; or what the stage returns.
@@ -69,7 +69,7 @@ impl Harness {
         self.run_kind(&Kind::of::<S>(), &settings)
     }
 
-    /// The same of a kind without its type.
+    /// Runs a stage of a type-erased kind.
     ///
     /// # Errors
     /// As [`Harness::run`].

@@ -1,4 +1,4 @@
-//! A stage kind with its types erased: what the engine sees.
+//! A stage kind with its types erased, as the engine uses it.
 //!
 //! The canonical form of settings is made here, once: the typed `Spec` is serialised to JSON and every setting equal to
 //! its default is left out, at any depth. So number spelling, key order and settings written out at their default make
@@ -61,15 +61,15 @@ pub trait AnyStage: Send + Sync {
     fn infer(&self, inputs: &InputFacts) -> Inferred;
     /// See [`Stage::observe`].
     fn observe(&self, facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>);
-    /// The state in a scratch directory from which it would continue.
+    /// See [`Stage::checkpoint`].
     fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint>;
     /// See [`Stage::lint`].
     fn lint(&self, inputs: &Inputs) -> Vec<Advice>;
-    /// How its outputs differ from those before, in words.
+    /// See [`Stage::compare`].
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
-    /// What it takes from the machine.
+    /// See [`Stage::needs`].
     fn needs(&self) -> Needs;
-    /// Runs it.
+    /// Runs the stage.
     ///
     /// # Errors
     /// As [`Stage::run`].
@@ -102,12 +102,12 @@ impl Kind {
         }
     }
 
-    /// The kind's docs: those of its `Spec`.
+    /// Returns the kind's docs: those of its `Spec`.
     pub fn about(&self) -> &str {
         self.spec_schema.get("description").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The default of a setting by its path (`line_max.threshold`), hashed or not; `None` where it has none: it is required, or
+    /// Returns the default of a setting by its path (`line_max.threshold`), hashed or not; `None` if it has none: it is required, or
     /// an entry of a map.
     pub fn default_of(&self, setting: &str) -> Option<Value> {
         let mut names = setting.split('.');
@@ -117,7 +117,7 @@ impl Kind {
         names.try_fold(default, |value, name| value.get(name).cloned())
     }
 
-    /// Makes a stage of settings that the manifest has checked against the schemas (unknown keys are ignored here).
+    /// Creates a stage from settings that the manifest has checked against the schemas (unknown keys are ignored here).
     ///
     /// # Errors
     /// Every problem that the types or [`Stage::check`] find, each with the path of its setting.
@@ -125,7 +125,7 @@ impl Kind {
         (self.parse)(self, settings)
     }
 
-    /// The canonical form of a serialised `Spec`, or `Exec`, whose schema is `schema`.
+    /// Returns the canonical form of a serialised `Spec`, or `Exec`, whose schema is `schema`.
     fn canonical(settings: Value, schema: &Value) -> Map<String, Value> {
         let Value::Object(settings) = settings else { return Map::new() };
         settings
@@ -141,7 +141,7 @@ impl Kind {
             .collect()
     }
 
-    /// `value` less what equals `default`; `None` when nothing is left. Only a table with named fields is looked into: in
+    /// Removes what equals `default` from `value`; `None` when nothing is left. Only tables with named fields are pruned: in
     /// a map a missing entry is not the default's entry. `root` holds what `schema` may refer to.
     fn without_defaults(value: Value, default: &Value, schema: &Value, root: &Value) -> Option<Value> {
         if value == *default {
@@ -163,7 +163,7 @@ impl Kind {
         }
     }
 
-    /// The schema that `schema` refers to (`{"$ref": "#/$defs/Name"}`), or itself.
+    /// Returns the schema that `schema` refers to (`{"$ref": "#/$defs/Name"}`), or `schema` itself.
     fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
         let reference = schema.get("$ref").and_then(Value::as_str);
         let target = reference.and_then(|reference| root.pointer(reference.trim_start_matches('#')));
@@ -188,7 +188,7 @@ fn parse<S: Stage>(kind: &Kind, settings: &Map<String, Value>) -> Result<Box<dyn
     Ok(Box::new(Typed::<S> { spec, exec, canonical, canonical_exec, stage: PhantomData }))
 }
 
-/// The settings that `schema` lists, as `T`.
+/// Deserialises the settings that `schema` lists.
 fn typed<T: DeserializeOwned>(settings: &Map<String, Value>, schema: &Value) -> Result<T, Problem> {
     let listed = |name: &String| schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
     let settings: Map<_, _> =

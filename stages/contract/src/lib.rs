@@ -1,27 +1,27 @@
-//! Floor 0: what the engine and a stage kind know of each other, and nothing else.
+//! The interface between the engine and the stage kinds; the lowest layer of the workspace.
 //!
 //! A stage kind implements [`Stage`]: two types of settings ([`Stage::Spec`] is hashed into the key, [`Stage::Exec`] is
-//! not), typed ports, and a `run` that reads [`Inputs`], writes [`Outputs`] and reports [`Progress`]. The engine sees it
-//! as a [`Kind`], the same thing with its types erased. The engine knows no stage; a stage knows no engine.
+//! not), typed ports, and a `run` that reads [`Inputs`], writes [`Outputs`] and reports [`Progress`]. The engine uses it
+//! as a [`Kind`], with its types erased. Neither the engine nor a stage kind depends on the other.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`digest`] | `Digest`, a blake3 hash; `HashingWriter` |
 //! | [`tree`] | `Tree`, an output: the list of its files |
 //! | [`path`] | paths of settings |
-//! | [`port`] | what flows along an edge of the graph |
+//! | [`port`] | the types of the inputs and outputs that an edge of the graph connects |
 //! | [`stage`] | `Stage`, the trait of a stage kind, and what it declares |
 //! | [`kind`] | `Kind` and `AnyStage`, type-erased |
-//! | [`context`] | what a running stage is handed |
-//! | [`derived`] | files that follow from an input alone, shared by stages |
-//! | [`outputs`] | where a running stage writes |
+//! | [`context`] | the inputs, outputs and resources of a running stage |
+//! | [`derived`] | files computed from one input alone, shared by stages |
+//! | [`outputs`] | the output trees that a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
-//! | [`resume`] | what an interrupted build left for the next one |
+//! | [`resume`] | the checkpoint of an interrupted build |
 //! | [`infer`] | facts, conflicts and costs inferred before anything runs |
-//! | [`figures`] | figures for people |
-//! | [`text`] | text from elsewhere, for a terminal |
+//! | [`figures`] | numbers formatted for people |
+//! | [`text`] | untrusted text, escaped for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
-//! | [`error`] | what went wrong, where, and a hint |
+//! | [`error`] | errors with their place and a hint |
 
 pub mod cancel;
 pub mod context;

@@ -18,7 +18,7 @@ use crate::digest::{Digest, HashingWriter};
 use crate::error::{Result, StageError};
 use crate::tree::{Tree, TreeEntry, TreePath};
 
-/// What a stage wrote: for each port the tree, and where the bytes of each of its files lie.
+/// The trees that a stage wrote, by port, with the location of each file.
 pub type Staged = BTreeMap<String, (Tree, Vec<(TreeEntry, PathBuf)>)>;
 
 /// The output ports of a running stage.
@@ -43,10 +43,10 @@ pub struct OutputFile<'a> {
 }
 
 impl Outputs {
-    /// Staging folders for these ports below `staging`, which must be empty or absent.
+    /// Creates a staging directory for each of these ports below `staging`, which must be empty or absent.
     ///
     /// # Errors
-    /// When a folder cannot be made.
+    /// When a directory cannot be created.
     pub fn stage(staging: &Path, ports: impl IntoIterator<Item = String>) -> io::Result<Self> {
         let tree = |port: String| {
             let folder = staging.join(&port);
@@ -56,7 +56,7 @@ impl Outputs {
         ports.into_iter().map(tree).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The output port of that name.
+    /// Returns the output port of that name.
     ///
     /// # Errors
     /// When the kind declares no such port.
@@ -64,7 +64,7 @@ impl Outputs {
         self.0.get(port).ok_or_else(|| StageError::new(format!("the stage kind declares no output '{port}'")))
     }
 
-    /// Ends the writing: for each port the tree, and where the bytes of each of its files lie now (a file that is
+    /// Finishes all ports. Returns for each its tree and the path of each of its files (a file that is
     /// already in the store, [`OutputTree::link`], among them).
     ///
     /// # Errors
@@ -81,10 +81,10 @@ impl Outputs {
 }
 
 impl OutputTree {
-    /// Starts a file.
+    /// Creates a file.
     ///
     /// # Errors
-    /// When the path is not a safe relative one or the file cannot be made.
+    /// When the path is not a safe relative one or the file cannot be created.
     pub fn create(&self, path: &str) -> Result<OutputFile<'_>> {
         let path: TreePath = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
         let location = self.fresh();
@@ -117,7 +117,7 @@ impl OutputTree {
         self.write(path, text.as_bytes())
     }
 
-    /// Hands on a file of an input tree as it is: no byte is copied.
+    /// Adds a file of an input tree unchanged, without copying it.
     ///
     /// # Errors
     /// When the path is not a safe relative one.
@@ -127,7 +127,7 @@ impl OutputTree {
         Ok(())
     }
 
-    /// Takes a finished file out of the scratch folder (it is hashed, then moved).
+    /// Moves a finished file from the scratch directory into the tree, and hashes it.
     ///
     /// # Errors
     /// When the path is not a safe relative one, or the file cannot be read or moved.
@@ -142,7 +142,7 @@ impl OutputTree {
         Ok(())
     }
 
-    /// Whether no file of the tree is finished.
+    /// Returns whether no file of the tree is finished.
     pub fn is_empty(&self) -> bool {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -157,7 +157,7 @@ impl OutputTree {
 }
 
 impl OutputFile<'_> {
-    /// Ends the file: its digest and size in bytes.
+    /// Finishes the file. Returns its digest and its size in bytes.
     ///
     /// # Errors
     /// When the last bytes cannot be written or synced to disk.

@@ -40,13 +40,13 @@ impl fmt::Display for PortType {
 }
 
 impl PortType {
-    /// Whether an output of type `self` may feed an input of type `input`: the same type, or one side takes any files.
+    /// Returns whether an output of type `self` may feed an input of type `input`: the same type, or one side takes any files.
     pub fn feeds(self, input: Self) -> bool {
         self == input || input == Self::Files
     }
 }
 
-/// Whether this can be the name of a port that a manifest declares: 1 to 128 of lowercase letters, digits, `-` and `_`. It
+/// Returns whether this can be the name of a port that a manifest declares: 1 to 128 of lowercase letters, digits, `-` and `_`. It
 /// becomes the name of a directory, and a word in scripts.
 pub fn is_port_name(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
@@ -57,12 +57,12 @@ pub fn is_port_name(name: &str) -> bool {
 pub struct InputPort {
     /// Its name in `inputs = { NAME = "stage.output" }`.
     pub name: Cow<'static, str>,
-    /// What it takes.
+    /// The type that it accepts.
     #[serde(rename = "type")]
     pub ty: PortType,
     /// Whether the stage can run without it.
     pub required: bool,
-    /// What it is for, in one line.
+    /// Its purpose, in one line.
     pub about: Cow<'static, str>,
 }
 
@@ -71,7 +71,7 @@ pub struct InputPort {
 pub struct OutputPort {
     /// Its name in `"stage.NAME"`.
     pub name: Cow<'static, str>,
-    /// What it gives.
+    /// The type of the output.
     #[serde(rename = "type")]
     pub ty: PortType,
     /// What it holds, in one line.
@@ -87,16 +87,16 @@ pub struct OutputPort {
 /// `"stage"` without `.output` is the first output port.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Ports {
-    /// In the order in which they are documented; the first is what `input` fills.
+    /// The input ports, in the order in which they are documented. `input` fills the first.
     pub inputs: Vec<InputPort>,
-    /// The first is what a bare stage name means.
+    /// The output ports. A stage name without a port means the first.
     pub outputs: Vec<OutputPort>,
     /// Whether the manifest may name further input ports, each of type [`PortType::Files`].
     pub open: bool,
 }
 
 impl Ports {
-    /// No ports yet.
+    /// Creates an empty list of ports.
     pub fn new() -> Self {
         Self::default()
     }

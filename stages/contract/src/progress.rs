@@ -53,7 +53,7 @@ pub enum Note {
         step: u64,
         /// `loss/train`.
         name: String,
-        /// The value; JSON has no word for one that is not finite, and shows it as `null`.
+        /// The value; `null` in JSON if it is not finite.
         #[serde(deserialize_with = "null_is_not_a_number")]
         value: f64,
     },
@@ -68,10 +68,10 @@ const MAX_NOTES: usize = 65_536;
 
 /// Shared by the stage, which counts, and the engine, which shows. Cheap to clone and to call from any thread.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<State>);
+pub struct Progress(Arc<ProgressState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ProgressState {
     done: AtomicU64,
     total: AtomicU64,
     phase: Mutex<Phase>,
@@ -118,7 +118,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Progress {
-    /// Names what the stage is doing without starting the count again.
+    /// Renames the phase without resetting the count.
     pub fn phase(&self, phase: &str) {
         phase.clone_into(&mut lock(&self.0.phase).name);
     }
@@ -140,19 +140,19 @@ impl Progress {
         self.0.total.store(total.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Counts `more`.
+    /// Adds `more` to the count.
     pub fn add(&self, more: u64) {
         self.0.done.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Sets the count, after a resume: what was done before is no part of the rate.
+    /// Sets the count after a resume. Units done before do not count for the rate.
     pub fn set(&self, done: u64) {
         let mut phase = lock(&self.0.phase);
         (phase.since, phase.from) = (Instant::now(), done);
         self.0.done.store(done, Ordering::Relaxed);
     }
 
-    /// Units a second since the phase began or was resumed; none before the first unit, and none of an uneven phase.
+    /// Returns units per second since the phase began or was resumed; `None` before the first unit and in an uneven phase.
     pub fn rate(&self) -> Option<f64> {
         let phase = lock(&self.0.phase);
         let done = self.0.done.load(Ordering::Relaxed).saturating_sub(phase.from);
@@ -165,27 +165,27 @@ impl Progress {
         *lock(&self.0.earlier) = seconds;
     }
 
-    /// Seconds that earlier runs of the stage took for what this one continues.
+    /// Returns the seconds that earlier runs of the stage spent on what this one continues.
     pub fn earlier_seconds(&self) -> f64 {
         *lock(&self.0.earlier)
     }
 
-    /// Says something to people.
+    /// Adds an informational note.
     pub fn info(&self, text: impl Into<String>) {
         self.note(Note::Info { text: text.into() });
     }
 
-    /// Says something that people should see.
+    /// Adds a warning.
     pub fn warn(&self, text: impl Into<String>) {
         self.note(Note::Warning { text: text.into() });
     }
 
-    /// Passes on a line that a program wrote.
+    /// Adds a line that a program wrote.
     pub fn output(&self, text: impl Into<String>) {
         self.note(Note::Output { text: text.into() });
     }
 
-    /// Gives one value of a series.
+    /// Adds one value of a series.
     pub fn metric(&self, step: u64, name: &str, value: f64) {
         lock(&self.0.metrics).insert(name.to_owned(), value);
         self.note(Note::Metric { step, name: name.to_owned(), value });
@@ -200,19 +200,19 @@ impl Progress {
         }
     }
 
-    /// The counters now.
+    /// Returns the current counters.
     pub fn sample(&self) -> Sample {
         let Phase { name: phase, unit, .. } = lock(&self.0.phase).clone();
         let total = self.0.total.load(Ordering::Relaxed);
         Sample { phase, unit, done: self.0.done.load(Ordering::Relaxed), total: (total > 0).then_some(total) }
     }
 
-    /// The last value of each series.
+    /// Returns the last value of each series.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         lock(&self.0.metrics).clone()
     }
 
-    /// The notes since the last call.
+    /// Returns the notes since the last call.
     pub fn drain(&self) -> Vec<Note> {
         let mut notes: Vec<_> = lock(&self.0.notes).drain(..).collect();
         let dropped = self.0.dropped.swap(0, Ordering::Relaxed);

@@ -27,12 +27,12 @@ pub enum Class {
     Compute,
 }
 
-/// What a stage takes from the machine while it runs.
+/// The resources that a stage uses while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Needs {
     /// Threads that it can use at most; it is given between 1 and this many.
     pub threads: usize,
-    /// Bytes of memory that it would like to have: with less it spills, or is slower. What it cannot do without is
+    /// Bytes of memory that it can use: with less it spills or is slower. Memory that it requires is
     /// [`crate::Cost::memory`].
     pub memory: u64,
     /// Whether it computes on the device (the `gpu` pool has depth one).
@@ -59,12 +59,12 @@ impl SourcePattern {
     /// The value of the JSON schema's `format` that marks such a setting.
     pub const FORMAT: &'static str = "path-pattern";
 
-    /// The absolute pattern of a relative one that starts at `folder`, whose own letters are escaped already.
+    /// Returns the absolute pattern of a relative one that starts at `folder`, which is escaped already.
     pub fn in_folder(folder: &str, pattern: &str) -> Self {
         Self(format!("{}{ANCHOR}{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
     }
 
-    /// The folder at which a relative pattern starts; `None` where an absolute one was written.
+    /// Returns the directory at which a relative pattern starts; `None` for an absolute one.
     pub fn folder(&self) -> Option<PathBuf> {
         let (folder, _) = self.0.split_once(ANCHOR)?;
         // Escaped letters are written `[x]`.
@@ -107,14 +107,14 @@ impl JsonSchema for SourcePattern {
     }
 }
 
-/// A stage kind: what it is called, what it takes and gives, and how it runs.
+/// A stage kind: its name, its settings, its ports and its code.
 ///
 /// The docs of `Spec` are the kind's docs; the docs of each field are the setting's; both are printed by
 /// `pipeline stages`. Fields with `#[serde(default)]` are optional, and a setting at its default is left out of the key.
 pub trait Stage: Send + Sync + 'static {
     /// Settings that change the output: hashed into the key.
     type Spec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
-    /// Settings that do not change the output (places, cadence of logs): not hashed.
+    /// Settings that do not change the output (paths, intervals of logs): not hashed.
     type Exec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
 
     /// The value of `kind` in a manifest.
@@ -134,26 +134,26 @@ pub trait Stage: Send + Sync + 'static {
     /// table.
     const COPIES_TABLES: bool = false;
 
-    /// By how much, relatively, its metrics may differ on another device, where its bytes may. A kind without it gives the
-    /// same bytes on any machine.
+    /// The relative difference that its metrics may have on another device, if its bytes may differ. A kind without it produces
+    /// the same bytes on any machine.
     const TOLERANCE: Option<f64> = None;
 
-    /// The ports of the kind, whatever its settings.
+    /// Returns the ports of the kind that do not depend on settings.
     fn ports() -> Ports;
 
-    /// The ports of one stage, where its settings declare some.
+    /// Returns the ports of one stage, including those that its settings declare.
     fn ports_of(_spec: &Self::Spec) -> Ports {
         Self::ports()
     }
 
-    /// What is wrong with the settings beyond their types and bounds: each with the path of the setting. Bounds are
+    /// Returns the problems of the settings beyond their types and bounds, each with the path of the setting. Bounds are
     /// attributes of the fields (`#[schemars(range(min = 1, max = 64))]`): they are part of the JSON schema, and the
-    /// engine holds every manifest to them before it asks here.
+    /// engine checks them before it calls this function.
     fn check(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<Problem> {
         Vec::new()
     }
 
-    /// The files outside the store that the stage reads. Their digests, not their names, enter the key.
+    /// Returns the files outside the store that the stage reads. Their digests, not their names, enter the key.
     fn sources(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<SourcePattern> {
         Vec::new()
     }
@@ -167,7 +167,7 @@ pub trait Stage: Send + Sync + 'static {
     /// returns the tree that a port reads, if there is one. Reads headers, not data; unreadable inputs are skipped.
     fn observe(_facts: &mut InputFacts, _input: &dyn Fn(&str) -> Option<InputTree>) {}
 
-    /// The state in the scratch directory of an interrupted build from which [`Stage::run`] would continue. Reads no more
+    /// Returns the state in the scratch directory of an interrupted build from which [`Stage::run`] would continue. Reads no more
     /// than a few small files, and writes nothing.
     fn checkpoint(_spec: &Self::Spec, _exec: &Self::Exec, _scratch: &Path) -> Option<Checkpoint> {
         None
@@ -179,13 +179,13 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// How its outputs (by port) differ from those that it gave before, in a few words: `12 of 8,192 merges changed`. It
-    /// is for people: what cannot be read is passed over, and `None` leaves the words to the engine.
+    /// Describes how its outputs (by port) differ from those before, in a few words: `12 of 8,192 merges changed`. It
+    /// is for people: what cannot be read is skipped, and with `None` the engine describes the difference.
     fn compare(_before: &Inputs, _after: &Inputs) -> Option<String> {
         None
     }
 
-    /// What it takes from the machine.
+    /// Returns the resources that it uses.
     fn needs(_spec: &Self::Spec, _exec: &Self::Exec) -> Needs {
         Needs::default()
     }
@@ -193,7 +193,7 @@ pub trait Stage: Send + Sync + 'static {
     /// Reads `context.inputs` and writes every output port.
     ///
     /// # Errors
-    /// [`crate::StageError::Interrupted`] when `context.cancel` was set, else what went wrong, where, and a hint.
+    /// [`crate::StageError::Interrupted`] when `context.cancel` was set, otherwise a failure with its place and a hint.
     fn run(spec: &Self::Spec, exec: &Self::Exec, context: &Context) -> Result<()>;
 }
 

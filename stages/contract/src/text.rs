@@ -1,4 +1,4 @@
-//! Text that came from elsewhere, on its way to a terminal.
+//! Untrusted text, escaped and shortened for a terminal.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! A tree: what one output port of one build holds, as the sorted list of its files.
+//! A tree: the sorted list of the files of one output port of one build.
 //!
 //! Its bytes are lines of text, so that a person can read one with `cat`, and its digest is their hash in the domain
 //! [`DOMAIN`]:
@@ -27,7 +27,7 @@ const HEADER: &str = "pipeline tree 1";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TreePath(String);
 
-/// Why a text is no [`TreePath`] or no [`Tree`].
+/// Why a text is not a valid [`TreePath`] or [`Tree`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
     /// Absolute, with `..`, empty components, backslashes or control characters.
@@ -54,12 +54,12 @@ impl FromStr for TreePath {
 }
 
 impl TreePath {
-    /// As text, `/`-separated.
+    /// Returns the path as text, `/`-separated.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Where it lies below `folder`.
+    /// Returns the path below `folder`.
     pub fn below(&self, folder: &Path) -> PathBuf {
         self.0.split('/').fold(folder.to_owned(), |path, component| path.join(component))
     }
@@ -74,7 +74,7 @@ impl fmt::Display for TreePath {
 /// One file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TreeEntry {
-    /// Where it lies in the tree.
+    /// Its path in the tree.
     pub path: TreePath,
     /// The digest of its content.
     pub digest: Digest,
@@ -87,7 +87,7 @@ pub struct TreeEntry {
 pub struct Tree(Vec<TreeEntry>);
 
 impl Tree {
-    /// A tree of these files, in any order.
+    /// Creates a tree of these files, in any order.
     ///
     /// # Errors
     /// When two share a path.
@@ -109,14 +109,14 @@ impl Tree {
         self.0.iter().map(|entry| entry.size).sum()
     }
 
-    /// The canonical bytes (module docs).
+    /// Returns the canonical bytes (module docs).
     pub fn encode(&self) -> String {
         self.0.iter().fold(format!("{HEADER}\n"), |text, entry| {
             text + &format!("{} {} {}\n", entry.digest, entry.size, entry.path)
         })
     }
 
-    /// Reads what [`Tree::encode`] wrote.
+    /// Decodes what [`Tree::encode`] returned.
     ///
     /// # Errors
     /// On anything that `encode` would not have written: hostile paths, wrong order, a missing last newline.
@@ -142,7 +142,7 @@ impl Tree {
         if tree.encode() == text { Ok(tree) } else { Err(TreeError::Line(text.lines().count())) }
     }
 
-    /// The digest of the canonical bytes: the content digest that a key reads for an input port.
+    /// Returns the digest of the canonical bytes: the content digest that a key has for an input port.
     pub fn digest(&self) -> Digest {
         Digest::of_record(DOMAIN, self.encode().as_bytes())
     }

@@ -1,6 +1,6 @@
 //! `license`: keeps documents of repositories under the licenses that are allowed.
 //!
-//! The keys are the 15 that GitHub's BigQuery data set knows ([`KEYS`]). A document's license is compared without regard
+//! The keys are the 15 of GitHub's BigQuery data set ([`KEYS`]). A document's license is compared without regard
 //! to case and surrounding spaces; one that is null, `unknown` or no key at all is allowed by no list, so its document is
 //! dropped. The report counts every license that the input holds, kept or dropped.
 

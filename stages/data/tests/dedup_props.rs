@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use contract::{Cancel, Progress};
 use data::dedup::bands::Bands;
-use data::dedup::collect::{Collector, Lens};
+use data::dedup::collect::{Collector, SignatureSettings};
 use data::dedup::decide::{BLOCK, decide};
+use data::dedup::decision::{DocumentDecision, Rule};
 use data::dedup::fingerprint::Exact;
 use data::dedup::groups::Groups;
 use data::dedup::jaccard::Overlap;
-use data::dedup::license::License;
-use data::dedup::outcome::{Outcome, Rule};
+use data::dedup::license_key::LicenseKey;
 use data::dedup::preference::{Preference, Traits};
+use data::dedup::scratch::Scratch;
 use data::dedup::signature::{PERMUTATIONS, signature};
 use data::dedup::sort::Sorter;
 use data::dedup::tokens::Tokens;
-use data::dedup::workshop::Workshop;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -40,7 +40,7 @@ impl Text {
 
     fn traits(&self) -> Traits<'_> {
         Traits {
-            license: License::of(self.license),
+            license: LicenseKey::of(self.license),
             copies: self.copies,
             size: self.content.len() as u64,
             path: &self.path,
@@ -83,8 +83,8 @@ fn text() -> impl Strategy<Value = Text> {
     )
 }
 
-fn lens(threshold: f64) -> Lens {
-    Lens {
+fn signature_settings(threshold: f64) -> SignatureSettings {
+    SignatureSettings {
         exact: Exact::Whitespace,
         shingle: 1,
         min_tokens: 10,
@@ -93,8 +93,8 @@ fn lens(threshold: f64) -> Lens {
     }
 }
 
-fn workshop(folder: &Path, threads: usize, memory: u64) -> Workshop {
-    Workshop {
+fn scratch(folder: &Path, threads: usize, memory: u64) -> Scratch {
+    Scratch {
         folder: folder.to_owned(),
         memory,
         pool: Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()),
@@ -104,25 +104,25 @@ fn workshop(folder: &Path, threads: usize, memory: u64) -> Workshop {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Fate {
+enum Status {
     Kept,
     /// Rule, the number of the witness, both, either.
     Removed(Rule, u32, u32, u32),
 }
 
 /// What the stage's code decides, by number; candidates, comparisons, verified pairs.
-fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Fate>, [u64; 3]) {
+fn decided(texts: &[Text], threads: usize, memory: u64) -> (Vec<Status>, [u64; 3]) {
     decided_in_blocks(texts, threads, memory, BLOCK)
 }
 
-fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
+fn decided_in_blocks(texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Status>, [u64; 3]) {
     decided_at(THRESHOLD, texts, threads, memory, block)
 }
 
-fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Fate>, [u64; 3]) {
+fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block: u32) -> (Vec<Status>, [u64; 3]) {
     let folder = tempfile::tempdir().unwrap();
-    let (lens, workshop) = (lens(threshold), workshop(folder.path(), threads, memory));
-    let collector = Collector::new(&lens, &workshop).unwrap();
+    let (settings, scratch) = (signature_settings(threshold), scratch(folder.path(), threads, memory));
+    let collector = Collector::new(&settings, &scratch).unwrap();
     std::thread::scope(|scope| {
         let chunk = texts.len().div_ceil(threads).max(1);
         for (index, chunk_texts) in texts.chunks(chunk).enumerate() {
@@ -137,22 +137,22 @@ fn decided_at(threshold: f64, texts: &[Text], threads: usize, memory: u64, block
         }
     });
     let ranked = collector.finish().unwrap();
-    let mut groups = Groups::find(&ranked, &workshop).unwrap();
-    let decisions = decide(&ranked, &mut groups, threshold, block, &workshop).unwrap();
-    let outcomes = decisions.outcomes.read(0, ranked.length()).unwrap();
-    let mut fates = vec![Fate::Kept; texts.len()];
-    for (rank, outcome) in (0..).zip(outcomes) {
-        if let Outcome::Removed { rule, witness, overlap } = outcome {
+    let mut groups = Groups::find(&ranked, &scratch).unwrap();
+    let decisions = decide(&ranked, &mut groups, threshold, block, &scratch).unwrap();
+    let by_rank = decisions.by_rank.read(0, ranked.length()).unwrap();
+    let mut statuses = vec![Status::Kept; texts.len()];
+    for (rank, decision) in (0..).zip(by_rank) {
+        if let DocumentDecision::Removed { rule, witness, overlap } = decision {
             let number = |rank| ranked.document(rank).unwrap().number;
-            fates[number(rank) as usize] = Fate::Removed(rule, number(witness), overlap.both, overlap.either);
+            statuses[number(rank) as usize] = Status::Removed(rule, number(witness), overlap.both, overlap.either);
         }
     }
-    (fates, [decisions.candidates, decisions.comparisons, decisions.verified])
+    (statuses, [decisions.candidates, decisions.comparisons, decisions.verified])
 }
 
 /// The specification, word for word and without haste; the number of pairs of rule 4.
-fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
-    let bands = lens(THRESHOLD).bands;
+fn specified(texts: &[Text]) -> (Vec<Status>, u64) {
+    let bands = signature_settings(THRESHOLD).bands;
     let sets: Vec<BTreeSet<&str>> = texts.iter().map(|text| text.tokens().into_iter().collect()).collect();
     let comparable: Vec<bool> = texts.iter().map(|text| text.tokens().len() >= 10).collect();
     let buckets: Vec<Vec<u64>> = texts
@@ -169,27 +169,27 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&number| {
         let text = &texts[number];
-        let license = License::of(text.license).rank();
+        let license = LicenseKey::of(text.license).rank();
         let size = std::cmp::Reverse(text.content.len());
         (license, std::cmp::Reverse(text.copies), size, text.path.len(), text.id(), number)
     });
-    let mut fates = vec![Fate::Kept; texts.len()];
+    let mut statuses = vec![Status::Kept; texts.len()];
     let (mut kept, mut candidates): (Vec<usize>, _) = (Vec::new(), 0);
     let mut by_set: BTreeMap<&BTreeSet<&str>, (usize, (u32, u32))> = BTreeMap::new();
     for (rank, &number) in order.iter().enumerate() {
         let first = order[..rank].iter().find(|&&other| texts[other].stripped() == texts[number].stripped());
         if let Some(&first) = first {
-            let witness = match fates[first] {
-                Fate::Kept => first,
-                Fate::Removed(_, witness, ..) => witness as usize,
+            let witness = match statuses[first] {
+                Status::Kept => first,
+                Status::Removed(_, witness, ..) => witness as usize,
             };
             let (both, either) = overlap(number, witness);
-            fates[number] = Fate::Removed(Rule::Exact, witness as u32, both, either);
+            statuses[number] = Status::Removed(Rule::Exact, witness as u32, both, either);
             continue;
         }
         if comparable[number] {
             if let Some(&(witness, (both, either))) = by_set.get(&sets[number]) {
-                fates[number] = Fate::Removed(Rule::Near, witness as u32, both, either);
+                statuses[number] = Status::Removed(Rule::Near, witness as u32, both, either);
                 continue;
             }
             let shares = |other: usize| buckets[number].iter().zip(&buckets[other]).any(|(a, b)| a == b);
@@ -202,7 +202,7 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
                 }
             }
             if let Some((witness, (both, either))) = best {
-                fates[number] = Fate::Removed(Rule::Near, witness as u32, both, either);
+                statuses[number] = Status::Removed(Rule::Near, witness as u32, both, either);
                 by_set.insert(&sets[number], (witness, (both, either)));
                 continue;
             }
@@ -210,18 +210,20 @@ fn specified(texts: &[Text]) -> (Vec<Fate>, u64) {
         }
         kept.push(number);
     }
-    (fates, candidates)
+    (statuses, candidates)
 }
 
 /// Fates with documents named by their content and place in the order, not by number.
-fn by_identity(texts: &[Text], fates: &[Fate]) -> Vec<([u8; 32], Option<(Rule, [u8; 32], u32, u32)>)> {
+fn by_identity(texts: &[Text], statuses: &[Status]) -> Vec<([u8; 32], Option<(Rule, [u8; 32], u32, u32)>)> {
     let mut named: Vec<_> = texts
         .iter()
-        .zip(fates)
-        .map(|(text, fate)| {
-            let removed = match *fate {
-                Fate::Kept => None,
-                Fate::Removed(rule, witness, both, either) => Some((rule, texts[witness as usize].id(), both, either)),
+        .zip(statuses)
+        .map(|(text, status)| {
+            let removed = match *status {
+                Status::Kept => None,
+                Status::Removed(rule, witness, both, either) => {
+                    Some((rule, texts[witness as usize].id(), both, either))
+                }
             };
             (text.id(), removed)
         })
@@ -241,32 +243,32 @@ proptest! {
 
     #[test]
     fn decisions_are_those_of_the_specification(texts in prop::collection::vec(text(), 0..60), block in 1u32..20) {
-        let (fates, candidates) = specified(&texts);
-        prop_assert_eq!(&decided(&texts, 2, 1 << 20).0, &fates);
-        prop_assert_eq!(&decided_in_blocks(&texts, 2, 1 << 20, block).0, &fates);
+        let (statuses, candidates) = specified(&texts);
+        prop_assert_eq!(&decided(&texts, 2, 1 << 20).0, &statuses);
+        prop_assert_eq!(&decided_in_blocks(&texts, 2, 1 << 20, block).0, &statuses);
         // One at a time nothing is looked at ahead of its turn.
         let (one_by_one, counts) = decided_in_blocks(&texts, 2, 0, 1);
-        prop_assert_eq!(&one_by_one, &fates);
+        prop_assert_eq!(&one_by_one, &statuses);
         prop_assert_eq!(counts[0], candidates);
     }
 
     #[test]
     fn every_removed_document_is_like_a_kept_one(texts in prop::collection::vec(text(), 0..60)) {
-        let fates = decided(&texts, 2, 1 << 20).0;
-        for (text, fate) in texts.iter().zip(&fates) {
-            let Fate::Removed(rule, witness, both, either) = *fate else { continue };
-            prop_assert_eq!(&fates[witness as usize], &Fate::Kept);
+        let statuses = decided(&texts, 2, 1 << 20).0;
+        for (text, status) in texts.iter().zip(&statuses) {
+            let Status::Removed(rule, witness, both, either) = *status else { continue };
+            prop_assert_eq!(&statuses[witness as usize], &Status::Kept);
             let witness = &texts[witness as usize];
             let (a, b): (BTreeSet<_>, BTreeSet<_>) = (text.tokens().into_iter().collect(), witness.tokens().into_iter().collect());
             prop_assert_eq!((both as usize, either as usize), (a.intersection(&b).count(), a.union(&b).count()));
             match rule {
                 Rule::Exact => {
                     // Of the copies one is kept or near the witness.
-                    let copies = texts.iter().zip(&fates).filter(|(other, _)| other.stripped() == text.stripped());
-                    let leaders = copies.filter(|(_, fate)| !matches!(fate, Fate::Removed(Rule::Exact, ..)));
-                    let leaders: Vec<_> = leaders.map(|(other, fate)| match *fate {
-                        Fate::Kept => other,
-                        Fate::Removed(_, witness, ..) => &texts[witness as usize],
+                    let copies = texts.iter().zip(&statuses).filter(|(other, _)| other.stripped() == text.stripped());
+                    let leaders = copies.filter(|(_, status)| !matches!(status, Status::Removed(Rule::Exact, ..)));
+                    let leaders: Vec<_> = leaders.map(|(other, status)| match *status {
+                        Status::Kept => other,
+                        Status::Removed(_, witness, ..) => &texts[witness as usize],
                     }).collect();
                     prop_assert_eq!(leaders, vec![witness]);
                 }
@@ -282,8 +284,8 @@ proptest! {
     fn exact_duplicates_do_not_depend_on_the_threshold(texts in prop::collection::vec(text(), 0..60)) {
         let contents: BTreeSet<String> = texts.iter().map(Text::stripped).collect();
         let exact = |threshold: f64| -> Vec<bool> {
-            let fates = decided_at(threshold, &texts, 2, 1 << 20, BLOCK).0;
-            fates.iter().map(|fate| matches!(fate, Fate::Removed(Rule::Exact, ..))).collect()
+            let statuses = decided_at(threshold, &texts, 2, 1 << 20, BLOCK).0;
+            statuses.iter().map(|status| matches!(status, Status::Removed(Rule::Exact, ..))).collect()
         };
         let expected = exact(1.0);
         prop_assert_eq!(expected.iter().filter(|exact| **exact).count(), texts.len() - contents.len());
@@ -319,7 +321,7 @@ proptest! {
     #[test]
     fn records_come_back_sorted(records in prop::collection::vec(prop::array::uniform11(0..4u8), 0..3000), memory in prop::sample::select(vec![0u64, 1 << 12, 1 << 20])) {
         let folder = tempfile::tempdir().unwrap();
-        let mut sorter = Sorter::new(&workshop(folder.path(), 2, memory), "records", 11, 1);
+        let mut sorter = Sorter::new(&scratch(folder.path(), 2, memory), "records", 11, 1);
         sorter.push(records.concat().as_slice()).unwrap();
         let (mut sorted, mut found) = (sorter.finish().unwrap(), Vec::new());
         while let Some(record) = sorted.next().unwrap() {
@@ -336,7 +338,7 @@ proptest! {
 #[test]
 fn more_runs_than_can_be_merged_at_once_are_merged_in_turns() {
     let folder = tempfile::tempdir().unwrap();
-    let mut sorter = Sorter::new(&workshop(folder.path(), 1, 0), "records", 4, 1);
+    let mut sorter = Sorter::new(&scratch(folder.path(), 1, 0), "records", 4, 1);
     for number in (0..40_000u32).rev() {
         sorter.push(&number.to_be_bytes()).unwrap();
     }
@@ -393,12 +395,12 @@ fn a_chain_keeps_its_middle_if_the_middle_is_preferred_and_its_ends_if_not() {
             .collect()
     };
     let kept = |copies| -> Vec<bool> {
-        decided(&chain(copies), 2, 1 << 20).0.iter().map(|fate| *fate == Fate::Kept).collect()
+        decided(&chain(copies), 2, 1 << 20).0.iter().map(|status| *status == Status::Kept).collect()
     };
     assert_eq!(kept([1, 2, 1]), [false, true, false]);
     assert_eq!(kept([2, 1, 2]), [true, false, true]);
     assert_eq!(kept([3, 2, 1]), [true, false, true]);
-    assert_eq!(decided(&chain([3, 2, 1]), 2, 1 << 20).0[1], Fate::Removed(Rule::Near, 0, 92, 108));
+    assert_eq!(decided(&chain([3, 2, 1]), 2, 1 << 20).0[1], Status::Removed(Rule::Near, 0, 92, 108));
 }
 
 #[test]
@@ -413,7 +415,7 @@ fn many_near_identical_files_cost_one_comparison_each() {
             content: format!("{shared} name{number}"),
         })
         .collect();
-    let (fates, [candidates, comparisons, _]) = decided(&texts, 2, 1 << 24);
-    assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), 1);
+    let (statuses, [candidates, comparisons, _]) = decided(&texts, 2, 1 << 24);
+    assert_eq!(statuses.iter().filter(|status| **status == Status::Kept).count(), 1);
     assert_eq!((candidates, comparisons), (4999, 4999));
 }

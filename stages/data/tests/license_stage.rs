@@ -6,7 +6,7 @@ mod support;
 use contract::Kind;
 use data::license::License;
 use serde_json::{Value, json};
-use support::{Bench, column, digests, doc, documents, report, table};
+use support::{Fixture, column, digests, doc, documents, report, table};
 
 #[test]
 fn the_order_of_the_list_is_not_part_of_the_settings() {
@@ -19,7 +19,7 @@ fn the_order_of_the_list_is_not_part_of_the_settings() {
 
 #[test]
 fn allowed_documents_are_kept_and_every_license_is_counted() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let mut docs = vec![
         doc("a/b", "1.py", "mit", "one"),
         doc("a/b", "2.py", "gpl-3.0", "two"),
@@ -29,9 +29,9 @@ fn allowed_documents_are_kept_and_every_license_is_counted() {
         doc("a/b", "6.py", "isc", "six"),
     ];
     docs[4].license = None;
-    let input = table(&mut bench, &docs);
-    bench.harness.connect("documents", &input);
-    let trees = bench.harness.run::<License>(json!({"allow": ["mit", "isc"]})).unwrap();
+    let input = table(&mut fixture, &docs);
+    fixture.harness.connect("documents", &input);
+    let trees = fixture.harness.run::<License>(json!({"allow": ["mit", "isc"]})).unwrap();
     let kept: Vec<_> = documents(&trees["documents"]).into_iter().map(|doc| doc.content).collect();
     assert_eq!(kept, ["one", "four", "six"]);
     assert_eq!(column(&trees["dropped"], "detail"), [Some("gpl-3.0".into()), Some("unknown".into()), None]);
@@ -52,13 +52,13 @@ fn allowed_documents_are_kept_and_every_license_is_counted() {
 
 #[test]
 fn of_a_table_with_nothing_left_and_of_an_empty_one_the_columns_are_left() {
-    let mut bench = Bench::new();
-    let input = table(&mut bench, &[doc("a/b", "1.py", "mit", "one")]);
-    bench.harness.connect("documents", &input);
-    let nothing = bench.harness.run::<License>(json!({"allow": ["isc"]})).unwrap();
+    let mut fixture = Fixture::new();
+    let input = table(&mut fixture, &[doc("a/b", "1.py", "mit", "one")]);
+    fixture.harness.connect("documents", &input);
+    let nothing = fixture.harness.run::<License>(json!({"allow": ["isc"]})).unwrap();
     assert_eq!(documents(&nothing["documents"]), []);
-    bench.harness.connect("documents", &nothing["documents"]);
-    let empty = bench.harness.run::<License>(json!({"allow": ["isc"]})).unwrap();
+    fixture.harness.connect("documents", &nothing["documents"]);
+    let empty = fixture.harness.run::<License>(json!({"allow": ["isc"]})).unwrap();
     assert_eq!(empty["documents"].digest, nothing["documents"].digest);
     assert_eq!(report(&empty)["rows"], json!(0));
 }

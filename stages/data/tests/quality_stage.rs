@@ -4,11 +4,11 @@
 mod support;
 
 use data::quality::measures::{Measures, is_alphanumeric};
-use data::quality::rules::{Judge, Rule, Verdict};
+use data::quality::rules::{Rule, RuleMatches, RuleSet};
 use data::quality::{QualityStage, Spec};
 use proptest::prelude::*;
 use serde_json::json;
-use support::{Bench, column, digests, doc, documents, report, table};
+use support::{Fixture, column, digests, doc, documents, report, table};
 
 /// `str.splitlines`, one character at a time.
 fn split_lines(text: &str) -> Vec<String> {
@@ -56,16 +56,16 @@ fn reference(text: &str) -> Vec<bool> {
     ]
 }
 
-/// Both coins always remove.
-fn certain() -> Judge {
+/// The rules with probability 1.
+fn certain() -> RuleSet {
     let mut spec = Spec::default();
     spec.config_or_test.probability = 1.0;
     spec.has_no_keywords.probability = 1.0;
-    Judge::new(&spec, 1)
+    RuleSet::new(&spec, 1)
 }
 
-fn matched(verdict: Verdict) -> Vec<bool> {
-    Rule::ALL.into_iter().map(|rule| verdict.matched.has(rule)).collect()
+fn matched(matches: RuleMatches) -> Vec<bool> {
+    Rule::ALL.into_iter().map(|rule| matches.matched.has(rule)).collect()
 }
 
 proptest! {
@@ -83,7 +83,7 @@ proptest! {
         Just("x".repeat(990)),
     ], 0..40)) {
         let text = pieces.concat();
-        prop_assert_eq!(matched(certain().verdict("id", &Measures::of(&text))), reference(&text));
+        prop_assert_eq!(matched(certain().matches("id", &Measures::of(&text))), reference(&text));
     }
 
     #[test]
@@ -120,19 +120,19 @@ fn letters_and_digits_are_pythons() {
 
 #[test]
 fn thresholds_are_bounds_that_are_kept() {
-    let judge = certain();
-    let verdict = |text: &str| judge.verdict("id", &Measures::of(text));
+    let rules = certain();
+    let matches = |text: &str| rules.matches("id", &Measures::of(text));
     let line = |length: usize| format!("{}\n{}", "x".repeat(length), "def f(): a=b=c=d=e=f\n".repeat(30));
-    assert!(!verdict(&line(1000)).matched.has(Rule::LineMax));
-    assert!(verdict(&line(1001)).matched.has(Rule::LineMax));
-    assert!(!verdict("====").matched.has(Rule::LineMean));
-    assert!(verdict("====").matched.has(Rule::FewAssignments));
-    assert!(!verdict("=====").matched.has(Rule::FewAssignments));
+    assert!(!matches(&line(1000)).matched.has(Rule::LineMax));
+    assert!(matches(&line(1001)).matched.has(Rule::LineMax));
+    assert!(!matches("====").matched.has(Rule::LineMean));
+    assert!(matches("====").matched.has(Rule::FewAssignments));
+    assert!(!matches("=====").matched.has(Rule::FewAssignments));
     // One quarter is kept; under 20 lines a single word is too much, with 20 one is not.
-    assert!(!verdict("a===").matched.has(Rule::AlphaFraction));
-    assert!(verdict("a====").matched.has(Rule::AlphaFraction));
-    assert!(verdict(&("contest".to_owned() + &"\n".repeat(19))).matched.has(Rule::ConfigOrTest));
-    assert!(!verdict(&("contest".to_owned() + &"\n".repeat(20))).matched.has(Rule::ConfigOrTest));
+    assert!(!matches("a===").matched.has(Rule::AlphaFraction));
+    assert!(matches("a====").matched.has(Rule::AlphaFraction));
+    assert!(matches(&("contest".to_owned() + &"\n".repeat(19))).matched.has(Rule::ConfigOrTest));
+    assert!(!matches(&("contest".to_owned() + &"\n".repeat(20))).matched.has(Rule::ConfigOrTest));
 }
 
 fn corpus() -> Vec<support::Doc> {
@@ -153,11 +153,11 @@ fn corpus() -> Vec<support::Doc> {
 
 #[test]
 fn the_first_rule_that_matches_is_counted_and_coins_are_near_their_probability() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let docs = corpus();
-    let input = table(&mut bench, &docs);
-    bench.harness.connect("documents", &input);
-    let trees = bench.harness.run::<QualityStage>(json!({})).unwrap();
+    let input = table(&mut fixture, &docs);
+    fixture.harness.connect("documents", &input);
+    let trees = fixture.harness.run::<QualityStage>(json!({})).unwrap();
     let report = report(&trees);
     let rules = column(&trees["dropped"], "rule");
     let paths = column(&trees["dropped"], "path");
@@ -180,28 +180,28 @@ fn the_first_rule_that_matches_is_counted_and_coins_are_near_their_probability()
 
 #[test]
 fn the_seed_tosses_the_coins_and_nothing_else_does() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let docs = corpus();
-    let input = table(&mut bench, &docs);
-    bench.harness.connect("documents", &input);
-    let first = digests(&bench.harness.run::<QualityStage>(json!({})).unwrap());
-    bench.harness.resources.threads = 1;
-    assert_eq!(digests(&bench.harness.run::<QualityStage>(json!({})).unwrap()), first);
-    bench.harness.seed = 2;
-    assert_ne!(digests(&bench.harness.run::<QualityStage>(json!({})).unwrap()), first);
+    let input = table(&mut fixture, &docs);
+    fixture.harness.connect("documents", &input);
+    let first = digests(&fixture.harness.run::<QualityStage>(json!({})).unwrap());
+    fixture.harness.resources.threads = 1;
+    assert_eq!(digests(&fixture.harness.run::<QualityStage>(json!({})).unwrap()), first);
+    fixture.harness.seed = 2;
+    assert_ne!(digests(&fixture.harness.run::<QualityStage>(json!({})).unwrap()), first);
 }
 
 #[test]
 fn a_rule_that_is_off_removes_nothing() {
-    let mut bench = Bench::new();
-    let input = table(&mut bench, &corpus());
-    bench.harness.connect("documents", &input);
+    let mut fixture = Fixture::new();
+    let input = table(&mut fixture, &corpus());
+    fixture.harness.connect("documents", &input);
     let off = json!({"on": false});
     let settings = json!({
         "autogenerated": off, "line_max": off, "line_mean": off, "alpha_fraction": off, "config_or_test": off,
         "has_no_keywords": off, "few_assignments": off,
     });
-    let trees = bench.harness.run::<QualityStage>(settings).unwrap();
+    let trees = fixture.harness.run::<QualityStage>(settings).unwrap();
     assert_eq!(trees["documents"].digest, input.digest, "the same rows are the same table");
 }
 
@@ -226,28 +226,28 @@ fn the_example_export_gives_the_same_bytes_with_one_thread_and_two() {
 
 #[test]
 fn with_a_tokenizer_files_of_many_tokens_for_their_characters_are_removed() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let code: String =
         (0..60).map(|line| format!("def function_{line}(value):\n    total = value\n    return total\n")).collect();
     // No merge is learned from these: each character is four tokens.
     let rare: String = (0..400u32).filter_map(|i| char::from_u32(0x1d400 + i % 52)).collect();
-    let documents_in = table(&mut bench, &[doc("a/a", "a.py", "mit", &code), doc("a/b", "b.py", "mit", &rare)]);
-    let only_code = table(&mut bench, &[doc("a/a", "a.py", "mit", &code)]);
-    bench.harness.inputs.clear();
-    bench.harness.connect("documents", &only_code);
-    let learned = bench.harness.run::<tokens::Tokenizer>(json!({ "vocabulary": 300 })).unwrap();
+    let documents_in = table(&mut fixture, &[doc("a/a", "a.py", "mit", &code), doc("a/b", "b.py", "mit", &rare)]);
+    let only_code = table(&mut fixture, &[doc("a/a", "a.py", "mit", &code)]);
+    fixture.harness.inputs.clear();
+    fixture.harness.connect("documents", &only_code);
+    let learned = fixture.harness.run::<tokens::Tokenizer>(json!({ "vocabulary": 300 })).unwrap();
 
     let others_off = json!({
         "autogenerated": { "on": false }, "line_max": { "on": false }, "line_mean": { "on": false },
         "alpha_fraction": { "on": false }, "config_or_test": { "on": false }, "has_no_keywords": { "on": false },
         "few_assignments": { "on": false },
     });
-    bench.harness.connect("documents", &documents_in);
-    let without = bench.harness.run::<QualityStage>(others_off.clone()).unwrap();
+    fixture.harness.connect("documents", &documents_in);
+    let without = fixture.harness.run::<QualityStage>(others_off.clone()).unwrap();
     assert_eq!(documents(&without["documents"]).len(), 2, "no tokenizer is connected");
 
-    bench.harness.connect("tokenizer", &learned["tokenizer"]);
-    let with = bench.harness.run::<QualityStage>(others_off).unwrap();
+    fixture.harness.connect("tokenizer", &learned["tokenizer"]);
+    let with = fixture.harness.run::<QualityStage>(others_off).unwrap();
     let kept: Vec<_> = documents(&with["documents"]).into_iter().map(|doc| doc.content).collect();
     assert_eq!(kept, [code]);
     assert_eq!(column(&with["dropped"], "rule"), [Some("characters_per_token".to_owned())]);

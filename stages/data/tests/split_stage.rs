@@ -13,7 +13,7 @@ use datafusion::scalar::ScalarValue;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use support::{Bench, Doc, digests, doc, documents, lines, report, table};
+use support::{Doc, Fixture, digests, doc, documents, lines, report, table};
 
 /// Adds a column `cluster` for the tests: the word before the first space of the content, where there is one.
 struct Clusters;
@@ -48,10 +48,10 @@ impl Stage for Clusters {
     }
 }
 
-fn run(bench: &mut Bench, input: &InputTree, settings: serde_json::Value) -> BTreeMap<String, InputTree> {
-    bench.harness.inputs.clear();
-    bench.harness.connect("documents", input);
-    bench.harness.run::<Split>(settings).unwrap()
+fn run(fixture: &mut Fixture, input: &InputTree, settings: serde_json::Value) -> BTreeMap<String, InputTree> {
+    fixture.harness.inputs.clear();
+    fixture.harness.connect("documents", input);
+    fixture.harness.run::<Split>(settings).unwrap()
 }
 
 fn repositories(tree: &InputTree) -> BTreeSet<String> {
@@ -71,12 +71,12 @@ proptest! {
             let content = cluster.map_or(format!("alone{index}"), |cluster| format!("c{cluster} {index}"));
             doc(&format!("r/{repository}"), &format!("{index}.py"), "mit", &content)
         }).collect();
-        let mut bench = Bench::new();
-        bench.harness.seed = seed;
-        let input = table(&mut bench, &docs);
-        bench.harness.connect("documents", &input);
-        let clustered = bench.harness.run::<Clusters>(json!({})).unwrap().remove("documents").unwrap();
-        let trees = run(&mut bench, &clustered, json!({ "fraction": fraction }));
+        let mut fixture = Fixture::new();
+        fixture.harness.seed = seed;
+        let input = table(&mut fixture, &docs);
+        fixture.harness.connect("documents", &input);
+        let clustered = fixture.harness.run::<Clusters>(json!({})).unwrap().remove("documents").unwrap();
+        let trees = run(&mut fixture, &clustered, json!({ "fraction": fraction }));
         let (train, valid) = (documents(&trees["train"]), documents(&trees["valid"]));
         let mut all: Vec<Doc> = train.iter().chain(&valid).cloned().collect();
         let mut expected = docs.clone();
@@ -105,9 +105,9 @@ fn many(repositories: usize) -> Vec<Doc> {
 
 #[test]
 fn about_the_fraction_of_the_repositories_validates() {
-    let mut bench = Bench::new();
-    let input = table(&mut bench, &many(400));
-    let trees = run(&mut bench, &input, json!({"fraction": 0.25}));
+    let mut fixture = Fixture::new();
+    let input = table(&mut fixture, &many(400));
+    let trees = run(&mut fixture, &input, json!({"fraction": 0.25}));
     let valid = repositories(&trees["valid"]).len();
     assert!((70..130).contains(&valid), "{valid} of 400");
     assert_eq!(report(&trees)["valid"]["groups"], json!(valid));
@@ -122,14 +122,14 @@ fn few(repositories: usize, large: usize) -> Vec<Doc> {
 
 #[test]
 fn a_fraction_that_is_missed_is_warned_of_with_the_shares() {
-    let mut bench = Bench::new();
-    let input = table(&mut bench, &few(20, 80));
+    let mut fixture = Fixture::new();
+    let input = table(&mut fixture, &few(20, 80));
     let (mut in_training, mut in_validation) = (false, false);
     for seed in 0..40 {
-        bench.harness.seed = seed;
-        bench.harness.progress.drain();
-        let trees = run(&mut bench, &input, json!({"fraction": 0.1}));
-        let notes = format!("{:?}", bench.harness.progress.drain());
+        fixture.harness.seed = seed;
+        fixture.harness.progress.drain();
+        let trees = run(&mut fixture, &input, json!({"fraction": 0.1}));
+        let notes = format!("{:?}", fixture.harness.progress.drain());
         let report = report(&trees);
         let shares = &report["shares"];
         let valid = report["valid"]["rows"].as_f64().unwrap() / 100.0;
@@ -157,21 +157,21 @@ fn a_fraction_that_is_missed_is_warned_of_with_the_shares() {
 
 #[test]
 fn a_fraction_that_is_met_is_not_warned_of() {
-    let mut bench = Bench::new();
-    let input = table(&mut bench, &many(400));
-    bench.harness.progress.drain();
-    run(&mut bench, &input, json!({"fraction": 0.25}));
-    assert!(!format!("{:?}", bench.harness.progress.drain()).contains("but validation has"));
+    let mut fixture = Fixture::new();
+    let input = table(&mut fixture, &many(400));
+    fixture.harness.progress.drain();
+    run(&mut fixture, &input, json!({"fraction": 0.25}));
+    assert!(!format!("{:?}", fixture.harness.progress.drain()).contains("but validation has"));
 }
 
 #[test]
 fn the_largest_group_is_what_clusters_join() {
     let docs = [doc("a/a", "1.py", "mit", "c 1"), doc("b/b", "2.py", "mit", "c 2"), doc("d/d", "3.py", "mit", "e34")];
-    let mut bench = Bench::new();
-    let input = table(&mut bench, &docs);
-    bench.harness.connect("documents", &input);
-    let clustered = bench.harness.run::<Clusters>(json!({})).unwrap().remove("documents").unwrap();
-    let report = report(&run(&mut bench, &clustered, json!({})));
+    let mut fixture = Fixture::new();
+    let input = table(&mut fixture, &docs);
+    fixture.harness.connect("documents", &input);
+    let clustered = fixture.harness.run::<Clusters>(json!({})).unwrap().remove("documents").unwrap();
+    let report = report(&run(&mut fixture, &clustered, json!({})));
     assert_eq!(report["shares"]["largest_group"]["repositories"], json!(2));
     assert_eq!(report["shares"]["largest_group"]["documents"], json!(2.0 / 3.0));
     assert_eq!(report["shares"]["largest_repository"]["repo_name"], json!("a/a"));
@@ -179,13 +179,13 @@ fn the_largest_group_is_what_clusters_join() {
 
 #[test]
 fn a_new_repository_moves_no_other() {
-    let mut bench = Bench::new();
-    let before = table(&mut bench, &many(100));
+    let mut fixture = Fixture::new();
+    let before = table(&mut fixture, &many(100));
     let mut docs = many(100);
     docs.insert(0, doc("new/one", "new.py", "mit", "new"));
-    let mut other = Bench::new();
+    let mut other = Fixture::new();
     let after = table(&mut other, &docs);
-    let before = repositories(&run(&mut bench, &before, json!({"fraction": 0.3}))["valid"]);
+    let before = repositories(&run(&mut fixture, &before, json!({"fraction": 0.3}))["valid"]);
     let mut after = repositories(&run(&mut other, &after, json!({"fraction": 0.3}))["valid"]);
     after.remove("new/one");
     assert_eq!(before, after);
@@ -194,40 +194,40 @@ fn a_new_repository_moves_no_other() {
 #[test]
 fn one_repository_and_none_are_training_data_with_a_warning() {
     for (docs, warning) in [(many(1), "nothing to validate with"), (Vec::new(), "no documents to divide")] {
-        let mut bench = Bench::new();
-        let input = table(&mut bench, &docs);
-        bench.harness.progress.drain();
-        let trees = run(&mut bench, &input, json!({}));
+        let mut fixture = Fixture::new();
+        let input = table(&mut fixture, &docs);
+        fixture.harness.progress.drain();
+        let trees = run(&mut fixture, &input, json!({}));
         assert_eq!(documents(&trees["train"]).len(), docs.len());
-        assert!(format!("{:?}", bench.harness.progress.drain()).contains(warning));
+        assert!(format!("{:?}", fixture.harness.progress.drain()).contains(warning));
     }
 }
 
 #[test]
 fn a_shard_validates_whatever_it_is_called() {
-    let mut bench = Bench::new();
-    bench.shard("a", lines(&many(2)).as_bytes());
-    bench.shard("b", lines(&many(3)).as_bytes());
-    bench.shard("c", lines(&many(4)).as_bytes());
-    let trees = bench.import(json!({})).unwrap();
+    let mut fixture = Fixture::new();
+    fixture.shard("a", lines(&many(2)).as_bytes());
+    fixture.shard("b", lines(&many(3)).as_bytes());
+    fixture.shard("c", lines(&many(4)).as_bytes());
+    let trees = fixture.import(json!({})).unwrap();
     let shards: Vec<String> = report(&trees)["shards"].as_object().unwrap().keys().cloned().collect();
-    let last = run(&mut bench, &trees["documents"], json!({"by": "shard"}));
+    let last = run(&mut fixture, &trees["documents"], json!({"by": "shard"}));
     assert_eq!(report(&last)["valid_shard"], json!(shards[2][..16]));
-    let named = run(&mut bench, &trees["documents"], json!({"by": "shard", "valid_shard": shards[0][..8]}));
+    let named = run(&mut fixture, &trees["documents"], json!({"by": "shard", "valid_shard": shards[0][..8]}));
     assert_eq!(report(&named)["valid_shard"], json!(shards[0][..16]));
     assert_eq!(documents(&named["train"]).len() + documents(&named["valid"]).len(), 27);
-    let wrong = bench.harness.run::<Split>(json!({"by": "shard", "valid_shard": "0123456789abcdef"}));
+    let wrong = fixture.harness.run::<Split>(json!({"by": "shard", "valid_shard": "0123456789abcdef"}));
     assert!(format!("{wrong:?}").contains("names 0 shards"));
-    assert!(bench.harness.run::<Split>(json!({"by": "shard", "valid_shard": "mine"})).is_err());
+    assert!(fixture.harness.run::<Split>(json!({"by": "shard", "valid_shard": "mine"})).is_err());
 }
 
 #[test]
 fn threads_change_no_byte() {
-    let mut bench = Bench::new();
-    bench.shard("a", lines(&many(30)).as_bytes());
-    bench.shard("b", lines(&many(50)).as_bytes());
-    let input = bench.import(json!({})).unwrap().remove("documents").unwrap();
-    let two = digests(&run(&mut bench, &input, json!({})));
-    bench.harness.resources.threads = 1;
-    assert_eq!(digests(&run(&mut bench, &input, json!({}))), two);
+    let mut fixture = Fixture::new();
+    fixture.shard("a", lines(&many(30)).as_bytes());
+    fixture.shard("b", lines(&many(50)).as_bytes());
+    let input = fixture.import(json!({})).unwrap().remove("documents").unwrap();
+    let two = digests(&run(&mut fixture, &input, json!({})));
+    fixture.harness.resources.threads = 1;
+    assert_eq!(digests(&run(&mut fixture, &input, json!({}))), two);
 }

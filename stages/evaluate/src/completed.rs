@@ -1,4 +1,4 @@
-//! What the stage `eval-completions` writes: `completions.json` and `completions.md`.
+//! The files that the stage `eval-completions` writes: `completions.json` and `completions.md`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -10,10 +10,10 @@ use tokens::text::TextTokenizer;
 
 use crate::prompts::Prompt;
 
-/// What `completions.json` holds.
+/// The content of `completions.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The temperature of the choices.
+    /// The temperature.
     pub temperature: f64,
     /// The probability that was kept.
     pub top_p: f64,
@@ -36,7 +36,7 @@ pub struct Completed {
     pub text: String,
     /// Its tokens.
     pub tokens: usize,
-    /// The longest sequence in tokens, the prompt among them.
+    /// The longest sequence in tokens, including the prompt.
     pub max_length: usize,
     /// How many of its completions differ from one another.
     pub distinct: usize,
@@ -47,18 +47,18 @@ pub struct Completed {
 /// One completion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompletionText {
-    /// What is left after the cut, without white space at its end.
+    /// The text before the cut, without trailing white space.
     pub text: String,
-    /// Tokens that were generated, those that were cut among them.
+    /// Generated tokens, including those that were cut.
     pub tokens: usize,
-    /// Why there are no more: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
+    /// Why it ended: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
     pub ended: &'static str,
     /// Whether it is white space only.
     pub blank: bool,
 }
 
 impl CompletionText {
-    /// A completion cut at the first of the stops.
+    /// Creates a completion, cut at the first of the stops.
     pub fn new(completion: &Completion, stops: &Stops, tokenizer: &TextTokenizer) -> Self {
         let bytes = tokenizer.decode_bytes(&completion.tokens);
         let text = String::from_utf8_lossy(stops.cut(&bytes)).trim_end().to_owned();
@@ -74,7 +74,7 @@ impl CompletionText {
 }
 
 impl Completed {
-    /// A prompt of `tokens` tokens with its completions.
+    /// Creates a prompt of `tokens` tokens with its completions.
     pub fn new(prompt: &Prompt, tokens: usize, completions: Vec<CompletionText>) -> Self {
         let distinct = completions.iter().map(|completion| completion.text.as_str()).collect::<BTreeSet<_>>().len();
         Self { text: prompt.text.clone(), tokens, max_length: prompt.max_length, distinct, completions }
@@ -82,7 +82,7 @@ impl Completed {
 }
 
 impl Report {
-    /// The report for people.
+    /// Formats the report as Markdown.
     pub fn markdown(&self) -> String {
         let mut page = format!(
             "# Completions\n\nTemperature {}, top-p {}, top-k {}, seed {}. {}, {} of them blank.\n",
@@ -121,7 +121,7 @@ impl Report {
     }
 }
 
-/// A code block whose fence is longer than any in the text.
+/// Formats a code block whose fence is longer than any in the text.
 fn block(text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

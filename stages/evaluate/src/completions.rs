@@ -1,4 +1,4 @@
-//! The stage kind `eval-completions`: what a model writes.
+//! The stage kind `eval-completions`: completes prompts with a model.
 //!
 //! Each prompt is completed several times by nucleus sampling, as `transformers`' text generation does it, and each
 //! completion is cut where the next block of code begins. It stops being generated as soon as it holds such a place: the cut is the same.
@@ -24,8 +24,8 @@ use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
-/// Completions of the largest evaluation: all are held until they are written.
-const MOST_COMPLETIONS: usize = 100_000;
+/// Completions of the largest evaluation: all are held in memory until they are written.
+const MAX_COMPLETIONS: usize = 100_000;
 
 /// The stage kind `eval-completions`.
 #[derive(Debug)]
@@ -33,8 +33,9 @@ pub struct EvalCompletions;
 
 /// Completes prompts with a model, cuts each completion at the first block, and writes them for people to read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "EvalCompletionsSpec")]
 #[serde(default)]
-pub struct EvalCompletionsSpec {
+pub struct Spec {
     /// What is completed.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Prompt>,
@@ -58,7 +59,7 @@ pub struct EvalCompletionsSpec {
     pub batch: usize,
 }
 
-impl Default for EvalCompletionsSpec {
+impl Default for Spec {
     fn default() -> Self {
         Self {
             prompts: default_prompts(),
@@ -74,17 +75,18 @@ impl Default for EvalCompletionsSpec {
 
 /// It has no settings that leave the output as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct EvalCompletionsExec {}
+#[schemars(rename = "EvalCompletionsExec")]
+pub struct Exec {}
 
-impl EvalCompletionsSpec {
+impl Spec {
     fn sampling(&self) -> Sampling {
         Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k }
     }
 }
 
 impl Stage for EvalCompletions {
-    type Spec = EvalCompletionsSpec;
-    type Exec = EvalCompletionsExec;
+    type Spec = Spec;
+    type Exec = Exec;
     const KIND: &'static str = "eval-completions";
     const REVISION: u32 = 3;
     const CLASS: Class = Class::Compute;
@@ -97,7 +99,7 @@ impl Stage for EvalCompletions {
             .output("report", PortType::Report, "completions.json and completions.md")
     }
 
-    fn infer(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, inputs: &InputFacts) -> Inferred {
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
         let mut inferred = Inferred::default();
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
         inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
@@ -130,24 +132,24 @@ impl Stage for EvalCompletions {
         }
     }
 
-    fn check(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Vec<Problem> {
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let (prompts, completions) = (spec.prompts.len(), spec.completions);
-        if prompts.saturating_mul(completions) <= MOST_COMPLETIONS {
+        if prompts.saturating_mul(completions) <= MAX_COMPLETIONS {
             return Vec::new();
         }
-        let most = MOST_COMPLETIONS / prompts.max(1);
+        let most = MAX_COMPLETIONS / prompts.max(1);
         let message = format!(
-            "must be at most {most} for {prompts} prompts, not {completions}: there are {MOST_COMPLETIONS} completions at \
+            "must be at most {most} for {prompts} prompts, not {completions}: there are {MAX_COMPLETIONS} completions at \
              most in all"
         );
         vec![Problem::new("completions", message).depends_on("prompts")]
     }
 
-    fn needs(_: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {
+    fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
 
-    fn run(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let folder = ModelFolder::of(context.inputs.tree("model")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         let config = folder.config()?;
@@ -185,13 +187,8 @@ impl Stage for EvalCompletions {
     }
 }
 
-/// The prompts as ids; one that leaves no room for a completion is warned of.
-fn requests(
-    spec: &EvalCompletionsSpec,
-    tokenizer: &TextTokenizer,
-    context: &Context,
-    positions: usize,
-) -> Result<Vec<Request>> {
+/// Encodes the prompts; warns of a prompt that leaves no room for a completion.
+fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
         let ids = match prompt.text.as_str() {
             "" => vec![tokenizer.end_of_text()],
@@ -211,7 +208,7 @@ fn requests(
     (1..).zip(&spec.prompts).map(request).collect()
 }
 
-fn write(spec: &EvalCompletionsSpec, context: &Context, prompts: Vec<Completed>) -> Result<()> {
+fn write(spec: &Spec, context: &Context, prompts: Vec<Completed>) -> Result<()> {
     let all = || prompts.iter().flat_map(|prompt| &prompt.completions);
     let report = Report {
         temperature: spec.temperature,

@@ -1,23 +1,23 @@
-//! What an evaluation will take, from the sizes of its model.
+//! Estimates the cost of an evaluation from the sizes of its model.
 //!
 //! | memory | bytes |
 //! |---|---|
 //! | the model | 4 a parameter |
 //! | activations of a layer, the most that live at once | `4 · tokens · (16 · width + 2 · heads · sequence)` |
-//! | logits, their logarithms and what lies between | `12 · rows · vocabulary` |
+//! | logits, their logarithms and temporary values | `12 · rows · vocabulary` |
 //! | completions, held until they are written | 1,024 each and 32 a token |
 //! | keys and values of the tokens so far, and a copy while rows leave | `16 · layers · rows · sequence · width` |
 //! | the program, the tokenizer, buffers | 256 MiB |
 //!
 //! A token takes 2 operations a parameter for the forward pass and `4 · layers · width · sequence` for attention: a third
-//! of what training takes.
+//! of the cost of training.
 
 use contract::{Cost, Facts, Shape};
 
 /// Bytes that a completion takes until it is written, and each of its tokens: its id, its text, and its place in the report.
 const COMPLETION: f64 = 1024.0;
 const TOKEN: f64 = 32.0;
-/// Bytes that an evaluation takes beside tensors.
+/// Bytes that an evaluation uses besides tensors.
 const FIXED: f64 = (256 << 20) as f64;
 
 /// A model's sizes, as far as they are known.
@@ -31,7 +31,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Of the model with these facts; `None` where too little is known.
+    /// Returns the sizes of the model with these facts; `None` if some are unknown.
     pub(crate) fn of(model: &Facts) -> Option<Self> {
         let Shape { layers, width, heads } = model.shape.as_ref()?.value;
         let [parameters, vocabulary] =
@@ -48,8 +48,8 @@ impl Sizes {
         tokens * (2.0 * self.parameters + 4.0 * self.layers * self.width * sequence)
     }
 
-    /// What it takes to predict the tokens of `sequences` sequences of `length`, `batch` of them at a time, with at most
-    /// `logits` logits at a time. How many sequences there are is seldom known: tokens and operations follow only then.
+    /// Estimates the cost of predicting the tokens of `sequences` sequences of `length`, `batch` of them at a time, with at most
+    /// `logits` logits at a time. Without the number of sequences, which is rarely known, tokens and operations are unknown.
     pub(crate) fn predict(&self, batch: u64, sequences: Option<u64>, length: u64, logits: usize) -> Cost {
         let rows = sequences.map_or(batch, |sequences| sequences.min(batch));
         let (length, rows) = (length as f64, rows as f64 * length as f64);
@@ -64,8 +64,8 @@ impl Sizes {
         }
     }
 
-    /// What it takes to write `completions` completions of each prompt, `batch` at a time, where `lengths` are the longest
-    /// sequences of the prompts. Tokens and operations are the most that it can be: a completion may end sooner.
+    /// Estimates the cost of `completions` completions of each prompt, `batch` at a time, where `lengths` are the longest
+    /// sequences of the prompts. Tokens and operations are upper bounds: a completion may end sooner.
     pub(crate) fn complete(&self, batch: u64, completions: u64, lengths: &[u64]) -> Cost {
         let longest = lengths.iter().copied().max().unwrap_or(0) as f64;
         let rows = (lengths.len() as u64).saturating_mul(completions).min(batch) as f64;

@@ -1,15 +1,15 @@
-//! Floor 1: what a model is worth: the stage kinds `eval-loss` and `eval-completions`.
+//! The stage kinds that evaluate a model: `eval-loss` and `eval-completions`.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`loss`] | `EvalLoss`, the stage kind `eval-loss` |
 //! | [`losses`] | the loss of each token of some sequences |
-//! | [`tally`] | sums of losses, and the measures that they give |
+//! | [`tally`] | sums of losses, and the measures computed from them |
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
-//! | [`prompts`] | what is completed by default |
+//! | [`prompts`] | the default prompts |
 //! | [`completed`] | `completions.json` and `completions.md` |
 //! | `cost` | the cost of an evaluation |
-//! | [`threads`] | the stage's share of threads |
+//! | [`threads`] | the stage's thread pool |
 
 pub mod completed;
 pub mod completions;

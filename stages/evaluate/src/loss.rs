@@ -1,6 +1,6 @@
-//! The stage kind `eval-loss`: how well a model predicts tokens that it has not seen.
+//! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::tally`] says what is measured. `batch` sequences are read at once. It is part of the key, because a matrix
+//! [`crate::tally`] defines the measures. `batch` sequences are read at once. It is part of the key, because a matrix
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
 
@@ -28,7 +28,8 @@ pub struct EvalLoss;
 
 /// Measures a model's loss, perplexity and bits per byte over packed tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct EvalLossSpec {
+#[schemars(rename = "EvalLossSpec")]
+pub struct Spec {
     /// Sequences that the model reads at once. More is faster on a GPU and takes more memory.
     #[serde(default = "batch")]
     #[schemars(range(min = 1, max = 1 << 20))]
@@ -45,11 +46,12 @@ fn batch() -> usize {
 
 /// It has no settings that leave the output as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct EvalLossExec {}
+#[schemars(rename = "EvalLossExec")]
+pub struct Exec {}
 
 impl Stage for EvalLoss {
-    type Spec = EvalLossSpec;
-    type Exec = EvalLossExec;
+    type Spec = Spec;
+    type Exec = Exec;
     const KIND: &'static str = "eval-loss";
     const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
@@ -63,7 +65,7 @@ impl Stage for EvalLoss {
             .output("report", PortType::Report, "report.json and report.md")
     }
 
-    fn infer(spec: &EvalLossSpec, _: &EvalLossExec, inputs: &InputFacts) -> Inferred {
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
         let mut inferred = Inferred::default();
         let (model, tokens) = (inputs.port("model"), inputs.port("tokens"));
         inferred.same_tokenizer("tokens", &model, &tokens, "the model and the tokens come from");
@@ -94,11 +96,11 @@ impl Stage for EvalLoss {
         facts.complete("tokens", input("tokens").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
 
-    fn needs(_: &EvalLossSpec, _: &EvalLossExec) -> Needs {
+    fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
 
-    fn run(spec: &EvalLossSpec, _: &EvalLossExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let folder = ModelFolder::of(context.inputs.tree("model")?)?;
         let tokens = PackedTokens::open(context.inputs.tree("tokens")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
@@ -160,7 +162,7 @@ fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextToke
 }
 
 fn measure(
-    spec: &EvalLossSpec,
+    spec: &Spec,
     context: &Context,
     model: &Gpt2,
     tokens: &PackedTokens,

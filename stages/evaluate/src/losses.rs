@@ -6,8 +6,8 @@ use model::parameters::host_values;
 use model::train::head::chunks;
 use model::{Gpt2, Precision};
 
-/// The negative log-likelihood in nats of each token given those before it, for sequences of `length` ids that lie one
-/// after another in `ids`: `length - 1` values a sequence, in order.
+/// Returns the negative log-likelihood in nats of each token given those before it, for sequences of `length` ids, one
+/// after another in `ids`: `length - 1` values for each sequence, in order.
 ///
 /// The output head is applied to a chunk of tokens at a time ([`chunks`]).
 ///

@@ -1,4 +1,4 @@
-//! What is completed by default: the four examples of chapter 10 of "Natural Language Processing with Transformers"
+//! The default prompts: the four examples of chapter 10 of "Natural Language Processing with Transformers"
 //! (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is cut.
 
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ fn max_length() -> usize {
     64
 }
 
-/// A small function, a harder one, a translation to NumPy, and a use of scikit-learn.
+/// Returns a small function, a harder one, a translation to NumPy, and a use of scikit-learn.
 pub fn default_prompts() -> Vec<Prompt> {
     let area = "def area_of_rectangle(a: float, b: float):\n    \"\"\"Return the area of the rectangle.\"\"\"";
     let urls = "def get_urls_from_html(html):\n    \"\"\"Get all embedded URLs in a HTML string.\"\"\"";
@@ -32,7 +32,7 @@ pub fn default_prompts() -> Vec<Prompt> {
         .into()
 }
 
-/// Where the next block begins.
+/// Returns the texts with which the next block begins.
 pub fn default_stops() -> Vec<String> {
     ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"].map(str::to_owned).into()
 }

@@ -1,4 +1,4 @@
-//! Sums of losses, and the measures that they give.
+//! Sums of losses, and the measures computed from them.
 //!
 //! | measure | formula |
 //! |---|---|
@@ -9,8 +9,8 @@
 //!
 //! A sequence of `n` tokens gives `n - 1` predictions: its first token is read, never predicted. The end-of-text token
 //! is a prediction as any other, but it has no bytes, so neither it nor its nats count in bits per byte. Bytes are those that a token
-//! decodes to, before they are made characters. Sums are in `f64`, in order of position, then of sequence: how many sequences the model reads
-//! at once plays no part in them. The standard error takes the sequences as independent.
+//! decodes to, before they are decoded as characters. Sums are in `f64`, in order of position, then of sequence: the number of sequences that the model reads
+//! at once does not affect them. The standard error assumes that the sequences are independent.
 
 use contract::figures::counted;
 use contract::{Result, StageError};
@@ -30,7 +30,7 @@ pub struct Tally {
     deviations: f64,
 }
 
-/// What `report.json` holds.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LossReport {
     /// Sequences that were read.
@@ -51,7 +51,7 @@ pub struct LossReport {
     pub text_tokens: u64,
     /// The bytes that they decode to.
     pub text_bytes: u64,
-    /// Sequences in the input: more than `sequences` where the settings cap them.
+    /// Sequences in the input: more than `sequences` if the settings limit them.
     pub sequences_in_all: u64,
 }
 
@@ -86,7 +86,7 @@ impl Tally {
         Ok(())
     }
 
-    /// The measures.
+    /// Returns the measures.
     pub fn report(&self, sequence_length: u64, sequences_in_all: u64) -> LossReport {
         let loss = self.nats / self.predictions as f64;
         let sequences = self.sequences as f64;
@@ -108,7 +108,7 @@ impl Tally {
 }
 
 impl LossReport {
-    /// The report for people.
+    /// Formats the report as Markdown.
     pub fn markdown(&self) -> String {
         let optional = |value: Option<f64>| value.map_or("none".to_owned(), |value| format!("{value:.4}"));
         let part = match self.sequences < self.sequences_in_all {
@@ -137,7 +137,7 @@ impl LossReport {
         )
     }
 
-    /// The report in one line.
+    /// Formats the report as one line.
     pub fn line(&self) -> String {
         let bits = self.bits_per_byte.map_or(String::new(), |bits| format!(", {bits:.4} bits per byte"));
         format!("loss {:.4}, perplexity {:.2}{bits} over {}", self.loss, self.perplexity, counted(self.tokens, "token"))

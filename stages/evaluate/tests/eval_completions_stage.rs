@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use support::{SIZES, gpt2, model_tree, not_finite, random_gpt2, reciting_gpt2, tokenizer_tree};
 use tempfile::TempDir;
 
-struct Bench {
+struct Fixture {
     harness: Harness,
     folder: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     fn new(config: &Gpt2Config, model: &Gpt2) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut harness = Harness::new(folder.path());
@@ -57,10 +57,10 @@ impl Bench {
     }
 }
 
-/// A bench whose model writes `text` after each prompt.
-fn reciting(text: &str) -> Bench {
+/// A fixture whose model writes `text` after each prompt.
+fn reciting(text: &str) -> Fixture {
     let (config, model) = reciting_gpt2(text);
-    Bench::new(&config, &model)
+    Fixture::new(&config, &model)
 }
 
 /// One prompt, completed once and greedily.
@@ -70,7 +70,7 @@ fn once(prompt: &str) -> Value {
 
 #[test]
 fn the_default_prompts_are_four_and_each_is_completed_four_times() {
-    let report = Bench::new(&SIZES, &random_gpt2(1)).report(json!({}));
+    let report = Fixture::new(&SIZES, &random_gpt2(1)).report(json!({}));
     let prompts = report["prompts"].as_array().unwrap();
     assert_eq!(prompts.len(), 4);
     assert_eq!(
@@ -114,12 +114,12 @@ fn a_completion_without_a_block_goes_on_to_the_end_of_the_text() {
 
 #[test]
 fn white_space_alone_is_a_blank_completion() {
-    let mut bench = reciting(" \t\n#");
-    let report = bench.report(once("x"));
+    let mut fixture = reciting(" \t\n#");
+    let report = fixture.report(once("x"));
     let completion = &report["prompts"][0]["completions"][0];
     assert_eq!(*completion, json!({ "text": "", "tokens": 4, "ended": "stop", "blank": true }));
     assert_eq!((&report["completions"], &report["blank"]), (&json!(1), &json!(1)));
-    assert!(bench.page(once("x")).contains("*White space only.*"));
+    assert!(fixture.page(once("x")).contains("*White space only.*"));
 }
 
 #[test]
@@ -141,29 +141,29 @@ fn characters_of_several_bytes_come_back_whole_and_cut_ones_are_marked() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
-    let mut bench = Bench::new(&SIZES, &random_gpt2(2));
+    let mut fixture = Fixture::new(&SIZES, &random_gpt2(2));
     let settings = json!({ "prompts": [{ "text": "def f" }, { "text": "import" }], "temperature": 1.0 });
-    let first = bench.tree(settings.clone()).digest;
-    bench.harness.resources.threads = 1;
-    assert_eq!(bench.tree(settings.clone()).digest, first);
-    bench.harness.seed = 2;
-    assert_ne!(bench.tree(settings).digest, first);
+    let first = fixture.tree(settings.clone()).digest;
+    fixture.harness.resources.threads = 1;
+    assert_eq!(fixture.tree(settings.clone()).digest, first);
+    fixture.harness.seed = 2;
+    assert_ne!(fixture.tree(settings).digest, first);
 }
 
 #[test]
 fn another_prompt_at_the_end_or_another_batch_changes_no_completion() {
-    let mut bench = Bench::new(&SIZES, &random_gpt2(2));
-    let completed = |bench: &mut Bench, settings: Value| bench.report(settings)["prompts"][0].clone();
+    let mut fixture = Fixture::new(&SIZES, &random_gpt2(2));
+    let completed = |fixture: &mut Fixture, settings: Value| fixture.report(settings)["prompts"][0].clone();
     let one = json!({ "prompts": [{ "text": "def f" }], "temperature": 1.0 });
     let two = json!({ "prompts": [{ "text": "def f" }, { "text": "import os" }], "temperature": 1.0, "batch": 3 });
-    assert_eq!(completed(&mut bench, one), completed(&mut bench, two));
+    assert_eq!(completed(&mut fixture, one), completed(&mut fixture, two));
 }
 
 #[test]
 fn a_prompt_without_room_is_warned_of_and_the_others_are_completed() {
-    let mut bench = reciting("abc");
+    let mut fixture = reciting("abc");
     let long = "y".repeat(200);
-    let report = bench.report(json!({
+    let report = fixture.report(json!({
         "prompts": [{ "text": "yyyy", "max_length": 4 }, { "text": long, "max_length": 300 }, { "text": "y" }],
         "completions": 1,
         "temperature": 0.0,
@@ -171,7 +171,7 @@ fn a_prompt_without_room_is_warned_of_and_the_others_are_completed() {
     let ended = |number: usize| report["prompts"][number]["completions"][0]["ended"].as_str().unwrap();
     assert_eq!([ended(0), ended(1), ended(2)], ["no-room", "no-room", "end-of-text"]);
     assert_eq!(
-        bench.warnings(),
+        fixture.warnings(),
         [
             "prompt 1 has 4 tokens: its max_length of 4 leaves no room to complete it",
             "prompt 2 has 200 tokens: the model, which reads 96, has no room to complete it",
@@ -219,10 +219,10 @@ fn completions_are_bounded_in_all() {
 
 #[test]
 fn a_tokenizer_that_does_not_fit_is_an_error() {
-    let mut bench = Bench::new(&SIZES, &random_gpt2(1));
-    let larger = tokenizer_tree(&bench.folder.path().join("larger"), 1);
-    bench.harness.connect("tokenizer", &larger);
-    let failure = bench.failure(json!({}));
+    let mut fixture = Fixture::new(&SIZES, &random_gpt2(1));
+    let larger = tokenizer_tree(&fixture.folder.path().join("larger"), 1);
+    fixture.harness.connect("tokenizer", &larger);
+    let failure = fixture.failure(json!({}));
     assert_eq!(failure.message, "the tokenizer has 258 ids, but the model's vocabulary has 257");
     assert!(failure.hint.is_some());
 }
@@ -230,21 +230,21 @@ fn a_tokenizer_that_does_not_fit_is_an_error() {
 #[test]
 fn a_model_that_leaves_the_range_of_numbers_is_an_error() {
     let model = gpt2(&SIZES, |tensor| vec![f32::MAX; tensor.size()]);
-    let failure = Bench::new(&SIZES, &model).failure(once("ab"));
+    let failure = Fixture::new(&SIZES, &model).failure(once("ab"));
     assert_eq!(failure.message, "the model's logits at position 2 of prompt 1 are not finite");
 }
 
 #[test]
 fn it_stops_when_it_is_asked_to() {
-    let mut bench = Bench::new(&SIZES, &random_gpt2(1));
-    bench.harness.cancel.set();
-    assert!(matches!(bench.harness.run::<EvalCompletions>(once("x")), Err(StageError::Interrupted)));
+    let mut fixture = Fixture::new(&SIZES, &random_gpt2(1));
+    fixture.harness.cancel.set();
+    assert!(matches!(fixture.harness.run::<EvalCompletions>(once("x")), Err(StageError::Interrupted)));
 }
 
 #[test]
 fn the_json_of_this_revision_has_these_bytes() {
-    let mut bench = reciting("abc");
-    let tree = bench.tree(once("x"));
+    let mut fixture = reciting("abc");
+    let tree = fixture.tree(once("x"));
     let text = fs::read_to_string(&tree.required("completions.json").unwrap().location).unwrap();
     let golden = r#"{
   "temperature": 0.0,
@@ -276,12 +276,12 @@ fn the_json_of_this_revision_has_these_bytes() {
 
 #[test]
 fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
-    let mut bench = Bench::new(&SIZES, &random_gpt2(1));
-    let place = bench.folder.path().join("not-finite");
-    let model = not_finite(bench.harness.inputs["model"].clone(), &place);
-    bench.harness.connect("model", &model);
-    let failure = bench.failure(json!({}));
+    let mut fixture = Fixture::new(&SIZES, &random_gpt2(1));
+    let place = fixture.folder.path().join("not-finite");
+    let model = not_finite(fixture.harness.inputs["model"].clone(), &place);
+    fixture.harness.connect("model", &model);
+    let failure = fixture.failure(json!({}));
     assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");
     assert!(failure.hint.unwrap().contains("lower learning_rate"));
-    assert_eq!(bench.harness.progress.sample().done, 0);
+    assert_eq!(fixture.harness.progress.sample().done, 0);
 }

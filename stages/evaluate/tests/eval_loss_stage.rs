@@ -23,12 +23,12 @@ fn sequences(count: usize, length: usize) -> Vec<Vec<u32>> {
     (0..count).map(|sequence| (0..length).map(|at| id(sequence * length + at)).collect()).collect()
 }
 
-struct Bench {
+struct Fixture {
     harness: Harness,
     folder: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     fn new(model: &Gpt2, sequences: &[Vec<u32>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut harness = Harness::new(folder.path());
@@ -87,7 +87,7 @@ fn the_measures_are_those_of_the_plain_forward_pass() {
     let means: Vec<f64> = losses.iter().map(|losses| losses.iter().sum::<f64>() / 31.0).collect();
     let variance = means.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / 4.0;
 
-    let report = Bench::new(&model, &sequences).report(json!({}));
+    let report = Fixture::new(&model, &sequences).report(json!({}));
     assert_close(&report["loss"], mean);
     assert_close(&report["perplexity"], mean.exp());
     assert_close(&report["bits_per_byte"], bits);
@@ -125,19 +125,19 @@ fn the_loss_is_that_of_transformers() {
         let sequences: Vec<Vec<u32>> = first.chunks(length).map(<[u32]>::to_vec).collect();
         let vocabulary = reference["settings"]["vocab"].as_u64().unwrap() as u32;
 
-        let mut bench = Bench::new(&random_gpt2(1), &[]);
-        let below = bench.folder.path().join(name);
+        let mut fixture = Fixture::new(&random_gpt2(1), &[]);
+        let below = fixture.folder.path().join(name);
         let copy = |output: &contract::OutputTree| {
             for file in ["config.json", "model.safetensors"] {
                 output.write(file, &read(file)).unwrap();
             }
         };
-        bench
+        fixture
             .harness
             .connect("model", &tree(&below.join("model"), copy))
             .connect("tokens", &tokens_tree(&below.join("tokens"), vocabulary, &sequences))
             .connect("tokenizer", &tokenizer_tree(&below.join("tokenizer"), vocabulary - END - 1));
-        let found = bench.report(json!({ "batch": 3 }))["loss"].as_f64().unwrap();
+        let found = fixture.report(json!({ "batch": 3 }))["loss"].as_f64().unwrap();
         let expected = reference["loss"].as_f64().unwrap();
         assert!((found - expected).abs() < 1e-4, "{name}: {found} is not {expected}");
     }
@@ -146,7 +146,7 @@ fn the_loss_is_that_of_transformers() {
 #[test]
 fn a_model_that_knows_nothing_has_the_loss_of_a_uniform_choice() {
     let model = gpt2(&SIZES, |tensor| vec![0.0; tensor.size()]);
-    let report = Bench::new(&model, &sequences(3, 16)).report(json!({}));
+    let report = Fixture::new(&model, &sequences(3, 16)).report(json!({}));
     assert_close(&report["loss"], 257f64.ln());
     assert_close(&report["perplexity"], 257.0);
     assert_close(&report["bits_per_byte"], 257f64.log2());
@@ -154,10 +154,10 @@ fn a_model_that_knows_nothing_has_the_loss_of_a_uniform_choice() {
 
 #[test]
 fn a_batch_of_another_size_gives_the_same_measures() {
-    let mut bench = Bench::new(&random_gpt2(2), &sequences(7, 24));
-    let one = bench.report(json!({ "batch": 1 }));
+    let mut fixture = Fixture::new(&random_gpt2(2), &sequences(7, 24));
+    let one = fixture.report(json!({ "batch": 1 }));
     for batch in [2, 7, 100] {
-        let other = bench.report(json!({ "batch": batch }));
+        let other = fixture.report(json!({ "batch": batch }));
         for measure in ["loss", "perplexity", "bits_per_byte", "standard_error"] {
             assert_close(&other[measure], one[measure].as_f64().unwrap());
         }
@@ -166,26 +166,26 @@ fn a_batch_of_another_size_gives_the_same_measures() {
 
 #[test]
 fn equal_inputs_give_equal_bytes_for_any_number_of_threads() {
-    let mut bench = Bench::new(&random_gpt2(2), &sequences(7, 24));
-    let two = bench.tree(json!({}));
-    bench.harness.resources.threads = 1;
-    assert_eq!(bench.tree(json!({})).digest, two.digest);
+    let mut fixture = Fixture::new(&random_gpt2(2), &sequences(7, 24));
+    let two = fixture.tree(json!({}));
+    fixture.harness.resources.threads = 1;
+    assert_eq!(fixture.tree(json!({})).digest, two.digest);
 }
 
 #[test]
 fn a_cap_takes_the_first_sequences() {
     let (model, sequences) = (random_gpt2(3), sequences(6, 16));
-    let capped = Bench::new(&model, &sequences).report(json!({ "sequences": 2 }));
-    let first = Bench::new(&model, &sequences[..2]).report(json!({}));
+    let capped = Fixture::new(&model, &sequences).report(json!({ "sequences": 2 }));
+    let first = Fixture::new(&model, &sequences[..2]).report(json!({}));
     assert_eq!(capped["loss"], first["loss"]);
     assert_eq!((&capped["sequences"], &capped["sequences_in_all"]), (&json!(2), &json!(6)));
-    let beyond = Bench::new(&model, &sequences).report(json!({ "sequences": 100 }));
+    let beyond = Fixture::new(&model, &sequences).report(json!({ "sequences": 100 }));
     assert_eq!(beyond["sequences"], 6);
 }
 
 #[test]
 fn a_single_sequence_has_no_standard_error_and_text_that_ends_no_bits_per_byte() {
-    let report = Bench::new(&random_gpt2(3), &[vec![1, END, END]]).report(json!({}));
+    let report = Fixture::new(&random_gpt2(3), &[vec![1, END, END]]).report(json!({}));
     assert_eq!((&report["standard_error"], &report["bits_per_byte"]), (&Value::Null, &Value::Null));
     assert_eq!(report["tokens"], 2);
 }
@@ -193,8 +193,8 @@ fn a_single_sequence_has_no_standard_error_and_text_that_ends_no_bits_per_byte()
 #[test]
 fn the_report_for_people_says_what_was_measured() {
     let model = gpt2(&SIZES, |tensor| vec![0.0; tensor.size()]);
-    let mut bench = Bench::new(&model, &[vec![1, 2, 3, END], vec![4, 5, 6, 7], vec![1, 2, 3, 4]]);
-    let tree = bench.tree(json!({ "sequences": 2 }));
+    let mut fixture = Fixture::new(&model, &[vec![1, 2, 3, END], vec![4, 5, 6, 7], vec![1, 2, 3, 4]]);
+    let tree = fixture.tree(json!({ "sequences": 2 }));
     let text = std::fs::read_to_string(&tree.required("report.md").unwrap().location).unwrap();
     assert_eq!(
         text,
@@ -214,42 +214,42 @@ fn the_report_for_people_says_what_was_measured() {
 #[test]
 fn inputs_that_do_not_fit_are_errors_with_a_hint() {
     let model = random_gpt2(1);
-    let message = |bench: &mut Bench| {
-        let failure = bench.failure(json!({}));
+    let message = |fixture: &mut Fixture| {
+        let failure = fixture.failure(json!({}));
         assert!(failure.hint.is_some(), "{failure}");
         failure.message
     };
-    let mut bench = Bench::new(&model, &sequences(2, 97));
-    assert_eq!(message(&mut bench), "the sequences have 97 tokens, but the model reads at most 96");
-    let mut bench = Bench::new(&model, &[]);
-    assert_eq!(message(&mut bench), "there is nothing to predict: 0 sequences of 8 tokens");
-    let mut bench = Bench::new(&model, &[vec![1], vec![2]]);
-    assert_eq!(message(&mut bench), "there is nothing to predict: 2 sequences of 1 token");
-    let mut bench = Bench::new(&model, &sequences(2, 8));
-    let larger = tokenizer_tree(&bench.folder.path().join("larger"), 3);
-    bench.harness.connect("tokenizer", &larger);
+    let mut fixture = Fixture::new(&model, &sequences(2, 97));
+    assert_eq!(message(&mut fixture), "the sequences have 97 tokens, but the model reads at most 96");
+    let mut fixture = Fixture::new(&model, &[]);
+    assert_eq!(message(&mut fixture), "there is nothing to predict: 0 sequences of 8 tokens");
+    let mut fixture = Fixture::new(&model, &[vec![1], vec![2]]);
+    assert_eq!(message(&mut fixture), "there is nothing to predict: 2 sequences of 1 token");
+    let mut fixture = Fixture::new(&model, &sequences(2, 8));
+    let larger = tokenizer_tree(&fixture.folder.path().join("larger"), 3);
+    fixture.harness.connect("tokenizer", &larger);
     assert_eq!(
-        message(&mut bench),
+        message(&mut fixture),
         "the tokens were packed with another tokenizer: 257 ids, end-of-text 256, where this one has 260 ids, \
          end-of-text 256"
     );
-    let tokens = tokens_tree(&bench.folder.path().join("more"), 260, &sequences(2, 8));
-    bench.harness.connect("tokens", &tokens);
-    assert_eq!(message(&mut bench), "the tokens have 260 ids, but the model's vocabulary has 257");
+    let tokens = tokens_tree(&fixture.folder.path().join("more"), 260, &sequences(2, 8));
+    fixture.harness.connect("tokens", &tokens);
+    assert_eq!(message(&mut fixture), "the tokens have 260 ids, but the model's vocabulary has 257");
 }
 
 #[test]
 fn a_model_that_leaves_the_range_of_numbers_is_an_error() {
     let model = gpt2(&SIZES, |tensor| vec![f32::MAX; tensor.size()]);
-    let failure = Bench::new(&model, &sequences(2, 8)).failure(json!({}));
+    let failure = Fixture::new(&model, &sequences(2, 8)).failure(json!({}));
     assert_eq!(failure.message, "the loss of sequence 0 is not a finite number");
 }
 
 #[test]
 fn it_stops_when_it_is_asked_to() {
-    let mut bench = Bench::new(&random_gpt2(1), &sequences(2, 8));
-    bench.harness.cancel.set();
-    assert!(matches!(bench.harness.run::<EvalLoss>(json!({})), Err(StageError::Interrupted)));
+    let mut fixture = Fixture::new(&random_gpt2(1), &sequences(2, 8));
+    fixture.harness.cancel.set();
+    assert!(matches!(fixture.harness.run::<EvalLoss>(json!({})), Err(StageError::Interrupted)));
 }
 
 #[test]
@@ -264,12 +264,12 @@ fn a_token_of_several_bytes_counts_them_all() {
 
 #[test]
 fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
-    let mut bench = Bench::new(&random_gpt2(1), &sequences(2, 16));
-    let place = bench.folder.path().join("not-finite");
-    let model = not_finite(bench.harness.inputs["model"].clone(), &place);
-    bench.harness.connect("model", &model);
-    let failure = bench.failure(json!({}));
+    let mut fixture = Fixture::new(&random_gpt2(1), &sequences(2, 16));
+    let place = fixture.folder.path().join("not-finite");
+    let model = not_finite(fixture.harness.inputs["model"].clone(), &place);
+    fixture.harness.connect("model", &model);
+    let failure = fixture.failure(json!({}));
     assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");
     assert!(failure.hint.unwrap().contains("lower learning_rate"));
-    assert_eq!(bench.harness.progress.sample().done, 0);
+    assert_eq!(fixture.harness.progress.sample().done, 0);
 }

@@ -1,4 +1,4 @@
-//! What `eval-loss` and `eval-completions` tell before anything runs.
+//! What `eval-loss` and `eval-completions` infer before anything runs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,9 +1,9 @@
 //! The sizes of a GPT-2, and the list of its tensors.
 //!
 //! One list, [`Gpt2Config::tensors`], names every tensor once with its shape. Initialisation, loading, saving, checkpoints
-//! and the parameter count all walk it, so that they cannot disagree. Names are those of Hugging Face's
-//! `GPT2Model` (`wte.weight`, `h.0.attn.c_attn.weight`, …), matrices lie as there, `[inputs, outputs]`, and the output
-//! head is the token embedding (tied), so it is no tensor of its own.
+//! and the parameter count all use it, so that they cannot disagree. Names are those of Hugging Face's
+//! `GPT2Model` (`wte.weight`, `h.0.attn.c_attn.weight`, …), matrices have the same layout, `[inputs, outputs]`, and the output
+//! head is the token embedding (tied), so it is not a separate tensor.
 
 use contract::{Fact, Facts, Shape};
 use schemars::JsonSchema;
@@ -22,7 +22,7 @@ pub struct Gpt2Config {
     pub layers: usize,
     /// Attention heads a block.
     pub heads: usize,
-    /// The id that joins documents, where it is known.
+    /// The id that joins documents, if it is known.
     pub end_of_text: Option<u32>,
 }
 
@@ -62,20 +62,20 @@ impl TensorShape {
         self.shape.iter().fold(1, |size, dimension| size.saturating_mul(*dimension))
     }
 
-    /// Whether weight decay applies: to matrices and embeddings, not to biases and layer norms.
+    /// Returns whether weight decay applies: to matrices and embeddings, not to biases and layer norms.
     pub fn decays(&self) -> bool {
         self.shape.len() == 2
     }
 }
 
 impl Gpt2Config {
-    /// A preset's sizes with a vocabulary and a longest sequence.
+    /// Returns a preset's sizes with a vocabulary and a longest sequence.
     pub fn preset(preset: Preset, vocabulary: usize, positions: usize) -> Self {
         let (layers, width, heads) = preset.sizes();
         Self { vocabulary, positions, width, layers, heads, end_of_text: None }
     }
 
-    /// What other stages can know of a model of these sizes.
+    /// Returns the facts of a model of these sizes.
     pub fn facts(&self) -> Facts {
         let fact = |value: usize| Some(Fact::own(value as u64, ""));
         let [layers, width, heads] = [self.layers, self.width, self.heads].map(|size| size as u64);
@@ -88,18 +88,18 @@ impl Gpt2Config {
         }
     }
 
-    /// Operations to train on one token of a sequence of `length`: 6 a parameter for the forward and the backward pass, and
+    /// Returns the operations to train on one token of a sequence of `length`: 6 for each parameter in the forward and the backward pass, and
     /// `12 · layers · width · length` for attention (Chowdhery et al., "PaLM", 2022, appendix B).
     pub fn operations(&self, length: u64) -> f64 {
         6.0 * self.parameters() as f64 + 12.0 * self.layers as f64 * self.width as f64 * length as f64
     }
 
-    /// Features of one head.
+    /// Returns the features of one head.
     pub fn head_width(&self) -> usize {
         self.width / self.heads
     }
 
-    /// Every tensor, in the order of the module's fields.
+    /// Returns every tensor, in the order of the module's fields.
     pub fn tensors(&self) -> Vec<TensorShape> {
         let tensor = |name: String, shape: &[usize]| TensorShape { name, shape: shape.to_vec() };
         let width = self.width;
@@ -125,7 +125,7 @@ impl Gpt2Config {
         tensors
     }
 
-    /// The number of trainable values.
+    /// Returns the number of trainable values.
     pub fn parameters(&self) -> usize {
         self.tensors().iter().map(TensorShape::size).fold(0, usize::saturating_add)
     }

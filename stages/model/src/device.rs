@@ -3,19 +3,19 @@
 //! | requested | used |
 //! |---|---|
 //! | `cpu` | Flex, Burn's CPU backend |
-//! | `cuda:N` | that GPU, or an error that says what is missing |
-//! | `auto` | GPU 0 where the program has CUDA and the machine a driver and a GPU, else the CPU |
+//! | `cuda:N` | that GPU, or an error that names what is missing |
+//! | `auto` | GPU 0 if the program is built with CUDA and the machine has a driver and a GPU, otherwise the CPU |
 //!
-//! Burn's first use of a CUDA device without a driver panics in a worker thread, so the driver is asked here before, and CUDA's
-//! math functions are looked for.
+//! Burn's first use of a CUDA device without a driver panics in a worker thread, so this module checks for the driver first, and for CUDA's
+//! math functions.
 
 use burn::tensor::Device;
 use contract::{Result, StageError};
 
-/// The device to compute on, without gradients (`.autodiff()` adds them).
+/// Returns the device to compute on, without gradients (`.autodiff()` adds them).
 ///
 /// # Errors
-/// When a GPU is asked for by number and cannot be used.
+/// When a GPU is requested by number and cannot be used.
 pub fn resolve(device: contract::Device) -> Result<Device> {
     match device {
         contract::Device::Cpu => Ok(Device::flex()),
@@ -26,7 +26,7 @@ pub fn resolve(device: contract::Device) -> Result<Device> {
     }
 }
 
-/// The device that [`resolve`] gives, by name: what a run computes on, and writes down, where `auto` was asked for.
+/// Returns the name of the device that [`resolve`] returns: the device that a run with `auto` uses and records.
 ///
 /// # Errors
 /// As [`resolve`].
@@ -39,7 +39,7 @@ pub fn chosen(device: contract::Device) -> Result<contract::Device> {
     })
 }
 
-/// Whether a device is a GPU.
+/// Returns whether a device is a GPU.
 pub fn is_gpu(device: &Device) -> bool {
     gpu_memory(device).is_some()
 }
@@ -61,33 +61,33 @@ fn cuda(number: usize) -> Result<Device, String> {
         count if number >= count => Err(format!("the machine has {count} GPU(s), numbered from 0")),
         _ if !libdevice::is_there() => Err(libdevice::MISSING.into()),
         _ => {
-            keep_kernels();
+            cache_kernels();
             Ok(Device::cuda(number))
         }
     }
 }
 
-/// Keeps compiled kernels between processes, which is not CubeCL's default: a first training step compiles for a minute.
+/// Caches compiled kernels between processes, which is not CubeCL's default: a first training step compiles for a minute.
 #[cfg(feature = "cuda")]
-fn keep_kernels() {
+fn cache_kernels() {
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
     static KEPT: std::sync::Once = std::sync::Once::new();
     KEPT.call_once(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.compilation.cache = true;
-        // A program that has set a configuration of its own keeps it.
+        // A program that has already set a configuration keeps it.
         CubeClRuntimeConfig::try_set(config);
     });
 }
 
 #[cfg(feature = "cuda")]
 mod libdevice {
-    //! CUDA's math functions, which kernels are linked with as they are compiled: a file of the CUDA toolkit.
+    //! CUDA's math functions, with which kernels are linked when they are compiled: a file of the CUDA toolkit.
 
     use std::path::Path;
 
-    /// Where CubeCL looks, if `CUDA_PATH` is not set (`cubecl-llvm`, `nvptx/libdevice.rs`).
+    /// The directory that CubeCL searches if `CUDA_PATH` is not set (`cubecl-llvm`, `nvptx/libdevice.rs`).
     const ROOTS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
 
     pub const MISSING: &str = "the CUDA toolkit's nvvm/libdevice/libdevice.10.bc is not found; install the toolkit (nvcc is \
@@ -112,7 +112,7 @@ mod driver {
 
     const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
-    /// The number of GPUs that the driver finds.
+    /// Returns the number of GPUs that the driver finds.
     pub fn devices() -> Result<usize, String> {
         // SAFETY: loading the driver's library runs its initialisers, which NVIDIA ships to be loaded by any program; the
         // symbols have the types of cuda.h: `CUresult cuInit(unsigned)`, `CUresult cuDeviceGetCount(int *)`, and

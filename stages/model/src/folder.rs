@@ -1,9 +1,9 @@
-//! A model as a folder in Hugging Face form: `config.json`, `generation_config.json` and `model.safetensors`.
+//! A model as a directory in Hugging Face's format: `config.json`, `generation_config.json` and `model.safetensors`.
 //!
 //! Written: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
-//! left out, as transformers' `save_pretrained` does. Read: that, and what else is found in the wild: names without the prefix (`GPT2Model`), `f16` and
+//! left out, as transformers' `save_pretrained` does. Read: that, and other variants in use: names without the prefix (`GPT2Model`), `f16` and
 //! `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored.
-//! A `config.json` that asks for another computation than ours is refused.
+//! A `config.json` that specifies a computation other than ours is rejected.
 
 use std::fs;
 use std::io::Write;
@@ -33,7 +33,7 @@ const PREFIX: &str = "transformer.";
 /// The version of transformers whose `config.json` this one follows.
 const TRANSFORMERS: &str = "5.0.0";
 
-/// Where the files of a model lie.
+/// The paths of a model's files.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     config: PathBuf,
@@ -41,7 +41,7 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// The model of an input tree.
+    /// Returns the model of an input tree.
     ///
     /// # Errors
     /// When the tree lacks one of the two files.
@@ -50,7 +50,7 @@ impl ModelFolder {
         Ok(Self { config: location(CONFIG)?, weights: location(WEIGHTS)? })
     }
 
-    /// The model in a plain folder.
+    /// Returns the model in a directory.
     pub fn at(folder: &Path) -> Self {
         Self { config: folder.join(CONFIG), weights: folder.join(WEIGHTS) }
     }
@@ -58,13 +58,13 @@ impl ModelFolder {
     /// Reads the sizes.
     ///
     /// # Errors
-    /// When `config.json` cannot be read or asks for another computation than GPT-2's.
+    /// When `config.json` cannot be read or specifies a computation other than GPT-2's.
     pub fn config(&self) -> Result<Gpt2Config> {
         let text = fs::read_to_string(&self.config).map_err(|e| StageError::io("read it", &e).in_file(&self.config))?;
         read_config(&text).map_err(|error| error.in_file(&self.config))
     }
 
-    /// The facts of the model in a tree; none where it cannot be read.
+    /// Returns the facts of the model in a tree; no facts if it cannot be read.
     pub fn facts(tree: &InputTree) -> Facts {
         Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
     }
@@ -85,7 +85,7 @@ impl ModelFolder {
 /// Writes the model's three files to an output port.
 ///
 /// # Errors
-/// When the device cannot give a tensor or a file cannot be written.
+/// When a tensor cannot be read from the device or a file cannot be written.
 pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()> {
     output.write_json(CONFIG, &config_json(config))?;
     output.write_json(GENERATION, &generation_json(config))?;
@@ -110,7 +110,7 @@ pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write)
     })
 }
 
-/// `config.json` of a model.
+/// Returns the `config.json` of a model.
 pub fn config_json(config: &Gpt2Config) -> Value {
     json!({
         "activation_function": "gelu_new",
@@ -150,7 +150,7 @@ fn generation_json(config: &Gpt2Config) -> Value {
     })
 }
 
-/// What is read of `config.json`, with transformers' defaults.
+/// The fields of `config.json` that are read, with transformers' defaults.
 #[derive(Deserialize)]
 struct ConfigJson {
     model_type: String,
@@ -215,8 +215,8 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     })
 }
 
-/// Writes the files of a tokenizer beside those of a model, whose longest sequence is that of the folder: where the
-/// tokenizer's own settings name another, its `tokenizer_config.json` is written anew.
+/// Writes the files of a tokenizer beside those of a model, whose longest sequence is that of the directory: if the
+/// tokenizer's own settings name another, its `tokenizer_config.json` is rewritten.
 ///
 /// # Errors
 /// When a file cannot be read or written, or `tokenizer_config.json` is not an object.
@@ -236,7 +236,7 @@ pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &Outpu
     Ok(())
 }
 
-/// Whether a file of a tokenizer's folder belongs beside a model: what transformers loads, and no report.
+/// Returns whether a file of a tokenizer's directory is copied beside a model: what transformers loads, without reports.
 fn is_of_a_tokenizer(path: &str) -> bool {
     const FILES: [&str; 6] = [
         "tokenizer.json",

@@ -7,7 +7,7 @@
 //! logits = ln_f(x) · wteᵀ
 //! ```
 //!
-//! The fields carry Hugging Face's names, so a tensor's path in the module is its name in a folder. All values are `f32`; matrix
+//! The fields have Hugging Face's names, so a tensor's path in the module is its name in a directory. All values are `f32`; matrix
 //! products are computed in a [`Precision`].
 
 use burn::module::{Module, Param};
@@ -79,11 +79,11 @@ pub struct LayerNorm {
 }
 
 impl Gpt2 {
-    /// A model whose tensors come from `values`, asked once for each of [`Gpt2Config::tensors`], in that order. The
-    /// parameters require gradients where `device` is an autodiff device.
+    /// Creates a model whose tensors come from `values`, called once for each of [`Gpt2Config::tensors`], in that order. The
+    /// parameters require gradients if `device` is an autodiff device.
     ///
     /// # Errors
-    /// What `values` returns.
+    /// An error of `values`.
     pub fn new<E>(
         config: &Gpt2Config,
         device: &Device,
@@ -177,7 +177,7 @@ impl Attention {
         })
     }
 
-    /// What the heads attended to, `[batch, heads, sequence, head width]`, joined and projected: `[batch, sequence, width]`.
+    /// Joins and projects the results of the heads, `[batch, heads, sequence, head width]` to `[batch, sequence, width]`.
     pub fn merge(&self, attended: Tensor<4>, precision: Precision) -> Tensor<3> {
         let [batch, heads, sequence, head_width] = attended.dims();
         let joined = attended.swap_dims(1, 2).reshape([batch, sequence, heads * head_width]);
@@ -199,7 +199,7 @@ impl LayerNorm {
         self.factor(x, Precision::F32)
     }
 
-    /// The same as a factor of a product.
+    /// Applies the layer norm and returns the result as a factor of a product.
     pub fn factor<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
         fused::layer_norm(x, self.weight.val(), self.bias.val(), LAYER_NORM_EPSILON, precision.dtype())
     }

@@ -1,4 +1,4 @@
-//! The first values of a model: GPT-2's initialisation, drawn from a seed.
+//! The initial values of a model: GPT-2's initialisation, drawn from a seed.
 //!
 //! Matrices and embeddings are normal with deviation 0.02; the two projections back into the residual stream
 //! (`c_proj.weight`) have 0.02 / √(2 · layers); biases are 0 and layer-norm scales 1. Values are drawn on the host, each block of 65,536 from
@@ -18,7 +18,7 @@ use crate::config::{Gpt2Config, TensorShape};
 pub const DEVIATION: f64 = 0.02;
 const BLOCK: usize = 1 << 16;
 
-/// The first values of one tensor, row by row.
+/// Returns the initial values of one tensor, row by row.
 pub fn initial_values(config: &Gpt2Config, seed: u64, tensor: &TensorShape) -> Vec<f32> {
     let size = tensor.size();
     if !tensor.decays() {
@@ -43,7 +43,7 @@ pub fn initial_values(config: &Gpt2Config, seed: u64, tensor: &TensorShape) -> V
     values
 }
 
-/// Two independent standard normal numbers.
+/// Returns two independent standard normal numbers.
 fn normal_pair(random: &mut ChaCha8Rng) -> (f64, f64) {
     // 53 bits; the radius is drawn from (0, 1] so that its logarithm is finite.
     let mut unit = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;

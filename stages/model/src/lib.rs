@@ -1,6 +1,6 @@
-//! GPT-2 on Burn: the model, its folder in Hugging Face form, training and generation.
+//! GPT-2 on Burn: the model, its files in Hugging Face's format, training and generation.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`config`] | `Gpt2Config`: sizes, presets, the list of tensors |
 //! | [`gpt2`] | `Gpt2`: the modules and their forward pass |
@@ -12,7 +12,7 @@
 //! | [`device`] | the Burn device of a `contract::Device` |
 //! | [`tensor_file`] | files of the safetensors format |
 //! | [`train`] | the stage kind `train` |
-//! | [`generate`] | text from a model |
+//! | [`generate`] | text generation |
 
 pub mod config;
 pub mod device;

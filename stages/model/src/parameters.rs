@@ -1,6 +1,6 @@
 //! A model's tensors as a flat list, in the order of [`crate::Gpt2Config::tensors`], and back.
 //!
-//! Each tensor is seen as a vector `[size]` without gradients, so that the optimiser, the checkpoint and the folder need
+//! Each tensor is represented as a vector `[size]` without gradients, so that the optimiser, checkpoints and model files need
 //! no code for ranks.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -9,7 +9,7 @@ use contract::{Result, StageError};
 
 use crate::gpt2::Gpt2;
 
-/// The values of every tensor.
+/// Returns the values of every tensor.
 pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
     struct Collect(Vec<Tensor<1>>);
     impl ModuleVisitor for Collect {
@@ -22,10 +22,10 @@ pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
     collect.0
 }
 
-/// The gradient of every tensor, taken out of `gradients`.
+/// Removes the gradient of every tensor from `gradients` and returns them.
 ///
 /// # Errors
-/// When a tensor has none: every one takes part in every forward pass of a model.
+/// When a tensor has none: every tensor is used in every forward pass of a model.
 pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
     struct Collect<'a>(&'a mut Gradients, Vec<Option<Tensor<1>>>);
     impl ModuleVisitor for Collect<'_> {
@@ -39,7 +39,7 @@ pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1
     collect.1.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
 }
 
-/// The model with every tensor's values replaced.
+/// Returns the model with every tensor's values replaced.
 pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
     struct Replace(std::vec::IntoIter<Tensor<1>>);
     impl ModuleMapper for Replace {
@@ -57,10 +57,10 @@ pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
     model.map(&mut Replace(values.into_iter()))
 }
 
-/// A tensor's values on the host, row by row.
+/// Returns a tensor's values on the host, row by row.
 ///
 /// # Errors
-/// When the device cannot give them.
+/// When they cannot be read from the device.
 pub fn host_values(tensor: Tensor<1>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(|error| {
         StageError::new(format!("cannot read a tensor from the device: {error}"))

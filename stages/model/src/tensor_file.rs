@@ -21,7 +21,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::config::TensorShape;
 
-/// The greatest header that is read: a damaged length must not ask for all memory.
+/// Bytes of the largest header that is read: a damaged length must not allocate all memory.
 const GREATEST_HEADER: u64 = 100 << 20;
 
 /// An open file and its header.
@@ -37,7 +37,7 @@ impl TensorFile {
     /// Reads the header of the file at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read, is not of the format, or is shorter or longer than its header says.
+    /// When the file cannot be read, does not have the format, or is shorter or longer than its header declares.
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |error| StageError::io("read it", &error).in_file(path);
         let malformed = |why: String| StageError::new(format!("not a safetensors file: {why}")).in_file(path);
@@ -61,7 +61,7 @@ impl TensorFile {
         Ok(Self { file, path: path.to_owned(), header, data })
     }
 
-    /// Whether there is a tensor of that name.
+    /// Returns whether there is a tensor of that name.
     pub fn contains(&self, name: &str) -> bool {
         self.header.info(name).is_some()
     }
@@ -76,7 +76,7 @@ impl TensorFile {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// The values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
+    /// Reads the values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
     ///
     /// # Errors
     /// When there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
@@ -107,7 +107,7 @@ impl TensorFile {
     }
 }
 
-/// A value that is infinite or NaN, if there is one.
+/// Returns a value that is infinite or NaN, if there is one.
 fn non_finite(values: &[f32]) -> Option<f32> {
     // Without an early exit the compiler vectorises this pass, and nearly every tensor is finite.
     let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());
@@ -122,10 +122,10 @@ fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
-/// Writes a file of `f32` tensors: `values` is asked for each in turn.
+/// Writes a file of `f32` tensors; calls `values` for each in turn.
 ///
 /// # Errors
-/// What `values` returns, when a tensor has another size than its shape says or a value that is not finite, or when
+/// An error of `values`; when a tensor has another size than its shape or a value that is not finite, or when
 /// `writer` fails.
 pub fn write_tensors(
     writer: &mut impl Write,

@@ -1,4 +1,4 @@
-//! What `train` tells before anything runs.
+//! What `train` infers before anything runs.
 
 use contract::{Digest, Fact, Facts, Inferred, InputFacts, InputFile, InputTree, Kind, Origin, Shape};
 use model::Gpt2Config;

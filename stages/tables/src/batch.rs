@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{Int64Type, UInt32Type};
 use crate::error::TableError;
 use crate::format::{CONTENT, COPIES, ID, LICENSE, PATH, REPO_NAME, ROW, SIZE};
 
-/// A batch with all columns of a table of documents, as [`crate::Part::documents`] gives them.
+/// A batch with all columns of a table of documents, as [`crate::Part::documents`] returns them.
 #[derive(Debug, Clone)]
 pub struct DocumentBatch {
     batch: RecordBatch,
@@ -58,12 +58,12 @@ impl DocumentBatch {
         self.batch.num_rows()
     }
 
-    /// Whether there is none.
+    /// Returns whether the batch is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// 64 hexadecimal digits.
+    /// The id: 64 hexadecimal digits.
     pub fn id(&self, index: usize) -> &str {
         self.id.value(index)
     }
@@ -88,7 +88,7 @@ impl DocumentBatch {
         self.size.value(index)
     }
 
-    /// The license key, where there is one.
+    /// The license key, if there is one.
     pub fn license(&self, index: usize) -> Option<&str> {
         (!self.license.is_null(index)).then(|| self.license.value(index))
     }
@@ -103,7 +103,7 @@ impl DocumentBatch {
         self.content.value(index)
     }
 
-    /// The batch itself, for columns that stages add.
+    /// The batch itself, for reading columns that stages add.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
     }

@@ -7,8 +7,8 @@ use contract::figures::counted;
 
 use crate::table::Table;
 
-/// How many rows more or fewer each table of documents has that holds other bytes than before: `kept: 20 rows fewer`.
-/// `None` where none differs or can be read.
+/// Describes how many rows more or fewer each changed table of documents has: `kept: 20 rows fewer`.
+/// `None` if none differs or none can be read.
 pub fn rows_compared(before: &Inputs, after: &Inputs) -> Option<String> {
     let differing = after.iter().filter_map(|(port, tree)| {
         let old = before.get(port).filter(|old| old.digest != tree.digest)?;

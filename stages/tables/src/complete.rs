@@ -1,9 +1,9 @@
-//! Whether a reader gave all that the writer wrote: the one place where the two are compared, for every reader of a table
+//! Checks that a reader returned all that the writer wrote: the one place for this comparison, used by every reader of a table
 //! and of plain files.
 //!
-//! What was written is what the footers of the Parquet files say: the rows of a part, and the bytes of text of a row
+//! The expected values are those in the footers of the Parquet files: the rows of a part, and the bytes of text of a row
 //! group (its size statistics), which are compared where all texts of the group are read. A reader that is dropped before
-//! its end (the limit of a query, a sample) is compared with nothing.
+//! its end (the limit of a query, a sample) is not checked.
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
 use parquet::file::metadata::RowGroupMetaData;
@@ -20,15 +20,15 @@ pub(crate) struct RowCount {
 }
 
 impl RowCount {
-    /// Nothing read of `expected` rows yet; errors name `file`.
+    /// Creates a count of no rows read of `expected`; errors name `file`.
     pub(crate) fn new(file: impl ToString, expected: u64) -> Self {
         Self { file: file.to_string(), expected, found: 0, ended: false }
     }
 
-    /// Passes a reader's next item on. After an error the reader has ended.
+    /// Counts and returns a reader's next item. After an error the reader has ended.
     ///
     /// # Errors
-    /// The reader's; that it ends before the last row, or goes on after it.
+    /// The reader's error, or an error if it ends before the last row or continues after it.
     pub(crate) fn pass(
         &mut self,
         next: Option<Result<RecordBatch, TableError>>,
@@ -38,7 +38,7 @@ impl RowCount {
         self.pass_or(next, incomplete)
     }
 
-    /// The same with another error, of the rows that are expected and those that were found.
+    /// Does the same as [`RowCount::pass`] with a custom error, built from the rows expected and found.
     pub(crate) fn pass_or<E>(
         &mut self,
         next: Option<Result<RecordBatch, E>>,
@@ -63,10 +63,10 @@ impl RowCount {
     }
 }
 
-/// Compares all texts of a row group with the size statistics that its writer left; a file without them passes.
+/// Compares all texts of a row group with the size statistics in its footer; a file without statistics passes.
 ///
 /// # Errors
-/// When the texts have other bytes than were written.
+/// When the texts have another number of bytes than was written.
 pub(crate) fn text_bytes(file: impl ToString, group: &RowGroupMetaData, texts: &ArrayRef) -> Result<(), TableError> {
     let written = group.columns().iter().find_map(|column| column.unencoded_byte_array_data_bytes());
     let Some(expected) = written.and_then(|bytes| u64::try_from(bytes).ok()) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Plain Parquet files of another program as a table.
+//! Converts plain Parquet files of another program to a table.
 //!
 //! # Documents
 //! Every file needs a column `content`; the other columns of the format may be missing or null:
@@ -49,14 +49,14 @@ const SHARD_DOMAIN: &str = "pipeline 2026 plain file v1";
 pub struct PlainFile {
     /// Its path in the output.
     pub name: String,
-    /// Where it lies.
+    /// Its location on disk.
     pub location: PathBuf,
 }
 
 /// Writes the documents of plain files as a table (module docs). Returns their number.
 ///
 /// # Errors
-/// When a file is not one of documents, naming the file, the column and the expected type; when one cannot be read or
+/// When a file does not hold documents (the error names the file, the column and the expected type); when one cannot be read or
 /// written; when the stage was asked to stop.
 pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
@@ -123,7 +123,7 @@ pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) ->
     Ok(rows.iter().sum())
 }
 
-/// What a column of the format has to hold.
+/// The type that a column of the format must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
@@ -157,7 +157,7 @@ fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
     files.iter().map(Opened::new).collect()
 }
 
-/// The columns that `counts` takes, all nullable, in the order of the first file.
+/// Returns the columns that `counts` accepts, all nullable, in the order of the first file.
 ///
 /// # Errors
 /// When a file has others.
@@ -184,7 +184,7 @@ fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<V
     Ok(expected)
 }
 
-/// The type that a column is written with.
+/// Returns the type with which a column is written.
 fn plain_type(ty: &DataType) -> DataType {
     if *ty == DataType::Null { DataType::Utf8 } else { ty.clone() }
 }
@@ -212,7 +212,7 @@ impl<'f> Opened<'f> {
         self.reader.rows()
     }
 
-    /// The column, where it is there and not all null.
+    /// Returns the column if it exists and is not all null.
     fn expect(&self, name: &str, kind: Kind) -> Result<Option<()>> {
         match self.schema().field_with_name(name) {
             Ok(field) if kind.holds(field.data_type()) => Ok(Some(())),
@@ -245,7 +245,7 @@ impl<'f> Opened<'f> {
         StageError::new(format!("file '{}' cannot be read: {error}", self.name))
     }
 
-    /// What tells its parts from those of other files.
+    /// The digest that distinguishes its parts from those of other files.
     fn shard(&self) -> Result<Digest> {
         let digest = Digest::of_file(self.location)?;
         Ok(Digest::of_record(SHARD_DOMAIN, &[digest.as_bytes(), self.name.as_bytes()].concat()))
@@ -255,7 +255,7 @@ impl<'f> Opened<'f> {
         self.reader.read(File::open(self.location)?, None).map_err(|error| self.damaged(error))
     }
 
-    /// The columns of a batch that `schema` has, in its order and with its types.
+    /// Returns the columns of a batch that `schema` has, in its order and with its types.
     fn values(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         let column = |field: &FieldRef| {
             let column = batch.column_by_name(field.name()).ok_or_else(|| self.damaged("a column is missing"))?;
@@ -318,7 +318,7 @@ impl<'f> Opened<'f> {
     }
 }
 
-/// The format's own columns of a batch, where they are there and of their type.
+/// Returns the format's own columns of a batch, if they exist and have the right type.
 struct Columns {
     id: Option<StringViewArray>,
     content: Option<StringViewArray>,

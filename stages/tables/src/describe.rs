@@ -1,4 +1,4 @@
-//! What `pipeline show` says of a table.
+//! The description of a table that `pipeline show` prints.
 
 use contract::{InputTree, Result};
 use datafusion::arrow::array::RecordBatch;
@@ -16,7 +16,7 @@ const SAMPLE_ROWS: usize = 5;
 /// Characters of a text in the sample.
 const SAMPLE_TEXT: usize = 200;
 
-/// A table in figures.
+/// The sizes, columns and first rows of a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Description {
     /// Files of its tree.
@@ -36,7 +36,7 @@ pub struct Description {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// Its type, in Arrow's words.
+    /// Its type, as Arrow names it.
     #[serde(rename = "type")]
     pub ty: String,
 }

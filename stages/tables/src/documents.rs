@@ -38,7 +38,7 @@ struct Text {
 }
 
 impl Part {
-    /// All documents with all columns ([`crate::Table::schema`]).
+    /// Reads all documents with all columns ([`crate::Table::schema`]).
     ///
     /// # Errors
     /// When a file cannot be opened.
@@ -48,7 +48,7 @@ impl Part {
         self.read(&names)
     }
 
-    /// All documents with these columns, in this order.
+    /// Reads all documents with these columns, in this order.
     ///
     /// # Errors
     /// When a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
@@ -78,7 +78,7 @@ impl Part {
 }
 
 impl Documents {
-    /// The columns that were asked for.
+    /// The requested columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -106,7 +106,7 @@ impl Documents {
         self.project(&batch).map(Some)
     }
 
-    /// The next rows that point into one row group of text, and its number.
+    /// Returns the next rows that point into one row group of text, and its number.
     fn next_group(&mut self) -> Result<Option<(RecordBatch, usize)>, TableError> {
         let mut pending = match self.pending.take() {
             Some(batch) => batch,
@@ -180,7 +180,7 @@ impl Text {
         Ok(Self { file: file.clone(), metadata, groups })
     }
 
-    /// The texts at these positions, which ascend and lie in row group `group`.
+    /// Returns the texts at these positions, which ascend and are in row group `group`.
     fn read(&self, group: usize, rows: &[u32]) -> Result<ArrayRef, TableError> {
         let span = &self.groups[group];
         let wanted = rows.iter().map(|row| *row as usize - span.start).map(|row| row..row + 1);
@@ -214,7 +214,7 @@ impl Text {
     }
 }
 
-/// The `row` column, whose type [`crate::Table::open`] has checked.
+/// Returns the `row` column, whose type [`crate::Table::open`] has checked.
 fn positions(batch: &RecordBatch) -> UInt32Array {
     let column = batch.column_by_name(ROW).and_then(|column| column.as_primitive_opt::<UInt32Type>());
     column.cloned().unwrap_or_else(|| UInt32Array::from_iter_values([]))

@@ -1,4 +1,4 @@
-//! Why a tree is no table, or its bytes cannot be read.
+//! Errors of trees that are not tables and of tables that cannot be read.
 
 use contract::StageError;
 use datafusion::error::DataFusionError;
@@ -13,7 +13,7 @@ pub enum TableError {
         /// Its place in the tree.
         path: String,
     },
-    /// A part without its other half.
+    /// A part without its rows or without its text.
     #[error("the table's part '{part}' has no '{missing}'")]
     Half {
         /// The part.
@@ -45,7 +45,7 @@ pub enum TableError {
         /// What is wrong.
         why: String,
     },
-    /// A reader that ended before the last row, or gave other text than was written.
+    /// A reader that ended before the last row, or returned other text than was written.
     #[error("read {found} {what} of the table's file '{file}', expected {expected}")]
     Incomplete {
         /// The file.
@@ -57,18 +57,18 @@ pub enum TableError {
         /// How many were read.
         found: u64,
     },
-    /// The bytes are no Parquet file, or a damaged one.
+    /// The file is not a Parquet file, or is damaged.
     #[error("cannot read '{file}' of the table: {error}")]
     Parquet {
         /// The file.
         file: String,
-        /// What the reader says.
+        /// The message of the reader.
         error: ParquetError,
     },
 }
 
 impl TableError {
-    /// For `map_err` on a reader of `file`.
+    /// Returns the function that converts the errors of a reader of `file`, for `map_err`.
     pub(crate) fn parquet(file: impl ToString) -> impl FnOnce(ParquetError) -> Self {
         move |error| Self::Parquet { file: file.to_string(), error }
     }
@@ -86,7 +86,7 @@ impl From<TableError> for StageError {
     }
 }
 
-/// A plan's error as the stage's: the stage's own error where a plan carries one.
+/// Converts a plan's error to a stage's: the stage's own error if the plan carries one.
 pub fn plan_error(error: DataFusionError) -> StageError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => {

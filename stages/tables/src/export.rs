@@ -1,4 +1,4 @@
-//! Plain files for other programs: all columns joined, a file a part.
+//! Exports plain files for other programs: all columns joined, one file for each part.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -28,11 +28,11 @@ pub enum Format {
 }
 
 /// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the folder `destination`,
-/// which is made: a file a part with exactly its rows; for a table without rows one file, `empty`, with its columns. Holds
+/// which is created: one file for each part with exactly its rows; for a table without rows one file, `empty`, with its columns. Holds
 /// about a row group of text ([`TEXT_GROUP_BYTES`]) in memory. Returns the number of rows.
 ///
 /// # Errors
-/// When the tree is no table, or a file cannot be read to its end or written.
+/// When the tree is not a table, or a file cannot be read to its end or written.
 pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u64> {
     let plain = Plain::open(tree)?;
     make(destination)?;
@@ -43,8 +43,8 @@ pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u6
     Ok(rows)
 }
 
-/// Whether a tree holds a table that this program wrote, of documents or of rows: told from its files alone, so that equal
-/// trees have equal answers, whatever the port is declared to hold.
+/// Returns whether a tree holds a table that this program wrote, of documents or of rows. It depends on the files alone, so that equal
+/// trees have equal results, whatever the port is declared to hold.
 pub fn is_table(tree: &InputTree) -> bool {
     let is_rows = |file: &&InputFile| file.path.as_str().starts_with("rows/");
     let is_ours = |file: &InputFile| {
@@ -87,7 +87,7 @@ struct Plain {
     rows: u64,
 }
 
-/// What a plain file is made of.
+/// The source of a plain file.
 enum Source {
     Documents(Part),
     Rows(RowsInput),

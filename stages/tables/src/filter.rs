@@ -1,4 +1,4 @@
-//! Row-wise stages: each part alone, kept rows to one output and dropped rows to another, every row in one of them.
+//! Runs row-wise stages: filters each part alone, and writes every row to either the kept or the dropped output.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::rows::{RowsFile, RowsPart, close};
 use crate::session::{Session, memory};
 use crate::table::Table;
 
-/// What became of a stage's rows: `rows = kept + the sum of dropped`.
+/// Counts of a stage's kept and dropped rows: `rows = kept + the sum of dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Attrition {
     /// Rows that came in.
@@ -41,7 +41,7 @@ pub struct Dropped {
 }
 
 impl Attrition {
-    /// Adds another part's.
+    /// Adds the counts of another part.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.kept += other.kept;
@@ -58,7 +58,7 @@ impl Attrition {
         dropped.bytes += bytes;
     }
 
-    /// Whether every row is accounted for.
+    /// Returns whether every row is accounted for.
     pub fn conserves(&self) -> bool {
         self.rows == self.kept + self.dropped.values().map(|dropped| dropped.rows).sum::<u64>()
     }
@@ -66,13 +66,13 @@ impl Attrition {
 
 /// Runs a row-wise plan over the input table and writes outputs `documents` and `dropped`.
 ///
-/// `plan` is given the documents of one part (all columns, `row` and `content` among them) and adds a nullable string
-/// column `rule`, and `detail` if it likes; it must keep the order, hand on `row`, and return every row once. Rows
+/// `plan` receives the documents of one part (all columns, `row` and `content` among them) and adds a nullable string
+/// column `rule` and optionally `detail`; it must keep the order and the column `row`, and return every row once. Rows
 /// with a rule are dropped. Columns that the plan adds become columns of the table, except those whose name begins with
-/// `_`: they are there for `observe`, which is called with each batch the plan gives (without `content`), on any thread.
+/// `_`: those are for `observe`, which is called with each batch that the plan returns (without `content`), on any thread.
 ///
 /// # Errors
-/// The plan's, those of writing, a plan that loses rows, or that the stage was asked to stop.
+/// An error of the plan or of writing, a plan that loses rows, or that the stage was asked to stop.
 pub fn filter(
     context: &Context,
     table: &Table,
@@ -118,7 +118,7 @@ pub fn filter(
     Ok(counts)
 }
 
-/// Writes the two halves of one part.
+/// Writes the kept and the dropped rows of one part.
 struct Sink<'a> {
     context: &'a Context,
     kept: RowsPart<'a>,
@@ -158,7 +158,7 @@ impl Sink<'_> {
     }
 }
 
-/// Strings as the format has them, whatever kind of string the plan computes with.
+/// Converts strings to the format's string type, whatever string type the plan computes with.
 fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
     let error = |error| StageError::new(format!("the plan's rows: {error}"));
     let mut fields = Vec::with_capacity(batch.num_columns());
@@ -179,7 +179,7 @@ fn plain_field(field: &Field) -> Field {
     Field::new(field.name(), ty.clone(), true)
 }
 
-/// The columns of the kept rows: the table's, then those that the plan adds, `row` last.
+/// Returns the columns of the kept rows: the table's, then those that the plan adds, `row` last.
 fn kept_schema(old: &Schema, planned: &Schema) -> SchemaRef {
     let is_new = |name: &str| {
         !matches!(name, RULE | DETAIL | CONTENT) && !name.starts_with('_') && old.column_with_name(name).is_none()

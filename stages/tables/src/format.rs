@@ -25,9 +25,9 @@ pub const LICENSE: &str = "license";
 pub const ROW: &str = "row";
 /// Column of texts.
 pub const CONTENT: &str = "content";
-/// Column that says why a row is dropped; null where it is kept.
+/// Column of the rule that drops a row; null if the row is kept.
 pub const RULE: &str = "rule";
-/// Column that says more about the rule's verdict, or null.
+/// Column of what the rule measured, or null.
 pub const DETAIL: &str = "detail";
 /// Column of near-duplicate groups: equal for documents of one group, null without one.
 pub const CLUSTER: &str = "cluster";
@@ -36,7 +36,7 @@ pub const WITNESS: &str = "witness";
 /// Column of the similarity of a duplicate and its witness.
 pub const JACCARD: &str = "jaccard";
 
-/// Whether a stage writes a column of this name, or computes with one: it would replace another program's without a word.
+/// Returns whether a stage writes a column of this name, or computes with one: it would silently replace another program's.
 pub(crate) fn is_reserved(name: &str) -> bool {
     [ROW, RULE, DETAIL, CLUSTER, WITNESS, JACCARD].contains(&name) || name.starts_with('_')
 }
@@ -45,7 +45,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 pub const PART_TEXT_BYTES: usize = 128 << 20;
 /// Rows after which a shard starts a new part.
 pub const PART_ROWS: usize = 1 << 17;
-/// Bytes of text in a row group: what a reader holds at a time (one document more where it does not fit).
+/// Bytes of text in a row group, which a reader holds at a time (one document more if it does not fit).
 pub const TEXT_GROUP_BYTES: usize = 8 << 20;
 /// Rows in a row group of text at most.
 pub const TEXT_GROUP_ROWS: usize = 8192;
@@ -56,7 +56,7 @@ const ROWS_GROUP_ROWS: usize = 1 << 16;
 pub(crate) const WRITER: &str = "pipeline table 1";
 const ID_DOMAIN: &str = "pipeline 2026 document v1";
 
-/// The identity of a document: blake3 of repository, path and content, each framed by its length (u64, little-endian).
+/// Returns the id of a document: blake3 of repository, path and content, each preceded by its length (u64, little-endian).
 pub fn document_id(repo_name: &str, path: &str, content: &str) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key(ID_DOMAIN);
     for field in [repo_name, path, content] {
@@ -85,7 +85,7 @@ pub(crate) fn text_path(part: &str) -> String {
     format!("text/{part}.text")
 }
 
-/// The part that a path of a table's tree belongs to, and whether it is the part's text; `None` for a foreign path.
+/// Returns the part that a path of a table's tree belongs to, and whether it is the part's text; `None` for any other path.
 pub(crate) fn part_of(path: &str) -> Option<(&str, bool)> {
     let (folder, file) = path.split_once('/')?;
     let (part, is_text) = match folder {
@@ -134,7 +134,7 @@ fn properties() -> Result<WriterPropertiesBuilder> {
     Ok(WriterProperties::builder().set_created_by(WRITER.to_owned()).set_compression(Compression::ZSTD(level)))
 }
 
-/// How a text part is written: the caller ends each row group.
+/// Returns the writer properties of a text part; the caller ends each row group.
 pub(crate) fn text_options() -> Result<ArrowWriterOptions> {
     let properties = properties()?
         .set_max_row_group_row_count(Some(TEXT_GROUP_ROWS))
@@ -148,7 +148,7 @@ pub(crate) fn text_options() -> Result<ArrowWriterOptions> {
     Ok(ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true))
 }
 
-/// How a part of rows is written.
+/// Returns the writer properties of a part of rows.
 pub(crate) fn rows_options() -> Result<ArrowWriterOptions> {
     let properties = properties()?
         .set_max_row_group_row_count(Some(ROWS_GROUP_ROWS))

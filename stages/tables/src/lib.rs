@@ -1,7 +1,7 @@
-//! Tables: where documents lie between stages, and how a data stage's plan runs over them.
+//! Tables: the format of documents between stages, and how a data stage's plan runs over them.
 //!
 //! # The format
-//! A table of documents is a tree of two folders of Parquet files, a file of each for each part:
+//! A table of documents is a tree of two directories of Parquet files, with one file in each for each part:
 //!
 //! | file | columns |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | column | type | what |
 //! |---|---|---|
 //! | `id` | string | 64 hexadecimal digits: [`document_id`] of repository, path and content |
-//! | `repo_name`, `path` | string | where the file lay |
+//! | `repo_name`, `path` | string | the repository and path of the file |
 //! | `copies` | int64 | how many files of the export's source have this content, as the export says |
 //! | `size` | int64 | bytes of content, as the export says |
 //! | `license` | string, may be null | the repository's license key |
@@ -19,7 +19,7 @@
 //! | `content` | string | the file |
 //!
 //! `rows/` opens as it is in DuckDB, pandas and polars. Within a part `row` ascends, but not all rows of the text need
-//! be there: a stage that drops or annotates rows writes a new `rows/` and hands on the same `text/` files
+//! be there: a stage that drops or annotates rows writes a new `rows/` and links the same `text/` files
 //! ([`contract::OutputTree::link`]). A text file therefore holds documents that the table does not have. It is a Parquet
 //! file, but its name does not say so: a program that reads `**/*.parquet` of the tree finds exactly the table's rows, and
 //! [`export()`] writes a folder in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
@@ -37,14 +37,14 @@
 //! [`TEXT_GROUP_BYTES`], so that a reader holds one group at a time. No dictionary for text; its statistics hold the bytes
 //! of each row group.
 //!
-//! Every reader compares what it gives with what was written: one that ends before the last row of a part is an error,
-//! whoever reads. The bytes of text are compared for each row group all of whose texts are read; where some of its rows
-//! are dropped, only that each row has a text.
+//! Every reader compares what it returns with what was written: to end before the last row of a part is an error,
+//! in every reader. The bytes of text are compared for each row group all of whose texts are read; if some of its rows
+//! are dropped, the reader only checks that each row has a text.
 //!
 //! # Plans
-//! A row-wise stage hands [`filter()`] a DataFusion plan that adds a nullable `rule`; the rows with a rule are dropped.
+//! A row-wise stage calls [`filter()`] with a DataFusion plan that adds a nullable `rule`; rows with a rule are dropped.
 //! A global stage takes a [`Session`], or reads [`Part::read`] in [`each_part`], and writes with [`RowsPart`].
-//! Whoever writes a table ends it with [`close`].
+//! Every writer of a table finishes it with [`close`].
 
 mod batch;
 mod compare;

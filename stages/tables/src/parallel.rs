@@ -1,4 +1,4 @@
-//! Work on parts, as many at a time as the stage has threads.
+//! Runs work on parts in parallel, as many at a time as the stage has threads.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::thread;
 
 use contract::{Context, Result, StageError};
 
-/// Calls `work` for each item (parts, shards) on at most `context.resources.threads` threads; the results in the order
+/// Calls `work` for each item (parts, shards) on at most `context.resources.threads` threads. Returns the results in the order
 /// of the items. After a failure no further item is started; the failure of the first item in order is returned.
 ///
 /// # Errors
-/// What `work` returns, or that the stage was asked to stop.
+/// An error of `work`, or that the stage was asked to stop.
 pub fn each_part<P: Sync, T: Send>(
     context: &Context,
     items: &[P],

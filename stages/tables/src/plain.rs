@@ -20,7 +20,7 @@ use crate::table::row_count;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 64;
-/// Bytes of a batch at most, or one row. By the mean of a row group that many are decoded at a time.
+/// Bytes of a batch at most, unless one row has more. The number of rows decoded at a time follows from the mean of the row group.
 const BATCH_BYTES: u64 = 32 << 20;
 
 /// The columns of a plain Parquet file, and its rows.
@@ -34,7 +34,7 @@ impl PlainReader {
     /// Reads the footer.
     ///
     /// # Errors
-    /// When it is not one of a Parquet file.
+    /// When the file has no valid Parquet footer.
     pub fn open(file: &File) -> Result<Self, ParquetError> {
         // The types that the writer meant (a string in 64 bits, a dictionary) are ignored: they are all strings.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
@@ -53,17 +53,17 @@ impl PlainReader {
         Ok(Self { metadata, schema })
     }
 
-    /// The columns with the types that Parquet has for them: strings are `Utf8`.
+    /// Returns the columns with their Parquet types: strings are `Utf8`.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The rows that the footer promises.
+    /// Returns the number of rows in the footer.
     pub fn rows(&self) -> u64 {
         row_count(&self.metadata)
     }
 
-    /// Reads `file`, the one that was opened: these columns, or all.
+    /// Reads these columns of `file`, the one that was opened, or all columns.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -82,7 +82,7 @@ impl PlainReader {
 /// The rows of a plain file in batches, strings and bytes as views.
 ///
 /// # Errors
-/// Each item, when the file cannot be read; the end, when the rows are not as many as the footer promises.
+/// Each item, when the file cannot be read; the end, when the number of rows is not the one in the footer.
 pub struct PlainBatches {
     reader: ParquetRecordBatchReader,
     rest: Option<RecordBatch>,
@@ -115,7 +115,7 @@ impl Iterator for PlainBatches {
     }
 }
 
-/// How many rows are decoded at a time.
+/// Returns the number of rows to decode at a time.
 fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
     let mean = |group: &RowGroupMetaData| {
         let read = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
@@ -127,7 +127,7 @@ fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
     (BATCH_BYTES / largest.max(1)).clamp(1, BATCH_ROWS as u64) as usize
 }
 
-/// How many of the first rows have at most `limit` bytes of strings and bytes; at least one, where there is one.
+/// Returns how many of the first rows have at most `limit` bytes of strings and bytes; at least one, if there is one.
 fn rows_within(batch: &RecordBatch, limit: u64) -> usize {
     // A view begins with the length of its value, in 32 bits.
     let views: Vec<&[u128]> = batch

@@ -1,4 +1,4 @@
-//! The tables of the store as DataFusion tables: a partition a thread, and no text read unless it is asked for.
+//! The tables of the store as DataFusion tables: one partition for each thread; text is read only if a query needs it.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct FilesProvider {
     schema: SchemaRef,
 }
 
-/// Where the rows of a part come from.
+/// The source of the rows of a part.
 #[derive(Debug, Clone)]
 enum Source {
     /// Documents: the columns of `rows/`, then `content`.
@@ -53,7 +53,7 @@ impl FilesProvider {
     /// The table that a tree holds, of documents or of rows.
     ///
     /// # Errors
-    /// When the tree is no table, or a footer cannot be read.
+    /// When the tree is not a table, or a footer cannot be read.
     pub fn open(tree: &InputTree) -> std::result::Result<Self, TableError> {
         match RowsTable::open(tree)? {
             Some(table) => {
@@ -63,7 +63,7 @@ impl FilesProvider {
         }
     }
 
-    /// The parts in at most `count` runs of neighbours, of about equally many rows.
+    /// Splits the parts into at most `count` runs of neighbours with about equally many rows.
     fn partitions(&self, count: usize) -> Vec<Vec<Source>> {
         let count = count.clamp(1, self.parts.len().max(1)) as u128;
         let total: u128 = self.parts.iter().map(|part| u128::from(part.rows())).sum();

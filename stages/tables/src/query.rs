@@ -1,4 +1,4 @@
-//! SQL over tables of the store, for people who look at them.
+//! SQL queries over tables of the store, for interactive use.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -24,56 +24,56 @@ use crate::format::rows_options;
 use crate::provider::FilesProvider;
 use crate::session::Session;
 
-/// The catalog and schema that DataFusion looks names up in.
+/// The catalog and schema in which DataFusion looks up names.
 const CATALOG: &str = "datafusion";
 const SCHEMA: &str = "public";
 
-/// How an answer is written.
+/// The output format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerFormat {
-    /// A table for people.
+    /// A text table.
     Table,
     /// Comma-separated values with a header.
     Csv,
-    /// One JSON object a line; what is null is left out.
+    /// One JSON object a line, without null values.
     Json,
     /// One Parquet file.
     Parquet,
 }
 
-/// Rows that an answer as a table shows.
+/// Rows that a text table shows.
 pub const TABLE_ROWS: usize = 10_000;
 /// Bytes of memory of these rows.
 const TABLE_BYTES: usize = 64 << 20;
 
-/// Whether an answer was written to its end.
+/// Whether a result was written completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// All rows.
     Whole,
-    /// As many as a table for people shows.
+    /// As many as a text table shows.
     First(usize),
 }
 
-/// Why there is no answer.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// No table has this name.
     #[error("unknown table '{0}'")]
     UnknownTable(String),
-    /// The query is wrong, or asks for what is not allowed.
+    /// The query is invalid or not allowed.
     #[error("{0}")]
     Invalid(String),
-    /// The answer cannot be written.
+    /// The result cannot be written.
     #[error("{0}")]
     Output(io::Error),
-    /// The tables cannot be read, or the machine does not suffice.
+    /// The tables cannot be read, or the machine lacks resources.
     #[error("{0}")]
     Failed(StageError),
 }
 
 impl From<DataFusionError> for QueryError {
-    /// Whose fault an error is: that of the query, unless it comes from reading or from the machine.
+    /// Classifies an error: the query is invalid, unless the error comes from reading or from the machine.
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::IoError(_)
@@ -91,7 +91,7 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
-/// The message of an error without the names that DataFusion gives to kinds of errors and to our catalog.
+/// Returns the message of an error without DataFusion's names of error kinds and of our catalog.
 fn plain(error: &DataFusionError) -> String {
     let text = match error {
         DataFusionError::SQL(error, _) => match &**error {
@@ -107,7 +107,7 @@ fn plain(error: &DataFusionError) -> String {
     text.replace(&format!("{CATALOG}.{SCHEMA}."), "")
 }
 
-/// Writes the answer and keeps the first error of that: the writers of formats hand on its text alone.
+/// Writes the result and keeps the first write error: the format writers return only its text.
 struct Output<W> {
     out: W,
     failed: Option<io::Error>,
@@ -144,10 +144,10 @@ pub struct Query {
 }
 
 impl Query {
-    /// With no tables yet, for such a share of the machine; `scratch` is a folder to spill into.
+    /// Creates a session without tables, with these resources; `scratch` is a directory to spill into.
     ///
     /// # Errors
-    /// When the threads or the spill folder cannot be made.
+    /// When the threads or the spill directory cannot be created.
     pub fn new(resources: Resources, scratch: &Path) -> Result<Self> {
         Ok(Self { session: Session::standalone(resources, scratch)? })
     }
@@ -156,7 +156,7 @@ impl Query {
     /// `"stage"`.
     ///
     /// # Errors
-    /// When the tree is no table.
+    /// When the tree is not a table.
     pub fn register(&self, stage: &str, port: &str, is_first: bool, tree: &InputTree) -> Result<()> {
         let provider: Arc<dyn TableProvider> = Arc::new(FilesProvider::open(tree)?);
         let context = self.session.context();
@@ -179,11 +179,11 @@ impl Query {
         Ok(())
     }
 
-    /// Answers a query. Statements that would define or write anything are refused. A table for people holds its rows in
+    /// Runs a query. Statements that would define or write anything are rejected. A text table holds its rows in
     /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows come.
     ///
     /// # Errors
-    /// What is wrong with the query, that the tables cannot be read, or that the answer cannot be written.
+    /// When the query is invalid, the tables cannot be read, or the result cannot be written.
     pub fn answer(
         &self,
         sql: &str,

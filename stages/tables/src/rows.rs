@@ -28,15 +28,15 @@ pub struct RowsFile<'a> {
 }
 
 impl<'a> RowsFile<'a> {
-    /// A part of that name with these columns; nothing is written yet.
+    /// Creates the writer of a part of that name with these columns; nothing is written yet.
     pub fn new(output: &'a OutputTree, name: &str, schema: SchemaRef) -> Self {
         Self { output, path: rows_path(name), schema, writer: None, rows: 0 }
     }
 
-    /// Adds rows. Columns are taken by name; others than those of the file are left out.
+    /// Adds rows. Columns are matched by name; columns that the file does not have are ignored.
     ///
     /// # Errors
-    /// When a column is missing, null where it may not be, or cannot be written.
+    /// When a column is missing, has a null that its type does not allow, or cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -63,7 +63,7 @@ impl<'a> RowsFile<'a> {
         Ok(())
     }
 
-    /// Ends the file; the number of its rows.
+    /// Finishes the file. Returns the number of its rows.
     ///
     /// # Errors
     /// When the last bytes cannot be written.
@@ -96,7 +96,7 @@ impl<'a> RowsPart<'a> {
         self.rows.write(batch)
     }
 
-    /// Ends the part: with no row it is not in the tree, else its text is linked. The number of its rows.
+    /// Finishes the part. Without rows it is not in the tree, otherwise its text is linked. Returns the number of its rows.
     ///
     /// # Errors
     /// As [`RowsFile::finish`].
@@ -110,7 +110,7 @@ impl<'a> RowsPart<'a> {
     }
 }
 
-/// Ends a table of documents or of rows: one without a row gets the part [`EMPTY_PART`], which holds its columns. To be
+/// Finishes a table of documents or of rows: one without rows gets the part [`EMPTY_PART`], which holds its columns. To be
 /// called when all parts of the output are finished.
 ///
 /// # Errors
@@ -133,7 +133,7 @@ fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWrit
     writer.into_inner().map_err(write_error)
 }
 
-/// A table of rows ([`contract::PortType::Rows`]) that lies in the store.
+/// A table of rows ([`contract::PortType::Rows`]) in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsTable {
     /// Its files, sorted by path.
@@ -147,17 +147,17 @@ pub(crate) struct RowsTable {
 pub(crate) struct RowsInput {
     /// The file.
     pub(crate) file: InputFile,
-    /// The part that it is.
+    /// The name of the part.
     pub(crate) name: String,
     /// Its rows.
     pub(crate) row_count: u64,
 }
 
 impl RowsTable {
-    /// The table that a tree holds, where all its files lie in `rows/`. Reads the footers, no data.
+    /// Opens the table of a tree whose files are all in `rows/`. Reads the footers, no data.
     ///
     /// # Errors
-    /// When a file is foreign, a footer damaged, or files differ in their columns.
+    /// When a file does not belong to a table, a footer is damaged, or files differ in their columns.
     pub(crate) fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
         if tree.files.is_empty() || tree.files.iter().any(|file| !file.path.as_str().starts_with("rows/")) {
             return Ok(None);
@@ -187,7 +187,7 @@ impl RowsInput {
     /// Its rows in batches.
     ///
     /// # Errors
-    /// When the file cannot be opened; each batch, when it cannot be read; the end, when not all rows came.
+    /// When the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.
     pub(crate) fn read(&self) -> Result<Batches, TableError> {
         Batches::open(&self.file, self.row_count)
     }

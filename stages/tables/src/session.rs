@@ -1,4 +1,4 @@
-//! DataFusion within a stage's share of the machine.
+//! DataFusion sessions within the resources of a stage.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::error::plan_error;
 use crate::provider::FilesProvider;
 use crate::table::{Part, Table};
 
-/// A session whose plans keep to the stage's threads and memory and spill into its scratch folder.
+/// A session whose plans use the stage's threads and memory and spill into its scratch directory.
 pub struct Session {
     context: SessionContext,
     runtime: Runtime,
@@ -28,8 +28,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// For plans over all parts: as many partitions, and open parts, at a time as the stage has threads. The order of rows of a plan
-    /// over several partitions is fixed only by a sort.
+    /// Creates a session for plans over all parts: as many partitions, and open parts, at a time as the stage has threads. The order of rows of a plan
+    /// over several partitions is determined only by a sort.
     ///
     /// # Errors
     /// When the spill folder or the threads cannot be made.
@@ -39,7 +39,7 @@ impl Session {
         Self::with(context.cancel.clone(), threads, memory(context)?, runtime)
     }
 
-    /// For queries outside a stage, with such a share of the machine and a folder to spill into.
+    /// Creates a session for queries outside a stage, with these resources and a directory to spill into.
     ///
     /// # Errors
     /// When the spill folder or the threads cannot be made.
@@ -51,7 +51,7 @@ impl Session {
         Self::of(Cancel::default(), config, memory_in(scratch, resources.memory)?, runtime)
     }
 
-    /// For plans over one part on the caller's thread: one partition, so that rows stay in order.
+    /// Creates a session for plans over one part on the caller's thread: one partition, so that rows stay in order.
     pub(crate) fn sequential(context: &Context, memory: Arc<RuntimeEnv>) -> Result<Self> {
         Self::with(context.cancel.clone(), 1, memory, Builder::new_current_thread().enable_all().build()?)
     }
@@ -74,7 +74,7 @@ impl Session {
     /// All documents of a table.
     ///
     /// # Errors
-    /// When DataFusion refuses the table.
+    /// When DataFusion rejects the table.
     pub fn documents(&self, table: &Table) -> Result<DataFrame> {
         self.context.read_table(Arc::new(FilesProvider::documents(table))).map_err(plan_error)
     }
@@ -82,12 +82,12 @@ impl Session {
     /// The documents of one part.
     ///
     /// # Errors
-    /// When DataFusion refuses the table.
+    /// When DataFusion rejects the table.
     pub fn part(&self, part: &Part) -> Result<DataFrame> {
         self.context.read_table(Arc::new(FilesProvider::part(part))).map_err(plan_error)
     }
 
-    /// Waits for what DataFusion does.
+    /// Blocks until a DataFusion future is ready.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -95,7 +95,7 @@ impl Session {
     /// Runs a plan and calls `each` with its batches as they come.
     ///
     /// # Errors
-    /// The plan's, what `each` returns, or that the stage was asked to stop.
+    /// An error of the plan or of `each`, or that the stage was asked to stop.
     pub fn stream(&self, plan: DataFrame, mut each: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
         self.runtime.block_on(async {
             let mut batches = plan.execute_stream().await.map_err(plan_error)?;
@@ -126,7 +126,7 @@ fn config(partitions: usize) -> SessionConfig {
     SessionConfig::new().with_target_partitions(partitions).with_coalesce_batches(false).with_information_schema(false)
 }
 
-/// The stage's memory pool and spill folder, shared by its sessions.
+/// Creates the stage's memory pool and spill directory, shared by its sessions.
 pub(crate) fn memory(context: &Context) -> Result<Arc<RuntimeEnv>> {
     memory_in(&context.scratch, context.resources.memory)
 }

@@ -1,4 +1,4 @@
-//! A table of documents that lies in the store.
+//! A table of documents in the store.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ pub struct Table {
 /// A part of a table: rows, and the text that they point into.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Its name, the same in both folders.
+    /// Its name, the same in both directories.
     pub name: String,
     /// Its Parquet file of rows.
     pub rows: InputFile,
@@ -33,10 +33,10 @@ pub struct Part {
 }
 
 impl Table {
-    /// The table that a tree holds. Reads the footers of the `rows/` parts, no data.
+    /// Opens the table of a tree. Reads the footers of the `rows/` parts, no data.
     ///
     /// # Errors
-    /// When the tree is no table: a foreign file, half a part, parts that differ in columns, columns of the format
+    /// When the tree is not a table: an unexpected file, half a part, parts that differ in columns, columns of the format
     /// missing or of another type, a damaged footer.
     pub fn open(tree: &InputTree) -> Result<Self, TableError> {
         let mut halves: BTreeMap<String, (Option<InputFile>, Option<InputFile>)> = BTreeMap::new();
@@ -74,7 +74,7 @@ impl Table {
         &self.parts
     }
 
-    /// The number of its rows.
+    /// Returns the number of its rows.
     pub fn rows(&self) -> u64 {
         self.parts.iter().map(|part| part.row_count).sum()
     }
@@ -89,7 +89,7 @@ impl Table {
         with_content(&self.rows_schema)
     }
 
-    /// Whether `rows/` has this column.
+    /// Returns whether `rows/` has this column.
     pub fn has_column(&self, name: &str) -> bool {
         self.rows_schema.column_with_name(name).is_some()
     }
@@ -108,7 +108,7 @@ pub(crate) fn with_content(rows: &Schema) -> SchemaRef {
     Schema::new(fields).into()
 }
 
-/// The columns that the format promises.
+/// Checks the columns that the format requires.
 fn check(schema: &Schema, file: &InputFile) -> Result<(), TableError> {
     let missing = |field: &Field| TableError::Column {
         file: file.path.to_string(),
@@ -127,7 +127,7 @@ fn check(schema: &Schema, file: &InputFile) -> Result<(), TableError> {
     }
 }
 
-/// The rows that a footer promises.
+/// Returns the number of rows in a footer.
 pub(crate) fn row_count(footer: &ArrowReaderMetadata) -> u64 {
     u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or_default()
 }

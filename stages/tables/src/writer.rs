@@ -1,4 +1,4 @@
-//! Writes new tables: what `import`, and a stage that makes or changes text, does.
+//! Writes new tables, for `import` and for stages that create or change text.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ struct Group {
     bytes: usize,
 }
 
-/// Values of columns that are not the format's own: for each document the index of a batch, and of a row in it.
+/// Values of columns that the format does not define: for each document the index of a batch, and of a row in it.
 #[derive(Default)]
 struct Further {
     batches: Vec<RecordBatch>,
@@ -95,7 +95,7 @@ impl Further {
     }
 }
 
-/// The columns of `rows/` with further ones, which come before `row`.
+/// Returns the columns of `rows/` with further ones, which come before `row`.
 pub(crate) fn documents_schema(further: &[FieldRef]) -> SchemaRef {
     let own = rows_schema();
     let (row, before) = own.fields().iter().cloned().partition::<Vec<_>, _>(|field| field.name() == ROW);
@@ -104,12 +104,12 @@ pub(crate) fn documents_schema(further: &[FieldRef]) -> SchemaRef {
 }
 
 impl<'a> ShardWriter<'a> {
-    /// The shard with this digest; without a document nothing is written.
+    /// Creates the writer of the shard with this digest; without a document nothing is written.
     pub fn new(output: &'a OutputTree, shard: Digest) -> Self {
         Self::with_columns(output, shard, &[])
     }
 
-    /// The same for documents with further columns, which follow those of the format.
+    /// Creates a writer of documents with further columns, which follow those of the format.
     pub fn with_columns(output: &'a OutputTree, shard: Digest, further: &[FieldRef]) -> Self {
         Self { output, shard, schema: documents_schema(further), number: 0, part: None }
     }
@@ -140,7 +140,7 @@ impl<'a> ShardWriter<'a> {
         part.push(document, further)
     }
 
-    /// Ends the shard's last part.
+    /// Finishes the shard's last part.
     ///
     /// # Errors
     /// When the last bytes cannot be written.
@@ -207,7 +207,7 @@ impl Group {
         self.bytes += content.len();
     }
 
-    /// The batch of rows and the batch of text.
+    /// Returns the batch of rows and the batch of text.
     fn finish(mut self, schema: &SchemaRef, text_schema: &SchemaRef) -> Result<(RecordBatch, RecordBatch)> {
         let error = |error: ArrowError| write_error(error.into());
         let mut columns: Vec<ArrayRef> = vec![

@@ -1,4 +1,4 @@
-//! GPT-2's alphabet: each of the 256 bytes as a printable character, so that a vocabulary of byte strings is one of text.
+//! GPT-2's alphabet: each of the 256 bytes as a printable character, so that a vocabulary of byte strings can be written as text.
 //!
 //! Bytes that print in Latin-1 (`!` to `~`, `¡` to `¬`, `®` to `ÿ`) stand for themselves; the other 68, in order, are
 //! the characters from U+0100 on: a space is `Ġ`, a newline `Ċ`. (`bytes_to_unicode` of GPT-2's encoder.)
@@ -23,17 +23,17 @@ static BYTES: LazyLock<[u8; 256]> = LazyLock::new(|| {
     bytes
 });
 
-/// The bytes in the order of their ids.
+/// Returns the bytes in the order of their ids.
 pub fn bytes() -> &'static [u8; 256] {
     &BYTES
 }
 
-/// Bytes as the vocabulary writes them.
+/// Encodes bytes with the alphabet.
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| CHARACTERS[usize::from(*byte)]).collect()
 }
 
-/// The bytes of a vocabulary's token; `None` where a character is not of the alphabet.
+/// Decodes a token of the vocabulary; `None` if a character is not in the alphabet.
 pub fn decode(token: &str) -> Option<Vec<u8>> {
     let byte = |character: char| {
         let place = BYTES.binary_search_by_key(&character, |byte| CHARACTERS[usize::from(*byte)]);

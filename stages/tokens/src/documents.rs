@@ -1,5 +1,5 @@
-//! Documents as the stages of this crate read them: id and text, part by part. Neither is ever null: a row that lacks
-//! one is an error, so that no row goes missing without a count.
+//! Reads the ids and texts of documents, part by part. Neither is ever null: a row that lacks
+//! one is an error, so that no row is lost silently.
 
 use contract::figures::counted;
 use contract::{Result, StageError};
@@ -11,13 +11,13 @@ use tables::{CONTENT, ID, Part};
 pub struct Strings(StringArray);
 
 impl Strings {
-    /// All of them.
+    /// Returns all of them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.0.len()).map(|row| self.0.value(row))
     }
 }
 
-/// The ids and texts of a part, a batch at a time.
+/// Reads the ids and texts of a part, a batch at a time.
 ///
 /// # Errors
 /// When the part cannot be opened; each batch, when it cannot be read or a row lacks its id or text.
@@ -28,7 +28,7 @@ pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(Strings, String
     }))
 }
 
-/// The ids of a part, a batch at a time.
+/// Reads the ids of a part, a batch at a time.
 ///
 /// # Errors
 /// As [`texts`].

@@ -1,4 +1,4 @@
-//! Where each document lies in the packed tokens.
+//! The index of the documents in the packed tokens.
 //!
 //! `documents.bin` is a header of [`HEADER_SIZE`] bytes, then a record of [`RECORD_SIZE`] bytes for each document, in the
 //! order in which they were packed. All numbers are little-endian:
@@ -48,18 +48,18 @@ pub struct Header {
     pub documents: u64,
     /// Sequences.
     pub sequences: u64,
-    /// The key of the shuffle of the sequences, where they were shuffled.
+    /// The key of the shuffle of the sequences, if they were shuffled.
     pub permutation: Option<u64>,
 }
 
-/// Where a document lies in the stream.
+/// The position of a document in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The document.
     pub id: Digest,
     /// Its first token.
     pub start: u64,
-    /// Its tokens, the end-of-text token among them.
+    /// Its tokens, including the end-of-text token.
     pub tokens: u64,
 }
 
@@ -83,7 +83,7 @@ impl Header {
     }
 }
 
-/// The number at a place that holds 8 bytes.
+/// Reads the number at an offset, which 8 bytes follow.
 fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]))
 }
@@ -112,7 +112,7 @@ impl<W: Write> IndexWriter<W> {
     /// Writes the next document.
     ///
     /// # Errors
-    /// When there are more than the header says, or `inner` cannot be written.
+    /// When there are more than the header declares, or `inner` cannot be written.
     pub fn push(&mut self, entry: Entry) -> Result<()> {
         self.left = self.left.checked_sub(1).ok_or_else(|| malformed("more documents than its header says"))?;
         self.inner.write_all(entry.id.as_bytes())?;
@@ -121,10 +121,10 @@ impl<W: Write> IndexWriter<W> {
         Ok(())
     }
 
-    /// Ends the file and hands `inner` back.
+    /// Finishes the file and returns `inner`.
     ///
     /// # Errors
-    /// When there are fewer documents than the header says.
+    /// When there are fewer documents than the header declares.
     pub fn finish(self) -> Result<W> {
         if self.left > 0 { Err(malformed("fewer documents than its header says")) } else { Ok(self.inner) }
     }
@@ -161,7 +161,7 @@ impl DocumentIndex {
         self.header.documents as usize
     }
 
-    /// A document by its place in the stream.
+    /// Returns a document by its number in the stream.
     pub fn get(&self, document: usize) -> Option<Entry> {
         let start = document.checked_mul(RECORD_SIZE)?.checked_add(HEADER_SIZE)?;
         let record = self.map.get(start..start.checked_add(RECORD_SIZE)?)?;
@@ -169,7 +169,7 @@ impl DocumentIndex {
         Some(Entry { id, start: number(record, 32), tokens: number(record, 40) })
     }
 
-    /// Which sequence of the stream a sequence of the packed file is.
+    /// Returns the number in the stream of a sequence of the packed file.
     pub fn stream_sequence(&self, sequence: u64) -> u64 {
         match self.header.permutation {
             Some(key) if sequence < self.header.sequences => {

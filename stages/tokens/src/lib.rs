@@ -1,17 +1,17 @@
-//! Floor 1: from documents to token ids: the stage kinds `tokenizer` and `pack`.
+//! From documents to token ids: the stage kinds `tokenizer` and `pack`.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
-//! | [`splitter`] | words: GPT-2's pattern by hand |
-//! | [`word_counts`] | how often each word occurs, in bounded memory |
+//! | [`splitter`] | splits text into words by GPT-2's pattern |
+//! | [`word_counts`] | counts words in bounded memory |
 //! | [`alphabet`] | the 256 bytes as printable characters |
 //! | [`merges`] | byte-pair encoding, learned from counted words |
 //! | [`tokenizer`] | the stage kind `tokenizer` |
-//! | [`text`] | `TextTokenizer`, for all who turn text into ids and back |
+//! | [`text`] | `TextTokenizer`, which encodes text to ids and decodes ids |
 //! | [`pack`] | the stage kind `pack` |
 //! | [`packed`] | `PackedTokens`, the file that training reads |
 //! | [`permutation`] | a shuffle that needs no memory |
-//! | [`index`] | `DocumentIndex`, which document lies where in it |
+//! | [`index`] | `DocumentIndex`, the positions of the documents in it |
 
 pub mod alphabet;
 mod documents;

@@ -1,9 +1,9 @@
 //! Learns the merges of byte-pair encoding from counted words (Sennrich et al., 2016).
 //!
-//! Each word is a sequence of symbols, at first its bytes. Again and again the pair of adjacent symbols that occurs most
-//! often becomes a symbol of its own, everywhere, until the vocabulary is full. Exactly:
+//! Each word is a sequence of symbols, at first its bytes. Repeatedly, the pair of adjacent symbols that occurs most
+//! often is replaced everywhere by a new symbol, until the vocabulary is full. Exactly:
 //!
-//! - a pair's count is the sum of the counts of its words, for each place where it stands; counts are 64-bit, because
+//! - a pair's count is the sum of the counts of its words, once for each occurrence in a word; counts are 64-bit, because
 //!   32 bits overflow on some tens of gigabytes of code;
 //! - of equal counts the pair with the smaller left id is taken, then the one with the smaller right id;
 //! - within a word pairs are merged from left to right;
@@ -33,10 +33,10 @@ use crate::word_counts::{CountedWords, Hasher};
 /// A pair of adjacent symbols.
 pub type Pair = (u32, u32);
 
-/// When learning ends, and what is not merged.
+/// The limits at which learning ends and of what is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
-    /// Ids in all, those of the alphabet and of special tokens among them; below 2^31.
+    /// Ids in all, including those of the alphabet and of special tokens; below 2^31.
     pub vocabulary: u32,
     /// A pair that occurs less often is not merged; at least 1.
     pub min_frequency: u64,
@@ -44,28 +44,28 @@ pub struct Goal {
     pub max_length: u32,
 }
 
-/// What was learned.
+/// The result of learning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Learned {
     /// The bytes of each token after the alphabet, in order of ids.
     pub tokens: Vec<Vec<u8>>,
     /// The merges in order of rank: two ids.
     pub merges: Vec<Pair>,
-    /// How often each id stands in the words at the end, by id.
+    /// How often each id occurs in the words at the end, by id.
     pub uses: Vec<u64>,
     /// [`Goal::max_length`].
     pub max_length: u32,
-    /// Whether a pair was left alone because its token would be longer.
+    /// Whether a pair was not merged because its token would be longer.
     pub met_max_length: bool,
 }
 
 /// Learns merges until the vocabulary is full or no pair is frequent enough.
 ///
-/// `alphabet` is the id of each byte; ids from `first` on are given to tokens. The words have at most 2^31 bytes together.
-/// `progress` counts ids, those that were there among them.
+/// `alphabet` is the id of each byte; tokens get the ids from `first` on. The words have at most 2^31 bytes together.
+/// `progress` counts ids, including the initial ones.
 ///
 /// # Errors
-/// That the stage was asked to stop.
+/// When the stage was asked to stop.
 pub fn learn(
     words: &CountedWords,
     alphabet: &[u32; 256],
@@ -74,7 +74,7 @@ pub fn learn(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Learned> {
-    let mut state = State::new(words, alphabet, first, goal.max_length);
+    let mut state = MergeState::new(words, alphabet, first, goal.max_length);
     let mut shown = 0;
     while state.next_id() < goal.vocabulary {
         let Some((count, Reverse(pair))) = state.queue.pop() else { break };
@@ -96,7 +96,7 @@ pub fn learn(
     Ok(state.finish())
 }
 
-/// Places of a pair that are merged between two looks at whether to stop.
+/// Places of a pair that are merged between two checks of the cancel flag.
 const CHECK_EVERY: usize = 1 << 16;
 
 /// The symbols of all words, in one slot for each byte and one before, between and after the words.
@@ -118,7 +118,7 @@ impl Symbols {
         self.0[place]
     }
 
-    /// The place of the symbol that ends before `place`, where one does.
+    /// Returns the place of the symbol that ends before `place`, if there is one.
     fn before(&self, place: usize) -> Option<usize> {
         match self.0[place - 1] {
             BETWEEN => None,
@@ -127,7 +127,7 @@ impl Symbols {
         }
     }
 
-    /// Makes one symbol of the two at `left` and `right`; it ends before `end`.
+    /// Merges the symbols at `left` and `right`; the new one ends before `end`.
     fn join(&mut self, left: usize, right: usize, end: usize, id: u32) {
         self.0[right] = INSIDE;
         self.0[end - 1] = BACK | (end - left) as u32;
@@ -135,23 +135,23 @@ impl Symbols {
     }
 }
 
-/// Where a pair stands.
+/// The occurrences of a pair.
 #[derive(Debug, Default)]
 struct Occurrences {
-    /// How often, each place as often as its word.
+    /// The count: each place counts as often as its word.
     count: u64,
-    /// The places where it was made: those where it stands, and some where it no longer does.
+    /// The places where it was created: those where it occurs, and some where it no longer does.
     places: Vec<u32>,
-    /// The last merge that made one.
+    /// The last merge that created one.
     grown_by: u32,
 }
 
-struct State<'a> {
+struct MergeState<'a> {
     counted: &'a CountedWords,
     symbols: Symbols,
     /// The word of the first slot of each [`BLOCK`].
     words: Vec<u32>,
-    /// The pairs that stand somewhere and are not too long.
+    /// The pairs that occur and are not too long.
     pairs: HashMap<Pair, Occurrences, Hasher>,
     /// Pairs by their count when they were queued: never less than it is now.
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
@@ -173,7 +173,7 @@ struct State<'a> {
 /// Slots for which one word is kept, the first of their words: the others are found from it.
 const BLOCK: usize = 16;
 
-impl<'a> State<'a> {
+impl<'a> MergeState<'a> {
     fn new(counted: &'a CountedWords, alphabet: &[u32; 256], first: u32, max_length: u32) -> Self {
         let mut symbols = Vec::with_capacity(counted.byte_len() + counted.len() + 1);
         let mut words = Vec::with_capacity(symbols.capacity().div_ceil(BLOCK));
@@ -224,7 +224,7 @@ impl<'a> State<'a> {
         self.pairs = pairs;
     }
 
-    /// How often the word was met that holds a place.
+    /// Returns the count of the word that contains a place.
     fn weight(&self, place: usize) -> u64 {
         let mut word = self.words[place / BLOCK] as usize;
         // A slot before the first word and one after each.
@@ -242,7 +242,7 @@ impl<'a> State<'a> {
         self.lengths[id as usize] as usize
     }
 
-    /// The id of the string that a new merge spells.
+    /// Returns the id of the string that a new merge spells.
     fn name(&mut self, pair: Pair) -> u32 {
         let bytes = |id: u32| match self.letters.get(&id) {
             Some(byte) => std::slice::from_ref(byte),
@@ -260,7 +260,7 @@ impl<'a> State<'a> {
         id
     }
 
-    /// Merges `pair` into `id` wherever it stands, and queues the pairs that this makes.
+    /// Merges `pair` into `id` wherever it occurs, and queues the pairs that this creates.
     fn merge(&mut self, pair: Pair, id: u32, cancel: &Cancel) -> Result<()> {
         let mut places = self.pairs.remove(&pair).unwrap_or_default().places;
         // They are in order unless the pair was made by several merges.
@@ -293,14 +293,14 @@ impl<'a> State<'a> {
         }
         for pair in grown {
             let Some(occurrences) = self.pairs.get(&pair) else { continue };
-            // A merge that comes up again goes before all others.
+            // A merge that occurs again precedes all others.
             let count = if self.merged.contains_key(&pair) { u64::MAX } else { occurrences.count };
             self.queue.push((count, Reverse(pair)));
         }
         Ok(())
     }
 
-    /// Takes one place from a pair. Pairs that are not counted are too long, or the one that is being merged.
+    /// Removes one place from a pair. Pairs that are not counted are too long, or the one that is being merged.
     fn shrink(&mut self, pair: Pair, weight: u64) {
         if let Entry::Occupied(mut entry) = self.pairs.entry(pair) {
             entry.get_mut().count -= weight;

@@ -1,4 +1,4 @@
-//! Packed tokens: fixed sequences of ids in one file that is read through a memory map.
+//! Packed tokens: sequences of fixed length in one file, which is read through a memory map.
 //!
 //! `tokens.bin` is a header of [`HEADER_SIZE`] bytes, then the ids, sequence after sequence, with nothing after them.
 //! All numbers are little-endian:
@@ -63,7 +63,7 @@ impl Header {
         if self.vocabulary <= 1 << 16 { 2 } else { 4 }
     }
 
-    /// The size of the whole file in bytes; `None` where it does not fit 64 bits.
+    /// Returns the size of the whole file in bytes; `None` if it does not fit into 64 bits.
     pub fn file_size(&self) -> Option<u64> {
         let tokens = self.sequences.checked_mul(self.sequence_length)?;
         tokens.checked_mul(self.width() as u64)?.checked_add(HEADER_SIZE as u64)
@@ -121,7 +121,7 @@ impl Header {
     }
 }
 
-/// Appends ids as the file holds them, `width` bytes each; 2 only where every id is below 65,536.
+/// Appends ids in the encoding of the file, `width` bytes each; 2 only if every id is below 65,536.
 pub(crate) fn encode_ids(ids: &[u32], width: usize, into: &mut Vec<u8>) {
     match width {
         2 => into.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
@@ -129,7 +129,7 @@ pub(crate) fn encode_ids(ids: &[u32], width: usize, into: &mut Vec<u8>) {
     }
 }
 
-/// Appends the ids that the file holds as these bytes.
+/// Decodes these bytes of the file and appends their ids.
 pub(crate) fn decode_ids(bytes: &[u8], width: usize, into: &mut Vec<u32>) {
     match width {
         2 => into.extend(bytes.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]])))),
@@ -141,7 +141,7 @@ fn malformed(problem: &str) -> StageError {
     StageError::new(format!("{FILE} is not a file of packed tokens: {problem}"))
 }
 
-/// Checks that a file has a header of this format and the size that it says. The ids are not read.
+/// Checks that a file has a header of this format and the size that it declares. The ids are not read.
 ///
 /// # Errors
 /// When it does not, or cannot be read.
@@ -183,17 +183,17 @@ impl PackedTokens {
         }
     }
 
-    /// All counts of the header.
+    /// Returns all counts of the header.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How many sequences there are.
+    /// Returns the number of sequences.
     pub fn sequences(&self) -> usize {
         self.header.sequences as usize
     }
 
-    /// The facts of packed tokens in a tree; none where they cannot be read.
+    /// Returns the facts of packed tokens in a tree; no facts if they cannot be read.
     pub fn facts(tree: &InputTree) -> Facts {
         let Ok(Self { header, .. }) = Self::open(tree) else { return Facts::default() };
         let fact = |value: u64| Some(Fact::own(value, ""));
@@ -270,7 +270,7 @@ impl<W: Write> PackedWriter<W> {
     /// Writes the ids that follow; sequences may be split over calls anywhere.
     ///
     /// # Errors
-    /// When an id is outside the vocabulary, there are more ids than the header says, or `inner` cannot be written.
+    /// When an id is outside the vocabulary, there are more ids than the header declares, or `inner` cannot be written.
     pub fn push(&mut self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| **id >= self.header.vocabulary) {
             return Err(malformed(&format!("id {id} is outside the vocabulary of {}", self.header.vocabulary)));
@@ -283,10 +283,10 @@ impl<W: Write> PackedWriter<W> {
         Ok(())
     }
 
-    /// Ends the file and hands `inner` back.
+    /// Finishes the file and returns `inner`.
     ///
     /// # Errors
-    /// When fewer ids were written than the header says, or `inner` cannot be flushed.
+    /// When fewer ids were written than the header declares, or `inner` cannot be flushed.
     pub fn finish(mut self) -> Result<W> {
         if self.left > 0 {
             return Err(malformed(&format!("{} ids of those that its header says are missing", self.left)));

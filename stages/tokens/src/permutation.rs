@@ -14,13 +14,13 @@ pub struct Permutation {
 }
 
 impl Permutation {
-    /// The shuffle of `0..count` with this key.
+    /// Creates the shuffle of `0..count` with this key.
     pub fn new(key: u64, count: u64) -> Self {
         let bits = u64::BITS - count.saturating_sub(1).leading_zeros();
         Self { key, count, half_bits: bits.div_ceil(2).max(1) }
     }
 
-    /// Where `index`, which is below `count`, goes.
+    /// Returns the image of `index`, which is below `count`.
     pub fn apply(&self, index: u64) -> u64 {
         debug_assert!(index < self.count);
         let mut image = self.network(index);

@@ -1,13 +1,13 @@
-//! A sample of documents that depends on nothing but the seed and the documents: those with the smallest draws.
+//! A sample of documents that depends only on the seed and the documents: those with the smallest draws.
 //!
-//! So it is the same for any order of the parts, and a new shard moves only as many documents as it takes over.
+//! So it is the same for any order of the parts, and a new shard replaces only as many documents as it contributes.
 
 use contract::{Context, Draw, Result};
 use tables::{Table, each_part};
 
 use crate::documents;
 
-/// Says of each document whether it is in the sample.
+/// A sample of documents.
 #[derive(Debug, Clone)]
 pub struct Selection {
     draw: Draw,
@@ -15,14 +15,14 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether the sample holds the document with this id. Rows with equal ids go together.
+    /// Returns whether the sample holds the document with this id. Rows with equal ids go together.
     pub fn takes(&self, id: &str) -> bool {
         self.draw.bits(id.as_bytes()) <= self.bound
     }
 }
 
-/// A sample of each of these sizes; all documents where there are fewer. A smaller sample is part of a larger one.
-/// Reads the ids alone; memory: 8 bytes for each document of the largest sample, for each thread once.
+/// Draws a sample of each of these sizes; all documents if there are fewer. A smaller sample is part of a larger one.
+/// Reads only the ids; memory: 8 bytes for each document of the largest sample, in each thread.
 ///
 /// # Errors
 /// When the table cannot be read, or that the stage was asked to stop.

@@ -1,13 +1,13 @@
-//! GPT-2's pattern by hand: cuts text into the words that byte-pair encoding works in.
+//! A hand-written matcher of GPT-2's pattern: cuts text into the words within which byte-pair encoding merges.
 //!
 //! ```text
 //! 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //! ```
 //!
 //! (Radford et al., 2019; the pattern of Hugging Face's `ByteLevel` with `use_regex`.) The first alternative that
-//! matches wins, and every character starts some match, so the words of a text joined give the text. In words:
+//! matches wins, and every character starts some match, so the joined words are the text. In words:
 //!
-//! 1. an apostrophe before `s t m d re ve ll` takes these with it, whatever follows;
+//! 1. an apostrophe before `s t m d re ve ll` forms a word with these, whatever follows;
 //! 2. letters, numbers, or characters that are neither nor whitespace form a word of one class, with one space before it;
 //! 3. whitespace before something else leaves its last character to what follows; at the end of the text it is whole.
 //!
@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class as HirClass, HirKind};
 
-/// What the pattern knows of a character.
+/// The class of a character in the pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Class {
@@ -40,12 +40,12 @@ static CLASSES: LazyLock<Box<[Class]>> = LazyLock::new(|| {
     classes.into()
 });
 
-/// The words of `text`, in order; joined they give `text`.
+/// Returns the words of `text`, in order; joined they are `text`.
 pub fn words(text: &str) -> Words<'_> {
     Words { rest: text, classes: &CLASSES }
 }
 
-/// `text` in pieces of about `bytes`, cut where a word ends: the words of the pieces are those of the text.
+/// Returns `text` in pieces of about `bytes`, cut at the ends of words: the words of the pieces are those of the text.
 pub fn pieces(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -82,7 +82,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 impl Words<'_> {
-    /// Bytes of the first word of `rest`.
+    /// Returns the bytes of the first word of `rest`.
     fn word_end(&self) -> Option<usize> {
         let bytes = self.rest.as_bytes();
         if *bytes.first()? == b'\'' {
@@ -105,7 +105,7 @@ impl Words<'_> {
         }
     }
 
-    /// The class and width in bytes of the character at a byte position; `None` at the end or inside a character.
+    /// Returns the class and width in bytes of the character at a byte position; `None` at the end or inside a character.
     fn class_at(&self, at: usize) -> Option<(Class, usize)> {
         match self.rest.as_bytes().get(at) {
             None => None,
@@ -117,7 +117,7 @@ impl Words<'_> {
         }
     }
 
-    /// Where the run of `class` ends that goes on at `at`.
+    /// Returns the end of the run of `class` that continues at `at`.
     fn run_end(&self, class: Class, mut at: usize) -> usize {
         while let Some((next, width)) = self.class_at(at) {
             if next != class {
@@ -128,14 +128,14 @@ impl Words<'_> {
         at
     }
 
-    /// Where a word of whitespace ends whose first character has `width` bytes.
+    /// Returns the end of a word of whitespace whose first character has `width` bytes.
     fn space_end(&self, width: usize) -> usize {
         let (mut last, mut at) = (0, width);
         while let Some((Class::Space, width)) = self.class_at(at) {
             last = at;
             at += width;
         }
-        // `\s+(?!\S)` gives its last character back where something follows; a single one is left to `\s+`.
+        // `\s+(?!\S)` leaves out its last character if something follows; a single one is matched by `\s+`.
         if at < self.rest.len() && last > 0 { last } else { at }
     }
 }

@@ -1,9 +1,9 @@
-//! A trained tokenizer, for all who turn text into ids and back.
+//! A trained tokenizer, which encodes text to ids and decodes ids.
 //!
-//! Ids are made by fastokens from the same `tokenizer.json` that `tokenizers` and transformers read. Text is always
+//! Text is encoded by fastokens, with the same `tokenizer.json` that `tokenizers` and transformers read. Text is always
 //! ordinary text: `<|endoftext|>` written in a file becomes the ids of its characters, never the special id.
 //!
-//! Only byte-level tokenizers without a normalizer are taken, because with them alone ids decode to the very bytes that
+//! Only byte-level tokenizers without a normalizer are accepted, because only with them ids decode to exactly the bytes that
 //! were encoded.
 
 use std::fs;
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::alphabet;
 
-/// The file of a tree of type `tokenizer` that holds all of it.
+/// The file of a tree of type `tokenizer` that defines the whole tokenizer.
 pub const FILE: &str = "tokenizer.json";
 /// The file beside it that names the special tokens.
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
-/// The token that ends a document, where no [`CONFIG_FILE`] names another.
+/// The token that ends a document, unless [`CONFIG_FILE`] names another.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Bytes of the longest token, as the vocabulary writes it, that the encoder's tables hold.
 const LONGEST_TOKEN: usize = u16::MAX as usize;
@@ -41,7 +41,7 @@ impl TextTokenizer {
     /// Opens the tokenizer of a tree of type `tokenizer`.
     ///
     /// # Errors
-    /// When a file is missing or is no byte-level tokenizer with an end-of-text token.
+    /// When a file is missing or does not describe a byte-level tokenizer with an end-of-text token.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let read = |file: &contract::InputFile| {
             let text =
@@ -56,7 +56,7 @@ impl TextTokenizer {
         Self::from_json(read(tree.required(FILE)?)?, named.unwrap_or(END_OF_TEXT))
     }
 
-    /// A tokenizer of the content of a `tokenizer.json`, with this token at the end of each document.
+    /// Creates a tokenizer from the content of a `tokenizer.json`, with this token at the end of each document.
     ///
     /// # Errors
     /// As [`TextTokenizer::open`].
@@ -97,7 +97,7 @@ impl TextTokenizer {
         Ok(Self { encoder, bytes, ends, end_of_text: end })
     }
 
-    /// The ids of a text, all of it ordinary text.
+    /// Encodes a text, all of it as ordinary text.
     ///
     /// # Errors
     /// When the tokenizer lacks a byte of the text.
@@ -106,17 +106,17 @@ impl TextTokenizer {
         ids.map_err(|error| StageError::new(format!("a text cannot be tokenised: {error}")))
     }
 
-    /// The text of ids; bytes that are no UTF-8 (a character cut in two) become U+FFFD.
+    /// Decodes ids to text; invalid UTF-8 (a character cut in two) becomes U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
     }
 
-    /// The bytes of ids, exactly. Ids outside the vocabulary have none.
+    /// Decodes ids to bytes, exactly. Ids outside the vocabulary have none.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
         ids.iter().flat_map(|id| self.token_bytes(*id)).copied().collect()
     }
 
-    /// The bytes that an id decodes to, a special token's the bytes of its name; none for an id outside the vocabulary.
+    /// Returns the bytes that an id decodes to, for a special token the bytes of its name; none for an id outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let start = if id == 0 { 0 } else { self.ends.get(id - 1).copied().unwrap_or(self.bytes.len()) };
@@ -134,13 +134,13 @@ impl TextTokenizer {
         self.ends.len() as u32
     }
 
-    /// The id of a token by its bytes: whether a word is in the vocabulary. Looks at all of them.
+    /// Returns the id of a token by its bytes, if it is in the vocabulary. Searches all tokens.
     pub fn id_of(&self, bytes: &[u8]) -> Option<u32> {
         (0..self.vocabulary()).find(|id| *id != self.end_of_text && self.token_bytes(*id) == bytes)
     }
 }
 
-/// The tokens by id, and whether each was added beside the model; `None` unless the ids are 0, 1, 2 and so on.
+/// Returns the tokens by id, and whether each is an added token; `None` unless the ids are 0, 1, 2 and so on.
 fn vocabulary(json: &Value) -> Option<Vec<(String, bool)>> {
     let model = json["model"]["vocab"].as_object()?;
     let added = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);

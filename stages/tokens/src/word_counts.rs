@@ -1,11 +1,11 @@
 //! Counts words exactly, in bounded memory.
 //!
 //! Words are counted in memory; when the counter has grown past its budget it is written to a scratch file as a run,
-//! sorted by word, and begun anew. The end merges the runs, so counts are exact and the order is that of the words'
+//! sorted by word, and emptied. At the end the runs are merged, so counts are exact and the order is that of the words'
 //! bytes, whatever the budget, the threads and the order of the texts were.
 //!
 //! A word of more than [`PIECE_BYTES`] bytes is counted in pieces of that size, so that the memory of an entry is bounded:
-//! such words (encoded data, rules of dashes) teach no merge that matters.
+//! such words (encoded data, lines of dashes) lead to no useful merge.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fs::File;
@@ -25,7 +25,7 @@ const ENTRY_BYTES: usize = 64;
 /// Runs that are merged at once, each an open file; more than that are first merged into one.
 const FAN_IN: usize = 32;
 
-/// Hashes words and pairs of ids fast; nothing that is kept depends on it.
+/// A fast hash of words and pairs of ids; no output depends on it.
 pub type Hasher = BuildHasherDefault<FastHasher>;
 
 /// See [`Hasher`].
@@ -56,7 +56,7 @@ impl std::hash::Hasher for FastHasher {
     }
 }
 
-/// Words and how often each was met, in memory.
+/// Words with their counts, in memory.
 #[derive(Debug, Default)]
 pub struct Counter {
     words: HashMap<Box<[u8]>, u64, Hasher>,
@@ -83,7 +83,7 @@ impl Counter {
         }
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Returns the approximate bytes of memory that it uses.
     pub fn memory(&self) -> usize {
         self.bytes
     }
@@ -95,7 +95,7 @@ impl Counter {
     }
 }
 
-/// Counters merged, in memory and on disk.
+/// The merged counters, in memory and on disk.
 #[derive(Debug)]
 pub struct WordCounts {
     counter: Counter,
@@ -107,12 +107,12 @@ pub struct WordCounts {
 }
 
 impl WordCounts {
-    /// Keeps to about `budget` bytes of memory; runs go to `folder`, which exists.
+    /// Creates counts that use about `budget` bytes of memory; runs go to `folder`, which exists.
     pub fn new(folder: &Path, budget: usize) -> Self {
         Self { counter: Counter::default(), budget, folder: folder.to_owned(), runs: Vec::new(), made: 0 }
     }
 
-    /// Takes a counter's words in and leaves it empty.
+    /// Adds a counter's words and empties the counter.
     ///
     /// # Errors
     /// When a run cannot be written.
@@ -191,7 +191,7 @@ impl WordCounts {
         Ok(all)
     }
 
-    /// Gives each word with its count over all runs, sorted by word.
+    /// Calls a function with each word and its count over all runs, sorted by word.
     fn merge(&self, last: &[(Box<[u8]>, u64)], mut each: impl FnMut(&[u8], u64)) -> Result<()> {
         if self.runs.is_empty() {
             last.iter().for_each(|(word, count)| each(word, *count));
@@ -224,7 +224,7 @@ impl WordCounts {
 impl Drop for WordCounts {
     fn drop(&mut self) {
         for run in &self.runs {
-            // A run that stays behind is overwritten by the next one and goes with the scratch folder.
+            // A run that cannot be removed is overwritten by the next one and removed with the scratch directory.
             let _ = std::fs::remove_file(run);
         }
     }
@@ -269,9 +269,9 @@ pub struct CountedWords {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     counts: Vec<u64>,
-    /// Distinct words that were met, those that are not kept among them.
+    /// Distinct words, including those that are not kept.
     pub distinct: u64,
-    /// Words that were met, each time counted.
+    /// Words, with repetitions.
     pub total: u64,
 }
 
@@ -288,7 +288,7 @@ impl CountedWords {
         self.counts.len()
     }
 
-    /// Whether no word is kept.
+    /// Returns whether no word is kept.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -298,12 +298,12 @@ impl CountedWords {
         self.bytes.len()
     }
 
-    /// How often the word at a position was met.
+    /// Returns the count of the word at a position.
     pub fn weight(&self, position: usize) -> u64 {
         self.counts[position]
     }
 
-    /// Bytes of the words up to and with the one at a position.
+    /// Returns the bytes of the words up to and including the one at a position.
     pub fn end(&self, position: usize) -> usize {
         self.ends[position]
     }

@@ -1,4 +1,4 @@
-//! What `tokenizer` and `pack` tell before anything runs.
+//! What `tokenizer` and `pack` infer before anything runs.
 
 use contract::{Fact, Facts, Inferred, InputFacts, Kind, Origin, Stage};
 use serde_json::{Value, json};

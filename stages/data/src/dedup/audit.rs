@@ -1,4 +1,4 @@
-//! Measures what the buckets miss: a sample of documents is compared with all others, without buckets.
+//! Measures how many pairs the buckets miss: compares a sample of documents with all others, without buckets.
 //!
 //! The sample is the comparable leaders ([`super::groups`]) with the smallest blake3 of their ids, so it is the same for
 //! any order. Each is compared with every other comparable leader whose set has a fitting size. A pair that reaches the
@@ -13,17 +13,17 @@ use contract::{Result, Unit};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::decision::{DecisionFile, DocumentDecision};
 use super::groups::Groups;
 use super::jaccard::{Overlap, sizes_allow};
-use super::outcome::{Outcome, Outcomes};
 use super::ranked::Ranked;
-use super::record::Document;
-use super::workshop::Workshop;
+use super::record::DocumentRecord;
+use super::scratch::Scratch;
 
 /// Documents that are compared at once.
 const BLOCK: u32 = 4096;
 
-/// What was measured.
+/// The counts of an audit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Audit {
     /// Documents of the sample.
@@ -50,42 +50,42 @@ impl Audit {
     /// Compares `size` documents with all.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read, or the stage was asked to stop.
+    /// When the scratch directory cannot be read, or the stage was asked to stop.
     pub fn of(
         size: usize,
         ranked: &Ranked,
         groups: &Groups,
-        outcomes: &Outcomes,
+        decisions: &DecisionFile,
         threshold: f64,
-        workshop: &Workshop,
+        scratch: &Scratch,
     ) -> Result<Self> {
         if size == 0 {
             return Ok(Self::default());
         }
-        let sample = sample(size, ranked, groups, outcomes, workshop)?;
-        workshop.progress.start("audit", Unit::Rows, Some(u64::from(ranked.length())));
+        let sample = sample(size, ranked, groups, decisions, scratch)?;
+        scratch.progress.start("audit", Unit::Rows, Some(u64::from(ranked.length())));
         let layout = ranked.layout();
         let (mut audit, mut first, mut records) =
             (Self { sample: sample.len() as u64, ..Self::default() }, 0, Vec::new());
         while first < ranked.length() {
-            workshop.cancel.check()?;
+            scratch.cancel.check()?;
             let count = BLOCK.min(ranked.length() - first);
             ranked.records(first, count, &mut records)?;
-            let outcomes = outcomes.read(first, count)?;
+            let decisions = decisions.read(first, count)?;
             let compare = |(index, record): (usize, &[u8])| {
                 let (rank, document) = (first + index as u32, layout.read(record));
                 if !document.comparable || groups.is_follower(rank) {
                     return Ok(Self::default());
                 }
-                let kept = outcomes[index] == Outcome::Kept;
+                let kept = decisions[index] == DocumentDecision::Kept;
                 Self::of_one(&sample, ranked, threshold, (rank, kept), &document, layout.buckets(record))
             };
-            let block = workshop.pool.install(|| {
+            let block = scratch.pool.install(|| {
                 let each = records.par_chunks_exact(layout.width()).enumerate().map(compare);
                 each.try_reduce(Self::default, |a, b| Ok(a.and(b)))
             })?;
             audit = audit.and(block);
-            workshop.progress.add(u64::from(count));
+            scratch.progress.add(u64::from(count));
             first += count;
         }
         audit.recall = (audit.pairs > 0).then(|| audit.found as f64 / audit.pairs as f64);
@@ -97,7 +97,7 @@ impl Audit {
         ranked: &Ranked,
         threshold: f64,
         (rank, kept): (u32, bool),
-        document: &Document,
+        document: &DocumentRecord,
         buckets: &[[u8; 8]],
     ) -> Result<Self> {
         let (mut audit, mut set, mut bytes) = (Self::default(), Vec::new(), Vec::new());
@@ -138,12 +138,12 @@ fn sample(
     size: usize,
     ranked: &Ranked,
     groups: &Groups,
-    outcomes: &Outcomes,
-    workshop: &Workshop,
+    decisions: &DecisionFile,
+    scratch: &Scratch,
 ) -> Result<Vec<Sampled>> {
     let mut smallest = BinaryHeap::new();
-    workshop.progress.start("draw a sample", Unit::Rows, Some(u64::from(ranked.length())));
-    ranked.each(workshop, |rank, document, _| {
+    scratch.progress.start("draw a sample", Unit::Rows, Some(u64::from(ranked.length())));
+    ranked.each(scratch, |rank, document, _| {
         if document.comparable && !groups.is_follower(rank) {
             smallest.push((blake3::derive_key("pipeline 2026 dedup audit v1", &document.id), rank));
             if smallest.len() > size {
@@ -159,7 +159,7 @@ fn sample(
         ranked.records(rank, 1, &mut record)?;
         let mut set = Vec::new();
         ranked.set(ranked.layout().read(&record).set, &mut set, &mut bytes)?;
-        let kept = outcomes.read(rank, 1)?.first() == Some(&Outcome::Kept);
+        let kept = decisions.read(rank, 1)?.first() == Some(&DocumentDecision::Kept);
         Ok(Sampled { rank, kept, buckets: ranked.layout().buckets(&record).to_vec(), set })
     });
     sampled.collect()

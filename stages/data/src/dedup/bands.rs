@@ -1,4 +1,4 @@
-//! How a signature is cut into bands, and how likely two documents then share a bucket.
+//! The bands of a signature, and the probability that two documents share a bucket.
 //!
 //! With `b` bands of `r` rows, documents of similarity `J` share at least one bucket with probability
 //! `1 - (1 - J^r)^b` (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, 3.4.2). Because every proposed pair is
@@ -20,21 +20,21 @@ pub struct Bands {
 }
 
 impl Bands {
-    /// The most rows whose recall at `threshold` is at least `recall`; one row a band where none has it.
+    /// Returns the most rows whose recall at `threshold` is at least `recall`; one row for each band if none has it.
     pub fn choose(threshold: f64, recall: f64) -> Self {
         let of = |rows: usize| Self { bands: PERMUTATIONS / rows, rows };
         let found = (1..=PERMUTATIONS / 4).rev().map(of).find(|bands| bands.recall(threshold) >= recall);
         found.unwrap_or(of(1))
     }
 
-    /// The probability that two documents of this similarity share a bucket.
+    /// Returns the probability that two documents of this similarity share a bucket.
     pub fn recall(self, similarity: f64) -> f64 {
-        // Powers by repeated multiplication: the same bits on every machine, which `powf` does not promise.
+        // Powers by repeated multiplication: the same bits on every machine, which `powf` does not guarantee.
         let power = |base: f64, exponent: usize| (0..exponent).fold(1.0, |product, _| product * base);
         1.0 - power(1.0 - power(similarity, self.rows), self.bands)
     }
 
-    /// The bucket of a signature in each band, as a 64-bit hash of its rows.
+    /// Returns the bucket of a signature in each band, as a 64-bit hash of its rows.
     pub fn keys(self, signature: &Signature) -> impl Iterator<Item = u64> {
         let mut bytes = [0; 4 * PERMUTATIONS];
         for (place, value) in bytes.chunks_exact_mut(4).zip(signature) {

@@ -1,29 +1,29 @@
-//! Token sets that were lately compared.
+//! A cache of the token sets that were compared recently.
 //!
 //! Files of one family (migrations, generated clients) that are like each other but not near-duplicates meet the same
-//! kept documents again and again. What is kept here saves reading those from the scratch folder each time.
+//! kept documents again and again. The cache saves reading those from the scratch directory each time.
 
 use std::io;
 
 use super::ranked::Ranked;
 use super::record::SetPlace;
 
-/// A set of that many bytes is expected, where the number of slots is chosen.
+/// Bytes of a set, assumed in the choice of the number of slots.
 const SET_BYTES: usize = 2048;
 
-/// Places and sets by rank, each rank in one slot; a newcomer takes its slot.
+/// Places and sets by rank. Each rank has one slot; a new entry replaces the old one.
 #[derive(Debug)]
 pub struct SetCache {
     places: Vec<Option<(u32, SetPlace)>>,
     sets: Vec<Option<(u32, Vec<u64>)>>,
-    /// Bytes of the sets, and of how many there may be before all are let go.
+    /// Bytes of the sets, and the limit above which all are dropped.
     bytes: usize,
     limit: usize,
     buffer: Vec<u8>,
 }
 
 impl SetCache {
-    /// Holds about `memory` bytes, and one set whatever its size.
+    /// Creates a cache of about `memory` bytes; it holds at least one set, whatever its size.
     pub fn new(memory: u64) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         let slots = |bytes: usize, each: usize| (bytes / each).clamp(1, 1 << 20);
@@ -36,10 +36,10 @@ impl SetCache {
         }
     }
 
-    /// Where the set of the document of this rank lies.
+    /// Returns the place of the set of the document of this rank.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
+    /// When the scratch directory cannot be read.
     pub fn place(&mut self, ranked: &Ranked, rank: u32) -> io::Result<SetPlace> {
         let slots = self.places.len();
         let slot = &mut self.places[rank as usize % slots];
@@ -53,10 +53,10 @@ impl SetCache {
         }
     }
 
-    /// The set of the document of this rank, which lies at `place`.
+    /// Returns the set of the document of this rank, whose place is `place`.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
+    /// When the scratch directory cannot be read.
     pub fn set(&mut self, ranked: &Ranked, rank: u32, place: SetPlace) -> io::Result<&[u64]> {
         let slot = rank as usize % self.sets.len();
         if !matches!(&self.sets[slot], Some((cached, _)) if *cached == rank) {

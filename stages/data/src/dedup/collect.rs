@@ -1,7 +1,7 @@
-//! Takes documents from the readers of the parts and ends with all of them in the order in which they are decided.
+//! Collects documents from the readers of the parts and sorts them into the order in which they are decided.
 //!
-//! Token sets go to one file as they come, records to a [`Sorter`]. Where a set lies depends on the threads; nothing that
-//! leaves the stage does.
+//! Token sets go to one file as they come, records to a [`Sorter`]. The position of a set depends on the threads; no output
+//! does.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,24 +14,24 @@ use super::fingerprint::Exact;
 use super::positioned::write_at;
 use super::preference::{Preference, Traits};
 use super::ranked::Ranked;
-use super::record::{Document, Layout, SetPlace};
+use super::record::{DocumentRecord, Layout, SetPlace};
+use super::scratch::Scratch;
 use super::signature::signature;
 use super::sort::Sorter;
 use super::tokens::{Tokens, set_hash};
-use super::workshop::Workshop;
 
-/// Elements and documents that a reader gathers before it hands them over.
+/// Elements and documents that a reader buffers before it writes them.
 const ELEMENTS: usize = 1 << 17;
 const DOCUMENTS: usize = 1 << 11;
 
-/// How documents are looked at.
+/// The settings that determine the fingerprint, token set and signature of a document, and the order of documents.
 #[derive(Debug, Clone)]
-pub struct Lens {
-    /// Which are exact duplicates.
+pub struct SignatureSettings {
+    /// Which documents are exact duplicates.
     pub exact: Exact,
     /// Tokens of an element of the set.
     pub shingle: usize,
-    /// Tokens, repetitions among them, under which a document has no near-duplicates.
+    /// A document of fewer tokens, counted with repetitions, has no near-duplicates.
     pub min_tokens: usize,
     /// Bands of the signatures.
     pub bands: Bands,
@@ -39,56 +39,56 @@ pub struct Lens {
     pub prefer: Vec<Preference>,
 }
 
-impl Lens {
+impl SignatureSettings {
     /// The layout of the records.
     pub fn layout(&self) -> Layout {
         Layout { keys: self.prefer.len(), bands: self.bands.bands }
     }
 }
 
-/// Shared by the readers.
+/// The files that all readers write to.
 #[derive(Debug)]
 pub struct Collector<'a> {
-    lens: &'a Lens,
-    workshop: &'a Workshop,
+    settings: &'a SignatureSettings,
+    scratch: &'a Scratch,
     sets: File,
     elements: AtomicU64,
     sorter: Mutex<Sorter>,
 }
 
 impl<'a> Collector<'a> {
-    /// Collects in half of the workshop's memory.
+    /// Creates a collector that uses half of `scratch.memory`.
     ///
     /// # Errors
-    /// When the file of the sets cannot be made.
-    pub fn new(lens: &'a Lens, workshop: &'a Workshop) -> Result<Self> {
-        let sets = workshop.create("sets")?;
-        let sorter = Sorter::new(workshop, "documents", lens.layout().width(), 2);
-        Ok(Self { lens, workshop, sets, elements: AtomicU64::new(0), sorter: Mutex::new(sorter) })
+    /// When the file of the sets cannot be created.
+    pub fn new(settings: &'a SignatureSettings, scratch: &'a Scratch) -> Result<Self> {
+        let sets = scratch.create("sets")?;
+        let sorter = Sorter::new(scratch, "documents", settings.layout().width(), 2);
+        Ok(Self { settings, scratch, sets, elements: AtomicU64::new(0), sorter: Mutex::new(sorter) })
     }
 
-    /// A reader of its own for one thread.
+    /// Returns a reader for one thread.
     pub fn reader(&self) -> Reader<'_> {
         Reader {
             collector: self,
-            tokens: Tokens::new(self.lens.shingle),
+            tokens: Tokens::new(self.settings.shingle),
             buffer: Vec::new(),
             sets: Vec::new(),
             pending: Vec::new(),
         }
     }
 
-    /// All documents, in order.
+    /// Returns all documents, in order.
     ///
     /// # Errors
-    /// When the scratch folder cannot be written or read, or the stage was asked to stop.
+    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn finish(self) -> Result<Ranked> {
         let sorter = self.sorter.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ranked::write(sorter.finish()?, self.lens.layout(), self.sets, self.workshop)
+        Ranked::write(sorter.finish()?, self.settings.layout(), self.sets, self.scratch)
     }
 }
 
-/// Looks at documents, one after another.
+/// Computes the records of documents, one after another.
 #[derive(Debug)]
 pub struct Reader<'a> {
     collector: &'a Collector<'a>,
@@ -101,7 +101,7 @@ pub struct Reader<'a> {
 #[derive(Debug)]
 struct Pending {
     keys: Vec<u64>,
-    document: Document,
+    document: DocumentRecord,
     buckets: Vec<u64>,
 }
 
@@ -109,17 +109,17 @@ impl Reader<'_> {
     /// Adds the document with this number in the table.
     ///
     /// # Errors
-    /// When the scratch folder cannot be written, or the stage was asked to stop.
+    /// When the scratch directory cannot be written, or the stage was asked to stop.
     pub fn add(&mut self, number: u32, id: [u8; 32], traits: &Traits, content: &str) -> Result<()> {
-        let lens = self.collector.lens;
+        let settings = self.collector.settings;
         self.tokens.read(content);
         let set = self.tokens.set();
-        let comparable = self.tokens.count() >= lens.min_tokens && !set.is_empty();
-        let buckets = if comparable { lens.bands.keys(&signature(set)).collect() } else { Vec::new() };
-        let document = Document {
+        let comparable = self.tokens.count() >= settings.min_tokens && !set.is_empty();
+        let buckets = if comparable { settings.bands.keys(&signature(set)).collect() } else { Vec::new() };
+        let document = DocumentRecord {
             id,
             number,
-            fingerprint: lens.exact.fingerprint(content, &mut self.buffer),
+            fingerprint: settings.exact.fingerprint(content, &mut self.buffer),
             set_hash: set_hash(set),
             // A set of u32::MAX elements needs a document of 8 GiB, more than a Parquet value holds.
             set: SetPlace { start: self.sets.len() as u64, length: set.len() as u32 },
@@ -127,12 +127,12 @@ impl Reader<'_> {
             comparable,
         };
         self.sets.extend_from_slice(set);
-        let keys = lens.prefer.iter().map(|key| key.of(traits)).collect();
+        let keys = settings.prefer.iter().map(|key| key.of(traits)).collect();
         self.pending.push(Pending { keys, document, buckets });
         if self.sets.len() < ELEMENTS && self.pending.len() < DOCUMENTS { Ok(()) } else { self.flush() }
     }
 
-    /// Hands over what was gathered; to be called after the last document.
+    /// Writes the buffered documents; to be called after the last one.
     ///
     /// # Errors
     /// As [`Reader::add`].
@@ -142,7 +142,7 @@ impl Reader<'_> {
         let bytes: Vec<u8> = self.sets.iter().flat_map(|element| element.to_le_bytes()).collect();
         write_at(&collector.sets, &bytes, 8 * base)?;
         self.sets.clear();
-        let layout = collector.lens.layout();
+        let layout = collector.settings.layout();
         let mut records = Vec::with_capacity(self.pending.len() * layout.width());
         for Pending { keys, mut document, buckets } in self.pending.drain(..) {
             document.set.start += base;

@@ -1,4 +1,4 @@
-//! Decides each document once, in order; what is decided stays decided.
+//! Decides on each document once, in order; a decision is final.
 //!
 //! 1. If an earlier document has the same fingerprint, the document is removed, rule `exact`. The witness is the first
 //!    document with that fingerprint, or, where that one was removed by rule 3 or 4, its witness.
@@ -11,7 +11,7 @@
 //! So every witness is kept, no two kept documents that share a bucket reach the threshold, and which documents rule 1
 //! removes depends on no setting of the near-duplicates.
 //!
-//! Documents are taken in blocks of [`BLOCK`]. Comparisons with what was kept before the block run on all threads; those
+//! Documents are processed in blocks of [`BLOCK`]. Comparisons with documents kept before the block run on all threads; those
 //! within the block follow in order. The size of a block changes no decision, but the number of comparisons; it is
 //! therefore part of the algorithm and not of the machine.
 
@@ -21,26 +21,26 @@ use contract::{Result, Unit};
 use rayon::prelude::*;
 
 use super::cache::SetCache;
-use super::cells::Cells;
+use super::decision::{DecisionFile, DecisionWriter, DocumentDecision, Rule};
+use super::disjoint_set::DisjointSet;
 use super::groups::{Groups, Shared};
 use super::jaccard::{Overlap, sizes_allow};
-use super::links::Links;
-use super::outcome::{Outcome, OutcomeWriter, Outcomes, Rule};
 use super::ranked::Ranked;
-use super::record::Document;
-use super::workshop::Workshop;
+use super::record::DocumentRecord;
+use super::scratch::Scratch;
+use super::u32_array::U32Array;
 
 /// Documents of a block, in the stage.
 pub const BLOCK: u32 = 4096;
 
-/// All decisions.
+/// The decisions on all documents.
 #[derive(Debug)]
 pub struct Decisions {
-    /// What becomes of each document, by rank.
-    pub outcomes: Outcomes,
-    /// Kept documents that are near the same removed document.
-    pub links: Links,
-    /// Pairs that share a bucket and were looked at.
+    /// The decision on each document, by rank.
+    pub by_rank: DecisionFile,
+    /// Sets of kept documents that are near the same removed document.
+    pub linked: DisjointSet,
+    /// Pairs that share a bucket and were considered.
     pub candidates: u64,
     /// Those among them whose token sets were compared; the sizes of the others' sets rule the threshold out.
     pub comparisons: u64,
@@ -48,7 +48,7 @@ pub struct Decisions {
     pub verified: u64,
 }
 
-/// What was found of a document among those kept so far.
+/// What the search for one document found among those kept so far.
 #[derive(Debug, Default)]
 struct Search {
     /// Kept members of each of its buckets when the search was made.
@@ -59,16 +59,16 @@ struct Search {
     comparisons: u64,
 }
 
-/// What a thread works with, kept from block to block.
+/// Buffers of one thread, reused for every block.
 #[derive(Debug)]
-struct Bench {
+struct ThreadState {
     ranks: Vec<u32>,
     own: Vec<u64>,
     bytes: Vec<u8>,
     cache: SetCache,
 }
 
-impl Bench {
+impl ThreadState {
     fn new(memory: u64) -> Mutex<Self> {
         Mutex::new(Self { ranks: Vec::new(), own: Vec::new(), bytes: Vec::new(), cache: SetCache::new(memory) })
     }
@@ -76,51 +76,52 @@ impl Bench {
 
 struct Entry {
     rank: u32,
-    document: Document,
+    document: DocumentRecord,
     shared: Shared,
 }
 
-/// What is known so far; ranks are stored as `rank + 1`, and 0 means none.
-struct State<'a> {
+/// The decisions so far, by fingerprint, token set and bucket. Ranks are stored as `rank + 1`; 0 means none.
+struct Decider<'a> {
     ranked: &'a Ranked,
     threshold: f64,
     /// The witness of each fingerprint that several documents have: the first of them if it is kept, else its witness.
-    fingerprints: Cells,
-    /// Three cells a token set that several documents have: the witness and the overlap with it.
-    sets: Cells,
+    fingerprints: U32Array,
+    /// Three values for each token set that several documents have: the witness and the overlap with it.
+    sets: U32Array,
     /// Kept members of each bucket.
-    buckets: Cells,
+    buckets: U32Array,
 }
 
-/// Decides all documents, `block` at a time (at least 1), in the workshop's memory and that of [`Links`].
+/// Decides on all documents, `block` at a time (at least 1), within `scratch.memory` and the memory of [`DisjointSet`].
 ///
 /// # Errors
-/// When the scratch folder cannot be written or read, or the stage was asked to stop.
+/// When the scratch directory cannot be written or read, or the stage was asked to stop.
 pub fn decide(
     ranked: &Ranked,
     groups: &mut Groups,
     threshold: f64,
     block: u32,
-    workshop: &Workshop,
+    scratch: &Scratch,
 ) -> Result<Decisions> {
-    let cells = |length, share, name| Cells::new(length, workshop.memory / share, || workshop.create(name));
-    let mut state = State {
+    let array = |length, share, name| U32Array::new(length, scratch.memory / share, || scratch.create(name));
+    let mut decider = Decider {
         ranked,
         threshold,
-        fingerprints: cells(groups.fingerprints, 8, "kept-fingerprints")?,
-        sets: cells(3 * groups.sets, 8, "decided-sets")?,
-        buckets: cells(groups.cells, 4, "kept-in-buckets")?,
+        fingerprints: array(groups.fingerprints, 8, "kept-fingerprints")?,
+        sets: array(3 * groups.sets, 8, "decided-sets")?,
+        buckets: array(groups.cells, 4, "kept-in-buckets")?,
     };
-    let mut outcomes = OutcomeWriter::new(workshop.create("outcomes")?);
-    let (mut links, mut candidates, mut comparisons, mut verified) = (Links::default(), 0, 0, 0);
-    // One a thread, and the last for what follows in order.
-    let threads = workshop.pool.current_num_threads();
-    let benches: Vec<_> = (0..=threads).map(|_| Bench::new(workshop.memory / 4 / (threads as u64 + 1))).collect();
-    let bench = |index: usize| benches[index.min(threads)].lock().unwrap_or_else(PoisonError::into_inner);
+    let mut writer = DecisionWriter::new(scratch.create("decisions")?);
+    let (mut linked, mut candidates, mut comparisons, mut verified) = (DisjointSet::default(), 0, 0, 0);
+    // One for each thread, and the last for the sequential part.
+    let threads = scratch.pool.current_num_threads();
+    let thread_states: Vec<_> =
+        (0..=threads).map(|_| ThreadState::new(scratch.memory / 4 / (threads as u64 + 1))).collect();
+    let thread_state = |index: usize| thread_states[index.min(threads)].lock().unwrap_or_else(PoisonError::into_inner);
     let (mut first, mut records) = (0, Vec::new());
-    workshop.progress.start("compare", Unit::Rows, Some(u64::from(ranked.length())));
+    scratch.progress.start("compare", Unit::Rows, Some(u64::from(ranked.length())));
     while first < ranked.length() {
-        workshop.cancel.check()?;
+        scratch.cancel.check()?;
         let count = block.min(ranked.length() - first);
         ranked.records(first, count, &mut records)?;
         let entries = (first..)
@@ -129,35 +130,35 @@ pub fn decide(
                 Ok(Entry { rank, document: ranked.layout().read(record), shared: groups.shared(rank)? })
             })
             .collect::<Result<Vec<_>>>()?;
-        let searches = workshop.pool.install(|| {
+        let searches = scratch.pool.install(|| {
             let searches = entries.par_iter().map(|entry| {
                 // One document of a large family is compared with many thousands.
-                workshop.cancel.check()?;
+                scratch.cancel.check()?;
                 let thread = rayon::current_thread_index().unwrap_or(threads);
-                state.search_before(entry, &mut bench(thread))
+                decider.search_before(entry, &mut thread_state(thread))
             });
             searches.collect::<Result<Vec<_>>>()
         })?;
-        let mut bench = bench(threads);
+        let mut thread_state = thread_state(threads);
         for (entry, mut search) in entries.iter().zip(searches) {
-            workshop.cancel.check()?;
-            let outcome = state.decide(entry, &mut search, &mut bench)?;
-            if let Outcome::Removed { witness, .. } = outcome {
-                search.near.iter().for_each(|&(_, near)| links.join(witness, near));
+            scratch.cancel.check()?;
+            let decision = decider.decide(entry, &mut search, &mut thread_state)?;
+            if let DocumentDecision::Removed { witness, .. } = decision {
+                search.near.iter().for_each(|&(_, near)| linked.join(witness, near));
             }
             candidates += search.candidates;
             comparisons += search.comparisons;
             verified += search.near.len() as u64;
-            outcomes.push(outcome)?;
+            writer.push(decision)?;
         }
-        workshop.progress.add(u64::from(count));
+        scratch.progress.add(u64::from(count));
         first += count;
     }
-    Ok(Decisions { outcomes: outcomes.finish()?, links, candidates, comparisons, verified })
+    Ok(Decisions { by_rank: writer.finish()?, linked, candidates, comparisons, verified })
 }
 
-impl State<'_> {
-    /// What the rules before the comparison say.
+impl Decider<'_> {
+    /// Returns the decision of the rules that need no comparison.
     fn settled(&self, entry: &Entry) -> Result<Option<(Rule, u32, Option<Overlap>)>> {
         if let Some(group) = entry.shared.fingerprint
             && let Some(witness) = self.fingerprints.get(group)?.checked_sub(1)
@@ -173,20 +174,20 @@ impl State<'_> {
         Ok(None)
     }
 
-    /// Compares a document with what its buckets hold now, unless it is settled.
-    fn search_before(&self, entry: &Entry, bench: &mut Bench) -> Result<Search> {
+    /// Compares a document with the documents in its buckets, unless a rule before the comparison removes it.
+    fn search_before(&self, entry: &Entry, thread_state: &mut ThreadState) -> Result<Search> {
         let mut search = Search::default();
         if entry.shared.buckets.is_empty() || self.settled(entry)?.is_some() {
             return Ok(search);
         }
         search.seen = vec![0; entry.shared.buckets.len()];
-        self.search(entry, &mut search, bench)?;
+        self.search(entry, &mut search, thread_state)?;
         Ok(search)
     }
 
-    /// Compares a document with what its buckets hold beyond what the search has seen.
-    fn search(&self, entry: &Entry, search: &mut Search, bench: &mut Bench) -> Result<()> {
-        let Bench { ranks, own, bytes, cache } = bench;
+    /// Compares a document with the documents that were added to its buckets since the search last looked.
+    fn search(&self, entry: &Entry, search: &mut Search, thread_state: &mut ThreadState) -> Result<()> {
+        let ThreadState { ranks, own, bytes, cache } = thread_state;
         ranks.clear();
         for (&bucket, seen) in entry.shared.buckets.iter().zip(&mut search.seen) {
             let kept = self.buckets.get(bucket)?;
@@ -215,7 +216,12 @@ impl State<'_> {
         Ok(())
     }
 
-    fn decide(&mut self, entry: &Entry, search: &mut Search, bench: &mut Bench) -> Result<Outcome> {
+    fn decide(
+        &mut self,
+        entry: &Entry,
+        search: &mut Search,
+        thread_state: &mut ThreadState,
+    ) -> Result<DocumentDecision> {
         if let Some((rule, witness, overlap)) = self.settled(entry)? {
             search.near.clear();
             let overlap = match overlap {
@@ -223,21 +229,21 @@ impl State<'_> {
                 None => self.overlap(&entry.document, &self.ranked.document(witness)?)?,
             };
             self.remember_fingerprint(entry, witness)?;
-            return Ok(Outcome::Removed { rule, witness, overlap });
+            return Ok(DocumentDecision::Removed { rule, witness, overlap });
         }
         if !search.seen.is_empty() {
-            self.search(entry, search, bench)?;
+            self.search(entry, search, thread_state)?;
         }
         let best = search.near.iter().max_by(|(a, x), (b, y)| a.compare(*b).then(y.cmp(x)));
-        let outcome = match best {
-            Some(&(overlap, witness)) => Outcome::Removed { rule: Rule::Near, witness, overlap },
-            None => Outcome::Kept,
+        let decision = match best {
+            Some(&(overlap, witness)) => DocumentDecision::Removed { rule: Rule::Near, witness, overlap },
+            None => DocumentDecision::Kept,
         };
-        self.remember(entry, outcome)?;
-        Ok(outcome)
+        self.remember(entry, decision)?;
+        Ok(decision)
     }
 
-    fn overlap(&self, a: &Document, b: &Document) -> Result<Overlap> {
+    fn overlap(&self, a: &DocumentRecord, b: &DocumentRecord) -> Result<Overlap> {
         if a.set_hash == b.set_hash {
             return Ok(Overlap::of_equal(a.set.length));
         }
@@ -247,10 +253,10 @@ impl State<'_> {
         Ok(Overlap::of(&x, &y))
     }
 
-    fn remember(&mut self, entry: &Entry, outcome: Outcome) -> Result<()> {
-        let (witness, overlap) = match outcome {
-            Outcome::Kept => (entry.rank, Overlap::of_equal(entry.document.set.length)),
-            Outcome::Removed { witness, overlap, .. } => (witness, overlap),
+    fn remember(&mut self, entry: &Entry, decision: DocumentDecision) -> Result<()> {
+        let (witness, overlap) = match decision {
+            DocumentDecision::Kept => (entry.rank, Overlap::of_equal(entry.document.set.length)),
+            DocumentDecision::Removed { witness, overlap, .. } => (witness, overlap),
         };
         if let Some(group) = entry.shared.set {
             self.sets.set(3 * group, witness + 1)?;
@@ -258,7 +264,7 @@ impl State<'_> {
             self.sets.set(3 * group + 2, overlap.either)?;
         }
         self.remember_fingerprint(entry, witness)?;
-        if outcome == Outcome::Kept {
+        if decision == DocumentDecision::Kept {
             for &bucket in &entry.shared.buckets {
                 let kept = self.buckets.get(bucket)?;
                 self.buckets.set(bucket + 1 + u64::from(kept), entry.rank)?;

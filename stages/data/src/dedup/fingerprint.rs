@@ -1,4 +1,4 @@
-//! The hash by which exact duplicates are known: the first 16 bytes of blake3, in one of two readings of the content.
+//! The hash that identifies exact duplicates: the first 16 bytes of blake3 of the content, with or without white space.
 //!
 //! [`Exact::Whitespace`] is CodeParrot's `re.sub(r"\s+", "", content)`: all that Python's `\s` matches is removed, which
 //! is Unicode's white space and the four separators U+001C to U+001F.
@@ -18,7 +18,7 @@ pub enum Exact {
 }
 
 impl Exact {
-    /// The fingerprint of a document. `buffer` is reused between documents.
+    /// Returns the fingerprint of a document. `buffer` is reused between documents.
     pub fn fingerprint(self, content: &str, buffer: &mut Vec<u8>) -> [u8; 16] {
         let hash = match self {
             Self::Bytes => blake3::hash(content.as_bytes()),
@@ -33,7 +33,7 @@ impl Exact {
     }
 }
 
-/// Copies `content` less its white space into `buffer`.
+/// Copies `content` without its white space into `buffer`.
 fn without_whitespace(content: &str, buffer: &mut Vec<u8>) {
     let bytes = content.as_bytes();
     buffer.clear();
@@ -51,7 +51,7 @@ fn without_whitespace(content: &str, buffer: &mut Vec<u8>) {
                 }
                 from += length;
             }
-            // Written always and kept or not: a branch here would be guessed wrong at the end of every word.
+            // Always written, and kept or not: a branch here would be mispredicted at the end of every word.
             step => {
                 buffer[to] = byte;
                 to += usize::from(step);
@@ -65,7 +65,7 @@ fn without_whitespace(content: &str, buffer: &mut Vec<u8>) {
 /// The first byte of a character that may be white space beyond ASCII (U+0085, U+00A0, U+1680, U+2000.., U+3000).
 const LEAD: u8 = 2;
 
-/// How many bytes a byte adds, or [`LEAD`]. ASCII's white space is what Python's `\s` matches.
+/// The number of bytes that a byte adds, or [`LEAD`]. ASCII's white space is what Python's `\s` matches.
 const CLASS: [u8; 256] = {
     let mut class = [1; 256];
     let mut byte = 0;

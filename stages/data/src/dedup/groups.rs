@@ -1,4 +1,4 @@
-//! Which documents have something in common: a fingerprint, a token set, a bucket.
+//! Finds the documents that share a fingerprint, a token set or a bucket.
 //!
 //! The results are *facts*, records of 13 bytes sorted by rank: `rank` (4), what it is (1), its value (8). The decision
 //! reads them in order, beside the documents.
@@ -7,20 +7,20 @@
 //! |---|---|---|
 //! | `fingerprint` | number of the group | those with a fingerprint that several documents have |
 //! | `set` | number of the group | comparable ones, each the first with its fingerprint, with a token set that several of these have |
-//! | `bucket` | first cell of the bucket | comparable *leaders* in a bucket of several leaders |
+//! | `bucket` | first array element of the bucket | comparable *leaders* in a bucket of several leaders |
 //!
 //! A leader is the first document with its fingerprint, and the first among those with its token set. The others, the
 //! *followers*, need no buckets: they share the decision about a document before them ([`super::decide`]).
 //!
-//! A bucket of `m` leaders owns `m + 1` cells: the number of its kept members, and then their ranks. So a bucket of
+//! A bucket of `m` leaders owns `m + 1` array elements: the number of its kept members, and then their ranks. So a bucket of
 //! 100,000 near-identical files costs each of them one comparison with the one that is kept.
 
 use contract::{Result, Unit};
 
 use super::ranked::Ranked;
 use super::record::take;
+use super::scratch::Scratch;
 use super::sort::{Sorted, Sorter};
-use super::workshop::Workshop;
 
 /// The width of a fact.
 const FACT: usize = 4 + 1 + 8;
@@ -28,17 +28,17 @@ const FINGERPRINT: u8 = 0;
 const SET: u8 = 1;
 const BUCKET: u8 = 2;
 
-/// What documents have in common, by rank.
+/// The groups of each document, by rank.
 #[derive(Debug)]
 pub struct Groups {
-    facts: Facts,
+    facts: FactReader,
     /// One bit a rank: whether it is a follower.
     followers: Vec<u64>,
     /// Fingerprints of several documents.
     pub fingerprints: u64,
     /// Token sets of several comparable documents with different fingerprints.
     pub sets: u64,
-    /// Cells of all buckets.
+    /// Array elements of all buckets.
     pub cells: u64,
     /// Buckets of several leaders.
     pub buckets: u64,
@@ -53,28 +53,28 @@ pub struct Shared {
     pub fingerprint: Option<u64>,
     /// The group of its token set.
     pub set: Option<u64>,
-    /// The first cells of its buckets.
+    /// The first array element of each of its buckets.
     pub buckets: Vec<u64>,
 }
 
 impl Groups {
-    /// Finds them, in the workshop's memory and one bit a document.
+    /// Finds the groups, using `scratch.memory` and one bit a document.
     ///
     /// # Errors
-    /// When the scratch folder cannot be written or read, or the stage was asked to stop.
-    pub fn find(ranked: &Ranked, workshop: &Workshop) -> Result<Self> {
-        let mut facts = Sorter::new(workshop, "facts", FACT, 4);
+    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    pub fn find(ranked: &Ranked, scratch: &Scratch) -> Result<Self> {
+        let mut facts = Sorter::new(scratch, "facts", FACT, 4);
         let layout = ranked.layout();
 
-        let mut copies = Sorter::new(workshop, "copies", 20, 4);
-        let mut sets = Sorter::new(workshop, "equal-sets", 20, 4);
-        workshop.progress.start("find exact duplicates", Unit::Rows, Some(u64::from(ranked.length())));
-        ranked.each(workshop, |rank, document, _| {
+        let mut copies = Sorter::new(scratch, "copies", 20, 4);
+        let mut sets = Sorter::new(scratch, "equal-sets", 20, 4);
+        scratch.progress.start("find exact duplicates", Unit::Rows, Some(u64::from(ranked.length())));
+        ranked.each(scratch, |rank, document, _| {
             copies.push(&member(&document.fingerprint, rank))?;
             if document.comparable { sets.push(&member(&document.set_hash, rank)) } else { Ok(()) }
         })?;
         let mut groups = Self {
-            facts: Facts::none(),
+            facts: FactReader::none(),
             followers: vec![0; (ranked.length() as usize).div_ceil(64)],
             fingerprints: 0,
             sets: 0,
@@ -86,9 +86,9 @@ impl Groups {
         // What follows another document by its fingerprint is already decided and is in no group of sets.
         groups.sets = groups.number(sets.finish()?, SET, &mut facts)?;
 
-        let mut members = Sorter::new(workshop, "buckets", 2 + 8 + 4, 2);
-        workshop.progress.start("find buckets", Unit::Rows, Some(u64::from(ranked.length())));
-        ranked.each(workshop, |rank, document, record| {
+        let mut members = Sorter::new(scratch, "buckets", 2 + 8 + 4, 2);
+        scratch.progress.start("find buckets", Unit::Rows, Some(u64::from(ranked.length())));
+        ranked.each(scratch, |rank, document, record| {
             if groups.is_follower(rank) || !document.comparable {
                 return Ok(());
             }
@@ -101,19 +101,19 @@ impl Groups {
             members.push(&batch)
         })?;
         groups.place_buckets(members.finish()?, &mut facts)?;
-        groups.facts = Facts::new(facts.finish()?)?;
+        groups.facts = FactReader::new(facts.finish()?)?;
         Ok(groups)
     }
 
-    /// Whether an earlier document has its fingerprint, or is the leader with its token set.
+    /// Returns whether an earlier document has its fingerprint, or is the leader with its token set.
     pub fn is_follower(&self, rank: u32) -> bool {
         self.followers[rank as usize / 64] >> (rank % 64) & 1 == 1
     }
 
-    /// The facts of the document of this rank; to be asked in order.
+    /// Returns the groups of the document of this rank. Ranks must be in order.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
+    /// When the scratch directory cannot be read.
     pub fn shared(&mut self, rank: u32) -> Result<Shared> {
         self.facts.of(rank)
     }
@@ -143,7 +143,7 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Gives each bucket of several members its cells.
+    /// Assigns array elements to each bucket of several members.
     fn place_buckets(&mut self, mut members: Sorted, facts: &mut Sorter) -> Result<()> {
         let mut bucket: Option<[u8; 10]> = None;
         let (mut first, mut size) = (0, 0u64);
@@ -191,12 +191,12 @@ fn fact(rank: u32, what: u8, value: u64) -> [u8; FACT] {
 
 /// The sorted facts, read beside the documents.
 #[derive(Debug)]
-struct Facts {
+struct FactReader {
     sorted: Option<Sorted>,
     next: Option<(u32, u8, u64)>,
 }
 
-impl Facts {
+impl FactReader {
     fn none() -> Self {
         Self { sorted: None, next: None }
     }

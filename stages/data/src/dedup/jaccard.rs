@@ -1,4 +1,4 @@
-//! Jaccard's similarity of two sets, from whole numbers: |A ∩ B| / |A ∪ B|.
+//! The Jaccard similarity of two sets, computed from integers: |A ∩ B| / |A ∪ B|.
 //!
 //! A similarity reaches a threshold when the quotient, correctly rounded to `f64`, is at least the threshold's `f64`; so
 //! 17 of 20 reaches 0.85. Two empty sets are equal: their similarity is 1.
@@ -15,17 +15,17 @@ pub struct Overlap {
 }
 
 impl Overlap {
-    /// Of a set of `size` elements with itself.
+    /// Returns the overlap of a set of `size` elements with itself.
     pub fn of_equal(size: u32) -> Self {
         Self { both: size, either: size }
     }
 
-    /// Of two sets, each sorted and without repetitions.
+    /// Returns the overlap of two sets, each sorted and without repetitions.
     pub fn of(a: &[u64], b: &[u64]) -> Self {
         Self::counted(a, b, common(a, b, 0).unwrap_or(0))
     }
 
-    /// Of two sets, each sorted and without repetitions, if their similarity reaches `threshold`. Gives up as soon as it
+    /// Returns the overlap of two sets, each sorted and without repetitions, if their similarity reaches `threshold`. Stops as soon as it
     /// cannot.
     pub fn reaching(threshold: f64, a: &[u64], b: &[u64]) -> Option<Self> {
         let need = least_common(threshold, a.len(), b.len())?;
@@ -37,12 +37,12 @@ impl Overlap {
         Self { both: both as u32, either: (a.len() + b.len() - both) as u32 }
     }
 
-    /// The similarity, in [0, 1].
+    /// Returns the similarity, in [0, 1].
     pub fn jaccard(self) -> f64 {
         if self.either == 0 { 1.0 } else { f64::from(self.both) / f64::from(self.either) }
     }
 
-    /// The order of similarities, exact.
+    /// Compares two similarities exactly.
     pub fn compare(self, other: Self) -> Ordering {
         let fraction = |overlap: Self| if overlap.either == 0 { (1, 1) } else { (overlap.both, overlap.either) };
         let ((a, b), (c, d)) = (fraction(self), fraction(other));
@@ -50,13 +50,13 @@ impl Overlap {
     }
 }
 
-/// Whether two sets of these sizes can reach the threshold at all.
+/// Returns whether two sets of these sizes can reach the threshold at all.
 pub fn sizes_allow(threshold: f64, a: usize, b: usize) -> bool {
     let (small, large) = (a.min(b), a.max(b));
     large == 0 || small as f64 / large as f64 >= threshold
 }
 
-/// The least intersection with which sets of these sizes reach the threshold.
+/// Returns the smallest intersection with which sets of these sizes reach the threshold.
 fn least_common(threshold: f64, a: usize, b: usize) -> Option<usize> {
     let reaches = |both: usize| {
         let either = a + b - both;
@@ -75,12 +75,12 @@ fn least_common(threshold: f64, a: usize, b: usize) -> Option<usize> {
     Some(need)
 }
 
-/// The number of common elements; `None` as soon as it must stay below `need`.
+/// Returns the number of common elements; `None` as soon as it must stay below `need`.
 fn common(a: &[u64], b: &[u64], need: usize) -> Option<usize> {
     if a.len().min(b.len()) < need {
         return None;
     }
-    // Strides of 16 steps without a branch on the data, then one look at whether enough can still be found.
+    // Strides of 16 steps without a branch on the data, then one check whether enough can still be found.
     let (mut i, mut j, mut both) = (0, 0, 0);
     while i < a.len() && j < b.len() {
         let steps = 16.min(a.len() - i).min(b.len() - j);

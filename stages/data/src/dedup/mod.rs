@@ -1,7 +1,7 @@
 //! The kind `dedup`: exact and near duplicates, every removal with its witness.
 //!
 //! # What it promises
-//! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are decided first:
+//! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are removed first:
 //!   rule `exact`, an earlier document has the same fingerprint ([`fingerprint`]: the content without white space, or its
 //!   bytes). Then rule `near`: the Jaccard similarity of its token set ([`tokens`], [`jaccard`]) and the witness's is at least
 //!   `threshold`, computed on the sets and not estimated. `dropped` says for each document the rule, the witness and the
@@ -15,48 +15,48 @@
 //! - A document of fewer than `min_tokens` tokens has exact duplicates only.
 //! - The bytes of all outputs are the same for any number of threads, order of parts, or memory.
 //!
-//! # How
+//! # Steps
 //! | step | module | memory |
 //! |---|---|---|
 //! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch a thread |
 //! | sort the documents by preference | [`sort`] | external |
 //! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit a document |
-//! | decide each document in order | [`decide`] | [`cells`] in memory or in a file, and a [`cache`] a thread |
-//! | name clusters, bring verdicts back into the table's order | [`verdict`] | external |
+//! | decide each document in order | [`decide`] | [`u32_array`] in memory or in a file, and a [`cache`] a thread |
+//! | name clusters, sort decisions by row | [`row_decision`] | external |
 //! | measure recall | [`audit`] | the sample |
 //! | write rows; text is linked | [`write`] | a batch a thread |
 //!
 //! The text is read once. Everything else works on scratch files of about 3 KiB a document. What grows in memory with
-//! the table is one bit a document, and [`links`]: a few bytes for each kept document that a removed one links to another.
+//! the table is one bit a document, and [`disjoint_set`]: a few bytes for each kept document that a removed one joins to another.
 //!
 //! # Columns
-//! `documents` gains `cluster`: the smallest id of the document's cluster ([`verdict`]), null where the document has no
-//! duplicate. A split must not part a cluster. `dropped` has `id`, `repo_name`, `path`, `rule`, `witness` (the id of the
+//! `documents` gains `cluster`: the smallest id of the document's cluster ([`row_decision`]), null where the document has no
+//! duplicate. A split must not divide a cluster. `dropped` has `id`, `repo_name`, `path`, `rule`, `witness` (the id of the
 //! kept document) and `jaccard`.
 
 pub mod audit;
 pub mod bands;
 pub mod cache;
-pub mod cells;
 pub mod collect;
 pub mod decide;
+pub mod decision;
+pub mod disjoint_set;
 pub mod fingerprint;
 pub mod groups;
 pub mod jaccard;
-pub mod license;
-pub mod links;
-pub mod outcome;
+pub mod license_key;
 pub mod positioned;
 pub mod preference;
 pub mod ranked;
 mod read;
 pub mod record;
 pub mod report;
+pub mod row_decision;
+pub mod scratch;
 pub mod signature;
 pub mod sort;
 pub mod tokens;
-pub mod verdict;
-pub mod workshop;
+pub mod u32_array;
 mod write;
 
 use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage};
@@ -66,19 +66,20 @@ use tables::Table;
 
 use self::audit::Audit;
 use self::bands::Bands;
-use self::collect::Lens;
+use self::collect::SignatureSettings;
 use self::decide::{BLOCK, decide};
 use self::fingerprint::Exact;
 use self::groups::Groups;
 use self::preference::Preference;
 use self::report::{Near, Report};
-use self::verdict::Verdicts;
-use self::workshop::Workshop;
+use self::row_decision::RowDecisions;
+use self::scratch::Scratch;
 
 /// Removes exact and near duplicates; each removal is verified against a document that is kept, and says which.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DedupSpec")]
 #[serde(default, deny_unknown_fields)]
-pub struct DedupSpec {
+pub struct Spec {
     /// Which documents are exact duplicates: those equal without white space, or those with the same bytes.
     pub exact: Exact,
     /// Whether near-duplicates are removed as well.
@@ -104,7 +105,7 @@ pub struct DedupSpec {
     pub audit: usize,
 }
 
-impl Default for DedupSpec {
+impl Default for Spec {
     fn default() -> Self {
         Self {
             exact: Exact::Whitespace,
@@ -119,10 +120,10 @@ impl Default for DedupSpec {
     }
 }
 
-impl DedupSpec {
-    fn lens(&self) -> Lens {
+impl Spec {
+    fn signature_settings(&self) -> SignatureSettings {
         let bands = if self.near { Bands::choose(self.threshold, self.recall) } else { Bands { bands: 0, rows: 1 } };
-        Lens {
+        SignatureSettings {
             exact: self.exact,
             shingle: self.shingle,
             min_tokens: if self.near { self.min_tokens } else { usize::MAX },
@@ -134,15 +135,16 @@ impl DedupSpec {
 
 /// It has no settings that leave the output alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-pub struct DedupExec {}
+#[schemars(rename = "DedupExec")]
+pub struct Exec {}
 
 /// The kind.
 #[derive(Debug)]
 pub struct Dedup;
 
 impl Stage for Dedup {
-    type Spec = DedupSpec;
-    type Exec = DedupExec;
+    type Spec = Spec;
+    type Exec = Exec;
 
     const KIND: &'static str = "dedup";
     const REVISION: u32 = 2;
@@ -160,23 +162,23 @@ impl Stage for Dedup {
         tables::rows_compared(before, after)
     }
 
-    fn run(spec: &DedupSpec, _: &DedupExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let table = Table::open(context.inputs.tree("documents")?)?;
-        let workshop = Workshop::open(context)?;
-        let lens = spec.lens();
-        let ranked = read::read(context, &table, &lens, &workshop)?;
-        let mut groups = Groups::find(&ranked, &workshop)?;
-        let decisions = decide(&ranked, &mut groups, spec.threshold, BLOCK, &workshop)?;
+        let scratch = Scratch::open(context)?;
+        let settings = spec.signature_settings();
+        let ranked = read::read(context, &table, &settings, &scratch)?;
+        let mut groups = Groups::find(&ranked, &scratch)?;
+        let decisions = decide(&ranked, &mut groups, spec.threshold, BLOCK, &scratch)?;
         let audit = match spec.near && spec.audit > 0 {
-            true => Some(Audit::of(spec.audit, &ranked, &groups, &decisions.outcomes, spec.threshold, &workshop)?),
+            true => Some(Audit::of(spec.audit, &ranked, &groups, &decisions.by_rank, spec.threshold, &scratch)?),
             false => None,
         };
-        let (verdicts, clusters, licenses) = Verdicts::find(&ranked, &decisions, &workshop)?;
-        let documents = write::write(context, &table, &verdicts)?;
-        let near = spec.near.then(|| Near::new(spec.threshold, lens.bands, &groups, &decisions));
+        let (row_decisions, clusters, licenses) = RowDecisions::find(&ranked, &decisions, &scratch)?;
+        let documents = write::write(context, &table, &row_decisions)?;
+        let near = spec.near.then(|| Near::new(spec.threshold, settings.bands, &groups, &decisions));
         let report = Report { documents, near, audit, clusters, licenses };
         report.announce(&context.progress);
         context.outputs.tree("report")?.write_json("report.json", &report)?;
-        Ok(workshop.close()?)
+        Ok(scratch.close()?)
     }
 }

@@ -1,11 +1,11 @@
-//! Which copy is kept: a total order of documents.
+//! The order by which one copy is kept: a total order of documents.
 //!
 //! The `prefer` list is compared key by key, then the id, then the document's place in the table (which decides only
 //! between rows that are equal in repository, path and content). Each key is one number of which the smaller is better.
 //!
 //! | key | better is |
 //! |---|---|
-//! | `license` | the lower [`License::rank`] |
+//! | `license` | the lower [`LicenseKey::rank`] |
 //! | `copies` | more copies on GitHub (unknown is 0) |
 //! | `larger` | more bytes of content |
 //! | `smaller` | fewer bytes of content |
@@ -14,7 +14,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::license::License;
+use super::license_key::LicenseKey;
 
 /// One key of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,11 +32,11 @@ pub enum Preference {
     Path,
 }
 
-/// What the order looks at.
+/// The properties of a document that the order compares.
 #[derive(Debug, Clone, Copy)]
 pub struct Traits<'a> {
     /// Its license.
-    pub license: License,
+    pub license: LicenseKey,
     /// Copies on GitHub.
     pub copies: u64,
     /// Bytes of content.
@@ -46,7 +46,7 @@ pub struct Traits<'a> {
 }
 
 impl Preference {
-    /// The document's number for this key; the smaller is preferred.
+    /// Returns the document's number for this key; the smaller is preferred.
     pub fn of(self, document: &Traits) -> u64 {
         match self {
             Self::License => u64::from(document.license.rank()),

@@ -1,4 +1,4 @@
-//! All documents in the order in which they are decided. A document's place in it is its *rank*.
+//! All documents in the order in which they are decided. A document's position in it is its *rank*.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -6,14 +6,14 @@ use std::io::{self, BufWriter, Write};
 use contract::{Result, StageError};
 
 use super::positioned::read_at;
-use super::record::{Document, Layout, SetPlace};
+use super::record::{DocumentRecord, Layout, SetPlace};
+use super::scratch::Scratch;
 use super::sort::Sorted;
-use super::workshop::Workshop;
 
 /// Records that are read at once.
 const CHUNK: u32 = 4096;
 
-/// Records by rank and token sets, both in the scratch folder.
+/// Records by rank and token sets, both in the scratch directory.
 #[derive(Debug)]
 pub struct Ranked {
     layout: Layout,
@@ -26,13 +26,13 @@ impl Ranked {
     /// Writes sorted records.
     ///
     /// # Errors
-    /// When the scratch folder cannot be written or read, or there are more documents than 2^32 - 2.
-    pub fn write(mut sorted: Sorted, layout: Layout, sets: File, workshop: &Workshop) -> Result<Self> {
-        let mut writer = BufWriter::with_capacity(1 << 18, workshop.create("ranked")?);
+    /// When the scratch directory cannot be written or read, or there are more documents than 2^32 - 2.
+    pub fn write(mut sorted: Sorted, layout: Layout, sets: File, scratch: &Scratch) -> Result<Self> {
+        let mut writer = BufWriter::with_capacity(1 << 18, scratch.create("ranked")?);
         let mut length = 0u32;
         while let Some(record) = sorted.next()? {
             writer.write_all(record)?;
-            // One rank is left over so that `rank + 1` always fits a cell.
+            // One rank is left over so that `rank + 1` always fits into 32 bits.
             length = length.checked_add(1).filter(|&length| length < u32::MAX).ok_or_else(|| {
                 StageError::new("more documents than 4,294,967,294").hint("deduplicate the shards in several stages")
             })?;
@@ -41,12 +41,12 @@ impl Ranked {
         Ok(Self { layout, records, sets, length })
     }
 
-    /// How many documents.
+    /// Returns the number of documents.
     pub fn length(&self) -> u32 {
         self.length
     }
 
-    /// The layout of [`Ranked::records`].
+    /// Returns the layout of [`Ranked::records`].
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -54,36 +54,40 @@ impl Ranked {
     /// Reads the records of `count` ranks from `first` into `buffer`, which then holds them alone.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
+    /// When the scratch directory cannot be read.
     pub fn records(&self, first: u32, count: u32, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.resize(count as usize * self.layout.width(), 0);
         read_at(&self.records, buffer, u64::from(first) * self.layout.width() as u64)
     }
 
-    /// Shows each document with its rank and record, in order, and counts them as progress.
+    /// Calls `each` with the rank, document and record of each document, in order, and counts them as progress.
     ///
     /// # Errors
-    /// What `each` returns, when the scratch folder cannot be read, or the stage was asked to stop.
-    pub fn each(&self, workshop: &Workshop, mut each: impl FnMut(u32, Document, &[u8]) -> Result<()>) -> Result<()> {
+    /// What `each` returns, when the scratch directory cannot be read, or the stage was asked to stop.
+    pub fn each(
+        &self,
+        scratch: &Scratch,
+        mut each: impl FnMut(u32, DocumentRecord, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let (mut buffer, mut first) = (Vec::new(), 0);
         while first < self.length {
-            workshop.cancel.check()?;
+            scratch.cancel.check()?;
             let count = CHUNK.min(self.length - first);
             self.records(first, count, &mut buffer)?;
             for (rank, record) in (first..).zip(buffer.chunks_exact(self.layout.width())) {
                 each(rank, self.layout.read(record), record)?;
             }
-            workshop.progress.add(u64::from(count));
+            scratch.progress.add(u64::from(count));
             first += count;
         }
         Ok(())
     }
 
-    /// The document of one rank.
+    /// Returns the document of one rank.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
-    pub fn document(&self, rank: u32) -> io::Result<Document> {
+    /// When the scratch directory cannot be read.
+    pub fn document(&self, rank: u32) -> io::Result<DocumentRecord> {
         let mut buffer = Vec::new();
         self.records(rank, 1, &mut buffer)?;
         Ok(self.layout.read(&buffer))
@@ -92,7 +96,7 @@ impl Ranked {
     /// Reads a token set into `set`, which then holds it alone.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
+    /// When the scratch directory cannot be read.
     pub fn set(&self, place: SetPlace, set: &mut Vec<u64>, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.resize(8 * place.length as usize, 0);
         read_at(&self.sets, bytes, 8 * place.start)?;

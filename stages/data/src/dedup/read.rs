@@ -3,28 +3,33 @@
 use contract::{Context, Digest, Result, StageError, Unit};
 use tables::{DocumentBatch, Part, Table, each_part};
 
-use super::collect::{Collector, Lens};
-use super::license::License;
+use super::collect::{Collector, SignatureSettings};
+use super::license_key::LicenseKey;
 use super::preference::Traits;
 use super::ranked::Ranked;
-use super::workshop::Workshop;
+use super::scratch::Scratch;
 
-/// All documents of `table` as seen through `lens`.
-pub(super) fn read(context: &Context, table: &Table, lens: &Lens, workshop: &Workshop) -> Result<Ranked> {
-    let collector = Collector::new(lens, workshop)?;
+/// Reads all documents of `table`.
+pub(super) fn read(
+    context: &Context,
+    table: &Table,
+    settings: &SignatureSettings,
+    scratch: &Scratch,
+) -> Result<Ranked> {
+    let collector = Collector::new(settings, scratch)?;
     context.progress.start("read documents", Unit::Rows, Some(table.rows()));
     each_part(context, &numbered(table)?, |&(part, first)| {
         let (mut reader, mut number) = (collector.reader(), first);
         for batch in part.documents()? {
             let batch = DocumentBatch::try_from(batch?)?;
             for index in 0..batch.len() {
-                // A batch is megabytes of text: too much to look at the flag only in between.
+                // A batch is megabytes of text: checking between batches alone would react too late.
                 context.cancel.check()?;
                 let id: Digest = batch.id(index).parse().map_err(|error| {
                     StageError::new(format!("part '{}', row {}: {error}", part.name, batch.row(index)))
                 })?;
                 let traits = Traits {
-                    license: License::of(batch.license(index)),
+                    license: LicenseKey::of(batch.license(index)),
                     copies: u64::try_from(batch.copies(index)).unwrap_or(0),
                     size: batch.content(index).len() as u64,
                     path: batch.path(index),
@@ -43,7 +48,7 @@ pub(super) fn read(context: &Context, table: &Table, lens: &Lens, workshop: &Wor
     Ok(ranked)
 }
 
-/// The parts, each with the number of its first document.
+/// Returns the parts, each with the number of its first document.
 pub(super) fn numbered(table: &Table) -> Result<Vec<(&Part, u32)>> {
     let mut next = 0u64;
     let number = |part: &'_ Part| {

@@ -1,4 +1,4 @@
-//! What is known of a document between the reading of its text and the decision, as a record of fixed width.
+//! What the stage keeps of a document after it has read its text, as a record of fixed width.
 //!
 //! ```text
 //! keys of `prefer`   8 bytes each, the smaller is preferred
@@ -14,7 +14,7 @@
 //! ```
 //! Numbers are big-endian, so records sort by preference, then id, then number: the order in which documents are decided.
 
-use super::license::License;
+use super::license_key::LicenseKey;
 
 /// The widths that the settings determine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct Layout {
     pub bands: usize,
 }
 
-/// A document's record, taken apart; its buckets stay in the bytes ([`Layout::buckets`]).
+/// A decoded record, without its buckets ([`Layout::buckets`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Document {
+pub struct DocumentRecord {
     /// The id.
     pub id: [u8; 32],
     /// Its place in the table.
@@ -36,15 +36,15 @@ pub struct Document {
     pub fingerprint: [u8; 16],
     /// Equal for equal token sets.
     pub set_hash: [u8; 16],
-    /// Where its token set lies.
+    /// The place of its token set.
     pub set: SetPlace,
     /// Its license.
-    pub license: License,
-    /// Whether it has tokens enough for near-duplicates.
+    pub license: LicenseKey,
+    /// Whether it has enough tokens for near-duplicates.
     pub comparable: bool,
 }
 
-/// Where a token set lies in the file of the sets.
+/// The place of a token set in the file of the sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetPlace {
     /// The first element.
@@ -57,13 +57,19 @@ pub struct SetPlace {
 const BODY: usize = 32 + 4 + 16 + 16 + 8 + 4 + 1 + 1;
 
 impl Layout {
-    /// Bytes of a record.
+    /// Returns the bytes of a record.
     pub fn width(self) -> usize {
         8 * self.keys + BODY + 8 * self.bands
     }
 
     /// Appends a record.
-    pub fn write(self, record: &mut Vec<u8>, keys: impl Iterator<Item = u64>, document: &Document, buckets: &[u64]) {
+    pub fn write(
+        self,
+        record: &mut Vec<u8>,
+        keys: impl Iterator<Item = u64>,
+        document: &DocumentRecord,
+        buckets: &[u64],
+    ) {
         let end = record.len() + self.width();
         keys.for_each(|key| record.extend_from_slice(&key.to_be_bytes()));
         record.extend_from_slice(&document.id);
@@ -77,27 +83,27 @@ impl Layout {
         record.resize(end, 0);
     }
 
-    /// Takes a record apart.
-    pub fn read(self, record: &[u8]) -> Document {
+    /// Decodes a record.
+    pub fn read(self, record: &[u8]) -> DocumentRecord {
         let mut rest = &record[8 * self.keys..];
-        Document {
+        DocumentRecord {
             id: take(&mut rest),
             number: u32::from_be_bytes(take(&mut rest)),
             fingerprint: take(&mut rest),
             set_hash: take(&mut rest),
             set: SetPlace { start: u64::from_be_bytes(take(&mut rest)), length: u32::from_be_bytes(take(&mut rest)) },
-            license: License::from_byte(take::<1>(&mut rest)[0]),
+            license: LicenseKey::from_byte(take::<1>(&mut rest)[0]),
             comparable: take::<1>(&mut rest)[0] == 1,
         }
     }
 
-    /// The record's buckets, one a band.
+    /// Returns the record's buckets, one for each band.
     pub fn buckets(self, record: &[u8]) -> &[[u8; 8]] {
         record[8 * self.keys + BODY..self.width()].as_chunks().0
     }
 }
 
-/// The first `N` bytes, which the caller's record has.
+/// Takes the first `N` bytes; the caller's record has as many.
 pub fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     let (head, tail) = rest.split_at(N);
@@ -113,13 +119,13 @@ mod tests {
     #[test]
     fn records_are_read_as_they_were_written() {
         let layout = Layout { keys: 2, bands: 3 };
-        let document = Document {
+        let document = DocumentRecord {
             id: [7; 32],
             number: 5,
             fingerprint: [1; 16],
             set_hash: [2; 16],
             set: SetPlace { start: 1 << 40, length: 9 },
-            license: License::of(Some("mit")),
+            license: LicenseKey::of(Some("mit")),
             comparable: true,
         };
         let mut record = Vec::new();

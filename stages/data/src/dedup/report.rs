@@ -1,4 +1,4 @@
-//! What `report.json` holds.
+//! The content of `report.json`.
 
 use contract::Progress;
 use contract::figures::{count, counted};
@@ -9,17 +9,17 @@ use super::audit::Audit;
 use super::bands::Bands;
 use super::decide::Decisions;
 use super::groups::Groups;
+use super::row_decision::{Clusters, Licenses};
 use super::signature::PERMUTATIONS;
-use super::verdict::{Clusters, Licenses};
 
 /// The report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// Rows in, kept, and dropped by rule.
     pub documents: Attrition,
-    /// How near-duplicates were found; null where they were not looked for.
+    /// How near-duplicates were found; null if they were not searched for.
     pub near: Option<Near>,
-    /// What was measured of the recall; null where nothing was.
+    /// The measured recall; null if it was not measured.
     pub audit: Option<Audit>,
     /// Clusters by size.
     pub clusters: Clusters,
@@ -53,7 +53,7 @@ pub struct Near {
 }
 
 impl Near {
-    /// From the settings and what was done.
+    /// Creates it from the settings and the decisions.
     pub fn new(threshold: f64, bands: Bands, groups: &Groups, decisions: &Decisions) -> Self {
         Self {
             threshold,
@@ -71,7 +71,7 @@ impl Near {
 }
 
 impl Report {
-    /// Says the main figures to people.
+    /// Reports the main counts as a note.
     pub fn announce(&self, progress: &Progress) {
         let dropped = |rule: &str| self.documents.dropped.get(rule).map_or(0, |dropped| dropped.rows);
         if let Some(near) = &self.near {

@@ -1,4 +1,4 @@
-//! MinHash signatures: 256 permutations of 32-bit token hashes, the least value of each kept.
+//! MinHash signatures: the smallest value of each of 256 permutations of the 32-bit token hashes.
 //!
 //! A permutation is `x -> a * x + b` modulo 2^32 with an odd `a` (multiply-shift, all 32 bits kept). The constants are
 //! the first 2,048 bytes of blake3's output for [`CONSTANTS`], little-endian, all `a` (made odd) and then all `b`: fixed
@@ -10,10 +10,10 @@ use std::sync::LazyLock;
 /// Values of a signature.
 pub const PERMUTATIONS: usize = 256;
 const CONSTANTS: &str = "pipeline 2026 minhash permutations v1";
-/// Permutations that are folded at once: their values stay in vector registers while the tokens pass by.
+/// Permutations that are computed at once: their values stay in vector registers during the pass over the tokens.
 const LANES: usize = 64;
 
-/// The least value of each permutation.
+/// The smallest value of each permutation.
 pub type Signature = [u32; PERMUTATIONS];
 
 struct Permutations {
@@ -33,17 +33,17 @@ static PERMUTATION: LazyLock<Permutations> = LazyLock::new(|| {
     Permutations { a, b }
 });
 
-/// The signature of a set of 64-bit token hashes (their lower halves are permuted). That of the empty set is all ones.
+/// Returns the signature of a set of 64-bit token hashes (their lower halves are permuted). That of the empty set is all ones.
 pub fn signature(tokens: &[u64]) -> Signature {
     let permutations = &*PERMUTATION;
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has AVX-512F, as was just asked; the function is otherwise safe.
+            // SAFETY: the processor has AVX-512F, as was just checked; the function is otherwise safe.
             return unsafe { fold_avx512(permutations, tokens) };
         }
         if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, as was just asked; the function is otherwise safe.
+            // SAFETY: the processor has AVX2, as was just checked; the function is otherwise safe.
             return unsafe { fold_avx2(permutations, tokens) };
         }
     }

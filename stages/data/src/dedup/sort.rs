@@ -1,7 +1,7 @@
-//! Sorts any number of records of one width in bounded memory: runs in the scratch folder, merged on the way out.
+//! Sorts any number of records of one width in bounded memory: an external merge sort with runs in the scratch directory.
 //!
 //! Records are byte strings and sort as such, so numbers in them are big-endian. Equal records are interchangeable, hence
-//! the output depends on the records alone, not on the order in which threads brought them.
+//! the output depends on the records alone, not on the order in which threads added them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,17 +13,17 @@ use std::path::PathBuf;
 use contract::{Cancel, Result};
 use rayon::slice::ParallelSliceMut;
 
-use super::workshop::Workshop;
+use super::scratch::Scratch;
 
 /// Runs that are merged at once, each an open file; more than that are first merged into one.
 const FAN_IN: usize = 32;
-/// What a record takes while its run is sorted, besides its bytes: a prefix and a place, padded.
+/// Bytes that a record needs while its run is sorted, besides its own: a prefix and an index, padded.
 const OVERHEAD: usize = 16;
 
-/// Takes records in any order.
+/// Accepts records in any order.
 #[derive(Debug)]
 pub struct Sorter {
-    workshop: Workshop,
+    scratch: Scratch,
     name: &'static str,
     width: usize,
     /// Records of one run.
@@ -33,7 +33,7 @@ pub struct Sorter {
     made: usize,
 }
 
-/// Gives records in order.
+/// Returns records in order.
 #[derive(Debug)]
 pub struct Sorted {
     width: usize,
@@ -58,17 +58,17 @@ struct Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // A run left behind costs disk only; the scratch folder is emptied by the next run of the stage.
+        // A run left behind costs disk only; the scratch directory is emptied by the next run of the stage.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Sorter {
-    /// Sorts records of `width` bytes in a `share`-th of the memory; `name` is that of its runs, its alone.
-    pub fn new(workshop: &Workshop, name: &'static str, width: usize, share: u64) -> Self {
-        let capacity = workshop.memory / share / (width + OVERHEAD) as u64;
+    /// Creates a sorter of records of `width` bytes that uses a `share`-th of the memory. No other sorter may have the same `name`.
+    pub fn new(scratch: &Scratch, name: &'static str, width: usize, share: u64) -> Self {
+        let capacity = scratch.memory / share / (width + OVERHEAD) as u64;
         Self {
-            workshop: workshop.clone(),
+            scratch: scratch.clone(),
             name,
             width,
             capacity: capacity.clamp(16, u64::from(u32::MAX)) as usize,
@@ -94,7 +94,7 @@ impl Sorter {
     }
 
     fn spill(&mut self) -> Result<()> {
-        self.workshop.cancel.check()?;
+        self.scratch.cancel.check()?;
         if self.runs.len() == FAN_IN {
             let mut merged = self.merge()?;
             let path = self.write(|writer| {
@@ -118,7 +118,7 @@ impl Sorter {
     }
 
     fn write(&mut self, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<PathBuf> {
-        let path = self.workshop.folder.join(format!("{}.{}.run", self.name, self.made));
+        let path = self.scratch.folder.join(format!("{}.{}.run", self.name, self.made));
         self.made += 1;
         let mut writer = BufWriter::with_capacity(1 << 18, File::create(&path)?);
         fill(&mut writer)?;
@@ -138,7 +138,7 @@ impl Sorter {
         let records = self.buffer.chunks_exact(width).zip(0u32..);
         let mut order: Vec<_> = records.map(|(record, index)| (prefix(record), index)).collect();
         let record = |index: u32| &self.buffer[index as usize * width..][..width];
-        self.workshop.pool.install(|| {
+        self.scratch.pool.install(|| {
             order.par_sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| record(a.1).cmp(record(b.1))));
         });
         order
@@ -159,7 +159,7 @@ impl Sorter {
     }
 
     fn sorted(&self, source: Source) -> Sorted {
-        let cancel = self.workshop.cancel.clone();
+        let cancel = self.scratch.cancel.clone();
         Sorted { width: self.width, source, current: Vec::new(), given: 0, cancel }
     }
 

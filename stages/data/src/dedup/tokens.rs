@@ -8,10 +8,10 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-/// Bytes that are cut at once.
+/// Bytes that are tokenised at once.
 const BLOCK: usize = 4096;
 
-/// Cuts documents into token sets; keeps its buffers between them.
+/// Computes the token sets of documents; reuses its buffers.
 #[derive(Debug)]
 pub struct Tokens {
     shingle: usize,
@@ -23,20 +23,20 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Runs of `shingle` tokens (at least 1).
+    /// Creates a tokeniser whose elements are runs of `shingle` tokens (at least 1).
     pub fn new(shingle: usize) -> Self {
         Self { shingle, window: Vec::new(), distinct: Distinct::default(), set: Vec::new(), count: 0 }
     }
 
-    /// Reads a document: [`Tokens::set`] and [`Tokens::count`] are then its.
+    /// Reads a document; [`Tokens::set`] and [`Tokens::count`] then return its values.
     pub fn read(&mut self, content: &str) {
         self.set.clear();
         self.window.clear();
         self.count = 0;
         self.distinct.clear();
         let bytes = content.as_bytes();
-        // Where tokens begin and end, a block of bytes at a time: written always and kept or not, because a branch would
-        // be guessed wrong at every edge.
+        // The edges of tokens, a block of bytes at a time: always written, and kept or not, because a branch would be
+        // mispredicted at every edge.
         let mut edges = [0u16; BLOCK + 1];
         let (mut inside, mut start) = (false, None);
         for (block, first) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
@@ -84,18 +84,18 @@ impl Tokens {
         }
     }
 
-    /// The distinct elements, sorted.
+    /// Returns the distinct elements, sorted.
     pub fn set(&self) -> &[u64] {
         &self.set
     }
 
-    /// The tokens, repetitions among them.
+    /// Returns the number of tokens, with repetitions.
     pub fn count(&self) -> usize {
         self.count
     }
 }
 
-/// A hash that two documents share exactly when their sets are equal (128 bits of xxh3 over the sorted elements).
+/// Returns a hash that two documents share exactly if their sets are equal (128 bits of xxh3 over the sorted elements).
 pub fn set_hash(set: &[u64]) -> [u8; 16] {
     let bytes: Vec<u8> = set.iter().flat_map(|element| element.to_le_bytes()).collect();
     xxh3_128(&bytes).to_be_bytes()
@@ -111,7 +111,7 @@ const WORD: [bool; 256] = {
     word
 };
 
-/// A set of hashes that remembers insertion only: most tokens of a document are repetitions, and looking them up here
+/// A set of hashes with insertion only: most tokens of a document are repetitions, and looking them up here
 /// is several times cheaper than sorting them.
 #[derive(Debug, Default)]
 struct Distinct {
@@ -131,7 +131,7 @@ impl Distinct {
         (self.length, self.zero) = (0, false);
     }
 
-    /// Whether it was not there.
+    /// Inserts a hash. Returns whether it was new.
     fn insert(&mut self, hash: u64) -> bool {
         if hash == 0 {
             return !std::mem::replace(&mut self.zero, true);

@@ -1,4 +1,4 @@
-//! Writes kept and dropped rows by their verdicts.
+//! Writes the outputs: splits the rows into kept and dropped ones by their decisions.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use tables::{
 };
 
 use super::read::numbered;
-use super::verdict::{Verdict, Verdicts};
+use super::row_decision::{RowDecision, RowDecisions};
 
-/// Writes outputs `documents` and `dropped`; what became of the rows.
-pub(super) fn write(context: &Context, table: &Table, verdicts: &Verdicts) -> Result<Attrition> {
+/// Writes the outputs `documents` and `dropped`; returns the counts.
+pub(super) fn write(context: &Context, table: &Table, decisions: &RowDecisions) -> Result<Attrition> {
     context.progress.start("write", Unit::Rows, Some(table.rows()));
-    let parts = each_part(context, &numbered(table)?, |&(part, first)| write_part(context, part, first, verdicts))?;
+    let parts = each_part(context, &numbered(table)?, |&(part, first)| write_part(context, part, first, decisions))?;
     let mut documents = Attrition::default();
     parts.iter().for_each(|part| documents.add(part));
     tables::close(context.outputs.tree("documents")?, &kept_schema(table.rows_schema()), PortType::Documents)?;
@@ -33,7 +33,7 @@ pub(super) fn write(context: &Context, table: &Table, verdicts: &Verdicts) -> Re
     Ok(documents)
 }
 
-fn write_part(context: &Context, part: &Part, first: u32, verdicts: &Verdicts) -> Result<Attrition> {
+fn write_part(context: &Context, part: &Part, first: u32, decisions: &RowDecisions) -> Result<Attrition> {
     let columns: Vec<&str> = part.rows_schema().fields().iter().map(|field| field.name().as_str()).collect();
     let mut kept = RowsPart::new(context.outputs.tree("documents")?, part, kept_schema(part.rows_schema()));
     let mut dropped = RowsFile::new(context.outputs.tree("dropped")?, &part.name, dropped_schema());
@@ -41,28 +41,28 @@ fn write_part(context: &Context, part: &Part, first: u32, verdicts: &Verdicts) -
     for batch in part.read(&columns)? {
         context.cancel.check()?;
         let batch = batch?;
-        let verdicts = verdicts.read(number, batch.num_rows())?;
+        let decisions = decisions.read(number, batch.num_rows())?;
         // The rows of all parts were numbered in 32 bits.
         number += batch.num_rows() as u32;
-        add_up(&batch, &verdicts, &mut counts);
-        let is_kept: BooleanArray = verdicts.iter().map(|verdict| Some(verdict.removed.is_none())).collect();
-        let is_dropped: BooleanArray = verdicts.iter().map(|verdict| Some(verdict.removed.is_some())).collect();
-        let batch = with_verdicts(&batch, &verdicts)?;
+        add_up(&batch, &decisions, &mut counts);
+        let is_kept: BooleanArray = decisions.iter().map(|decision| Some(decision.removed.is_none())).collect();
+        let is_dropped: BooleanArray = decisions.iter().map(|decision| Some(decision.removed.is_some())).collect();
+        let batch = with_decisions(&batch, &decisions)?;
         kept.write(&filter_record_batch(&batch, &is_kept).map_err(fault)?)?;
         dropped.write(&filter_record_batch(&batch, &is_dropped).map_err(fault)?)?;
-        context.progress.add(verdicts.len() as u64);
+        context.progress.add(decisions.len() as u64);
     }
     kept.finish()?;
     dropped.finish()?;
     Ok(counts)
 }
 
-fn add_up(batch: &RecordBatch, verdicts: &[Verdict], counts: &mut Attrition) {
+fn add_up(batch: &RecordBatch, decisions: &[RowDecision], counts: &mut Attrition) {
     let sizes = batch.column_by_name(SIZE).and_then(|sizes| sizes.as_primitive_opt::<Int64Type>());
-    for (index, verdict) in verdicts.iter().enumerate() {
+    for (index, decision) in decisions.iter().enumerate() {
         let bytes = sizes.map_or(0, |sizes| sizes.value(index).max(0) as u64);
         counts.rows += 1;
-        match verdict.removed {
+        match decision.removed {
             Some((rule, _, _)) => counts.drop_rows(rule.name(), 1, bytes),
             None => {
                 counts.kept += 1;
@@ -72,7 +72,7 @@ fn add_up(batch: &RecordBatch, verdicts: &[Verdict], counts: &mut Attrition) {
     }
 }
 
-/// The input's columns, `cluster`, and `row` last.
+/// Returns the schema of `documents`: the input's columns, `cluster`, and `row` last.
 fn kept_schema(rows: &Schema) -> SchemaRef {
     let others = rows.fields().iter().filter(|field| !matches!(field.name().as_str(), CLUSTER | ROW)).cloned();
     let cluster = Arc::new(Field::new(CLUSTER, DataType::Utf8, true));
@@ -91,11 +91,11 @@ fn dropped_schema() -> SchemaRef {
     ]))
 }
 
-/// The rows with all columns of both outputs.
-fn with_verdicts(batch: &RecordBatch, verdicts: &[Verdict]) -> Result<RecordBatch> {
+/// Adds the columns of both outputs to the rows.
+fn with_decisions(batch: &RecordBatch, decisions: &[RowDecision]) -> Result<RecordBatch> {
     let id = |bytes: [u8; 32]| Digest::from_bytes(bytes).to_string();
-    let cluster: StringArray = verdicts.iter().map(|verdict| verdict.cluster.map(id)).collect();
-    let removed = || verdicts.iter().map(|verdict| verdict.removed);
+    let cluster: StringArray = decisions.iter().map(|decision| decision.cluster.map(id)).collect();
+    let removed = || decisions.iter().map(|decision| decision.removed);
     let rule: StringArray = removed().map(|removed| removed.map(|(rule, ..)| rule.name())).collect();
     let witness: StringArray = removed().map(|removed| removed.map(|(_, witness, _)| id(witness))).collect();
     let jaccard: Float64Array = removed().map(|removed| removed.map(|(_, _, overlap)| overlap.jaccard())).collect();

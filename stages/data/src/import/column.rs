@@ -12,9 +12,9 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use parquet::errors::ParquetError;
 use tables::PlainReader;
 
-use super::outcome::BadRow;
 use super::row::{COLUMNS, NULLABLE, Row, count};
 use super::shard::{Shard, bad_shard};
+use super::shard_result::BadRow;
 
 /// Reads all rows. A file that cannot be read (further) is an unreadable shard.
 pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The form of a shard, by its first bytes.
+//! Detects the format of a shard by its first bytes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,42 +8,42 @@ use flate2::bufread::GzDecoder;
 use super::row::COLUMNS;
 use super::shard::Source;
 
-/// Bytes of a file that are looked at.
+/// Bytes of a file that are examined.
 const HEAD: usize = 4096;
 
-/// How a shard is read.
+/// The format of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Form {
-    /// JSON lines, as they are.
+    /// Uncompressed JSON lines.
     Lines,
     /// Gzip of JSON lines.
     Gzip,
     /// Parquet.
     Parquet,
-    /// Something that is not read.
+    /// A format that is not supported.
     Other(Other),
 }
 
-/// A form that is not read.
+/// A format that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Other {
-    /// What is counted: `zstd`, `utf-16`.
+    /// The name under which it is counted: `zstd`, `utf-16`.
     pub kind: &'static str,
-    /// What it is, for people: "zstd-compressed data".
+    /// Its description: "zstd-compressed data".
     pub name: String,
     /// What to do about it.
     pub hint: &'static str,
 }
 
 impl Other {
-    /// Why it is not read.
+    /// Returns why it is not read.
     pub(super) fn reason(&self) -> String {
         format!("{}; expected gzip or plain JSON lines, or Parquet", self.name)
     }
 }
 
 impl Form {
-    /// Looks at the first bytes of a file.
+    /// Detects the format of a file.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -65,7 +65,7 @@ impl Form {
         Ok(form)
     }
 
-    /// What is compressed in a gzip file that starts with `head`.
+    /// Detects what is compressed in a gzip file that starts with `head`.
     fn of_gzip(head: &[u8]) -> Self {
         let mut inner = Vec::new();
         // A head of a longer file breaks off; whether the file does is found when it is read.
@@ -162,7 +162,7 @@ fn other(kind: &'static str, name: &str, hint: &'static str) -> Form {
     Form::Other(Other { kind, name: name.to_owned(), hint })
 }
 
-/// Whether the start is ASCII in units of two or four bytes: all even bytes are 0 and no odd one is, or the reverse; or
+/// Returns whether the start is ASCII in units of two or four bytes: all even bytes are 0 and no odd one is, or the reverse; or
 /// three of four.
 fn is_wide(head: &[u8]) -> bool {
     let head = &head[..head.len().min(32)];
@@ -181,7 +181,7 @@ fn is_html(text: &[u8]) -> bool {
     starts.iter().any(|start| text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start)))
 }
 
-/// Whether the first line names several columns between separators.
+/// Returns whether the first line names several columns between separators.
 fn is_csv(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let fields = line.split(|byte| matches!(byte, b',' | b';' | b'\t'));
@@ -193,7 +193,7 @@ fn is_csv(text: &[u8]) -> bool {
     fields.filter(is_column).count() > 1
 }
 
-/// Whether a line after the first starts as a row does. An element of an array is none: the line before it ends in `[` or `,`.
+/// Returns whether a line after the first starts like a row. Elements of an array do not count: the line before them ends in `[` or `,`.
 fn has_row(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty());
@@ -205,7 +205,7 @@ fn has_row(head: &[u8]) -> bool {
     })
 }
 
-/// Whether there are control characters, which no text has. Bytes that are not UTF-8 are a fault of their line alone.
+/// Returns whether there are control characters that no text has. Bytes that are not UTF-8 make only their line malformed.
 fn is_binary(text: &[u8]) -> bool {
     text.iter().any(|byte| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r' | b'\x0c'))
 }

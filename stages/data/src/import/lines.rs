@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Reads lines into one buffer that is used again.
+/// Reads lines into one buffer, which is reused.
 pub(super) struct Lines<R> {
     reader: R,
     limit: u64,
@@ -19,7 +19,7 @@ pub(super) enum Line<'a> {
     TooLong(&'a [u8], u64),
 }
 
-/// A buffer that grew past this for one line is given back.
+/// A buffer that grew past this for one line is freed.
 const KEPT_CAPACITY: usize = 4 << 20;
 
 impl<R: BufRead> Lines<R> {
@@ -27,19 +27,19 @@ impl<R: BufRead> Lines<R> {
         Self { reader, limit, number: 0, line: Vec::new() }
     }
 
-    /// The number of the line that was read last, from 1. After an error: of the line that could not be read.
+    /// Returns the number of the line that was read last, from 1. After an error, that of the line that could not be read.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next line; `None` at the end of the stream. What came of a line before an error is lost.
+    /// Returns the next line; `None` at the end of the stream. The part of a line read before an error is lost.
     pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         if self.line.capacity() > KEPT_CAPACITY {
             self.line = Vec::new();
         }
         self.number += 1;
-        // One byte more than the limit tells a line of exactly the limit from a longer one; one more for its end.
+        // One byte more than the limit distinguishes a line of exactly the limit from a longer one; one more for its end.
         let taken = (&mut self.reader).take(self.limit + 1).read_until(b'\n', &mut self.line)? as u64;
         if taken == 0 {
             return Ok(None);

@@ -12,7 +12,7 @@ use flate2::bufread::GzDecoder;
 pub(super) struct Members<R: BufRead> {
     /// `None` after the end of the last one.
     member: Option<GzDecoder<R>>,
-    /// An error that cannot be retried. The decoder would take the next read for the end of its member.
+    /// An error that cannot be retried: the decoder would report the next read as the end of its member.
     failed: Option<ErrorKind>,
 }
 

@@ -1,18 +1,18 @@
 //! `import`: a GitHub query export to a table of documents, in one streaming pass.
 //!
-//! A shard is one file of the export. Its form is known by its first bytes, not by its name:
+//! A shard is one file of the export. Its format is detected by its first bytes, not by its name:
 //!
-//! | first bytes | form |
+//! | first bytes | format |
 //! |---|---|
 //! | `1f 8b` | gzip of JSON lines, of one or more members |
 //! | `PAR1` | Parquet |
-//! | those of another form ([`form`]) | not read |
+//! | those of another format ([`form`]) | not read |
 //! | else | JSON lines |
 //!
 //! Every row needs the columns `repo_name, path, copies, size, content`; `license` may be null or, as in BigQuery's
 //! exports, missing. `copies` and `size` are numbers or, as BigQuery exports INT64, strings. Other columns are ignored and
 //! counted. So all that `pipeline export` writes of documents, as JSON lines or Parquet, can be imported again:
-//! it gives the same rows, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
+//! the rows are the same, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
 //! lines (counted) are accepted.
 //!
 //! # What cannot be read
@@ -21,11 +21,11 @@
 //! 1 MiB for the other columns; a longer one is malformed, and is not held. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
 //! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
 //!
-//! **An unreadable shard** is not a row and has a limit of its own, `max_bad_shards`:
+//! **An unreadable shard** has a separate limit, `max_bad_shards`:
 //!
 //! | shard | |
 //! |---|---|
-//! | compressed otherwise (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are looked at before one is read |
+//! | compressed otherwise (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are checked before one is read |
 //! | an empty file named `.gz` or `.parquet` (a file of JSON lines may be empty) | likewise |
 //! | gzip or Parquet that is truncated or corrupt, or gzip with other bytes after it | the rows before are kept |
 //! | Parquet without a column, or with one of another type | |
@@ -40,7 +40,7 @@
 //! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
 //! `binary` (content with a NUL). What they drop goes to the output `dropped`.
 //!
-//! Shards are told apart by content alone: two equal files are one shard, read once and reported. File names and
+//! Shards are identified by content alone: two equal files are one shard, read once and reported. File names and
 //! times enter no output, so renaming shards changes nothing. A part is named by its shard's digest, and holds rows in the
 //! shard's order, those of a Parquet file as those of JSON lines. Shards are read in parallel, each holding one line (at
 //! most 6 × `max_line` and 1 MiB) or, of Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
@@ -49,10 +49,10 @@ mod column;
 mod form;
 mod lines;
 mod members;
-mod outcome;
 mod report;
 mod row;
 mod shard;
+mod shard_result;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,9 +66,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::form::Form;
-use self::outcome::Outcome;
 use self::report::Report;
 use self::shard::Source;
+use self::shard_result::ShardResult;
 
 /// The domain of the pinned digest: blake3 `derive_key` of the shards' digests, sorted and concatenated.
 const SOURCES_DOMAIN: &str = "pipeline 2026 import sources v1";
@@ -163,7 +163,7 @@ impl Stage for Import {
         problems
     }
 
-    /// An empty pattern says that the source is still to be set; it is passed over where `export` is connected.
+    /// An empty pattern means that the source is still to be set; it is ignored if `export` is connected.
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         vec![exec.source.clone()]
     }
@@ -203,12 +203,12 @@ impl Stage for Import {
         let items: Vec<_> = sources.iter().zip(&forms).enumerate().collect();
         let shards = tables::each_part(context, &items, |(index, (source, form))| {
             limits.check(&limits.found().all)?;
-            let outcome = shard::import(spec, source, form, context)?;
-            limits.add(*index, &outcome)?;
-            Ok(outcome)
+            let result = shard::import(spec, source, form, context)?;
+            limits.add(*index, &result)?;
+            Ok(result)
         })?;
         let unreadable = shards.iter().filter(|shard| shard.unreadable.is_some()).count() as u64;
-        outcome::close(context)?;
+        shard_result::close(context)?;
         let report = Report::new(digest, files, &sources, &shards);
         if report.rows == 0 {
             context.progress.warn("the export has no rows: the table is empty");
@@ -248,7 +248,7 @@ impl Stage for Import {
     }
 }
 
-/// Compares what cannot be read, over all shards, with what is allowed.
+/// Checks the numbers of malformed rows and unreadable shards against their limits.
 struct Limits<'a> {
     spec: &'a Spec,
     found: Mutex<Found>,
@@ -261,7 +261,7 @@ struct Faults {
     shards: u64,
 }
 
-/// What was found in the shards that are finished.
+/// The faults of the finished shards.
 struct Found {
     of_shards: Vec<Option<Faults>>,
     /// All together.
@@ -305,8 +305,8 @@ impl<'a> Limits<'a> {
 
     /// Adds a finished shard. Which shard passes a limit depends on no thread: they are added up in order. One that is
     /// begun after all those finished pass it fails too, but comes after that shard, whose failure is reported.
-    fn add(&self, index: usize, outcome: &Outcome) -> Result<()> {
-        let faults = Faults { rows: outcome.rejected_rows(), shards: u64::from(outcome.unreadable.is_some()) };
+    fn add(&self, index: usize, result: &ShardResult) -> Result<()> {
+        let faults = Faults { rows: result.rejected_rows(), shards: u64::from(result.unreadable.is_some()) };
         let mut found = self.found();
         found.all.add(faults);
         found.of_shards[index] = Some(faults);
@@ -319,7 +319,7 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// The shards, sorted by digest.
+/// Returns the shards, sorted by digest.
 fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = match (context.inputs.get("export"), exec.source.0.is_empty()) {
         (Some(_), false) => {
@@ -367,10 +367,10 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The forms of all shards.
+/// Detects the formats of all shards.
 ///
 /// # Errors
-/// When more than `max_bad_shards` are of a form that is not read, or a file cannot be read.
+/// When more than `max_bad_shards` have an unsupported format, or a file cannot be read.
 fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
     let form = |source: &Source| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));
     let forms: Vec<Form> = sources.iter().map(form).collect::<Result<_>>()?;
@@ -397,7 +397,7 @@ fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
     }
 }
 
-/// What the setting `blake3` pins.
+/// Returns the digest that the setting `blake3` pins.
 fn sources_digest(sources: &[Source]) -> Digest {
     let digests: Vec<u8> = sources.iter().flat_map(|source| *source.digest.as_bytes()).collect();
     Digest::of_record(SOURCES_DOMAIN, &digests)

@@ -1,4 +1,4 @@
-//! The counts of an import. No name and no time, so that renamed shards give the same bytes.
+//! The counts of an import. They contain no names and no times, so that renamed shards produce the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use contract::Digest;
 use serde::Serialize;
 use tables::{Attrition, Dropped};
 
-use super::outcome::Outcome;
 use super::shard::Source;
+use super::shard_result::ShardResult;
 
-/// What became of every row: `rows = kept + dropped + rejected`.
+/// The counts of all rows: `rows = kept + dropped + rejected`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// The digest that the setting `blake3` pins.
@@ -21,13 +21,13 @@ pub(super) struct Report {
     pub dropped: BTreeMap<String, Dropped>,
     /// Malformed rows by kind.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Shards that could not be read, or not to their end, by the kind of their fault. Their rows before it are counted.
+    /// Shards that could not be read, or not to their end, by the kind of their fault. The rows read before the fault are counted.
     pub unreadable_shards: BTreeMap<&'static str, u64>,
     pub blank_lines: u64,
     pub rows_with_extra_columns: u64,
     /// Rows whose `size` is not the length of their content.
     pub size_mismatches: u64,
-    /// Files equal to another one, which were not read again.
+    /// Files equal to another file, which were not read again.
     pub identical_shards: usize,
     /// By digest.
     pub shards: BTreeMap<String, ShardReport>,
@@ -47,8 +47,8 @@ pub(super) struct ShardReport {
 }
 
 impl Report {
-    /// Of `files` files, those of `sources` that differ, and what became of each.
-    pub(super) fn new(digest: Digest, files: usize, sources: &[Source], outcomes: &[Outcome]) -> Self {
+    /// Sums up the results of the distinct `sources` among `files` files.
+    pub(super) fn new(digest: Digest, files: usize, sources: &[Source], results: &[ShardResult]) -> Self {
         let mut report = Self {
             sources: digest,
             rows: 0,
@@ -64,26 +64,26 @@ impl Report {
             shards: BTreeMap::new(),
         };
         let mut attrition = Attrition::default();
-        for (source, outcome) in sources.iter().zip(outcomes) {
-            attrition.add(&outcome.attrition);
-            let rejected = outcome.rejected_rows();
-            report.rows += outcome.attrition.rows + rejected;
-            for (kind, rows) in &outcome.rejected {
+        for (source, result) in sources.iter().zip(results) {
+            attrition.add(&result.attrition);
+            let rejected = result.rejected_rows();
+            report.rows += result.attrition.rows + rejected;
+            for (kind, rows) in &result.rejected {
                 *report.rejected.entry(kind).or_default() += rows;
             }
-            if let Some(kind) = outcome.unreadable {
+            if let Some(kind) = result.unreadable {
                 *report.unreadable_shards.entry(kind).or_default() += 1;
             }
-            report.blank_lines += outcome.blank_lines;
-            report.rows_with_extra_columns += outcome.rows_with_extra_columns;
-            report.size_mismatches += outcome.size_mismatches;
+            report.blank_lines += result.blank_lines;
+            report.rows_with_extra_columns += result.rows_with_extra_columns;
+            report.size_mismatches += result.size_mismatches;
             let shard = ShardReport {
                 bytes: source.size,
-                rows: outcome.attrition.rows + rejected,
-                kept: outcome.attrition.kept,
-                dropped: outcome.attrition.rows - outcome.attrition.kept,
+                rows: result.attrition.rows + rejected,
+                kept: result.attrition.kept,
+                dropped: result.attrition.rows - result.attrition.kept,
                 rejected,
-                unreadable: outcome.unreadable,
+                unreadable: result.unreadable,
             };
             report.shards.insert(source.digest.to_string(), shard);
         }

@@ -14,7 +14,7 @@ pub(super) struct Row<'a> {
     pub size: i64,
     pub content: Cow<'a, str>,
     pub license: Option<Cow<'a, str>>,
-    /// Columns that are none of these.
+    /// The number of other columns.
     pub extra_columns: u64,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Row<'a> {
     /// Reads a line.
     ///
     /// # Errors
-    /// Why it is no row, in a few words.
+    /// Why the line is not a row, in a few words.
     pub(super) fn parse(line: &'a str) -> Result<Self, String> {
         if is_too_deep(line.as_bytes()) {
             return Err(format!("values are nested more than {MAX_DEPTH} deep"));
@@ -44,18 +44,18 @@ impl<'a> Row<'a> {
 }
 
 impl Row<'_> {
-    /// What is wrong where the content has more than `max` bytes.
+    /// Returns an error message if the content has more than `max` bytes.
     pub(super) fn too_long(&self, max: u64) -> Option<String> {
         let length = self.content.len();
         (length as u64 > max).then(|| format!("the content has {length} bytes, more than max_line = {max}"))
     }
 }
 
-/// How deep values of a column that nobody asked for may be nested: the parser passes over them on the call stack.
+/// How deep the values of an ignored column may be nested: the parser skips them recursively, on the call stack.
 const MAX_DEPTH: usize = 128;
 
-/// Whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have as many brackets outside of their
-/// source text that a look at the strings is needed.
+/// Returns whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have that many brackets outside of their
+/// source text, so strings are rarely parsed.
 fn is_too_deep(line: &[u8]) -> bool {
     let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
     if line.iter().filter(opens).nth(MAX_DEPTH).is_none() {
@@ -193,10 +193,10 @@ impl<'de> Deserialize<'de> for Row<'de> {
     }
 }
 
-/// A number of copies or bytes.
+/// Checks a number of copies or bytes.
 ///
 /// # Errors
-/// When it is none, in a few words.
+/// Why it is not a valid number, in a few words.
 pub(super) fn count(name: &str, number: i64) -> Result<i64, String> {
     if number < 0 { Err(format!("column '{name}' is {number}, expected 0 or more")) } else { Ok(number) }
 }

@@ -13,8 +13,8 @@ use super::column;
 use super::form::Form;
 use super::lines::{Line, Lines};
 use super::members::Members;
-use super::outcome::{BadRow, Outcome, Tables};
 use super::row::Row;
+use super::shard_result::{BadRow, ShardResult, Tables};
 
 /// Bytes read from a file at a time, and decoded at a time.
 const BUFFER: usize = 256 << 10;
@@ -28,9 +28,9 @@ const SKIP: &str = "get the file again, or set max_bad_shards to skip such shard
 /// A file of the export.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// What people call it.
+    /// Its path, for messages.
     pub name: PathBuf,
-    /// Where its bytes lie.
+    /// Its location on disk.
     pub location: PathBuf,
     /// Its digest.
     pub digest: Digest,
@@ -39,7 +39,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Whether its name says that it is a file without a header, which may be empty.
+    /// Returns whether its name says that it is a file without a header, which may be empty.
     pub(super) fn is_plain(&self) -> bool {
         !self.has_extension("gz") && !self.has_extension("parquet")
     }
@@ -49,12 +49,12 @@ impl Source {
     }
 }
 
-/// Reads a shard of this form and writes its parts.
+/// Reads a shard of this format and writes its parts.
 ///
 /// # Errors
 /// More bad rows or unreadable shards than are allowed, an error of the operating system, or that the stage was asked to
 /// stop.
-pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Context) -> Result<Outcome> {
+pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Context) -> Result<ShardResult> {
     let failed = |error: io::Error| StageError::io("read", &error).in_file(&source.name);
     let file = File::open(&source.location).map_err(failed)?;
     let reader = |file| BufReader::with_capacity(BUFFER, Counted { file, progress: &context.progress });
@@ -74,7 +74,7 @@ pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Contex
     shard.finish()
 }
 
-/// What stands in `rejected` for a shard that cannot be read from this line on.
+/// Returns the row of `rejected` for a shard that cannot be read from this line on.
 pub(super) fn bad_shard(line: u64, kind: &'static str, reason: String) -> BadRow {
     BadRow { line, kind, reason, excerpt: String::new() }
 }
@@ -86,7 +86,7 @@ pub(super) struct Shard<'a> {
     context: &'a Context,
     documents: ShardWriter<'a>,
     tables: Tables<'a>,
-    outcome: Outcome,
+    result: ShardResult,
     /// The reason of the first malformed row.
     first_fault: Option<String>,
 }
@@ -99,15 +99,15 @@ impl<'a> Shard<'a> {
             context,
             documents: ShardWriter::new(context.outputs.tree("documents")?, source.digest),
             tables: Tables::new(context, source.digest)?,
-            outcome: Outcome::default(),
+            result: ShardResult::default(),
             first_fault: None,
         })
     }
 
-    fn finish(self) -> Result<Outcome> {
+    fn finish(self) -> Result<ShardResult> {
         self.documents.finish()?;
         self.tables.finish()?;
-        Ok(self.outcome)
+        Ok(self.result)
     }
 
     fn lines(&mut self, reader: impl BufRead, gzip: bool) -> Result<()> {
@@ -116,7 +116,7 @@ impl<'a> Shard<'a> {
         let mut lines = Lines::new(reader, limit);
         loop {
             self.context.cancel.check()?;
-            // The line borrows its reader; its number is asked for first.
+            // The line borrows its reader, so the number is read first.
             let number = lines.number() + 1;
             let bad = |kind, reason: String, line: &[u8]| BadRow { line: number, kind, reason, excerpt: excerpt(line) };
             let line = match lines.next() {
@@ -133,7 +133,7 @@ impl<'a> Shard<'a> {
                 Err(error) => return Err(StageError::io("read", &error).at(&self.source.name, number)),
             };
             match line {
-                Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => self.outcome.blank_lines += 1,
+                Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => self.result.blank_lines += 1,
                 Line::Whole(line) => match std::str::from_utf8(line) {
                     Err(error) => {
                         let at = error.valid_up_to();
@@ -156,11 +156,11 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Counts a bad row, and fails when it is one too many.
+    /// Counts a bad row, and fails if it exceeds the limit.
     pub(super) fn reject(&mut self, row: BadRow) -> Result<()> {
-        *self.outcome.rejected.entry(row.kind).or_default() += 1;
+        *self.result.rejected.entry(row.kind).or_default() += 1;
         self.first_fault.get_or_insert_with(|| row.reason.clone());
-        if self.outcome.rejected_rows() <= self.spec.max_bad_rows {
+        if self.result.rejected_rows() <= self.spec.max_bad_rows {
             return self.tables.reject(row);
         }
         let hint = match self.spec.max_bad_rows {
@@ -170,10 +170,10 @@ impl<'a> Shard<'a> {
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
     }
 
-    /// A file without a row among its lines is not of JSON lines, or not of this export.
+    /// Rejects a file none of whose lines is a row: it does not hold JSON lines, or is not from this export.
     fn end_of_lines(&mut self) -> Result<()> {
-        let rejected = self.outcome.rejected_rows();
-        if self.outcome.attrition.rows > 0 || rejected == 0 {
+        let rejected = self.result.rejected_rows();
+        if self.result.attrition.rows > 0 || rejected == 0 {
             return Ok(());
         }
         let reason = self.first_fault.take().unwrap_or_default();
@@ -181,13 +181,13 @@ impl<'a> Shard<'a> {
         self.break_off(bad_shard(1, "no rows", reason))
     }
 
-    /// Counts the shard as unreadable from this line on, and fails when none is allowed; else warns of what is lost.
+    /// Counts the shard as unreadable from this line on. Fails if no unreadable shard is allowed, otherwise warns of what is lost.
     pub(super) fn break_off(&mut self, row: BadRow) -> Result<()> {
         let (name, line) = (self.source.name.display(), row.line);
         if self.spec.max_bad_shards == 0 {
             return Err(StageError::new(row.reason).at(&self.source.name, line).hint(SKIP));
         }
-        let kept = match self.outcome.attrition.kept {
+        let kept = match self.result.attrition.kept {
             0 => "nothing of the file is kept".to_owned(),
             1 => "the 1 row before it that passed is kept, the rest of the file is lost".to_owned(),
             rows => {
@@ -196,7 +196,7 @@ impl<'a> Shard<'a> {
             }
         };
         self.context.progress.warn(format!("{name}:{line}: {}: {kept}", row.reason));
-        self.outcome.unreadable = Some(row.kind);
+        self.result.unreadable = Some(row.kind);
         self.tables.reject(row)
     }
 
@@ -211,12 +211,12 @@ impl<'a> Shard<'a> {
             license: row.license.as_deref(),
             content: &row.content,
         };
-        let outcome = &mut self.outcome;
-        outcome.attrition.rows += 1;
-        outcome.rows_with_extra_columns += u64::from(row.extra_columns > 0);
-        outcome.size_mismatches += u64::from(usize::try_from(row.size) != Ok(row.content.len()));
+        let result = &mut self.result;
+        result.attrition.rows += 1;
+        result.rows_with_extra_columns += u64::from(row.extra_columns > 0);
+        result.size_mismatches += u64::from(usize::try_from(row.size) != Ok(row.content.len()));
         let in_range = u64::try_from(row.size).is_ok_and(|size| (*min_size..=*max_size).contains(&size));
-        let verdict = if !row.path.ends_with(suffix.as_str()) {
+        let dropped = if !row.path.ends_with(suffix.as_str()) {
             Some(("suffix", format!("not {suffix}")))
         } else if !in_range {
             Some(("size", row.size.to_string()))
@@ -226,32 +226,32 @@ impl<'a> Shard<'a> {
             None
         };
         let bytes = row.content.len() as u64;
-        match verdict {
+        match dropped {
             Some((rule, detail)) => {
-                outcome.attrition.drop_rows(rule, 1, bytes);
+                result.attrition.drop_rows(rule, 1, bytes);
                 self.tables.drop_row(&document, rule, detail)
             }
             None => {
-                outcome.attrition.kept += 1;
-                outcome.attrition.kept_bytes += bytes;
+                result.attrition.kept += 1;
+                result.attrition.kept_bytes += bytes;
                 self.documents.push(&document)
             }
         }
     }
 
-    /// For `?` between batches.
+    /// Returns an error if the stage was asked to stop; to be called between batches.
     pub(super) fn check(&self) -> Result<()> {
         self.context.cancel.check()
     }
 }
 
-/// The beginning of a line, for people.
+/// Returns the beginning of a line, for messages.
 pub(super) fn excerpt(line: &[u8]) -> String {
     let cut = &line[..EXCERPT.min(line.len())];
     String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Tells the progress how much of a file was read.
+/// A reader that reports the bytes read from a file as progress.
 struct Counted<'a> {
     file: File,
     progress: &'a Progress,

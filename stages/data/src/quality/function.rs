@@ -1,4 +1,4 @@
-//! The rules as a DataFusion function over `id` and `content`.
+//! The rules as a DataFusion function of `id` and `content`.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,34 +13,34 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 use tokens::text::TextTokenizer;
 
 use super::measures::Measures;
-use super::rules::{Judge, detail};
+use super::rules::{RuleSet, detail};
 
 /// Field of the result: the bits of the rules that remove the document.
 pub(super) const MATCHED: &str = "matched";
-/// Field of the result: the bits of the rules whose coin spares it.
+/// Field of the result: the bits of the rules whose random draw spares it.
 pub(super) const SPARED: &str = "spared";
 /// Field of the result: the first rule that matched, or null.
 pub(super) const FIRST: &str = "rule";
-/// Field of the result: what was measured there, or null.
+/// Field of the result: the measure that this rule matched, or null.
 pub(super) const MEASURED: &str = "detail";
 
 /// `quality(id, content)`: a struct of [`MATCHED`], [`SPARED`], [`FIRST`] and [`MEASURED`].
 #[derive(Debug)]
 pub(super) struct Quality {
-    judge: Judge,
+    rules: RuleSet,
     tokenizer: Option<TextTokenizer>,
     identity: String,
     signature: Signature,
 }
 
 impl Quality {
-    /// The function with these settings and coins, and with the tokenizer that the rule on tokens needs.
-    pub(super) fn new(judge: Judge, tokenizer: Option<TextTokenizer>) -> Self {
+    /// Creates the function of these rules, with the tokenizer that the rule on tokens needs.
+    pub(super) fn new(rules: RuleSet, tokenizer: Option<TextTokenizer>) -> Self {
         let signature = Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable);
-        Self { identity: format!("{judge:?}"), judge, tokenizer, signature }
+        Self { identity: format!("{rules:?}"), rules, tokenizer, signature }
     }
 
-    /// What is measured of a text.
+    /// Measures a text.
     fn measure(&self, content: &str) -> Result<Measures> {
         let mut measures = Measures::of(content);
         if let Some(tokenizer) = &self.tokenizer {
@@ -94,10 +94,10 @@ impl ScalarUDFImpl for Quality {
         let (mut first, mut measured) = (StringBuilder::new(), StringBuilder::new());
         for (id, content) in id.iter().zip(content) {
             let measures = self.measure(content.unwrap_or_default())?;
-            let verdict = self.judge.verdict(id.unwrap_or_default(), &measures);
-            matched.append_value(verdict.matched.0);
-            spared.append_value(verdict.spared.0);
-            let rule = verdict.matched.first();
+            let matches = self.rules.matches(id.unwrap_or_default(), &measures);
+            matched.append_value(matches.matched.0);
+            spared.append_value(matches.spared.0);
+            let rule = matches.matched.first();
             first.append_option(rule.map(|rule| rule.name()));
             measured.append_option(rule.map(|rule| detail(rule, &measures)));
         }
@@ -107,29 +107,29 @@ impl ScalarUDFImpl for Quality {
             Arc::new(first.finish()),
             Arc::new(measured.finish()),
         ];
-        let verdicts: ArrayRef = Arc::new(StructArray::try_new(fields(), columns, None)?);
-        Ok(ColumnarValue::Array(verdicts))
+        let matches: ArrayRef = Arc::new(StructArray::try_new(fields(), columns, None)?);
+        Ok(ColumnarValue::Array(matches))
     }
 }
 
-/// `verdict_<field>(verdict)`: a field of a verdict. DataFusion's own `get_field` is moved into the scan by its optimiser,
+/// `quality_<field>(matches)`: a field of the result of [`Quality`]. DataFusion's own `get_field` is moved into the scan by its optimiser,
 /// and takes what it reads from along, so that each use would measure the text again; this function stays where it is.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct VerdictField {
+pub(super) struct QualityField {
     name: String,
     field: &'static str,
     signature: Signature,
 }
 
-impl VerdictField {
-    /// The function for a string field.
+impl QualityField {
+    /// Creates the function for a string field.
     pub(super) fn new(field: &'static str) -> Self {
         let signature = Signature::exact(vec![DataType::Struct(fields())], Volatility::Immutable);
-        Self { name: format!("verdict_{field}"), field, signature }
+        Self { name: format!("quality_{field}"), field, signature }
     }
 }
 
-impl ScalarUDFImpl for VerdictField {
+impl ScalarUDFImpl for QualityField {
     fn name(&self) -> &str {
         &self.name
     }
@@ -145,6 +145,8 @@ impl ScalarUDFImpl for VerdictField {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let field = as_struct_array(&arrays[0])?.column_by_name(self.field).cloned();
-        field.map(ColumnarValue::Array).ok_or_else(|| internal_datafusion_err!("a verdict has no '{}'", self.field))
+        field
+            .map(ColumnarValue::Array)
+            .ok_or_else(|| internal_datafusion_err!("the result of `quality` has no field '{}'", self.field))
     }
 }

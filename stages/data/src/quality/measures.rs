@@ -1,8 +1,8 @@
-//! What CodeParrot's heuristics look at in a file, measured in one pass over its bytes.
+//! The measures of a file that CodeParrot's heuristics use, computed in one pass over its bytes.
 //!
-//! Definitions of `scripts/preprocessing.py` of CodeParrot, with Python's meaning of the words:
+//! Definitions of `scripts/preprocessing.py` of CodeParrot, with the meaning of Python's functions:
 //!
-//! - A **line** is what `str.splitlines` gives: ended by `\n`, `\r`, `\r\n`, `\v`, `\f`, U+001C to U+001E, U+0085, U+2028 or
+//! - A **line** is an item of `str.splitlines`: ended by `\n`, `\r`, `\r\n`, `\v`, `\f`, U+001C to U+001E, U+0085, U+2028 or
 //!   U+2029, which are no part of it; text that ends with one has no empty line after it. Lengths are in characters.
 //! - A character is **alphanumeric** as in `str.isalnum`: of general category L or N. Python's tables and ours may be of
 //!   different Unicode versions; they agree on all that is older.
@@ -50,7 +50,7 @@ const ENDS_LINE: u8 = 2;
 const IS_WORD_END: u8 = 4;
 const NOT_ASCII: u8 = 8;
 
-/// What a byte may mean. `g`, `t` and the space end what is searched: `config`, `test`, and the keywords.
+/// The classes of each byte. `g`, `t` and the space are the last bytes of the words searched: `config`, `test`, and the keywords.
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut byte = 0;
@@ -87,7 +87,7 @@ impl Measures {
             let byte = bytes[at];
             let class = CLASS[byte as usize];
             if class & NOT_ASCII != 0 {
-                // `at` is the start of a character: all before it were taken whole.
+                // `at` is the start of a character: all characters before it were consumed completely.
                 let Some(c) = content[at..].chars().next() else { break };
                 at += c.len_utf8();
                 characters += 1;
@@ -150,7 +150,7 @@ impl Measures {
         }
     }
 
-    /// CodeParrot's `is_config_or_test`: the first lines say so, or more than one line in twenty has the word.
+    /// Implements CodeParrot's `is_config_or_test`: the first lines say so, or more than one line in twenty has the word.
     pub fn config_or_test(&self, fraction: f64) -> bool {
         let threshold = (fraction * self.newlines as f64) as u64;
         self.says_test_or_config || self.configs > threshold || self.tests > threshold
@@ -161,7 +161,7 @@ fn ends_with(bytes: &[u8], word: &str) -> bool {
     bytes.len() >= word.len() && bytes[bytes.len() - word.len()..].eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// Whether the first lines say that the file is generated, or a test or configuration.
+/// Returns whether the first lines say that the file is generated, or a test or configuration.
 fn scan(content: &str) -> (bool, bool) {
     let mut rest = content;
     let (mut generated, mut test) = (false, false);
@@ -184,7 +184,7 @@ fn scan(content: &str) -> (bool, bool) {
     (generated, test)
 }
 
-/// Lengths of lines as they come.
+/// Computes the lengths of lines incrementally.
 #[derive(Default)]
 struct LineLengths {
     current: u64,
@@ -209,13 +209,13 @@ impl LineLengths {
     }
 }
 
-/// Python's `str.isalnum` for one character.
+/// Implements Python's `str.isalnum` for one character.
 pub fn is_alphanumeric(c: char) -> bool {
     let code = c as usize;
     TABLE[code / 64] >> (code % 64) & 1 == 1
 }
 
-/// A bit a character: general category L or N.
+/// One bit for each character: general category L or N.
 static TABLE: LazyLock<Vec<u64>> = LazyLock::new(|| {
     let mut table = vec![0u64; 0x11_0000 / 64];
     let all: String = ('\0'..=char::MAX).collect();

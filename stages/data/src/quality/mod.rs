@@ -12,11 +12,11 @@
 //! | `few_assignments` | `=` is there at most `threshold` times | 4 |
 //!
 //! The first that matches, in this order, is the rule that a dropped document is counted under; the report says how many
-//! each would have removed, and how they overlap. Coins are drawn from hash(seed, rule, id), so that a document's fate
-//! depends on no other's (CodeParrot draws from an unseeded stream). [`measures`] says what a line and a letter are.
+//! each would have removed, and how they overlap. Probabilities are drawn from hash(seed, rule, id), so that the result for a document
+//! depends on no other document (CodeParrot draws from an unseeded stream). [`measures`] defines a line and a letter.
 //!
-//! The rule on characters a token is applied where an input `tokenizer` is connected: the one that the run trains later on
-//! what is kept cannot serve, but one trained on the unfiltered documents can, as CodeParrot used a finished one.
+//! The rule on characters a token is applied if an input `tokenizer` is connected: the tokenizer that the run trains later on
+//! the kept documents cannot be used, but one trained on the unfiltered documents can, as CodeParrot used a finished one.
 
 mod function;
 pub mod measures;
@@ -35,12 +35,12 @@ use serde::{Deserialize, Serialize};
 use tables::{CONTENT, DETAIL, ID, RULE, Table};
 use tokens::text::TextTokenizer;
 
-use self::function::{FIRST, MATCHED, MEASURED, Quality, SPARED, VerdictField};
+use self::function::{FIRST, MATCHED, MEASURED, Quality, QualityField, SPARED};
 use self::report::{Combinations, Report};
-use self::rules::Judge;
+use self::rules::RuleSet;
 
-/// The column of verdicts within the plan.
-const VERDICT: &str = "_verdict";
+/// The column of the result of [`Quality`] within the plan.
+const MATCHES: &str = "_matches";
 
 /// The stage kind `quality`.
 #[derive(Debug)]
@@ -234,18 +234,18 @@ impl Stage for QualityStage {
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let table = Table::open(context.inputs.tree("documents")?)?;
         let tokenizer = context.inputs.get("tokenizer").map(TextTokenizer::open).transpose()?;
-        let function = ScalarUDF::from(Quality::new(Judge::new(spec, context.seed), tokenizer));
-        let first = ScalarUDF::from(VerdictField::new(FIRST));
-        let measured = ScalarUDF::from(VerdictField::new(MEASURED));
+        let function = ScalarUDF::from(Quality::new(RuleSet::new(spec, context.seed), tokenizer));
+        let first = ScalarUDF::from(QualityField::new(FIRST));
+        let measured = ScalarUDF::from(QualityField::new(MEASURED));
         let combinations: Mutex<Combinations> = Mutex::default();
         let attrition = tables::filter(
             context,
             &table,
             |documents| {
                 documents
-                    .with_column(VERDICT, function.call(vec![col(ID), col(CONTENT)]))?
-                    .with_column(RULE, first.call(vec![col(VERDICT)]))?
-                    .with_column(DETAIL, measured.call(vec![col(VERDICT)]))
+                    .with_column(MATCHES, function.call(vec![col(ID), col(CONTENT)]))?
+                    .with_column(RULE, first.call(vec![col(MATCHES)]))?
+                    .with_column(DETAIL, measured.call(vec![col(MATCHES)]))
             },
             |batch| observe(batch, &mut combinations.lock().unwrap_or_else(PoisonError::into_inner)),
         )?;
@@ -258,9 +258,9 @@ impl Stage for QualityStage {
 }
 
 fn observe(batch: &RecordBatch, combinations: &mut Combinations) -> Result<()> {
-    let verdicts = batch.column_by_name(VERDICT).and_then(|column| column.as_struct_opt());
+    let matches = batch.column_by_name(MATCHES).and_then(|column| column.as_struct_opt());
     let bits = |name: &str| {
-        let column = verdicts.and_then(|verdicts| verdicts.column_by_name(name));
+        let column = matches.and_then(|matches| matches.column_by_name(name));
         let column = column.and_then(|column| column.as_primitive_opt::<UInt32Type>());
         column.ok_or_else(|| StageError::new(format!("the plan gives no '{name}'")))
     };

@@ -1,13 +1,13 @@
-//! Which rule removed how much, and how rules overlap.
+//! How many documents each rule removed, and how the rules overlap.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tables::Attrition;
 
-use super::rules::{Rule, Rules};
+use super::rules::{Rule, RuleBits};
 
-/// How many documents had each combination of rules: all that the report needs.
+/// The number of documents for each combination of rules: all that the report needs.
 #[derive(Debug, Default)]
 pub(super) struct Combinations {
     matched: BTreeMap<u32, u64>,
@@ -39,7 +39,7 @@ struct RuleReport {
     matched: u64,
     /// Documents that no other rule matches.
     alone: u64,
-    /// Documents that meet its condition but are spared by its coin.
+    /// Documents that meet its condition but are spared by the random draw.
     spared: u64,
     /// Documents that another rule matches too, by that rule.
     also: BTreeMap<&'static str, u64>,
@@ -54,7 +54,7 @@ impl Report {
 
 fn rule_report(rule: Rule, combinations: &Combinations) -> RuleReport {
     let mut report = RuleReport::default();
-    for (rules, rows) in combinations.matched.iter().map(|(bits, rows)| (Rules(*bits), *rows)) {
+    for (rules, rows) in combinations.matched.iter().map(|(bits, rows)| (RuleBits(*bits), *rows)) {
         if !rules.has(rule) {
             continue;
         }
@@ -68,7 +68,7 @@ fn rule_report(rule: Rule, combinations: &Combinations) -> RuleReport {
         }
         report.alone += if alone { rows } else { 0 };
     }
-    let spared = combinations.spared.iter().filter(|(bits, _)| Rules(**bits).has(rule));
+    let spared = combinations.spared.iter().filter(|(bits, _)| RuleBits(**bits).has(rule));
     report.spared = spared.map(|(_, rows)| rows).sum();
     report
 }

@@ -1,10 +1,10 @@
 //! Python files put together from templates.
 //!
 //! In a template `{noun}`, `{nouns}`, `{field}`, `{other}` and `{Class}` stand for words of the file's topic, `{a}` and `{b}` for
-//! variables, `{n}` and `{m}` for numbers. A file keeps to its words, so that what comes later can be foretold from what
+//! variables, `{n}` and `{m}` for numbers. A file uses only its own words, so that a model can predict what comes later from what
 //! came before.
 
-use super::dice::Dice;
+use super::random_choices::RandomChoices;
 use super::templates::{CLASSES, CONSTANTS, FUNCTIONS, IMPORTS, MAINS};
 
 /// The first line of every file.
@@ -68,100 +68,100 @@ struct Words {
     other: &'static str,
 }
 
-/// A topic's name, for a repository.
-pub(super) fn topic(dice: &mut Dice) -> &'static str {
-    TOPICS[dice.below(TOPICS.len() as u64) as usize].name
+/// Returns a topic's name, for a repository.
+pub(super) fn topic(random: &mut RandomChoices) -> &'static str {
+    TOPICS[random.below(TOPICS.len() as u64) as usize].name
 }
 
-/// A file: usual code nine times in ten, else one that a filter is there for.
-pub(super) fn file(dice: &mut Dice) -> String {
-    match dice.below(100) {
-        0 | 1 => small(dice),
-        2 => format!("{HEADER}\n# This file was automatically generated, do not edit.\n{}", module(dice)),
+/// Generates a file: usual code nine times in ten, otherwise a file that a filter removes.
+pub(super) fn file(random: &mut RandomChoices) -> String {
+    match random.below(100) {
+        0 | 1 => small(random),
+        2 => format!("{HEADER}\n# This file was automatically generated, do not edit.\n{}", module(random)),
         3 => {
-            let values: Vec<_> = (0..dice.between(300, 600)).map(|_| dice.below(1000).to_string()).collect();
-            format!("{}\nTABLE = [{}]\n", module(dice), values.join(", "))
+            let values: Vec<_> = (0..random.between(300, 600)).map(|_| random.below(1000).to_string()).collect();
+            format!("{}\nTABLE = [{}]\n", module(random), values.join(", "))
         }
         4 => {
-            let line = |dice: &mut Dice| {
+            let line = |random: &mut RandomChoices| {
                 format!(
                     "MESSAGE_{} = \"{}\"\n",
-                    dice.below(1000),
-                    "a long line of words, ".repeat(dice.between(8, 12) as usize)
+                    random.below(1000),
+                    "a long line of words, ".repeat(random.between(8, 12) as usize)
                 )
             };
-            (0..dice.between(8, 16)).fold(format!("{HEADER}\n"), |text, _| text + &line(dice))
+            (0..random.between(8, 16)).fold(format!("{HEADER}\n"), |text, _| text + &line(random))
         }
         5 => {
-            let row = |dice: &mut Dice| {
-                let cells: String = (0..24).map(|_| dice.pick(&["#", ".", "*", "+", " "])).collect();
+            let row = |random: &mut RandomChoices| {
+                let cells: String = (0..24).map(|_| random.pick(&["#", ".", "*", "+", " "])).collect();
                 format!("    \"{cells}\",\n")
             };
-            let picture = (0..dice.between(60, 90)).fold(String::new(), |text, _| text + &row(dice));
+            let picture = (0..random.between(60, 90)).fold(String::new(), |text, _| text + &row(random));
             format!("{HEADER}\nPICTURE = (\n{picture})\nSIZE = len(PICTURE)\n")
         }
-        6 | 7 => tests(dice),
-        8 => configuration(dice),
-        9 => documentation(dice),
-        _ => module(dice),
+        6 | 7 => tests(random),
+        8 => configuration(random),
+        9 => documentation(random),
+        _ => module(random),
     }
 }
 
-/// The same file with a few lines changed: a number here, a comment there.
-pub(super) fn change(content: &str, dice: &mut Dice) -> String {
+/// Returns the file with a few lines changed, such as a number or a comment.
+pub(super) fn change(content: &str, random: &mut RandomChoices) -> String {
     let mut lines: Vec<String> = content.lines().map(str::to_owned).collect();
-    for _ in 0..dice.between(1, 3) {
-        let at = dice.between(1, (lines.len() as u64).max(2) - 1) as usize;
+    for _ in 0..random.between(1, 3) {
+        let at = random.between(1, (lines.len() as u64).max(2) - 1) as usize;
         let indent: String = lines.get(at).map_or("", String::as_str).chars().take_while(|c| *c == ' ').collect();
         let open = lines.get(at.wrapping_sub(1)).is_some_and(|line| line.ends_with(['(', '[', '{', ',']));
-        // A comment may stand anywhere but in a docstring's middle, where it is text.
-        let comment = dice.pick(&["# checked", "# see below", "# revised", "# note the order"]);
+        // A comment may be anywhere except inside a docstring, where it would be text.
+        let comment = random.pick(&["# checked", "# see below", "# revised", "# note the order"]);
         if !open {
             lines.insert(at.min(lines.len()), format!("{indent}{comment}"));
         }
     }
-    lines.push(format!("REVISION = {}", dice.between(2, 99)));
+    lines.push(format!("REVISION = {}", random.between(2, 99)));
     lines.join("\n") + "\n"
 }
 
-fn module(dice: &mut Dice) -> String {
-    let (words, topic) = words(dice);
+fn module(random: &mut RandomChoices) -> String {
+    let (words, topic) = words(random);
     let mut text = format!("{HEADER}\n\"\"\"{} for {} and their {}.\"\"\"\n", capital(topic), words.nouns, words.field);
-    for import in IMPORTS.iter().filter(|_| dice.chance(0.4)) {
+    for import in IMPORTS.iter().filter(|_| random.chance(0.4)) {
         text += import;
     }
     text += "\n";
     for constant in CONSTANTS {
-        if dice.chance(0.4) {
-            text += &fill(constant, &words, dice);
+        if random.chance(0.4) {
+            text += &fill(constant, &words, random);
         }
     }
-    let target = dice.between(1400, 4500) as usize;
+    let target = random.between(1400, 4500) as usize;
     while text.len() < target {
         text += "\n\n";
-        let template = if dice.chance(0.2) { dice.pick(&CLASSES) } else { dice.pick(&FUNCTIONS) };
+        let template = if random.chance(0.2) { random.pick(&CLASSES) } else { random.pick(&FUNCTIONS) };
         // Some functions are about another word than the file's.
-        let other = self::words(dice).0;
-        text += &fill(template, if dice.chance(0.6) { &words } else { &other }, dice);
+        let other = self::words(random).0;
+        text += &fill(template, if random.chance(0.6) { &words } else { &other }, random);
     }
-    if dice.chance(0.5) {
+    if random.chance(0.5) {
         text += "\n\n";
-        text += &fill(dice.pick(&MAINS), &words, dice);
+        text += &fill(random.pick(&MAINS), &words, random);
     }
     text
 }
 
-fn small(dice: &mut Dice) -> String {
-    let words = words(dice).0;
-    format!("{HEADER}\n{}", fill(dice.pick(&FUNCTIONS), &words, dice))
+fn small(random: &mut RandomChoices) -> String {
+    let words = words(random).0;
+    format!("{HEADER}\n{}", fill(random.pick(&FUNCTIONS), &words, random))
 }
 
-fn tests(dice: &mut Dice) -> String {
-    let words = words(dice).0;
+fn tests(random: &mut RandomChoices) -> String {
+    let words = words(random).0;
     let mut text = format!("{HEADER}\n\"\"\"Unit tests for {}.\"\"\"\nimport unittest\n\n\n", words.nouns);
-    text += &fill("class Test{Class}(unittest.TestCase):\n", &words, dice);
-    for number in 0..dice.between(12, 24) {
-        let (a, b) = (dice.below(100), dice.below(100));
+    text += &fill("class Test{Class}(unittest.TestCase):\n", &words, random);
+    for number in 0..random.between(12, 24) {
+        let (a, b) = (random.below(100), random.below(100));
         text += &format!(
             "    def test_{}_{number}(self):\n        {} = {a} + {b}\n        self.assertEqual({}, {})\n\n",
             words.field,
@@ -173,30 +173,30 @@ fn tests(dice: &mut Dice) -> String {
     text + "\nif __name__ == \"__main__\":\n    unittest.main()\n"
 }
 
-fn configuration(dice: &mut Dice) -> String {
-    let words = words(dice).0;
+fn configuration(random: &mut RandomChoices) -> String {
+    let words = words(random).0;
     let mut text = format!("{HEADER}\n# Configuration file for {}.\nconfig = {{}}\n", words.nouns);
-    for number in 0..dice.between(25, 45) {
-        text += &format!("config[\"{}_{}_{number}\"] = {}\n", words.noun, words.field, dice.below(1000));
+    for number in 0..random.between(25, 45) {
+        text += &format!("config[\"{}_{}_{number}\"] = {}\n", words.noun, words.field, random.below(1000));
     }
     text
 }
 
-/// Prose in a docstring: no keyword, hardly an assignment.
-fn documentation(dice: &mut Dice) -> String {
+/// Generates prose in a docstring: no keyword, hardly an assignment.
+fn documentation(random: &mut RandomChoices) -> String {
     let mut text = format!("{HEADER}\n\"\"\"\n");
-    for _ in 0..dice.between(16, 30) {
-        let words = words(dice).0;
+    for _ in 0..random.between(16, 30) {
+        let words = words(random).0;
         let line = "Each {noun} has a {field} and a {other}; see the notes about {nouns} and their {field}.\n";
-        text += &fill(line, &words, dice);
+        text += &fill(line, &words, random);
     }
     text + "\"\"\"\n"
 }
 
-fn words(dice: &mut Dice) -> (Words, &'static str) {
-    let topic = &TOPICS[dice.below(TOPICS.len() as u64) as usize];
-    let (noun, nouns) = topic.nouns[dice.below(topic.nouns.len() as u64) as usize];
-    let first = dice.below(topic.fields.len() as u64) as usize;
+fn words(random: &mut RandomChoices) -> (Words, &'static str) {
+    let topic = &TOPICS[random.below(TOPICS.len() as u64) as usize];
+    let (noun, nouns) = topic.nouns[random.below(topic.nouns.len() as u64) as usize];
+    let first = random.below(topic.fields.len() as u64) as usize;
     let second = (first + 1) % topic.fields.len();
     (Words { noun, nouns, field: topic.fields[first], other: topic.fields[second] }, topic.name)
 }
@@ -206,8 +206,8 @@ fn capital(word: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
-fn fill(template: &str, words: &Words, dice: &mut Dice) -> String {
-    let (a, b) = *dice.pick(&[&("a", "b"), &("x", "y"), &("first", "second"), &("left", "right")]);
+fn fill(template: &str, words: &Words, random: &mut RandomChoices) -> String {
+    let (a, b) = *random.pick(&[&("a", "b"), &("x", "y"), &("first", "second"), &("left", "right")]);
     template
         .replace("{noun}", words.noun)
         .replace("{nouns}", words.nouns)
@@ -216,6 +216,6 @@ fn fill(template: &str, words: &Words, dice: &mut Dice) -> String {
         .replace("{Class}", &capital(words.noun))
         .replace("{a}", a)
         .replace("{b}", b)
-        .replace("{n}", &dice.between(2, 20).to_string())
-        .replace("{m}", &(dice.between(1, 10) * 10).to_string())
+        .replace("{n}", &random.between(2, 20).to_string())
+        .replace("{m}", &(random.between(1, 10) * 10).to_string())
 }

@@ -1,4 +1,4 @@
-//! Which document is what: an original, a copy, or a near copy.
+//! Determines for each document whether it is an original, a copy or a near copy.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use contract::Draw;
 
 use super::Spec;
 use super::code;
-use super::dice::Dice;
+use super::random_choices::RandomChoices;
 use crate::license::KEYS;
 
 /// Licenses of repositories, the usual ones more often.
@@ -21,7 +21,7 @@ pub(super) struct SampleDocument {
     pub license: &'static str,
 }
 
-/// What the content of a document is.
+/// The origin of a document's content.
 #[derive(Clone, Copy)]
 enum Origin {
     Original,
@@ -29,7 +29,7 @@ enum Origin {
     NearCopyOf(u64),
 }
 
-/// All documents of the export, each made when it is asked for.
+/// All documents of the export, each generated on request.
 pub(super) struct Documents {
     repositories: u64,
     files: u64,
@@ -39,7 +39,7 @@ pub(super) struct Documents {
     content: Draw,
     change: Draw,
     repository: Draw,
-    /// How many exact copies of a document there are, itself among them, where it is more than one.
+    /// The number of exact copies of each document that has any, including itself.
     copies: HashMap<u64, u64>,
 }
 
@@ -74,9 +74,9 @@ impl Documents {
     pub(super) fn document(&self, number: u64) -> SampleDocument {
         // Neighbours in a shard are of different repositories, as in a real export.
         let repository = number % self.repositories;
-        let mut dice = Dice::new(self.repository.seed(&repository.to_le_bytes()));
-        let topic = code::topic(&mut dice);
-        let license = if dice.chance(0.7) { dice.pick(&COMMON) } else { dice.pick(&KEYS) };
+        let mut random = RandomChoices::new(self.repository.seed(&repository.to_le_bytes()));
+        let topic = code::topic(&mut random);
+        let license = if random.chance(0.7) { random.pick(&COMMON) } else { random.pick(&KEYS) };
         let content = self.content(number);
         let file = number / self.repositories;
         SampleDocument {
@@ -89,19 +89,19 @@ impl Documents {
     }
 
     fn origin(&self, number: u64) -> Origin {
-        let mut dice = Dice::new(self.origin.seed(&number.to_le_bytes()));
+        let mut random = RandomChoices::new(self.origin.seed(&number.to_le_bytes()));
         // The first document has none before it to copy.
         match number {
             0 => Origin::Original,
-            _ if dice.chance(self.exact) => Origin::CopyOf(dice.below(number)),
-            _ if dice.chance(self.near / (1.0 - self.exact).max(f64::MIN_POSITIVE)) => {
-                Origin::NearCopyOf(dice.below(number))
+            _ if random.chance(self.exact) => Origin::CopyOf(random.below(number)),
+            _ if random.chance(self.near / (1.0 - self.exact).max(f64::MIN_POSITIVE)) => {
+                Origin::NearCopyOf(random.below(number))
             }
             _ => Origin::Original,
         }
     }
 
-    /// The document that this one is an exact copy of, over any number of copies; itself if it is none.
+    /// Returns the original of a document, through any number of copies; the document itself if it is not a copy.
     fn source(&self, mut number: u64) -> u64 {
         while let Origin::CopyOf(other) = self.origin(number) {
             number = other;
@@ -113,13 +113,13 @@ impl Documents {
         let source = self.source(number);
         match self.origin(source) {
             Origin::NearCopyOf(other) => {
-                let mut dice = Dice::new(self.change.seed(&source.to_le_bytes()));
+                let mut random = RandomChoices::new(self.change.seed(&source.to_le_bytes()));
                 // A near copy of a near copy is one of the same original: files stay near.
                 let original = self.original(other);
-                let content = code::file(&mut Dice::new(self.content.seed(&original.to_le_bytes())));
-                code::change(&content, &mut dice)
+                let content = code::file(&mut RandomChoices::new(self.content.seed(&original.to_le_bytes())));
+                code::change(&content, &mut random)
             }
-            _ => code::file(&mut Dice::new(self.content.seed(&source.to_le_bytes()))),
+            _ => code::file(&mut RandomChoices::new(self.content.seed(&source.to_le_bytes()))),
         }
     }
 

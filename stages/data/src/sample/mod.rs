@@ -3,23 +3,23 @@
 //! It writes shards as BigQuery does: `file-000000000000.json.gz` and so on, gzip of JSON lines with the query's six columns,
 //! INT64 as strings, and `<`, `>`, `&`, `=`, `'` escaped. All code is put together from the templates in [`code`], which
 //! belong to this program; every repository is named `synthetic/...` and every file says in its first line that it is
-//! generated. The rest of the pipeline has something to do:
+//! generated. The export exercises every later stage:
 //!
 //! | what | how much |
 //! |---|---|
 //! | documents | `repositories` times `files_per_repository` |
 //! | exact copies of another file, often in another repository and under another license | `exact_duplicates` of the documents |
 //! | near copies: another file with a few lines changed | `near_duplicates` of the documents |
-//! | files below the query's least size | 2 in 100 of the rest |
+//! | files below the query's minimum size | 2 in 100 of the rest |
 //! | files for each rule of `quality` | 10 in 100 of the rest |
 //! | malformed rows, spread over the shards | `bad_rows` |
 //!
-//! A document is made from hash(seed, its number) alone, and document `i` lies in shard `i` modulo `shards`. The time in
+//! A document is generated from hash(seed, its number) alone, and document `i` is in shard `i` modulo `shards`. The time in
 //! the gzip header is 0.
 
 mod code;
-mod dice;
 mod document;
+mod random_choices;
 mod row;
 mod templates;
 

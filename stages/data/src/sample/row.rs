@@ -14,7 +14,7 @@ struct Row<'a> {
     license: &'a str,
 }
 
-/// A document's line.
+/// Returns the line of a document.
 pub(super) fn line(document: &SampleDocument) -> Vec<u8> {
     let row = Row {
         repo_name: &document.repo_name,
@@ -37,7 +37,7 @@ pub(super) fn line(document: &SampleDocument) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// A malformed line, of five kinds in turn.
+/// Returns a malformed line, of five kinds in turn.
 pub(super) fn bad_row(number: u64) -> Vec<u8> {
     let name = format!("\"repo_name\": \"synthetic/bad-{number:04}\"");
     match number % 5 {

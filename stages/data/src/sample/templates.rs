@@ -1,4 +1,4 @@
-//! The templates of functions, classes and what stands around them.
+//! The templates of functions, classes and the code around them.
 
 /// Lines at the top.
 pub(super) const IMPORTS: [&str; 6] = [

@@ -1,4 +1,4 @@
-//! Repositories that hang together by clusters.
+//! Groups of repositories that are connected by clusters.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,7 +32,7 @@ impl Amount {
 
 /// The group with the most bytes.
 pub(super) struct LargestGroup {
-    /// As [`Groups::of`] numbers it.
+    /// Its number ([`Groups::of`]).
     pub group: u32,
     pub repositories: u64,
     pub amount: Amount,
@@ -47,12 +47,12 @@ pub(super) struct Groups {
     root: Vec<u32>,
     /// The smallest id of each root's documents.
     identity: BTreeMap<u32, String>,
-    /// What each repository has, by its place.
+    /// The documents and bytes of each repository, by its index.
     amounts: Vec<Amount>,
 }
 
 impl Groups {
-    /// Aggregates the table by repository (and cluster), and joins what hangs together.
+    /// Aggregates the table by repository (and cluster), and joins what is connected.
     pub(super) fn read(table: &Table, context: &Context) -> Result<Self> {
         let mut keys: Vec<Expr> = vec![col(REPO_NAME)];
         if has_clusters(table) {
@@ -66,18 +66,18 @@ impl Groups {
         Ok(forest.groups())
     }
 
-    /// How many there are.
+    /// Returns the number of groups.
     pub(super) fn len(&self) -> u64 {
         self.identity.len() as u64
     }
 
-    /// The group of a repository.
+    /// Returns the group of a repository.
     pub(super) fn of(&self, repository: &str) -> u32 {
         // Every repository of the table was read.
         self.repositories.get(&hash(repository)).map_or(u32::MAX, |place| self.root[*place as usize])
     }
 
-    /// The largest group; `None` where there is none.
+    /// Returns the largest group; `None` if there is none.
     pub(super) fn largest(&self) -> Option<LargestGroup> {
         let mut sums: BTreeMap<u32, (Amount, u64)> = BTreeMap::new();
         for (amount, root) in self.amounts.iter().zip(&self.root) {
@@ -92,7 +92,7 @@ impl Groups {
         Some(LargestGroup { group: *group, repositories: *repositories, amount: *amount })
     }
 
-    /// The groups that go to validation.
+    /// Returns the groups that go to validation.
     pub(super) fn valid(&self, fraction: f64, seed: u64) -> HashSet<u32> {
         let draw = Draw::new(seed, "split repository");
         let drawn = |id: &str| draw.unit(id.as_bytes());
@@ -107,7 +107,7 @@ impl Groups {
     }
 }
 
-/// The repository with the most bytes, of equal ones the first by name; `None` where there is none.
+/// Returns the repository with the most bytes, of equal ones the first by name; `None` if there is none.
 pub(super) fn largest_repository(table: &Table, context: &Context) -> Result<Option<(String, Amount)>> {
     let session = Session::new(context)?;
     let order = vec![col(SIZE).sort(false, false), col(ROWS).sort(false, false), col(REPO_NAME).sort(true, false)];
@@ -143,7 +143,7 @@ fn amount(batch: &RecordBatch, index: usize) -> Result<Amount> {
     Ok(Amount { rows: number(ROWS)?, bytes: number(SIZE)? })
 }
 
-/// Names of repositories are told apart by 128 bits of blake3.
+/// Identifies a repository by 128 bits of the blake3 hash of its name.
 fn hash(name: &str) -> u128 {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16]);

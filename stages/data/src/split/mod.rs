@@ -1,17 +1,17 @@
 //! `split`: training and validation documents.
 //!
-//! **By repository** (the default). A group is the documents that hang together by repository and, where the table has a
+//! **By repository** (the default). A group is the documents that are connected by repository and, if the table has a
 //! column `cluster` (which `dedup` writes), by near-duplicate cluster: no repository and no cluster is on both sides. A
 //! group's identity is the smallest id of its documents, and it goes to validation when the number in `[0, 1)` drawn from
-//! hash(seed, identity) is below `fraction`: groups that come or go move no other, as long as one is drawn. Where none is,
-//! the group with the smallest number goes to validation; where all are, the one with the largest stays in training. A
+//! hash(seed, identity) is below `fraction`: adding or removing a group moves no other, as long as one is drawn. If none is,
+//! the group with the smallest number goes to validation; if all are, the one with the largest stays in training. A
 //! single group is training data, with a warning: training is empty only where the input is.
 //!
-//! So `fraction` is that of the groups, and what comes to validation of the documents and of their bytes depends on their
+//! So `fraction` applies to the groups, and the share of documents and bytes in validation depends on their
 //! sizes. The report has both shares, the largest repository and the largest group. Where a share is more than twice
 //! `fraction`, or less than half of it, the stage warns.
 //!
-//! **By shard**, the seed's way. The shard whose digest sorts last, or the one that `valid_shard` names by the beginning of
+//! **By shard.** The shard whose digest sorts last, or the one that `valid_shard` names by the beginning of
 //! its digest, is the validation set; the names of files never matter. A single shard is training data, with a warning.
 
 mod groups;
@@ -65,7 +65,7 @@ impl Default for Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
-/// What came to each side.
+/// The counts of each side.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     rows: u64,
@@ -74,7 +74,7 @@ struct Report {
     /// By repository: groups of repositories and clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<u64>,
-    /// By repository: what was asked for, what came of it, and the largest pieces.
+    /// By repository: the requested fraction, the actual shares, and the largest pieces.
     #[serde(skip_serializing_if = "Option::is_none")]
     shares: Option<Shares>,
     /// By shard: the first digits of the validation shard's digest.
@@ -346,12 +346,12 @@ fn bytes(rows: &RecordBatch) -> u64 {
     sizes.map_or(0, |sizes| sizes.iter().flatten().map(|size| size.max(0) as u64).sum())
 }
 
-/// Whether the table says which documents are near-duplicates.
+/// Returns whether the table says which documents are near-duplicates.
 fn has_clusters(table: &Table) -> bool {
     table.has_column(CLUSTER)
 }
 
-/// For columns that may be null.
+/// Returns a value of a column that may be null.
 fn text(column: &datafusion::arrow::array::StringArray, index: usize) -> Option<&str> {
     (!column.is_null(index)).then(|| column.value(index))
 }

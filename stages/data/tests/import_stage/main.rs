@@ -18,7 +18,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use proptest::prelude::*;
 use serde_json::json;
-use support::{Bench, Doc, column, digests, doc, documents, gzip, line, lines, report};
+use support::{Doc, Fixture, column, digests, doc, documents, gzip, line, lines, report};
 
 fn three() -> Vec<Doc> {
     vec![
@@ -38,9 +38,9 @@ fn message(result: contract::Result<std::collections::BTreeMap<String, contract:
 #[test]
 fn rows_come_out_as_they_went_in() {
     for bytes in [lines(&three()).into_bytes(), gzip(lines(&three()).as_bytes())] {
-        let mut bench = Bench::new();
-        bench.shard("s", &bytes);
-        let trees = bench.import(json!({})).unwrap();
+        let mut fixture = Fixture::new();
+        fixture.shard("s", &bytes);
+        let trees = fixture.import(json!({})).unwrap();
         assert_eq!(documents(&trees["documents"]), three());
         let report = report(&trees);
         assert_eq!((&report["rows"], &report["kept"]), (&json!(3), &json!(3)));
@@ -49,23 +49,23 @@ fn rows_come_out_as_they_went_in() {
 
 #[test]
 fn a_gzip_of_several_members_is_read_to_its_end() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let bytes: Vec<u8> = three().iter().flat_map(|doc| gzip(line(doc).as_bytes())).collect();
-    bench.shard("s", &bytes);
-    assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three());
+    fixture.shard("s", &bytes);
+    assert_eq!(documents(&fixture.import(json!({})).unwrap()["documents"]), three());
 }
 
 #[test]
 fn bigquery_escapes_and_numbers_in_both_spellings_are_read() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let rows = concat!(
         r#"{"repo_name":"a/b","path":"x.py","copies":"7","size":"11","content":"\u003c\u003d\u0027\u2028\ud83d\ude00","license":null}"#,
         "\n",
         r#"{"license":"mit","content":"","size":0,"copies":2,"path":"y.py","repo_name":"a/b"}"#,
         "\n",
     );
-    bench.shard("s", rows.as_bytes());
-    let trees = bench.import(json!({})).unwrap();
+    fixture.shard("s", rows.as_bytes());
+    let trees = fixture.import(json!({})).unwrap();
     let docs = documents(&trees["documents"]);
     assert_eq!(docs[0].content, "<='\u{2028}\u{1f600}");
     assert_eq!(docs[0].license, None);
@@ -75,32 +75,32 @@ fn bigquery_escapes_and_numbers_in_both_spellings_are_read() {
 
 #[test]
 fn a_row_without_the_key_license_has_no_license() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let rows = concat!(
         r#"{"repo_name":"a/b","path":"x.py","copies":"1","size":"1","content":"1"}"#,
         "\n",
         r#"{"repo_name":"a/b","path":"y.py","copies":"1","size":"1","content":"2","license":null}"#,
         "\n",
     );
-    bench.shard("s", rows.as_bytes());
-    let trees = bench.import(json!({})).unwrap();
+    fixture.shard("s", rows.as_bytes());
+    let trees = fixture.import(json!({})).unwrap();
     let licenses: Vec<_> = documents(&trees["documents"]).into_iter().map(|doc| doc.license).collect();
     assert_eq!(licenses, [None, None]);
 }
 
 #[test]
 fn marks_line_ends_and_blank_lines_are_tolerated() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let text = lines(&three()).replace('\n', "\r\n");
-    bench.shard("s", format!("\u{feff}{text}\r\n\n  ").as_bytes());
-    let trees = bench.import(json!({})).unwrap();
+    fixture.shard("s", format!("\u{feff}{text}\r\n\n  ").as_bytes());
+    let trees = fixture.import(json!({})).unwrap();
     assert_eq!(documents(&trees["documents"]), three());
     assert_eq!(report(&trees)["blank_lines"], json!(3));
 }
 
 #[test]
 fn the_where_rules_drop_and_count() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let docs = [
         doc("a/b", "x.txt", "mit", "12345"),
         doc("a/b", "x.py", "mit", "1234"),
@@ -108,23 +108,23 @@ fn the_where_rules_drop_and_count() {
         doc("a/b", "x.py", "mit", "123\x00456"),
         doc("a/b", "x.py", "mit", "12345"),
     ];
-    bench.shard("s", lines(&docs).as_bytes());
-    let trees = bench.import(json!({"min_size": 5, "max_size": 10})).unwrap();
+    fixture.shard("s", lines(&docs).as_bytes());
+    let trees = fixture.import(json!({"min_size": 5, "max_size": 10})).unwrap();
     assert_eq!(documents(&trees["documents"]), docs[4..]);
     let rules: Vec<_> = column(&trees["dropped"], "rule").into_iter().flatten().collect();
     assert_eq!(rules, ["suffix", "size", "size", "binary"]);
-    let trees = bench.import(json!({"suffix": "", "max_size": 100, "allow_binary": true})).unwrap();
+    let trees = fixture.import(json!({"suffix": "", "max_size": 100, "allow_binary": true})).unwrap();
     assert_eq!(documents(&trees["documents"]).len(), 5);
 }
 
 #[test]
 fn exports_without_rows_are_empty_tables_with_a_warning() {
     for bytes in [b"".to_vec(), gzip(b""), b"\n\n".to_vec(), b"\xef\xbb\xbf".to_vec()] {
-        let mut bench = Bench::new();
-        bench.shard("empty", &bytes);
-        let trees = bench.import(json!({})).unwrap();
+        let mut fixture = Fixture::new();
+        fixture.shard("empty", &bytes);
+        let trees = fixture.import(json!({})).unwrap();
         assert_eq!(documents(&trees["documents"]), []);
-        assert!(format!("{:?}", bench.harness.progress.drain()).contains("the table is empty"));
+        assert!(format!("{:?}", fixture.harness.progress.drain()).contains("the table is empty"));
     }
 }
 
@@ -136,22 +136,22 @@ fn no_source_two_sources_and_no_match_are_told_apart() {
     fs::create_dir(folder.path().join("none")).unwrap();
     let none = format!("{}/none/*", folder.path().display());
     assert!(message(harness.run::<Import>(json!({"source": none}))).contains("no file matches"));
-    let mut bench = Bench::new();
-    let tree = support::table(&mut bench, &three());
+    let mut fixture = Fixture::new();
+    let tree = support::table(&mut fixture, &three());
     harness.connect("export", &tree);
     assert!(message(harness.run::<Import>(json!({"source": none}))).contains("both"));
 }
 
 #[test]
 fn a_pinned_digest_holds_for_these_shards_only() {
-    let mut bench = Bench::new();
-    bench.shard("s", lines(&three()).as_bytes());
-    let pin = report(&bench.import(json!({})).unwrap())["sources"].clone();
-    assert!(bench.import(json!({ "blake3": pin })).is_ok());
-    bench.shard("t", line(&three()[0]).as_bytes());
-    let message = message(bench.import(json!({ "blake3": pin })));
+    let mut fixture = Fixture::new();
+    fixture.shard("s", lines(&three()).as_bytes());
+    let pin = report(&fixture.import(json!({})).unwrap())["sources"].clone();
+    assert!(fixture.import(json!({ "blake3": pin })).is_ok());
+    fixture.shard("t", line(&three()[0]).as_bytes());
+    let message = message(fixture.import(json!({ "blake3": pin })));
     assert!(message.contains("the sources have the digest"), "{message}");
-    assert!(bench.import(json!({"blake3": "xyz"})).is_err());
+    assert!(fixture.import(json!({"blake3": "xyz"})).is_err());
 }
 
 /// A Parquet file with these sizes of empty texts.
@@ -202,9 +202,9 @@ fn parquet_is_read_with_any_integer_and_string_types() {
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     for strings in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, dictionary] {
         for with_license in [true, false] {
-            let mut bench = Bench::new();
-            bench.shard("any-name", &parquet(&strings, with_license));
-            let trees = bench.import(json!({})).unwrap();
+            let mut fixture = Fixture::new();
+            fixture.shard("any-name", &parquet(&strings, with_license));
+            let trees = fixture.import(json!({})).unwrap();
             let docs = documents(&trees["documents"]);
             let license = with_license.then(|| "mit".to_owned());
             assert_eq!(docs[0], Doc { license, ..doc("a/b", "x.py", "", "é") }, "{strings}");
@@ -216,9 +216,9 @@ fn parquet_is_read_with_any_integer_and_string_types() {
 
 #[test]
 fn parquet_without_rows_is_an_empty_shard() {
-    let mut bench = Bench::new();
-    bench.shard("s.parquet", &parquet_rows(&DataType::Utf8, true, 0));
-    let trees = bench.import(json!({})).unwrap();
+    let mut fixture = Fixture::new();
+    fixture.shard("s.parquet", &parquet_rows(&DataType::Utf8, true, 0));
+    let trees = fixture.import(json!({})).unwrap();
     assert_eq!((documents(&trees["documents"]), report(&trees)["rows"].clone()), (Vec::new(), json!(0)));
 }
 
@@ -229,22 +229,22 @@ fn parquet_without_a_column_is_an_unreadable_shard() {
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
-    let mut bench = Bench::new();
-    bench.shard("s.parquet", &bytes);
-    let message = message(bench.import(json!({"max_bad_rows": 5})));
+    let mut fixture = Fixture::new();
+    fixture.shard("s.parquet", &bytes);
+    let message = message(fixture.import(json!({"max_bad_rows": 5})));
     assert!(message.contains("column 'repo_name' is missing") && message.contains("max_bad_shards"), "{message}");
-    let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+    let trees = fixture.import(json!({"max_bad_shards": 1})).unwrap();
     assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
 }
 
 #[test]
 fn names_of_shards_equal_shards_and_threads_change_nothing() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let (a, b) = (lines(&three()), lines(&three()[..2]));
-    bench.shard("a", a.as_bytes());
-    bench.shard("b", b.as_bytes());
-    let first = digests(&bench.import(json!({})).unwrap());
-    let mut renamed = Bench::new();
+    fixture.shard("a", a.as_bytes());
+    fixture.shard("b", b.as_bytes());
+    let first = digests(&fixture.import(json!({})).unwrap());
+    let mut renamed = Fixture::new();
     renamed.shard("z", a.as_bytes());
     renamed.shard("y", b.as_bytes());
     renamed.harness.resources.threads = 1;
@@ -257,10 +257,10 @@ fn names_of_shards_equal_shards_and_threads_change_nothing() {
 
 #[test]
 fn a_set_cancel_flag_stops_it() {
-    let mut bench = Bench::new();
-    bench.shard("s", lines(&three()).as_bytes());
-    bench.harness.cancel.set();
-    assert!(matches!(bench.import(json!({})), Err(StageError::Interrupted)));
+    let mut fixture = Fixture::new();
+    fixture.shard("s", lines(&three()).as_bytes());
+    fixture.harness.cancel.set();
+    assert!(matches!(fixture.import(json!({})), Err(StageError::Interrupted)));
 }
 
 proptest! {
@@ -277,9 +277,9 @@ proptest! {
             4 => "\n".to_owned(),
             _ => line(&doc("a/b", &format!("{index}.py"), "mit", "\0binary")),
         }).collect();
-        let mut bench = Bench::new();
-        bench.shard("s", text.as_bytes());
-        let trees = bench.import(json!({"min_size": 1, "max_bad_rows": 1000, "max_bad_shards": 1})).unwrap();
+        let mut fixture = Fixture::new();
+        fixture.shard("s", text.as_bytes());
+        let trees = fixture.import(json!({"min_size": 1, "max_bad_rows": 1000, "max_bad_shards": 1})).unwrap();
         let count = |wanted: &[u8]| kinds.iter().filter(|kind| wanted.contains(kind)).count();
         prop_assert_eq!(documents(&trees["documents"]).len(), count(&[0]));
         prop_assert_eq!(column(&trees["dropped"], "rule").len(), count(&[1, 2, 5]));

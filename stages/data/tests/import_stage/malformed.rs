@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::support::{Bench, column, doc, documents, line, report};
+use crate::support::{Fixture, column, doc, documents, line, report};
 use crate::{message, parquet_of_sizes, three};
 
 /// What is wrong, the shard's bytes, the line of the failure, words of the message, rows kept before and after.
@@ -71,9 +71,9 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
 #[test]
 fn a_malformed_row_fails_with_file_line_and_reason() {
     for (what, bytes, at, reason, _) in malformed() {
-        let mut bench = Bench::new();
-        let path = bench.shard("shard", &bytes);
-        let message = message(bench.import(json!({})));
+        let mut fixture = Fixture::new();
+        let path = fixture.shard("shard", &bytes);
+        let message = message(fixture.import(json!({})));
         assert!(message.starts_with(&format!("{}:{at}: ", path.display())), "{what}: {message}");
         assert!(message.contains(reason) && message.contains("max_bad_rows"), "{what}: {message}");
     }
@@ -82,9 +82,9 @@ fn a_malformed_row_fails_with_file_line_and_reason() {
 #[test]
 fn with_max_bad_rows_malformed_rows_are_rejected_and_the_others_kept() {
     for (what, bytes, at, reason, kept) in malformed() {
-        let mut bench = Bench::new();
-        bench.shard("shard", &bytes);
-        let trees = bench.import(json!({"max_bad_rows": 1})).unwrap();
+        let mut fixture = Fixture::new();
+        fixture.shard("shard", &bytes);
+        let trees = fixture.import(json!({"max_bad_rows": 1})).unwrap();
         assert_eq!(documents(&trees["documents"]).len(), kept, "{what}");
         let reasons = column(&trees["rejected"], "reason");
         assert!(matches!(reasons.as_slice(), [Some(found)] if found.contains(reason)), "{what}: {reasons:?}");
@@ -97,21 +97,21 @@ fn with_max_bad_rows_malformed_rows_are_rejected_and_the_others_kept() {
 
 #[test]
 fn more_bad_rows_than_allowed_fail_in_one_shard_or_over_several() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let good = line(&three()[0]);
-    bench.shard("a", format!("{good}bad\nbad\n").as_bytes());
-    assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("one more than max_bad_rows = 1"));
-    let mut bench = Bench::new();
-    bench.shard("a", format!("{good}bad\n").as_bytes());
-    bench.shard("b", format!("{good}worse\n").as_bytes());
-    assert!(message(bench.import(json!({"max_bad_rows": 1}))).contains("2 malformed rows, more"));
-    assert!(bench.import(json!({"max_bad_rows": 2})).is_ok());
+    fixture.shard("a", format!("{good}bad\nbad\n").as_bytes());
+    assert!(message(fixture.import(json!({"max_bad_rows": 1}))).contains("one more than max_bad_rows = 1"));
+    let mut fixture = Fixture::new();
+    fixture.shard("a", format!("{good}bad\n").as_bytes());
+    fixture.shard("b", format!("{good}worse\n").as_bytes());
+    assert!(message(fixture.import(json!({"max_bad_rows": 1}))).contains("2 malformed rows, more"));
+    assert!(fixture.import(json!({"max_bad_rows": 2})).is_ok());
 }
 
 #[test]
 fn a_line_of_100_mb_is_skipped_without_being_held() {
-    let mut bench = Bench::new();
-    let path = bench.folder.path().join("export/huge");
+    let mut fixture = Fixture::new();
+    let path = fixture.folder.path().join("export/huge");
     let mut file = std::io::BufWriter::new(fs::File::create(path).unwrap());
     file.write_all(line(&three()[0]).as_bytes()).unwrap();
     file.write_all(b"{\"content\": \"").unwrap();
@@ -120,24 +120,24 @@ fn a_line_of_100_mb_is_skipped_without_being_held() {
     file.write_all(b"\"}\n").unwrap();
     file.write_all(line(&three()[1]).as_bytes()).unwrap();
     file.into_inner().unwrap().sync_all().unwrap();
-    let trees = bench.import(json!({"max_bad_rows": 1, "max_line": 1 << 20})).unwrap();
+    let trees = fixture.import(json!({"max_bad_rows": 1, "max_line": 1 << 20})).unwrap();
     assert_eq!(documents(&trees["documents"]), three()[..2]);
     assert_eq!(report(&trees)["rejected"], json!({"long line": 1}));
     assert!(column(&trees["rejected"], "reason")[0].as_ref().unwrap().contains("104857616 bytes"));
     // The same line within a larger limit is read, and is no row for want of columns.
-    let message = message(bench.import(json!({"max_line": 200 << 20})));
+    let message = message(fixture.import(json!({"max_line": 200 << 20})));
     assert!(message.contains("column 'repo_name' is missing"), "{message}");
 }
 
 #[test]
 fn a_row_with_deeply_nested_values_is_malformed_and_overflows_no_stack() {
     for (depth, fits) in [(100, true), (1_000, false), (2_000_000, false)] {
-        let mut bench = Bench::new();
+        let mut fixture = Fixture::new();
         let good = line(&doc("a/a", "a.py", "mit", "x = [[[[{{{{\n"));
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let with_extra = good.trim_end().replacen('{', &format!("{{\"extra\":{nested},"), 1);
-        bench.shard("shard.json", format!("{}\n{with_extra}\n", good.trim_end()).as_bytes());
-        let result = bench.import(json!({ "max_line": 1 << 24 }));
+        fixture.shard("shard.json", format!("{}\n{with_extra}\n", good.trim_end()).as_bytes());
+        let result = fixture.import(json!({ "max_line": 1 << 24 }));
         assert_eq!(result.is_ok(), fits, "{depth}");
         if let Err(error) = result {
             assert!(error.to_string().contains("nested") && error.to_string().contains(":2:"), "{error}");
@@ -150,13 +150,13 @@ fn content_at_the_limit_is_a_row_however_it_is_escaped_and_one_byte_more_is_not(
     let limit = 1 << 20;
     for content in ["x", "\"", "\u{1}"].map(|byte| byte.repeat(limit)) {
         let long = content.clone() + "x";
-        let mut bench = Bench::new();
-        bench.shard(
+        let mut fixture = Fixture::new();
+        fixture.shard(
             "s",
             (line(&doc("a/b", "x.py", "mit", &content)) + &line(&doc("a/b", "y.py", "mit", &long))).as_bytes(),
         );
         let settings = json!({"max_size": 1 << 30, "max_line": limit, "max_bad_rows": 1});
-        let trees = bench.import(settings).unwrap();
+        let trees = fixture.import(settings).unwrap();
         let kept = documents(&trees["documents"]);
         assert!(kept.len() == 1 && kept[0].content == content, "{} rows", kept.len());
         let reasons = column(&trees["rejected"], "reason");
@@ -169,9 +169,9 @@ fn a_line_has_room_for_six_times_the_content_and_a_mebibyte() {
     let good = line(&doc("a/b", "x.py", "mit", "x = 1"));
     let limit = 6 * 100 + (1 << 20);
     for length in limit - 1..=limit + 1 {
-        let mut bench = Bench::new();
-        bench.shard("s", (" ".repeat(length - (good.len() - 1)) + &good + &good).as_bytes());
-        let report = report(&bench.import(json!({"max_line": 100, "max_bad_rows": 1})).unwrap());
+        let mut fixture = Fixture::new();
+        fixture.shard("s", (" ".repeat(length - (good.len() - 1)) + &good + &good).as_bytes());
+        let report = report(&fixture.import(json!({"max_line": 100, "max_bad_rows": 1})).unwrap());
         let rejected = if length > limit { json!({"long line": 1}) } else { json!({}) };
         assert_eq!(report["rejected"], rejected, "{length}");
     }

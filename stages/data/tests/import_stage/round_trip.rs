@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tables::{DocumentBatch, Format, Table};
 
-use crate::support::Bench;
+use crate::support::Fixture;
 
 /// All columns of a document, its id first.
 type Row = (String, String, String, i64, i64, Option<String>, String);
@@ -40,14 +40,14 @@ fn settings() -> Value {
 
 /// Imports these lines, exports the table in both formats, imports the files, and compares. The rows.
 fn round_trip(shards: &[String]) -> Vec<Row> {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     for (index, shard) in shards.iter().enumerate() {
-        bench.shard(&format!("{index}.json"), shard.as_bytes());
+        fixture.shard(&format!("{index}.json"), shard.as_bytes());
     }
-    let documents = bench.import(settings()).unwrap().remove("documents").unwrap();
+    let documents = fixture.import(settings()).unwrap().remove("documents").unwrap();
     let mut expected = rows(&documents);
     for format in [Format::JsonLines, Format::Parquet] {
-        let mut again = Bench::new();
+        let mut again = Fixture::new();
         let folder = again.folder.path().join("export");
         tables::export(&documents, &folder, format).unwrap();
         let imported = again.import(settings()).unwrap();

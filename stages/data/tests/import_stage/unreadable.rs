@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{Bench, column, doc, documents, gzip, line, lines, report};
+use crate::support::{Fixture, column, doc, documents, gzip, line, lines, report};
 use crate::{message, parquet, three};
 
 /// Units of two bytes.
@@ -52,14 +52,14 @@ fn forms() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
 #[test]
 fn another_form_is_named_with_what_to_do_and_counted_apart_from_rows() {
     for (name, bytes, says, kind) in forms() {
-        let mut bench = Bench::new();
-        let path = bench.shard(name, &bytes);
-        bench.shard("good", lines(&three()).as_bytes());
-        let found = message(bench.import(json!({"max_bad_rows": 5})));
+        let mut fixture = Fixture::new();
+        let path = fixture.shard(name, &bytes);
+        fixture.shard("good", lines(&three()).as_bytes());
+        let found = message(fixture.import(json!({"max_bad_rows": 5})));
         assert!(found.starts_with(&format!("{}: ", path.display())), "{name}: {found}");
         assert!(found.contains(says) && found.contains("max_bad_shards"), "{name}: {found}");
 
-        let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+        let trees = fixture.import(json!({"max_bad_shards": 1})).unwrap();
         assert_eq!(documents(&trees["documents"]), three(), "{name}");
         assert_eq!(column(&trees["rejected"], "kind"), [Some(kind.to_owned())], "{name}");
         let report = report(&trees);
@@ -70,30 +70,30 @@ fn another_form_is_named_with_what_to_do_and_counted_apart_from_rows() {
 
 #[test]
 fn all_shards_are_looked_at_before_one_is_read() {
-    let mut bench = Bench::new();
-    let first = bench.shard("a.zst", b"\x28\xb5\x2f\xfd");
-    bench.shard("b.xz", b"\xfd7zXZ\0");
-    bench.shard("c", b"no row");
+    let mut fixture = Fixture::new();
+    let first = fixture.shard("a.zst", b"\x28\xb5\x2f\xfd");
+    fixture.shard("b.xz", b"\xfd7zXZ\0");
+    fixture.shard("c", b"no row");
     for limit in [0, 1] {
-        let found = message(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": limit})));
+        let found = message(fixture.import(json!({"max_bad_rows": 5, "max_bad_shards": limit})));
         assert!(found.starts_with(&format!("{}: zstd-compressed data", first.display())), "{found}");
         assert!(found.contains("2 of 3 shards cannot be read"), "{found}");
     }
-    let found = message(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 2})));
+    let found = message(fixture.import(json!({"max_bad_rows": 5, "max_bad_shards": 2})));
     assert!(found.contains("3 unreadable shards, more than max_bad_shards = 2"), "{found}");
-    assert!(bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 3})).is_ok());
+    assert!(fixture.import(json!({"max_bad_rows": 5, "max_bad_shards": 3})).is_ok());
 }
 
 #[test]
 fn no_shard_is_read_after_the_limit_is_passed_whatever_the_threads() {
     let found = [1, 4].map(|threads| {
-        let mut bench = Bench::new();
-        bench.harness.resources.threads = threads;
-        (0..8).for_each(|shard| drop(bench.shard(&shard.to_string(), format!("no row {shard}").as_bytes())));
-        let found = message(bench.import(json!({"max_bad_rows": 100, "max_bad_shards": 2})));
+        let mut fixture = Fixture::new();
+        fixture.harness.resources.threads = threads;
+        (0..8).for_each(|shard| drop(fixture.shard(&shard.to_string(), format!("no row {shard}").as_bytes())));
+        let found = message(fixture.import(json!({"max_bad_rows": 100, "max_bad_shards": 2})));
         assert!(found.starts_with("3 unreadable shards, more than max_bad_shards = 2"), "{found}");
         let is_warning = |note: &Note| matches!(note, Note::Warning { .. });
-        let read = bench.harness.progress.drain().iter().filter(|note| is_warning(note)).count();
+        let read = fixture.harness.progress.drain().iter().filter(|note| is_warning(note)).count();
         // The third one passes the limit; others are being read then.
         assert!(read <= 2 + threads, "{read} shards were read");
         found
@@ -103,35 +103,35 @@ fn no_shard_is_read_after_the_limit_is_passed_whatever_the_threads() {
 
 #[test]
 fn an_export_that_was_cut_within_a_character_has_one_bad_row() {
-    let mut bench = Bench::new();
-    bench.shard("xab", &["\u{e9}rest\"}\n".as_bytes()[1..].to_vec(), lines(&three()).into_bytes()].concat());
-    let trees = bench.import(json!({"max_bad_rows": 1})).unwrap();
+    let mut fixture = Fixture::new();
+    fixture.shard("xab", &["\u{e9}rest\"}\n".as_bytes()[1..].to_vec(), lines(&three()).into_bytes()].concat());
+    let trees = fixture.import(json!({"max_bad_rows": 1})).unwrap();
     assert_eq!(documents(&trees["documents"]), three());
     assert_eq!(report(&trees)["rejected"], json!({"utf-8": 1}));
 }
 
 #[test]
 fn an_empty_file_of_json_lines_is_an_empty_shard() {
-    let mut bench = Bench::new();
-    bench.shard("empty.json", b"");
-    bench.shard("good", lines(&three()).as_bytes());
-    assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three());
+    let mut fixture = Fixture::new();
+    fixture.shard("empty.json", b"");
+    fixture.shard("good", lines(&three()).as_bytes());
+    assert_eq!(documents(&fixture.import(json!({})).unwrap()["documents"]), three());
     // Of equal files one is read: that whose name says that it is not empty.
-    bench.shard("a.json.gz", b"");
-    assert!(message(bench.import(json!({}))).contains("a.json.gz: an empty file"));
+    fixture.shard("a.json.gz", b"");
+    assert!(message(fixture.import(json!({}))).contains("a.json.gz: an empty file"));
 }
 
 #[test]
 fn json_lines_without_a_row_are_no_shard() {
-    let mut bench = Bench::new();
-    let path = bench.shard("s.json", b"{\"path\": 1}\n\n{\"path\": 2}\n");
-    bench.shard("good", lines(&three()).as_bytes());
-    let found = message(bench.import(json!({"max_bad_rows": 5})));
+    let mut fixture = Fixture::new();
+    let path = fixture.shard("s.json", b"{\"path\": 1}\n\n{\"path\": 2}\n");
+    fixture.shard("good", lines(&three()).as_bytes());
+    let found = message(fixture.import(json!({"max_bad_rows": 5})));
     assert!(
         found.starts_with(&format!("{}:1: none of 2 lines is a row; the first: not a row: ", path.display())),
         "{found}"
     );
-    let trees = bench.import(json!({"max_bad_rows": 5, "max_bad_shards": 1})).unwrap();
+    let trees = fixture.import(json!({"max_bad_rows": 5, "max_bad_shards": 1})).unwrap();
     let report = report(&trees);
     assert_eq!((&report["rows"], &report["kept"]), (&json!(5), &json!(3)));
     assert_eq!((&report["rejected"], &report["unreadable_shards"]), (&json!({"json": 2}), &json!({"no rows": 1})));
@@ -172,15 +172,15 @@ fn broken() -> Vec<(&'static str, Vec<u8>, u64, &'static str, usize)> {
 #[test]
 fn the_rows_before_a_fault_of_a_gzip_file_are_kept_and_the_rest_is_counted_as_lost() {
     for (what, bytes, at, reason, rows) in broken() {
-        let mut bench = Bench::new();
-        let path = bench.shard("shard", &bytes);
-        let found = message(bench.import(json!({"max_bad_rows": 5})));
+        let mut fixture = Fixture::new();
+        let path = fixture.shard("shard", &bytes);
+        let found = message(fixture.import(json!({"max_bad_rows": 5})));
         assert!(found.starts_with(&format!("{}:{at}: ", path.display())), "{what}: {found}");
         assert!(found.contains(reason) && found.contains("max_bad_shards"), "{what}: {found}");
 
-        bench.harness.progress.drain();
-        let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
-        let notes = bench.harness.progress.drain();
+        fixture.harness.progress.drain();
+        let trees = fixture.import(json!({"max_bad_shards": 1})).unwrap();
+        let notes = fixture.harness.progress.drain();
         let end = match rows {
             0 => "nothing of the file is kept".to_owned(),
             1 => "the 1 row before it that passed is kept, the rest of the file is lost".to_owned(),
@@ -204,14 +204,14 @@ fn the_rows_before_a_fault_of_a_gzip_file_are_kept_and_the_rest_is_counted_as_lo
 fn members_of_any_length_are_read_in_turn() {
     // Empty members, and ends of members around the bytes that are read at a time.
     let members = [gzip(b""), gzip(line(&three()[0]).as_bytes()), gzip(b""), gzip(lines(&three()[1..]).as_bytes())];
-    let mut bench = Bench::new();
-    bench.shard("s", &members.concat());
-    assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three());
+    let mut fixture = Fixture::new();
+    fixture.shard("s", &members.concat());
+    assert_eq!(documents(&fixture.import(json!({})).unwrap()["documents"]), three());
     for length in (256 << 10) - 2..=(256 << 10) + 2 {
         let first = member_of_length(&line(&three()[0]), length);
-        let mut bench = Bench::new();
-        bench.shard("s", &[first, gzip(lines(&three()[1..]).as_bytes())].concat());
-        assert_eq!(documents(&bench.import(json!({})).unwrap()["documents"]), three(), "{length}");
+        let mut fixture = Fixture::new();
+        fixture.shard("s", &[first, gzip(lines(&three()[1..]).as_bytes())].concat());
+        assert_eq!(documents(&fixture.import(json!({})).unwrap()["documents"]), three(), "{length}");
     }
 }
 
@@ -230,11 +230,11 @@ fn member_of_length(text: &str, length: usize) -> Vec<u8> {
 #[test]
 fn an_unreadable_parquet_file_is_an_unreadable_shard() {
     for bytes in [b"PAR1 is not enough".to_vec(), b"PAR1".to_vec()] {
-        let mut bench = Bench::new();
-        bench.shard("shard", &bytes);
-        let found = message(bench.import(json!({"max_bad_rows": 5})));
+        let mut fixture = Fixture::new();
+        fixture.shard("shard", &bytes);
+        let found = message(fixture.import(json!({"max_bad_rows": 5})));
         assert!(found.contains("the Parquet file cannot be read") && found.contains("max_bad_shards"), "{found}");
-        let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+        let trees = fixture.import(json!({"max_bad_shards": 1})).unwrap();
         assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
     }
 }
@@ -247,11 +247,11 @@ fn a_parquet_file_with_fewer_rows_than_its_footer_promises_is_an_unreadable_shar
     let places: Vec<_> = (0..bytes.len() - 4).filter(|at| bytes[*at..*at + 4] == number).collect();
     assert_eq!(places.len(), 1);
     bytes[places[0] + 1] = 3 << 1;
-    let mut bench = Bench::new();
-    bench.shard("shard", &bytes);
-    let found = message(bench.import(json!({"max_bad_rows": 5})));
+    let mut fixture = Fixture::new();
+    fixture.shard("shard", &bytes);
+    let found = message(fixture.import(json!({"max_bad_rows": 5})));
     assert!(found.contains("rows read: 2; promised by the footer: 3"), "{found}");
-    let trees = bench.import(json!({"max_bad_shards": 1})).unwrap();
+    let trees = fixture.import(json!({"max_bad_shards": 1})).unwrap();
     assert_eq!(documents(&trees["documents"]).len(), 2);
     assert_eq!(report(&trees)["unreadable_shards"], json!({"parquet": 1}));
 }
@@ -270,9 +270,9 @@ proptest! {
         let whole = gzip(rows.concat().as_bytes());
         // From the third byte on, which is needed to know the form, to the last but one.
         let length = 2 + (cut * (whole.len() - 2) as f64) as usize;
-        let mut bench = Bench::new();
-        bench.shard("s", &whole[..length]);
-        let trees = bench.import(json!({"max_bad_rows": 1000, "max_bad_shards": 1})).unwrap();
+        let mut fixture = Fixture::new();
+        fixture.shard("s", &whole[..length]);
+        let trees = fixture.import(json!({"max_bad_rows": 1000, "max_bad_shards": 1})).unwrap();
         let report = report(&trees);
         let number = |value: &Value| value.as_u64().unwrap_or(0) as usize;
         let read = number(&report["rows"]);

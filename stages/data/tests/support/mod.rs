@@ -48,12 +48,12 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A folder of shards, and a harness beside it.
-pub struct Bench {
+pub struct Fixture {
     pub folder: tempfile::TempDir,
     pub harness: Harness,
 }
 
-impl Bench {
+impl Fixture {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("export")).unwrap();
@@ -79,9 +79,9 @@ impl Bench {
 }
 
 /// The table of these documents, in one shard.
-pub fn table(bench: &mut Bench, docs: &[Doc]) -> InputTree {
-    bench.shard("shard.json", lines(docs).as_bytes());
-    bench.import(json!({})).unwrap().remove("documents").unwrap()
+pub fn table(fixture: &mut Fixture, docs: &[Doc]) -> InputTree {
+    fixture.shard("shard.json", lines(docs).as_bytes());
+    fixture.import(json!({})).unwrap().remove("documents").unwrap()
 }
 
 pub fn documents(tree: &InputTree) -> Vec<Doc> {

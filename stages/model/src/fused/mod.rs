@@ -6,7 +6,7 @@
 //! | [`gelu_new`] | GPT-2's GELU | automatic; keeps `x` |
 //! | [`layer_norm`] | layer norm from `f32` to any float type | automatic; keeps `x`, mean and deviation of each row |
 //! | [`causal_attention`] | causal attention, of plain operations | automatic; keeps `q`, `k`, `v` and the result |
-//! | [`head`] | softmax and cross-entropy of logits, with the gradient | by hand, see [`crate::train::head`] |
+//! | [`head`] | softmax and cross-entropy of logits, with the gradient | explicit, see [`crate::train::head`] |
 //! | [`sum_squares`] | the sum of squares, on the CPU | automatic |
 //! | [`adamw`] | one step of AdamW for one tensor | none |
 //!
@@ -53,7 +53,7 @@ pub struct AdamWStep {
     pub root: f32,
 }
 
-/// The backend side of the module: the same operations on the tensors of a backend. `gelu_new`, `layer_norm`
+/// The operations of this module on the tensors of a backend. `gelu_new`, `layer_norm`
 /// and `causal_attention` have gradients; the others panic on a backend with automatic differentiation.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "cuda"), Fusion: cfg(feature = "cuda"))]
 pub trait Fused: Backend {
@@ -61,7 +61,7 @@ pub trait Fused: Backend {
     #[fusion(dtype = x, shape = x)]
     fn gelu_new(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `dy` times the slope of [`Fused::gelu_new`] at `x`.
+    /// Returns `dy` times the slope of [`Fused::gelu_new`] at `x`.
     #[fusion(dtype = x, shape = x)]
     fn gelu_new_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -90,7 +90,7 @@ pub trait Fused: Backend {
         dtype: DType,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradients by `x`, weight and bias, all `f32`, from the gradient `dy` by the result and the statistics of
+    /// Returns the gradients by `x`, weight and bias, all `f32`, from the gradient `dy` by the result and the statistics of
     /// [`Fused::layer_norm_statistics`].
     #[fusion(meta = |x, _dy, weight, _means, _scales| (x.clone(), weight.clone(), weight.clone()))]
     fn layer_norm_backward(
@@ -112,7 +112,7 @@ pub trait Fused: Backend {
         attention::forward::<Self>([query, key, value, mask], attention::PAIRS)
     }
 
-    /// The gradients by query, key and value from the result `y` and its gradient `dy`.
+    /// Returns the gradients by query, key and value from the result `y` and its gradient `dy`.
     #[fusion(default)]
     fn causal_attention_backward(
         query: FloatTensor<Self>,
@@ -231,7 +231,7 @@ pub fn adamw<const D: usize>(
     (Tensor::from_dispatch(parameter), [mean, square].map(Tensor::from_dispatch))
 }
 
-/// The product of all dimensions but the last.
+/// Returns the product of all dimensions but the last.
 fn rows_of(shape: &burn::tensor::Shape) -> usize {
     shape.iter().rev().skip(1).product()
 }

@@ -1,4 +1,4 @@
-//! Requests in, completions out.
+//! Completes prompts in batches.
 
 use burn::tensor::Tensor;
 use contract::{Cancel, Draw, Progress, Result, StageError};
@@ -17,57 +17,57 @@ use crate::parameters::host_values;
 pub struct Request {
     /// Its ids.
     pub prompt: Vec<u32>,
-    /// The longest sequence in tokens, the prompt among them (Hugging Face's `max_length`).
+    /// The longest sequence in tokens, including the prompt (Hugging Face's `max_length`).
     pub maximum: usize,
 }
 
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The model gave the end-of-text token (which is not part of the completion).
+    /// The model generated the end-of-text token (which is not part of the completion).
     EndOfText,
     /// The completion holds a stop text.
     Stop,
-    /// It has the greatest length that was asked for.
+    /// It has the greatest length that the request allows.
     Maximum,
     /// It has the greatest length that the model can read.
     Positions,
-    /// The prompt itself left no room for a token.
+    /// The prompt leaves no room for a token.
     NoRoom,
 }
 
-/// What a model made of a prompt.
+/// The completion of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
     /// The new ids.
     pub tokens: Vec<u32>,
-    /// Why there are no more.
+    /// Why it ended.
     pub end: End,
 }
 
-/// How prompts are completed.
+/// The settings of generation.
 pub struct Generation<'a> {
     /// How a token is chosen.
     pub sampling: Sampling,
     /// Completions of each prompt.
     pub completions: usize,
-    /// Rows that step together at most.
+    /// The greatest number of rows in a batch.
     pub batch: usize,
     /// The id that ends a text.
     pub end_of_text: Option<u32>,
     /// Texts that end a completion.
     pub stops: &'a Stops,
-    /// The bytes of an id; looked at only where there are stops.
+    /// The bytes of an id; called only if there are stops.
     pub bytes: &'a (dyn Fn(u32) -> &'a [u8] + Sync),
     /// Random numbers; the identity of one is prompt, completion and position, each 8 little-endian bytes.
     pub draw: &'a Draw,
-    /// Asks to stop.
+    /// The flag that asks to stop.
     pub cancel: &'a Cancel,
     /// Counts finished completions.
     pub progress: &'a Progress,
 }
 
-/// A completion in the making.
+/// A completion being generated.
 struct Row {
     prompt: usize,
     completion: usize,
@@ -75,14 +75,14 @@ struct Row {
     before: usize,
     /// Tokens that the sequence may have.
     limit: usize,
-    /// What ends it there.
+    /// Why it ends there.
     at_limit: End,
     tokens: Vec<u32>,
     text: Vec<u8>,
     end: Option<End>,
 }
 
-/// The completions of each request, in order.
+/// Returns the completions of each request, in order.
 ///
 /// # Errors
 /// When the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
@@ -134,7 +134,7 @@ impl Row {
         Self { prompt, completion, before, limit, at_limit, tokens: Vec::new(), text: Vec::new(), end }
     }
 
-    /// The next token, chosen from its logits.
+    /// Chooses the next token from its logits.
     fn grow(&mut self, generation: &Generation<'_>, logits: &[f32]) -> Result<()> {
         let position = self.before + self.tokens.len();
         let unit = if generation.sampling.draws() {
@@ -196,7 +196,7 @@ fn complete(model: &Gpt2, requests: &[Request], generation: &Generation<'_>, bat
 }
 
 /// The cache of these rows, with room for `more` tokens, and the logits `[rows, vocabulary]` of their first new token.
-/// Rows of one prompt lie side by side: it is read once for all of them.
+/// Rows of one prompt are adjacent: it is read once for all of them.
 fn read_prompts(
     model: &Gpt2,
     requests: &[Request],

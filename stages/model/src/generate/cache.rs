@@ -1,6 +1,6 @@
 //! The keys and values of the tokens so far.
 //!
-//! A tensor `[rows, heads, capacity, head width]` a layer, allocated once; a step writes one column. Rows are aligned
+//! One tensor `[rows, heads, capacity, head width]` for each layer, allocated once; a step writes one column. Rows are aligned
 //! at their last token, so that all write the same column, and a shorter row has `padding` empty columns before its
 //! first token:
 //!
@@ -71,7 +71,7 @@ impl Cache {
         self.used - self.padding[row]
     }
 
-    /// Only these rows, in this order.
+    /// Keeps only these rows, in this order.
     pub fn keep(&mut self, rows: &[usize]) {
         let Some(layer) = self.layers.first() else { return };
         let indices: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
@@ -81,7 +81,7 @@ impl Cache {
             *values = values.clone().select(0, indices.clone());
         }
         self.padding = rows.iter().map(|&row| self.padding[row]).collect();
-        // The columns that are empty in every row that is left are given back.
+        // The columns that are empty in every remaining row are removed.
         let spare = self.padding.iter().copied().min().unwrap_or(0);
         if spare > 0 {
             for Layer { keys, values } in &mut self.layers {
@@ -93,8 +93,8 @@ impl Cache {
         }
     }
 
-    /// Which columns up to the next token's a row must not look at: `[rows, heads, 1, columns]`, `true` where it must
-    /// not; `None` where no row has padding.
+    /// Returns which columns up to the next token's a row must not attend to: `[rows, heads, 1, columns]`, `true` where it must
+    /// not; `None` if no row has padding.
     pub(super) fn mask(&self, heads: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         if self.padding.iter().all(|&padding| padding == 0) {
             return None;
@@ -105,7 +105,7 @@ impl Cache {
         Some(Tensor::<4, Bool>::from_data(masked, device).expand([rows, heads, 1, columns]))
     }
 
-    /// Writes the new token's key and value of every row, each `[rows, heads, 1, head width]`, and gives all of the
+    /// Writes the new token's key and value of every row, each `[rows, heads, 1, head width]`, and returns all of the
     /// layer's so far, `[rows, heads, used + 1, head width]`.
     pub(super) fn push(&mut self, layer: usize, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let (column, next) = (self.used, self.used + 1);
@@ -118,7 +118,7 @@ impl Cache {
         (write(keys, key), write(values, value))
     }
 
-    /// Counts the token that every layer was given.
+    /// Counts the token that was written to every layer.
     pub(super) fn advance(&mut self) {
         self.used += 1;
     }

@@ -7,10 +7,10 @@ use super::cache::Cache;
 use crate::gpt2::Gpt2;
 use crate::precision::Precision;
 
-/// Text is written in full precision: two near logits decide a token.
+/// Generation uses full precision: the difference of two close logits may decide a token.
 const PRECISION: Precision = Precision::F32;
 
-/// Reads a prompt of at least one token: its cache, and the logits `[1, vocabulary]` of the token after it.
+/// Reads a prompt of at least one token. Returns its cache and the logits `[1, vocabulary]` of the token after it.
 ///
 /// The prompt must not be longer than the model's positions, and its ids must be below the vocabulary.
 pub fn read_prompt(model: &Gpt2, prompt: &[u32]) -> (Cache, Tensor<2>) {
@@ -31,9 +31,9 @@ pub fn read_prompt(model: &Gpt2, prompt: &[u32]) -> (Cache, Tensor<2>) {
     (Cache::of_prompt(layers), logits(model, last))
 }
 
-/// Adds one token a row to the cache: the logits `[rows, vocabulary]` of the tokens after them.
+/// Adds one token for each row to the cache. Returns the logits `[rows, vocabulary]` of the tokens after them.
 ///
-/// There must be an id a row, and no row may grow past the model's positions or the cache's room.
+/// There must be one id for each row, and no row may grow past the model's positions or the cache's capacity.
 pub fn step(model: &Gpt2, cache: &mut Cache, ids: &[u32]) -> Tensor<2> {
     let device = model.wte.weight.val().device();
     let rows = ids.len();
@@ -55,12 +55,12 @@ pub fn step(model: &Gpt2, cache: &mut Cache, ids: &[u32]) -> Tensor<2> {
     logits(model, x)
 }
 
-/// The output head of `[rows, 1, width]`.
+/// Applies the output head to `[rows, 1, width]`.
 fn logits(model: &Gpt2, x: Tensor<3>) -> Tensor<2> {
     model.head(model.ln_f.forward(x).squeeze_dim::<2>(1))
 }
 
-/// Ids as the device's integers; a vocabulary has fewer than 2³¹.
+/// Copies ids to the device as integers; a vocabulary has fewer than 2³¹.
 fn signed(ids: &[u32]) -> Vec<i32> {
     ids.iter().map(|&id| id as i32).collect()
 }

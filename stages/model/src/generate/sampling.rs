@@ -6,15 +6,15 @@
 //! 2. `top_k` > 0 keeps the `top_k` most probable tokens;
 //! 3. `top_p` < 1 keeps the smallest set of the most probable tokens whose probability, of what 2 left, is at least
 //!    `top_p`;
-//! 4. a token is drawn from what is left, in proportion to `p`.
+//! 4. a token is drawn from the remaining ones, in proportion to `p`.
 //!
-//! With `T` = 0 it is the token of the greatest logit. Among equals the lower id comes first, always. Sums are in
+//! With `T` = 0 it is the token of the greatest logit. Among equals the lower id always comes first. Sums are in
 //! `f64`, in order of the id (1, 2) or of the probability (3, 4), and `exp` is `libm`'s: the same logits give the same
 //! token on every machine.
 
 use std::cmp::Ordering;
 
-/// How the next token is chosen.
+/// The settings by which the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the most probable token.
@@ -29,12 +29,12 @@ impl Sampling {
     /// Always the most probable token.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0 };
 
-    /// Whether choices need a random number.
+    /// Returns whether choices need a random number.
     pub fn draws(&self) -> bool {
         self.temperature > 0.0
     }
 
-    /// The next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` when a logit
+    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` when a logit
     /// is not a finite number or there is none.
     pub fn choose(&self, logits: &[f32], unit: f64) -> Option<u32> {
         if !logits.iter().all(|logit| logit.is_finite()) {
@@ -81,8 +81,8 @@ fn by_probability(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
 /// The smallest set of the most probable whose share of all is at least `top_p`, from the most probable down.
 fn keep_nucleus(kept: &mut Vec<(u32, f64)>, top_p: f64) {
     let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-    // All tokens with less than this weight together have a share below `1 - top_p`, so none is in the set: what is
-    // sorted is a few tokens, not the vocabulary.
+    // All tokens with less than this weight together have a share below `1 - top_p`, so none is in the set: only
+    // a few tokens are sorted, not the vocabulary.
     let floor = (1.0 - top_p) * total / kept.len() as f64;
     kept.retain(|(_, weight)| *weight >= floor);
     kept.sort_unstable_by(by_probability);

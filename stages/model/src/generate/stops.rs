@@ -1,7 +1,7 @@
 //! Texts at which a completion ends.
 //!
 //! A completion is cut before the first place where one of the texts begins. While it is generated only its tail is
-//! looked at: a text that has just become complete must end in the newest token. Bytes are compared, not characters,
+//! searched: a text that has just become complete must end in the newest token. Bytes are compared, not characters,
 //! because a token may end inside a character.
 
 /// Texts at which a completion ends.
@@ -9,12 +9,12 @@
 pub struct Stops(Vec<Vec<u8>>);
 
 impl Stops {
-    /// These texts; empty ones are left out.
+    /// Creates stops of these texts; empty ones are ignored.
     pub fn new(texts: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         Self(texts.into_iter().map(Into::into).filter(|text: &Vec<u8>| !text.is_empty()).collect())
     }
 
-    /// Whether a text ends in the last `newest` bytes of `completion`.
+    /// Returns whether a text ends in the last `newest` bytes of `completion`.
     pub fn ends(&self, completion: &[u8], newest: usize) -> bool {
         self.0.iter().any(|text| {
             let from = completion.len().saturating_sub(newest + text.len() - 1);
@@ -22,7 +22,7 @@ impl Stops {
         })
     }
 
-    /// The completion before the first text.
+    /// Returns the completion before the first text.
     pub fn cut<'a>(&self, completion: &'a [u8]) -> &'a [u8] {
         let first = |text: &Vec<u8>| completion.windows(text.len()).position(|window| window == text);
         let end = self.0.iter().filter_map(first).min().unwrap_or(completion.len());

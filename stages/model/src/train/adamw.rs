@@ -41,13 +41,13 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// No update yet: all moments are 0.
+    /// Creates the optimiser; all moments are 0.
     pub fn new(settings: AdamWSettings, decays: Vec<bool>, parameters: &[Tensor<1>]) -> Self {
         let zeros = |parameter: &Tensor<1>| (parameter.zeros_like(), parameter.zeros_like());
         Self { settings, decays, moments: parameters.iter().map(zeros).collect(), updates: 0 }
     }
 
-    /// One update at a rate: the new parameters, and the global norm of `gradients` before clipping, `[1]`.
+    /// Makes one update at a rate. Returns the new parameters and the global norm of `gradients` before clipping, `[1]`.
     pub fn update(
         &mut self,
         rate: f64,
@@ -82,13 +82,13 @@ impl AdamW {
     }
 }
 
-/// The 2-norm of all tensors as one vector, `[1]`.
+/// Returns the 2-norm of all tensors as one vector, `[1]`.
 fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
     let squares = tensors.iter().map(|tensor| fused::sum_squares(tensor.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }
 
-/// `base` to the power of an integer by repeated squaring: the same bits on every machine.
+/// Returns `base` to the power of an integer by repeated squaring: the same bits on every machine.
 fn power(base: f64, exponent: u64) -> f64 {
     let (mut result, mut square, mut rest) = (1.0, base, exponent);
     while rest > 0 {

@@ -1,13 +1,13 @@
-//! Checkpoints: all that training needs to go on as if it had not stopped.
+//! Checkpoints: the complete state from which training continues.
 //!
 //! ```text
 //! checkpoints/00000500/state.safetensors   p.NAME, m.NAME, v.NAME: parameters and both moments, f32
-//! checkpoints/00000500/metrics.bin         what was measured so far
+//! checkpoints/00000500/metrics.bin         the metrics so far
 //! checkpoints/00000500/seal.json           the step, the seconds so far and the blake3 digests of the other two
 //! ```
 //!
-//! A checkpoint is written to a temporary folder whose files are synced, then renamed, so a kill at any moment leaves either none or a whole one. What
-//! a disk damages later is seen by the digests; then the one before is taken, which is why the last two are kept. The order
+//! A checkpoint is written to a temporary directory whose files are synced, then renamed, so a kill at any moment leaves either none or a complete one.
+//! The digests detect later damage on disk; then the checkpoint before it is used, which is why the last two are kept. The order
 //! of the sequences and the rate are functions of the step, and nothing else is random, so this is the whole state.
 
 use std::fs::{self, File};
@@ -48,18 +48,18 @@ struct Seal {
     seconds: f64,
 }
 
-/// What a checkpoint holds beside the state of the trainer.
+/// The content of a checkpoint besides the state of the trainer.
 #[derive(Debug, Default)]
 pub struct Restored {
     /// Updates so far.
     pub step: u64,
-    /// What was measured so far.
+    /// The metrics so far.
     pub metrics: Vec<Metric>,
     /// Seconds that all runs of the training took so far.
     pub seconds: f64,
 }
 
-/// The step of the newest checkpoint below `scratch`, the seconds up to it, and when it was saved. Its state is not read.
+/// Returns the step of the newest checkpoint below `scratch`, the seconds up to it, and when it was saved. Does not read its state.
 pub fn newest(scratch: &Path) -> Option<(u64, f64, SystemTime)> {
     let checkpoints = Checkpoints { folder: scratch.join(FOLDER) };
     let sealed = |step: u64| {
@@ -71,10 +71,10 @@ pub fn newest(scratch: &Path) -> Option<(u64, f64, SystemTime)> {
 }
 
 impl Checkpoints {
-    /// The checkpoints below `scratch`. What an interrupted write left is removed.
+    /// Opens the checkpoints below `scratch` and removes the remains of an interrupted write.
     ///
     /// # Errors
-    /// When the folder cannot be made or cleaned.
+    /// When the directory cannot be created or cleaned.
     pub fn below(scratch: &Path) -> Result<Self> {
         let folder = scratch.join(FOLDER);
         fs::create_dir_all(&folder)?;
@@ -83,10 +83,10 @@ impl Checkpoints {
         Ok(checkpoints)
     }
 
-    /// Writes the state after `step` updates, which took so many seconds in all runs together.
+    /// Writes the state after `step` updates, which took `seconds` in all runs together.
     ///
     /// # Errors
-    /// When the device cannot give a tensor, a value is not finite, or the disk cannot take it.
+    /// When a tensor cannot be read from the device, a value is not finite, or the checkpoint cannot be written.
     pub fn save(
         &self,
         step: u64,
@@ -115,7 +115,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Puts the newest whole checkpoint into the trainer and returns the rest of it; `None` where there is no whole one. A
+    /// Restores the trainer from the newest complete checkpoint and returns the rest of it; `None` if there is none. A
     /// damaged one is reported and removed.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Checkpoints {
         Ok(None)
     }
 
-    /// The steps of the checkpoints, sorted.
+    /// Returns the steps of the checkpoints, sorted.
     fn steps(&self) -> Result<Vec<u64>> {
         let mut steps = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -188,7 +188,7 @@ fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) ->
     Ok(Restored { step, metrics, seconds: seal.seconds })
 }
 
-/// Writes a file and syncs it: the digest of its content.
+/// Writes a file and syncs it. Returns the digest of its content.
 fn written(path: &Path, write: impl FnOnce(&mut BufWriter<HashingWriter<File>>) -> Result<()>) -> Result<Digest> {
     let mut writer = BufWriter::with_capacity(1 << 20, HashingWriter::new(File::create(path)?));
     write(&mut writer)?;
@@ -202,7 +202,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// Windows keeps the order of renames itself and opens no folder for it.
+/// Does nothing: Windows keeps the order of renames and cannot open a directory to sync it.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> Result<()> {
     Ok(())

@@ -2,12 +2,12 @@
 //!
 //! Each record is framed `u64 length · masked crc32c of it · bytes · masked crc32c of them`, little-endian; its bytes are one protocol-buffer
 //! message `Event { 1: double wall_time; 2: int64 step; 3: string file_version | 5: Summary { 1: Value { 1: string tag;
-//! 2: float simple_value } } }`. The wall time of an event is its step in seconds, so that equal runs give equal bytes:
-//! in TensorBoard look at the axis "step", not at "relative" or "wall".
+//! 2: float simple_value } } }`. The wall time of an event is its step in seconds, so that equal runs write equal bytes:
+//! in TensorBoard, select the axis "step" instead of "relative" or "wall".
 
 use std::io::{self, Write};
 
-/// What the file must be called to be found by TensorBoard: the name holds `tfevents`.
+/// The name of the file; TensorBoard only reads files whose name contains `tfevents`.
 pub const NAME: &str = "events.out.tfevents.0.pipeline";
 
 /// A file being written.

@@ -1,4 +1,4 @@
-//! The output head and the cross-entropy in one, with their gradients, in chunks of rows.
+//! The output head and the cross-entropy, fused, with their gradients, in chunks of rows.
 //!
 //! For features `h` `[rows, width]`, the tied embedding `w` `[vocabulary, width]` and the next tokens `y`:
 //!
@@ -7,7 +7,7 @@
 //! ∂loss/∂h = (p − 1[y]) w / rows;   ∂loss/∂w = (p − 1[y])ᵀ h / rows
 //! ```
 //!
-//! The products of matrices are computed in a [`Precision`], all else in `f32`.
+//! The products of matrices are computed in a [`Precision`], everything else in `f32`.
 //!
 //! The gradients are written out because the logits of a whole micro-batch are the largest tensor of training, and
 //! automatic differentiation would keep several of that size; those of a chunk are freed before the next chunk.
@@ -22,7 +22,7 @@ use crate::precision::Precision;
 
 /// Logits of one chunk on the CPU, at most: 64 MiB.
 pub const LOGITS: usize = 1 << 24;
-/// A chunk of logits takes this part of a GPU's memory, because only large products keep a GPU busy.
+/// The part of a GPU's memory that a chunk of logits uses; only large products keep a GPU busy.
 const PART_OF_GPU_MEMORY: u64 = 64;
 
 /// A loss and its gradients.
@@ -36,7 +36,7 @@ pub struct HeadLoss {
     pub embedding: Tensor<2>,
 }
 
-/// The mean loss times `scale`, and its gradients. All tensors are `f32` and without automatic differentiation.
+/// Returns the mean loss times `scale`, and its gradients. All tensors are `f32` and without automatic differentiation.
 pub fn head_loss(
     features: Tensor<2>,
     embedding: Tensor<2>,
@@ -68,7 +68,7 @@ pub fn head_loss(
     }
 }
 
-/// The mean loss alone, `[1]`.
+/// Returns only the mean loss, `[1]`.
 pub fn mean_loss(features: Tensor<2>, embedding: Tensor<2>, next: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
     let [rows, width] = features.dims();
     let factor = precision.factor(embedding);
@@ -86,12 +86,12 @@ pub fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item
     (0..rows).step_by(chunk).map(move |start| start..rows.min(start + chunk))
 }
 
-/// The rows of a chunk. On the CPU it depends on `rows` and `vocabulary` alone.
+/// Returns the rows of a chunk. On the CPU it depends only on `rows` and `vocabulary`.
 pub fn chunk(rows: usize, vocabulary: usize, device: &Device) -> usize {
     chunk_of(rows, vocabulary, gpu_memory(device))
 }
 
-/// [`chunk`] on a GPU with so many bytes, or on the CPU.
+/// Does the same as [`chunk`] for a GPU with so many bytes, or for the CPU.
 pub fn chunk_of(rows: usize, vocabulary: usize, gpu_memory: Option<u64>) -> usize {
     let part = |bytes: u64| usize::try_from(bytes / PART_OF_GPU_MEMORY / 4).unwrap_or(usize::MAX);
     let most = gpu_memory.map_or(LOGITS, part);

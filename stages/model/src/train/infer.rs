@@ -1,21 +1,21 @@
-//! What a training infers before it starts: conflicts with its inputs, facts of its model, and its cost.
+//! Infers before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::{count, counted};
 use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
 use tokens::packed::PackedTokens;
 
-use super::settings::TrainSpec;
+use super::settings::Spec;
 use crate::config::Gpt2Config;
 use crate::folder::ModelFolder;
 
-/// Checkpoints that lie on disk at the same time: the last two, and the one being written.
+/// Checkpoints on disk at the same time: the last two, and the one being written.
 const CHECKPOINTS: u64 = 3;
 
-/// Passes over the same tokens from which on more of them teach hardly anything (Muennighoff et al., "Scaling
-/// data-constrained language models", 2023: up to 4 are as good as new tokens, from 16 on little is gained).
+/// Passes over the same tokens after which further passes gain hardly anything (Muennighoff et al., "Scaling
+/// data-constrained language models", 2023: up to 4 are as good as new tokens; after 16 there is little gain).
 const PASSES: f64 = 16.0;
 
-pub(super) fn infer(spec: &TrainSpec, inputs: &InputFacts) -> Inferred {
+pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
     let mut inferred = Inferred::default();
     inferred.same_tokenizer("valid", &train, &valid, "training and validation come from");
@@ -58,7 +58,7 @@ pub(super) fn infer(spec: &TrainSpec, inputs: &InputFacts) -> Inferred {
             hint: "lower sequence_length in the pack stage".to_owned(),
         },
     );
-    // A model that goes on has the sizes of 'init', where its settings name none.
+    // A model that continues has the sizes of 'init', unless its settings name others.
     let own = spec.shape().map(|(layers, width, heads)| {
         let [layers, width, heads] = [layers, width, heads].map(|size| size as u64);
         Fact::own(Shape { layers, width, heads }, "")
@@ -89,7 +89,7 @@ pub(super) fn infer(spec: &TrainSpec, inputs: &InputFacts) -> Inferred {
     inferred
 }
 
-/// The sizes of a model, where all of them are known.
+/// Returns the sizes of a model, if all of them are known.
 fn config(model: &Facts) -> Option<Gpt2Config> {
     let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let Shape { layers, width, heads } = model.shape.as_ref()?.value;
@@ -115,7 +115,7 @@ pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<Inp
 }
 
 /// Compares the tokens that the settings read with the tokens available.
-pub(super) fn lint(spec: &TrainSpec, inputs: &Inputs) -> Vec<Advice> {
+pub(super) fn lint(spec: &Spec, inputs: &Inputs) -> Vec<Advice> {
     let Some(Ok(packed)) = inputs.get("train").map(PackedTokens::open) else { return Vec::new() };
     let (sequences, length) = (packed.sequences() as u64, packed.sequence_length() as u64);
     if sequences == 0 {

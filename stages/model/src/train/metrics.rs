@@ -1,9 +1,9 @@
-//! What training measured, step by step.
+//! The metrics of training, step by step.
 //!
 //! `metrics.jsonl` holds one JSON object a line, in the order of the steps: an update
 //! (`step`, `tokens` read so far, `loss` before the update, `learning_rate`, `gradient_norm` before clipping) or a validation
-//! (`step`, `validation_loss`, `validation_perplexity`). `step` counts finished updates. There are no times in it, so that
-//! equal runs give equal bytes.
+//! (`step`, `validation_loss`, `validation_perplexity`). `step` counts finished updates. The file has no times, so that
+//! equal runs write equal bytes.
 
 use std::io::Write;
 
@@ -66,7 +66,7 @@ pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// Writes metrics to the bit, for a checkpoint: six little-endian words each.
+/// Writes metrics bit for bit, for a checkpoint: six little-endian words each.
 ///
 /// # Errors
 /// When `writer` fails.
@@ -87,10 +87,10 @@ pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// Reads what [`write_words`] wrote.
+/// Reads the metrics that [`write_words`] wrote.
 ///
 /// # Errors
-/// When the bytes are not such words.
+/// When the bytes do not have that format.
 pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
     let malformed = || StageError::new("not a list of metrics");
     let (words, rest) = bytes.as_chunks::<8>();

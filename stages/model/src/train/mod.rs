@@ -1,21 +1,21 @@
-//! The stage kind `train`: a GPT-2 from packed tokens.
+//! The stage kind `train`: trains a GPT-2 on packed tokens.
 //!
 //! A step reads `batch · accumulation` sequences in the order of [`order`], computes the mean loss over all their
-//! predictions (a sequence of `n` tokens gives `n − 1`), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
+//! predictions (a sequence of `n` tokens has `n − 1`), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
 //! CPU the result is the same to the bit for any number of threads and after any number of interruptions ([`checkpoint`]).
 //!
-//! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are looked at
+//! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are checked
 //! after each update, once the next one is queued; weights when a checkpoint or the model is written
 //! ([`crate::tensor_file`]), and by the loss of the next step: so the check costs nothing on the device, and nothing that is
 //! not finite is ever stored or resumed from.
 //!
 //! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
-//! from many epochs over a small corpus; the configuration that is written says 0.
+//! from many epochs over a small corpus; the configuration that is written has 0.
 //!
 //! Memory, in bytes: 16 a parameter (value, gradient, two moments), 4 more with accumulation, about
 //! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
-//! for the logits ([`head`] makes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
-//! and what does not fit is refused before anything is computed.
+//! for the logits ([`head`] computes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
+//! and a training that does not fit is rejected before anything is computed.
 
 pub mod adamw;
 pub mod checkpoint;
@@ -48,16 +48,16 @@ use crate::initial::initial_values;
 use checkpoint::Checkpoints;
 use metrics::{Metric, write_events, write_lines};
 use order::Order;
-use settings::{TrainExec, TrainSpec};
+use settings::{Exec, Spec};
 pub use trainer::{Batch, Measured, Measuring, Trainer};
 
-/// The stage kind.
+/// The stage kind `train`.
 #[derive(Debug)]
 pub struct Train;
 
 impl Stage for Train {
-    type Spec = TrainSpec;
-    type Exec = TrainExec;
+    type Spec = Spec;
+    type Exec = Exec;
     const KIND: &'static str = "train";
     const REVISION: u32 = 3;
     const CLASS: Class = Class::Compute;
@@ -74,11 +74,11 @@ impl Stage for Train {
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }
 
-    fn check(spec: &TrainSpec, _: &TrainExec) -> Vec<Problem> {
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         settings::check(spec)
     }
 
-    fn infer(spec: &TrainSpec, _: &TrainExec, inputs: &InputFacts) -> Inferred {
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
         infer::infer(spec, inputs)
     }
 
@@ -86,20 +86,20 @@ impl Stage for Train {
         infer::observe(facts, input);
     }
 
-    fn checkpoint(spec: &TrainSpec, _: &TrainExec, scratch: &Path) -> Option<Checkpoint> {
+    fn checkpoint(spec: &Spec, _: &Exec, scratch: &Path) -> Option<Checkpoint> {
         let (done, seconds, saved) = checkpoint::newest(scratch)?;
         Some(Checkpoint { done, total: spec.steps, unit: Unit::Steps, seconds, saved })
     }
 
-    fn lint(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Advice> {
+    fn lint(spec: &Spec, _: &Exec, inputs: &Inputs) -> Vec<Advice> {
         infer::lint(spec, inputs)
     }
 
-    fn needs(_: &TrainSpec, _: &TrainExec) -> Needs {
+    fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, ..Needs::default() }
     }
 
-    fn run(spec: &TrainSpec, exec: &TrainExec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         // Burn's CPU backend computes on the rayon pool of the calling thread.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(context.resources.threads.max(1)).build();
         let pool = pool.map_err(|error| StageError::new(format!("cannot start threads: {error}")))?;
@@ -109,8 +109,8 @@ impl Stage for Train {
 
 /// One run of the stage.
 struct Run<'a> {
-    spec: &'a TrainSpec,
-    exec: &'a TrainExec,
+    spec: &'a Spec,
+    exec: &'a Exec,
     context: &'a Context,
     config: Gpt2Config,
     train: PackedTokens,
@@ -129,7 +129,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn prepare(spec: &'a TrainSpec, exec: &'a TrainExec, context: &'a Context) -> Result<Self> {
+    fn prepare(spec: &'a Spec, exec: &'a Exec, context: &'a Context) -> Result<Self> {
         let started = Instant::now();
         let train = PackedTokens::open(context.inputs.tree("train")?)?;
         let valid = context.inputs.get("valid").map(PackedTokens::open).transpose()?;
@@ -205,7 +205,7 @@ impl<'a> Run<'a> {
         self.write_metrics()
     }
 
-    /// One update, then whatever is due after it.
+    /// Makes one update, then logs, validates and saves if these are due.
     fn step(&mut self) -> Result<()> {
         let rate = self.spec.schedule().rate(self.done);
         let batches = self.batches()?;
@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Reads what the last update measured, unless that is done.
+    /// Reads the measures of the last update, unless they were read.
     fn measured(&mut self) -> Result<()> {
         let Some((learning_rate, measuring)) = self.measuring.take() else { return Ok(()) };
         let Measured { loss, gradient_norm } = measuring.read().map_err(|error| self.at_step(error))?;
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes a checkpoint. One that is not finite is not written: a run that started from it could only fail.
+    /// Writes a checkpoint, unless a value is not finite: a run that resumed from it could only fail.
     fn save(&mut self) -> Result<()> {
         self.measured()?;
         let seconds = self.earlier + self.started.elapsed().as_secs_f64();
@@ -241,12 +241,12 @@ impl<'a> Run<'a> {
         saved.map_err(|error| self.at_step(error))
     }
 
-    /// A failure of the training itself after the update so far.
+    /// Creates a failure of the training after the updates so far.
     fn diverged(&self, what: &str) -> StageError {
         self.at_step(StageError::new(what).hint("lower learning_rate, or raise warmup"))
     }
 
-    /// A failure, with the step at which it happened.
+    /// Adds the step to a failure.
     fn at_step(&self, error: StageError) -> StageError {
         match error {
             StageError::Interrupted => StageError::Interrupted,
@@ -261,7 +261,7 @@ impl<'a> Run<'a> {
         self.spec.batch * self.spec.accumulation * self.train.sequence_length() as u64
     }
 
-    /// The micro-batches of the next step.
+    /// Returns the micro-batches of the next step.
     fn batches(&self) -> Result<Vec<Batch>> {
         let first = self.done * self.spec.batch * self.spec.accumulation;
         let batch = |number: u64| {
@@ -272,7 +272,7 @@ impl<'a> Run<'a> {
         (0..self.spec.accumulation).map(batch).collect()
     }
 
-    /// Measures the validation loss after an update that is followed by it, unless that is done.
+    /// Measures the validation loss if it is due after this update, unless it was measured.
     fn validate_when_due(&mut self) -> Result<()> {
         let due = self.done == self.spec.steps
             || self.spec.validate_every.is_some_and(|every| self.done.is_multiple_of(every));
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
         if due && self.done > 0 && !is_done { self.validate() } else { Ok(()) }
     }
 
-    /// The mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
+    /// Returns the mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
     fn validate(&mut self) -> Result<()> {
         self.measured()?;
         let Some(valid) = &self.valid else { return Ok(()) };
@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
         self.context.progress.info(text);
     }
 
-    /// The figures that stand for the whole run.
+    /// Reports the final metrics of the run.
     fn report(&self) -> Value {
         let (mut first, mut last, mut validation) = (None, None, None);
         for metric in &self.metrics {
@@ -352,7 +352,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The model's files, and those of the tokenizer, so that the folder loads in transformers as it is.
+    /// Writes the files of the model and of the tokenizer, so that transformers loads the directory without changes.
     fn write_model(&self) -> Result<()> {
         let output = self.context.outputs.tree("model")?;
         folder::save(&self.config, &self.trainer.model, output)?;
@@ -382,7 +382,7 @@ fn read_batch(tokens: &PackedTokens, sequences: impl Iterator<Item = usize>) -> 
     Ok(Batch { ids: ids.into_iter().map(|id| id as i32).collect(), sequences: count })
 }
 
-/// The files of a model's folder agree: the ids of its tokenizer are those that it was trained on.
+/// Checks that the tokenizer's ids are those on which the model was trained.
 fn check_tokenizer(train: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()> {
     let (vocabulary, end_of_text) = (train.vocabulary(), train.end_of_text());
     if (vocabulary, end_of_text) == (tokenizer.vocabulary(), tokenizer.end_of_text()) {

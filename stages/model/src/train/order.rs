@@ -1,4 +1,4 @@
-//! The order in which training reads its sequences: a fresh permutation an epoch, computed and not stored.
+//! The order in which training reads its sequences: a new permutation for each epoch, computed and not stored.
 //!
 //! Position `p` of the run reads sequence `permutation(epoch = p / n, p % n)`. The permutation is a Feistel network of
 //! [`ROUNDS`] rounds over the smallest domain of 2²ᵏ values that holds `0..n`, walked until it lands below `n` (cycle
@@ -19,13 +19,13 @@ pub struct Order {
 }
 
 impl Order {
-    /// The order of `sequences` sequences, at least one.
+    /// Creates the order of `sequences` sequences, at least one.
     pub fn new(seed: u64, sequences: u64) -> Self {
         let bits = u64::BITS - sequences.saturating_sub(1).leading_zeros();
         Self { draw: Draw::new(seed, "order of sequences"), sequences, half_bits: bits.div_ceil(2).max(1) }
     }
 
-    /// The sequence that is read at a position of the run: the positions of each epoch read every sequence once.
+    /// Returns the sequence that is read at a position of the run: the positions of each epoch read every sequence once.
     pub fn sequence(&self, position: u64) -> u64 {
         let (epoch, mut value) = (position / self.sequences, position % self.sequences);
         // The network permutes its domain, so the walk from a value below `n` comes back to one.

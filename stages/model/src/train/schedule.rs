@@ -22,7 +22,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The rate of the update with this number, from 0.
+    /// Returns the rate of the update with this number, from 0.
     pub fn rate(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * (step as f64 / self.warmup as f64);

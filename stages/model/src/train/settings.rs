@@ -13,15 +13,16 @@ use crate::train::head;
 use crate::train::schedule::Schedule;
 
 /// Sequences of the largest update.
-const MOST_SEQUENCES: u64 = 1 << 20;
+const MAX_SEQUENCES: u64 = 1 << 20;
 /// Updates of the longest training.
-const MOST_STEPS: u64 = 1 << 32;
+const MAX_STEPS: u64 = 1 << 32;
 
 /// Trains a GPT-2 on packed tokens: AdamW, a cosine schedule with warm-up, gradient accumulation and clipping by the
 /// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
 /// on from its last checkpoint and, on the CPU, ends with the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct TrainSpec {
+#[schemars(rename = "TrainSpec")]
+pub struct Spec {
     /// The sizes of a published model (`gpt2` or `gpt2-xl`), in place of `layers`, `width` and `heads`.
     #[serde(default)]
     pub preset: Option<Preset>,
@@ -38,24 +39,24 @@ pub struct TrainSpec {
     #[schemars(range(min = 1, max = 65_535))]
     pub heads: Option<u32>,
     /// Sequences of one forward and backward pass (the micro-batch); memory grows with it.
-    #[schemars(range(min = 1, max = MOST_SEQUENCES))]
+    #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub batch: u64,
     /// Micro-batches of one update, whose gradients are averaged.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = MOST_SEQUENCES))]
+    #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub accumulation: u64,
     /// The number format of matrix products: `f32`, or `bf16` for a GPU.
     #[serde(default)]
     pub precision: Precision,
     /// Updates.
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: u64,
     /// The greatest learning rate.
     #[schemars(range(max = 1000), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Updates over which the rate grows from 0 to `learning_rate`.
     #[serde(default)]
-    #[schemars(range(max = MOST_STEPS))]
+    #[schemars(range(max = MAX_STEPS))]
     pub warmup: u64,
     /// The rate at the end of the cosine.
     #[serde(default)]
@@ -83,7 +84,7 @@ pub struct TrainSpec {
     pub clip: f64,
     /// Updates between two measures of the validation loss; without it, measured at the end only.
     #[serde(default)]
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub validate_every: Option<u64>,
     /// How many validation sequences to measure at most; without it, all.
     #[serde(default)]
@@ -93,14 +94,15 @@ pub struct TrainSpec {
 
 /// How often to tell and to save; the result does not depend on it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct TrainExec {
+#[schemars(rename = "TrainExec")]
+pub struct Exec {
     /// Updates between two reports of the loss.
     #[serde(default = "log_every")]
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub log_every: u64,
     /// Updates between two checkpoints: at most so many are done again after a kill.
     #[serde(default = "checkpoint_every")]
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub checkpoint_every: u64,
 }
 
@@ -136,8 +138,8 @@ fn checkpoint_every() -> u64 {
     500
 }
 
-impl TrainSpec {
-    /// AdamW's settings.
+impl Spec {
+    /// Returns AdamW's settings.
     pub fn optimizer(&self) -> AdamWSettings {
         AdamWSettings {
             beta1: self.beta1,
@@ -148,12 +150,12 @@ impl TrainSpec {
         }
     }
 
-    /// The learning rate's schedule.
+    /// Returns the learning rate's schedule.
     pub fn schedule(&self) -> Schedule {
         Schedule { peak: self.learning_rate, floor: self.min_learning_rate, warmup: self.warmup, steps: self.steps }
     }
 
-    /// Layers, width and heads, where they are given.
+    /// Returns layers, width and heads, if they are set.
     pub(super) fn shape(&self) -> Option<(usize, usize, usize)> {
         match (self.preset, self.layers, self.width, self.heads) {
             (Some(preset), ..) => Some(preset.sizes()),
@@ -162,10 +164,10 @@ impl TrainSpec {
         }
     }
 
-    /// The sizes of a new model for these tokens.
+    /// Returns the sizes of a new model for these tokens.
     ///
     /// # Errors
-    /// When the settings give no sizes.
+    /// When the settings have no sizes.
     pub fn sizes(&self, tokens: &PackedTokens) -> Result<Gpt2Config> {
         let (layers, width, heads) = self.shape().ok_or_else(|| {
             StageError::new("the model has no sizes")
@@ -181,10 +183,10 @@ impl TrainSpec {
         })
     }
 
-    /// Whether a model can go on with these settings and tokens.
+    /// Checks that a model can continue with these settings and tokens.
     ///
     /// # Errors
-    /// When it has other sizes than the settings say, another vocabulary than the tokens, or too few positions.
+    /// When it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
     pub fn check_continues(&self, config: &Gpt2Config, tokens: &PackedTokens) -> Result<()> {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
@@ -216,7 +218,7 @@ impl TrainSpec {
         self.batch.saturating_mul(self.accumulation)
     }
 
-    /// Bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
+    /// Returns the bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
     /// [`crate::train`] hold the formula).
     pub(super) fn memory(&self, config: &Gpt2Config, length: u64) -> u64 {
         let [layers, width, heads] = [config.layers, config.width, config.heads].map(|size| size as u64);
@@ -229,7 +231,7 @@ impl TrainSpec {
         [model, activations, ids, 256 << 20].into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Bytes that a training takes of a GPU with `capacity` bytes, within a tenth: of each parameter, of each feature of a layer for
+    /// Estimates the bytes that a training uses on a GPU with `capacity` bytes, within a tenth: for each parameter, for each feature of a layer for
     /// each token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]). The factors are fitted to what
     /// CubeCL reserves (benches/gpu/check.sh, step `reserved`).
     pub(super) fn gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> u64 {
@@ -253,7 +255,7 @@ impl TrainSpec {
         .fold(0, u64::saturating_add)
     }
 
-    /// Refuses a training that does not fit into a GPU with `capacity` bytes by far.
+    /// Rejects a training that clearly does not fit into a GPU with `capacity` bytes.
     ///
     /// # Errors
     /// When the estimate is more than a tenth above the capacity.
@@ -277,19 +279,19 @@ impl TrainSpec {
     }
 }
 
-/// What is wrong with the settings beyond the bounds of each.
-pub fn check(spec: &TrainSpec) -> Vec<Problem> {
+/// Returns the problems of the settings beyond the bounds of each.
+pub fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
-    let TrainSpec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
+    let Spec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
     if warmup > steps {
         let message = format!("must be at most steps ({steps}), not {warmup}");
         problems.push(Problem::new("warmup", message).depends_on("steps"));
     }
-    if spec.sequences_an_update() > MOST_SEQUENCES {
-        let (batch, accumulation, most) = (spec.batch, spec.accumulation, MOST_SEQUENCES / spec.batch.max(1));
+    if spec.sequences_an_update() > MAX_SEQUENCES {
+        let (batch, accumulation, most) = (spec.batch, spec.accumulation, MAX_SEQUENCES / spec.batch.max(1));
         let message = format!(
-            "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MOST_SEQUENCES} sequences \
+            "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MAX_SEQUENCES} sequences \
              at most"
         );
         problems.push(Problem::new("accumulation", message).depends_on("batch"));
@@ -301,7 +303,7 @@ pub fn check(spec: &TrainSpec) -> Vec<Problem> {
     problems
 }
 
-fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
+fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {
     let sizes = [("layers", spec.layers), ("width", spec.width), ("heads", spec.heads)];
     let given = sizes.iter().filter(|(_, size)| size.is_some()).count();
     for (name, size) in sizes {
@@ -327,12 +329,12 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Gpt2Config, Precision, TrainSpec};
+    use super::{Gpt2Config, Precision, Spec};
 
     /// The memory of the null driver's GPU.
     const CAPACITY: u64 = 143_771 << 20;
 
-    fn spec(batch: u64, precision: Precision) -> TrainSpec {
+    fn spec(batch: u64, precision: Precision) -> Spec {
         let settings = serde_json::json!({ "batch": batch, "steps": 1, "learning_rate": 1e-3, "precision": precision });
         serde_json::from_value(settings).unwrap()
     }

@@ -1,4 +1,4 @@
-//! A model with its optimiser: what one update does, and the loss without one.
+//! A model with its optimiser: one update, and the loss without one.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -31,7 +31,7 @@ pub struct Batch {
     pub sequences: usize,
 }
 
-/// What one update measured.
+/// The measures of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// The mean loss over the micro-batches in nats, before the update.
@@ -40,7 +40,7 @@ pub struct Measured {
     pub gradient_norm: f64,
 }
 
-/// What one update measures, once the device has computed it.
+/// The measures of one update, which the device may still be computing.
 #[derive(Debug)]
 pub struct Measuring(Tensor<1>);
 
@@ -58,7 +58,7 @@ impl Measuring {
 }
 
 impl Trainer {
-    /// A model that has had no update. It must live on an autodiff device.
+    /// Creates a trainer of a model without updates, which must be on an autodiff device.
     pub fn new(
         config: &Gpt2Config,
         model: Gpt2,
@@ -71,7 +71,7 @@ impl Trainer {
         Self { device, model, optimizer, precision }
     }
 
-    /// One update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
+    /// Makes one update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
     ///
     /// # Errors
     /// [`StageError::Interrupted`] when asked to stop between micro-batches (nothing is changed then), or when the device
@@ -80,7 +80,7 @@ impl Trainer {
         self.queue(micro_batches, rate, cancel)?.read()
     }
 
-    /// As [`Trainer::update`], without waiting for the device: it may compute while the next update is queued.
+    /// Does the same as [`Trainer::update`] without waiting for the device, which may compute while the next update is queued.
     ///
     /// # Errors
     /// As [`Trainer::update`]; a failure of the device may only be reported by [`Measuring::read`].
@@ -105,7 +105,7 @@ impl Trainer {
         Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
     }
 
-    /// The mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
+    /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
     fn gradients(&self, batch: &Batch, scale: f64) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
         let (features, next) = self.predictions(&self.model, self.ids(batch));
         let embedding = self.model.wte.weight.val().inner();
@@ -121,7 +121,7 @@ impl Trainer {
         Ok((head.loss, gradients))
     }
 
-    /// The mean loss of a batch, without gradients.
+    /// Returns the mean loss of a batch, without gradients.
     ///
     /// # Errors
     /// When the device fails.
@@ -132,7 +132,7 @@ impl Trainer {
         loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device returned no loss"))
     }
 
-    /// The features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
+    /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
     /// by one, so a sequence of `n` ids gives `n - 1` rows.
     fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
@@ -148,7 +148,7 @@ impl Trainer {
         self.model = replaced(self.model.clone(), values);
     }
 
-    /// Values of the host as a vector on the device, without gradients.
+    /// Copies values of the host to a vector on the device, without gradients.
     pub fn on_device(&self, values: Vec<f32>) -> Tensor<1> {
         let size = values.len();
         Tensor::from_data(TensorData::new(values, [size]), &self.device.clone().inner())

@@ -86,7 +86,7 @@ fn of_scratch_without_a_checkpoint_nothing_is_told() {
     assert_eq!(newest(folder.path()), None, "one without a seal is none");
 }
 
-/// Whether a run told this, word by word.
+/// Returns whether a run reported exactly this note.
 fn said(harness: &Harness, line: &str) -> bool {
     harness.progress.drain().iter().any(|note| matches!(note, Note::Info { text } if text == line))
 }

@@ -1,14 +1,14 @@
-//! The stage kind `pack`: documents to sequences of fixed length ([`crate::packed`]), which training reads.
+//! The stage kind `pack`: packs documents into sequences of fixed length ([`crate::packed`]), which training reads.
 //!
-//! Every document is tokenised whole and followed by the end-of-text token; the documents are joined in an order that
-//! the run's seed draws; the stream is cut into sequences, across documents, and what is left at its end is dropped, once
-//! a split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
+//! Every document is tokenised and followed by the end-of-text token; the documents are joined in an order that
+//! is drawn by the run's seed; the stream is cut into sequences, across documents, and the rest at its end is dropped, once
+//! for each split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
 //! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
 //!
 //! | file of `train` and `valid` | what |
 //! |---|---|
 //! | `tokens.bin` | the sequences |
-//! | `documents.bin` | which document lies where ([`crate::index`]) |
+//! | `documents.bin` | the position of each document ([`crate::index`]) |
 
 mod order;
 mod split;
@@ -32,8 +32,9 @@ pub use split::Ledger;
 /// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
 /// the run's seed; writes a ledger of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Settings")]
 #[serde(default)]
-pub struct Settings {
+pub struct Spec {
     /// Tokens a sequence: what the model sees at once. At least 2: one token predicts the next.
     #[schemars(range(min = 2, max = 1 << 20))]
     pub sequence_length: u32,
@@ -54,7 +55,7 @@ pub enum Shuffle {
     None,
 }
 
-impl Default for Settings {
+impl Default for Spec {
     fn default() -> Self {
         Self { sequence_length: 1024, shuffle: Shuffle::default() }
     }
@@ -69,7 +70,7 @@ pub struct Exec {}
 pub struct Pack;
 
 impl Stage for Pack {
-    type Spec = Settings;
+    type Spec = Spec;
     type Exec = Exec;
 
     const KIND: &'static str = "pack";
@@ -91,18 +92,18 @@ impl Stage for Pack {
             .output("report", PortType::Report, "where every token went: report.json, report.md")
     }
 
-    fn infer(settings: &Settings, _: &Exec, inputs: &InputFacts) -> Inferred {
-        let sequence_length = Some(Fact::own(settings.sequence_length.into(), "sequence_length"));
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
+        let sequence_length = Some(Fact::own(spec.sequence_length.into(), "sequence_length"));
         let facts = Facts { sequence_length, ..inputs.port("tokenizer") };
         Inferred { outputs: [("train", facts.clone()), ("valid", facts)].into(), ..Inferred::default() }
     }
 
-    fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {
-        run(settings, context)
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        run(spec, context)
     }
 }
 
-/// What `report.json` holds.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Tokens a sequence.
@@ -117,18 +118,18 @@ pub struct Report {
     pub splits: BTreeMap<String, Ledger>,
 }
 
-fn run(settings: &Settings, context: &Context) -> Result<()> {
+fn run(spec: &Spec, context: &Context) -> Result<()> {
     let tree = context.inputs.tree("tokenizer")?;
     let tokenizer = TextTokenizer::open(tree)?;
     let json = fs::read(&tree.required(text::FILE)?.location)?;
     let mut reference = tokenizers::Tokenizer::from_bytes(json)
         .map_err(|error| StageError::new(format!("{} does not load in tokenizers: {error}", text::FILE)))?;
     reference.set_encode_special_tokens(true);
-    let packer = Packer { settings, context, tokenizer: &tokenizer, reference: &reference };
+    let packer = Packer { spec, context, tokenizer: &tokenizer, reference: &reference };
     let header = Header {
         vocabulary: tokenizer.vocabulary(),
         end_of_text: tokenizer.end_of_text(),
-        sequence_length: settings.sequence_length.into(),
+        sequence_length: spec.sequence_length.into(),
         sequences: 0,
         documents: 0,
         text_bytes: 0,
@@ -145,7 +146,7 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
             context.progress.warn(format!(
                 "'{name}' has {}, which fill no sequence of {}",
                 counted(ledger.tokens, "token"),
-                count(settings.sequence_length as u64)
+                count(spec.sequence_length as u64)
             ));
         }
         splits.insert(name.to_owned(), ledger);
@@ -154,14 +155,14 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
         format!(
             "{name}: {} of {}, {} dropped",
             counted(ledger.sequences, "sequence"),
-            count(settings.sequence_length as u64),
+            count(spec.sequence_length as u64),
             counted(ledger.dropped, "token")
         )
     });
     context.progress.info(lines.collect::<Vec<_>>().join("; "));
     let report = Report {
-        sequence_length: settings.sequence_length,
-        shuffle: settings.shuffle,
+        sequence_length: spec.sequence_length,
+        shuffle: spec.shuffle,
         vocabulary: tokenizer.vocabulary(),
         bytes_per_id: header.width(),
         splits,

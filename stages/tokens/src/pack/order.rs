@@ -1,7 +1,7 @@
 //! The order of the documents of a split, in bounded memory.
 //!
-//! Each document is a record of fixed size in a scratch file, in any order. They come back sorted by key, then id: each
-//! pass over the file takes out as many of the next ones as fit the memory.
+//! Each document is a record of fixed size in a scratch file, in any order. Records are returned sorted by key, then id: each
+//! pass over the file selects as many of the next ones as fit into memory.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -13,10 +13,10 @@ use contract::{Digest, Result};
 /// Bytes of a record on disk, and about its size in memory.
 const RECORD_BYTES: usize = 64;
 
-/// Where the tokens of a document lie.
+/// The position of a document's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
-    /// What the documents are sorted by.
+    /// The key by which the documents are sorted.
     pub key: u64,
     /// The document.
     pub id: Digest,
@@ -24,7 +24,7 @@ pub struct Record {
     pub part: u32,
     /// Its first token in that file.
     pub start: u64,
-    /// Its tokens, the end-of-text token among them.
+    /// Its tokens, including the end-of-text token.
     pub tokens: u64,
 }
 
@@ -51,7 +51,7 @@ impl Record {
     }
 }
 
-/// Takes records from many threads.
+/// Writes records from many threads to a file.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -59,10 +59,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records go to a new file.
+    /// Creates the file.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         let file = BufWriter::new(File::create(path)?);
         Ok(Self { path: path.to_owned(), file: Mutex::new((file, 0)) })
@@ -82,10 +82,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// Gives all records in order, with at most about `memory` bytes of them at a time.
+    /// Calls `each` with all records in order, holding about `memory` bytes of them at a time.
     ///
     /// # Errors
-    /// When the file cannot be read, and what `each` returns.
+    /// When the file cannot be read, and the errors of `each`.
     pub fn in_order(self, memory: u64, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
         let (mut file, count) = self.file.into_inner().unwrap_or_else(PoisonError::into_inner);
         file.flush()?;

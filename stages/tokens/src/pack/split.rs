@@ -1,11 +1,11 @@
-//! Packs one split: documents to tokens in parallel, the tokens in order, the order cut into sequences.
+//! Packs one split: tokenises documents in parallel, sorts them, and cuts the stream into sequences.
 //!
 //! 1. Each part's documents are tokenised, each with the end-of-text token after it, into a scratch file of its own; a
-//!    record of each document goes to the [`Recorder`]. Every document is decoded again and must give its bytes; one in
+//!    record of each document goes to the [`Recorder`]. Every document is decoded again and must match its bytes; one in
 //!    [`CHECK_ONE_IN`] and the first of each part, where it is not longer than [`CHECK_BYTES`], are encoded by
-//!    `tokenizers` too and must give the same ids.
-//! 2. The records come back in order and the tokens are joined into one stream, less the tail that fills no sequence.
-//! 3. The stream is written as the packed file, whole or, with shuffled sequences, from place to place.
+//!    `tokenizers` too and must have the same ids.
+//! 2. The records are sorted and the tokens are joined into one stream, without the tail that fills no sequence.
+//! 3. The stream is written as the packed file, in order or, with shuffled sequences, in the order of the shuffle.
 //!
 //! Disk: twice the tokens, in scratch. Memory: a row group of text and its ids for each thread, and a part of the records.
 
@@ -21,20 +21,20 @@ use tables::{Part, Table, each_part};
 use crate::documents;
 use crate::index::{self, Entry, IndexWriter};
 use crate::pack::order::{Record, Recorder};
-use crate::pack::{Settings, Shuffle};
+use crate::pack::{Shuffle, Spec};
 use crate::packed::{self, Header, PackedWriter};
 use crate::permutation::Permutation;
 use crate::splitter::pieces;
 use crate::text::TextTokenizer;
 
-/// How many documents one that the reference encodes too stands for.
+/// One document in so many is also encoded by the reference.
 const CHECK_ONE_IN: u64 = 2000;
-/// Longer texts are left out of it: the reference takes seconds for them, and for one long word much more.
+/// Longer texts are not checked with the reference, which takes seconds for them, and much more for one long word.
 const CHECK_BYTES: usize = 256 << 10;
 /// Longer texts are tokenised piece by piece.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// Where every token of a split went: the documents are those that the table promises, all else is counted. Each has its
+/// The counts of every token of a split: the documents are those of the table, everything else is counted. Each document has its
 /// end-of-text token, and `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Ledger {
@@ -48,7 +48,7 @@ pub struct Ledger {
     pub text_tokens: u64,
     /// End-of-text tokens: one a document.
     pub end_of_text_tokens: u64,
-    /// All tokens in.
+    /// All input tokens.
     pub tokens: u64,
     /// Tokens in sequences.
     pub emitted: u64,
@@ -58,7 +58,7 @@ pub struct Ledger {
     pub emitted_bytes: u64,
     /// Sequences.
     pub sequences: u64,
-    /// The part of the tokens in that is in sequences.
+    /// The part of the input tokens that is in sequences.
     pub utilisation: f64,
     /// Characters a token of text.
     pub characters_per_token: f64,
@@ -68,9 +68,9 @@ pub struct Ledger {
     pub checked: u64,
 }
 
-/// What all splits are packed with.
+/// The settings and tokenizers with which all splits are packed.
 pub struct Packer<'a> {
-    pub settings: &'a Settings,
+    pub spec: &'a Spec,
     pub context: &'a Context,
     pub tokenizer: &'a TextTokenizer,
     /// `tokenizers`, with special tokens in text as ordinary text.
@@ -89,7 +89,7 @@ impl Packer<'_> {
             each_part(self.context, &parts, |(part, number)| self.tokenise(part, *number, &scratch, &recorder))?;
         let promised = Ledger { documents: table.rows(), ..Ledger::default() };
         let mut ledger = ledgers.into_iter().fold(promised, Ledger::plus);
-        ledger.close(self.settings.sequence_length)?;
+        ledger.close(self.spec.sequence_length)?;
         let stream = scratch.join("stream");
         self.gather(&scratch, parts.len(), recorder, &stream, &mut ledger, output)?;
         self.write(name, &stream, &ledger, output)?;
@@ -129,7 +129,7 @@ impl Packer<'_> {
                 ledger.end_of_text_tokens += 1;
                 ledger.characters += text.chars().count() as u64;
                 ledger.bytes += text.len() as u64;
-                let key = match self.settings.shuffle {
+                let key = match self.spec.shuffle {
                     Shuffle::None => u64::from(number) << 32 | row,
                     Shuffle::Documents | Shuffle::Sequences => draw.bits(id.as_bytes()),
                 };
@@ -143,7 +143,7 @@ impl Packer<'_> {
         Ok(ledger)
     }
 
-    /// Whether `tokenizers` gives these ids.
+    /// Returns whether `tokenizers` encodes the text to these ids.
     fn compare(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let encoding = self.reference.encode_fast(text, false);
         let encoding = encoding.map_err(|error| StageError::new(format!("tokenizers cannot encode {id}: {error}")))?;
@@ -154,7 +154,7 @@ impl Packer<'_> {
             .hint("this is a defect of the encoder with this tokenizer: please report it with the document"))
     }
 
-    /// Whether the ids decode to the text.
+    /// Returns whether the ids decode to the text.
     fn decodes(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let mut rest = text.as_bytes();
         for token in ids {
@@ -196,7 +196,7 @@ impl Packer<'_> {
         let head = index::Header {
             documents: ledger.documents,
             sequences: ledger.sequences,
-            permutation: (self.settings.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
+            permutation: (self.spec.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
         };
         let mut index = IndexWriter::new(output.create(index::FILE)?, head)?;
         self.context.progress.start("join documents", Unit::Rows, Some(ledger.documents));
@@ -230,7 +230,7 @@ impl Packer<'_> {
         Header {
             vocabulary: self.tokenizer.vocabulary(),
             end_of_text: self.tokenizer.end_of_text(),
-            sequence_length: self.settings.sequence_length.into(),
+            sequence_length: self.spec.sequence_length.into(),
             sequences: ledger.sequences,
             documents: ledger.documents,
             text_bytes: ledger.emitted_bytes,
@@ -253,7 +253,7 @@ impl Packer<'_> {
         let mut ids = Vec::new();
         for sequence in 0..ledger.sequences {
             self.context.cancel.check()?;
-            let from = if self.settings.shuffle == Shuffle::Sequences { order.apply(sequence) } else { sequence };
+            let from = if self.spec.shuffle == Shuffle::Sequences { order.apply(sequence) } else { sequence };
             let place = from as usize * size..(from as usize + 1) * size;
             let bytes = stream.get(place).ok_or_else(|| StageError::new("a scratch file changed under the stage"))?;
             ids.clear();
@@ -279,7 +279,7 @@ impl Ledger {
         }
     }
 
-    /// Cuts the tokens into sequences and proves that none is lost.
+    /// Counts the tokens in sequences and checks that none is lost.
     fn close(&mut self, sequence_length: u32) -> Result<()> {
         let length = u64::from(sequence_length);
         self.sequences = self.tokens / length;
@@ -300,13 +300,13 @@ fn part_file(scratch: &Path, number: u32) -> PathBuf {
     scratch.join(format!("part-{number}"))
 }
 
-/// A scratch file as bytes; `None` where it is empty, which cannot be mapped.
+/// Maps a scratch file; `None` if it is empty, which cannot be mapped.
 fn map(path: &Path) -> Result<Option<Mmap>> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(None);
     }
-    // SAFETY: the file lies in the stage's own scratch folder, which one process at a time holds under the lock of its
+    // SAFETY: the file is in the stage's own scratch directory, which one process at a time holds under the lock of its
     // key; this stage wrote it to its end before and writes it no more.
     Ok(Some(unsafe { Mmap::map(&file) }?))
 }

@@ -1,4 +1,4 @@
-//! The files of a tokenizer, as Hugging Face's programs write and read them.
+//! The files of a tokenizer, in the formats of Hugging Face's libraries.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 use crate::alphabet;
 use crate::merges::Learned;
 use crate::text;
-use crate::tokenizer::Settings;
+use crate::tokenizer::Spec;
 
 const MERGES_FILE: &str = "merges.txt";
 
-/// Writes all of them; returns the content of `tokenizer.json`.
-pub fn write(settings: &Settings, learned: &Learned, output: &OutputTree) -> Result<Value> {
+/// Writes all files; returns the content of `tokenizer.json`.
+pub fn write(spec: &Spec, learned: &Learned, output: &OutputTree) -> Result<Value> {
     let bytes = alphabet::bytes().iter().map(|byte| alphabet::encode(std::slice::from_ref(byte)));
     let learned_tokens = learned.tokens.iter().map(|token| alphabet::encode(token));
-    let tokens: Vec<String> = settings.special_tokens.iter().cloned().chain(bytes).chain(learned_tokens).collect();
+    let tokens: Vec<String> = spec.special_tokens.iter().cloned().chain(bytes).chain(learned_tokens).collect();
     let merges: Vec<(&str, &str)> =
         learned.merges.iter().map(|(left, right)| (&*tokens[*left as usize], &*tokens[*right as usize])).collect();
 
-    let specials = settings.special_tokens.iter().zip(0u32..).map(|(token, id)| {
+    let specials = spec.special_tokens.iter().zip(0u32..).map(|(token, id)| {
         json!({ "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true })
     });
     let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
@@ -53,15 +53,15 @@ pub fn write(settings: &Settings, learned: &Learned, output: &OutputTree) -> Res
     text.push('\n');
     output.write(text::FILE, text.as_bytes())?;
 
-    let end = &settings.special_tokens[0];
-    let others = &settings.special_tokens[1..];
+    let end = &spec.special_tokens[0];
+    let others = &spec.special_tokens[1..];
     let mut map = json!({ "bos_token": end, "eos_token": end, "unk_token": end });
     if !others.is_empty() {
         map["additional_special_tokens"] = json!(others);
     }
     output.write_json("special_tokens_map.json", &map)?;
     map["add_prefix_space"] = json!(false);
-    map["model_max_length"] = json!(settings.model_max_length);
+    map["model_max_length"] = json!(spec.model_max_length);
     map["tokenizer_class"] = json!("GPT2Tokenizer");
     map["clean_up_tokenization_spaces"] = json!(false);
     output.write_json(text::CONFIG_FILE, &map)?;
@@ -73,7 +73,7 @@ pub fn write(settings: &Settings, learned: &Learned, output: &OutputTree) -> Res
     Ok(value)
 }
 
-/// The merges of a tokenizer that was written here, in their order; `None` where they cannot be read.
+/// Returns the merges of a tokenizer that [`write`] wrote, in order; `None` if they cannot be read.
 pub fn merges(tree: &InputTree) -> Option<Vec<String>> {
     let text = fs::read_to_string(&tree.file(MERGES_FILE)?.location).ok()?;
     Some(text.lines().skip(1).map(str::to_owned).collect())

@@ -1,6 +1,6 @@
 //! The stage kind `tokenizer`: byte-level byte-pair encoding as GPT-2's, learned from a sample of the documents.
 //!
-//! The result is what `train_new_from_iterator` of transformers gives for GPT-2's tokenizer on the same documents: ids
+//! The result equals that of `train_new_from_iterator` of transformers for GPT-2's tokenizer on the same documents: ids
 //! are the special tokens, then the 256 bytes in the order of their characters ([`crate::alphabet`]), then the merges
 //! in the order in which they were learned. Text is not normalised, a leading space is part of a word, and none is added.
 //!
@@ -13,9 +13,9 @@
 //!
 //! | file of `tokenizer` | read by |
 //! |---|---|
-//! | `tokenizer.json` | `tokenizers`, transformers, fastokens: all that there is to know |
+//! | `tokenizer.json` | `tokenizers`, transformers, fastokens: the whole tokenizer |
 //! | `tokenizer_config.json`, `special_tokens_map.json` | transformers |
-//! | `vocab.json`, `merges.txt` | programs that know GPT-2's two files |
+//! | `vocab.json`, `merges.txt` | programs that read GPT-2's two files |
 
 mod files;
 mod report;
@@ -44,7 +44,7 @@ use crate::word_counts::{CountedWords, Counter, WordCounts};
 
 pub use report::Report;
 
-/// Bytes of memory that learning takes for each byte of distinct words.
+/// Bytes of memory that learning uses for each byte of distinct words.
 const MEMORY_PER_WORD_BYTE: u64 = 32;
 /// Documents that the report encodes.
 const REPORT_DOCUMENTS: u64 = 500;
@@ -52,8 +52,9 @@ const REPORT_DOCUMENTS: u64 = 500;
 /// Learns a byte-level BPE tokenizer, as GPT-2's, from a sample of the documents; writes it in the files of Hugging
 /// Face tokenizers and transformers, with a report on how it cuts code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Settings")]
 #[serde(default)]
-pub struct Settings {
+pub struct Spec {
     /// Ids in all: special tokens, the 256 bytes and what is learned. Fewer where the text gives no more pairs.
     #[schemars(range(min = 257, max = 1 << 20))]
     pub vocabulary: u32,
@@ -78,7 +79,7 @@ pub struct Settings {
     pub model_max_length: u32,
 }
 
-impl Default for Settings {
+impl Default for Spec {
     fn default() -> Self {
         Self {
             vocabulary: 32_768,
@@ -101,7 +102,7 @@ pub struct Exec {}
 pub struct Tokenizer;
 
 impl Stage for Tokenizer {
-    type Spec = Settings;
+    type Spec = Spec;
     type Exec = Exec;
 
     const KIND: &'static str = "tokenizer";
@@ -116,18 +117,18 @@ impl Stage for Tokenizer {
             .output("report", PortType::Report, "how it cuts code: report.json, report.md")
     }
 
-    fn check(settings: &Settings, _: &Exec) -> Vec<Problem> {
-        check(settings)
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        check(spec)
     }
 
-    fn infer(settings: &Settings, _: &Exec, _: &InputFacts) -> Inferred {
+    fn infer(spec: &Spec, _: &Exec, _: &InputFacts) -> Inferred {
         let facts = Facts {
             tokenizer: Some(Fact::own((), "")),
-            vocabulary: Some(Fact::own(settings.vocabulary.into(), "vocabulary")),
+            vocabulary: Some(Fact::own(spec.vocabulary.into(), "vocabulary")),
             ..Facts::default()
         };
         // The text may have fewer distinct words than are kept, so this is no more than a bound.
-        let cost = Cost { memory_bound: Some(memory(settings)), ..Cost::default() };
+        let cost = Cost { memory_bound: Some(memory(spec)), ..Cost::default() };
         Inferred { outputs: [("tokenizer", facts)].into(), cost, ..Inferred::default() }
     }
 
@@ -144,29 +145,29 @@ impl Stage for Tokenizer {
         ))
     }
 
-    fn needs(settings: &Settings, _: &Exec) -> Needs {
-        Needs { memory: Needs::default().memory.max(memory(settings)), ..Needs::default() }
+    fn needs(spec: &Spec, _: &Exec) -> Needs {
+        Needs { memory: Needs::default().memory.max(memory(spec)), ..Needs::default() }
     }
 
-    fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {
-        run(settings, context)
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        run(spec, context)
     }
 }
 
 /// Bytes of memory that learning takes where the text has as many words as are kept.
-fn memory(settings: &Settings) -> u64 {
-    settings.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)
+fn memory(spec: &Spec) -> u64 {
+    spec.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)
 }
 
-fn check(settings: &Settings) -> Vec<Problem> {
+fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let least = 256 + settings.special_tokens.len() as u64;
-    if u64::from(settings.vocabulary) < least {
+    let least = 256 + spec.special_tokens.len() as u64;
+    if u64::from(spec.vocabulary) < least {
         let message =
-            format!("must be at least {least}, the 256 bytes and the special tokens, not {}", settings.vocabulary);
+            format!("must be at least {least}, the 256 bytes and the special tokens, not {}", spec.vocabulary);
         problems.push(Problem::new("vocabulary", message).depends_on("special_tokens").hint("32768 is usual for code"));
     }
-    for (index, token) in settings.special_tokens.iter().enumerate() {
+    for (index, token) in spec.special_tokens.iter().enumerate() {
         if words(token).nth(1).is_none() {
             // A string of one word could be learned as an ordinary token, and text could then spell the special id.
             let message = format!("text could spell '{token}' as an ordinary token");
@@ -177,73 +178,67 @@ fn check(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-/// Why learning ended before the vocabulary was full.
-fn why_fewer(settings: &Settings, counted: &CountedWords, learned: &Learned) -> String {
+/// Describes why learning ended before the vocabulary was full.
+fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
-        let (kept, distinct, bytes) = (counted.len(), counted.distinct, settings.word_bytes);
+        let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
         format!("word_bytes = {bytes} keeps {kept} of their {distinct} distinct words; raise it")
-    } else if settings.min_frequency > 1 {
-        format!("no pair that is left occurs min_frequency = {} times", settings.min_frequency)
+    } else if spec.min_frequency > 1 {
+        format!("no pair that is left occurs min_frequency = {} times", spec.min_frequency)
     } else if learned.met_max_length {
-        format!(
-            "all pairs that are left make tokens of more than max_token_length = {} bytes",
-            settings.max_token_length
-        )
+        format!("all pairs that are left make tokens of more than max_token_length = {} bytes", spec.max_token_length)
     } else {
         "they have no more pairs to merge".to_owned()
     }
 }
 
-/// What was counted.
+/// Counts of the documents that were read.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
+struct ReadCounts {
     /// Documents that were read.
-    read: u64,
+    rows: u64,
     /// Those among them that are learned from, and their bytes.
     documents: u64,
     bytes: u64,
 }
 
-fn run(settings: &Settings, context: &Context) -> Result<()> {
+fn run(spec: &Spec, context: &Context) -> Result<()> {
     let table = Table::open(context.inputs.tree("documents")?)?;
     if table.rows() == 0 {
         return Err(StageError::new("there are no documents to learn a tokenizer from")
             .hint("see in the reports of the stages before it where they were dropped"));
     }
-    let sizes = [settings.documents, settings.documents.min(REPORT_DOCUMENTS)];
+    let sizes = [spec.documents, spec.documents.min(REPORT_DOCUMENTS)];
     context.progress.start("choose documents", Unit::Rows, None);
     let selections = select(context, &table, "tokenizer documents", &sizes)?;
     let sample = context.scratch.join("sample");
     fs::create_dir_all(&sample)?;
-    let (counted, tally) = count(context, &table, &selections, &sample, settings.word_bytes)?;
+    let (counted, read) = count(context, &table, &selections, &sample, spec.word_bytes)?;
 
-    let first = 256 + settings.special_tokens.len() as u32;
-    let specials = settings.special_tokens.len() as u32;
+    let first = 256 + spec.special_tokens.len() as u32;
+    let specials = spec.special_tokens.len() as u32;
     let mut ids = [0; 256];
     for (id, byte) in (specials..).zip(alphabet::bytes()) {
         ids[usize::from(*byte)] = id;
     }
-    // The first merges visit most places, the last ones few.
-    context.progress.start_uneven("learn merges", Unit::Merges, Some(settings.vocabulary.into()));
-    let goal = Goal {
-        vocabulary: settings.vocabulary,
-        min_frequency: settings.min_frequency,
-        max_length: settings.max_token_length,
-    };
+    // The first merges change many places, the last ones few.
+    context.progress.start_uneven("learn merges", Unit::Merges, Some(spec.vocabulary.into()));
+    let goal =
+        Goal { vocabulary: spec.vocabulary, min_frequency: spec.min_frequency, max_length: spec.max_token_length };
     let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
-    if learned.uses.len() < settings.vocabulary as usize {
+    if learned.uses.len() < spec.vocabulary as usize {
         context.progress.warn(format!(
             "the documents give {}, fewer than the {} asked for: {}",
             figures::counted(learned.uses.len() as u64, "id"),
-            figures::count(settings.vocabulary.into()),
-            why_fewer(settings, &counted, &learned)
+            figures::count(spec.vocabulary.into()),
+            why_fewer(spec, &counted, &learned)
         ));
     }
 
-    let json = files::write(settings, &learned, context.outputs.tree("tokenizer")?)?;
-    let tokenizer = TextTokenizer::from_json(json, &settings.special_tokens[0])?;
+    let json = files::write(spec, &learned, context.outputs.tree("tokenizer")?)?;
+    let tokenizer = TextTokenizer::from_json(json, &spec.special_tokens[0])?;
     context.progress.start("report", Unit::Rows, None);
-    let training = report::Training::new(&counted, &learned, tally.documents, tally.bytes, table.rows(), specials);
+    let training = report::Training::new(&counted, &learned, read.documents, read.bytes, table.rows(), specials);
     let report = Report::new(&tokenizer, training, first, &sample_texts(&sample)?)?;
     let output = context.outputs.tree("report")?;
     output.write_json("report.json", &report)?;
@@ -252,26 +247,26 @@ fn run(settings: &Settings, context: &Context) -> Result<()> {
     context.progress.info(format!(
         "{} learned from {}",
         figures::counted(learned.uses.len() as u64, "id"),
-        figures::counted(tally.documents, "document")
+        figures::counted(read.documents, "document")
     ));
     Ok(())
 }
 
-/// Counts the words of the first selection, and puts the texts of the second into `sample`, a file a part.
+/// Counts the words of the first selection, and writes the texts of the second to `sample`, one file for each part.
 fn count(
     context: &Context,
     table: &Table,
     selections: &[Selection],
     sample: &Path,
     word_bytes: u64,
-) -> Result<(CountedWords, Tally)> {
+) -> Result<(CountedWords, ReadCounts)> {
     let memory = usize::try_from(context.resources.memory).unwrap_or(usize::MAX);
     let own_budget = memory / 4 / context.resources.threads.max(1);
     let shared = Mutex::new(WordCounts::new(&context.scratch, memory / 4));
     let absorb = |counter: &mut Counter| shared.lock().unwrap_or_else(PoisonError::into_inner).absorb(counter);
     context.progress.start("count words", Unit::Rows, Some(table.rows()));
-    let tallies = each_part(context, table.parts(), |part| {
-        let (mut counter, mut tally) = (Counter::default(), Tally::default());
+    let parts = each_part(context, table.parts(), |part| {
+        let (mut counter, mut read) = (Counter::default(), ReadCounts::default());
         let mut kept: Option<BufWriter<File>> = None;
         for batch in documents::texts(part)? {
             let (ids, texts) = batch?;
@@ -281,8 +276,8 @@ fn count(
                     continue;
                 }
                 counter.count(text);
-                tally.documents += 1;
-                tally.bytes += text.len() as u64;
+                read.documents += 1;
+                read.bytes += text.len() as u64;
                 if counter.memory() > own_budget {
                     absorb(&mut counter)?;
                 }
@@ -295,28 +290,28 @@ fn count(
                     file.write_all(text.as_bytes())?;
                 }
             }
-            tally.read += ids.iter().len() as u64;
+            read.rows += ids.iter().len() as u64;
             context.progress.add(ids.iter().len() as u64);
         }
         absorb(&mut counter)?;
         if let Some(mut file) = kept {
             file.flush()?;
         }
-        Ok(tally)
+        Ok(read)
     })?;
-    let tally = tallies.iter().fold(Tally::default(), |sum, tally| Tally {
-        read: sum.read + tally.read,
-        documents: sum.documents + tally.documents,
-        bytes: sum.bytes + tally.bytes,
+    let read = parts.iter().fold(ReadCounts::default(), |sum, read| ReadCounts {
+        rows: sum.rows + read.rows,
+        documents: sum.documents + read.documents,
+        bytes: sum.bytes + read.bytes,
     });
-    if tally.read != table.rows() {
-        return Err(StageError::new(format!("read {} of {} documents", tally.read, table.rows())));
+    if read.rows != table.rows() {
+        return Err(StageError::new(format!("read {} of {} documents", read.rows, table.rows())));
     }
     let counts = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((counts.finish(word_bytes)?, tally))
+    Ok((counts.finish(word_bytes)?, read))
 }
 
-/// The files with the texts that the report encodes, sorted by the parts' names.
+/// Returns the files with the texts that the report encodes, sorted by the parts' names.
 fn sample_texts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     let mut files = entries.collect::<std::io::Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! How a tokenizer cuts code, in the measures of "Building a Tokenizer" (Tunstall et al., Natural Language Processing
+//! Measures how a tokenizer splits code, as "Building a Tokenizer" does (Tunstall et al., Natural Language Processing
 //! with Transformers, chapter 10).
 //!
 //! | measure | what |
@@ -6,7 +6,7 @@
 //! | characters, bytes a token | text divided by its tokens |
 //! | fertility | tokens a word of the splitter |
 //! | continued words | the part of words that take two tokens or more |
-//! | unused tokens | learned ids that stand in no word of the training sample at its end: steps to longer tokens |
+//! | unused tokens | learned ids that no word of the training sample contains at the end: steps to longer tokens |
 //!
 //! Those of `training` are exact over the words that were learned from; those of `sample` are from encoding whole
 //! documents, which are part of the training sample.
@@ -33,17 +33,17 @@ const KEYWORDS: [&str; 35] = [
 ];
 /// Its words that are reserved in some places (`keyword.softkwlist`).
 const SOFT_KEYWORDS: [&str; 4] = ["_", "case", "match", "type"];
-/// The program that the chapter cuts with each tokenizer.
+/// The program that the chapter tokenises with each tokenizer.
 const PROGRAM: &str = "def say_hello():\n    print(\"Hello, World!\")\n# Print it\nsay_hello()\n";
 
-/// What `report.json` holds.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Ids in all.
     pub vocabulary: u32,
-    /// What was learned from.
+    /// The counts of the training sample.
     pub training: Training,
-    /// What encoding some of the documents gave.
+    /// The counts of encoding some of the documents.
     pub sample: Sample,
     /// Python's words in the vocabulary.
     pub keywords: Keywords,
@@ -55,11 +55,11 @@ pub struct Report {
     pub first_tokens: Vec<String>,
     /// The tokens that were learned last.
     pub last_tokens: Vec<String>,
-    /// The chapter's sample program, cut.
+    /// The tokens of the chapter's sample program.
     pub program: Vec<String>,
 }
 
-/// What was learned from, exactly.
+/// The exact counts of the training sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Training {
     /// Documents of the input.
@@ -68,7 +68,7 @@ pub struct Training {
     pub documents: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Their words, each time counted.
+    /// Their words, with repetitions.
     pub words: u64,
     /// Their distinct words.
     pub distinct_words: u64,
@@ -84,9 +84,9 @@ pub struct Training {
     pub max_token_length: u32,
     /// Bytes of the longest token that was learned.
     pub longest_token: u64,
-    /// Whether pairs were left alone because their token would be longer.
+    /// Whether pairs were not merged because their token would be longer.
     pub met_max_token_length: bool,
-    /// Learned ids, and bytes, that stand in none of these words.
+    /// Learned ids, and bytes, that none of these words contains.
     pub unused_tokens: u64,
 }
 
@@ -120,7 +120,7 @@ impl Training {
     }
 }
 
-/// What encoding whole documents gave.
+/// The counts of encoding whole documents.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Sample {
     /// Documents.
@@ -148,11 +148,11 @@ pub struct Sample {
 pub struct Keywords {
     /// Reserved words.
     pub count: usize,
-    /// Those that are no token.
+    /// Those that are not a token.
     pub missing: Vec<&'static str>,
-    /// Those that are no token with a space before them.
+    /// Those that are not a token with a space before them.
     pub missing_after_space: Vec<&'static str>,
-    /// Words that are reserved in some places only, and are no token.
+    /// Words that are reserved in some places only, and are not a token.
     pub soft_missing: Vec<&'static str>,
 }
 
@@ -209,7 +209,7 @@ impl Report {
         })
     }
 
-    /// `report.md`: the same for people.
+    /// Formats `report.md`.
     pub fn markdown(&self) -> String {
         let Self { training, sample, keywords, indentation, .. } = self;
         let mut text = String::new();

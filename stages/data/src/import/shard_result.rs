@@ -1,4 +1,4 @@
-//! What became of a shard's rows, and the tables of those that were not kept.
+//! The counts of a shard's rows, and the tables of the rows that were not kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tables::{Attrition, Document, RowsFile, document_id, dropped_schema, part_name};
 
-/// Rows that wait for their table are written this many at a time.
+/// Rows that are buffered before they are written to their table.
 const BATCH: usize = 1024;
 
-/// What became of a shard's rows.
+/// The counts of a shard's rows.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// Rows read, kept and dropped; rejected ones are not among its rows.
+pub(super) struct ShardResult {
+    /// Rows read, kept and dropped, without the rejected ones.
     pub attrition: Attrition,
     /// Rejected rows by the kind of their fault.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Why the shard could not be read, or not to its end.
+    /// The kind of the fault, if the shard could not be read to its end.
     pub unreadable: Option<&'static str>,
     /// Lines without a row.
     pub blank_lines: u64,
@@ -28,8 +28,8 @@ pub(super) struct Outcome {
     pub size_mismatches: u64,
 }
 
-impl Outcome {
-    /// How many rows were rejected.
+impl ShardResult {
+    /// Returns the number of rejected rows.
     pub(super) fn rejected_rows(&self) -> u64 {
         self.rejected.values().sum()
     }
@@ -40,7 +40,7 @@ impl Outcome {
 pub(super) struct BadRow {
     /// Its line, or its row in a Parquet file, from 1.
     pub line: u64,
-    /// What is counted: `json`, `utf-8`, `long line`, `column`; of shards `gzip`, `parquet`, `zstd` and so on.
+    /// The kind of the fault: `json`, `utf-8`, `long line`, `column`; of shards `gzip`, `parquet`, `zstd` and so on.
     pub kind: &'static str,
     /// What is wrong.
     pub reason: String,
@@ -67,7 +67,7 @@ fn rejected_schema() -> SchemaRef {
     ]))
 }
 
-/// Ends the outputs `documents`, `dropped` and `rejected` once all shards are written.
+/// Finishes the outputs `documents`, `dropped` and `rejected` once all shards are written.
 pub(super) fn close(context: &Context) -> Result<()> {
     tables::close(context.outputs.tree("documents")?, &tables::rows_schema(), PortType::Documents)?;
     tables::close(context.outputs.tree("dropped")?, &dropped_schema(), PortType::Rows)?;

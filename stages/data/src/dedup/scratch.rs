@@ -1,4 +1,4 @@
-//! What every step of the stage works with: a folder for scratch files, memory, threads, progress, and the flag to stop.
+//! The resources that every step of the stage uses: a scratch directory, memory, threads, progress and the cancel flag.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,27 +8,27 @@ use std::sync::Arc;
 use contract::{Cancel, Context, Progress, Result, StageError};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Cheap to clone.
+/// A scratch directory and the resources that go with it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Workshop {
-    /// Holds files of this run alone.
+pub struct Scratch {
+    /// The directory; no other run writes to it.
     pub folder: PathBuf,
-    /// Bytes that the steps share.
+    /// Bytes of memory that the steps share.
     pub memory: u64,
     /// The stage's threads.
     pub pool: Arc<ThreadPool>,
-    /// How far the stage is.
+    /// The stage's progress.
     pub progress: Progress,
-    /// Whether it shall stop.
+    /// The flag that asks the stage to stop.
     pub cancel: Cancel,
 }
 
-impl Workshop {
-    /// In a folder of the stage's scratch, emptied. Half of the stage's memory is for the steps; the other half is for
+impl Scratch {
+    /// Creates an empty directory in the stage's scratch. Half of the stage's memory is for the steps; the other half is for
     /// the documents that are being read and for the system's buffers.
     ///
     /// # Errors
-    /// When the folder or the threads cannot be made.
+    /// When the directory or the threads cannot be created.
     pub fn open(context: &Context) -> Result<Self> {
         let folder = context.scratch.join("dedup");
         match fs::remove_dir_all(&folder) {
@@ -50,10 +50,10 @@ impl Workshop {
         })
     }
 
-    /// A new file of that name, to write and to read.
+    /// Creates a file of this name, open for writing and reading.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn create(&self, name: &str) -> io::Result<File> {
         File::options().read(true).write(true).create(true).truncate(true).open(self.folder.join(name))
     }

@@ -1,15 +1,15 @@
-//! Which kept documents belong to one cluster although neither removed the other: both are near a removed document.
+//! A disjoint-set forest (union-find) of the kept documents that belong to one cluster because they are near the same removed document.
 //!
-//! A union-find that holds linked documents only, so that its size is that of the links and not of the table.
+//! It holds joined documents only, so that its size follows the number of joins and not that of the table.
 
 use std::collections::HashMap;
 
-/// Sets of ranks; a rank that was never joined is alone.
+/// Disjoint sets of ranks. A rank that was never joined is a set of its own.
 #[derive(Debug, Default)]
-pub struct Links(HashMap<u32, u32>);
+pub struct DisjointSet(HashMap<u32, u32>);
 
-impl Links {
-    /// The first document of the set of `rank`.
+impl DisjointSet {
+    /// Returns the smallest rank of the set of `rank`.
     pub fn root(&self, rank: u32) -> u32 {
         let mut root = rank;
         while let Some(&parent) = self.0.get(&root) {
@@ -18,7 +18,7 @@ impl Links {
         root
     }
 
-    /// Makes the sets of `a` and `b` one.
+    /// Merges the sets of `a` and `b`.
     pub fn join(&mut self, a: u32, b: u32) {
         let (a, b) = (self.shorten(a), self.shorten(b));
         if a != b {
@@ -26,7 +26,7 @@ impl Links {
         }
     }
 
-    /// The root, to which the whole way is then linked directly.
+    /// Returns the root and compresses the path to it.
     fn shorten(&mut self, rank: u32) -> u32 {
         let root = self.root(rank);
         let mut at = rank;
@@ -46,13 +46,13 @@ mod tests {
 
     #[test]
     fn joined_sets_share_their_first() {
-        let mut links = Links::default();
-        links.join(5, 9);
-        links.join(7, 3);
-        links.join(9, 7);
-        assert_eq!([3, 5, 7, 9].map(|rank| links.root(rank)), [3; 4]);
-        assert_eq!(links.root(4), 4);
-        links.join(3, 3);
-        assert_eq!(links.root(3), 3);
+        let mut sets = DisjointSet::default();
+        sets.join(5, 9);
+        sets.join(7, 3);
+        sets.join(9, 7);
+        assert_eq!([3, 5, 7, 9].map(|rank| sets.root(rank)), [3; 4]);
+        assert_eq!(sets.root(4), 4);
+        sets.join(3, 3);
+        assert_eq!(sets.root(3), 3);
     }
 }

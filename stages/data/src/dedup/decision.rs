@@ -1,4 +1,4 @@
-//! What becomes of each document, in the scratch folder, by rank.
+//! The decision on each document, in a scratch file, by rank.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -7,7 +7,7 @@ use super::jaccard::Overlap;
 use super::positioned::read_at;
 use super::record::take;
 
-/// By which rule a document is removed.
+/// The rule by which a document is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// An earlier document has its fingerprint.
@@ -17,7 +17,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Its name in `dropped`.
+    /// Returns its name in `dropped`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -26,26 +26,26 @@ impl Rule {
     }
 }
 
-/// What becomes of a document.
+/// The decision on a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It stays.
+pub enum DocumentDecision {
+    /// The document is kept.
     Kept,
-    /// It goes, because of a document that stays.
+    /// The document is removed because of a document that is kept.
     Removed {
-        /// Why.
+        /// The rule.
         rule: Rule,
-        /// The rank of the document that stays.
+        /// The rank of the document that is kept.
         witness: u32,
-        /// Of their token sets.
+        /// The overlap of their token sets.
         overlap: Overlap,
     },
 }
 
-/// The width of an outcome in a file.
+/// Bytes of a decision in a file.
 pub const WIDTH: usize = 1 + 4 + 4 + 4;
 
-impl Outcome {
+impl DocumentDecision {
     /// As bytes.
     pub fn to_bytes(self) -> [u8; WIDTH] {
         let mut bytes = [0; WIDTH];
@@ -58,7 +58,7 @@ impl Outcome {
         bytes
     }
 
-    /// What [`Outcome::to_bytes`] gave.
+    /// Decodes what [`DocumentDecision::to_bytes`] returned.
     pub fn from_bytes(mut bytes: &[u8]) -> Self {
         let rule = match take::<1>(&mut bytes)[0] {
             0 => return Self::Kept,
@@ -72,45 +72,45 @@ impl Outcome {
     }
 }
 
-/// Outcomes being written, in order of rank.
+/// Writes decisions in order of rank.
 #[derive(Debug)]
-pub struct OutcomeWriter(BufWriter<File>);
+pub struct DecisionWriter(BufWriter<File>);
 
-/// All outcomes, by rank.
+/// The decisions on all documents, by rank.
 #[derive(Debug)]
-pub struct Outcomes(File);
+pub struct DecisionFile(File);
 
-impl OutcomeWriter {
-    /// Writes to a fresh file, which is also read.
+impl DecisionWriter {
+    /// Writes to an empty file, which [`DecisionFile`] then reads.
     pub fn new(file: File) -> Self {
         Self(BufWriter::with_capacity(1 << 18, file))
     }
 
-    /// Adds that of the next rank.
+    /// Appends the decision on the next rank.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn push(&mut self, outcome: Outcome) -> io::Result<()> {
-        self.0.write_all(&outcome.to_bytes())
+    pub fn push(&mut self, decision: DocumentDecision) -> io::Result<()> {
+        self.0.write_all(&decision.to_bytes())
     }
 
-    /// Ends the writing.
+    /// Flushes the file and opens it for reading.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn finish(self) -> io::Result<Outcomes> {
-        Ok(Outcomes(self.0.into_inner().map_err(io::IntoInnerError::into_error)?))
+    pub fn finish(self) -> io::Result<DecisionFile> {
+        Ok(DecisionFile(self.0.into_inner().map_err(io::IntoInnerError::into_error)?))
     }
 }
 
-impl Outcomes {
-    /// Those of `count` ranks from `first`.
+impl DecisionFile {
+    /// Returns the decisions on `count` ranks from `first`.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn read(&self, first: u32, count: u32) -> io::Result<Vec<Outcome>> {
+    pub fn read(&self, first: u32, count: u32) -> io::Result<Vec<DocumentDecision>> {
         let mut bytes = vec![0; count as usize * WIDTH];
         read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;
-        Ok(bytes.chunks_exact(WIDTH).map(Outcome::from_bytes).collect())
+        Ok(bytes.chunks_exact(WIDTH).map(DocumentDecision::from_bytes).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! Turns outcomes by rank into verdicts by place in the table, with clusters.
+//! Turns decisions by rank into decisions by row number, with clusters.
 //!
 //! A cluster is a connected component over the verified pairs: each removed document and its witness, and the kept
 //! documents that are near one removed document. Its name is its smallest id.
@@ -11,33 +11,33 @@ use contract::{Result, Unit};
 use serde::Serialize;
 
 use super::decide::Decisions;
+use super::decision::{DocumentDecision, Rule};
 use super::jaccard::Overlap;
-use super::license::License;
-use super::outcome::{Outcome, Rule};
+use super::license_key::LicenseKey;
 use super::positioned::read_at;
 use super::ranked::Ranked;
 use super::record::take;
+use super::scratch::Scratch;
 use super::sort::Sorter;
-use super::workshop::Workshop;
 
-/// What is written of a document.
+/// What the outputs say of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// The smallest id of its cluster, where it is not alone.
+pub struct RowDecision {
+    /// The smallest id of its cluster; `None` if it has no duplicate.
     pub cluster: Option<[u8; 32]>,
-    /// Why it goes, the id of the document that stays, and the overlap with it; `None` where it stays itself.
+    /// The rule that removes it, the id of its witness, and the overlap with it; `None` if it is kept.
     pub removed: Option<(Rule, [u8; 32], Overlap)>,
 }
 
-/// Bytes of a verdict: cluster (1 + 32), rule (1), witness (32), overlap (8).
+/// Bytes of a decision: cluster (1 + 32), rule (1), witness (32), overlap (8).
 const WIDTH: usize = 33 + 1 + 32 + 8;
 
-/// Outcomes that are read at once.
+/// Decisions that are read at once.
 const CHUNK: u32 = 4096;
 
-/// Verdicts by number, in the scratch folder.
+/// The decisions on all rows by number, in a scratch file.
 #[derive(Debug)]
-pub struct Verdicts(File);
+pub struct RowDecisions(File);
 
 /// Clusters by size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -79,68 +79,68 @@ pub struct Licenses {
     pub pairs: BTreeMap<String, u64>,
 }
 
-impl Verdicts {
-    /// Finds the verdicts of all documents.
+impl RowDecisions {
+    /// Writes the decisions on all rows.
     ///
     /// # Errors
-    /// When the scratch folder cannot be written or read, or the stage was asked to stop.
-    pub fn find(ranked: &Ranked, decisions: &Decisions, workshop: &Workshop) -> Result<(Self, Clusters, Licenses)> {
-        // root, id, number, then the verdict less its cluster: members of a cluster come together, the smallest id first.
+    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    pub fn find(ranked: &Ranked, decisions: &Decisions, scratch: &Scratch) -> Result<(Self, Clusters, Licenses)> {
+        // root, id, number, then the decision without its cluster: sorts the members of a cluster together, the smallest id first.
         const HEAD: usize = 4 + 32 + 4;
-        let mut members = Sorter::new(workshop, "members", HEAD + WIDTH - 33, 2);
-        let (mut licenses, mut outcomes, mut first) = (Licenses::default(), Vec::new(), 0);
-        workshop.progress.start("find clusters", Unit::Rows, Some(u64::from(ranked.length())));
-        ranked.each(workshop, |rank, document, _| {
-            if rank as usize == first + outcomes.len() {
+        let mut members = Sorter::new(scratch, "members", HEAD + WIDTH - 33, 2);
+        let (mut licenses, mut block, mut first) = (Licenses::default(), Vec::new(), 0);
+        scratch.progress.start("find clusters", Unit::Rows, Some(u64::from(ranked.length())));
+        ranked.each(scratch, |rank, document, _| {
+            if rank as usize == first + block.len() {
                 first = rank as usize;
-                outcomes = decisions.outcomes.read(rank, CHUNK.min(ranked.length() - rank))?;
+                block = decisions.by_rank.read(rank, CHUNK.min(ranked.length() - rank))?;
             }
-            let (root, removed) = match outcomes[rank as usize - first] {
-                Outcome::Kept => (rank, None),
-                Outcome::Removed { rule, witness, overlap } => {
+            let (root, removed) = match block[rank as usize - first] {
+                DocumentDecision::Kept => (rank, None),
+                DocumentDecision::Removed { rule, witness, overlap } => {
                     let kept = ranked.document(witness)?;
                     licenses.count(document.license, kept.license);
                     (witness, Some((rule, kept.id, overlap)))
                 }
             };
             let mut record = Vec::with_capacity(HEAD + WIDTH);
-            record.extend_from_slice(&decisions.links.root(root).to_be_bytes());
+            record.extend_from_slice(&decisions.linked.root(root).to_be_bytes());
             record.extend_from_slice(&document.id);
             record.extend_from_slice(&document.number.to_be_bytes());
-            record.extend_from_slice(&Verdict { cluster: None, removed }.to_bytes()[33..]);
+            record.extend_from_slice(&RowDecision { cluster: None, removed }.to_bytes()[33..]);
             members.push(&record)
         })?;
 
         let mut members = members.finish()?;
-        let mut verdicts = Sorter::new(workshop, "verdicts", 4 + WIDTH, 2);
+        let mut sorted_rows = Sorter::new(scratch, "rows", 4 + WIDTH, 2);
         let mut clusters = BTreeMap::new();
         let mut cluster = Cluster::default();
         while let Some(record) = members.next()? {
             let root = u32::from_be_bytes(take(&mut &record[..]));
             if cluster.size > 0 && cluster.root != root {
-                cluster.close(&mut verdicts, &mut clusters)?;
+                cluster.close(&mut sorted_rows, &mut clusters)?;
             }
-            cluster.add(root, record, &mut verdicts)?;
+            cluster.add(root, record, &mut sorted_rows)?;
         }
-        cluster.close(&mut verdicts, &mut clusters)?;
+        cluster.close(&mut sorted_rows, &mut clusters)?;
 
-        let mut verdicts = verdicts.finish()?;
-        let mut writer = BufWriter::with_capacity(1 << 18, workshop.create("verdicts")?);
-        while let Some(record) = verdicts.next()? {
+        let mut sorted_rows = sorted_rows.finish()?;
+        let mut writer = BufWriter::with_capacity(1 << 18, scratch.create("row-decisions")?);
+        while let Some(record) = sorted_rows.next()? {
             writer.write_all(&record[4..])?;
         }
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok((Self(file), Clusters::of(clusters), licenses))
     }
 
-    /// The verdicts of `count` documents from number `first`.
+    /// Returns the decisions on `count` rows from number `first`.
     ///
     /// # Errors
-    /// When the scratch folder cannot be read.
-    pub fn read(&self, first: u32, count: usize) -> io::Result<Vec<Verdict>> {
+    /// When the scratch directory cannot be read.
+    pub fn read(&self, first: u32, count: usize) -> io::Result<Vec<RowDecision>> {
         let mut bytes = vec![0; count * WIDTH];
         read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;
-        Ok(bytes.chunks_exact(WIDTH).map(Verdict::from_bytes).collect())
+        Ok(bytes.chunks_exact(WIDTH).map(RowDecision::from_bytes).collect())
     }
 }
 
@@ -150,12 +150,12 @@ struct Cluster {
     root: u32,
     id: [u8; 32],
     size: u64,
-    /// The first member waits for a second: alone it is in no cluster.
+    /// The first member; it is written once a second shows that it is in a cluster.
     first: Vec<u8>,
 }
 
 impl Cluster {
-    fn add(&mut self, root: u32, mut record: &[u8], verdicts: &mut Sorter) -> Result<()> {
+    fn add(&mut self, root: u32, mut record: &[u8], sorted_rows: &mut Sorter) -> Result<()> {
         record = &record[4..];
         let id = take(&mut record);
         self.size += 1;
@@ -165,14 +165,14 @@ impl Cluster {
             return Ok(());
         }
         if self.size == 2 {
-            verdicts.push(&clustered(&self.first, Some(&self.id)))?;
+            sorted_rows.push(&clustered(&self.first, Some(&self.id)))?;
         }
-        verdicts.push(&clustered(record, Some(&self.id)))
+        sorted_rows.push(&clustered(record, Some(&self.id)))
     }
 
-    fn close(&mut self, verdicts: &mut Sorter, sizes: &mut BTreeMap<u32, (u64, u64, u64)>) -> Result<()> {
+    fn close(&mut self, sorted_rows: &mut Sorter, sizes: &mut BTreeMap<u32, (u64, u64, u64)>) -> Result<()> {
         if self.size == 1 {
-            verdicts.push(&clustered(&self.first, None))?;
+            sorted_rows.push(&clustered(&self.first, None))?;
         }
         if self.size > 1 {
             let (clusters, documents, largest) = sizes.entry((self.size - 1).ilog2()).or_default();
@@ -185,13 +185,13 @@ impl Cluster {
     }
 }
 
-/// A number and a verdict without its cluster, with it.
+/// Inserts the cluster into a record of a number and a decision without cluster.
 fn clustered(record: &[u8], cluster: Option<&[u8; 32]>) -> Vec<u8> {
     let (number, rest) = record.split_at(4);
     [number, &[u8::from(cluster.is_some())], cluster.unwrap_or(&[0; 32]), rest].concat()
 }
 
-impl Verdict {
+impl RowDecision {
     fn to_bytes(self) -> [u8; WIDTH] {
         let mut bytes = [0; WIDTH];
         if let Some(cluster) = self.cluster {
@@ -223,7 +223,7 @@ impl Verdict {
 }
 
 impl Clusters {
-    /// From clusters, documents and the largest size for each power of two.
+    /// Sums up clusters, documents and the largest size for each power of two.
     fn of(sizes: BTreeMap<u32, (u64, u64, u64)>) -> Self {
         let of = |(power, (clusters, documents, _)): (&u32, &(u64, u64, u64))| Sizes {
             from: (1 << power) + 1,
@@ -241,7 +241,7 @@ impl Clusters {
 }
 
 impl Licenses {
-    fn count(&mut self, removed: License, kept: License) {
+    fn count(&mut self, removed: LicenseKey, kept: LicenseKey) {
         if removed == kept {
             self.same += 1;
             return;

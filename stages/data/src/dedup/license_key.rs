@@ -1,16 +1,16 @@
-//! The rank of a license when copies of one file compete.
+//! The rank of a license in the choice among copies of one file.
 
 use crate::license::KEYS;
 
 /// A license in one byte: one of [`KEYS`], another, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct License(u8);
+pub struct LicenseKey(u8);
 
-impl License {
+impl LicenseKey {
     const OTHER: Self = Self(254);
     const NONE: Self = Self(255);
 
-    /// That of a row, without regard to case and surrounding spaces.
+    /// Parses the license of a row; ignores case and surrounding spaces.
     pub fn of(key: Option<&str>) -> Self {
         match key.map(str::trim).filter(|key| !key.is_empty()) {
             Some(key) => match KEYS.iter().position(|known| known.eq_ignore_ascii_case(key)) {
@@ -21,7 +21,7 @@ impl License {
         }
     }
 
-    /// 0 permissive, 1 weak copyleft, 2 copyleft, 3 copyleft over a network, 4 another or none.
+    /// Returns 0 for permissive, 1 weak copyleft, 2 copyleft, 3 copyleft over a network, 4 another or none.
     pub fn rank(self) -> u8 {
         match self.key() {
             "mit" | "apache-2.0" | "bsd-2-clause" | "bsd-3-clause" | "isc" | "unlicense" | "cc0-1.0"
@@ -33,12 +33,12 @@ impl License {
         }
     }
 
-    /// Whether it is one of the permissive keys.
+    /// Returns whether it is one of the permissive keys.
     pub fn is_permissive(self) -> bool {
         self.rank() == 0
     }
 
-    /// Its key, or `other` or `none`.
+    /// Returns its key, or `other` or `none`.
     pub fn key(self) -> &'static str {
         match KEYS.get(usize::from(self.0)) {
             Some(key) => key,
@@ -47,12 +47,12 @@ impl License {
         }
     }
 
-    /// As a byte of a scratch file.
+    /// Encodes it as a byte of a scratch file.
     pub fn to_byte(self) -> u8 {
         self.0
     }
 
-    /// What [`License::to_byte`] gave.
+    /// Decodes what [`LicenseKey::to_byte`] returned.
     pub fn from_byte(byte: u8) -> Self {
         Self(byte)
     }
@@ -65,11 +65,11 @@ mod tests {
     #[test]
     fn every_known_key_has_a_rank_and_keeps_its_name() {
         for key in KEYS {
-            let license = License::of(Some(key));
+            let license = LicenseKey::of(Some(key));
             assert!(license.key() == key && license.rank() < 4, "{key}");
         }
-        assert_eq!(License::of(Some(" MIT ")).key(), "mit");
-        assert_eq!(License::of(Some("wtfpl")).key(), "other");
-        assert_eq!((License::of(None).key(), License::of(Some("")).rank()), ("none", 4));
+        assert_eq!(LicenseKey::of(Some(" MIT ")).key(), "mit");
+        assert_eq!(LicenseKey::of(Some("wtfpl")).key(), "other");
+        assert_eq!((LicenseKey::of(None).key(), LicenseKey::of(Some("")).rank()), ("none", 4));
     }
 }
