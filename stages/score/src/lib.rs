@@ -22,9 +22,13 @@
 //! | [`lines`] | JSON lines within bounds |
 //! | [`truncate`] | where a completion ends |
 //! | [`temperature`] | the temperature of a sample |
+//! | [`pass_at_k`] | the estimator |
+//! | [`bootstrap`] | intervals |
 
+pub mod bootstrap;
 mod framed;
 pub mod lines;
+pub mod pass_at_k;
 pub mod problems;
 pub mod samples;
 pub mod temperature;
