@@ -22,14 +22,28 @@
 //! | [`lines`] | JSON lines within bounds |
 //! | [`truncate`] | where a completion ends |
 //! | [`temperature`] | the temperature of a sample |
+//! | [`program`] | a program to run, and its digest |
+//! | [`program_result`] | how a program ended |
+//! | [`run`] | workers |
+//! | [`cache`] | results of programs, kept between runs |
+//! | [`selftest`] | the test of the evaluator |
+//! | [`evaluator`] | all of it, in a sandbox |
+//! | [`results`] | how each sample ended |
 //! | [`pass_at_k`] | the estimator |
 //! | [`bootstrap`] | intervals |
 
 pub mod bootstrap;
+pub mod cache;
+pub mod evaluator;
 mod framed;
 pub mod lines;
 pub mod pass_at_k;
 pub mod problems;
+pub mod program;
+pub mod program_result;
+pub mod results;
+pub mod run;
 pub mod samples;
+pub mod selftest;
 pub mod temperature;
 pub mod truncate;
