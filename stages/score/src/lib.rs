@@ -31,19 +31,29 @@
 //! | [`results`] | how each sample ended |
 //! | [`pass_at_k`] | the estimator |
 //! | [`bootstrap`] | intervals |
+//! | [`scores`] | pass@k by temperature, and comparisons |
+//! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
+//! | [`escape`] | text that a model wrote, on its way into a page |
 
 pub mod bootstrap;
 pub mod cache;
+pub mod escape;
 pub mod evaluator;
 mod framed;
+pub mod html;
 pub mod lines;
+pub mod markdown;
 pub mod pass_at_k;
+pub mod picture;
 pub mod problems;
 pub mod program;
 pub mod program_result;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod samples;
+pub mod scores;
 pub mod selftest;
 pub mod temperature;
 pub mod truncate;
+pub mod words;
