@@ -34,10 +34,13 @@
 //! | [`scores`] | pass@k by temperature, and comparisons |
 //! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
 //! | [`escape`] | text that a model wrote, on its way into a page |
+//! | [`run_code`], [`eval_code`] | the stage kinds |
+//! | [`scoring`] | a file of samples outside a run |
 
 pub mod bootstrap;
 pub mod cache;
 pub mod escape;
+pub mod eval_code;
 pub mod evaluator;
 mod framed;
 pub mod html;
@@ -51,9 +54,15 @@ pub mod program_result;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod run_code;
 pub mod samples;
 pub mod scores;
+pub mod scoring;
 pub mod selftest;
 pub mod temperature;
 pub mod truncate;
 pub mod words;
+
+pub use eval_code::EvalCode;
+pub use run_code::RunCode;
+pub use scoring::{Scored, Scoring, score};
