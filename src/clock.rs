@@ -1,14 +1,14 @@
-//! The system's clock. It may jump, and no answer rests on it alone: its times are there for people. Two decisions look at it:
-//! whether a file outside the store was last written long enough ago for its times to tell of the next write (`store::sources`;
-//! where the clock is ahead, a write in the same tick and of the same length may go unseen), and what in `tmp/` is so old that
-//! nobody can be at work on it, which is removed only where nobody is at work at all.
+//! The system clock, which may jump: no result depends on it alone; its times are shown to people. Two decisions read it: whether a
+//! file outside the store was last written so long ago that the next write changes its times (`store::sources`; where the clock is
+//! ahead, a write in the same tick and of the same length may go unseen), and which files in `tmp/` are old enough to be abandoned,
+//! which are removed only while no other process uses the store.
 //!
-//! `PIPELINE_CLOCK=-3600` has the program see an hour less, to prove that: tests run it under clocks of other years.
+//! `PIPELINE_CLOCK=-3600` sets the clock of the program back by an hour: tests run it under clocks of other years.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-/// The time now.
+/// Returns the current time.
 pub fn now() -> SystemTime {
     static SKEW: OnceLock<i64> = OnceLock::new();
     let skew = *SKEW
@@ -18,14 +18,14 @@ pub fn now() -> SystemTime {
     skewed.unwrap_or(now)
 }
 
-/// A time as `2026-11-25T06:36:11Z`; one before 1970 or after 9999 as the first or last that can be written so.
+/// Formats a time as `2026-11-25T06:36:11Z`; one before 1970 or after 9999 is clamped to that range.
 pub fn rfc3339(time: SystemTime) -> String {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     let first = SystemTime::UNIX_EPOCH;
     humantime::format_rfc3339_seconds(time.clamp(first, first + LAST)).to_string()
 }
 
-/// How long ago a time was; nothing where it lies in the future.
+/// Returns how long ago a time was; zero for one in the future.
 pub fn since(time: SystemTime) -> Duration {
     now().duration_since(time).unwrap_or_default()
 }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_time_can_be_written() {
+    fn any_time_can_be_formatted() {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         assert_eq!(rfc3339(at(1_764_052_571)), "2025-11-25T06:36:11Z");
         assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(5)), "1970-01-01T00:00:00Z");

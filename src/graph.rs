@@ -1,54 +1,36 @@
-//! Floor 2: the stages of a manifest as a directed acyclic graph.
+//! Floor 1: the stages of a manifest as a directed graph, with the algorithms of petgraph.
 //!
-//! An edge goes from the stage that gives to the stage that takes. The order is topological and fixed by the manifest
-//! alone: of the stages whose inputs are all placed, the first by name comes next. A manifest has no cycle (its own
-//! promise), so every stage is in the order.
+//! An edge goes from a stage to one that reads its output. The order is topological and fixed by the manifest alone: of the
+//! stages whose inputs are all placed, the first by name comes next. The graph of a valid manifest is acyclic, so its order
+//! holds every stage; otherwise stages on and downstream of a cycle are not in the order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use std::path::Path;
-
-use contract::Kind;
 use petgraph::Direction;
+use petgraph::algo::{astar, kosaraju_scc};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::manifest::{self, Diagnostics, Manifest, Overrides, StageName};
+use crate::stage_name::StageName;
 
-/// Reads a manifest and orders its stages.
-///
-/// # Errors
-/// As [`manifest::load`].
-pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<(Manifest, Graph), Diagnostics> {
-    let manifest = manifest::load(path, overrides, kinds)?;
-    let graph = Graph::of(&manifest);
-    Ok((manifest, graph))
-}
-
-/// The stages and what feeds them.
+/// The stages of a manifest and the edges between them.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    /// Nodes were added by name, so that an index compares as the name does.
+    /// Nodes are added in the order of their names, so that indices compare as names do.
     graph: DiGraph<StageName, ()>,
     nodes: BTreeMap<StageName, NodeIndex>,
     order: Vec<StageName>,
 }
 
 impl Graph {
-    /// The graph of a manifest.
-    pub fn of(manifest: &Manifest) -> Self {
-        let edges = manifest.stages.iter().map(|(name, stage)| (name, stage.inputs.values().map(|edge| &edge.stage)));
-        Self::from_edges(edges)
-    }
-
-    fn from_edges<'n, I: Iterator<Item = &'n StageName>>(stages: impl Iterator<Item = (&'n StageName, I)>) -> Self {
-        let stages: BTreeMap<_, Vec<_>> = stages.map(|(name, inputs)| (name, inputs.collect())).collect();
+    /// Creates the graph of these stages, each with the stages that it reads from. Unknown ones are ignored.
+    pub(crate) fn new(stages: BTreeMap<&StageName, Vec<String>>) -> Self {
         let mut graph = DiGraph::new();
         let nodes: BTreeMap<_, _> =
             stages.keys().map(|name| ((*name).clone(), graph.add_node((*name).clone()))).collect();
         for (name, inputs) in &stages {
             for input in inputs {
-                if let (Some(from), Some(to)) = (nodes.get(*input), nodes.get(*name)) {
+                if let (Some(from), Some(to)) = (nodes.get(input.as_str()), nodes.get(*name)) {
                     graph.update_edge(*from, *to, ());
                 }
             }
@@ -57,27 +39,42 @@ impl Graph {
         Self { graph, nodes, order }
     }
 
-    /// Every stage after all that it needs.
+    /// Returns the stages in topological order.
     pub fn order(&self) -> &[StageName] {
         &self.order
     }
 
-    /// The stages that a stage reads from directly, by name, each once.
+    /// Returns a shortest cycle of each strongly connected component, from its first stage by name; each stage reads from the
+    /// one before it.
+    pub(crate) fn cycles(&self) -> Vec<Vec<&StageName>> {
+        let graph = &self.graph;
+        // Kosaraju's algorithm does not recurse, so a chain of any length overflows no stack.
+        let components = kosaraju_scc(graph).into_iter();
+        let cyclic = components.filter(|nodes| nodes.len() > 1 || graph.contains_edge(nodes[0], nodes[0]));
+        let cycle = |nodes: Vec<NodeIndex>| {
+            let first = nodes.into_iter().min()?;
+            let (_, path) = astar(graph, first, |node| graph.contains_edge(node, first), |_| 1u32, |_| 0)?;
+            Some(path.into_iter().map(|node| &graph[node]).collect())
+        };
+        cyclic.filter_map(cycle).collect()
+    }
+
+    /// Returns the stages that a stage reads from directly, by name, each once.
     pub fn inputs_of(&self, stage: &StageName) -> Vec<&StageName> {
         self.neighbours(stage, Direction::Incoming)
     }
 
-    /// The stages that read from a stage directly, by name, each once.
+    /// Returns the stages that read from a stage directly, by name, each once.
     pub fn dependents_of(&self, stage: &StageName) -> Vec<&StageName> {
         self.neighbours(stage, Direction::Outgoing)
     }
 
-    /// These stages and all that they need.
+    /// Returns these stages and everything upstream.
     pub fn ancestors<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> BTreeSet<StageName> {
         self.reach(stages, Direction::Incoming)
     }
 
-    /// These stages and all that need them.
+    /// Returns these stages and everything downstream.
     pub fn descendants<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> BTreeSet<StageName> {
         self.reach(stages, Direction::Outgoing)
     }
@@ -101,7 +98,7 @@ impl Graph {
     }
 }
 
-/// Kahn's algorithm with a heap of names for the stages that are ready.
+/// Kahn's algorithm, with a heap of the ready stages.
 fn order(graph: &DiGraph<StageName, ()>) -> Vec<StageName> {
     let mut missing: Vec<_> =
         graph.node_indices().map(|node| graph.neighbors_directed(node, Direction::Incoming).count()).collect();
@@ -125,10 +122,9 @@ mod tests {
     use super::*;
 
     fn graph(edges: &[(&str, &[&str])]) -> Graph {
-        let name = |text: &&str| text.parse::<StageName>().unwrap();
-        let edges: Vec<(StageName, Vec<StageName>)> =
-            edges.iter().map(|(stage, inputs)| (name(stage), inputs.iter().map(name).collect())).collect();
-        Graph::from_edges(edges.iter().map(|(stage, inputs)| (stage, inputs.iter())))
+        let names: Vec<StageName> = edges.iter().map(|(stage, _)| stage.parse().unwrap()).collect();
+        let inputs = edges.iter().map(|(_, inputs)| inputs.iter().map(ToString::to_string).collect());
+        Graph::new(names.iter().zip(inputs).collect())
     }
 
     fn texts<'n>(names: impl IntoIterator<Item = &'n StageName>) -> Vec<&'n str> {
@@ -136,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_stages_that_are_ready_the_first_by_name_comes_next() {
+    fn the_first_ready_stage_by_name_comes_next() {
         let graph = graph(&[("z", &[]), ("b", &["z"]), ("a", &["b"]), ("c", &[]), ("d", &["a", "c"])]);
         assert_eq!(texts(graph.order()), ["c", "z", "b", "a", "d"]);
     }
@@ -149,9 +145,26 @@ mod tests {
     }
 
     #[test]
-    fn ancestors_are_all_that_a_stage_needs_and_nothing_else() {
+    fn ancestors_are_everything_upstream_and_nothing_else() {
         let graph = graph(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["a"])]);
         assert_eq!(texts(&graph.ancestors([&"c".parse().unwrap()])), ["a", "b", "c"]);
         assert_eq!(texts(&graph.descendants([&"b".parse().unwrap()])), ["b", "c"]);
+    }
+
+    #[test]
+    fn each_component_has_one_shortest_cycle_from_its_first_stage() {
+        let graph = graph(&[
+            ("a", &["d"]),
+            ("b", &["a"]),
+            ("c", &["b"]),
+            ("d", &["c", "a"]),
+            ("own", &["own", "d"]),
+            ("after", &["own"]),
+            ("free", &[]),
+        ]);
+        let mut cycles: Vec<_> = graph.cycles().into_iter().map(texts).collect();
+        cycles.sort();
+        assert_eq!(cycles, [vec!["a", "d"], vec!["own"]]);
+        assert_eq!(texts(graph.order()), ["free"]);
     }
 }

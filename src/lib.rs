@@ -5,12 +5,13 @@
 //! | floor | module | what it promises |
 //! |---|---|---|
 //! | 5 | [`commands`], [`kinds`] | the subcommands; the one table of stage kinds (feature `stages`) |
-//! | 4 | [`run`] | carries out a plan: scheduler, shares of the machine, one stage's execution |
-//! | 4 | [`report`], [`reproduce`] | what a run did, written down; the same done again and compared |
+//! | 4 | [`reproduce`] | runs a locked manifest again and compares every stage |
+//! | 4 | [`run`] | executes a plan and records the run: scheduler, resources, one stage's execution |
+//! | 4 | [`report`] | documents about runs: lock, page, diff |
 //! | 3 | [`plan`] | decides which stages are stale, and why |
-//! | 2 | [`graph`], [`store`] | the order of stages; outputs by content |
-//! | 1 | [`manifest`], [`key`], [`events`] | typed stages with positions; what determines an output, hashed and written out; one stream of events |
-//! | 0 | [`clock`], `parallel` | the system's clock, which may jump; the same work on many items |
+//! | 2 | [`store`] | outputs by content |
+//! | 1 | [`manifest`] above [`graph`], [`key`], [`events`] | typed stages with positions; their graph; what determines an output, hashed and written out; one stream of events |
+//! | 0 | [`clock`], `parallel` | the system clock, which may jump; the limit on threads, and the same work on many items |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
 pub mod clock;
@@ -28,5 +29,6 @@ pub mod plan;
 pub mod report;
 pub mod reproduce;
 pub mod run;
-mod say;
+mod stage_name;
+mod stderr;
 pub mod store;

@@ -1,8 +1,8 @@
-//! The program. What it does is in [`pipeline::commands`].
+//! The command-line program; [`pipeline::commands`] documents what it does.
 
 use std::process::ExitCode;
 
-/// Training on the CPU allocates and frees tensors all the time; this allocator keeps their pages.
+/// Training on the CPU allocates and frees tensors all the time, and this allocator keeps their pages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

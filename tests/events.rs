@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use contract::progress::Sample;
 use contract::{Digest, Note, Unit};
 use pipeline::events::{
-    Event, Json, Mode, OutputSummary, Plain, Purpose, Quiet, Renderer, Renderers, RunStatus, Stamped, figures,
+    Event, Json, Mode, OutputSummary, Plain, Purpose, Renderer, Renderers, RunStatus, Stamped, figures,
 };
 
 /// Collects what is written; the text without ANSI codes is what a person reads.
@@ -173,7 +173,7 @@ fn colour_adds_no_word() {
 #[test]
 fn quiet_tells_failures_and_warnings() {
     let page = Page::default();
-    let text = without_colour(&render(Quiet::new(page.clone()), &page));
+    let text = without_colour(&render(Plain::quiet(page.clone()), &page));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(lines[0], " warning  quality           3 rows have no license");
@@ -239,7 +239,7 @@ impl Write for Full {
 }
 
 #[test]
-fn a_renderer_that_cannot_write_is_let_go_and_the_others_go_on() {
+fn a_renderer_that_cannot_write_is_dropped_and_the_others_continue() {
     let page = Page::default();
     let renderers = Renderers::with(vec![
         Box::new(Json::new(Purpose::Printed, Full)),

@@ -9,7 +9,7 @@ use std::path::Path;
 use contract::{Digest, Unit};
 use pipeline::manifest::{Place, StageName};
 use pipeline::plan::{BuildName, Reason, State};
-use pipeline::store::HolderInfo;
+use pipeline::store::LockHolder;
 use serde_json::{Value, json};
 
 fn name(text: &str) -> StageName {
@@ -35,7 +35,7 @@ fn every_reason() -> Vec<Reason> {
         place: None,
     };
     let holder =
-        HolderInfo { pid: 4121, host: Some("build-2".into()), stage: "train".into(), since: 1_764_000_000_000 };
+        LockHolder { pid: 4121, host: Some("build-2".into()), stage: "train".into(), since: 1_764_000_000_000 };
     vec![
         Reason::NeverBuilt { closest: None, differences: Vec::new() },
         Reason::NeverBuilt { closest: Some(build), differences: vec![changed("fraction", json!(0.1), json!(0.005))] },

@@ -1,13 +1,13 @@
-//! What is in a key, and that its explanation says the same as its hash.
+//! The content of a key, and the agreement of its explanation with its hash.
 
 use std::collections::BTreeMap;
 
 use contract::Digest;
-use pipeline::key::{Difference, Key, KeyInput, KeyRecord};
+use pipeline::key::{Key, KeyDifference, KeyInput, KeyPath, KeyRecord};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// What a key is made of, owned.
+/// The content of a key, owned.
 #[derive(Debug, Clone)]
 struct Parts {
     kind: &'static str,
@@ -136,7 +136,7 @@ fn every_part_is_in_the_key_and_in_the_record() {
     for parts in changed {
         assert_ne!(parts.key(), base.key(), "{parts:?}");
         assert_ne!(parts.record(), base.record(), "{parts:?}");
-        assert!(!KeyRecord::difference(&base.record(), &parts.record()).is_empty());
+        assert!(!KeyRecord::differences(&base.record(), &parts.record()).is_empty());
     }
 }
 
@@ -165,29 +165,27 @@ fn a_record_reads_as_paths_and_values() {
 fn a_difference_names_the_setting_with_its_old_and_new_value() {
     let old = Parts::new(json!({ "learning_rate": 5e-4, "allow": ["mit"], "steps": 10 }));
     let new = Parts::new(json!({ "learning_rate": 6e-4, "allow": ["mit", "isc"], "decay": 0.1 }));
-    let differences = KeyRecord::difference(&old.record(), &new.record());
-    let lines: Vec<_> = differences.iter().map(Difference::to_string).collect();
+    let differences = KeyRecord::differences(&old.record(), &new.record());
+    let difference = |setting: &str, old, new| KeyDifference { path: KeyPath::Setting(setting.to_owned()), old, new };
     assert_eq!(
-        lines,
+        differences,
         [
-            "allow: [\"mit\"] -> [\"mit\",\"isc\"]",
-            "decay: default -> 0.1",
-            "learning_rate: 0.0005 -> 0.0006",
-            "steps: 10 -> default"
+            difference("allow", Some(json!(["mit"])), Some(json!(["mit", "isc"]))),
+            difference("decay", None, Some(json!(0.1))),
+            difference("learning_rate", Some(json!(5e-4)), Some(json!(6e-4))),
+            difference("steps", Some(json!(10)), None),
         ]
     );
-    assert_eq!(differences[2].setting(), Some("learning_rate"));
-    assert_eq!((&differences[2].old, &differences[2].new), (&Some(json!(5e-4)), &Some(json!(6e-4))));
 }
 
 #[test]
 fn an_added_source_is_one_difference() {
     let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
     let with = |sources: &[Digest]| Parts { sources: sources.to_vec(), ..Parts::new(json!({})) }.record();
-    let added = KeyRecord::difference(&with(&[a]), &with(&[a, b]));
-    assert_eq!(added, [Difference { path: "sources".into(), old: None, new: Some(json!(b.to_string())) }]);
-    let doubled = KeyRecord::difference(&with(&[a]), &with(&[a, a]));
-    assert_eq!(doubled, [Difference { path: "sources".into(), old: None, new: Some(json!(a.to_string())) }]);
+    let added = KeyRecord::differences(&with(&[a]), &with(&[a, b]));
+    assert_eq!(added, [KeyDifference { path: KeyPath::Sources, old: None, new: Some(json!(b.to_string())) }]);
+    let doubled = KeyRecord::differences(&with(&[a]), &with(&[a, a]));
+    assert_eq!(doubled, [KeyDifference { path: KeyPath::Sources, old: None, new: Some(json!(a.to_string())) }]);
 }
 
 #[test]
@@ -195,6 +193,20 @@ fn a_name_that_looks_like_a_path_is_quoted() {
     let record = Parts::new(json!({ "env": { "A.B": "1", "": 2 } })).record();
     let paths: Vec<_> = record.leaves().iter().map(|leaf| leaf.path.as_str()).collect();
     assert_eq!(paths[2..4], ["settings.env.\"\"", "settings.env.\"A.B\""]);
+}
+
+#[test]
+fn paths_are_parsed_as_they_are_written_and_sort_as_their_text() {
+    let other =
+        Parts { kind: "pack", revision: 2, seed: Some(2), ..Parts::new(json!({ "inputs": 1, "a": { "b": 2 } })) };
+    let differences = KeyRecord::differences(&full().record(), &other.record());
+    let paths: Vec<_> = differences.iter().map(|difference| difference.path.to_string()).collect();
+    let mut sorted = paths.clone();
+    sorted.sort();
+    assert_eq!(paths, sorted);
+    for path in ["inputs.documents", "kind", "revision", "seed", "settings.a.b", "settings.inputs", "sources"] {
+        assert!(paths.iter().any(|found| found == path), "{path} {paths:?}");
+    }
 }
 
 /// JSON from a small alphabet, so that equal and nearly equal values meet.
@@ -254,7 +266,7 @@ proptest! {
     fn keys_are_equal_exactly_when_records_are(one in settings(), other in settings()) {
         let (one, other) = (Parts::new(one), Parts::new(other));
         prop_assert_eq!(one.key() == other.key(), one.record() == other.record());
-        prop_assert_eq!(one.record() == other.record(), KeyRecord::difference(&one.record(), &other.record()).is_empty());
+        prop_assert_eq!(one.record() == other.record(), KeyRecord::differences(&one.record(), &other.record()).is_empty());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Manifests from text to typed stages, and every message that a wrong one gives.
+//! Manifests from text to typed stages, and every message of an invalid one.
 //!
-//! `tests/manifests/valid/*.toml` load; each `tests/manifests/invalid/*.toml` gives exactly the text of the `.stderr` file
-//! beside it (`UPDATE_GOLDEN=1` writes it anew), read with the `--set` arguments of its comments and the `.machine` file
-//! beside it. `kinds.rs` holds the toy kinds that they use. All `valid/spelling-*.toml` mean the same. What others extend
-//! begins with `_`.
+//! `tests/manifests/valid/*.toml` load; each `tests/manifests/invalid/*.toml` is rejected with exactly the text of the `.stderr`
+//! file beside it (`UPDATE_GOLDEN=1` rewrites it), read with the `--set` arguments of its comments and the `.machine` file
+//! beside it. `kinds.rs` holds the toy kinds that they use. All `valid/spelling-*.toml` mean the same. Files that
+//! others extend start with `_`.
 
 #[path = "manifests/folder.rs"]
 mod folder;
@@ -23,12 +23,11 @@ use contract::{Device, Kind};
 use folder::{Folder, base, folder, load, manifests, name, spec};
 use golden::assert_golden;
 use kinds::kinds;
-use pipeline::graph::Graph;
 use pipeline::manifest::{self, ByteSize, Overrides, Place};
 use serde_json::Value;
 
 #[test]
-fn each_wrong_manifest_gives_its_golden_messages() {
+fn each_invalid_manifest_has_its_golden_messages() {
     assert_golden(&folder("invalid"), &manifests("invalid"), |path| {
         let sets: Vec<String> = fs::read(path)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -43,17 +42,17 @@ fn each_wrong_manifest_gives_its_golden_messages() {
 }
 
 #[test]
-fn each_right_manifest_loads_and_every_stage_is_in_the_order() {
+fn each_valid_manifest_loads_and_every_stage_is_in_the_order() {
     let paths = manifests("valid");
     assert!(!paths.is_empty());
     for path in paths {
         let manifest = load(&path, &[]).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
         assert!(manifest.warnings.is_empty(), "{}", manifest.warnings);
-        // Written stage by stage, and as one document all the same.
+        // Written stage by stage, yet equal to one document.
         let resolved = manifest.resolved();
         let whole = toml::to_string_pretty(&toml::from_str::<toml::Table>(&resolved).unwrap()).unwrap();
         assert_eq!(resolved, whole, "{}", path.display());
-        let order = Graph::of(&manifest).order().to_vec();
+        let order = manifest.graph.order().to_vec();
         assert_eq!(order.len(), manifest.stages.len());
         for (place, stage) in order.iter().enumerate() {
             for edge in manifest.stages[stage].inputs.values() {
@@ -74,15 +73,15 @@ fn a_manifest_keeps_its_settings_with_their_places() {
     let line = |start: &str| text.lines().position(|line| line.starts_with(start)).unwrap() + 1;
     let train = &manifest.stages["train"];
     assert_eq!(train.place.line, line("[stages.train]"));
-    assert_eq!(train.settings["learning_rate"].line, line("learning_rate"));
-    assert_eq!(train.settings["optimiser.beta"].line, line("optimiser"));
-    assert!(train.settings["optimiser.beta"].column > train.settings["optimiser"].column);
+    assert_eq!(train.setting("learning_rate").unwrap().line, line("learning_rate"));
+    assert_eq!(train.setting("optimiser.beta").unwrap().line, line("optimiser"));
+    assert!(train.setting("optimiser.beta").unwrap().column > train.setting("optimiser").unwrap().column);
     assert_eq!(train.inputs["train"].stage, name("split"));
     assert_eq!(train.inputs["valid"].output, "valid");
     assert_eq!(manifest.seed_place.unwrap().line, line("seed"));
     let Place { line, column, .. } = &train.place;
     assert!(train.place.to_string().ends_with(&format!("whole.toml:{line}:{column}")));
-    assert!(manifest.stages["export"].settings.contains_key("allow[1]"));
+    assert!(manifest.stages["export"].setting("allow[1]") > manifest.stages["export"].setting("allow[0]"));
 }
 
 #[test]
@@ -93,7 +92,7 @@ fn bare_edges_mean_the_first_input_and_the_first_output() {
 }
 
 #[test]
-fn without_a_name_a_run_is_called_as_its_file() {
+fn without_a_name_a_run_is_named_after_its_file() {
     let manifest = Folder::new("[stages.a]\nkind = 'import'\n").load(&[]).unwrap();
     assert_eq!((manifest.name.as_str(), manifest.seed), ("m", 1));
 }
@@ -110,10 +109,10 @@ fn a_later_layer_wins_and_tables_merge() {
     assert_eq!(spec(&manifest, "train", "optimiser")["name"], "adamw");
     assert_eq!((manifest.seed, manifest.name.as_str()), (3, "toy-run"));
     assert_eq!((manifest.exec.threads, manifest.exec.memory), (Some(5), Some(ByteSize(2 << 30))));
-    let places = &manifest.stages["train"].settings;
-    assert_eq!(places["learning_rate"].to_string(), "--set");
-    assert!(places["steps"].to_string().ends_with("m.toml:3:1"));
-    assert!(places["optimiser.name"].file.ends_with("base.toml"));
+    let place = |setting: &str| manifest.stages["train"].setting(setting).unwrap();
+    assert_eq!(place("learning_rate").to_string(), "--set");
+    assert!(place("steps").to_string().ends_with("m.toml:3:1"));
+    assert!(place("optimiser.name").file.ends_with("base.toml"));
     let source = &manifest.stages["export"].stage.sources()[0];
     assert_eq!(Path::new(&source.to_string()), folder.0.path().join("local/*.json"));
     assert_eq!(source.folder().as_deref(), Some(folder.0.path()));
@@ -139,7 +138,7 @@ fn relative_sources_start_at_the_file_that_names_them_and_empty_ones_stay_empty(
 }
 
 #[test]
-fn open_kinds_take_further_inputs_and_give_the_outputs_that_they_declare() {
+fn open_kinds_accept_further_inputs_and_have_the_outputs_that_they_declare() {
     let manifest = load(&folder("valid/whole.toml"), &[]).unwrap();
     let shell = &manifest.stages["shell"];
     assert_eq!(shell.inputs["anything"].stage, name("train"));
@@ -164,7 +163,7 @@ fn problems_of_all_layers_come_at_once_in_the_order_of_the_files() {
         messages,
         [
             "unknown key 'stesp'",
-            "'parts' takes an array of strings, found a string",
+            "'parts' expects an array of strings, found a string",
             "unknown key 'sede'",
             "unknown key 'learning_rte'",
         ]
@@ -216,26 +215,27 @@ fn the_schema_resolves_and_lists_every_setting() {
 }
 
 #[test]
-fn what_a_kind_finds_wrong_is_told_beside_wrong_types() {
+fn problems_that_a_kind_finds_are_reported_beside_wrong_types() {
     let text = base().replace("learning_rate = 5e-4", "learning_rate = 5e-4\nmin_learning_rate = 1\nwarmup = 200_000");
     let folder = Folder::new(text);
     let messages = |sets: &[&str]| -> Vec<String> {
         folder.load(sets).unwrap_err().list().iter().map(|problem| problem.message.clone()).collect()
     };
-    let (rate, warmup) = ("'min_learning_rate' must be at most learning_rate", "'warmup' must be at most steps");
+    let (rate, warmup) =
+        ("invalid 'min_learning_rate': must be at most learning_rate", "invalid 'warmup': must be at most steps");
     let both = [rate, warmup];
-    let wrong = "'betas' takes an array of 2 items, found a boolean";
+    let wrong = "'schedule' expects an array of tables, found a boolean";
     assert_eq!(messages(&[]), both);
-    assert_eq!(messages(&["stages.train.betas=true"]), [rate, warmup, wrong]);
-    // The problem may be one of the default that stands in for the wrong value, or for the key that was meant.
+    assert_eq!(messages(&["stages.train.schedule=true"]), [rate, warmup, wrong]);
+    // The problem may be a consequence of the default that stands in for the invalid value, or for the misspelt key.
     assert_eq!(messages(&["stages.train.min_learning_rate=\"x\""])[0], warmup);
     for hidden in ["stages.train.learning_rate=\"x\"", "stages.train.learning_rte=2"] {
         let plain = folder.load(&[hidden]).unwrap_err().to_string();
         assert_eq!(plain.contains(rate), hidden.ends_with('2'), "{plain}");
         assert!(plain.contains(warmup), "{plain}");
     }
-    // Without its steps there is no train to check.
-    assert_eq!(messages(&["stages.train.steps=\"x\""]), ["'steps' takes an integer, found a string"]);
+    // Without its required steps the kind cannot check the rest.
+    assert_eq!(messages(&["stages.train.steps=\"x\""]), ["'steps' expects an integer, found a string"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Each operation of training alone, with its gradients, on the device and on the CPU.
+//! Each operation of training alone, with its gradients, on the device and, in `f32`, on the CPU.
 
 use burn::module::Param;
 use burn::nn::Embedding;
@@ -13,33 +13,45 @@ use serde_json::json;
 
 use crate::{ADAMW, print_line};
 
-/// Sequences, tokens of one, heads and features of a head; the width is their product.
-const SIZES: [usize; 4] = [2, 96, 3, 64];
+/// Sequences, tokens of one, heads and features of a head, as in real training; the width is the product of the last two.
+const SIZES: [usize; 4] = [2, 1024, 3, 64];
 const VOCABULARY: usize = 200;
-/// The greatest relative difference of sums in another order, in `f32` without TF32.
-const ROUNDING: f64 = 1e-4;
 
 type Values = Vec<(&'static str, Vec<f32>)>;
 
-/// Every operation by name, and whether training on a GPU uses it. Of those it does not use, the difference is only reported.
-const OPERATIONS: [(&str, bool, fn(&Device) -> Result<Values>); 9] = [
-    ("linear", true, linear),
-    ("layer_norm", true, layer_norm),
-    ("gelu_new", true, gelu_new),
-    ("attention", true, |device| attention(device, true, true)),
-    ("embedding", true, embedding),
-    ("head", true, head),
-    ("adamw", true, adamw),
-    ("attention of Burn", false, |device| attention(device, false, false)),
-    ("attention of Burn, sliced inputs", false, |device| attention(device, true, false)),
+/// Every operation by name, whether training on a GPU uses it, and in which precision. Of those it does not use, the difference is
+/// only reported.
+const OPERATIONS: [(&str, bool, Precision, fn(&Device, Precision) -> Result<Values>); 12] = [
+    ("linear", true, Precision::F32, linear),
+    ("layer_norm", true, Precision::F32, layer_norm),
+    ("gelu_new", true, Precision::F32, gelu_new),
+    ("attention", true, Precision::F32, |device, precision| attention(device, precision, true, true)),
+    ("embedding", true, Precision::F32, embedding),
+    ("head", true, Precision::F32, head),
+    ("adamw", true, Precision::F32, adamw),
+    ("linear", true, Precision::Bf16, linear),
+    ("attention", true, Precision::Bf16, |device, precision| attention(device, precision, true, true)),
+    ("head", true, Precision::Bf16, head),
+    ("attention of Burn", false, Precision::F32, |device, precision| attention(device, precision, false, false)),
+    ("attention of Burn, sliced inputs", false, Precision::F32, |device, precision| {
+        attention(device, precision, true, false)
+    }),
 ];
+
+/// The greatest relative difference: in `f32` of sums in another order, without TF32; in `bf16` of factors and results with 8 bits.
+fn rounding(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-4,
+        Precision::Bf16 => 1e-2,
+    }
+}
 
 /// Prints the relative difference of each value and gradient from the CPU's. Returns whether those that training uses are equal.
 pub fn run(device: &Device) -> Result<bool> {
     let mut right = true;
-    for (name, used, operation) in OPERATIONS {
-        let mut line = json!({ "operation": name, "used": used });
-        let equal = match (operation(device), operation(&Device::flex())) {
+    for (name, used, precision, operation) in OPERATIONS {
+        let mut line = json!({ "operation": name, "used": used, "precision": precision });
+        let equal = match (operation(device, precision), operation(&Device::flex(), Precision::F32)) {
             (Ok(ours), Ok(theirs)) => {
                 let mut equal = true;
                 for ((part, ours), (_, theirs)) in ours.iter().zip(&theirs) {
@@ -47,7 +59,7 @@ pub fn run(device: &Device) -> Result<bool> {
                     // JSON has no infinity.
                     line[*part] =
                         if difference.is_finite() { difference.into() } else { format!("{difference}").into() };
-                    equal &= difference < ROUNDING;
+                    equal &= difference < rounding(precision);
                 }
                 equal
             }
@@ -105,27 +117,28 @@ fn backward<const R: usize, const A: usize, const B: usize>(
     Ok(all)
 }
 
-fn linear(device: &Device) -> Result<Values> {
+fn linear(device: &Device, precision: Precision) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let (x, w) = (tensor(device, [batch, length, heads * part], 1), tensor(device, [heads * part, 2 * part], 2));
-    backward(module::linear(x.clone(), w.clone(), None), &x, &w)
+    let y = module::linear(precision.factor(x.clone()), precision.factor(w.clone()), None);
+    backward(precision.result(y), &x, &w)
 }
 
-fn layer_norm(device: &Device) -> Result<Values> {
+fn layer_norm(device: &Device, _: Precision) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let (x, w) = (tensor(device, [batch, length, heads * part], 1), tensor(device, [heads * part], 2));
     let bias = tensor(device, [heads * part], 3);
     backward(fused::layer_norm(x.clone(), w.clone(), bias, 1e-5, Precision::F32.dtype()), &x, &w)
 }
 
-fn gelu_new(device: &Device) -> Result<Values> {
+fn gelu_new(device: &Device, _: Precision) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let x = tensor(device, [batch, length, heads * part], 1);
     backward(fused::gelu_new(x.clone().mul_scalar(6.0)), &x, &x)
 }
 
 /// Ours or Burn's, of slices of one tensor, as a block computes it, or of three tensors.
-fn attention(device: &Device, sliced: bool, own: bool) -> Result<Values> {
+fn attention(device: &Device, precision: Precision, sliced: bool, own: bool) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let attend = |query, key, value| match own {
         true => fused::causal_attention(query, key, value, fused::causal_mask(length, &device.clone().autodiff())),
@@ -140,16 +153,17 @@ fn attention(device: &Device, sliced: bool, own: bool) -> Result<Values> {
         return backward(attend(query.clone(), key, value.clone()), &query, &value);
     }
     let joined = tensor(device, [batch, length, 3 * heads * part], 1);
+    let factors = precision.factor(joined.clone());
     let [query, key, value] = [0, 1, 2].map(|at| {
         let width = heads * part;
-        let of = joined.clone().slice([0..batch, 0..length, at * width..(at + 1) * width]);
+        let of = factors.clone().slice([0..batch, 0..length, at * width..(at + 1) * width]);
         of.reshape([batch, length, heads, part]).swap_dims(1, 2)
     });
     let result = attend(query, key, value).swap_dims(1, 2).reshape([batch, length, heads * part]);
-    backward(result, &joined, &joined)
+    backward(precision.result(result), &joined, &joined)
 }
 
-fn embedding(device: &Device) -> Result<Values> {
+fn embedding(device: &Device, _: Precision) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let weight = tensor(device, [VOCABULARY, heads * part], 1);
     let ids: Vec<i32> = (0..batch * length).map(|at| (at * at % VOCABULARY) as i32).collect();
@@ -158,18 +172,18 @@ fn embedding(device: &Device) -> Result<Values> {
     backward(embedding.forward(ids), &weight, &weight)
 }
 
-fn head(device: &Device) -> Result<Values> {
+fn head(device: &Device, precision: Precision) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let (rows, width) = (batch * length, heads * part);
     let (features, embedding) =
         (tensor(device, [rows, width], 1).inner(), tensor(device, [VOCABULARY, width], 2).inner());
     let next: Vec<i32> = (0..rows).map(|at| (at * 31 % VOCABULARY) as i32).collect();
     let next = Tensor::<1, Int>::from_data(TensorData::new(next, [rows]), device);
-    let head = head_loss(features, embedding, next, 1.0, Precision::F32);
+    let head = head_loss(features, embedding, next, 1.0, precision);
     Ok(vec![("value", host(head.loss)?), ("by first", host(head.features)?), ("by second", host(head.embedding)?)])
 }
 
-fn adamw(device: &Device) -> Result<Values> {
+fn adamw(device: &Device, _: Precision) -> Result<Values> {
     let shapes = [1000usize, 37, 4096];
     let of = |seed: usize| shapes.map(|size| tensor(device, [size], seed + size).inner()).to_vec();
     let mut parameters = of(1);

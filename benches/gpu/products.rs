@@ -16,23 +16,21 @@ const TIMES: u32 = 10;
 /// TFLOP/s of a square product and of each product of a block and of the head, forward and backward.
 pub fn run(device: &Device, sizes: Sizes, square: usize) -> Result<bool> {
     let Sizes { width, vocabulary, batch, sequence, .. } = sizes;
-    let rows = batch * sequence;
     // The head's rows are computed in chunks.
     let head_rows = head::chunk(batch * (sequence - 1), vocabulary, device);
-    let mut products = vec![("square", square, square, square)];
-    for (name, inputs, outputs, rows) in [
-        ("c_attn", width, 3 * width, rows),
-        ("c_proj", width, width, rows),
-        ("c_fc", width, 4 * width, rows),
-        ("mlp.c_proj", 4 * width, width, rows),
-        ("head", width, vocabulary, head_rows),
-    ] {
-        products.push((name, rows, inputs, outputs));
-    }
+    let products = [
+        ("square", [1, square], square, square),
+        ("c_attn", [batch, sequence], width, 3 * width),
+        ("c_proj", [batch, sequence], width, width),
+        ("c_fc", [batch, sequence], width, 4 * width),
+        ("mlp.c_proj", [batch, sequence], 4 * width, width),
+        ("head", [1, head_rows], width, vocabulary),
+    ];
     for precision in PRECISIONS {
         for &(name, rows, inputs, outputs) in &products {
             // y = x w, x' = y' wᵀ, w' = xᵀ y'.
-            let time = |part: &str| product(device, precision, part, [rows, inputs, outputs]);
+            let time = |part: &str| product(device, precision, part, rows, [inputs, outputs]);
+            let rows: usize = rows.iter().product();
             let operations = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
             let mut line = json!({ "precision": precision, "product": name, "sizes": [rows, inputs, outputs] });
             for part in ["forward", "by_input", "by_weight"] {
@@ -47,14 +45,21 @@ pub fn run(device: &Device, sizes: Sizes, square: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// Seconds of one product.
-fn product(device: &Device, precision: Precision, part: &str, [rows, inputs, outputs]: [usize; 3]) -> Result<f64> {
+/// Seconds of one product, of `[sequences, tokens of one]` rows as training multiplies them.
+fn product(
+    device: &Device,
+    precision: Precision,
+    part: &str,
+    [batch, sequence]: [usize; 2],
+    [inputs, outputs]: [usize; 2],
+) -> Result<f64> {
     let random =
-        |shape: [usize; 2]| precision.factor(Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), device));
+        |shape: [usize; 3]| precision.factor(Tensor::<3>::random(shape, Distribution::Uniform(-1.0, 1.0), device));
     let (left, right) = match part {
-        "forward" => (random([rows, inputs]), random([inputs, outputs])),
-        "by_input" => (random([rows, outputs]), random([inputs, outputs]).transpose()),
-        _ => (random([rows, inputs]).transpose(), random([rows, outputs])),
+        "forward" => (random([batch, sequence, inputs]), random([1, inputs, outputs])),
+        "by_input" => (random([batch, sequence, outputs]), random([1, inputs, outputs]).transpose()),
+        // Over the rows of all sequences.
+        _ => (random([1, batch * sequence, inputs]).transpose(), random([1, batch * sequence, outputs])),
     };
     let mut seconds = 0.0;
     for _ in 0..2 {

@@ -1,7 +1,8 @@
-//! `pipeline check`: everything that can be known of a manifest before anything runs, and without reading data: of what
-//! earlier runs gave, headers are looked at; files outside the store are looked for. That one is missing is a warning: it
-//! may be there on the machine that runs the manifest. What `run` would refuse is an error; only to tell whether a stage that
-//! was built before and does not fit is cached are files hashed that no run has seen yet.
+//! `pipeline check`: reports what can be known of a manifest before anything runs, without reading data.
+//!
+//! Of earlier outputs only headers are read. A missing source file is a warning, since it may exist on the machine that runs the
+//! manifest; what `run` would refuse is an error. New source files are hashed only to decide whether a stage that does not fit
+//! this machine is cached.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,18 +12,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::Source;
+use super::arguments::ManifestOptions;
+use super::device;
 use super::project::Project;
-use super::run::usable;
-use super::stdout::stdout;
+use super::stdout::{print_json, stdout};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::manifest::{Place, PlacedDiagnostic, PlacedLabel, Severity, StageName};
-use crate::plan::fit::Misfit;
-use crate::plan::remarks::Remarked;
-use crate::plan::{Decider, SourceProblem};
+use crate::plan::Decider;
 use crate::run::Budget;
-use crate::say::say;
+use crate::stderr::stderr;
 use crate::store::Store;
 
 /// Arguments of `check`.
@@ -32,86 +31,82 @@ pub struct CheckArguments {
     #[arg(default_value = "pipeline.toml")]
     pub manifest: PathBuf,
     #[command(flatten)]
-    pub source: Source,
-    /// Warn of stages that need more memory or disk than there is, by estimate; without it they are errors (exit code 2).
+    pub options: ManifestOptions,
+    /// Warn about stages that need more memory or disk than is available, by estimate; by default these are errors.
     #[arg(long)]
     pub allow_oversize: bool,
-    /// Print one JSON object: `problems`, and `stages` with their costs and remarks where there is no error.
+    /// Print one JSON object: `problems`, and `stages` with their costs and remarks if there is no error.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
-    let project = match Project::load(&arguments.manifest, &arguments.source) {
+    let project = match Project::load(&arguments.manifest, &arguments.options) {
         Err(CommandError::Manifest(diagnostics)) if arguments.json => {
-            let mut out = stdout();
-            writeln!(out, "{:#}", json!({ "problems": diagnostics.placed(), "stages": null }))?;
+            print_json(&json!({ "problems": diagnostics.placed(), "stages": null }))?;
             return Ok(Exit::Usage);
         }
         loaded => loaded?,
     };
     let budget = Budget::of(&project.manifest.exec);
-    let device = usable(budget.device, &project, project.graph.order())?;
+    let device = device::resolve(budget.device, &project, project.manifest.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
-    let misfits = project.misfits_if_run(&decider, Budget { device, ..budget })?;
-    let is_error = |misfit: &&Misfit| misfit.is_error && !arguments.allow_oversize;
-    let exit = if misfits.iter().any(|misfit| is_error(&misfit)) { Exit::Usage } else { Exit::Done };
-    let remarks = project.remarks(&store, project.graph.order());
-    let sources: Vec<_> =
-        project.graph.order().iter().flat_map(|name| decider.source_problems(&project.manifest.stages[name])).collect();
-    let warned = || remarks.iter().filter(|remark| remark.warning.is_some());
-    let mut out = stdout();
+    // Each problem with its line of text.
+    let mut problems: Vec<(PlacedDiagnostic, String)> = Vec::new();
+    let mut add = |severity, places: Vec<Place>, message, hint, text| {
+        let places = places.into_iter().map(|place| PlacedLabel { place, text: String::new() }).collect();
+        problems.push((PlacedDiagnostic { severity, message, places, hint }, text));
+    };
+    for source in
+        project.manifest.graph.order().iter().flat_map(|name| decider.source_problems(&project.manifest.stages[name]))
+    {
+        let text = source.full_text();
+        add(Severity::Warning, vec![source.place], source.text, None, text);
+    }
+    for shortfall in project.shortfalls_if_run(&decider, Budget { device, ..budget })? {
+        let is_error = shortfall.is_error && !arguments.allow_oversize;
+        let severity = if is_error { Severity::Error } else { Severity::Warning };
+        let (message, hint, text) = (shortfall.message(), shortfall.hint().to_owned(), shortfall.text());
+        add(severity, [shortfall.place].into_iter().chain(shortfall.limit).collect(), message, Some(hint), text);
+    }
+    let advice = project.advice(&store, project.manifest.graph.order());
+    for one in advice.iter().filter(|one| one.warning.is_some()) {
+        let (text, hint) = (one.text.clone(), one.warning.clone());
+        add(Severity::Warning, vec![one.place.clone()], text, hint, one.full_text());
+    }
+    let errors = problems.iter().filter(|(problem, _)| problem.severity == Severity::Error).count();
+    let exit = if errors > 0 { Exit::Usage } else { Exit::Done };
     if arguments.json {
-        let problem = |severity, places: &[&Place], message: String, hint: Option<String>| PlacedDiagnostic {
-            severity,
-            message,
-            places: places.iter().map(|place| PlacedLabel { place: (*place).clone(), text: String::new() }).collect(),
-            hint,
-        };
-        let mut problems = project.manifest.warnings.placed();
-        problems.extend(
-            sources.iter().map(|source| problem(Severity::Warning, &[&source.place], source.text.clone(), None)),
-        );
-        problems.extend(misfits.iter().map(|misfit| {
-            let places: Vec<_> = [&misfit.place].into_iter().chain(&misfit.limit).collect();
-            let severity = if is_error(&misfit) { Severity::Error } else { Severity::Warning };
-            problem(severity, &places, misfit.message(), Some(misfit.hint().to_owned()))
-        }));
-        problems.extend(
-            warned().map(|remark| {
-                problem(Severity::Warning, &[&remark.place], remark.text.clone(), remark.warning.clone())
-            }),
-        );
+        let problems =
+            project.manifest.warnings.placed().into_iter().chain(problems.into_iter().map(|(problem, _)| problem));
         let stage = |name: &StageName| {
-            let remarks: Vec<_> = remarks.iter().filter(|remark| remark.stage == *name).map(|one| &one.text).collect();
+            let remarks: Vec<_> = advice.iter().filter(|one| one.stage == *name).map(|one| &one.text).collect();
             json!({ "name": name, "cost": decider.cost(&project.manifest.stages[name]), "remarks": remarks })
         };
-        let stages: Vec<_> = project.graph.order().iter().map(stage).collect();
-        writeln!(out, "{:#}", json!({ "problems": problems, "stages": stages }))?;
+        let stages: Vec<_> = project.manifest.graph.order().iter().map(stage).collect();
+        print_json(&json!({ "problems": problems.collect::<Vec<_>>(), "stages": stages }))?;
         return Ok(exit);
     }
-    let (errors, unfit): (Vec<_>, Vec<_>) = misfits.iter().partition(is_error);
-    errors.iter().for_each(|misfit| say!("error: {}", misfit.text()));
-    let sources = sources.iter().map(SourceProblem::full_text);
-    let warnings: Vec<_> =
-        sources.chain(unfit.into_iter().map(Misfit::text)).chain(warned().map(Remarked::full_text)).collect();
-    warnings.iter().for_each(|warning| say!("warning: {warning}"));
-    let stages = figures::counted(project.manifest.stages.len() as u64, "stage");
+    for (severity, word) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+        let problems = problems.iter().filter(|(problem, _)| problem.severity == severity);
+        problems.for_each(|(_, text)| stderr!("{word}: {text}"));
+    }
     let counted = |count: usize, what| figures::counted(count as u64, what);
-    let warned = warnings.len() + project.manifest.warnings.len();
-    let found = match (errors.len(), warned) {
-        (0, 0) => "nothing wrong".to_owned(),
-        (0, _) => format!("no error, {}", counted(warned, "warning")),
-        (count, _) => format!("{}, {}", counted(count, "error"), counted(warned, "warning")),
+    let stages = counted(project.manifest.stages.len(), "stage");
+    let found = match (errors, problems.len() - errors + project.manifest.warnings.len()) {
+        (0, 0) => "no problems".to_owned(),
+        (0, warnings) => format!("no errors, {}", counted(warnings, "warning")),
+        (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
     };
+    let mut out = stdout();
     writeln!(out, "{}: {stages}, {found}", arguments.manifest.display())?;
-    for name in project.graph.order() {
+    for name in project.manifest.graph.order() {
         if let Some(cost) = super::plan::cost_text(&decider.cost(&project.manifest.stages[name])) {
             writeln!(out, "  {name}: {cost}")?;
         }
-        for remark in remarks.iter().filter(|remark| remark.stage == *name && remark.warning.is_none()) {
-            writeln!(out, "  {name}: {}", remark.text)?;
+        for one in advice.iter().filter(|one| one.stage == *name && one.warning.is_none()) {
+            writeln!(out, "  {name}: {}", one.text)?;
         }
     }
     Ok(exit)

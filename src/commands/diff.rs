@@ -1,66 +1,67 @@
-//! `pipeline diff RUN RUN`: the settings of two runs, and their outputs.
+//! `pipeline diff RUN RUN`: compares the settings and the outputs of two runs.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::Args;
-use contract::printable;
-use serde_json::json;
 
-use super::arguments::StorePlace;
-use super::stdout::stdout;
-use super::{CommandError, locks};
+use super::arguments::StoreOptions;
+use super::stdout::{print_json, stdout};
+use super::{CommandError, run_refs};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::kinds::kinds;
 use crate::plan::change;
-use crate::report::difference::Change;
-use crate::report::{Difference, RunLock};
+use crate::report::diff::StageChange;
+use crate::report::{RunDiff, RunLock};
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// The older run: `quickstart.1`, a manifest (its newest run), or a lock file.
+    /// The older run: `quickstart.1`, a name or manifest (its latest run), or a lock file.
     pub old: String,
-    /// The newer one.
+    /// The newer run.
     pub new: String,
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
-    let (old, new) = (locks::find(&arguments.old, &arguments.store)?, locks::find(&arguments.new, &arguments.store)?);
-    let difference = Difference::of(&old, &new, &kinds());
-    let mut out = stdout();
+    let old = run_refs::find_lock(&arguments.old, &arguments.store)?;
+    let new = run_refs::find_lock(&arguments.new, &arguments.store)?;
+    let diff = RunDiff::new(&old, &new, &kinds());
     if arguments.json {
-        writeln!(out, "{:#}", json!(difference))?;
-        return Ok(Exit::Done);
+        return Ok(print_json(&diff)?);
     }
-    if difference.is_empty() {
+    let mut out = stdout();
+    if diff.is_empty() {
         writeln!(out, "no difference: equal settings and equal outputs")?;
         return Ok(Exit::Done);
     }
-    let name = |lock: &RunLock| printable(&format!("{}.{}", lock.run.name, lock.run.number), &[]);
+    let name = |lock: &RunLock| format!("{}.{}", lock.run.name, lock.run.number);
     writeln!(out, "{} -> {}", name(&old), name(&new))?;
-    // Settings of a stage that only one run has go without saying.
-    let whole = difference.stages.iter().filter(|stage| matches!(stage.change, Change::Added | Change::Removed));
-    let whole: Vec<_> = whole.map(|stage| format!("stages.{}.", stage.stage)).collect();
-    let told = difference.settings.iter().filter(|setting| !whole.iter().any(|stage| setting.path.starts_with(stage)));
-    for setting in told {
+    // The settings of a stage that only one run has are left out.
+    let whole = diff.stages.iter().filter(|stage| matches!(stage.change, StageChange::Added | StageChange::Removed));
+    let whole: BTreeSet<_> = whole.map(|stage| stage.stage.as_str()).collect();
+    for setting in &diff.settings {
+        let stage = setting.path.strip_prefix("stages.").and_then(|path| path.split('.').next());
+        if stage.is_some_and(|stage| whole.contains(stage)) {
+            continue;
+        }
         let change =
             change((setting.old.as_ref(), setting.old_is_default), (setting.new.as_ref(), setting.new_is_default));
-        let text = format!("{}: {change}", setting.path);
-        writeln!(out, "{}", printable(&text, &[]))?;
+        writeln!(out, "{}: {change}", setting.path)?;
     }
-    let width = difference.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);
-    for stage in &difference.stages {
+    let width = diff.stages.iter().map(|stage| stage.stage.len()).max().unwrap_or(0);
+    for stage in &diff.stages {
         let text = match &stage.change {
-            Change::Added => "only the newer run has it".to_owned(),
-            Change::Removed => "only the older run has it".to_owned(),
-            Change::SameOutput => "another key, the same output".to_owned(),
-            Change::Output { ports } => {
+            StageChange::Added => "only the newer run has it".to_owned(),
+            StageChange::Removed => "only the older run has it".to_owned(),
+            StageChange::SameOutput => "another key, the same output".to_owned(),
+            StageChange::Output { ports } => {
                 let port = |(port, [added, removed, changed]): (&String, &[usize; 3])| {
                     let parts = [(added, "new"), (removed, "gone"), (changed, "changed")];
                     let parts: Vec<_> =

@@ -1,10 +1,8 @@
-//! `pipeline export STAGE DIR`: a stage's output as plain files outside the store.
+//! `pipeline export STAGE DIR`: copies the output of a stage to a directory as plain files.
 //!
-//! A table becomes Parquet or JSON lines with all columns; anything else its files as they are, so that a model or a
-//! tokenizer is the folder that other programs load. A stage with several outputs gives a folder for each, one output
-//! (`stage.output`, or a stage's only one) fills the folder itself. The first output alone is what a bare stage name
-//! means in a manifest, but here all are wanted. With several outputs a `README.md` says which tables belong together
-//! ([`super::card`]).
+//! A table is written as Parquet or JSON lines with all columns; any other output as its files, so that a model or a tokenizer is
+//! a directory that other programs load. A single output (`stage.output`, or a stage's only one) fills the directory itself. Several
+//! outputs have a directory each, and a `README.md` that names the tables ([`super::dataset_card`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,36 +12,37 @@ use clap::Args;
 use contract::{InputTree, PortType, StageError};
 
 use super::CommandError;
-use super::arguments::{Source, is_manifest};
-use super::card::{ExportedTable, card};
-use super::fresh_folder::FreshFolder;
-use super::output::{PortOutput, StageOutput};
+use super::arguments::{ManifestOptions, is_manifest};
+use super::build_output::{PortOutput, StageOutput};
+use super::dataset_card::{ExportedTable, card};
+use super::export_dir::ExportDir;
 use super::project::Project;
 use super::signals::end_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::say::say;
+use crate::manifest::DEFAULT;
+use crate::stderr::stderr;
 use crate::store::failpoint;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the folder to write (new or empty).
+    /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the directory to write, which must be new or empty.
     #[arg(value_name = "STAGE DIR", num_args = 1..=3, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
-    pub source: Source,
-    /// How tables are written.
+    pub options: ManifestOptions,
+    /// The format of tables.
     #[arg(long, value_enum, default_value_t = TableFormat::Parquet)]
     pub format: TableFormat,
 }
 
-/// How `export` writes tables.
+/// The format of exported tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TableFormat {
-    /// One Parquet file a part, all columns.
+    /// A Parquet file for each part, with all columns.
     Parquet,
-    /// One file of JSON lines a part, all columns.
+    /// A file of JSON lines for each part, with all columns.
     Jsonl,
 }
 
@@ -56,71 +55,62 @@ impl TableFormat {
     }
 }
 
-impl ExportArguments {
-    /// The manifest, the stage and the folder.
-    pub fn split(&self) -> Option<(PathBuf, &str, PathBuf)> {
-        match self.place.as_slice() {
-            [manifest, stage, folder] => Some((manifest.into(), stage, folder.into())),
-            [stage, folder] if !is_manifest(stage) => Some(("pipeline.toml".into(), stage, folder.into())),
-            _ => None,
-        }
-    }
-}
-
 pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
-    let (manifest, place, destination) = arguments.split().ok_or_else(|| {
-        CommandError::usage("which stage, and into which folder?").hint("pipeline export MANIFEST STAGE DIR")
-    })?;
-    let project = Project::load(&manifest, &arguments.source)?;
+    let (manifest, place, destination) = match arguments.place.as_slice() {
+        [manifest, stage, dir] => (manifest.as_str(), stage, PathBuf::from(dir)),
+        [stage, dir] if !is_manifest(stage) => (DEFAULT, stage, PathBuf::from(dir)),
+        _ => return Err(CommandError::usage("no directory is named").hint("pipeline export MANIFEST STAGE DIR")),
+    };
+    let project = Project::load(Path::new(manifest), &arguments.options)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let output = StageOutput::find(&project, &store, place)?;
     if let Some(stale) = &output.stale {
-        say!("note: this is the last build of {}, which {stale}", output.stage);
+        stderr!("note: this is the last build of {}; it {stale}", output.stage);
     }
-    let fresh = end_on_signals(|| FreshFolder::claim(&destination, store.layout().root()))?;
+    let export = end_on_signals(|| ExportDir::claim(&destination, store.layout().root()))?;
     failpoint::pass(failpoint::EXPORT_AFTER_CLAIM);
     let only = output.ports.len() == 1;
-    let (mut told, mut exported) = (Vec::new(), Vec::new());
+    let (mut written, mut exported) = (Vec::new(), Vec::new());
     for port in &output.ports {
-        let (name, below) = if only { ("", Path::new("")) } else { (&*port.name, Path::new(&port.name)) };
-        let folder = fresh.get().path().join(below);
-        let what = write(port, &folder, arguments.format)?;
+        let name = if only { "" } else { port.name.as_str() };
+        let dir = export.get().path().join(name);
+        let what = write(port, &dir, arguments.format)?;
         let is_table = matches!(port.ty, PortType::Documents | PortType::Rows);
-        if is_table && fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
+        if is_table && fs::read_dir(&dir).is_ok_and(|mut files| files.next().is_some()) {
             let columns = tables::describe(&port.tree)?.columns;
             exported.push(ExportedTable { port: port.name.clone(), ty: port.ty, columns });
         }
-        told.push(format!("{}: {what}", destination.join(name).display()));
+        written.push(format!("{}: {what}", destination.join(name).display()));
     }
     if !only && let Some(card) = card(output.stage.as_str(), &exported, arguments.format.extension()) {
-        let path = fresh.get().path().join("README.md");
+        let path = export.get().path().join("README.md");
         fs::write(&path, card).map_err(|error| StageError::io(format!("write {}", path.display()), &error))?;
     }
-    fresh.undisturbed(FreshFolder::fill)?;
-    told.iter().for_each(|line| say!("{line}"));
+    export.undisturbed(ExportDir::fill)?;
+    written.iter().for_each(|line| stderr!("{line}"));
     Ok(Exit::Done)
 }
 
-fn write(port: &PortOutput, folder: &Path, format: TableFormat) -> Result<String, CommandError> {
+fn write(port: &PortOutput, dir: &Path, format: TableFormat) -> Result<String, CommandError> {
     match port.ty {
         PortType::Documents | PortType::Rows => {
             let format = match format {
                 TableFormat::Parquet => tables::Format::Parquet,
                 TableFormat::Jsonl => tables::Format::JsonLines,
             };
-            let rows = tables::export(&port.tree, folder, format)?;
+            let rows = tables::export(&port.tree, dir, format)?;
             Ok(figures::counted(rows, "row"))
         }
-        _ => copy(&port.tree, folder),
+        _ => copy(&port.tree, dir),
     }
 }
 
-/// The files of a tree as they are, readable and writable.
-fn copy(tree: &InputTree, folder: &Path) -> Result<String, CommandError> {
+/// Copies the files of a tree, writable.
+fn copy(tree: &InputTree, dir: &Path) -> Result<String, CommandError> {
     let mut bytes = 0;
     for file in &tree.files {
-        let target = file.path.below(folder);
+        let target = file.path.below(dir);
         let written = target.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
             let mut source = fs::File::open(&file.location)?;
             let mut copy = fs::File::create_new(&target)?;

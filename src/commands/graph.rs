@@ -1,4 +1,4 @@
-//! `pipeline graph`: the stages of a manifest with their states, as Mermaid, DOT or SVG.
+//! `pipeline graph`: draws the stages of a manifest with their states, as Mermaid, DOT or SVG.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CommandError;
-use super::arguments::Source;
+use super::arguments::ManifestOptions;
 use super::project::Project;
 use super::stdout::stdout;
 use crate::exit::Exit;
@@ -21,34 +21,34 @@ pub struct GraphArguments {
     #[arg(default_value = "pipeline.toml")]
     pub manifest: PathBuf,
     #[command(flatten)]
-    pub source: Source,
-    /// Only this stage and what it needs (repeatable).
+    pub options: ManifestOptions,
+    /// Draw only this stage and its dependencies (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
-    /// The language.
+    /// The output format.
     #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
     pub format: GraphFormat,
 }
 
-/// In what language a graph is drawn.
+/// The format of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum GraphFormat {
     /// A Mermaid flowchart, for Markdown pages.
     Mermaid,
-    /// Graphviz.
+    /// The DOT language of Graphviz.
     Dot,
-    /// A picture.
+    /// An SVG image.
     Svg,
 }
 
 pub(super) fn run(arguments: &GraphArguments) -> Result<Exit, CommandError> {
-    let project = Project::load(&arguments.manifest, &arguments.source)?;
+    let project = Project::load(&arguments.manifest, &arguments.options)?;
     let store = project.read_store()?;
     let forced = BTreeSet::new();
     let decider = Decider::new(&project.manifest, &store, &forced);
     let plan = project.plan(&decider, &project.wanted(&arguments.until)?)?;
-    let said = plan.stages.iter().map(|stage| (&stage.name, stage.state.text(), colours(stage.state)));
-    let drawing = Drawing::of(&project.manifest, said);
+    let states = plan.stages.iter().map(|stage| (&stage.name, stage.state.text(), colours(stage.state)));
+    let drawing = Drawing::new(&project.manifest, states);
     let text = match arguments.format {
         GraphFormat::Mermaid => drawing.mermaid(),
         GraphFormat::Dot => drawing.dot(),

@@ -1,50 +1,50 @@
-//! Says on standard error that a command reads external files, when that takes longer than people wait in silence.
+//! Progress on standard error while a command hashes files, once it takes longer than half a second.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::events::figures;
-use crate::say::say;
+use crate::stderr::stderr;
 
-/// How long nothing is said.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Seconds during which nothing is shown.
+const DELAY: f64 = 0.5;
 
-/// Bytes of external files that a command has hashed.
-pub(super) struct Hashing {
+/// The progress of a command that hashes files.
+pub(super) struct HashProgress {
     what: &'static str,
     started: Instant,
     bytes: u64,
     bar: Option<ProgressBar>,
 }
 
-impl Hashing {
-    /// `what` is being done: "hashing source files".
+impl HashProgress {
+    /// Starts a progress of `what`: "hashing source files".
     pub(super) fn start(what: &'static str) -> Self {
         Self { what, started: Instant::now(), bytes: 0, bar: None }
     }
 
-    /// Counts a piece that was read.
+    /// Adds bytes that were hashed.
     pub(super) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
-        if self.bar.is_none() && self.started.elapsed() > PATIENCE {
+        let seconds = self.started.elapsed().as_secs_f64();
+        if self.bar.is_none() && seconds > DELAY {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::default_spinner());
-            // A bar is drawn on a terminal only.
+            // A bar is drawn only on a terminal.
             if bar.is_hidden() {
-                say!("{}", self.what);
+                stderr!("{}", self.what);
             }
             self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {
-            let rate = self.bytes as f64 / self.started.elapsed().as_secs_f64();
-            bar.set_message(format!("{}: {}  {}/s", self.what, figures::size(self.bytes), figures::size(rate as u64)));
+            let (done, rate) = (figures::size(self.bytes), figures::size((self.bytes as f64 / seconds) as u64));
+            bar.set_message(format!("{}: {done}  {rate}/s", self.what));
             bar.tick();
         }
     }
 }
 
-impl Drop for Hashing {
+impl Drop for HashProgress {
     fn drop(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

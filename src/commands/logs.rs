@@ -1,45 +1,44 @@
-//! `pipeline logs RUN STAGE`: what a stage of a past run did and said, from its events.
+//! `pipeline logs RUN STAGE`: the events of one stage of a past run.
 
 use std::io::Write;
 
 use clap::Args;
-use contract::{Note, printable};
+use contract::Note;
 
 use super::CommandError;
-use super::arguments::{StorePlace, names_manifest};
-use super::locks;
-use super::stdout::stdout;
-use crate::events::{Event, figures, since};
+use super::arguments::{StoreOptions, names_manifest};
+use super::run_refs;
+use super::stdout::{json_text, raw_stdout, stdout};
+use crate::events::{Event, Stamped, figures, since};
 use crate::exit::Exit;
-use crate::manifest::did_you_mean;
-use crate::report::EVENTS;
-use crate::say::say;
+use crate::run::EVENTS;
+use crate::stderr::stderr;
 use crate::store::Store;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArguments {
-    /// The run (`quickstart` or its manifest for the newest of that name, or `quickstart.3`; without it the newest run of the
-    /// store), then the stage.
+    /// The run (`quickstart.3`, or a name or manifest for its newest run; default: the newest run of the store), then the
+    /// stage.
     #[arg(value_name = "STAGE", num_args = 1..=2, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
-    pub store: StorePlace,
-    /// Print the stage's events as they were recorded, one JSON object a line.
+    pub store: StoreOptions,
+    /// Print the recorded events of the stage, one JSON object per line.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
-    let (run, stage) = match arguments.place.as_slice() {
+    let (reference, stage) = match arguments.place.as_slice() {
         [run, stage] => (run.clone(), stage),
         [stage] if !names_manifest(stage) => (newest(&arguments.store)?, stage),
-        _ => return Err(CommandError::usage("which stage?").hint("pipeline logs RUN STAGE")),
+        _ => return Err(CommandError::usage("no stage is named").hint("pipeline logs RUN STAGE")),
     };
-    let run = in_which_it_ran(&run, stage, &arguments.store)?.unwrap_or(run);
-    let (mut stages, mut told) = (Vec::new(), 0);
+    let run = run_of_stage(&reference, stage, &arguments.store)?.unwrap_or(reference);
+    let (mut stages, mut is_found) = (Vec::new(), false);
     let mut out = stdout();
-    for event in locks::recorded(&run, &arguments.store)? {
+    for event in run_refs::events(&run, &arguments.store)? {
         let event = event?;
         if let Event::RunStarted { stages: all, .. } = &event.event {
             stages.clone_from(all);
@@ -47,69 +46,67 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
         if event.event.stage() != Some(stage.as_str()) {
             continue;
         }
-        told += 1;
+        is_found = true;
         if arguments.json {
-            writeln!(out, "{}", serde_json::to_string(&event).unwrap_or_default())?;
+            let text = serde_json::to_string(&event).map_err(std::io::Error::from)?;
+            writeln!(raw_stdout(), "{}", json_text(text))?;
         } else if let Some(text) = line(&event.event) {
-            writeln!(out, "{:>8}  {}", figures::clock(event.at), printable(&text, &['\t']))?;
+            writeln!(out, "{:>8}  {text}", figures::clock(event.at))?;
         }
     }
-    if told == 0 {
-        let hint = match did_you_mean(stage, stages.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None => format!("its stages are {}", stages.join(", ")),
-        };
-        let error = CommandError::usage(format!("run '{run}' says nothing of a stage '{stage}'"));
-        return Err(error.hint(hint));
+    if !is_found {
+        let error = CommandError::usage(format!("run '{run}' has no events of a stage '{stage}'"));
+        return Err(error.suggest(stage, "its stages are", stages.iter().map(String::as_str)));
     }
     Ok(Exit::Done)
 }
 
-/// Where a run found a stage cached, or left it out, or is only named: the newest run of that name, up to it, in which the stage ran.
-fn in_which_it_ran(reference: &str, stage: &str, place: &StorePlace) -> Result<Option<String>, CommandError> {
-    let store = locks::open(reference, place)?;
-    let given = locks::folder(reference, &store)?;
-    let started = |event: &Event| matches!(event, Event::StageStarted { stage: started, .. } if started == stage);
-    let cached = |event: &Event| matches!(event, Event::StageCached { stage: cached, .. } if cached == stage);
-    for number in store.run_numbers(&given.run)?.into_iter().rev().filter(|number| *number <= given.number) {
-        let run = store.run_folder(&given.run, number)?;
-        let Ok(events) = locks::events(&run) else { continue };
-        let (mut was_cached, mut is_told) = (false, false);
-        for event in events {
-            // What is damaged is told of by whoever reads it for good.
-            let Ok(event) = event else { return Ok(None) };
-            if started(&event.event) {
-                let earlier = number != given.number;
-                if earlier {
-                    say!("note: it did not run in {given}; this is {run}");
-                }
-                return Ok(earlier.then(|| run.to_string()));
+/// Returns the newest run of the same name, up to the one that `reference` names, in which the stage ran; `None` if the events of
+/// that one are to be shown: the stage ran or failed in it, or in no other.
+fn run_of_stage(reference: &str, stage: &str, options: &StoreOptions) -> Result<Option<String>, CommandError> {
+    let store = run_refs::open_store(reference, options)?;
+    let named = run_refs::resolve(reference, &store)?;
+    for number in store.runs.numbers(&named.run)?.into_iter().rev().filter(|number| *number <= named.number) {
+        let run = store.runs.dir(&named.run, number)?;
+        let (mut is_cached, mut has_events) = (false, false);
+        for event in run_refs::events_of(&run) {
+            // The damage is reported when the events are printed.
+            let Ok(Stamped { event, .. }) = event else { return Ok(None) };
+            if event.stage() != Some(stage) {
+                continue;
             }
-            was_cached |= cached(&event.event);
-            is_told |= event.event.stage() == Some(stage);
+            has_events = true;
+            is_cached |= matches!(event, Event::StageCached { .. });
+            if matches!(event, Event::StageStarted { .. }) {
+                if run == named {
+                    return Ok(None);
+                }
+                stderr!("note: {stage} did not run in {named}; these are its events of {run}");
+                return Ok(Some(run.to_string()));
+            }
         }
-        // It failed before it started, or was skipped: that is what there is to say.
-        if is_told && !was_cached {
+        // It failed before it started, or was skipped.
+        if has_events && !is_cached {
             return Ok(None);
         }
     }
     Ok(None)
 }
 
-/// The run that started, or ended, last.
-fn newest(place: &StorePlace) -> Result<String, CommandError> {
-    let store = Store::open_read_only(&place.existing()?)?;
+/// Returns the run that started or ended last.
+fn newest(options: &StoreOptions) -> Result<String, CommandError> {
+    let store = Store::open_read_only(&options.existing()?)?;
     let mut newest = None;
-    for run in store.run_folders()? {
-        // Not the folder's own time: pinning a run changes it.
-        let ended = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
-        newest = newest.max(ended.ok().map(|ended| (ended, run.to_string())));
+    for run in store.runs.all()? {
+        // The time of the directory does not serve: pinning a run changes it.
+        let modified = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
+        newest = newest.max(modified.ok().map(|modified| (modified, run.to_string())));
     }
     let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
     newest.map(|(_, run)| run).ok_or_else(none)
 }
 
-/// What happened to a stage, in a line.
+/// Formats an event of a stage.
 fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::StageStarted { kind, key, threads, reasons, .. } => {
@@ -117,7 +114,7 @@ fn line(event: &Event) -> Option<String> {
             let threads = figures::counted(*threads as u64, "thread");
             format!("started ({kind}, key {}, {threads}){because}", key.short())
         }
-        Event::StageWaiting { holder, .. } => format!("waits for {holder}"),
+        Event::StageWaiting { holder, .. } => format!("waiting for {holder}"),
         Event::StageNote { note, .. } => match note {
             Note::Info { text } => text.clone(),
             Note::Output { text } => format!("| {text}"),
@@ -128,13 +125,13 @@ fn line(event: &Event) -> Option<String> {
             let since = since(event).map(|text| format!("\n{:10}{text}", "")).unwrap_or_default();
             format!("finished after {}{since}", figures::duration(*seconds))
         }
-        Event::StageCached { key, .. } => format!("was cached (key {})", key.short()),
+        Event::StageCached { key, .. } => format!("cached (key {})", key.short()),
         Event::StageFailed { message, place, hint, .. } => {
             let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
             let hint = hint.as_ref().map(|hint| format!("\n{:10}hint: {hint}", "")).unwrap_or_default();
             format!("failed: {place}{message}{hint}")
         }
-        Event::StageSkipped { because, .. } => format!("was skipped: {because}"),
+        Event::StageSkipped { because, .. } => format!("skipped: {because}"),
         Event::RunStarted { .. } | Event::StageProgress { .. } | Event::RunFinished { .. } => return None,
     })
 }

@@ -1,23 +1,23 @@
-//! `pipeline plan`: what `run` would do, and why.
+//! `pipeline plan`: shows what `run` would do, and why.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use contract::{Cost, printable};
+use contract::Cost;
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::Source;
+use super::arguments::ManifestOptions;
+use super::device;
 use super::project::Project;
-use super::run::usable;
-use super::stdout::stdout;
+use super::stdout::{print_json, stdout};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::plan::fit::ALLOW;
 use crate::plan::{Basis, Decider, Plan, PlannedStage, Reason, State, range, reason_lines};
 use crate::run::Budget;
-use crate::say::say;
+use crate::stderr::stderr;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -26,11 +26,11 @@ pub struct PlanArguments {
     #[arg(default_value = "pipeline.toml")]
     pub manifest: PathBuf,
     #[command(flatten)]
-    pub source: Source,
-    /// Plan only this stage and what it needs (repeatable).
+    pub options: ManifestOptions,
+    /// Plan only this stage and its dependencies (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
-    /// Plan as if this stage were to run even if its output is in the store (repeatable).
+    /// Plan to run this stage although its output is in the store (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
     /// Print one JSON object: `run`, `stages`, an array of {name, kind, key, state, estimate, no_estimate, cost, reasons,
@@ -40,46 +40,45 @@ pub struct PlanArguments {
 }
 
 pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
-    let project = Project::load(&arguments.manifest, &arguments.source)?;
+    let project = Project::load(&arguments.manifest, &arguments.options)?;
     let (wanted, forced) = (project.wanted(&arguments.until)?, project.stages(&arguments.force)?);
     let store = project.read_store()?;
     let decider = Decider::new(&project.manifest, &store, &forced);
     let plan = project.plan(&decider, &wanted)?;
     let stale = plan.stale();
     let budget = Budget::of(&project.manifest.exec);
-    let device = usable(budget.device, &project, &stale).unwrap_or_else(|error| {
-        say!("warning: {}", error.to_string().trim_start_matches("error: ").trim_end());
+    let device = device::resolve(budget.device, &project, &stale).unwrap_or_else(|error| {
+        stderr!("warning: {}", error.to_string().trim_start_matches("error: "));
         budget.device
     });
-    for misfit in project.misfits(&decider, &plan, Budget { device, ..budget })? {
-        let refused = if misfit.is_error { format!("; 'run' refuses it without {ALLOW}") } else { String::new() };
-        say!("warning: {}{refused}", misfit.text());
+    for shortfall in project.shortfalls(&decider, &plan, Budget { device, ..budget })? {
+        let refused = if shortfall.is_error { format!("; `run` refuses it without {ALLOW}") } else { String::new() };
+        stderr!("warning: {}{refused}", shortfall.text());
     }
-    let remarks = project.remarks(&store, &stale);
-    let mut out = stdout();
+    let advice = project.advice(&store, &stale);
     if arguments.json {
         let stages: Vec<_> = plan.stages.iter().map(as_json).collect();
-        writeln!(out, "{:#}", json!({ "run": project.manifest.name, "stages": stages, "remarks": remarks }))?;
-        return Ok(Exit::Done);
+        let value = json!({ "run": project.manifest.name, "stages": stages, "remarks": advice });
+        return Ok(print_json(&value)?);
     }
-    for remark in remarks.iter().filter(|remark| remark.warning.is_some()) {
-        say!("warning: {}", remark.full_text());
+    let mut out = stdout();
+    for one in advice.iter().filter(|one| one.warning.is_some()) {
+        stderr!("warning: {}", one.full_text());
     }
     let width = plan.stages.iter().map(|stage| stage.name.as_str().len()).max().unwrap_or(0);
     for stage in &plan.stages {
         let key = stage.key.map(|key| key.short()).unwrap_or_default();
         let mut reasons = reason_lines(&stage.reasons, stage.compared_with.as_ref()).into_iter();
         let first = reasons.next().unwrap_or(key);
-        let first = printable(&first, &['\t']);
         writeln!(out, "{:>8}  {:width$}  {first}", stage.state.text(), stage.name.as_str())?;
-        // The reason of a build that resumes includes the time left.
+        // The reason of an interrupted build includes the time left.
         let estimate = stage.estimate.filter(|estimate| estimate.basis != Basis::Checkpoint);
         let estimate = estimate.map(|estimate| estimate.text());
-        let took = estimate.or(stage.no_estimate.map(|none| none.text(stage.kind)));
+        let time = estimate.or(stage.no_estimate.map(|none| none.text(stage.kind)));
         let cost = (stage.state != State::Cached).then(|| cost_text(&stage.cost)).flatten();
-        let remarks = remarks.iter().filter(|remark| remark.stage == stage.name && remark.warning.is_none());
-        for line in reasons.chain(took).chain(cost).chain(remarks.map(|remark| remark.text.clone())) {
-            writeln!(out, "{:>8}  {:width$}  {}", "", "", printable(&line, &['\t']))?;
+        let advice = advice.iter().filter(|one| one.stage == stage.name && one.warning.is_none());
+        for line in reasons.chain(time).chain(cost).chain(advice.map(|one| one.text.clone())) {
+            writeln!(out, "{:>8}  {:width$}  {}", "", "", line)?;
         }
     }
     let totals = State::ALL.map(|state| total(&plan, state));
@@ -87,14 +86,14 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// `reads 1,970,000,000 tokens in 1.44e18 floating-point operations`.
+/// Returns `reads 1,970,000,000 tokens in 1.44e18 floating-point operations`.
 pub(super) fn cost_text(cost: &Cost) -> Option<String> {
     let (tokens, flops) = (cost.tokens?, cost.flops?);
     let tokens = figures::counted(tokens, "token");
     Some(format!("reads {tokens} in {flops:.2e} floating-point operations"))
 }
 
-/// `2 will run (12 s to 1:40, 1 without an estimate)`; nothing where no stage is in the state.
+/// Returns `2 will run (12 s to 1:40, 1 without an estimate)`; `None` if no stage is in the state.
 fn total(plan: &Plan, state: State) -> Option<String> {
     let stages: Vec<_> = plan.stages.iter().filter(|stage| stage.state == state).collect();
     let (count, text) = (stages.len(), state.text());
@@ -111,7 +110,7 @@ fn total(plan: &Plan, state: State) -> Option<String> {
     }
 }
 
-/// `{name, kind, key, state, estimate, no_estimate, cost, reasons, compared_with}`; each reason has its typed fields and `text`, the line for people.
+/// Returns a planned stage as JSON; each reason has its fields and `text`, the line for people.
 pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
     let reason = |reason: &Reason| {
         let mut value = json!(reason);

@@ -1,83 +1,90 @@
-//! What every command on a manifest begins with: the manifest, its graph and its store.
+//! A manifest with its store, which commands on a manifest start from.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
-use super::arguments::Source;
-use super::hashing::Hashing;
-use super::place;
-use crate::graph::Graph;
+use super::arguments::ManifestOptions;
+use super::hashing::HashProgress;
+use super::store_dir;
 use crate::kinds::kinds;
-use crate::manifest::did_you_mean;
+use crate::manifest::shell::quoted;
 use crate::manifest::{self, Manifest, Overrides, StageName};
-use crate::plan::fit::{self, ALLOW, Misfit, Task};
-use crate::plan::remarks::{self, Remarked};
-use crate::plan::{Decider, Plan};
+use crate::parallel::limit_threads;
+use crate::plan::fit::{self, ALLOW, ResourceShortfall, Task};
+use crate::plan::lint::{self, LocatedAdvice};
+use crate::plan::{Decider, Plan, tasks_if_all_run};
 use crate::report::RunLock;
 use crate::run::Budget;
-use crate::say::say;
+use crate::stderr::stderr;
 use crate::store::{Store, StoreError};
 
-/// A manifest with its graph.
+/// A manifest with its store.
 pub(super) struct Project {
     pub(super) manifest: Manifest,
-    pub(super) graph: Graph,
-    /// Where its store is.
+    /// The directory of the store.
     pub(super) cache: PathBuf,
+    options: ManifestOptions,
 }
 
 impl Project {
     /// Reads and checks a manifest.
-    pub(super) fn load(path: &Path, source: &Source) -> Result<Self, CommandError> {
-        let mut sets = source.sets.clone();
-        sets.extend(source.name.as_ref().map(|name| format!("run.name={}", serde_json::Value::from(name.as_str()))));
-        let overrides = Overrides { sets, machine: source.machine.clone() };
-        let (manifest, graph) = crate::graph::load(path, &overrides, &kinds())?;
+    pub(super) fn load(path: &Path, options: &ManifestOptions) -> Result<Self, CommandError> {
+        let mut sets = options.sets.clone();
+        sets.extend(options.name.as_ref().map(|name| format!("run.name={}", serde_json::Value::from(name.as_str()))));
+        let overrides = Overrides { sets, machine: options.machine.clone() };
+        let manifest = manifest::load(path, &overrides, &kinds())?;
+        // A limit on the command line was set before.
+        manifest.exec.threads.into_iter().for_each(|threads| limit_threads(threads.into()));
         if !manifest.warnings.is_empty() {
-            say!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
+            stderr!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
         }
-        let cache = place::of_manifest(path, source.cache.clone(), manifest.exec.cache.clone())?;
-        Ok(Self { manifest, graph, cache })
+        let cache = store_dir::of_manifest(path, options.cache.clone(), manifest.exec.cache.clone())?;
+        Ok(Self { manifest, cache, options: options.clone() })
     }
 
-    /// The manifest of a lock, with a store in `cache`. A machine file says nothing here: `[exec]` is no part of a lock.
+    /// Reads the manifest of a lock, for a store in `cache`. Machine files are ignored: `[exec]` is not part of a lock.
     pub(super) fn of_lock(name: &str, lock: &RunLock, sets: &[String], cache: &Path) -> Result<Self, CommandError> {
         let name = format!("the manifest in {name}");
-        let manifest = crate::manifest::load_resolved(&name, &lock.manifest, sets, &kinds())?;
-        let graph = Graph::of(&manifest);
-        Ok(Self { manifest, graph, cache: cache.to_owned() })
+        let manifest = manifest::load_resolved(&name, &lock.manifest, sets, &kinds())?;
+        Ok(Self { manifest, cache: cache.to_owned(), options: ManifestOptions::default() })
     }
 
-    /// The store, for reading only. One in which nothing is found is named: it may not be the one that is meant.
+    /// Returns the command that runs this manifest with the same options.
+    pub(super) fn run_command(&self) -> String {
+        let ManifestOptions { sets, name, machine, cache } = &self.options;
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let sets = sets.iter().map(|set| ("--set", Some(set.clone())));
+        let rest = [("--as", name.clone()), ("--machine", path(machine)), ("--cache", path(cache))];
+        let flags = sets.chain(rest).filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+        format!("pipeline run {}{}", quoted(&self.manifest.path.display().to_string()), flags.collect::<String>())
+    }
+
+    /// Opens the store for reading only, and notes if it is empty: it may not be the intended one.
     pub(super) fn read_store(&self) -> Result<Store, CommandError> {
         let store = Store::open_read_only(&self.cache)?;
         if store.is_empty() {
             let state = if Store::is_at(&self.cache)? { "is empty" } else { "does not exist yet" };
-            say!("note: the store {} {state}", self.cache.display());
+            stderr!("note: the store {} {state}", self.cache.display());
         }
-        if store.is_run_of_another(&self.manifest.name, &manifest::origin(&self.manifest.path))? {
-            let error = store.not_ours(&self.manifest.name)?;
-            say!("warning: {error}, and `pipeline run` will not use it");
-            say!("hint: {}", error.hint().unwrap_or_default());
+        if store.runs.has_other_owner(&self.manifest.name, &manifest::origin(&self.manifest.path))? {
+            let error = store.runs.owned_error(&self.manifest.name)?;
+            stderr!("warning: {error}; `pipeline run` will not use it");
+            stderr!("hint: {}", error.hint().unwrap_or_default());
         }
         Ok(store)
     }
 
-    /// The stage of this name.
+    /// Returns the stage of this name.
     pub(super) fn stage(&self, name: &str) -> Result<StageName, CommandError> {
-        if let Some(name) = self.manifest.stages.keys().find(|stage| stage.as_str() == name) {
+        if let Some((name, _)) = self.manifest.stages.get_key_value(name) {
             return Ok(name.clone());
         }
-        let names: Vec<_> = self.manifest.stages.keys().map(StageName::as_str).collect();
-        let hint = match did_you_mean(name, names.iter().copied()) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None => format!("the stages are {}", names.join(", ")),
-        };
-        Err(CommandError::usage(format!("'{}' has no stage '{name}'", self.manifest.name)).hint(hint))
+        let error = CommandError::usage(format!("'{}' has no stage '{name}'", self.manifest.name));
+        Err(error.suggest(name, "the stages are", self.manifest.stages.keys().map(StageName::as_str)))
     }
 
-    /// The stages of these names.
+    /// Returns the stages of these names.
     pub(super) fn stages<'n>(
         &self,
         names: impl IntoIterator<Item = &'n String>,
@@ -85,72 +92,76 @@ impl Project {
         names.into_iter().map(|name| self.stage(name)).collect()
     }
 
-    /// Plans these stages, which hold with each stage all that it needs.
+    /// Plans these stages, which include all that they depend on.
     pub(super) fn plan(&self, decider: &Decider<'_>, wanted: &BTreeSet<StageName>) -> Result<Plan, CommandError> {
-        let mut hashing = Hashing::start("hashing source files that no run has seen yet or that changed since");
+        let mut hashing = HashProgress::start("hashing new and changed source files");
         let hashed = |bytes| {
             hashing.add(bytes);
             true
         };
-        Ok(Plan::new(decider, &self.graph, wanted, hashed)?)
+        Ok(Plan::new(decider, &self.manifest.graph, wanted, hashed)?)
     }
 
-    /// Which stages of a plan that would run need more than the machine has.
-    pub(super) fn misfits(
+    /// Returns the stages of a plan that would run and need more than the machine has.
+    pub(super) fn shortfalls(
         &self,
         decider: &Decider<'_>,
         plan: &Plan,
         budget: Budget,
-    ) -> Result<Vec<Misfit>, CommandError> {
-        Ok(fit::of_stages(decider, &plan.tasks(decider), budget.available(&self.cache))?)
+    ) -> Result<Vec<ResourceShortfall>, CommandError> {
+        Ok(fit::check_stages(&self.manifest, &plan.tasks(decider), budget.available(&self.cache)))
     }
 
-    /// The same of a plan of all stages.
-    pub(super) fn misfits_if_run(&self, decider: &Decider<'_>, budget: Budget) -> Result<Vec<Misfit>, CommandError> {
-        let tasks = self.tasks(decider, self.graph.order());
-        let misfits = fit::of_stages(decider, &tasks, budget.available(&self.cache))?;
-        if misfits.is_empty() {
-            return Ok(misfits);
+    /// Returns the same for a plan of all stages.
+    pub(super) fn shortfalls_if_run(
+        &self,
+        decider: &Decider<'_>,
+        budget: Budget,
+    ) -> Result<Vec<ResourceShortfall>, CommandError> {
+        let tasks = tasks_if_all_run(decider, self.manifest.graph.order());
+        let shortfalls = fit::check_stages(&self.manifest, &tasks, budget.available(&self.cache));
+        if shortfalls.is_empty() {
+            return Ok(shortfalls);
         }
-        let wanted = self.graph.order().iter().cloned().collect();
-        self.planned_misfits(decider, &wanted, &tasks, budget)
+        let wanted = self.manifest.graph.order().iter().cloned().collect();
+        self.planned_shortfalls(decider, &wanted, &tasks, budget)
     }
 
-    /// These stages as if all of them ran, and read what the stages above wrote last.
+    /// Returns these stages as if all of them ran, with the resources that follow from their settings.
     fn tasks<'a, 'n>(&self, decider: &Decider<'a>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'a>> {
         let stages = names.into_iter().filter_map(|name| decider.manifest.stages.get(name));
-        stages.map(|stage| Task { stage, cost: decider.cost(stage), scratch: 0 }).collect()
+        stages.map(|stage| Task::new(stage, decider.cost(stage))).collect()
     }
 
-    /// The misfits of these stages, of which `tasks` has some as if all of them ran: the plan decides which run, and with which
-    /// inputs. Files that no run has seen yet are hashed for it only where a refusal depends on them; else what is below them
-    /// counts as if it ran.
-    fn planned_misfits(
+    /// Returns the same for the stages that the plan runs, with the inputs that it knows. New source files are hashed only if a
+    /// refusal depends on them; otherwise the stages downstream of them count as running.
+    fn planned_shortfalls(
         &self,
         decider: &Decider<'_>,
         wanted: &BTreeSet<StageName>,
         tasks: &[Task<'_>],
         budget: Budget,
-    ) -> Result<Vec<Misfit>, CommandError> {
+    ) -> Result<Vec<ResourceShortfall>, CommandError> {
         let available = budget.available(&self.cache);
-        let is_refused = |task: Task<'_>| fit::of_stage(&self.manifest, task, available).any(|misfit| misfit.is_error);
+        let is_refused =
+            |task: Task<'_>| fit::check_stage(&self.manifest, task, available).any(|shortfall| shortfall.is_error);
         let mut is_certain = true;
         for task in tasks.iter().filter(|task| is_refused(**task)) {
-            // What settings alone tell holds for all inputs.
-            let least = Task { cost: task.stage.cost, scratch: decider.store.scratch_bytes(None), ..*task };
+            // What follows from settings alone holds for all inputs.
+            let least = Task { cost: task.stage.cost, scratch: decider.store.work.scratch_bytes(None), ..*task };
             is_certain &= is_refused(least) && decider.surely_runs(task.stage)?;
         }
         if !is_certain {
-            return self.misfits(decider, &self.plan(decider, wanted)?, budget);
+            return self.shortfalls(decider, &self.plan(decider, wanted)?, budget);
         }
-        match Plan::new(decider, &self.graph, wanted, |_| false) {
-            Err(StoreError::Interrupted) => Ok(fit::of_stages(decider, tasks, available)?),
-            plan => self.misfits(decider, &plan?, budget),
+        match Plan::new(decider, &self.manifest.graph, wanted, |_| false) {
+            Err(StoreError::Interrupted) => Ok(fit::check_stages(&self.manifest, tasks, available)),
+            plan => self.shortfalls(decider, &plan?, budget),
         }
     }
 
-    /// Says which of these stages cannot run because they need more than the machine has; whether there are any. The plan
-    /// decides which run; it is made only where something may not fit.
+    /// Reports which of these stages need more than the machine has. Returns whether the run must be refused. The plan is made only
+    /// if a stage may not fit.
     pub(super) fn refuses(
         &self,
         decider: &Decider<'_>,
@@ -158,42 +169,47 @@ impl Project {
         budget: Budget,
     ) -> Result<bool, CommandError> {
         let available = budget.available(&self.cache);
-        let fits = |task: &Task<'_>| !fit::of_stage(&self.manifest, *task, available).any(|misfit| misfit.is_error);
-        let tasks = self.tasks(decider, self.graph.order().iter().filter(|name| wanted.contains(*name)));
+        let fits =
+            |task: &Task<'_>| !fit::check_stage(&self.manifest, *task, available).any(|shortfall| shortfall.is_error);
+        let tasks = self.tasks(decider, self.manifest.graph.order().iter().filter(|name| wanted.contains(*name)));
         if tasks.iter().all(fits) {
             return Ok(false);
         }
-        let mut misfits = self.planned_misfits(decider, wanted, &tasks, budget)?;
-        misfits.retain(|misfit| misfit.is_error);
-        for misfit in &misfits {
+        let mut shortfalls = self.planned_shortfalls(decider, wanted, &tasks, budget)?;
+        shortfalls.retain(|shortfall| shortfall.is_error);
+        for shortfall in &shortfalls {
             let severity = if budget.allow_oversize { "warning" } else { "error" };
-            say!("{severity}: {}", misfit.text());
+            stderr!("{severity}: {}", shortfall.text());
         }
-        let refused = !misfits.is_empty() && !budget.allow_oversize;
+        let refused = !shortfalls.is_empty() && !budget.allow_oversize;
         if refused {
-            say!("hint: what a stage needs is an estimate: {ALLOW} runs it all the same");
+            stderr!("hint: these are estimates; {ALLOW} runs the stages anyway");
         }
         Ok(refused)
     }
 
-    /// What these stages say of what the stages above gave them last.
-    pub(super) fn remarks<'n>(&self, store: &Store, stages: impl IntoIterator<Item = &'n StageName>) -> Vec<Remarked> {
+    /// Returns the advice of these stages on the last outputs of the stages upstream.
+    pub(super) fn advice<'n>(
+        &self,
+        store: &Store,
+        stages: impl IntoIterator<Item = &'n StageName>,
+    ) -> Vec<LocatedAdvice> {
         let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
-        let inputs = |stage| remarks::last_inputs(&self.manifest, stage, store);
-        stages.flat_map(|stage| remarks::of(&self.manifest, stage, &inputs(stage))).collect()
+        let inputs = |stage| lint::last_inputs(&self.manifest, stage, store);
+        stages.flat_map(|stage| lint::of(&self.manifest, stage, &inputs(stage))).collect()
     }
 
-    /// Plans one stage and what it needs.
+    /// Plans one stage and its dependencies.
     pub(super) fn plan_for(&self, decider: &Decider<'_>, stage: &StageName) -> Result<Plan, CommandError> {
-        self.plan(decider, &self.graph.ancestors([stage]))
+        self.plan(decider, &self.manifest.graph.ancestors([stage]))
     }
 
-    /// These stages with all that they need; all stages when none is named.
+    /// Returns these stages with their dependencies; all stages if none is named.
     pub(super) fn wanted(&self, until: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
         let until = self.stages(until)?;
         if until.is_empty() {
             return Ok(self.manifest.stages.keys().cloned().collect());
         }
-        Ok(self.graph.ancestors(&until))
+        Ok(self.manifest.graph.ancestors(&until))
     }
 }

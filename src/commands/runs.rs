@@ -1,4 +1,4 @@
-//! `pipeline runs`: the runs that a store remembers; which of them stay, and which are forgotten.
+//! `pipeline runs`: lists, pins and forgets the runs of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -7,43 +7,44 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::arguments::{StorePlace, names_manifest};
-use super::stdout::stdout;
-use super::{CommandError, locks, place};
+use super::arguments::{StoreOptions, names_manifest};
+use super::stdout::{print_json, stdout};
+use super::{CommandError, run_refs, store_dir};
 use crate::events::{RunStatus, figures};
 use crate::exit::Exit;
 use crate::manifest;
-use crate::report::RunLock;
-use crate::say::say;
-use crate::store::{RunFolder, Store, StoreError};
+use crate::report::LockSummary;
+use crate::report::run_lock::FILE;
+use crate::stderr::stderr;
+use crate::store::{RunDir, Store, StoreError};
 
 /// Arguments of `runs`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct RunsArguments {
-    /// What to do in place of listing runs.
+    /// What to do instead of listing runs.
     #[command(subcommand)]
     pub command: Option<RunsCommand>,
-    /// Only those of this name, or those that belong to this manifest, whatever they are called.
+    /// List the runs of this name, or all that belong to this manifest.
     #[arg(value_name = "NAME")]
     pub reference: Option<String>,
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What is done to a run.
+/// Changes to a run.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
     /// Keep a run and its outputs, whatever `cache gc --keep-runs` forgets.
     #[command(after_help = "Example: pipeline runs pin quickstart.3")]
     Pin(RunArguments),
-    /// Keep it no longer than others.
+    /// Undo `pin`.
     #[command(after_help = "Example: pipeline runs unpin quickstart.3")]
     Unpin(RunArguments),
-    /// Forget a run, or all runs of a name: what only they gave goes with the next `cache gc --keep-size`.
+    /// Remove a run, or all runs of a name; outputs that only they use are removed by the next `cache gc --keep-size`.
     #[command(after_help = "Examples:\n  pipeline runs forget trial\n  pipeline runs forget quickstart.3")]
     Forget(RunArguments),
 }
@@ -55,13 +56,14 @@ pub struct RunArguments {
     #[arg(value_name = "RUN")]
     pub reference: String,
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
 }
 
-/// A run with what is known of it.
-struct Listed {
-    folder: RunFolder,
-    lock: Option<RunLock>,
+/// A run of the list.
+struct ListedRun {
+    folder: RunDir,
+    /// `None` if the run has not ended.
+    lock: Option<LockSummary>,
     is_running: bool,
     is_latest: bool,
     is_pinned: bool,
@@ -78,63 +80,64 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
 
 fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let reference = arguments.reference.as_deref();
-    let store = locks::open(reference.unwrap_or_default(), &arguments.store)?;
-    let mut folders = store.run_folders()?;
+    let store = run_refs::open_store(reference.unwrap_or_default(), &arguments.store)?;
+    let mut folders = store.runs.all()?;
     if let Some(reference) = reference {
         let named = names(reference, &store)?;
         folders.retain(|folder| named.contains(&folder.run));
     }
     if folders.is_empty() {
-        say!("note: the store {} has no runs", place::shown(store.layout().root().to_owned()).display());
+        stderr!("note: the store {} has no runs", store_dir::relative(store.layout().root().to_owned()).display());
     }
-    // After the folders, as a run has a lease before it has one; before the locks, as it gives that up when its lock is there.
-    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
-    let (mut found, mut damaged) = (Vec::new(), false);
+    // Leases are read after the directories and before the locks: a run acquires its lease first and releases it once it has a lock.
+    let running = running(&store)?;
+    let (mut found, mut is_damaged) = (Vec::new(), false);
     let (mut latest, mut owners) = (BTreeMap::new(), BTreeMap::new());
     for folder in folders {
         let (run, id) = (folder.run.clone(), folder.to_string());
         if !latest.contains_key(&run) {
-            latest.insert(run.clone(), store.latest(&run)?.map(|latest| latest.number));
-            let owner = match store.owner_of_run(&run) {
+            latest.insert(run.clone(), store.runs.latest(&run)?.map(|latest| latest.number));
+            let owner = match store.runs.owner(&run) {
                 Err(error @ StoreError::OwnerUnknown { .. }) => {
-                    say!("warning: {error}");
-                    damaged = true;
+                    stderr!("warning: {error}");
+                    is_damaged = true;
                     None
                 }
                 owner => owner?,
             };
             owners.insert(run.clone(), owner);
         }
-        match locks::of_run(&store, &folder) {
-            Ok(lock) => found.push(Listed {
+        match run_refs::summary_of(&store, &folder) {
+            Ok(lock) => found.push(ListedRun {
                 is_running: lock.is_none() && running.contains(&id),
                 is_latest: latest[&run] == Some(folder.number),
-                is_pinned: store.is_pinned(&folder),
+                is_pinned: store.runs.is_pinned(&folder),
                 folder,
                 lock,
             }),
-            Err(damage) => {
-                say!("warning: {}", damage?);
-                damaged = true;
+            Err(StoreError::Damaged(damage)) => {
+                stderr!("warning: {damage}");
+                is_damaged = true;
             }
+            Err(error) => return Err(error.into()),
         }
     }
-    let exit = if damaged { Exit::StoreDamaged } else { Exit::Done };
-    let mut out = stdout();
+    let exit = if is_damaged { Exit::StoreDamaged } else { Exit::Done };
     if arguments.json {
-        let run = |listed: &Listed| {
-            let Listed { folder, lock, is_running, is_latest, is_pinned } = listed;
+        let run = |listed: &ListedRun| {
+            let ListedRun { folder, lock, is_running, is_latest, is_pinned } = listed;
             let lock = lock.as_ref();
             json!({
                 "id": folder.to_string(), "manifest": owners[&folder.run], "path": folder.path,
                 "run": lock.map(|lock| &lock.run), "running": is_running, "latest": is_latest, "pinned": is_pinned,
-                "ran": lock.map(|lock| lock.stages.iter().filter(|stage| stage.ran).count()),
-                "stages": lock.map(|lock| lock.stages.len()),
+                "ran": lock.map(|lock| lock.ran),
+                "stages": lock.map(|lock| lock.stages),
             })
         };
-        writeln!(out, "{:#}", json!(found.iter().map(run).collect::<Vec<_>>()))?;
+        print_json(&found.iter().map(run).collect::<Vec<_>>())?;
         return Ok(exit);
     }
+    let mut out = stdout();
     let width = found.iter().map(|listed| listed.folder.to_string().len()).max().unwrap_or(0);
     for listed in &found {
         writeln!(out, "{:width$}  {}", listed.folder.to_string(), line(listed))?;
@@ -142,88 +145,92 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     Ok(exit)
 }
 
-fn line(listed: &Listed) -> String {
-    let Listed { lock, is_running, is_latest, is_pinned, .. } = listed;
+fn line(listed: &ListedRun) -> String {
+    let ListedRun { lock, is_running, is_latest, is_pinned, .. } = listed;
     let marks: Vec<_> =
         [("latest", is_latest), ("pinned", is_pinned)].iter().filter(|(_, is)| **is).map(|(mark, _)| *mark).collect();
     let marks = if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) };
     let Some(lock) = lock else {
-        let said = if *is_running { "running" } else { "stopped before it could be written down" };
-        return said.to_owned() + &marks;
+        let status = if *is_running { "running" } else { "ended without a run.lock" };
+        return status.to_owned() + &marks;
     };
     let status = match lock.run.status {
         RunStatus::Done => "done",
         RunStatus::Failed => "failed",
         RunStatus::Interrupted => "stopped",
     };
-    let ran = lock.stages.iter().filter(|stage| stage.ran).count();
-    let cached = lock.stages.len() - ran;
+    let (ran, cached) = (lock.ran, lock.stages.saturating_sub(lock.ran));
     let took = figures::duration(lock.run.seconds);
     format!("{}  {status:7}  {ran} ran, {cached} cached in {took}{marks}", lock.run.started)
 }
 
-/// The names of runs that are meant: one, or those that belong to a manifest.
+/// Returns the names that a reference selects: one, or those that belong to a manifest.
 fn names(reference: &str, store: &Store) -> Result<BTreeSet<String>, CommandError> {
-    let names = store.run_names()?;
+    let names = store.runs.names()?;
     if names_manifest(reference) && !names.iter().any(|name| name == reference) {
-        let owned = store.runs_of(&manifest::origin(Path::new(reference)))?;
+        let owned = store.runs.of_manifest(&manifest::origin(Path::new(reference)))?;
         if !owned.is_empty() {
             return Ok(owned.into_iter().collect());
         }
     }
-    Ok(BTreeSet::from([locks::folder(reference, store)?.run]))
+    Ok(BTreeSet::from([run_refs::resolve(reference, store)?.run]))
+}
+
+/// Returns the runs under way, such as `quickstart.3`.
+fn running(store: &Store) -> Result<BTreeSet<String>, StoreError> {
+    Ok(store.leases.all()?.into_iter().map(|lease| lease.holder.stage).collect())
 }
 
 fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
     let place = arguments.store.for_reference(&arguments.reference);
     let store = Store::open(&place.existing()?)?;
-    let (run, number) = locks::named(&arguments.reference, &store)?;
+    let (run, number) = run_refs::parse(&arguments.reference, &store)?;
     let folder = match number {
-        Some(number) => Some(store.run_folder(&run, number)?),
-        None => store.latest(&run)?,
+        Some(number) => Some(store.runs.dir(&run, number)?),
+        None => store.runs.latest(&run)?,
     };
     let Some(folder) = folder else {
         let error = CommandError::usage(format!("no run of '{run}' is done"));
-        return Err(error.hint(format!("name one that ended in another way by its number: pipeline runs {run}")));
+        return Err(error.hint(format!("select another by its number: pipeline runs {run}")));
     };
-    if !folder.path.join(locks::LOCK).is_file() {
-        return Err(CommandError::usage(format!("run '{folder}' has not ended: there is nothing to keep")));
+    if !folder.path.join(FILE).is_file() {
+        return Err(CommandError::usage(format!("cannot pin run '{folder}': it has not ended")));
     }
-    store.pin_run(&folder, pinned)?;
-    say!("{} {folder}", if pinned { "pinned" } else { "unpinned" });
+    store.runs.pin(&folder, pinned)?;
+    stderr!("{} {folder}", if pinned { "pinned" } else { "unpinned" });
     Ok(Exit::Done)
 }
 
 fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let place = arguments.store.for_reference(&arguments.reference);
     let store = Store::open(&place.existing()?)?;
-    // From here on no run starts.
-    let _removing = store.removing()?;
-    let (run, number) = locks::named(&arguments.reference, &store)?;
-    let numbers = store.run_numbers(&run)?;
+    // No run starts while this is held.
+    let _removing = store.gc_guard()?;
+    let (run, number) = run_refs::parse(&arguments.reference, &store)?;
+    let numbers = store.runs.numbers(&run)?;
     let folders: Vec<_> = match number {
-        Some(number) => vec![store.run_folder(&run, number)?],
-        None => numbers.iter().map(|number| store.run_folder(&run, *number)).collect::<Result<_, _>>()?,
+        Some(number) => vec![store.runs.dir(&run, number)?],
+        None => numbers.iter().map(|number| store.runs.dir(&run, *number)).collect::<Result<_, _>>()?,
     };
-    let running: BTreeSet<_> = store.leases()?.into_iter().map(|lease| lease.holder.stage).collect();
+    let running = running(&store)?;
     for folder in &folders {
         if running.contains(&folder.to_string()) {
             return Err(CommandError::usage(format!("run '{folder}' is running")));
         }
-        if store.is_pinned(folder) {
+        if store.runs.is_pinned(folder) {
             let error = CommandError::usage(format!("run '{folder}' is pinned"));
             return Err(error.hint(format!("pipeline runs unpin {folder}")));
         }
     }
     match number {
-        // The newest keeps its number from being given again.
+        // The newest run prevents its number from being used again.
         Some(number) if numbers.last() == Some(&number) => {
-            let error = CommandError::usage(format!("'{run}.{number}' is the newest run of its name, which stays"));
-            return Err(error.hint(format!("forget all runs of that name: pipeline runs forget {run}")));
+            let error = CommandError::usage(format!("cannot forget '{run}.{number}', the newest run of its name"));
+            return Err(error.hint(format!("to forget all runs of that name: pipeline runs forget {run}")));
         }
-        Some(_) => folders.iter().try_for_each(|folder| store.forget_run(folder))?,
-        None => store.forget_runs(&run)?,
+        Some(_) => folders.iter().try_for_each(|folder| store.runs.forget(folder))?,
+        None => store.runs.forget_all(&run)?,
     }
-    say!("forgot {}", figures::counted(folders.len() as u64, "run"));
+    stderr!("forgot {}", figures::counted(folders.len() as u64, "run"));
     Ok(Exit::Done)
 }

@@ -1,44 +1,42 @@
-//! `pipeline show STAGE`: what a stage's output holds.
+//! `pipeline show STAGE`: the files, rows, columns and reports of a stage's output.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 
-use contract::{InputTree, PortType, printable};
+use contract::{InputFile, InputTree, PortType};
 use serde_json::{Value, json};
 
 use super::CommandError;
 use super::arguments::StageArguments;
-use super::output::{PortOutput, StageOutput};
+use super::build_output::{PortOutput, StageOutput};
 use super::project::Project;
-use super::stdout::stdout;
+use super::stdout::{print_json, stdout};
 use crate::events::figures;
 use crate::exit::Exit;
 
-/// Bytes of a text file that are shown.
+/// The most bytes of a text file that are shown.
 const TEXT: usize = 8 << 10;
-/// Characters of a value of a sample row that are shown.
+/// The most characters of a value of a sample row that are shown.
 const CELL: usize = 60;
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
-    let (path, place) =
-        arguments.split().ok_or_else(|| CommandError::usage("which stage?").hint("pipeline show MANIFEST STAGE"))?;
-    let project = Project::load(&path, &arguments.source)?;
+    let (path, place) = arguments.split("show")?;
+    let project = Project::load(&path, &arguments.options)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let output = StageOutput::find(&project, &store, place)?;
-    let mut out = stdout();
     if arguments.json {
         let ports = output.ports.iter().map(|port| Ok((port.name.clone(), as_json(port)?)));
         let ports = ports.collect::<Result<BTreeMap<_, _>, CommandError>>()?;
         let StageOutput { stage, kind, key, stale, .. } = &output;
         let value = json!({ "stage": stage, "kind": kind, "key": key, "current": stale.is_none(), "stale": stale, "outputs": ports });
-        writeln!(out, "{value:#}")?;
-        return Ok(Exit::Done);
+        return Ok(print_json(&value)?);
     }
+    let mut out = stdout();
     writeln!(out, "{} ({}), key {}", output.stage, output.kind, output.key.short())?;
     if let Some(stale) = &output.stale {
-        writeln!(out, "this is its last build; it {}", printable(stale, &['\t']))?;
+        writeln!(out, "this is its last build; it {stale}")?;
     }
     for port in &output.ports {
         let bytes = port.tree.files.iter().map(|file| file.size).sum();
@@ -69,8 +67,7 @@ fn describe(out: &mut impl Write, port: &PortOutput) -> Result<(), CommandError>
 fn table(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     let table = tables::describe(tree)?;
     let columns: Vec<_> = table.columns.iter().map(|column| format!("{} {}", column.name, column.ty)).collect();
-    let columns = printable(&columns.join(", "), &[]);
-    writeln!(out, "  {}; columns: {columns}", figures::counted(table.rows, "row"))?;
+    writeln!(out, "  {}; columns: {}", figures::counted(table.rows, "row"), columns.join(", "))?;
     for (number, row) in table.sample.iter().enumerate() {
         writeln!(out, "  row {}", number + 1)?;
         for column in table.columns.iter().map(|column| &column.name) {
@@ -78,13 +75,13 @@ fn table(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
             let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
             let cut: String = text.chars().take(CELL).collect();
             let dots = if cut.len() < text.len() { "…" } else { "" };
-            writeln!(out, "    {:<12} {cut}{dots}", printable(column, &[]))?;
+            writeln!(out, "    {column:<12} {cut}{dots}")?;
         }
     }
     Ok(())
 }
 
-/// Markdown where a report has it, else its JSON; other files by name.
+/// Prints the Markdown of a report, else its JSON; other files by name.
 fn reports(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     let markdown: Vec<_> = tree.files.iter().filter(|file| file.path.as_str().ends_with(".md")).collect();
     let shown = if markdown.is_empty() {
@@ -94,15 +91,18 @@ fn reports(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
     };
     list(out, tree)?;
     for file in shown {
-        let text = fs::read(&file.location).map_err(CommandError::io(format!("read {}", file.location.display())))?;
+        let text = read(file)?;
         let cut = &text[..text.len().min(TEXT)];
-        // Reports hold what anyone wrote, or a model.
-        writeln!(out, "\n{}", printable(String::from_utf8_lossy(cut).trim_end(), &['\t']))?;
+        writeln!(out, "\n{}", String::from_utf8_lossy(cut).trim_end())?;
         if cut.len() < text.len() {
             writeln!(out, "… {} more", figures::size((text.len() - cut.len()) as u64))?;
         }
     }
     Ok(())
+}
+
+fn read(file: &InputFile) -> Result<Vec<u8>, CommandError> {
+    fs::read(&file.location).map_err(CommandError::io(format!("read {}", file.location.display())))
 }
 
 fn list(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
@@ -111,7 +111,7 @@ fn list(out: &mut impl Write, tree: &InputTree) -> Result<(), CommandError> {
 }
 
 fn as_json(port: &PortOutput) -> Result<Value, CommandError> {
-    let file = |file: &contract::InputFile| json!({ "path": file.path, "digest": file.digest, "size": file.size });
+    let file = |file: &InputFile| json!({ "path": file.path, "digest": file.digest, "size": file.size });
     let mut value = json!({
         "type": port.ty,
         "digest": port.tree.digest,
@@ -127,9 +127,9 @@ fn as_json(port: &PortOutput) -> Result<Value, CommandError> {
         }
         PortType::Report => {
             for file in port.tree.files.iter().filter(|file| file.path.as_str().ends_with(".json")) {
-                let text =
-                    fs::read(&file.location).map_err(CommandError::io(format!("read {}", file.location.display())))?;
-                value["reports"][file.path.as_str()] = serde_json::from_slice(&text).unwrap_or(Value::Null);
+                let report = serde_json::from_slice(&read(file)?)
+                    .map_err(|error| CommandError::failed(format!("{} is not valid JSON: {error}", file.path)))?;
+                value["reports"][file.path.as_str()] = report;
             }
         }
         PortType::Tokenizer | PortType::Model | PortType::Files => {}

@@ -1,4 +1,4 @@
-//! What Ctrl-C and termination signals do. One handler a program: a command chooses one of the two.
+//! Ctrl-C and termination signals. A program has one handler: a command installs one of these two.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use contract::Cancel;
 
 use super::CommandError;
 use crate::exit::Exit;
-use crate::say::say;
+use crate::stderr::stderr;
 
 /// The first Ctrl-C or termination signal asks the stages to stop; the second ends the program at once.
 pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
@@ -23,97 +23,97 @@ pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
             command::process::kill_all();
             process::exit(Exit::Interrupted.code().into());
         }
-        say!("stopping; press Ctrl-C again to stop at once (the store stays whole either way)");
+        stderr!("stopping; press Ctrl-C again to stop at once (the store stays consistent either way)");
         flag.set();
     })
     .map_err(cannot_listen)?;
     Ok(cancel)
 }
 
-/// A temporary folder that is removed when it is dropped, and when a signal ends the program.
-pub(super) struct Temporary<F: AsRef<Path>> {
-    folder: Option<F>,
+/// A temporary directory that is removed on drop, and when a signal ends the program.
+pub(super) struct Temporary<D: AsRef<Path>> {
+    dir: Option<D>,
     shared: Arc<Shared>,
 }
 
-/// What the handler knows of it.
+/// The state that the handler shares.
 #[derive(Default)]
 struct Shared {
-    /// The folder, from when it is made until it is removed.
+    /// The directory, while it exists.
     path: Mutex<Option<PathBuf>>,
-    /// Whether the main thread is through with it, and writes nothing more there.
-    is_left: AtomicBool,
+    /// Whether the main thread has stopped writing to it.
+    is_released: AtomicBool,
 }
 
-/// How long the main thread may take to find out that it cannot write any more.
+/// How long the handler waits for the main thread to fail writing.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// For commands that only read: a signal ends the program at once, and takes away the temporary folder that `make` makes.
-pub(super) fn end_on_signals<F: AsRef<Path>>(
-    make: impl FnOnce() -> Result<F, CommandError>,
-) -> Result<Temporary<F>, CommandError> {
+/// Ends the program on the first signal, for commands that only read, and removes the temporary directory that `create` creates.
+pub(super) fn end_on_signals<D: AsRef<Path>>(
+    create: impl FnOnce() -> Result<D, CommandError>,
+) -> Result<Temporary<D>, CommandError> {
     let shared: Arc<Shared> = Arc::default();
     let of_handler = shared.clone();
     ctrlc::set_handler(move || {
-        // It is held to the end: the folder is made and removed before this, or never.
-        let folder = of_handler.path.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folder) = &*folder {
-            take_away(folder, &of_handler.is_left);
+        // Held until the program ends: the main thread creates or removes the directory before this, or never.
+        let path = of_handler.path.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &*path {
+            remove_in_use(path, &of_handler.is_released);
         }
         process::exit(Exit::Interrupted.code().into());
     })
     .map_err(cannot_listen)?;
     let mut path = shared.path.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = make()?;
-    *path = Some(folder.as_ref().to_owned());
+    let dir = create()?;
+    *path = Some(dir.as_ref().to_owned());
     drop(path);
-    Ok(Temporary { folder: Some(folder), shared })
+    Ok(Temporary { dir: Some(dir), shared })
 }
 
-impl<F: AsRef<Path>> Temporary<F> {
-    /// Does some work, before a signal or after it.
-    pub(super) fn undisturbed<T>(&self, work: impl FnOnce(&F) -> T) -> T {
+impl<D: AsRef<Path>> Temporary<D> {
+    /// Calls `work` without interruption: a signal is handled before or after it.
+    pub(super) fn undisturbed<T>(&self, work: impl FnOnce(&D) -> T) -> T {
         let _path = self.shared.path.lock().unwrap_or_else(PoisonError::into_inner);
         work(self.get())
     }
 
-    /// What was made.
-    pub(super) fn get(&self) -> &F {
-        self.folder.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
+    /// Returns the directory.
+    pub(super) fn get(&self) -> &D {
+        self.dir.as_ref().unwrap_or_else(|| unreachable!("it is `None` only in `drop`"))
     }
 }
 
-impl<F: AsRef<Path>> Drop for Temporary<F> {
+impl<D: AsRef<Path>> Drop for Temporary<D> {
     fn drop(&mut self) {
-        // Where a signal came first, this waits until that has ended the program.
-        self.shared.is_left.store(true, Ordering::Relaxed);
+        // If a signal came first, the lock waits until the handler has ended the program.
+        self.shared.is_released.store(true, Ordering::Relaxed);
         let mut path = self.shared.path.lock().unwrap_or_else(PoisonError::into_inner);
         *path = None;
-        self.folder = None;
+        self.dir = None;
     }
 }
 
-/// Removes a folder in which the main thread is writing. That one would make it again, as long as the program takes to end: a
-/// file takes its place, so that the main thread fails and leaves it.
-fn take_away(folder: &Path, is_left: &AtomicBool) {
-    let gone = folder.with_extension("gone");
+/// Removes a directory in which the main thread is writing, and which it may create again until the program has ended. So a file
+/// takes the place of the directory until the main thread has failed.
+fn remove_in_use(dir: &Path, is_released: &AtomicBool) {
+    let gone = dir.with_extension("gone");
     loop {
-        let _ = fs::rename(folder, &gone);
-        // A file may be made in the middle of it.
+        let _ = fs::rename(dir, &gone);
+        // A file may be created in it meanwhile.
         while fs::remove_dir_all(&gone).is_err_and(|error| error.kind() == ErrorKind::DirectoryNotEmpty) {}
-        match File::create_new(folder) {
+        match File::create_new(dir) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(_) => return,
             Ok(_) => break,
         }
     }
     let since = Instant::now();
-    while !is_left.load(Ordering::Relaxed) && since.elapsed() < PATIENCE {
+    while !is_released.load(Ordering::Relaxed) && since.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let _ = fs::remove_file(folder);
+    let _ = fs::remove_file(dir);
 }
 
 fn cannot_listen(error: ctrlc::Error) -> CommandError {
-    CommandError::Failed { message: format!("cannot listen for Ctrl-C: {error}"), hint: None }
+    CommandError::failed(format!("cannot listen for Ctrl-C: {error}"))
 }

@@ -1,77 +1,76 @@
-//! `pipeline sql`: the tables of a manifest, queried by the names of their stages.
+//! `pipeline sql`: queries the tables of a manifest, each named after its stage.
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
-use contract::{InputTree, PortType, Resources, printable};
+use contract::{InputTree, PortType, Resources};
 use tables::{Answer, AnswerFormat, Query, QueryError};
 
 use super::CommandError;
-use super::arguments::{Source, is_manifest};
-use super::output::{Shown, build_of};
+use super::arguments::{ManifestOptions, is_manifest};
+use super::build_output::{ReadableBuild, build_of};
 use super::project::Project;
 use super::signals::end_on_signals;
-use super::stdout::raw_stdout;
+use super::stdout::{raw_stdout, stdout};
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::manifest::did_you_mean;
+use crate::manifest::shell::quoted;
+use crate::manifest::{DEFAULT, did_you_mean};
 use crate::plan::Decider;
 use crate::run::Budget;
-use crate::say::say;
+use crate::stderr::stderr;
 use crate::store::{Store, StoreError};
 
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
 pub struct SqlArguments {
-    /// The manifest [default: pipeline.toml], then the query; without a query, the tables that there are. `split` is the
-    /// first output of the stage `split`, `split.valid` the output `valid`; a name with a hyphen or a capital is put in
-    /// double quotes.
+    /// The manifest [default: pipeline.toml], then the query; without a query the tables are listed. `split` is the first
+    /// output of the stage `split`, `split.valid` its output `valid`; put a name with a hyphen or a capital in double quotes.
     #[arg(value_name = "QUERY", num_args = 0..=2)]
     pub query: Vec<String>,
     #[command(flatten)]
-    pub source: Source,
-    /// How the answer is written.
+    pub options: ManifestOptions,
+    /// The format of the result.
     #[arg(long, value_enum, default_value_t = SqlFormat::Table)]
     pub format: SqlFormat,
 }
 
-/// How `sql` writes its answer.
+/// The format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum SqlFormat {
     /// A table for people.
     Table,
     /// Comma-separated values with a header.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// One Parquet file.
     Parquet,
 }
 
 pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
-    let default = || PathBuf::from("pipeline.toml");
     let (manifest, query) = match arguments.query.as_slice() {
-        [manifest, query] => (PathBuf::from(manifest), Some(query)),
-        [manifest] if is_manifest(manifest) => (PathBuf::from(manifest), None),
-        [query] => (default(), Some(query)),
-        _ => (default(), None),
+        [manifest, query] => (manifest.as_str(), Some(query)),
+        [manifest] if is_manifest(manifest) => (manifest.as_str(), None),
+        [query] => (DEFAULT, Some(query)),
+        _ => (DEFAULT, None),
     };
-    let project = Project::load(&manifest, &arguments.source)?;
+    let project = Project::load(Path::new(manifest), &arguments.options)?;
     let store = project.read_store()?;
-    let _gate = store.reading();
+    let _guard = store.leases.guard()?;
     let (found, absent) = tables_of(&project, &store)?;
-    let mut out = std::io::BufWriter::new(raw_stdout());
     let Some(query) = query else {
+        let mut out = stdout();
         list(&mut out, &found)?;
         absent.iter().try_for_each(|stage| writeln!(out, "{stage}: no output yet"))?;
-        out.flush()?;
         return Ok(Exit::Done);
     };
+    let mut out = std::io::BufWriter::new(raw_stdout());
     let Budget { threads, memory, .. } = Budget::of(&project.manifest.exec);
     let resources = Resources { threads, memory, device: contract::Device::Cpu };
-    let scratch = end_on_signals(|| tempfile::tempdir().map_err(CommandError::io("make a temporary folder")))?;
+    let scratch = end_on_signals(|| tempfile::tempdir().map_err(CommandError::io("create a temporary directory")))?;
     let tables = Query::new(resources, scratch.get().path())?;
     for FoundTable { stage, port, is_first, tree } in &found {
         tables.register(stage, port, *is_first, tree)?;
@@ -85,7 +84,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     let answer = tables.answer(query, format, &mut out).map_err(|error| match error {
         QueryError::Output(error) => error.into(),
         QueryError::Failed(error) => error.into(),
-        QueryError::UnknownTable(table) => unknown_table(&table, &found, &absent, &manifest),
+        QueryError::UnknownTable(table) => unknown_table(&table, &found, &absent, &project),
         QueryError::Invalid(message) => match unquoted(query, &found) {
             Some(name) => CommandError::usage(message).hint(format!("write {name}, with double quotes")),
             None => CommandError::usage(message),
@@ -93,7 +92,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
     })?;
     out.flush()?;
     if let Answer::First(rows) = answer {
-        say!("note: these are the first {}: csv, json and parquet have them all", figures::counted(rows as u64, "row"));
+        stderr!("note: the first {} are shown; the other formats print all", figures::counted(rows as u64, "row"));
     }
     Ok(Exit::Done)
 }
@@ -102,7 +101,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
 struct FoundTable {
     stage: String,
     port: String,
-    /// Whether it is the stage's first output, which the stage's name alone means.
+    /// Whether it is the first output of the stage, which the name of the stage alone selects.
     is_first: bool,
     tree: InputTree,
 }
@@ -113,8 +112,8 @@ impl FoundTable {
     }
 }
 
-/// The tables of a manifest, in the order of its graph, and the stages that have no tables yet. An output is that of
-/// the manifest as it is, else that of the last build, as `show` has it.
+/// Returns the tables of a manifest, in topological order, and the stages that have no tables yet. An output is that of the
+/// manifest as it is, else that of the last build, as in `show`.
 fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<String>), CommandError> {
     let forced = BTreeSet::new();
     let plan = project.plan(&Decider::new(&project.manifest, store, &forced), &project.wanted(&[])?)?;
@@ -127,42 +126,42 @@ fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<S
             continue;
         }
         let shown = match build_of(project, store, planned) {
-            // The query may be about others.
+            // The query may read other tables.
             Err(CommandError::Store(StoreError::Damaged(damage))) => {
-                say!("warning: the output of {} is damaged: {damage}; the next run rebuilds it", planned.name);
+                stderr!("warning: the output of {} is damaged: {damage}; the next run rebuilds it", planned.name);
                 None
             }
             shown => shown?,
         };
-        let Some(Shown { outputs, stale, .. }) = shown else {
+        let Some(ReadableBuild { outputs, stale, .. }) = shown else {
             absent.push(planned.name.to_string());
             continue;
         };
         if stale.is_some() {
-            say!("note: {} is the output of its last build; the stage {}", planned.name, planned.state.text());
+            stderr!("note: {} is the output of its last build; the stage {}", planned.name, planned.state.text());
         }
         for (number, port) in ports {
             let Some(tree) = outputs.get(port.name.as_ref()) else { continue };
             let (stage, port) = (planned.name.to_string(), port.name.clone().into_owned());
-            found.push(FoundTable { stage, port, is_first: number == 0, tree: store.tree(*tree)? });
+            found.push(FoundTable { stage, port, is_first: number == 0, tree: store.objects.input(*tree)? });
         }
     }
     Ok((found, absent))
 }
 
-/// `quality  9,120 rows: id, repo_name, ...`, a line each.
+/// Prints `quality  9,120 rows: id, repo_name, ...` for each table.
 fn list(out: &mut impl Write, found: &[FoundTable]) -> Result<(), CommandError> {
     let width = found.iter().map(|table| table.name().len()).max().unwrap_or(0);
     for table in found {
         let described = tables::describe(&table.tree)?;
         let columns: Vec<_> = described.columns.iter().map(|column| column.name.as_str()).collect();
         let rows = figures::counted(described.rows, "row");
-        writeln!(out, "{:width$}  {rows}: {}", table.name(), printable(&columns.join(", "), &[]))?;
+        writeln!(out, "{:width$}  {rows}: {}", table.name(), columns.join(", "))?;
     }
     Ok(())
 }
 
-/// A table's name as a query has to write it: SQL reads a name without double quotes in small letters, and ends it at a hyphen.
+/// Returns the name of a table as a query has to write it: SQL reads unquoted names in lower case, up to a hyphen.
 fn as_written(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_plain) {
@@ -172,28 +171,30 @@ fn as_written(name: &str) -> String {
     }
 }
 
-/// A table that a query names without the double quotes that its name needs.
+/// Returns a table that a query names without the double quotes that its name needs.
 fn unquoted(query: &str, found: &[FoundTable]) -> Option<String> {
     let names = found.iter().map(FoundTable::name).filter(|name| as_written(name).starts_with('"'));
     let is_unquoted = |name: &String| query.contains(name) && !query.contains(&as_written(name));
     names.filter(is_unquoted).max_by_key(String::len).map(|name| as_written(&name))
 }
 
-/// The error of a table that is not there: a stage without an output yet, or a name that nothing has.
-fn unknown_table(table: &str, found: &[FoundTable], absent: &[String], manifest: &Path) -> CommandError {
+/// Returns the error for an unknown table: of a stage without an output yet, or of no stage.
+fn unknown_table(table: &str, found: &[FoundTable], absent: &[String], project: &Project) -> CommandError {
     let error = CommandError::usage(format!("unknown table '{table}'"));
     let stage = table.split('.').next().unwrap_or(table);
-    // As `show tables` asks for too.
+    // `show tables` reads it too.
     if stage == "information_schema" {
-        return error.hint(format!("without a query the tables are listed: pipeline sql {}", manifest.display()));
+        let manifest = project.manifest.path.display().to_string();
+        return error.hint(format!("to list the tables: pipeline sql {}", quoted(&manifest)));
     }
     if absent.iter().any(|absent| absent == stage) {
-        return error.hint(format!("stage '{stage}' has no output yet: pipeline run {}", manifest.display()));
+        return error.hint(format!("stage '{stage}' has no output yet: {}", project.run_command()));
     }
     let known: Vec<_> = found.iter().map(FoundTable::name).collect();
     error.hint(match did_you_mean(table, known.iter().map(String::as_str)) {
+        // Quoted as SQL needs it.
         Some(near) => format!("did you mean {}?", as_written(near)),
-        None if known.is_empty() => format!("there are no tables yet: pipeline run {}", manifest.display()),
+        None if known.is_empty() => format!("there are no tables yet: {}", project.run_command()),
         None => format!("the tables are {}", known.join(", ")),
     })
 }

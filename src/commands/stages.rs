@@ -1,4 +1,4 @@
-//! `pipeline stages`: the stage kinds with their settings, defaults and docs, from the types.
+//! `pipeline stages`: the stage kinds with their settings, defaults and docs.
 
 use std::io::Write;
 
@@ -7,15 +7,15 @@ use contract::{Class, Kind, shortened};
 use serde_json::{Value, json};
 
 use super::CommandError;
-use super::stdout::stdout;
+use super::stdout::{print_json, stdout};
 use crate::exit::Exit;
 use crate::kinds::kinds;
-use crate::manifest::{Setting, did_you_mean};
+use crate::manifest::Setting;
 
 /// Arguments of `stages`.
 #[derive(Debug, Args)]
 pub struct StagesArguments {
-    /// One kind only.
+    /// Show this kind.
     pub kind: Option<String>,
     /// Print JSON.
     #[arg(long, conflicts_with = "schema")]
@@ -27,21 +27,24 @@ pub struct StagesArguments {
 
 pub(super) fn run(arguments: &StagesArguments) -> Result<Exit, CommandError> {
     let kinds = kinds();
-    let mut out = stdout();
     if arguments.schema {
-        write!(out, "{}", super::init::schema_text())?;
-        return Ok(Exit::Done);
+        return Ok(print_json(&crate::manifest::schema(&kinds))?);
     }
     let wanted: Vec<_> = match &arguments.kind {
         None => kinds.iter().collect(),
         Some(name) => match kinds.iter().find(|kind| kind.name == name) {
             Some(kind) => vec![kind],
-            None => return Err(unknown(name, &kinds)),
+            None => {
+                let error = CommandError::usage(format!("unknown stage kind '{name}'"));
+                return Err(error.suggest(name, "the kinds are", kinds.iter().map(|kind| kind.name)));
+            }
         },
     };
     if arguments.json {
-        writeln!(out, "{:#}", Value::Array(wanted.iter().map(|kind| as_json(kind)).collect()))?;
-    } else if arguments.kind.is_some() {
+        return Ok(print_json(&wanted.into_iter().map(as_json).collect::<Vec<_>>())?);
+    }
+    let mut out = stdout();
+    if arguments.kind.is_some() {
         wanted.iter().try_for_each(|kind| page(&mut out, kind))?;
     } else {
         let width = wanted.iter().map(|kind| kind.name.len()).max().unwrap_or(0);
@@ -51,15 +54,6 @@ pub(super) fn run(arguments: &StagesArguments) -> Result<Exit, CommandError> {
         writeln!(out, "\npipeline stages KIND shows its ports and settings")?;
     }
     Ok(Exit::Done)
-}
-
-fn unknown(name: &str, kinds: &[Kind]) -> CommandError {
-    let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
-    let hint = match did_you_mean(name, names.iter().copied()) {
-        Some(near) => format!("did you mean '{near}'?"),
-        None => format!("the kinds are {}", names.join(", ")),
-    };
-    CommandError::usage(format!("there is no stage kind '{name}'")).hint(hint)
 }
 
 fn first_sentence(text: &str) -> String {
@@ -103,7 +97,7 @@ fn settings(out: &mut impl Write, title: &str, schema: &Value) -> std::io::Resul
     writeln!(out, "\n{title}")?;
     for Setting { path, default, required, permitted, choices, about } in settings {
         let value = match default {
-            // The settings inside follow with their own.
+            // The settings of a table are listed one by one.
             Some(default) if default.is_object() => String::new(),
             Some(default) => format!(" = {}", shortened(&default.to_string())),
             None if required => " (required)".to_owned(),

@@ -1,23 +1,23 @@
-//! `pipeline status`: what is running on a store, and what is not right with it.
+//! `pipeline status`: the running processes of a store, and the keys whose builds differ.
 
 use std::io::Write;
 
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::StorePlace;
-use super::stdout::stdout;
-use super::{CommandError, place};
+use super::arguments::StoreOptions;
+use super::stdout::{print_json, stdout};
+use super::{CommandError, store_dir};
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::say::say;
-use crate::store::{HolderInfo, LeaseInfo, Store};
+use crate::stderr::stderr;
+use crate::store::{LeaseInfo, LockHolder, Store};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -25,23 +25,22 @@ pub struct StatusArguments {
 
 pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
-    let runs = store.leases()?;
-    let building = store.holders()?;
-    let ledger = store.ledger()?;
-    let mut out = stdout();
+    let runs = store.leases.all()?;
+    let building = store.work.holders()?;
+    let ledger = store.builds.ledger()?;
     if arguments.json {
         let run = |lease: &LeaseInfo| {
             let (name, number) = lease.run();
-            let HolderInfo { pid, host, since, .. } = &lease.holder;
+            let LockHolder { pid, host, since, .. } = &lease.holder;
             json!({ "pid": pid, "host": host, "stage": name, "number": number, "since": since })
         };
         let runs: Vec<_> = runs.iter().map(run).collect();
         let building: Vec<_> = building.iter().map(|(key, holder)| json!({ "key": key, "holder": holder })).collect();
-        writeln!(out, "{:#}", json!({ "runs": runs, "building": building, "not_deterministic": ledger }))?;
-        return Ok(Exit::Done);
+        return Ok(print_json(&json!({ "runs": runs, "building": building, "not_deterministic": ledger }))?);
     }
+    let mut out = stdout();
     if store.is_empty() {
-        say!("note: the store {} is empty", place::shown(store.layout().root().to_owned()).display());
+        stderr!("note: the store {} is empty", store_dir::relative(store.layout().root().to_owned()).display());
     }
     if runs.is_empty() && building.is_empty() {
         writeln!(out, "nothing is running")?;
@@ -52,14 +51,14 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
     for (key, holder) in &building {
         match holder {
             Some(holder) => writeln!(out, "  {}  key {}: {}", holder.stage, key.short(), holder.process())?,
-            None => writeln!(out, "  key {}: by a process that is not known by name", key.short())?,
+            None => writeln!(out, "  key {}: an unknown process", key.short())?,
         }
     }
     for entry in &ledger {
         let stage = if entry.stage.is_empty() { String::new() } else { format!(" ({}/{})", entry.run, entry.stage) };
         writeln!(
             out,
-            "not deterministic: {}{stage}, key {}: {} gave {}",
+            "not deterministic: {}{stage}, key {}: {} with {}",
             entry.kind,
             entry.key.short(),
             figures::counted(entry.builds as u64, "build"),

@@ -1,23 +1,52 @@
-//! Standard output, with errors that are not mistaken for those of any other file.
+//! Standard output. Control characters are escaped here ([`contract::printable`]), since names, rows and reports come from
+//! files that anyone may have written.
 //!
-//! A reader that closes its end of the pipe (`pipeline sql ... | head`) ends a command quietly. No other broken pipe does, so
-//! what decides is where the error comes from, not its kind or its text.
+//! A reader that closes its end of the pipe (`pipeline sql ... | head`) ends a command without an error. A broken pipe elsewhere
+//! does not: errors of standard output are marked by their type, not recognised by their kind or text.
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 
-/// Writes to standard output and marks its errors.
-pub(super) struct Stdout<W = anstream::AutoStream<io::Stdout>>(W);
+use serde::Serialize;
 
-/// Standard output for text: colour goes where a terminal shows it.
-pub(super) fn stdout() -> Stdout {
-    Stdout(anstream::stdout())
+use crate::exit::Exit;
+
+/// Writes to standard output and marks its errors.
+pub(super) struct Stdout<W = anstream::AutoStream<io::Stdout>> {
+    output: W,
+    /// Whether control characters are escaped.
+    escapes: bool,
 }
 
-/// Standard output for bytes as they are.
+/// Returns standard output for text; control characters other than tabs and line feeds are escaped.
+pub(super) fn stdout() -> Stdout {
+    Stdout { output: anstream::stdout(), escapes: true }
+}
+
+/// Returns standard output for text with colours, whose writer escapes names and values itself.
+pub(super) fn coloured_stdout() -> Stdout {
+    Stdout { output: anstream::stdout(), escapes: false }
+}
+
+/// Returns standard output for bytes, written unchanged.
 pub(super) fn raw_stdout() -> Stdout<io::Stdout> {
-    Stdout(io::stdout())
+    Stdout { output: io::stdout(), escapes: false }
+}
+
+/// Prints a value as indented JSON.
+pub(super) fn print_json(value: &impl Serialize) -> io::Result<Exit> {
+    writeln!(raw_stdout(), "{}", json_text(serde_json::to_string_pretty(value)?))?;
+    Ok(Exit::Done)
+}
+
+/// Escapes the control characters that JSON permits in strings.
+pub(super) fn json_text(text: String) -> String {
+    let steers = |c: char| c.is_control() && c != '\n';
+    if !text.contains(steers) {
+        return text;
+    }
+    text.chars().map(|c| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
 /// An error of standard output.
@@ -41,11 +70,15 @@ impl Error for NotPrinted {}
 
 impl<W: Write> Write for Stdout<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(NotPrinted::mark)
+        if self.escapes {
+            let text = contract::printable(&String::from_utf8_lossy(bytes), &['\t']);
+            return self.output.write_all(text.as_bytes()).map(|()| bytes.len()).map_err(NotPrinted::mark);
+        }
+        self.output.write(bytes).map_err(NotPrinted::mark)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(NotPrinted::mark)
+        self.output.flush().map_err(NotPrinted::mark)
     }
 }
 
@@ -53,7 +86,6 @@ impl<W: Write> Write for Stdout<W> {
 mod tests {
     use super::*;
     use crate::commands::CommandError;
-    use crate::exit::Exit;
 
     /// A writer that fails with this kind.
     struct Fails(io::ErrorKind);
@@ -74,11 +106,20 @@ mod tests {
             let error = CommandError::from(error);
             (error.exit(), error.to_string())
         };
-        let printed = |kind| writeln!(Stdout(Fails(kind)), "text").unwrap_err();
+        let printed = |kind| writeln!(Stdout { output: Fails(kind), escapes: true }, "text").unwrap_err();
         assert_eq!(end(printed(io::ErrorKind::BrokenPipe)), (Exit::Done, String::new()));
         let (exit, text) = end(printed(io::ErrorKind::StorageFull));
         assert!(exit == Exit::StageFailed && text.contains("cannot write to standard output: "), "{text}");
         let (exit, text) = end(io::ErrorKind::BrokenPipe.into());
         assert!(exit == Exit::StageFailed && !text.contains("standard output"), "{text}");
+    }
+
+    #[test]
+    fn control_characters_are_escaped_in_text_and_in_json() {
+        let mut bytes = Vec::new();
+        let (hostile, accented) = ("a\u{1b}[2J\u{9b}", "\u{e9}");
+        writeln!(Stdout { output: &mut bytes, escapes: true }, "{hostile}\t{accented:>6}").unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), "a\\u{1b}[2J\\u{9b}\t     \u{e9}\n");
+        assert_eq!(json_text("\"\u{9b}\u{7f}\"\n".to_owned()), "\"\\u009b\\u007f\"\n");
     }
 }

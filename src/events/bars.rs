@@ -1,5 +1,5 @@
-//! A terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. Where a terminal is too narrow
-//! for the figures that matter most beside it, the bar itself is left out.
+//! Output on a terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. If the terminal is too
+//! narrow for the most important figures beside the bar, the bar is left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -12,14 +12,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::event::{Event, Stamped};
 use super::line::{Line, Lines};
 use super::progress::Figures;
-use super::stream::Renderer;
+use super::renderer::Renderer;
 
-/// What is between the head of a line and its text, and how many columns it takes.
+/// The mark between the head of a line and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
-    /// How much is done.
+    /// The part that is done.
     Bar,
-    /// That something is done.
+    /// Activity without a known end.
     Spinner,
     Nothing,
 }
@@ -33,7 +33,7 @@ impl Mark {
         }
     }
 
-    /// The columns that are left for the text of a line.
+    /// Returns the columns that are left for the text of a line.
     const fn room(self, columns: usize, head: usize) -> usize {
         let taken = match self {
             Self::Bar => 20,
@@ -43,8 +43,8 @@ impl Mark {
         columns.saturating_sub(head + taken)
     }
 
-    /// For these figures on a terminal of so many columns, and their text.
-    fn of(sample: &Sample, figures: Figures, columns: usize, head: usize) -> (Self, String) {
+    /// Chooses the mark for these figures on a terminal of this many columns, and formats their text.
+    fn choose(sample: &Sample, figures: Figures, columns: usize, head: usize) -> (Self, String) {
         let mark = match sample.total {
             None => Self::Spinner,
             Some(_) if figures.essentials_fit(Self::Bar.room(columns, head)) => Self::Bar,
@@ -53,6 +53,8 @@ impl Mark {
         (mark, figures.within(mark.room(columns, head)))
     }
 }
+
+/// How often spinners turn.
 const TICK: Duration = Duration::from_millis(120);
 
 /// Shows running stages as bars on standard error.
@@ -66,7 +68,7 @@ pub(super) struct Bars {
 struct Running {
     bar: ProgressBar,
     mark: Mark,
-    /// Columns of the head.
+    /// The columns of the head.
     head: usize,
     metrics: BTreeMap<String, f64>,
 }
@@ -103,9 +105,9 @@ impl Bars {
     fn advance(&mut self, stage: &str, sample: &Sample, rate: Option<f64>) {
         let Some(running) = self.running.get_mut(stage) else { return };
         let figures = Figures::of(sample, rate, &running.metrics);
-        // As many columns as the bars are drawn in.
+        // The terminal on which the bars are drawn.
         let columns = usize::from(Term::stderr().size().1);
-        let (mark, text) = Mark::of(sample, figures, columns, running.head);
+        let (mark, text) = Mark::choose(sample, figures, columns, running.head);
         if running.mark != mark {
             running.mark = mark;
             running.bar.set_style(style(mark));
@@ -160,7 +162,7 @@ impl Renderer for Bars {
 
 fn style(mark: Mark) -> ProgressStyle {
     ProgressStyle::with_template(mark.template())
-        .expect("the templates of this file are constants that indicatif takes")
+        .expect("the templates of this file are valid constants")
         .progress_chars("=> ")
         .tick_chars("|/-\\ ")
 }
@@ -171,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// The line of a training as a terminal of so many columns shows it, less the bar.
+    /// Returns the line of a training on a terminal of this many columns, without the bar.
     fn line(stage: &str, columns: usize) -> String {
         let mut lines = Lines::default();
         let names = vec![stage.to_owned(), "export".to_owned()];
@@ -183,7 +185,7 @@ mod tests {
         let metrics = [("gradient_norm", 0.82), ("learning_rate", 6e-4), ("loss/train", 2.9314)];
         let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
         let figures = Figures::of(&sample, Some(0.7), &metrics);
-        let (mark, text) = Mark::of(&sample, figures, columns, head.head_columns());
+        let (mark, text) = Mark::choose(&sample, figures, columns, head.head_columns());
         let bar = if mark == Mark::Bar { "[==============]  " } else { "" };
         assert_eq!(head.head(false).chars().count(), head.head_columns());
         let line = format!("{}  {bar}{text}", head.head(false));
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn at_80_columns_a_training_shows_its_loss_and_the_time_that_is_left() {
+    fn at_80_columns_a_training_shows_its_loss_and_the_time_left() {
         assert_eq!(
             line("train", 80),
             "     run  train             65 of 300 steps  loss/train 2.9314  0.7/s  5:36 left"

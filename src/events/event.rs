@@ -1,4 +1,4 @@
-//! What happens in a run.
+//! The events of a run.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use contract::progress::Sample;
 use contract::{Digest, Note};
 use serde::{Deserialize, Serialize};
 
-/// An event with its time: what `--json` prints and `events.jsonl` keeps, one object a line:
+/// An event with its time, as `--json` prints it and `events.jsonl` keeps it, one object a line:
 /// `{"at":1.25,"event":"stage-started","stage":"train",...}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
@@ -17,7 +17,7 @@ pub struct Stamped {
     pub event: Event,
 }
 
-/// Something that happened. Every field is there in every event of its kind; one without a value is `null`.
+/// Something that happened. Every event of a kind has all its fields; one without a value is `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -25,10 +25,10 @@ pub enum Event {
     RunStarted {
         /// The run's name.
         run: String,
-        /// The stages that will be looked at, in order.
+        /// The stages of the run, in order.
         stages: Vec<String>,
     },
-    /// A stage began to run.
+    /// A stage started to run.
     StageStarted {
         /// The stage.
         stage: String,
@@ -36,7 +36,7 @@ pub enum Event {
         kind: String,
         /// Its key.
         key: Digest,
-        /// Threads that it was given.
+        /// Its share of the threads.
         threads: usize,
         /// Why it runs, a line each.
         reasons: Vec<String>,
@@ -45,45 +45,45 @@ pub enum Event {
     StageWaiting {
         /// The stage.
         stage: String,
-        /// Who: `pid 4121, stage train, for 12:41`.
+        /// The process: `pid 4121, stage train, for 12:41`.
         holder: String,
     },
-    /// How far a running stage is.
+    /// The progress of a running stage.
     StageProgress {
         /// The stage.
         stage: String,
         /// Its counters.
         sample: Sample,
-        /// Units a second, where it is known.
+        /// Units a second, if known.
         rate: Option<f64>,
     },
-    /// A running stage said something.
+    /// A note of a running stage.
     StageNote {
         /// The stage.
         stage: String,
-        /// What.
+        /// The note.
         #[serde(flatten)]
         note: Note,
     },
-    /// A stage ran to its end.
+    /// A stage ran and succeeded.
     StageFinished {
         /// The stage.
         stage: String,
-        /// What it gave, by port.
+        /// Its output, by port.
         outputs: BTreeMap<String, OutputSummary>,
         /// How long it ran, in seconds.
         seconds: f64,
-        /// The ports that hold the same bytes as in the build `compared_with`: nothing is stale for their sake.
+        /// The ports with the same bytes as in the build `compared_with`: they make no stage stale.
         unchanged: Vec<String>,
-        /// Whether its bytes are not those of the build of its key that is used, or of any earlier one: it is not deterministic.
+        /// Whether its bytes differ from the build of its key that is used, or from every earlier one: it is not deterministic.
         #[serde(default)]
         differs: bool,
-        /// The earlier build that it is compared with, which the reasons for which it ran compare with too: `quickstart.3`.
+        /// The earlier build that it and the reasons for which it ran are compared with: `quickstart.3`.
         #[serde(default)]
         compared_with: Option<String>,
-        /// What differs from its output, in the words of the kind: `12 of 8,192 merges changed`.
+        /// The difference from the output of that build, as the kind describes it: `12 of 8,192 merges changed`.
         compared: Option<String>,
-        /// What differs from its key, where every port holds the same bytes, a line each.
+        /// The differences from the key of that build, a line each, if every port has the same bytes.
         without_effect: Vec<String>,
     },
     /// A stage's output is in the store.
@@ -92,21 +92,21 @@ pub enum Event {
         stage: String,
         /// Its key.
         key: Digest,
-        /// What it gave, by port.
+        /// Its output, by port.
         outputs: BTreeMap<String, OutputSummary>,
     },
     /// A stage failed.
     StageFailed {
         /// The stage.
         stage: String,
-        /// What is wrong.
+        /// The error.
         message: String,
-        /// Where: `data/x.json.gz:17`, `train.toml:41`.
+        /// The file and line: `data/x.json.gz:17`, `train.toml:41`.
         place: Option<String>,
         /// What to do about it.
         hint: Option<String>,
     },
-    /// A stage cannot run.
+    /// A stage was not run.
     StageSkipped {
         /// The stage.
         stage: String,
@@ -117,7 +117,7 @@ pub enum Event {
     RunFinished {
         /// How it ended.
         status: RunStatus,
-        /// Stages that ran to their end.
+        /// Stages that ran and succeeded.
         ran: usize,
         /// Stages whose output was in the store.
         cached: usize,
@@ -131,7 +131,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The stage that it is about, if it is about one.
+    /// Returns the stage that it concerns, if it concerns one.
     pub fn stage(&self) -> Option<&str> {
         match self {
             Self::StageStarted { stage, .. }
@@ -151,38 +151,33 @@ impl Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunStatus {
-    /// Everything asked for is done.
+    /// Everything was done.
     Done,
     /// A stage failed.
     Failed,
-    /// It was asked to stop.
+    /// It was interrupted.
     Interrupted,
 }
 
-/// What an output port holds.
+/// The content of an output port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputSummary {
     /// The digest of its tree.
     pub digest: Digest,
-    /// Files.
+    /// Number of files.
     pub files: usize,
-    /// Bytes.
+    /// Their size in bytes.
     pub bytes: u64,
 }
 
 impl OutputSummary {
-    /// Of a tree.
+    /// Summarises a tree.
     pub fn of(tree: &contract::Tree) -> Self {
         Self { digest: tree.digest(), files: tree.entries().len(), bytes: tree.size() }
     }
 
-    /// Of each port's tree.
+    /// Summarises the tree of each port.
     pub fn by_port(trees: &BTreeMap<String, contract::Tree>) -> BTreeMap<String, Self> {
         trees.iter().map(|(port, tree)| (port.clone(), Self::of(tree))).collect()
-    }
-
-    /// Of a tree as a stage reads it.
-    pub fn of_input(tree: &contract::InputTree) -> Self {
-        Self { digest: tree.digest, files: tree.files.len(), bytes: tree.files.iter().map(|file| file.size).sum() }
     }
 }

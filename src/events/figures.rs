@@ -1,16 +1,16 @@
-//! Figures for people: `11,449`, `40 MiB`, `1.4 s`, `2:03`.
+//! Formats figures: `11,449`, `40 MiB`, `1.4 s`, `2:03`.
 
 use contract::Unit;
 pub use contract::figures::{count, counted};
 
-/// Bytes in powers of 1024 with two or three digits: `812 B`, `1.5 KiB`, `40 MiB`.
+/// Formats bytes in powers of 1024 with two or three digits: `812 B`, `1.5 KiB`, `40 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
     }
     let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    // From 1023.5 up it would be rounded to 1024.
+    // From 1023.5 on it would be rounded to 1024.
     while value >= 1023.5 && unit + 1 < UNITS.len() {
         (value, unit) = (value / 1024.0, unit + 1);
     }
@@ -18,7 +18,7 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// A length of time: `0.03 s`, `1.4 s`, `12 s`, `2:03`, `1:02:03`, `4 d 6 h`.
+/// Formats a duration: `0.03 s`, `1.4 s`, `12 s`, `2:03`, `1:02:03`, `4 d 6 h`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
     if seconds < 0.095 {
@@ -32,10 +32,10 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A length of time in hours, minutes and seconds, or from two days on in days and hours: `0:07`, `2:03`, `1:02:03`,
+/// Formats a duration in hours, minutes and seconds, or from two days on in days and hours: `0:07`, `2:03`, `1:02:03`,
 /// `47:59:59`, `4 d 6 h`, `462 d 20 h`.
 pub fn clock(seconds: f64) -> String {
-    // Saturates at the largest u64, which is a long wait as well.
+    // Saturates at the largest u64.
     let seconds = seconds.max(0.0).round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match hours {
@@ -45,7 +45,7 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
-/// How long ago, in one unit: `7 s`, `2 min`, `3 h`, `2 d`.
+/// Formats an age in one unit: `7 s`, `2 min`, `3 h`, `2 d`.
 pub fn age(seconds: u64) -> String {
     match seconds {
         ..60 => format!("{seconds} s"),
@@ -55,7 +55,7 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
-/// So many of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`, `2:03`.
+/// Formats an amount of a unit: `11,449 rows`, `40 MiB`, `120 of 2,000 steps`, `2:03`.
 pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
     let noun = match unit {
         Unit::Bytes | Unit::Seconds => "",
@@ -77,7 +77,7 @@ pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
     }
 }
 
-/// Units a second: `8,123/s`, `3.1/s`, `12 MiB/s`.
+/// Formats a rate in units a second: `8,123/s`, `3.1/s`, `12 MiB/s`.
 pub fn rate(rate: f64, unit: Unit) -> String {
     if unit == Unit::Bytes {
         format!("{}/s", size(rate.max(0.0) as u64))
@@ -88,7 +88,7 @@ pub fn rate(rate: f64, unit: Unit) -> String {
     }
 }
 
-/// Two values of a metric, with as many digits as tell them apart; `none` is one that is not there.
+/// Formats two values of a metric, with enough digits to distinguish them; a missing one is `none`.
 pub fn metrics(older: Option<f64>, newer: Option<f64>) -> [String; 2] {
     let text = |value: Option<f64>| value.map_or("none".to_owned(), metric);
     let exact = |value: Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
@@ -98,7 +98,7 @@ pub fn metrics(older: Option<f64>, newer: Option<f64>) -> [String; 2] {
     }
 }
 
-/// A value to four digits: `4.2137`, `0.0005`, `1.2e-7`.
+/// Formats a value with four digits: `4.2137`, `0.0005`, `1.2e-7`.
 pub fn metric(value: f64) -> String {
     if value == 0.0 || (1e-3..1e6).contains(&value.abs()) {
         format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use super::event::Stamped;
-use super::stream::{Purpose, Renderer};
+use super::renderer::{Purpose, Renderer};
 
-/// Writes each event as one JSON object a line; several that come at once are written together.
+/// Writes each event as one JSON object a line; events that wait together are written together.
 #[derive(Debug)]
 pub struct Json<W> {
     purpose: Purpose,
@@ -13,7 +13,7 @@ pub struct Json<W> {
 }
 
 impl<W: Write + Send> Json<W> {
-    /// Writes to `output`, for this purpose.
+    /// Creates a renderer that writes to `output`.
     pub const fn new(purpose: Purpose, output: W) -> Self {
         Self { purpose, output }
     }

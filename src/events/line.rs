@@ -1,4 +1,4 @@
-//! The lines that people read, the same for all console renderers:
+//! The lines of the console renderers:
 //!
 //! ```text
 //!   cached  export            4 files, 40 MiB
@@ -16,31 +16,31 @@ use super::event::{Event, OutputSummary, RunStatus, Stamped};
 use super::figures;
 use super::progress::Figures;
 
-/// Makes lines of events; remembers what a later line of the same stage shows.
+/// Formats events as lines; keeps what a later line of the same stage needs.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     width: usize,
-    stages: HashMap<String, Said>,
+    stages: HashMap<String, Notes>,
 }
 
-/// What a running stage said.
+/// The last notes of a running stage.
 #[derive(Debug, Default)]
-struct Said {
+struct Notes {
     info: Option<String>,
     metrics: BTreeMap<String, f64>,
 }
 
-/// One line for people: what it is about, which stage, and what there is to say.
+/// One line: a verb, a stage, and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) verb: Verb,
     stage: String,
-    /// Columns of the stage's name; 0 in a line about the run.
+    /// The columns of the stage's name; 0 in a line about the run.
     width: usize,
     pub(super) text: String,
 }
 
-/// What a line is about; its first column.
+/// The first column of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Run,
@@ -69,7 +69,7 @@ impl Verb {
         }
     }
 
-    /// ANSI colour; the word alone says as much.
+    /// Returns the ANSI colour; the word alone carries the same information.
     fn colour(self) -> &'static str {
         match self {
             Self::Run => "36",
@@ -82,8 +82,7 @@ impl Verb {
 }
 
 impl Lines {
-    /// The line of an event, if it has one. Progress has a line too; whoever shows lines decides
-    /// which of them to leave out.
+    /// Formats an event, if it has a line. Progress has one too; the renderer decides which lines to print.
     pub(super) fn line(&mut self, stamped: &Stamped) -> Option<Line> {
         match &stamped.event {
             Event::RunStarted { stages, .. } => {
@@ -91,24 +90,24 @@ impl Lines {
                 None
             }
             Event::StageStarted { stage, reasons, .. } => {
-                self.stages.insert(stage.clone(), Said::default());
+                self.stages.insert(stage.clone(), Notes::default());
                 Some(self.of(Verb::Run, stage, &shortened(reasons)))
             }
             Event::StageWaiting { stage, holder } => Some(self.of(Verb::Wait, stage, &format!("for {holder}"))),
             Event::StageProgress { stage, sample, rate } => {
-                let metrics = self.stages.get(stage).map(|said| &said.metrics);
+                let metrics = self.stages.get(stage).map(|notes| &notes.metrics);
                 let figures = Figures::of(sample, *rate, metrics.unwrap_or(&BTreeMap::new()));
                 Some(self.of(Verb::Run, stage, &figures.all()))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
             Event::StageFinished { stage, outputs, seconds, .. } => {
-                let Said { info, .. } = self.stages.remove(stage).unwrap_or_default();
-                let what = info.unwrap_or_else(|| holds(outputs));
-                let took = format!("{what} in {}", figures::duration(*seconds));
-                let text = [took].into_iter().chain(since(&stamped.event)).collect::<Vec<_>>().join("; ");
+                let Notes { info, .. } = self.stages.remove(stage).unwrap_or_default();
+                let result = info.unwrap_or_else(|| output_size(outputs));
+                let done = format!("{result} in {}", figures::duration(*seconds));
+                let text = [done].into_iter().chain(since(&stamped.event)).collect::<Vec<_>>().join("; ");
                 Some(self.of(Verb::Done, stage, &text))
             }
-            Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &holds(outputs))),
+            Event::StageCached { stage, outputs, .. } => Some(self.of(Verb::Cached, stage, &output_size(outputs))),
             Event::StageFailed { stage, message, place, hint } => {
                 let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
                 let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
@@ -134,16 +133,16 @@ impl Lines {
         }
     }
 
-    /// A line about a stage.
+    /// Creates a line about a stage.
     fn of(&self, verb: Verb, stage: &str, text: &str) -> Line {
-        // What failed may be named by anyone, and programs say what they like.
-        let (stage, text) = (stage.to_owned(), contract::printable(text.trim_end(), &['\t']));
+        // Names of files and the output of programs may hold control characters.
+        let (stage, text) = (contract::printable(stage, &[]), contract::printable(text.trim_end(), &['\t']));
         Line { verb, stage, width: self.width.max(16), text }
     }
 }
 
 impl Line {
-    /// The verb and the stage, each padded to its column.
+    /// Formats the verb and the stage, each padded to its column.
     pub(super) fn head(&self, colour: bool) -> String {
         let verb = self.verb.name();
         let indent = " ".repeat(Verb::WIDTH - verb.len());
@@ -155,13 +154,13 @@ impl Line {
         }
     }
 
-    /// Columns of the head.
+    /// Returns the columns of the head.
     pub(super) fn head_columns(&self) -> usize {
         let stage = if self.width > 0 { 2 + self.width.max(self.stage.chars().count()) } else { 0 };
         Verb::WIDTH + stage
     }
 
-    /// The whole line; later lines of its text are indented to the first.
+    /// Formats the line; later lines of its text are indented to the first.
     pub(super) fn full(&self, colour: bool) -> String {
         let indent = Verb::WIDTH + if self.width > 0 { 2 + self.width } else { 0 } + 2;
         let text = self.text.replace('\n', &format!("\n{}", " ".repeat(indent)));
@@ -169,7 +168,7 @@ impl Line {
     }
 }
 
-/// `3 ran, 1 failed in 2:03`
+/// Formats the end of a run: `3 ran, 1 failed in 2:03`.
 fn end(event: &Event) -> Option<Line> {
     let Event::RunFinished { status, ran, cached, failed, skipped, seconds } = event else { return None };
     let verb = match status {
@@ -185,7 +184,7 @@ fn end(event: &Event) -> Option<Line> {
     Some(Line { verb, stage: String::new(), width: 0, text })
 }
 
-/// What differs from the build that a finished stage is compared with, where there is one and something to say:
+/// Formats the difference between a finished stage and the build that it is compared with, if there is any:
 /// `since quickstart.3: 575 rows more`, `since quickstart.3: output unchanged (seed: 1 -> 2 had no effect)`.
 pub(crate) fn since(event: &Event) -> Option<String> {
     let Event::StageFinished { outputs, unchanged, compared_with, compared, without_effect, .. } = event else {
@@ -200,12 +199,12 @@ pub(crate) fn since(event: &Event) -> Option<String> {
         }
         _ => parts.push(format!("{} unchanged", unchanged.join(" and "))),
     }
-    // Events of before it was named compare with the last build.
+    // Older events do not name the build: it was the last one.
     let build = compared_with.as_deref().unwrap_or("its last build");
     (!parts.is_empty()).then(|| format!("since {build}: {}", parts.join(", ")))
 }
 
-/// The first of these, and how many more there are.
+/// Formats the first of these and the number of the others.
 fn shortened(texts: &[String]) -> String {
     match texts {
         [] => String::new(),
@@ -214,8 +213,8 @@ fn shortened(texts: &[String]) -> String {
     }
 }
 
-/// `4 files, 40 MiB`
-fn holds(outputs: &BTreeMap<String, OutputSummary>) -> String {
+/// Formats the size of outputs: `4 files, 40 MiB`.
+fn output_size(outputs: &BTreeMap<String, OutputSummary>) -> String {
     let files = outputs.values().map(|output| output.files as u64).sum();
     let bytes = outputs.values().map(|output| output.bytes).sum();
     format!("{}, {}", figures::counted(files, "file"), figures::size(bytes))

@@ -1,8 +1,8 @@
-//! Floor 1: one stream of events, and everything that is shown or kept of a run is made of it.
+//! Floor 1: one stream of events, from which everything is made that is shown or kept of a run.
 //!
-//! Whoever runs stages holds an [`EventSender`] and says what happens; one thread hands each [`Event`] to the console
-//! renderer of the chosen [`Mode`] and to the recorder of `events.jsonl`. Rendering never blocks the run and never fails
-//! it: a console or a disk that takes no more text is let go.
+//! The threads that run stages hold an [`EventSender`]; one thread passes each [`Event`] to the console renderer of the chosen
+//! [`Mode`] and to the recorder of `events.jsonl`. A renderer never fails the run: a console or a disk that accepts no more text is
+//! dropped. A renderer that is slower than the run delays it only when thousands of events wait.
 //!
 //! | mode | where | what |
 //! |---|---|---|
@@ -16,14 +16,16 @@ mod event;
 pub mod figures;
 mod json;
 mod line;
+mod mode;
 mod plain;
 mod progress;
-mod quiet;
+mod renderer;
 mod stream;
 
 pub use event::{Event, OutputSummary, RunStatus, Stamped};
 pub use json::Json;
 pub(crate) use line::since;
+pub use mode::Mode;
 pub use plain::Plain;
-pub use quiet::Quiet;
-pub use stream::{EventSender, Mode, Purpose, Renderer, Renderers};
+pub use renderer::{Purpose, Renderer};
+pub use stream::{EventSender, Renderers};

@@ -1,42 +1,49 @@
-//! Lines for logs and pipes: nothing is overwritten, and progress is told sparingly.
+//! Lines for logs and pipes: nothing is overwritten, and progress is rare.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::event::{Event, Stamped};
-use super::line::Lines;
-use super::stream::Renderer;
+use super::line::{Line, Lines, Verb};
+use super::renderer::Renderer;
 
 /// Seconds between two progress lines of one stage.
 const PROGRESS_EVERY: f64 = 10.0;
 
-/// Writes a line for each start and end.
+/// Writes a line for each start and end, or for failures and warnings only.
 #[derive(Debug)]
 pub struct Plain<W> {
     output: W,
+    quiet: bool,
     lines: Lines,
     /// When each running stage last had a line.
-    told: HashMap<String, f64>,
+    printed: HashMap<String, f64>,
 }
 
 impl<W: Write + Send> Plain<W> {
-    /// Writes to `output`, with ANSI colours: give an `anstream` stream, which leaves them out where they are not
-    /// wanted.
+    /// Creates a renderer that writes to `output` with ANSI colours; an `anstream` stream removes them where they are not wanted.
     pub fn new(output: W) -> Self {
-        Self { output, lines: Lines::default(), told: HashMap::new() }
+        Self { output, quiet: false, lines: Lines::default(), printed: HashMap::new() }
     }
 
-    fn is_due(&mut self, stamped: &Stamped) -> bool {
+    /// Creates a renderer that writes failures and warnings only.
+    pub fn quiet(output: W) -> Self {
+        Self { quiet: true, ..Self::new(output) }
+    }
+
+    fn is_due(&mut self, stamped: &Stamped, line: &Line) -> bool {
         match &stamped.event {
+            Event::RunFinished { .. } => !self.quiet,
+            _ if self.quiet => matches!(line.verb, Verb::Failed | Verb::Warning),
             Event::StageStarted { stage, .. } => {
-                self.told.insert(stage.clone(), stamped.at);
+                self.printed.insert(stage.clone(), stamped.at);
                 true
             }
             Event::StageProgress { stage, .. } => {
-                let told = self.told.entry(stage.clone()).or_insert(stamped.at);
-                let due = stamped.at - *told >= PROGRESS_EVERY;
+                let printed = self.printed.entry(stage.clone()).or_insert(stamped.at);
+                let due = stamped.at - *printed >= PROGRESS_EVERY;
                 if due {
-                    *told = stamped.at;
+                    *printed = stamped.at;
                 }
                 due
             }
@@ -47,11 +54,10 @@ impl<W: Write + Send> Plain<W> {
 
 impl<W: Write + Send> Renderer for Plain<W> {
     fn event(&mut self, event: &Stamped) -> io::Result<()> {
-        let line = self.lines.line(event);
-        if !self.is_due(event) {
+        let Some(line) = self.lines.line(event) else { return Ok(()) };
+        if !self.is_due(event, &line) {
             return Ok(());
         }
-        let Some(line) = line else { return Ok(()) };
         writeln!(self.output, "{}", line.full(true))?;
         self.output.flush()
     }

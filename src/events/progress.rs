@@ -1,8 +1,8 @@
-//! How far a stage is, in as many columns as there are: `120 of 2,000 steps  loss/train 4.21  3.1/s  10:06 left`.
+//! The progress of a stage, in the available columns: `120 of 2,000 steps  loss/train 4.21  3.1/s  10:06 left`.
 //!
-//! Of a stage that runs a program: how long it has run, and the last line that the program wrote: `0:42  epoch 3`.
+//! For a stage that runs a program it is the time so far and the last line that the program wrote: `0:42  epoch 3`.
 //!
-//! What has no room is left out whole, the least important figure first: a line is never cut in a figure.
+//! Figures that do not fit are left out, the least important first; none is truncated.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use super::figures;
 
 /// The figures of a running stage, in the order in which they are shown.
 pub(super) struct Figures {
-    /// What the stage is doing, with a colon; empty where it has one phase only.
+    /// The current phase, with a colon; empty if the stage has one phase only.
     phase: String,
     figures: Vec<(Rank, String)>,
 }
 
-/// How much a figure matters, the most first.
+/// The importance of a figure, the most important first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Amount,
@@ -30,7 +30,7 @@ enum Rank {
 }
 
 impl Figures {
-    /// Of a sample, the units a second, and the last value of each series.
+    /// Creates the figures of a sample, its rate in units a second, and the last value of each series.
     pub(super) fn of(sample: &Sample, rate: Option<f64>, metrics: &BTreeMap<String, f64>) -> Self {
         let Sample { phase, unit, done, total } = sample;
         let alone = |text: &str| Self { phase: String::new(), figures: vec![(Rank::Amount, text.to_owned())] };
@@ -39,7 +39,7 @@ impl Figures {
             return alone(format!("{time}  {phase}").trim_end());
         }
         if *sample == Sample::default() {
-            // It has not said yet what it counts.
+            // It has not started to count.
             return alone("starts");
         }
         let mut all = vec![(Rank::Amount, figures::amount(*done, *total, *unit))];
@@ -61,17 +61,17 @@ impl Figures {
         Self { phase, figures: all }
     }
 
-    /// All of them.
+    /// Formats all figures.
     pub(super) fn all(&self) -> String {
         self.text(Rank::Metric)
     }
 
-    /// Whether the amount, the loss and the time that is left fit into so many columns.
+    /// Returns whether the amount, the loss and the time left fit into this many columns.
     pub(super) fn essentials_fit(&self, columns: usize) -> bool {
         self.text(Rank::Left).chars().count() <= columns
     }
 
-    /// As many as fit into so many columns; the amount always.
+    /// Formats as many figures as fit into this many columns; the amount always.
     pub(super) fn within(mut self, columns: usize) -> String {
         loop {
             let text = self.all();
@@ -87,7 +87,7 @@ impl Figures {
         }
     }
 
-    /// Those of this rank and above.
+    /// Formats the figures of this rank and above.
     fn text(&self, least: Rank) -> String {
         let shown = self.figures.iter().filter(|(rank, _)| *rank <= least);
         format!("{}{}", self.phase, shown.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("  "))
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_leave_whole_and_the_loss_last() {
+    fn figures_are_left_out_whole_and_the_loss_last() {
         let all = "100,000 of 500,000 steps  loss/train 2.9314  loss/validation 3.1  31/s  3:35:03 left  \
              gradient_norm 0.8214  learning_rate 0.06  perplexity/validation 22.2";
         assert_eq!(training().all(), all);
@@ -130,7 +130,7 @@ mod tests {
             (56, "100,000 of 500,000 steps  loss/train 2.9314"),
             (43, "100,000 of 500,000 steps  loss/train 2.9314"),
             (42, "100,000 of 500,000 steps"),
-            // The terminal cuts what even this has no room for.
+            // The terminal truncates what does not fit even then.
             (0, "100,000 of 500,000 steps"),
         ];
         for (columns, text) in expected {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_phase_leaves_after_the_figures() {
+    fn the_phase_is_left_out_after_the_figures() {
         let sample = Sample { phase: "read shards".into(), unit: Unit::Rows, done: 7, total: None };
         let within = |columns| Figures::of(&sample, Some(2.0), &BTreeMap::new()).within(columns);
         assert_eq!(within(26), "read shards: 7 rows  2.0/s");

@@ -1,120 +1,47 @@
-//! From whoever runs stages to the renderers.
+//! The stream from the threads that run stages to the renderers.
 
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter};
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::bars::Bars;
 use super::event::{Event, Stamped};
 use super::json::Json;
-use super::plain::Plain;
-use super::quiet::Quiet;
-use crate::say::say;
+use super::renderer::{Purpose, Renderer};
+use crate::stderr::stderr;
 
-/// What events are taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// People watch.
-    Shown,
-    /// A program asked for them on standard output.
-    Printed,
-    /// They are kept.
-    Recorded,
-}
-
-impl Purpose {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Shown => "shown",
-            Self::Printed => "printed",
-            Self::Recorded => "recorded",
-        }
-    }
-}
-
-/// Shows or keeps events.
-pub trait Renderer: Send {
-    /// Takes one event.
-    ///
-    /// # Errors
-    /// When it cannot be written; the renderer is then not called again.
-    fn event(&mut self, event: &Stamped) -> io::Result<()>;
-
-    /// What it takes them for.
-    fn purpose(&self) -> Purpose {
-        Purpose::Shown
-    }
-
-    /// Makes what was taken seen; called when no event waits.
-    ///
-    /// # Errors
-    /// As [`Renderer::event`].
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// How a run is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Bars on a terminal.
-    Bars,
-    /// Lines, without a terminal.
-    Plain,
-    /// Failures and warnings only.
-    Quiet,
-    /// The events as JSON lines on standard output.
-    Json,
-}
-
-impl Mode {
-    /// The mode that flags and the terminal ask for.
-    pub fn choose(json: bool, quiet: bool) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        match (json, quiet, io::stderr().is_terminal() && !dumb) {
-            (true, ..) => Self::Json,
-            (_, true, _) => Self::Quiet,
-            (_, _, true) => Self::Bars,
-            _ => Self::Plain,
-        }
-    }
-
-    /// What shows a run so.
-    pub fn renderer(self) -> Box<dyn Renderer> {
-        match self {
-            Self::Bars => Box::new(Bars::new()),
-            Self::Plain => Box::new(Plain::new(anstream::stderr())),
-            Self::Quiet => Box::new(Quiet::new(anstream::stderr())),
-            Self::Json => Box::new(Json::new(Purpose::Printed, io::stdout())),
-        }
-    }
-}
+/// Events that wait for the renderers, at most.
+const CAPACITY: usize = 4096;
 
 enum Message {
     Event(Stamped),
     End,
 }
 
-/// Says what happens, from any thread. Cheap to clone.
+/// Sends events from any thread. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EventSender {
-    channel: Sender<Message>,
+    channel: SyncSender<Message>,
     started: Instant,
 }
 
 impl EventSender {
-    /// Says that something happened now.
+    /// Sends an event that happens now. Waits if [`CAPACITY`] events wait already; progress is dropped then, as a later sample
+    /// replaces it.
     pub fn send(&self, event: Event) {
-        let at = self.started.elapsed().as_secs_f64();
-        // After `Renderers::finish` nobody listens any more, which is no matter of the sender.
-        let _ = self.channel.send(Message::Event(Stamped { at, event }));
+        let is_replaced = matches!(event, Event::StageProgress { .. });
+        let message = Message::Event(Stamped { at: self.started.elapsed().as_secs_f64(), event });
+        // After `Renderers::finish` there is no receiver; the sender need not know.
+        match is_replaced {
+            true => drop(self.channel.try_send(message)),
+            false => drop(self.channel.send(message)),
+        }
     }
 }
 
-/// The thread that hands events to renderers.
+/// The thread that passes events to renderers.
 #[derive(Debug)]
 pub struct Renderers {
     sender: EventSender,
@@ -122,30 +49,30 @@ pub struct Renderers {
 }
 
 impl Renderers {
-    /// Hands events to these renderers, and keeps them in `record`, a new file. A file that cannot be made or written is told
-    /// of, and the run goes on.
+    /// Passes events to these renderers and to `record`, a new file. If the file cannot be created or written, it warns, and the run
+    /// continues.
     pub fn recording(mut renderers: Vec<Box<dyn Renderer>>, record: &Path) -> Self {
         match File::create_new(record) {
             Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
-            Err(error) => say!("warning: events are not recorded: {}: {error}", record.display()),
+            Err(error) => stderr!("warning: events are not recorded: {}: {error}", record.display()),
         }
         Self::with(renderers)
     }
 
-    /// Hands events to these renderers.
+    /// Passes events to these renderers.
     pub fn with(renderers: Vec<Box<dyn Renderer>>) -> Self {
-        let (channel, receiver) = mpsc::channel();
+        let (channel, receiver) = mpsc::sync_channel(CAPACITY);
         let thread = std::thread::spawn(move || drain(&receiver, renderers));
         Self { sender: EventSender { channel, started: Instant::now() }, thread: Some(thread) }
     }
 
-    /// To say what happens.
+    /// Returns a sender of events.
     pub fn sender(&self) -> EventSender {
         self.sender.clone()
     }
 
-    /// Waits until every event sent so far is shown; dropping does the same. For what they were lost, which was told: a
-    /// reader that went away lost nothing.
+    /// Waits until every event sent so far is rendered; dropping does the same. Returns the purposes for which events were lost, about
+    /// which it has warned. A reader that closes the console early has lost nothing.
     pub fn finish(mut self) -> Vec<Purpose> {
         self.end()
     }
@@ -154,7 +81,7 @@ impl Renderers {
         let Some(thread) = self.thread.take() else { return Vec::new() };
         let _ = self.sender.channel.send(Message::End);
         thread.join().unwrap_or_else(|_| {
-            say!("warning: not all events were shown and recorded");
+            stderr!("warning: not all events were shown and recorded");
             vec![Purpose::Shown, Purpose::Printed, Purpose::Recorded]
         })
     }
@@ -166,15 +93,15 @@ impl Drop for Renderers {
     }
 }
 
-/// Hands on what comes until the end; what renderers could not take was lost for these purposes.
+/// Passes events on until the end. Returns the purposes for which events were lost.
 fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) -> Vec<Purpose> {
     let mut lost = Vec::new();
-    let mut told = |done: io::Result<()>, purpose: Purpose| match done {
+    let mut keep = |done: io::Result<()>, purpose: Purpose| match done {
         Ok(()) => true,
         Err(error) => {
             // The reader of standard output or error may close it early; events.jsonl has no such reader.
             if purpose == Purpose::Recorded || error.kind() != io::ErrorKind::BrokenPipe {
-                say!("warning: events are no longer {}: {error}", purpose.text());
+                stderr!("warning: events are no longer {}: {error}", purpose.text());
                 lost.push(purpose);
             }
             false
@@ -182,15 +109,15 @@ fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) ->
     };
     let mut next = receiver.recv().ok();
     while let Some(Message::Event(event)) = next {
-        renderers.retain_mut(|renderer| told(renderer.event(&event), renderer.purpose()));
+        renderers.retain_mut(|renderer| keep(renderer.event(&event), renderer.purpose()));
         next = match receiver.try_recv() {
             Ok(message) => Some(message),
             Err(_) => {
-                renderers.retain_mut(|renderer| told(renderer.flush(), renderer.purpose()));
+                renderers.retain_mut(|renderer| keep(renderer.flush(), renderer.purpose()));
                 receiver.recv().ok()
             }
         };
     }
-    renderers.retain_mut(|renderer| told(renderer.flush(), renderer.purpose()));
+    renderers.retain_mut(|renderer| keep(renderer.flush(), renderer.purpose()));
     lost
 }

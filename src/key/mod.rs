@@ -1,30 +1,26 @@
-//! Floor 1: the key of a stage, the address under which its output is kept.
+//! Floor 1: the key of a stage, the address under which its output is stored.
 //!
-//! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of what determines the output and of nothing else:
+//! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of everything that determines the output and of nothing else:
 //!
 //! | in the key | not in the key |
 //! |---|---|
 //! | format version (in the domain) | stage name, run name |
-//! | kind and its revision | upstream stages' keys: only the bytes that they gave count |
-//! | settings, canonical, less defaults | settings of `Exec`, threads, memory, device, paths, log level |
-//! | the run's seed, where the kind draws | comments, key order, number spelling, defaults written out |
+//! | kind and its revision | keys of upstream stages: only the bytes they produced count |
+//! | settings, canonical, without defaults | `Exec` settings, threads, memory, device, paths, log level |
+//! | the run's seed, if the kind is seeded | comments, key order, number spelling, defaults written out |
 //! | per input port, the content digest of its tree | file names, times and order of sources |
-//! | digests of external files, sorted | host, user, working folder, clock |
+//! | digests of external files, sorted | host, user, working directory, clock |
 //!
-//! `docs/keys.md` holds the same table with the reason of each line.
+//! `docs/keys.md` holds the same table with the reason for each line.
 //!
-//! One traversal ([`KeyInput::describe`]) feeds two sinks, the hash (`hash`) and the explanation (`record`), so that
-//! what `pipeline why` says cannot drift from what decides.
-//!
-//! # Canonical form
-//! The traversal visits `kind`, `revision`, `seed` (absent where the kind draws nothing), `settings`, `inputs` and
-//! `sources`, in this order. Fields of an object come sorted by the bytes of their names; arrays keep their order;
-//! `sources` is sorted. Numbers: an integer from 0 up is unsigned, below 0 signed, anything written with a fraction or an
-//! exponent is a float, with -0.0 taken as 0.0. JSON has no NaN and no infinity, so none can enter.
+//! The hash (`hash`) and the explanation (`record`) are made from one canonical form (`canonical`), so the output of
+//! `pipeline why` cannot drift from the decision. Its members are `kind`, `revision`, `seed` (absent if the kind is not
+//! seeded), `settings`, `inputs` and `sources`, in this order; `sources` is sorted.
 
+mod canonical;
 mod hash;
+mod path;
 mod record;
-mod sink;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,30 +31,31 @@ use contract::digest::NotADigest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use record::{Difference, KeyRecord, Leaf};
-pub use sink::{Name, Scalar, Shape, Sink};
+use canonical::Canonical;
+pub use path::KeyPath;
+pub use record::{KeyDifference, KeyRecord, Leaf};
 
-/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of how a key is
-/// written out ([`KeyRecord`]), is a new domain: equal keys are written out alike.
+/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of the format of a [`KeyRecord`], requires a
+/// new domain: equal keys have equal records.
 pub const DOMAIN: &str = "pipeline 2026 stage key v1";
 
-/// The address of a stage's output: what determines it, hashed.
+/// The address of a stage's output: the hash of everything that determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(Digest);
 
 impl Key {
-    /// The key that a build on record has.
+    /// Creates the key of a recorded build.
     pub(crate) const fn of(digest: Digest) -> Self {
         Self(digest)
     }
 
-    /// The hash itself, as the store takes it.
+    /// Returns the hash, as the store takes it.
     pub const fn digest(self) -> Digest {
         self.0
     }
 
-    /// The first 12 hexadecimal digits, for people.
+    /// Returns the first 12 hexadecimal digits, for people.
     pub fn short(self) -> String {
         self.0.short()
     }
@@ -85,79 +82,40 @@ pub struct KeyInput<'a> {
     pub kind: &'a str,
     /// The kind's revision.
     pub revision: u32,
-    /// The settings in canonical form, defaults left out ([`contract::AnyStage::spec`]).
+    /// The settings in canonical form, without defaults ([`contract::AnyStage::spec`]).
     pub settings: &'a Map<String, Value>,
-    /// The run's seed, where the kind draws random choices.
+    /// The run's seed, if the kind is seeded.
     pub seed: Option<u64>,
     /// The content digest of the tree that each input port reads.
     pub inputs: &'a BTreeMap<String, Digest>,
-    /// The content digests of the external files that it reads, duplicates kept; their order does not matter.
+    /// The content digests of the external files it reads, with duplicates, in any order.
     pub sources: &'a [Digest],
 }
 
 impl KeyInput<'_> {
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> Key {
-        let mut hash = hash::KeyHash::new();
-        self.describe(&mut hash);
-        Key(hash.finish())
+        Key(hash::hash(&self.members()))
     }
 
-    /// The same, written out for people and for comparison with an earlier build.
+    /// Returns the explanation of the key, for people and for comparison with an earlier build.
     pub fn record(&self) -> KeyRecord {
-        let mut writer = record::RecordWriter::default();
-        self.describe(&mut writer);
-        writer.finish()
+        KeyRecord::of(&self.members())
     }
 
-    /// The one traversal (module docs).
-    pub fn describe(&self, sink: &mut impl Sink) {
-        sink.leaf(Name::Field("kind"), Scalar::Text(self.kind));
-        sink.leaf(Name::Field("revision"), Scalar::Unsigned(self.revision.into()));
-        if let Some(seed) = self.seed {
-            sink.leaf(Name::Field("seed"), Scalar::Unsigned(seed));
-        }
-        object(Name::Field("settings"), self.settings, sink);
-        sink.open(Name::Field("inputs"), Shape::Object, self.inputs.len());
-        for (port, digest) in self.inputs {
-            sink.leaf(Name::Field(port), Scalar::Digest(*digest));
-        }
-        sink.close();
+    /// Returns the content in canonical form.
+    fn members(&self) -> Vec<(&str, Canonical<'_>)> {
+        let mut members =
+            vec![(path::KIND, Canonical::Text(self.kind)), (path::REVISION, Canonical::Unsigned(self.revision.into()))];
+        members.extend(self.seed.map(|seed| (path::SEED, Canonical::Unsigned(seed))));
+        let inputs = self.inputs.iter().map(|(port, digest)| (port.as_str(), Canonical::Digest(*digest)));
         let mut sources = self.sources.to_vec();
         sources.sort_unstable();
-        let sources: Vec<_> = sources.into_iter().map(Scalar::Digest).collect();
-        sink.list(Name::Field("sources"), &sources);
-    }
-}
-
-fn object(name: Name<'_>, fields: &Map<String, Value>, sink: &mut impl Sink) {
-    // A map of serde_json keeps insertion order where some crate asks for its feature `preserve_order`.
-    let mut sorted: Vec<_> = fields.iter().collect();
-    sorted.sort_unstable_by_key(|(name, _)| *name);
-    sink.open(name, Shape::Object, sorted.len());
-    for (name, field) in sorted {
-        value(Name::Field(name), field, sink);
-    }
-    sink.close();
-}
-
-fn value(name: Name<'_>, value: &Value, sink: &mut impl Sink) {
-    if let Some(scalar) = Scalar::of(value) {
-        return sink.leaf(name, scalar);
-    }
-    match value {
-        Value::Object(fields) => object(name, fields, sink),
-        Value::Array(items) => match items.iter().map(Scalar::of).collect::<Option<Vec<_>>>() {
-            Some(scalars) => sink.list(name, &scalars),
-            None => {
-                sink.open(name, Shape::Array, items.len());
-                for (index, item) in items.iter().enumerate() {
-                    self::value(Name::Item(index), item, sink);
-                }
-                sink.close();
-            }
-        },
-        // `Scalar::of` takes all others.
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        members.extend([
+            (path::SETTINGS, Canonical::object(self.settings)),
+            (path::INPUTS, Canonical::Object(inputs.collect())),
+            (path::SOURCES, Canonical::Array(sources.into_iter().map(Canonical::Digest).collect())),
+        ]);
+        members
     }
 }

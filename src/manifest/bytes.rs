@@ -1,4 +1,4 @@
-//! A number of bytes, as people write it: `536870912`, `"512MiB"`, `"1.5GB"`. A letter alone is a power of 1024, as for
+//! A number of bytes with an optional unit: `536870912`, `"512MiB"`, `"1.5GB"`. A letter alone is a power of 1024, as in
 //! coreutils: `50G` is `50GiB`.
 
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// A text that is no number of bytes.
+/// A string that is not a number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a number of bytes: write 536870912, 512MiB, 50G or 1.5GB", .0.escape_debug())]
 pub struct NotAByteSize(String);
@@ -55,7 +55,7 @@ impl JsonSchema for ByteSize {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "integer", "format": "uint64", "minimum": 1 }, { "type": "string" }] })
+        json_schema!({ "type": ["integer", "string"], "format": "uint64", "minimum": 1 })
     }
 }
 

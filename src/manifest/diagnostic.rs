@@ -1,4 +1,4 @@
-//! What is wrong with a manifest or a command line: each problem with its places and a hint, all of them together.
+//! Problems of a manifest or a command line, each with its places and a hint.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use super::place::Place;
 use super::source::{Source, SourceId, Sources, Span};
 use crate::parallel;
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Nothing runs before it is put right.
+    /// Nothing runs until it is fixed.
     Error,
-    /// People should know.
+    /// The manifest loads.
     Warning,
 }
 
-/// A place with a word on it.
+/// A span with a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Where.
+    /// The span.
     pub span: Span,
-    /// What is there; may be empty.
+    /// The label; may be empty.
     pub text: String,
 }
 
@@ -34,29 +34,29 @@ const LONGEST: usize = 500;
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong: a lowercase fragment.
+    /// The message: a lowercase fragment.
     pub message: String,
-    /// Where; the first is where it is wrong, the others help to see why.
+    /// The places: the first is that of the problem, the others explain it.
     pub labels: Vec<Label>,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error without a place.
+    /// Creates an error without a place.
     pub fn error(message: impl AsRef<str>) -> Self {
         let message = shortened_to(message.as_ref(), LONGEST).into_owned();
         Self { severity: Severity::Error, message, labels: Vec::new(), hint: None }
     }
 
-    /// A warning without a place.
+    /// Creates a warning without a place.
     pub fn warning(message: impl AsRef<str>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
 
-    /// Adds a place with a word on it.
+    /// Adds a place with a label.
     #[must_use]
     pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label { span, text: text.into() });
@@ -71,26 +71,26 @@ impl Diagnostic {
     }
 }
 
-/// A problem as programs read it: its places are those of an editor.
+/// A problem for programs, with lines and columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlacedDiagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// Where; the first is where it is wrong, the others help to see why.
+    /// The places: the first is that of the problem, the others explain it.
     pub places: Vec<PlacedLabel>,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
-/// A place with a word on it.
+/// A position with a label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlacedLabel {
-    /// Where.
+    /// The position.
     #[serde(flatten)]
     pub place: Place,
-    /// What is there; may be empty.
+    /// The label; may be empty.
     pub text: String,
 }
 
@@ -103,18 +103,18 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// No problem yet with `subject` (a file, a command).
+    /// Creates an empty list for `subject`, a file or a command.
     pub fn new(subject: impl Into<String>) -> Self {
         Self { subject: subject.into(), sources: Arc::default(), list: Vec::new() }
     }
 
-    /// What has the problems.
+    /// Returns the file or command that has the problems.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// What `work` gives of each item, on a few threads; what it finds wrong is added, in the order of the items. It
-    /// adds no texts: nobody else would see them.
+    /// Applies `work` to each item, on several threads. Adds the problems that it finds, in the order of the items; it must not
+    /// add texts.
     pub(super) fn of_each<T: Sync, U: Send>(
         &mut self,
         items: &[T],
@@ -129,17 +129,17 @@ impl Diagnostics {
         given
     }
 
-    /// The texts that the problems point into.
-    pub fn sources(&self) -> &Sources {
+    /// Returns the texts that the problems point into.
+    pub fn sources(&self) -> &Arc<Sources> {
         &self.sources
     }
 
-    /// Adds a text for problems to point into.
-    pub fn add_source(&mut self, name: impl Into<String>, folder: std::path::PathBuf, text: String) -> SourceId {
-        Arc::make_mut(&mut self.sources).add(name, folder, text)
+    /// Adds a text that problems may point into.
+    pub fn add_source(&mut self, name: impl Into<String>, directory: std::path::PathBuf, text: String) -> SourceId {
+        Arc::make_mut(&mut self.sources).add(name, directory, text)
     }
 
-    /// A text.
+    /// Returns a text.
     pub fn source(&self, id: SourceId) -> &Source {
         self.sources.get(id)
     }
@@ -154,12 +154,12 @@ impl Diagnostics {
         self.list.extend(diagnostics);
     }
 
-    /// The problems.
+    /// Returns the problems.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
     }
 
-    /// The problems as programs read them.
+    /// Returns the problems for programs.
     pub fn placed(&self) -> Vec<PlacedDiagnostic> {
         let place = |Label { span, text }: &Label| PlacedLabel { place: self.sources.place(*span), text: text.clone() };
         let placed = |Diagnostic { severity, message, labels, hint }: &Diagnostic| PlacedDiagnostic {
@@ -171,27 +171,22 @@ impl Diagnostics {
         self.list.iter().map(placed).collect()
     }
 
-    /// How many problems there are.
+    /// Returns the number of problems.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Whether nothing may run.
+    /// Returns whether any problem is an error.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// Takes back the problems after the first `length`.
-    pub(super) fn take_after(&mut self, length: usize) -> Vec<Diagnostic> {
-        self.list.split_off(length.min(self.list.len()))
-    }
-
-    /// In the order of the texts; problems without a place first.
+    /// Sorts by place; problems without a place come first.
     pub(super) fn sort(&mut self) {
         self.list.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
     }

@@ -1,18 +1,19 @@
-//! A TOML document with the place of every key and value, apart from the text that it was read from.
+//! A TOML document with the span of every key and value.
 //!
-//! Documents of several files are laid over each other ([`Table::overlay`]); each value keeps its place.
+//! Documents of several files are merged ([`Table::overlay`]); each value keeps its span.
 
 use std::collections::BTreeMap;
 
+use serde_json::{Number, Value as Json};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::source::{SourceId, Span};
 
-/// A value and where it is written.
+/// A value with its span.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// The value; of a table with a header, the header.
+    /// The span of the value; of a table with a header, that of the header.
     pub span: Span,
     pub value: Value,
 }
@@ -20,11 +21,11 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     String(String),
-    /// Saturated: no setting takes an integer past 64 bits.
+    /// Saturated: no setting allows more than 64 bits.
     Integer(i128),
     Float(f64),
     Boolean(bool),
-    /// A date or time: no setting takes one.
+    /// A date or time: no setting allows one.
     Datetime,
     Array(Vec<Node>),
     Table(Table),
@@ -35,13 +36,13 @@ pub(super) struct Table(pub BTreeMap<String, Entry>);
 
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// Where the key is written.
+    /// The span of the key.
     pub key: Span,
     pub node: Node,
 }
 
 impl Value {
-    /// What it is, for people.
+    /// Describes its type.
     pub fn described(&self) -> &'static str {
         match self {
             Self::String(_) => "a string",
@@ -70,6 +71,28 @@ impl Node {
         }
     }
 
+    /// Converts it to JSON.
+    ///
+    /// # Errors
+    /// The first value in it that JSON cannot represent.
+    pub fn json(&self) -> Result<Json, &Self> {
+        Ok(match &self.value {
+            Value::String(text) => Json::String(text.clone()),
+            Value::Integer(integer) => match i64::try_from(*integer) {
+                Ok(integer) => Json::from(integer),
+                Err(_) => Json::from(u64::try_from(*integer).map_err(|_| self)?),
+            },
+            Value::Float(float) => Json::Number(Number::from_f64(*float).ok_or(self)?),
+            Value::Boolean(boolean) => Json::Bool(*boolean),
+            Value::Datetime => return Err(self),
+            Value::Array(items) => Json::Array(items.iter().map(Self::json).collect::<Result<_, _>>()?),
+            Value::Table(table) => {
+                let fields = table.0.iter().map(|(key, entry)| Ok((key.clone(), entry.node.json()?)));
+                Json::Object(fields.collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
     /// Converts a value of the text `source`, whose first byte is byte `offset` of the source.
     pub fn of(source: SourceId, offset: usize, value: Spanned<DeValue<'_>>) -> Self {
         let span = shifted(source, offset, value.span());
@@ -79,7 +102,7 @@ impl Node {
                 let overflow = if integer.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
                 Value::Integer(i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(overflow))
             }
-            // The parser has checked its spelling, so it is a float; NaN is refused like any other that is not finite.
+            // The parser has checked the syntax; NaN is rejected later, with infinities.
             DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(boolean) => Value::Boolean(boolean),
             DeValue::Datetime(_) => Value::Datetime,
@@ -106,20 +129,19 @@ impl Table {
         self.0.get(key)
     }
 
-    /// The table below a key.
+    /// Returns the table at a key.
     pub fn table(&self, key: &str) -> Option<&Self> {
         self.get(key)?.node.as_table()
     }
 
-    /// The keys, in the order in which they are written.
+    /// Returns the entries in the order in which they are written.
     pub fn in_order(&self) -> Vec<(&str, &Entry)> {
         let mut entries: Vec<_> = self.0.iter().map(|(key, entry)| (key.as_str(), entry)).collect();
         entries.sort_by_key(|(_, entry)| entry.key);
         entries
     }
 
-    /// Lays `later` over this: tables merge at any depth, all else is replaced. A merged table stays where it was first
-    /// declared.
+    /// Merges `later` into this: tables merge at any depth, other values are replaced. A merged table keeps its first span.
     pub fn overlay(&mut self, later: Self) {
         for (key, entry) in later.0 {
             match (self.0.get_mut(&key).map(|base| &mut base.node.value), entry) {

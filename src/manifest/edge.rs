@@ -1,4 +1,4 @@
-//! Edges: `input = "stage"` and `inputs = { port = "stage.output" }`, each joined to an output of the same type.
+//! Edges: `input = "stage"` and `inputs = { port = "stage.output" }`, each resolved to an output of the same type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use contract::{InputPort, Kind, PortType, Ports};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Node, Table, Value};
-use super::name::StageName;
 use super::place::Place;
 use super::source::Span;
 use super::stage::Draft;
 use super::suggest;
+use crate::stage_name::StageName;
 
-/// What feeds an input port.
+/// The output that an input port reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
-    /// The stage that gives it.
+    /// The upstream stage.
     pub stage: StageName,
     /// The output port of that stage.
     pub output: String,
@@ -25,18 +25,18 @@ pub struct Edge {
 
 /// An edge as it is written.
 #[derive(Debug, Clone)]
-pub(super) struct Wire {
+pub(super) struct EdgeDeclaration {
     /// The input port.
     pub port: String,
     /// `stage` or `stage.output`.
     pub text: String,
-    /// Where `text` is.
+    /// Where `text` is written.
     pub span: Span,
 }
 
-impl Wire {
-    /// The stage, and the output where one is named.
-    pub fn from(&self) -> (&str, Option<&str>) {
+impl EdgeDeclaration {
+    /// Returns the upstream stage, and its output if one is named.
+    pub fn source(&self) -> (&str, Option<&str>) {
         match self.text.split_once('.') {
             Some((stage, output)) => (stage, Some(output)),
             None => (&self.text, None),
@@ -46,20 +46,24 @@ impl Wire {
 
 /// The edges of a stage as they are written.
 #[derive(Debug, Default)]
-pub(super) struct Wires {
-    pub list: Vec<Wire>,
-    /// Ports that were meant by something that is already in error: that they lack an edge need not be said as well.
-    meant: BTreeSet<String>,
+pub(super) struct EdgeDeclarations {
+    pub list: Vec<EdgeDeclaration>,
+    /// Ports of invalid edges: that they are missing is not reported as well.
+    invalid: BTreeSet<String>,
     /// Whether the stage has a table of inputs.
-    table: bool,
+    has_table: bool,
 }
 
-impl Wires {
-    /// Adds an edge to `port`.
+impl EdgeDeclarations {
+    /// Returns the upstream stages.
+    pub fn stages(&self) -> Vec<String> {
+        self.list.iter().map(|edge| edge.source().0.to_owned()).collect()
+    }
+
     fn add(&mut self, port: &str, node: &Node, diagnostics: &mut Diagnostics) {
         let Some(text) = node.as_str() else {
-            self.meant.insert(port.to_owned());
-            let message = format!("an input takes a string, found {}", node.value.described());
+            self.invalid.insert(port.to_owned());
+            let message = format!("an input expects a string, found {}", node.value.described());
             let only = match &node.value {
                 Value::Array(items) => items.first().filter(|_| items.len() == 1).and_then(Node::as_str),
                 _ => None,
@@ -68,159 +72,149 @@ impl Wires {
             diagnostics.push(diagnostic.hint(only.map(|only| format!("write \"{only}\""))));
             return;
         };
-        // A table names each port once: only `input` can be there before.
-        if let Some(first) = self.list.first().filter(|wire| wire.port == port) {
+        // The keys of a table are unique: only `input` can be the same port.
+        if let Some(first) = self.list.first().filter(|edge| edge.port == port) {
             let diagnostic = Diagnostic::error(format!("input '{port}' is connected twice"));
             diagnostics.push(diagnostic.at(node.span, "again here").at(first.span, "first here"));
         } else {
-            self.list.push(Wire { port: port.to_owned(), text: text.to_owned(), span: node.span });
+            self.list.push(EdgeDeclaration { port: port.to_owned(), text: text.to_owned(), span: node.span });
         }
     }
 }
 
-/// The edges that a stage's table holds, to the ports that it has. `slips`: whether other keys of the table are slips of
-/// `input` and of `inputs`.
-pub(super) fn wires(
+/// Reads the edges from a stage's table. `misspelt`: whether other keys of the table are misspellings of `input` and of
+/// `inputs`.
+pub(super) fn declared(
     table: &Table,
     kind: &Kind,
     ports: &Ports,
-    slips: [bool; 2],
+    misspelt: [bool; 2],
     diagnostics: &mut Diagnostics,
-) -> Wires {
-    let mut wires = Wires { table: table.get("inputs").is_some(), ..Wires::default() };
-    if slips[1] {
-        wires.meant.extend(ports.inputs.iter().map(|port| port.name.to_string()));
-    }
-    let first = ports.inputs.first();
-    if let Some(first) = first.filter(|_| slips[0]) {
-        wires.meant.insert(first.name.to_string());
+) -> EdgeDeclarations {
+    let mut edges = EdgeDeclarations { has_table: table.get("inputs").is_some(), ..EdgeDeclarations::default() };
+    let known: Vec<&str> = ports.inputs.iter().map(|port| port.name.as_ref()).collect();
+    let first = known.first().copied();
+    if misspelt[1] {
+        edges.invalid.extend(known.iter().map(|port| (*port).to_owned()));
+    } else if misspelt[0] {
+        edges.invalid.extend(first.map(str::to_owned));
     }
     if let Some(entry) = table.get("input") {
-        match first {
-            _ if entry.node.as_table().is_some() => {
-                wires.meant.extend(entry.node.as_table().into_iter().flat_map(|table| table.0.keys().cloned()));
-                let diagnostic = Diagnostic::error("'input' takes a string, found a table").at(entry.key, "");
-                let text = diagnostics.sources().text(entry.node.span);
-                let hint = match text.starts_with('{') && text.len() < 60 {
-                    true => format!("write inputs = {text}"),
-                    false => "write inputs in place of input".to_owned(),
-                };
-                diagnostics.push(diagnostic.hint(hint));
-            }
-            Some(first) => wires.add(&first.name, &entry.node, diagnostics),
-            None => {
-                let message = if ports.open { "has no input that 'input' could mean" } else { "takes no input" };
-                let diagnostic = Diagnostic::error(format!("kind '{}' {message}", kind.name)).at(entry.key, "");
-                let named = "name the port: inputs = { NAME = \"stage\" }";
-                diagnostics.push(diagnostic.hint(if ports.open { named } else { "take this line away" }.to_owned()));
-            }
+        if let Some(inputs) = entry.node.as_table() {
+            edges.invalid.extend(inputs.0.keys().cloned());
+            let text = diagnostics.sources().text(entry.node.span);
+            let hint = match text.starts_with('{') && text.len() < 60 {
+                true => format!("write inputs = {text}"),
+                false => "write inputs instead of input".to_owned(),
+            };
+            let diagnostic = Diagnostic::error("'input' expects a string, found a table").at(entry.key, "");
+            diagnostics.push(diagnostic.hint(hint));
+        } else if let Some(first) = first {
+            edges.add(first, &entry.node, diagnostics);
+        } else {
+            let (message, hint) = match ports.open {
+                true => ("has no first input", "name the port: inputs = { NAME = \"stage\" }"),
+                false => ("has no inputs", "remove this line"),
+            };
+            let diagnostic = Diagnostic::error(format!("kind '{}' {message}", kind.name)).at(entry.key, "");
+            diagnostics.push(diagnostic.hint(hint.to_owned()));
         }
     }
-    let Some(entry) = table.get("inputs") else { return wires };
+    let Some(entry) = table.get("inputs") else { return edges };
     let Some(inputs) = entry.node.as_table() else {
-        wires.meant.extend(first.map(|first| first.name.to_string()));
-        let message = format!("'inputs' takes a table, found {}", entry.node.value.described());
+        edges.invalid.extend(first.map(str::to_owned));
+        let message = format!("'inputs' expects a table, found {}", entry.node.value.described());
         let hint = "write inputs = { port = \"stage.output\" }, or input = \"stage\"".to_owned();
         diagnostics.push(Diagnostic::error(message).at(entry.node.span, "expected a table").hint(hint));
-        return wires;
+        return edges;
     };
     for (port, input) in inputs.in_order() {
-        if ports.inputs.iter().any(|known| known.name == port) {
-            wires.add(port, &input.node, diagnostics);
+        if known.contains(&port) || (ports.open && contract::is_port_name(port)) {
+            edges.add(port, &input.node, diagnostics);
         } else if ports.open {
-            if contract::is_port_name(port) {
-                wires.add(port, &input.node, diagnostics);
-            } else {
-                let diagnostic = Diagnostic::error(format!("invalid port name '{}'", port.escape_debug()));
-                let hint = "a port's name has lowercase letters, digits, '-' and '_'";
-                diagnostics.push(diagnostic.at(input.key, "").hint(hint.to_owned()));
-            }
+            let diagnostic = Diagnostic::error(format!("invalid port name '{}'", port.escape_debug()));
+            let hint = "a port name has lowercase letters, digits, '-' and '_'";
+            diagnostics.push(diagnostic.at(input.key, "").hint(hint.to_owned()));
         } else {
-            let known: Vec<_> = ports.inputs.iter().map(|known| known.name.as_ref()).collect();
-            wires.meant.extend(suggest::nearest(port, known.iter().copied()).map(str::to_owned));
+            edges.invalid.extend(suggest::nearest(port, known.iter().copied()).map(str::to_owned));
             let diagnostic = Diagnostic::error(format!("kind '{}' has no input '{port}'", kind.name)).at(input.key, "");
             let hint = suggest::hint(port, "its inputs are", known.iter().copied());
-            diagnostics.push(diagnostic.hint(hint.unwrap_or_else(|| "it takes no inputs".to_owned())));
-        }
-    }
-    wires
-}
-
-/// Joins the edges of one stage. `names` holds all stages of the manifest; `drafts` those whose kind is known.
-pub(super) fn join(
-    draft: &Draft<'_>,
-    names: &Table,
-    drafts: &BTreeMap<&str, &Draft<'_>>,
-    diagnostics: &mut Diagnostics,
-) -> BTreeMap<String, Edge> {
-    let mut edges = BTreeMap::new();
-    let wires = &draft.wires;
-    for wire in &wires.list {
-        if let Some(edge) = joined(draft, wire, names, drafts, diagnostics) {
-            edges.insert(wire.port.clone(), edge);
-        }
-    }
-    for port in draft.ports.inputs.iter().filter(|port| port.required && !wires.meant.contains(&*port.name)) {
-        if !wires.list.iter().any(|wire| wire.port == port.name) {
-            let message = format!("stage '{}' lacks its input '{}' ({})", draft.name, port.name, port.ty);
-            let first = draft.ports.inputs.first().is_some_and(|first| first.name == port.name);
-            let given = giving(port.ty, draft, drafts).into_iter().next();
-            let from = given.unwrap_or_else(|| "stage".to_owned());
-            let hint = match (first, wires.table) {
-                (true, _) => format!("add input = \"{from}\""),
-                (false, true) => format!("add {} = \"{from}\" to its inputs", port.name),
-                (false, false) => format!("add inputs.{} = \"{from}\"", port.name),
-            };
-            diagnostics.push(Diagnostic::error(message).at(draft.header, "").hint(hint));
+            diagnostics.push(diagnostic.hint(hint.unwrap_or_else(|| "it has no inputs".to_owned())));
         }
     }
     edges
 }
 
-fn joined(
+/// Resolves the edges of one stage. `names` holds all stages of the manifest; `drafts` those of a known kind.
+pub(super) fn resolve(
     draft: &Draft<'_>,
-    wire: &Wire,
+    names: &Table,
+    drafts: &BTreeMap<&str, &Draft<'_>>,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<String, Edge> {
+    let declared = &draft.edges;
+    let resolved = declared.list.iter().filter_map(|edge| {
+        let resolved = resolve_one(draft, edge, names, drafts, diagnostics)?;
+        Some((edge.port.clone(), resolved))
+    });
+    let resolved = resolved.collect();
+    for (index, port) in draft.ports.inputs.iter().enumerate() {
+        let is_declared =
+            declared.invalid.contains(&*port.name) || declared.list.iter().any(|edge| edge.port == port.name);
+        if is_declared || !port.required {
+            continue;
+        }
+        let source = producers(port.ty, draft, drafts).into_iter().next().unwrap_or_else(|| "stage".to_owned());
+        let hint = match (index, declared.has_table) {
+            (0, _) => format!("add input = \"{source}\""),
+            (_, true) => format!("add {} = \"{source}\" to its inputs", port.name),
+            (_, false) => format!("add inputs.{} = \"{source}\"", port.name),
+        };
+        let message = format!("missing input '{}' ({}) of stage '{}'", port.name, port.ty, draft.name);
+        diagnostics.push(Diagnostic::error(message).at(draft.header, "").hint(hint));
+    }
+    resolved
+}
+
+fn resolve_one(
+    draft: &Draft<'_>,
+    edge: &EdgeDeclaration,
     names: &Table,
     drafts: &BTreeMap<&str, &Draft<'_>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Edge> {
-    let (stage, output) = wire.from();
+    let (stage, output) = edge.source();
     if names.get(stage).is_none() {
-        let diagnostic = Diagnostic::error(format!("there is no stage '{stage}'")).at(wire.span, "");
         let others = names.0.keys().map(String::as_str).filter(|name| *name != draft.name.as_str());
+        let diagnostic = Diagnostic::error(format!("unknown stage '{stage}'")).at(edge.span, "");
         diagnostics.push(diagnostic.hint(suggest::hint(stage, "the stages are", others)));
         return None;
     }
     let upstream = drafts.get(stage)?;
-    let found = match output {
-        Some(output) => upstream.ports.outputs.iter().find(|port| port.name == output),
-        None => upstream.ports.outputs.first(),
-    };
-    let Some(found) = found else {
+    let outputs = &upstream.ports.outputs;
+    let Some(found) = output.map_or(outputs.first(), |output| outputs.iter().find(|port| port.name == output)) else {
         if upstream.ports_are_certain() {
-            let message = match output {
-                Some(output) => format!("stage '{stage}' has no output '{output}'"),
-                None => format!("stage '{stage}' has no output"),
-            };
-            let known: Vec<_> = upstream.ports.outputs.iter().map(|port| port.name.as_ref()).collect();
-            let hint = suggest::hint(output.unwrap_or_default(), "its outputs are", known.iter().copied());
+            let name = output.map(|output| format!(" '{output}'")).unwrap_or_default();
+            let known = outputs.iter().map(|port| &*port.name);
+            let hint = suggest::hint(output.unwrap_or_default(), "its outputs are", known);
             let hint = hint.or_else(|| upstream.ports.open.then(|| "its settings declare none".to_owned()));
-            let diagnostic = Diagnostic::error(message).at(wire.span, "");
+            let diagnostic = Diagnostic::error(format!("stage '{stage}' has no output{name}")).at(edge.span, "");
             diagnostics.push(diagnostic.at(upstream.kind_span, format!("'{stage}' is of this kind")).hint(hint));
         }
         return None;
     };
-    let files = InputPort { name: wire.port.clone().into(), ty: PortType::Files, required: false, about: "".into() };
-    let port = draft.ports.inputs.iter().find(|port| port.name == wire.port).unwrap_or(&files);
+    let files = InputPort { name: edge.port.clone().into(), ty: PortType::Files, required: false, about: "".into() };
+    let port = draft.ports.inputs.iter().find(|port| port.name == edge.port).unwrap_or(&files);
     if !found.ty.feeds(port.ty) {
-        let message = format!("input '{}' of stage '{}' takes {}, not {}", port.name, draft.name, port.ty, found.ty);
-        let mut given = giving(port.ty, draft, drafts);
-        given.truncate(4);
-        let hint = (!given.is_empty())
-            .then(|| format!("{} {} {}", given.join(", "), if given.len() == 1 { "gives" } else { "give" }, port.ty));
-        let (declared, label) = upstream.gives(&found.name);
+        let message =
+            format!("input '{}' of stage '{}' expects {}, found {}", port.name, draft.name, port.ty, found.ty);
+        let mut others = producers(port.ty, draft, drafts);
+        others.truncate(4);
+        let verb = if others.len() == 1 { "produces" } else { "produce" };
+        let hint = (!others.is_empty()).then(|| format!("{} {verb} {}", others.join(", "), port.ty));
+        let (declared, label) = upstream.declaration_of(found);
         let diagnostic = Diagnostic::error(message)
-            .at(wire.span, format!("'{stage}.{}' gives {}", found.name, found.ty))
+            .at(edge.span, format!("'{stage}.{}' is of type {}", found.name, found.ty))
             .at(declared, label);
         diagnostics.push(diagnostic.hint(hint));
         return None;
@@ -228,22 +222,20 @@ fn joined(
     Some(Edge {
         stage: upstream.name.clone(),
         output: found.name.clone().into_owned(),
-        place: diagnostics.sources().place(wire.span),
+        place: diagnostics.sources().place(edge.span),
     })
 }
 
-/// The outputs of other stages that give this type, as an edge would name them; those of the same kind last, for they
-/// seldom feed each other.
-fn giving(ty: PortType, to: &Draft<'_>, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
-    let mut given = Vec::new();
+/// Returns the outputs of other stages that an input of type `ty` accepts, as an edge names them; those of the same kind last,
+/// for they seldom feed each other.
+fn producers(ty: PortType, to: &Draft<'_>, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
+    let mut found = Vec::new();
     for (name, draft) in drafts.iter().take(suggest::MOST).filter(|(name, _)| **name != to.name.as_str()) {
-        for (index, output) in draft.ports.outputs.iter().enumerate() {
-            if output.ty.feeds(ty) {
-                let edge = if index == 0 { (*name).to_owned() } else { format!("{name}.{}", output.name) };
-                given.push((draft.kind.name == to.kind.name, edge));
-            }
+        for (index, output) in draft.ports.outputs.iter().enumerate().filter(|(_, output)| output.ty.feeds(ty)) {
+            let edge = if index == 0 { (*name).to_owned() } else { format!("{name}.{}", output.name) };
+            found.push((draft.kind.name == to.kind.name, edge));
         }
     }
-    given.sort();
-    given.into_iter().map(|(_, edge)| edge).collect()
+    found.sort();
+    found.into_iter().map(|(_, edge)| edge).collect()
 }

@@ -1,53 +1,53 @@
-//! The settings of a kind as a list, for people: each with its default, what it may be, and its docs.
+//! The settings of a kind as a list for people, each with its default, allowed values and docs.
 
 use serde_json::Value;
 
-use super::check::join;
-use super::shape::{Form, Shape};
+use super::setting_schema::{SettingSchema, ValueType};
+use contract::setting_path;
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting<'s> {
     /// Its path: `threshold`, `line_max.threshold`, `prompts[].text`.
     pub path: String,
-    /// What it is where it is left out, if that says anything.
+    /// Its default, if that is not null.
     pub default: Option<&'s Value>,
-    /// Whether it must be written.
+    /// Whether it is required.
     pub required: bool,
-    /// What it may be: "an integer, 1 to 64".
+    /// The allowed values: `an integer, 1 to 64`.
     pub permitted: String,
-    /// The strings that it may be, each with its docs, where all have some.
+    /// The allowed strings with their docs, if all have docs.
     pub choices: Vec<(&'s str, &'s str)>,
     /// Its docs.
     pub about: &'s str,
 }
 
-/// Every setting that a JSON schema lists, those inside tables after the table.
+/// Returns every setting of a JSON schema, those inside tables after the table.
 pub fn settings(schema: &Value) -> Vec<Setting<'_>> {
     let mut list = Vec::new();
-    collect(Shape::of(schema), "", schema.get("default"), &mut list);
+    collect(SettingSchema::of(schema), "", schema.get("default"), &mut list);
     list
 }
 
-fn collect<'s>(table: Shape<'s>, path: &str, defaults: Option<&'s Value>, list: &mut Vec<Setting<'s>>) {
+fn collect<'s>(table: SettingSchema<'s>, path: &str, defaults: Option<&'s Value>, list: &mut Vec<Setting<'s>>) {
     for key in table.keys() {
-        let Some(shape) = table.key(key) else { continue };
-        let path = join(path, key);
-        let default = shape.default().or_else(|| defaults?.get(key));
+        let Some(schema) = table.key(key) else { continue };
+        let path = setting_path(path, key);
+        let default = schema.default().or_else(|| defaults?.get(key));
         list.push(Setting {
             path: path.clone(),
             default: default.filter(|default| !default.is_null()),
             required: table.required().any(|required| required == key),
-            permitted: shape.permitted(),
-            choices: match (shape.form(), shape.explained_choices()) {
-                (Form::Choice(all), choices) if all.len() == choices.len() => choices,
+            permitted: schema.permitted(),
+            choices: match (schema.value_type(), schema.explained_choices()) {
+                (ValueType::Choice(all), choices) if all.len() == choices.len() => choices,
                 _ => Vec::new(),
             },
-            about: shape.about().unwrap_or_default(),
+            about: schema.about().unwrap_or_default(),
         });
-        match shape.form() {
-            Form::Table => collect(shape, &path, default, list),
-            Form::Array { items: Some(items), .. } if matches!(items.form(), Form::Table) => {
+        match schema.value_type() {
+            ValueType::Table => collect(schema, &path, default, list),
+            ValueType::Array { items, .. } if matches!(items.value_type(), ValueType::Table) => {
                 collect(items, &format!("{path}[]"), None, list);
             }
             _ => {}

@@ -1,26 +1,26 @@
-//! The machine file: what depends on this machine and changes no result. It has the form of a manifest with `[exec]` and
-//! those settings of stages that are not hashed (`stages.export.source`), and it serves several manifests: a stage that
-//! this one lacks is passed over, with a warning where its name is nearly that of one that is there.
+//! The machine file: settings that depend on the machine and change no output. It has the form of a manifest, with `[exec]`
+//! and those settings of stages that are not hashed (`stages.export.source`). Several manifests may share it: a stage that
+//! this manifest lacks is ignored, with a warning if its name is similar to that of a stage.
 
 use contract::Kind;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Table, Value};
-use super::shape::Shape;
+use super::setting_schema::SettingSchema;
 use super::suggest;
 
-/// The file beside the manifest that is used when none is named.
+/// The default machine file, in the manifest's directory.
 pub(super) const FILE_NAME: &str = "machine.toml";
 
-/// Lays a machine file over the document, less what has no place in one.
-pub(super) fn lay(document: &mut Table, mut machine: Table, kinds: &[Kind], diagnostics: &mut Diagnostics) {
+/// Applies a machine file to the document, without what is not allowed in one.
+pub(super) fn apply(document: &mut Table, mut machine: Table, kinds: &[Kind], diagnostics: &mut Diagnostics) {
     machine.0.retain(|key, entry| {
         let hint = match key.as_str() {
             "exec" | "stages" => return true,
-            "run" => "the name and the seed belong in the manifest",
-            _ => "it has [exec] and those settings of stages that change no result",
+            "run" => "name and seed belong in the manifest",
+            _ => "it takes [exec], and settings of stages that change no output",
         };
-        let diagnostic = Diagnostic::error(format!("'{key}' has no place in a machine file")).at(entry.key, "");
+        let diagnostic = Diagnostic::error(format!("'{key}' is not allowed in a machine file")).at(entry.key, "");
         diagnostics.push(diagnostic.hint(hint.to_owned()));
         false
     });
@@ -38,7 +38,7 @@ pub(super) fn lay(document: &mut Table, mut machine: Table, kinds: &[Kind], diag
             };
             let kind = stage.get("kind").and_then(|entry| entry.node.as_str());
             if let Some(kind) = kinds.iter().find(|known| Some(known.name) == kind) {
-                keep_exec(kind, name, entry, diagnostics);
+                retain_exec(kind, name, entry, diagnostics);
             }
             true
         });
@@ -46,18 +46,18 @@ pub(super) fn lay(document: &mut Table, mut machine: Table, kinds: &[Kind], diag
     document.overlay(machine);
 }
 
-fn keep_exec(kind: &Kind, name: &str, entry: &mut Entry, diagnostics: &mut Diagnostics) {
-    let (spec, exec) = (Shape::of(&kind.spec_schema), Shape::of(&kind.exec_schema));
+fn retain_exec(kind: &Kind, name: &str, entry: &mut Entry, diagnostics: &mut Diagnostics) {
+    let (spec, exec) = (SettingSchema::of(&kind.spec_schema), SettingSchema::of(&kind.exec_schema));
     let Value::Table(settings) = &mut entry.node.value else { return };
     settings.0.retain(|key, entry| {
         let hashed = spec.keys().any(|known| known == key) || matches!(key.as_str(), "kind" | "input" | "inputs");
         if hashed {
-            let diagnostic = Diagnostic::error(format!("'stages.{name}.{key}' has no place in a machine file"))
-                .at(entry.key, "it changes the result");
+            let diagnostic = Diagnostic::error(format!("'stages.{name}.{key}' is not allowed in a machine file"))
+                .at(entry.key, "changes the output");
             let own: Vec<_> = exec.keys().collect();
             let hint = match own.as_slice() {
                 [] => "set it in the manifest, or with --set".to_owned(),
-                own => format!("set it in the manifest, or with --set; here may stand: {}", own.join(", ")),
+                own => format!("set it in the manifest, or with --set; allowed here: {}", own.join(", ")),
             };
             diagnostics.push(diagnostic.hint(hint));
         }

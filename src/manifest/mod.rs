@@ -1,10 +1,10 @@
-//! Floor 1: a manifest, from TOML text with positions to typed stages.
+//! Floor 1: a manifest, from TOML text to typed stages.
 //!
 //! ```toml
-//! extends = "base.toml"           # optional: laid under this file, table by table
+//! extends = "base.toml"           # optional: overridden by this file, table by table
 //!
 //! [run]
-//! name = "codeparrot-small"       # default: the file's name
+//! name = "codeparrot-small"       # default: the file name
 //! seed = 1                        # default: 1
 //!
 //! [exec]                          # the machine: threads, jobs, memory, device, cache
@@ -12,7 +12,7 @@
 //!
 //! [stages.licensed]
 //! kind  = "license"               # one of the kinds
-//! input = "export"                # fills the first input port with the first output of 'export'
+//! input = "export"                # connects the first input port to the first output of 'export'
 //! allow = ["mit", "apache-2.0"]   # settings of the kind
 //!
 //! [stages.tokens]
@@ -21,68 +21,66 @@
 //! ```
 //!
 //! # Layers
-//! From the lowest; tables merge at any depth, anything else is replaced, and every value keeps the place where it is
-//! written:
+//! From the lowest; tables merge at any depth, other values are replaced, and every value keeps its place:
 //!
-//! 1. what `extends` names, and what that extends (a relative path starts at the file that names it);
+//! 1. the file that `extends` names, and the files that it extends (a relative path starts at the file that names it);
 //! 2. the file;
 //! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest (`machine`);
 //! 4. each `--set PATH=VALUE`, in order (`set`).
 //!
-//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` are made absolute: a relative one starts at
-//! the folder of the file that holds it, on the command line at the working directory. An empty one stays empty: the
-//! stage has no source yet, and `plan` says so.
+//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` become absolute: a relative one starts at the
+//! directory of the file that contains it, on the command line at the working directory. An empty one stays empty: the
+//! stage has no source yet, and `plan` reports it.
 //!
 //! # Promises
-//! - [`load`] never panics, and reads at most 1 MiB a file.
-//! - A [`Manifest`] is right: every kind is known, every setting is of its type and within its range, every edge joins an
-//!   output to an input that takes it, every required input is connected, and no stage needs itself.
-//! - Otherwise the answer is every problem of every layer at once, each with file, line, caret and, where there is one,
-//!   a hint ([`Diagnostics`]). Two things end the search early: a file that cannot be read, and text that is no TOML.
-//!   What a kind finds wrong with settings that depend on one already in error comes once that is right (`fault`).
+//! - [`load`] never panics, and reads at most 1 MiB per file.
+//! - A [`Manifest`] is valid: every kind is known, every setting is of its type and within its bounds, every edge joins an
+//!   output to an input of the same type, every required input is connected, and the graph is acyclic.
+//! - Otherwise [`Diagnostics`] holds every problem of every layer, each with file, line, caret and, if there is one, a hint.
+//!   Two things end the search early: a file that cannot be read, and invalid TOML. A problem that a kind finds is not
+//!   reported while a setting that it depends on is itself invalid (`settings`).
 //!
-//! | module | noun |
+//! | module | content |
 //! |---|---|
 //! | `read`, `syntax`, `document` | a file; its TOML; the document with places |
-//! | `slip` | what a syntax error is most likely a slip of |
+//! | `syntax_hint` | hints for syntax errors |
 //! | `set`, `machine` | the layers above the file |
-//! | `shape`, `check` | what a setting may be, by its JSON schema; a table held against it |
-//! | `variant`, `spelling` | a setting of several shapes; a value of a wrong type |
-//! | `fault`, `problem` | what did not fit; what the kind finds wrong with the rest |
+//! | `setting_schema`, `validate` | the JSON schema of a setting; validation of a table against it |
+//! | `mismatch` | a value of a wrong type |
+//! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
-//! | `stage`, `edge`, `cycle` | `[stages.NAME]`; its inputs; their circles |
+//! | `stage`, `edge`, `cycle` | `[stages.NAME]`; its inputs; dependency cycles |
+//! | `infer` | facts, conflicts and costs before a run |
 //! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
+//! | `resolved` | the manifest with all layers merged |
 //! | `schema`, `listing` | the JSON schema of a manifest; the settings of a kind, for people |
 //! | [`shell`] | words of a command line, quoted |
 
 mod bytes;
-mod check;
 mod cycle;
 mod diagnostic;
 mod document;
 mod edge;
-mod fault;
-mod foresee;
+mod infer;
 mod listing;
 mod machine;
-mod name;
+mod mismatch;
 mod place;
-mod problem;
 mod read;
 mod render;
 mod resolved;
 mod schema;
 mod section;
 mod set;
-mod shape;
+mod setting_schema;
+mod settings;
 pub mod shell;
-mod slip;
 mod source;
-mod spelling;
 mod stage;
 mod suggest;
 mod syntax;
-mod variant;
+mod syntax_hint;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,7 +91,6 @@ pub use self::bytes::{ByteSize, NotAByteSize};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Label, PlacedDiagnostic, PlacedLabel, Severity};
 pub use self::edge::Edge;
 pub use self::listing::{Setting, settings};
-pub use self::name::{NotAStageName, StageName};
 pub use self::place::Place;
 pub use self::schema::schema;
 pub use self::section::{ExecSettings, RunSettings};
@@ -103,42 +100,45 @@ pub use self::suggest::nearest as did_you_mean;
 
 use self::document::{Entry, Table};
 use self::stage::Draft;
-use crate::parallel;
+use crate::graph::Graph;
+pub use crate::stage_name::{NotAStageName, StageName};
 
 /// The manifest of a command that names none.
 pub const DEFAULT: &str = "pipeline.toml";
 
-/// What is laid over a manifest's files.
+/// The layers above a manifest's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// As `stages.train.learning_rate=6e-4`; later ones win.
+    /// Settings such as `stages.train.learning_rate=6e-4`; later ones win.
     pub sets: Vec<String>,
-    /// The machine file; without one, `machine.toml` beside the manifest if it exists.
+    /// The machine file. Default: `machine.toml` beside the manifest, if it exists.
     pub machine: Option<PathBuf>,
 }
 
-/// A manifest that is right.
+/// A valid manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// The file as it was named.
+    /// The path of the file, as given.
     pub path: PathBuf,
-    /// What the run is called.
+    /// The name of the run.
     pub name: String,
-    /// What every random choice starts from.
+    /// The seed of all random choices.
     pub seed: u64,
     /// Where the seed is set, if it is.
     pub seed_place: Option<Place>,
-    /// The machine.
+    /// The settings of the machine.
     pub exec: ExecSettings,
-    /// Where its memory is set, if it is.
+    /// Where the memory is set, if it is.
     pub memory_place: Option<Place>,
     /// The stages by name.
     pub stages: BTreeMap<StageName, StageDeclaration>,
-    /// What people should know; empty for most.
+    /// The stages and the edges between them.
+    pub graph: Graph,
+    /// The warnings.
     pub warnings: Diagnostics,
 }
 
-/// Reads a manifest of these kinds with what is laid over it.
+/// Reads and validates a manifest whose stages are of these kinds.
 ///
 /// # Errors
 /// Every problem of every layer (module docs).
@@ -149,27 +149,28 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
     finished(manifest, diagnostics)
 }
 
-/// Where a manifest is, without links in its directory: what a project is known by. That of a pipe is the working directory.
+/// Returns the path of a manifest without symbolic links in its directory, which identifies a project. For a pipe, returns the
+/// working directory.
 pub fn origin(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let found = folder.canonicalize().ok().zip(path.file_name()).filter(|_| path.is_file());
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = directory.canonicalize().ok().zip(path.file_name()).filter(|_| path.is_file());
     let here = || std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
-    found.map_or_else(here, |(folder, name)| folder.join(name))
+    found.map_or_else(here, |(directory, name)| directory.join(name))
 }
 
-/// What commands on a store need of a manifest.
+/// The part of a manifest that commands on a store need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// What the run is called.
+    /// The name of the run.
     pub name: String,
     /// `exec.cache`.
     pub cache: Option<PathBuf>,
 }
 
-/// Reads the head of a manifest with its layers, whatever is wrong with its stages.
+/// Reads the head of a manifest with its layers. Ignores problems of its stages.
 ///
 /// # Errors
-/// When a layer cannot be read or is not TOML, or the head is wrong.
+/// If a layer cannot be read or is not valid TOML, or the head is invalid.
 pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, &Overrides::default(), &[], &mut diagnostics);
@@ -180,10 +181,9 @@ pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     head.filter(|_| !diagnostics.has_errors()).ok_or(diagnostics)
 }
 
-/// `exec.cache` of `pipeline.toml` with its layers, else of `machine.toml`, in this directory; `None` where neither has one or
-/// can be read.
-pub fn store_named_in(folder: &Path) -> Option<PathBuf> {
-    let (manifest, machine) = (folder.join(DEFAULT), folder.join(machine::FILE_NAME));
+/// Returns `exec.cache` of `pipeline.toml` with its layers, else of `machine.toml`, in this directory.
+pub fn store_named_in(directory: &Path) -> Option<PathBuf> {
+    let (manifest, machine) = (directory.join(DEFAULT), directory.join(machine::FILE_NAME));
     if manifest.is_file() {
         return head(&manifest).ok()?.cache;
     }
@@ -192,20 +192,21 @@ pub fn store_named_in(folder: &Path) -> Option<PathBuf> {
     section::exec(&document, &mut unused).cache
 }
 
-/// Reads what [`Manifest::resolved`] gave, which people call `name`, with these `--set`s laid over it.
+/// Reads the text of [`Manifest::resolved`], with these `--set` arguments applied. `name` is the name of the text in messages.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
     let mut diagnostics = Diagnostics::new(name);
-    let folder = std::env::current_dir().unwrap_or_default();
-    let source = diagnostics.add_source(name, folder.clone(), text.to_owned());
-    let (mut document, sound) = syntax::parse(source, &mut diagnostics);
+    let directory = std::env::current_dir().unwrap_or_default();
+    let source = diagnostics.add_source(name, directory.clone(), text.to_owned());
+    let syntax::Parsed { table: mut document, problems, is_complete } = syntax::parse(source, diagnostics.sources());
+    diagnostics.extend(problems);
     if let Some(entry) = document.0.remove("extends") {
-        diagnostics.push(Diagnostic::error("a resolved manifest extends nothing").at(entry.key, ""));
+        diagnostics.push(Diagnostic::error("a resolved manifest cannot have 'extends'").at(entry.key, ""));
     }
-    sets.iter().for_each(|argument| set::lay(&mut document, argument, &folder, &mut diagnostics));
-    let manifest = sound.then(|| checked(Path::new(name), &document, kinds, &mut diagnostics)).flatten();
+    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, &mut diagnostics));
+    let manifest = is_complete.then(|| checked(Path::new(name), &document, kinds, &mut diagnostics)).flatten();
     finished(manifest, diagnostics)
 }
 
@@ -217,7 +218,7 @@ fn finished(manifest: Option<Manifest>, mut diagnostics: Diagnostics) -> Result<
     }
 }
 
-/// All layers as one document; `None` when one of the files is missing or no TOML.
+/// Merges all layers into one document; `None` if one of the files cannot be read or is not valid TOML.
 fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut Diagnostics) -> Option<Table> {
     let document = read::manifest(path, diagnostics);
     let beside = path.with_file_name(machine::FILE_NAME);
@@ -228,12 +229,12 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
     let machine = machine_file.map(|file| read::file(&file, read::Role::Machine, diagnostics));
     let mut document = document?;
     match machine {
-        Some(Some((machine, true))) => machine::lay(&mut document, machine, kinds, diagnostics),
+        Some(Some((machine, true))) => machine::apply(&mut document, machine, kinds, diagnostics),
         Some(_) => return None,
         None => {}
     }
-    let folder = std::env::current_dir().unwrap_or_default();
-    overrides.sets.iter().for_each(|argument| set::lay(&mut document, argument, &folder, diagnostics));
+    let directory = std::env::current_dir().unwrap_or_default();
+    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, diagnostics));
     Some(document)
 }
 
@@ -258,8 +259,7 @@ fn checked(path: &Path, document: &Table, kinds: &[Kind], diagnostics: &mut Diag
     let seed_place = place("run", "seed", diagnostics);
     let memory_place = place("exec", "memory", diagnostics);
     let exec = section::exec(document, diagnostics);
-    let stages = stages(document, kinds, diagnostics)?;
-    let warnings = Diagnostics::new("");
+    let (stages, graph) = stages(document, kinds, diagnostics)?;
     Some(Manifest {
         path: path.to_owned(),
         name: run.name,
@@ -268,7 +268,8 @@ fn checked(path: &Path, document: &Table, kinds: &[Kind], diagnostics: &mut Diag
         exec,
         memory_place,
         stages,
-        warnings,
+        graph,
+        warnings: Diagnostics::new(""),
     })
 }
 
@@ -276,7 +277,7 @@ fn stages(
     document: &Table,
     kinds: &[Kind],
     diagnostics: &mut Diagnostics,
-) -> Option<BTreeMap<StageName, StageDeclaration>> {
+) -> Option<(BTreeMap<StageName, StageDeclaration>, Graph)> {
     let Some(declared) = document.get("stages").map(|Entry { node, .. }| node) else {
         let diagnostic = Diagnostic::error("the manifest has no stages");
         diagnostics.push(diagnostic.hint("'pipeline init FILE' writes one that runs".to_owned()));
@@ -285,7 +286,7 @@ fn stages(
     let Some(table) = declared.as_table().filter(|table| !table.0.is_empty()) else {
         let message = match declared.as_table() {
             Some(_) => "the manifest has no stages".to_owned(),
-            None => format!("'stages' takes a table, found {}", declared.value.described()),
+            None => format!("'stages' expects a table, found {}", declared.value.described()),
         };
         let diagnostic = Diagnostic::error(message).at(declared.span, "");
         diagnostics.push(diagnostic.hint("write [stages.NAME]".to_owned()));
@@ -295,15 +296,14 @@ fn stages(
     let draft = |(name, entry): &(&String, &Entry), found: &mut Diagnostics| stage::draft(name, entry, kinds, found);
     let drafts: Vec<Draft<'_>> = diagnostics.of_each(&entries, draft).into_iter().flatten().collect();
     let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
-    let edges = diagnostics.of_each(&drafts, |draft, found| edge::join(draft, table, &by_name, found));
-    cycle::report(&by_name, diagnostics);
-    let joined = drafts.iter().map(|draft| draft.name.as_str()).zip(&edges).collect();
-    let mut foreseen = foresee::foresee(&by_name, &joined, diagnostics);
-    let places = parallel::map(&drafts, |draft| draft.places(diagnostics.sources()));
-    let declarations = drafts.into_iter().zip(edges).zip(places);
-    let declarations = declarations.filter_map(|((draft, edges), settings)| {
-        let foreseen = foreseen.remove(draft.name.as_str()).unwrap_or_default();
-        draft.declaration(edges, foreseen, settings, diagnostics.sources())
+    let edges = diagnostics.of_each(&drafts, |draft, found| edge::resolve(draft, table, &by_name, found));
+    let graph = Graph::new(drafts.iter().map(|draft| (&draft.name, draft.edges.stages())).collect());
+    cycle::report(&graph, &by_name, diagnostics);
+    let resolved = drafts.iter().map(|draft| draft.name.as_str()).zip(&edges).collect();
+    let mut inferred = infer::infer(&graph, &by_name, &resolved, diagnostics);
+    let declarations = drafts.into_iter().zip(edges).filter_map(|(draft, edges)| {
+        let inferred = inferred.remove(draft.name.as_str()).unwrap_or_default();
+        draft.declaration(edges, inferred, diagnostics.sources())
     });
-    Some(declarations.map(|declaration| (declaration.name.clone(), declaration)).collect())
+    Some((declarations.map(|declaration| (declaration.name.clone(), declaration)).collect(), graph))
 }

@@ -1,4 +1,4 @@
-//! A place in a manifest, for people and for `--json`.
+//! A position in a manifest, for people and for `--json`.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::source::COMMAND_LINE;
 
-/// Where something is written.
+/// The position of a key or value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Place {
-    /// The file as it was named on the command line or by `extends`; `--set` for the command line itself.
+    /// The file, as named on the command line or by `extends`; `--set` for the command line itself.
     pub file: String,
     /// The line, from 1.
     pub line: usize,

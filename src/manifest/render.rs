@@ -1,4 +1,4 @@
-//! Diagnostics as text: message, file, line, the source line with a caret, hint, and a closing count.
+//! Diagnostics as text: message, file, line, the source line with a caret, hint, and a final count.
 //!
 //! ```text
 //! error: unknown key 'learning_rte'
@@ -19,14 +19,14 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normali
 use super::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 use super::source::{Sources, Span};
 
-/// Problems written out in full; the rest are counted.
+/// Problems shown in full; the rest are counted.
 const SHOWN: usize = 50;
 const WIDTH: usize = 120;
-/// Bytes of a line that is shown whole.
+/// Bytes of the longest line that is shown whole.
 const LONG: usize = 1000;
 
 impl Diagnostics {
-    /// All of them as text that ends in a line break, with or without terminal colours.
+    /// Renders all problems as text that ends with a newline, with or without terminal colours.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH).hyperlink(false);
         let mut text = String::new();
@@ -47,7 +47,7 @@ impl Diagnostics {
     }
 }
 
-/// Plain, as [`Diagnostics::render`]; whole lines, so that what is printed next begins one.
+/// As [`Diagnostics::render`], without colours.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
@@ -85,13 +85,12 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
     vec![group]
 }
 
-/// Whether the line of a span is so long that it is cut: two places on it, with all between them, would not be.
+/// Returns whether the line of a span is long and so is cut. A snippet of two spans on it would show everything between them.
 fn is_on_a_long_line(span: Span, sources: &Sources) -> bool {
     sources.get(span.source).line_length(span.start) > LONG
 }
 
-/// The range less what lies past its first line, so that a caret never spans a whole table; inside the text, and on
-/// the edges of characters.
+/// Clamps a range to its first line, so that a caret never spans a whole table, and to character boundaries.
 fn visible(text: &str, start: usize, end: usize) -> std::ops::Range<usize> {
     let start = text.floor_char_boundary(start);
     let end = text.ceil_char_boundary(end).max(start);

@@ -1,6 +1,6 @@
-//! A manifest as resolved: one TOML text with all layers merged, from which the same stages are read again.
+//! The resolved manifest: one TOML text with all layers merged, which loads as the same stages.
 //!
-//! Settings at their default are left out, paths are absolute, `[exec]` is left out: it is the machine's.
+//! Paths are absolute. Settings at their default are left out, as is `[exec]`, which belongs to the machine.
 
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
@@ -9,18 +9,18 @@ use super::{Manifest, StageDeclaration};
 use crate::parallel;
 
 impl Manifest {
-    /// The resolved text. Reading it gives the same name, seed and stages, and so the same keys.
+    /// Returns the resolved text. It loads as the same name, seed and stages, and so the same keys.
     pub fn resolved(&self) -> String {
         let mut run = Table::new();
         run.insert("name".to_owned(), self.name.clone().into());
-        // A manifest is TOML, whose integers have 63 bits and a sign.
+        // The seed comes from TOML, whose integers are 64-bit signed.
         run.insert("seed".to_owned(), Value::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX)));
-        // A table of tables, strings, numbers and lists always has a text.
+        // Serialising tables of strings, numbers and lists does not fail.
         let section = |path: &[&str], table: Table| {
             let wrap = |inner, name: &&str| Value::Table(Table::from_iter([((*name).to_owned(), inner)]));
             toml::to_string_pretty(&path.iter().rev().fold(Value::Table(table), wrap)).unwrap_or_default()
         };
-        // Stage by stage, as there may be many.
+        // In parallel, since there may be many stages.
         let stages = self.stages.iter().collect::<Vec<_>>();
         let stages = parallel::map(&stages, |(name, stage)| section(&["stages", name.as_str()], declaration(stage)));
         [section(&["run"], run)].into_iter().chain(stages).collect::<Vec<_>>().join("\n")
@@ -45,7 +45,7 @@ fn settings(settings: &Map<String, Json>) -> Table {
     settings.iter().filter_map(|(name, setting)| Some((name.clone(), value(setting)?))).collect()
 }
 
-/// A setting as TOML, which has no null: nothing is a setting left out.
+/// Converts a setting to TOML; `None` for null, which TOML lacks.
 fn value(json: &Json) -> Option<Value> {
     Some(match json {
         Json::Null => return None,

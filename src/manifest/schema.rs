@@ -1,25 +1,24 @@
 //! The JSON schema of a manifest, generated from the kinds, for editors: `#:schema ./schema.json` at the head of a
 //! manifest makes an editor complete keys and show their docs.
 //!
-//! Validators name what is wrong where there is one schema that a value must meet, and say only "not valid under any of
-//! the given schemas" where there are several. So there is one wherever TOML allows it:
+//! Validators name the problem of a value that must match one schema, but report only "not valid under any of the given
+//! schemas" if there are several. So there is one wherever TOML allows it:
 //!
-//! | Rust | its own schema | here |
+//! | Rust | generated schema | here |
 //! |---|---|---|
 //! | a stage of any kind | | `if` its `kind` is `train`, `then` the schema of that kind |
 //! | an `Option` | `anyOf` with null | the schema of its value: TOML has no null |
-//! | a table with named keys | any further key | no further key, as `check` has it |
-//! | values of several types | `anyOf` | one schema with these types |
+//! | a table with named keys | any further key | no further key, as in `validate` |
 //! | an `enum` with docs | `oneOf` of constants | one `enum`, the docs in `enumDescriptions` |
 
 use contract::Kind;
 use serde_json::{Map, Value, json};
 
-use super::name::StageName;
 use super::section::{ExecSettings, RunSettings};
 use super::stage::RESERVED;
+use crate::stage_name::StageName;
 
-/// The schema (draft 2020-12) of a manifest whose stages are of these kinds.
+/// Returns the schema (draft 2020-12) of a manifest whose stages are of these kinds.
 pub fn schema(kinds: &[Kind]) -> Value {
     let mut definitions = Map::new();
     let run = adopt("run", schemars::schema_for!(RunSettings).to_value(), &mut definitions);
@@ -36,7 +35,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
     }
     let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     let stage = json!({
-        "description": "A stage. Without a kind, what a manifest changes in a stage of the one that it extends.",
+        "description": "A stage. Without a kind, it overrides settings of a stage of the extended manifest.",
         "type": "object",
         "properties": { "kind": { "description": "What the stage does.", "type": "string", "enum": names } },
         "allOf": stages,
@@ -49,7 +48,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
         "type": "object",
         "properties": {
             "extends": {
-                "description": "The manifest that this one is laid over; a relative path starts at this file.",
+                "description": "The manifest that this one overrides; a relative path starts at this file.",
                 "type": "string",
             },
             "run": run,
@@ -112,7 +111,7 @@ fn stage(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     })
 }
 
-/// Moves a schema's definitions to those of the manifest, each under `owner`, so that no two clash.
+/// Moves a schema's definitions to those of the manifest, each prefixed by `owner` to avoid collisions.
 fn adopt(owner: &str, mut schema: Value, definitions: &mut Map<String, Value>) -> Value {
     rename(owner, &mut schema);
     unite(&mut schema);
@@ -145,7 +144,7 @@ fn rename(owner: &str, schema: &mut Value) {
     }
 }
 
-/// Makes one schema of alternatives, at any depth, where TOML allows it (see the module's table).
+/// Merges alternatives into one schema, at any depth, where TOML allows it (module docs).
 fn unite(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -157,11 +156,6 @@ fn unite(schema: &mut Value) {
                 && !further.iter().any(|name| members.contains_key(*name))
             {
                 members.insert("additionalProperties".to_owned(), json!(false));
-            }
-            if let Some((types, others)) = members.get("anyOf").and_then(types) {
-                members.remove("anyOf");
-                members.insert("type".to_owned(), Value::Array(types));
-                members.extend(others);
             }
             if let Some([values, docs]) = members.get("oneOf").and_then(constants) {
                 members.remove("oneOf");
@@ -175,7 +169,7 @@ fn unite(schema: &mut Value) {
     }
 }
 
-/// Takes null from what a value may be.
+/// Removes null from the allowed values.
 fn without_null(schema: &mut Map<String, Value>) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
@@ -199,24 +193,7 @@ fn without_null(schema: &mut Map<String, Value>) {
     }
 }
 
-/// The types that the branches are, one each, and what the branches say of them: each keyword is about one type.
-fn types(branches: &Value) -> Option<(Vec<Value>, Map<String, Value>)> {
-    const OF_ONE_TYPE: [&str; 7] =
-        ["type", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength"];
-    let (mut types, mut others) = (Vec::new(), Map::new());
-    for branch in branches.as_array()? {
-        for (name, member) in branch.as_object()?.iter().filter(|(name, _)| *name != "type") {
-            let is_new = others.insert(name.clone(), member.clone()).is_none();
-            if !is_new || !OF_ONE_TYPE.contains(&name.as_str()) {
-                return None;
-            }
-        }
-        types.push(branch.get("type").filter(|ty| ty.is_string() && !types.contains(*ty))?.clone());
-    }
-    Some((types, others))
-}
-
-/// The strings that all branches are, with their docs.
+/// Returns the string constants of all branches, with their docs.
 fn constants(branches: &Value) -> Option<[Vec<Value>; 2]> {
     let mut found = [Vec::new(), Vec::new()];
     for branch in branches.as_array()? {

@@ -1,31 +1,31 @@
-//! `[run]` and `[exec]`: what holds for the whole run.
+//! `[run]` and `[exec]`: settings of the whole run.
 
 use std::path::{Path, PathBuf};
 
 use contract::Device;
 use schemars::JsonSchema;
-use serde_json::Value as Json;
 
 use super::bytes::ByteSize;
-use super::check::Check;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Table};
-use super::shape::Shape;
+use super::setting_schema::SettingSchema;
+use super::settings::Settings;
 use super::source::Span;
+use super::validate::validate;
 
-/// The run: what it is called and what its random choices start from.
+/// The run: its name and its seed.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct RunSettings {
-    /// What the run is called: a folder's name. Default: the file's name without `.toml`.
+    /// The name of the run, a directory name. Default: the file name without `.toml`.
     #[schemars(with = "Option<String>")]
     pub name: String,
-    /// What every random choice starts from. Part of the key of each stage that makes random choices.
+    /// The seed of all random choices. Part of the key of each stage that makes random choices.
     #[schemars(with = "Option<u64>")]
     pub seed: u64,
 }
 
-/// The machine: what changes no result.
+/// The machine: settings that change no output.
 #[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ExecSettings {
@@ -35,21 +35,21 @@ pub struct ExecSettings {
     /// Stages that may run at the same time. Default: as threads and memory allow.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub jobs: Option<u16>,
-    /// Memory for all stages together: bytes, or text such as "2GiB".
+    /// Memory for all stages together: bytes, or a string such as "2GiB".
     pub memory: Option<ByteSize>,
-    /// Where tensors live: "auto", "cpu" or "cuda:N".
+    /// The compute device: "auto", "cpu" or "cuda:N".
     #[schemars(with = "Option<String>")]
     pub device: Option<Device>,
-    /// The folder of the store; a relative one starts at the file that names it.
+    /// The directory of the store; a relative one starts at the file that names it.
     pub cache: Option<PathBuf>,
 }
 
 impl ExecSettings {
-    /// The most threads, and jobs, that may be asked for.
+    /// The largest number of threads, and of jobs.
     pub const MOST_THREADS: u16 = 1024;
 }
 
-/// The section of which `key` is a setting.
+/// Returns the section that has the setting `key`.
 pub(super) fn of(key: &str) -> Option<&'static str> {
     match key {
         "name" | "seed" => Some("[run]"),
@@ -58,85 +58,92 @@ pub(super) fn of(key: &str) -> Option<&'static str> {
     }
 }
 
-/// A section as JSON, held against the schema of its type. Empty where it is absent.
-fn section(document: &Table, name: &str, schema: &Json, diagnostics: &mut Diagnostics) -> Json {
-    let Some(Entry { key, node }) = document.get(name) else { return Json::Null };
-    let Some(table) = node.as_table() else {
-        let message = format!("'{name}' takes a table, found {}", node.value.described());
-        diagnostics.push(Diagnostic::error(message).at(*key, "").hint(format!("write [{name}]")));
-        return Json::Null;
-    };
-    let mut check = Check::new(diagnostics, format!("[{name}]"));
-    check.table(node.span, table, &[Shape::of(schema)], &[], "").unwrap_or_default()
+/// A validated section; empty if it is absent.
+struct Section(Option<Settings>);
+
+impl Section {
+    fn read<T: JsonSchema>(document: &Table, name: &str, diagnostics: &mut Diagnostics) -> Self {
+        let Some(Entry { key, node }) = document.get(name) else { return Self(None) };
+        let Some(table) = node.as_table() else {
+            let message = format!("'{name}' expects a table, found {}", node.value.described());
+            diagnostics.push(Diagnostic::error(message).at(*key, "").hint(format!("write [{name}]")));
+            return Self(None);
+        };
+        let schema = schemars::schema_for!(T).to_value();
+        let schemas = [SettingSchema::of(&schema)];
+        Self(Some(validate(node.span, table, &schemas, &[], format!("[{name}]"), diagnostics)))
+    }
+
+    fn integer(&self, key: &str) -> Option<u64> {
+        self.0.as_ref()?.json.as_ref()?.get(key)?.as_u64()
+    }
+
+    /// Returns a string and where it is written.
+    fn string(&self, key: &str) -> Option<(&str, Span)> {
+        let settings = self.0.as_ref()?;
+        Some((settings.json.as_ref()?.get(key)?.as_str()?, settings.location(key)?.value))
+    }
 }
 
-fn text<'s>(document: &'s Table, section: &str, key: &str) -> Option<(&'s str, Span)> {
-    let node = &document.table(section)?.get(key)?.node;
-    Some((node.as_str()?, node.span))
-}
-
-/// Whether a name reads as the number of a run: `quickstart.3`.
-fn numbered(name: &str) -> bool {
+/// Returns whether a name ends like the number of a run: `quickstart.3`.
+fn is_numbered(name: &str) -> bool {
     let number = name.rsplit_once('.').map_or("", |(_, number)| number);
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) -> RunSettings {
-    let section = section(document, "run", &schemars::schema_for!(RunSettings).to_value(), diagnostics);
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let begins = |name: &str| name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    let name = match text(document, "run", "name") {
-        Some((name, span)) => {
-            if name.len() > 100 || !begins(name) || !name.chars().all(fits) {
-                let diagnostic = Diagnostic::error(format!("'{name}' is no name for a run")).at(span, "");
-                diagnostics
-                    .push(diagnostic.hint(
-                        "letters, digits, '_', '-' and '.', at most 100, the first a letter or digit".to_owned(),
-                    ));
-            }
-            if numbered(name) {
-                let diagnostic = Diagnostic::error(format!("'{name}' is no name for a run")).at(span, "");
-                let hint = "a number after '.' says which run of a name is meant: write '-' in place of '.'";
-                diagnostics.push(diagnostic.hint(hint.to_owned()));
-            }
-            name.to_owned()
+    const LONGEST: usize = 100;
+    let section = Section::read::<RunSettings>(document, "run", diagnostics);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let name = if let Some((name, span)) = section.string("name") {
+        let hint = if name.len() > LONGEST
+            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || !name.chars().all(is_allowed)
+        {
+            Some("at most 100 letters, digits, '_', '-' and '.', the first a letter or digit")
+        } else {
+            is_numbered(name).then_some("'.' and a number select a run by its number: write '-' instead of '.'")
+        };
+        if let Some(hint) = hint {
+            let diagnostic = Diagnostic::error(format!("invalid run name '{name}'")).at(span, "");
+            diagnostics.push(diagnostic.hint(hint.to_owned()));
         }
-        None => {
-            let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let stem: String = stem
-                .chars()
-                .map(|c| if fits(c) { c } else { '-' })
-                .skip_while(|c| !c.is_ascii_alphanumeric())
-                .take(100)
-                .collect();
-            let stem = if numbered(&stem) { stem.replace('.', "-") } else { stem };
-            if stem.is_empty() { "run".to_owned() } else { stem }
-        }
+        name.to_owned()
+    } else {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = stem.chars().map(|c| if is_allowed(c) { c } else { '-' });
+        let stem: String = stem.skip_while(|c| !c.is_ascii_alphanumeric()).take(LONGEST).collect();
+        let stem = if is_numbered(&stem) { stem.replace('.', "-") } else { stem };
+        if stem.is_empty() { "run".to_owned() } else { stem }
     };
-    RunSettings { name, seed: section["seed"].as_u64().unwrap_or(1) }
+    RunSettings { name, seed: section.integer("seed").unwrap_or(1) }
 }
 
 pub(super) fn exec(document: &Table, diagnostics: &mut Diagnostics) -> ExecSettings {
-    let section = section(document, "exec", &schemars::schema_for!(ExecSettings).to_value(), diagnostics);
-    let count = |key: &str| section[key].as_u64().and_then(|count| u16::try_from(count).ok());
+    let section = Section::read::<ExecSettings>(document, "exec", diagnostics);
+    let count = |key: &str| section.integer(key).and_then(|count| u16::try_from(count).ok());
     let mut settings = ExecSettings { threads: count("threads"), jobs: count("jobs"), ..ExecSettings::default() };
-    settings.memory = section["memory"].as_u64().map(ByteSize);
-    if let Some((memory, span)) = text(document, "exec", "memory") {
-        settings.memory = memory.parse().map(Some).unwrap_or_else(|error: super::bytes::NotAByteSize| {
-            let diagnostic = Diagnostic::error(error.to_string()).at(span, "");
-            diagnostics.push(diagnostic.hint("as 536870912, \"512MiB\" or \"2GiB\"".to_owned()));
-            None
-        });
+    settings.memory = section.integer("memory").map(ByteSize);
+    if let Some((memory, span)) = section.string("memory") {
+        match memory.parse() {
+            Ok(memory) => settings.memory = Some(memory),
+            Err(error) => {
+                let error: super::bytes::NotAByteSize = error;
+                diagnostics.push(Diagnostic::error(error.to_string()).at(span, ""));
+            }
+        }
     }
-    if let Some((device, span)) = text(document, "exec", "device") {
-        settings.device = device.parse().map(Some).unwrap_or_else(|_| {
-            let diagnostic = Diagnostic::error(format!("'{device}' is not a device")).at(span, "");
-            diagnostics.push(diagnostic.hint("it takes \"auto\", \"cpu\" or \"cuda:N\"".to_owned()));
-            None
-        });
+    if let Some((device, span)) = section.string("device") {
+        match device.parse() {
+            Ok(device) => settings.device = Some(device),
+            Err(_) => {
+                let diagnostic = Diagnostic::error(format!("invalid device '{device}'")).at(span, "");
+                diagnostics.push(diagnostic.hint("expected \"auto\", \"cpu\" or \"cuda:N\"".to_owned()));
+            }
+        }
     }
-    if let Some((cache, span)) = text(document, "exec", "cache").filter(|(cache, _)| !cache.is_empty()) {
-        settings.cache = Some(diagnostics.source(span.source).folder.join(cache));
+    if let Some((cache, span)) = section.string("cache").filter(|(cache, _)| !cache.is_empty()) {
+        settings.cache = Some(diagnostics.source(span.source).directory.join(cache));
     }
     settings
 }

@@ -1,9 +1,8 @@
-//! `--set stages.train.learning_rate=6e-4`: one setting of the command line, laid over all files.
+//! `--set stages.train.learning_rate=6e-4`: one setting of the command line, which overrides all files.
 //!
-//! The argument is a line of TOML. A value that is no TOML is taken as a string, so that
-//! `--set stages.export.source=data/*.json.gz` needs no second pair of quotes; one that begins as a TOML string, array or
-//! table must be one. A shell takes quotes away (`[ "mit" ]` comes as `[mit]`): the hint writes the argument as it must be
-//! typed.
+//! The argument is a line of TOML. A value that is not valid TOML is a string, so that
+//! `--set stages.export.source=data/*.json.gz` needs no second pair of quotes, unless it starts like a TOML string, array or
+//! table. A shell removes quotes (`["mit"]` arrives as `[mit]`), so the hint writes the argument quoted for a shell.
 
 use std::path::Path;
 
@@ -16,21 +15,21 @@ use super::document::{Node, Table, Value};
 use super::source::{COMMAND_LINE, SourceId, Span};
 use super::{shell, suggest, syntax};
 
-const EXAMPLE: &str = "as --set stages.train.steps=100";
+const EXAMPLE: &str = "for example --set stages.train.steps=100";
 
-/// Reads one argument and lays it over the document.
-pub(super) fn lay(document: &mut Table, argument: &str, folder: &Path, diagnostics: &mut Diagnostics) {
-    let source = diagnostics.add_source(COMMAND_LINE, folder.to_owned(), argument.to_owned());
+/// Parses one argument and applies it to the document.
+pub(super) fn apply(document: &mut Table, argument: &str, directory: &Path, diagnostics: &mut Diagnostics) {
+    let source = diagnostics.add_source(COMMAND_LINE, directory.to_owned(), argument.to_owned());
     let whole = Span { source, start: 0, end: argument.len() };
     let Some((key, value)) = argument.split_once('=').filter(|(key, _)| !key.trim_start().starts_with('[')) else {
-        let diagnostic = Diagnostic::error(format!("'{argument}' is not PATH=VALUE")).at(whole, "");
+        let diagnostic = Diagnostic::error(format!("invalid argument '{argument}': expected PATH=VALUE")).at(whole, "");
         diagnostics.push(diagnostic.hint(EXAMPLE.to_owned()));
         return;
     };
     let Some(mut table) = parsed(source, argument, key, value, diagnostics) else { return };
     if let Some(entry) = table.get("extends") {
-        let diagnostic = Diagnostic::error("'extends' cannot be set on the command line").at(entry.key, "");
-        diagnostics.push(diagnostic.hint("write a manifest of its own that extends the base".to_owned()));
+        let diagnostic = Diagnostic::error("cannot set 'extends' on the command line").at(entry.key, "");
+        diagnostics.push(diagnostic.hint("write a manifest that extends the base".to_owned()));
         return;
     }
     if let Some(Value::Table(stages)) = table.0.get_mut("stages").map(|entry| &mut entry.node.value) {
@@ -39,7 +38,7 @@ pub(super) fn lay(document: &mut Table, argument: &str, folder: &Path, diagnosti
             let exists = known.is_some_and(|known| known.get(name).is_some());
             if !exists {
                 let names = known.iter().flat_map(|known| known.0.keys().map(String::as_str));
-                let diagnostic = Diagnostic::error(format!("there is no stage '{name}'")).at(entry.key, "");
+                let diagnostic = Diagnostic::error(format!("unknown stage '{name}'")).at(entry.key, "");
                 diagnostics.push(diagnostic.hint(suggest::hint(name, "the stages are", names)));
             }
             exists
@@ -51,17 +50,17 @@ pub(super) fn lay(document: &mut Table, argument: &str, folder: &Path, diagnosti
 fn parsed(source: SourceId, argument: &str, key: &str, value: &str, diagnostics: &mut Diagnostics) -> Option<Table> {
     let value = value.trim();
     let bare = !value.starts_with(['"', '\'', '[', '{']) && DeValue::parse(value).is_err();
-    // The key with some value in place of the real one.
+    // The key with a placeholder value.
     let line = format!("{key}=0");
     let Ok(document) = DeTable::parse(&line) else {
         let span = Span { source, start: 0, end: key.len() };
         let message = match key.trim() {
-            "" => "there is no path before '='".to_owned(),
-            key => format!("'{key}' is not the path of a setting"),
+            "" => "missing path before '='".to_owned(),
+            key => format!("invalid path '{key}' of a setting"),
         };
         let hint = match key.split_once('[') {
             Some((list, _)) if key.trim_end().ends_with(']') => {
-                format!("a list is set as a whole, as --set '{list}=[1, 2]'")
+                format!("set the whole list, for example --set '{list}=[1, 2]'")
             }
             _ => EXAMPLE.to_owned(),
         };
@@ -69,13 +68,14 @@ fn parsed(source: SourceId, argument: &str, key: &str, value: &str, diagnostics:
         return None;
     };
     if !bare {
-        let told = diagnostics.len();
-        let (table, sound) = syntax::parse(source, diagnostics);
-        if !sound {
-            let first = diagnostics.take_after(told).into_iter().next();
-            diagnostics.extend(first.map(|first| not_toml(first, key, value)));
+        let parsed = syntax::parse(source, diagnostics.sources());
+        if parsed.is_complete {
+            diagnostics.extend(parsed.problems);
+            return Some(parsed.table);
         }
-        return sound.then_some(table);
+        let first = parsed.problems.into_iter().next();
+        diagnostics.extend(first.map(|first| invalid_value(first, key, value)));
+        return None;
     }
     let mut table = Table::of(source, 0, Spanned::into_inner(document));
     let start = argument.rfind(value).filter(|_| !value.is_empty()).unwrap_or(argument.len());
@@ -92,28 +92,30 @@ fn parsed(source: SourceId, argument: &str, key: &str, value: &str, diagnostics:
     Some(table)
 }
 
-/// What the parser says of a value that begins as TOML but is none, with the argument as it may have been meant.
-fn not_toml(first: Diagnostic, key: &str, value: &str) -> Diagnostic {
+/// The first syntax error of a value, with a hint that writes the argument as it was most likely meant.
+fn invalid_value(first: Diagnostic, key: &str, value: &str) -> Diagnostic {
     let closed = ["\"", "'", "]", "}", "\"]"].map(|end| Some(format!("{value}{end}")));
-    let mut meant = std::iter::once(with_quotes(value)).chain(closed).flatten().map(|value| format!("{key}={value}"));
-    let hint = match meant.find(|argument| DeTable::parse(argument).is_ok()) {
-        Some(argument) => format!("write --set {}; unquoted, a shell takes quotes away", shell::quoted(&argument)),
+    let mut candidates =
+        std::iter::once(with_quotes(value)).chain(closed).flatten().map(|value| format!("{key}={value}"));
+    let hint = match candidates.find(|argument| DeTable::parse(argument).is_ok()) {
+        Some(argument) => format!(
+            "write --set {}; without the outer quotes, a shell removes the inner ones",
+            shell::quoted(&argument)
+        ),
         None => {
             let example = shell::quoted(r#"stages.export.allow=["mit", "isc"]"#).into_owned();
-            format!("the value is read as TOML; single quotes keep a shell from changing it, as --set {example}")
+            format!("the value is parsed as TOML; quote it for the shell, for example --set {example}")
         }
     };
     let shown: String = value.chars().take(SHOWN).collect();
     let more = if shown.len() < value.len() { "..." } else { "" };
-    let what = format!("'{shown}{more}' is no TOML value");
-    let message = if first.message.ends_with("is no TOML value") { what } else { format!("{what}: {}", first.message) };
-    Diagnostic { message, hint: Some(hint), ..first }
+    Diagnostic { message: format!("invalid TOML value '{shown}{more}'"), hint: Some(hint), ..first }
 }
 
-/// Characters of a value that a message repeats.
+/// Characters of a value shown in a message.
 const SHOWN: usize = 60;
 
-/// The value with quotes around each word that needs them; `None` where a quote is open.
+/// Adds quotes around each word that needs them; `None` if a quote is not closed.
 fn with_quotes(value: &str) -> Option<String> {
     let mut quoted = String::new();
     let mut rest = value;
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_without_quotes_get_them_and_nothing_else_does() {
+    fn only_unquoted_words_are_quoted() {
         for (value, quoted) in [
             ("[mit]", Some(r#"["mit"]"#)),
             ("[mit, \"isc\", gpl 2.0]", Some(r#"["mit", "isc", "gpl 2.0"]"#)),

@@ -1,8 +1,8 @@
-//! Words of a command line, as a shell needs them quoted.
+//! Quoting of words for a shell.
 
 use std::borrow::Cow;
 
-/// The text as one word of a POSIX shell: as it is where that is one, else in single quotes.
+/// Returns the text as one word of a POSIX shell, in single quotes if it needs them.
 pub fn quoted(text: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_shell_would_change_is_quoted() {
+    fn words_that_a_shell_would_change_are_quoted() {
         for (text, word) in [
             ("runs/m.toml", "runs/m.toml"),
             ("stages.a.rate=6e-4", "stages.a.rate=6e-4"),

@@ -1,10 +1,10 @@
-//! "Did you mean": the known name nearest to what was written.
+//! "Did you mean": the known name most similar to an unknown one.
 
-/// Candidates looked at: a hostile manifest with a hundred thousand stages gets an answer all the same.
+/// Candidates compared at most, so that a hostile manifest with a hundred thousand stages still gets an answer.
 pub(super) const MOST: usize = 500;
 
-/// The candidate that `written` is most likely a slip of, if any is near: at most one edit (insertion, deletion,
-/// substitution or swap of neighbours) for each three characters, `-`, `_` and capitals aside.
+/// Returns the candidate that `written` most likely misspells: at most one edit (insertion, deletion, substitution or swap of
+/// neighbours) per three characters, ignoring case and the difference of `-` and `_`.
 pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let plain = |text: &str| text.replace('-', "_").to_lowercase();
     let written = plain(written);
@@ -12,7 +12,7 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
     candidates
         .into_iter()
         .take(MOST)
-        // No name is that long; a hostile one would take quadratic time.
+        // Longer names cannot match, and would take quadratic time.
         .filter(|candidate| length <= 3 * candidate.len() + 3)
         .map(|candidate| (strsim::damerau_levenshtein(&written, &plain(candidate)), candidate))
         .filter(|(edits, candidate)| {
@@ -23,10 +23,10 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
         .map(|(_, candidate)| candidate)
 }
 
-/// Names listed in one hint.
+/// Names listed in a hint.
 const LISTED: usize = 30;
 
-/// A hint for a name that is unknown: the nearest, else all that are known.
+/// Returns a hint for an unknown name: the nearest known one, else all of them after `known`.
 pub(super) fn hint<'c>(
     written: &str,
     known: &str,
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_recognised_and_other_words_are_not() {
+    fn misspellings_are_recognised_and_other_words_are_not() {
         let known = ["learning_rate", "steps", "batch"];
         for (written, meant) in [
             ("learning_rte", Some("learning_rate")),

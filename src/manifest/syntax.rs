@@ -1,120 +1,158 @@
-//! TOML text to a [`Table`]: every syntax error of the text.
+//! TOML text to a [`Table`], with every syntax error.
 
-use toml::de::{DeTable, Error};
+use toml::de::DeTable;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::Diagnostic;
 use super::document::{Entry, Table, Value};
-use super::slip;
-use super::source::{SourceId, Span};
+use super::source::{SourceId, Sources, Span};
+use super::syntax_hint;
 
-/// The message of the one error that leaves the rest of a document meaningful.
-const DUPLICATE: &str = "duplicate key";
-
-/// The message for a key that has a value and is used as a table, up to the type of the value.
-const EXTENDED: &str = "cannot extend value of type ";
-
-/// Syntax errors told of one text.
+/// Syntax errors reported of one text.
 const MOST: usize = 100;
 
-/// The document of a text, as far as it could be read, and whether it is sound: a duplicate key leaves the rest
-/// meaningful, any other syntax error does not.
-pub(super) fn parse(source: SourceId, diagnostics: &mut Diagnostics) -> (Table, bool) {
-    let text = diagnostics.source(source).text.clone();
-    let (document, errors) = DeTable::parse_recoverable(&text);
+/// A parsed text.
+pub(super) struct Parsed {
+    /// The document, as far as it could be parsed.
+    pub table: Table,
+    pub problems: Vec<Diagnostic>,
+    /// Whether the document is complete. A duplicate key leaves the rest meaningful, any other syntax error does not.
+    pub is_complete: bool,
+}
+
+/// Parses a text.
+pub(super) fn parse(source: SourceId, sources: &Sources) -> Parsed {
+    let text = &sources.get(source).text;
+    let (document, errors) = DeTable::parse_recoverable(text);
     let table = Table::of(source, 0, document.into_inner());
-    let sound = errors.iter().all(|error| error.message() == DUPLICATE);
-    let mut last_line = None;
-    let mut twice_declared: Option<usize> = None;
-    let mut errors: Vec<_> = errors.into_iter().take(MOST).collect();
-    errors.sort_by_key(|error| error.span().map_or(text.len(), |span| span.start));
-    for error in errors {
-        let duplicate = error.message() == DUPLICATE;
-        let start = error.span().map_or(text.len(), |span| span.start).min(text.len());
-        // The keys of a table that is declared twice collide with those of the first.
-        let same_table = |header: usize| text.get(header..start).is_some_and(|between| !between.contains("\n["));
-        if duplicate && twice_declared.is_some_and(same_table) {
+    let mut errors: Vec<_> = errors
+        .into_iter()
+        .map(|error| {
+            let range = error.span().unwrap_or(text.len()..text.len());
+            let span = Span { source, start: range.start.min(text.len()), end: range.end.min(text.len()) };
+            (span, error)
+        })
+        .collect();
+    errors.sort_by_key(|(span, _)| *span);
+    let mut parsed = Parsed { table, problems: Vec::new(), is_complete: errors.len() <= MOST };
+    let (mut last_line, mut repeated_header): (_, Option<usize>) = (None, None);
+    for (span, error) in errors.into_iter().take(MOST) {
+        let in_repeated = repeated_header.is_some_and(|header| is_same_section(text, header, span));
+        let key = KeyAgain::find(text, &parsed.table, span, in_repeated);
+        let is_duplicate = key.as_ref().is_some_and(|key| !key.extends);
+        parsed.is_complete &= is_duplicate;
+        let line = sources.place(span).line;
+        // The keys of a table that is declared twice are duplicates of the first one's, and one mistake often causes further
+        // errors on its line.
+        let is_consequence = if is_duplicate { in_repeated } else { last_line == Some(line) };
+        last_line = Some(line);
+        if is_consequence {
             continue;
         }
-        if duplicate && header_at(&text, start).is_some() {
-            twice_declared = Some(start);
+        if is_duplicate && header(text, span).is_some() {
+            repeated_header = Some(span.start);
         }
-        let diagnostic = described(&error, source, &text, &table);
-        // What follows on the same line is mostly a consequence of the first.
-        let line = diagnostic.labels.first().map(|label| diagnostics.sources().place(label.span).line);
-        if duplicate || last_line.is_none() || line != last_line {
-            diagnostics.push(diagnostic);
-        }
-        last_line = line;
-        if diagnostics.list().last().is_some_and(slip::is_last) {
+        let (diagnostic, is_last) = match key {
+            Some(key) => (key.diagnostic(text, span), false),
+            None => syntax_hint::diagnostic(error.message(), span, text),
+        };
+        parsed.problems.push(diagnostic);
+        if is_last {
             break;
         }
     }
-    (table, sound)
+    parsed
 }
 
-fn described(error: &Error, source: SourceId, text: &str, table: &Table) -> Diagnostic {
-    let range = error.span().unwrap_or(text.len()..text.len());
-    let span = Span { source, start: range.start.min(text.len()), end: range.end.min(text.len()) };
-    if let Some(rest) = error.message().strip_prefix(EXTENDED) {
-        let ty = rest.split_once(" with a dotted key").map_or(rest, |(ty, _)| ty);
-        let key = text.get(span.start..span.end).unwrap_or_default();
-        let article = if ty.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        let diagnostic = Diagnostic::error(format!("'{key}' is {article} {ty} already: it takes no further keys"));
-        let diagnostic = diagnostic.at(span, "");
-        return match first_key(text, table, span) {
-            Some(first) => diagnostic.at(first, "first here"),
-            None => diagnostic,
+/// A key that is written again.
+struct KeyAgain {
+    /// Where it is written first.
+    first: Span,
+    /// Whether it is used as a table (`key.inner = 1`), although its value is none.
+    extends: bool,
+}
+
+impl KeyAgain {
+    /// Returns the key at `span` if it is one that is written again. `in_repeated` says that it is in a table that is declared
+    /// again, which has the keys of the first declaration too.
+    fn find(text: &str, table: &Table, span: Span, in_repeated: bool) -> Option<Self> {
+        let blank = [' ', '\t'];
+        let before = text.get(..span.start)?.trim_end_matches(blank);
+        let after = text.get(span.end..)?.trim_start_matches(blank);
+        let header = header(text, span);
+        let begins = before.is_empty() || before.ends_with(['\n', '[', '{', ',', '.']);
+        let ends = after.starts_with(['=', '.']) || (after.starts_with(']') && header.is_some());
+        let first = match header {
+            _ if !begins || !ends || span.start == span.end => None,
+            Some(header) if after.starts_with(']') => first_header(text, header, span),
+            Some(header) => first_of_header(header, table),
+            None => first_key(text, table, span).filter(|first| in_repeated || is_same_section(text, first.end, span)),
         };
+        let first = first.filter(|first| first.end <= span.start)?;
+        Some(Self { first, extends: after.starts_with('.') })
     }
-    if error.message() != DUPLICATE {
-        return slip::diagnostic(error.message(), span, text);
-    }
-    let key = text.get(span.start..span.end).unwrap_or_default().trim_matches(['"', '\'']);
-    let message = match header_at(text, span.start).map(|header| header.trim_matches(['[', ']'])) {
-        Some(header) if header.strip_prefix("stages.") == Some(key) => format!("stage '{key}' is declared twice"),
-        _ => format!("duplicate key '{key}'"),
-    };
-    let diagnostic = Diagnostic::error(message).at(span, "again here");
-    match first_header(text, span).or_else(|| first_key(text, table, span)) {
-        Some(first) => diagnostic.at(first, "first here"),
-        None => diagnostic,
+
+    fn diagnostic(&self, text: &str, span: Span) -> Diagnostic {
+        let key = text.get(span.start..span.end).unwrap_or_default().trim_matches(['"', '\'']);
+        let stage = header(text, span).and_then(|header| header.strip_prefix("stages."));
+        let (message, label) = match (self.extends, stage) {
+            (true, _) => (format!("'{key}' has a value already, so it cannot have keys"), ""),
+            (false, Some(stage)) if stage == key => (format!("stage '{key}' is declared twice"), "again here"),
+            (false, _) => (format!("duplicate key '{key}'"), "again here"),
+        };
+        Diagnostic::error(message).at(span, label).at(self.first, "first here")
     }
 }
 
-/// The table header on the line of `place`, if there is one.
-fn header_at(text: &str, place: usize) -> Option<&str> {
-    let line_start = text.get(..place)?.rfind('\n').map_or(0, |end| end + 1);
-    let line = text[line_start..].lines().next()?.split('#').next()?.trim();
-    line.starts_with('[').then_some(line)
+/// Returns the path of a table header up to the key at `span`, if that is in one.
+fn header(text: &str, span: Span) -> Option<&str> {
+    let path = text.get(..span.end)?.rsplit('\n').next()?.trim_start();
+    path.starts_with('[').then(|| path.trim_start_matches('[').trim_start())
 }
 
-/// The same table header on an earlier line.
-fn first_header(text: &str, again: Span) -> Option<Span> {
-    let header = header_at(text, again.start)?;
-    let line_start = text[..again.start].rfind('\n').map_or(0, |end| end + 1);
-    let mut start = 0;
-    for line in text[..line_start].split_inclusive('\n') {
-        let indent = line.len() - line.trim_start().len();
-        let earlier = line.split('#').next()?.trim();
-        if earlier.starts_with('[') && earlier.trim_matches(['[', ']']) == header.trim_matches(['[', ']']) {
-            let start = start + indent;
-            return Some(Span { source: again.source, start, end: start + earlier.len() });
+/// Returns the keys of the path of a header.
+fn keys(header: &str) -> impl Iterator<Item = &str> {
+    header.split('.').map(|key| key.trim().trim_matches(['"', '\'']))
+}
+
+/// Returns the key that a header names, as far as the table has it.
+fn first_of_header(header: &str, table: &Table) -> Option<Span> {
+    let mut keys = keys(header);
+    let first = table.get(keys.next()?)?;
+    keys.try_fold(first, |entry, key| entry.node.as_table()?.get(key)).map(|entry| entry.key)
+}
+
+/// Returns the last key of the first header of this path before the line of `again`: the table has the key of the last one.
+fn first_header(text: &str, path: &str, again: Span) -> Option<Span> {
+    let mut end = 0;
+    for line in text[..again.start].split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        end += line.len();
+        let Some((header, _)) = line.trim_start().split_once(']').filter(|(header, _)| header.starts_with('[')) else {
+            continue;
+        };
+        let header = header.trim_start_matches('[');
+        if keys(header).eq(keys(path)) {
+            let key = header.rsplit('.').next()?.trim();
+            let start = end - line.len() + line.find(header)? + header.rfind(key)?;
+            return Some(Span { start, end: start + key.len(), ..again });
         }
-        start += line.len();
     }
     None
 }
 
-/// The last key before `again` of the same name under the same header: the table kept the first.
+/// Returns whether there is no header between these places.
+fn is_same_section(text: &str, start: usize, span: Span) -> bool {
+    text.get(start..span.start).is_some_and(|between| !between.contains("\n["))
+}
+
+/// Returns the last key of the same name before `again`: the table keeps the first.
 fn first_key(text: &str, table: &Table, again: Span) -> Option<Span> {
-    let again_name = text.get(again.start..again.end)?.trim_matches(['"', '\'']);
+    let name = text.get(again.start..again.end)?.trim_matches(['"', '\'']);
     let mut found: Option<Span> = None;
     let mut tables = vec![table];
     while let Some(table) = tables.pop() {
-        for (name, Entry { key, node }) in &table.0 {
-            let earlier = key.end <= again.start && name == again_name;
-            if earlier && found.is_none_or(|found| found < *key) {
-                found = Some(*key);
+        for (key, Entry { key: span, node }) in &table.0 {
+            if key == name && span.end <= again.start {
+                found = found.max(Some(*span));
             }
             match &node.value {
                 Value::Table(table) => tables.push(table),
@@ -123,6 +161,5 @@ fn first_key(text: &str, table: &Table, again: Span) -> Option<Span> {
             }
         }
     }
-    let between = |first: &Span| text.get(first.end..again.start).is_some_and(|text| !text.contains("\n["));
-    found.filter(between)
+    found
 }

@@ -1,4 +1,4 @@
-//! The one decision: given what a stage's inputs hold, is its output in the store? `plan` and `run` both ask here, so
+//! The decision on one stage: is its output in the store, given what its inputs hold? `plan` and `run` both call this module, so
 //! they cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,16 @@ use serde_json::Value;
 use super::baseline::Baseline;
 use super::estimate::{Estimate, NoEstimate, Work};
 use super::history::History;
+use super::lint;
 use super::reason::Reason;
-use super::recipe::{Recipe, own_record};
-use super::remarks;
-use super::sources::{self, Folders, Missing};
+use super::recipe::Recipe;
+use super::sources::{self, DirectoryCache, Missing};
 use crate::clock;
-use crate::key::{Key, KeyInput, KeyRecord};
+use crate::key::{Key, KeyInput, KeyPath, KeyRecord};
 use crate::manifest::{self, Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
 
-/// Decides for the stages of one manifest over one store. Clones share what was read of the store's history.
+/// Decides on the stages of one manifest over one store. Clones share what was read of the store's history.
 #[derive(Debug, Clone)]
 pub struct Decider<'a> {
     /// The stages.
@@ -31,42 +31,52 @@ pub struct Decider<'a> {
     /// Stages that run even if their output is in the store.
     pub forced: &'a BTreeSet<StageName>,
     history: Arc<History>,
-    folders: Arc<Folders>,
+    directories: Arc<DirectoryCache>,
 }
 
 /// What to do with a stage whose inputs are known.
 #[derive(Debug)]
 pub enum Decision {
     /// Its output is in the store.
-    Cached(Keyed, Box<Hit>),
-    /// It has to run: why, and the build that this compares with.
-    Run(Keyed, Vec<Reason>, Option<Baseline>),
+    Cached(StageKey, Box<Hit>),
+    /// It has to run: the reasons, and the build that they compare with.
+    Run(StageKey, Vec<Reason>, Option<Baseline>),
 }
 
-/// A key with what went into it.
+/// What [`Decider::fast_path`] finds out.
 #[derive(Debug, Clone)]
-pub struct Keyed {
+pub enum FastPath {
+    /// The output of the stage is in the store.
+    Cached(StageKey, Box<Hit>),
+    /// Its key has no build on record.
+    NeverBuilt(StageKey),
+    /// The key has to be computed and looked up.
+    Unknown,
+}
+
+/// The key of a stage with what it was computed from.
+#[derive(Debug, Clone)]
+pub struct StageKey {
     /// The key.
     pub key: Key,
-    /// The key written out.
+    /// The content of the key.
     pub record: KeyRecord,
     /// The tree that each input port reads.
     pub inputs: BTreeMap<String, Digest>,
-    /// The files outside the store that it read.
+    /// The files outside the store that the stage reads.
     pub sources: SourceSnapshot,
-    /// Whether these files are gone: they are taken to be those of its last build.
-    pub absent: bool,
+    /// Whether these files are missing: they are assumed to be those of its last build.
+    pub sources_missing: bool,
 }
 
 impl<'a> Decider<'a> {
-    /// Over a store as it is from now on.
+    /// Creates a decider for the current content of a store.
     pub fn new(manifest: &'a Manifest, store: &'a Store, forced: &'a BTreeSet<StageName>) -> Self {
-        Self { manifest, store, forced, history: Arc::default(), folders: Arc::default() }
+        Self { manifest, store, forced, history: Arc::default(), directories: Arc::default() }
     }
 
-    /// The key of `stage` when its input ports read these trees, or why it has none yet: files outside the store are
-    /// missing. `hashed` is told the bytes of each piece of such a file that had to be read, and stops the work by
-    /// returning false.
+    /// Returns the key of `stage` when its input ports read these trees, or why it has none yet: files outside the store are
+    /// missing. Calls `hashed` with the bytes of each piece of such a file that had to be read; it cancels by returning false.
     ///
     /// # Errors
     /// When an external file cannot be read; [`StoreError::Interrupted`] when `hashed` returned false.
@@ -75,127 +85,140 @@ impl<'a> Decider<'a> {
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
         hashed: impl FnMut(u64) -> bool,
-    ) -> Result<Result<Keyed, Vec<Reason>>, StoreError> {
+    ) -> Result<Result<StageKey, Vec<Reason>>, StoreError> {
         let missing = match self.source_files(stage) {
-            Ok(files) => return Ok(Ok(self.keyed(stage, inputs, self.store.sources(files, hashed)?))),
+            Ok(files) => return Ok(Ok(self.stage_key(stage, inputs, self.store.sources.digest(files, hashed)?))),
             Err(missing) => missing,
         };
-        if missing.nothing
-            && let Some(keyed) = self.keyed_as_last(stage, inputs)?
+        if missing.all
+            && let Some(key) = self.last_key(stage, inputs)?
         {
-            return Ok(Ok(keyed));
+            return Ok(Ok(key));
         }
         let reason = |problem: sources::Problem| Reason::SourceMissing { problem: problem.text };
         Ok(Err(missing.problems.into_iter().map(reason).collect()))
     }
 
-    /// The key of a stage none of whose files outside the store is there any more: that of its last build in runs of this
-    /// name, else in other runs of this manifest, where the store has its output, the files were looked for in the same places,
-    /// and nothing else differs.
-    fn keyed_as_last(
+    /// Returns the key of a stage whose files outside the store are all gone: that of its last build in runs of this name, else in
+    /// other runs of this manifest, if the store has its output, the files were searched in the same places, and nothing else
+    /// differs.
+    fn last_key(
         &self,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
-    ) -> Result<Option<Keyed>, StoreError> {
-        let own = self.manifest.name.as_str();
-        if let Some(keyed) = self.keyed_as_last_of(own, stage, inputs)? {
-            return Ok(Some(keyed));
-        }
-        let others = self.store.runs_of(&manifest::origin(&self.manifest.path))?;
-        for run in others.iter().filter(|run| *run != own) {
-            if let Some(keyed) = self.keyed_as_last_of(run, stage, inputs)? {
-                return Ok(Some(keyed));
+    ) -> Result<Option<StageKey>, StoreError> {
+        let others = self.store.runs.of_manifest(&manifest::origin(&self.manifest.path))?;
+        for run in [&self.manifest.name].into_iter().chain(others.iter().filter(|run| **run != self.manifest.name)) {
+            if let Some(key) = self.last_key_in(run, stage, inputs)? {
+                return Ok(Some(key));
             }
         }
         Ok(None)
     }
 
-    fn keyed_as_last_of(
+    fn last_key_in(
         &self,
         run: &str,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
-    ) -> Result<Option<Keyed>, StoreError> {
+    ) -> Result<Option<StageKey>, StoreError> {
         let name = stage.name.as_str();
-        let Some(last) = self.store.last_build(run, name)?.filter(|last| last.patterns == patterns(stage)) else {
+        let Some(last) = self.store.builds.last_build(run, name)?.filter(|last| last.patterns == patterns(stage))
+        else {
             return Ok(None);
         };
         let record = last.key_record;
-        let keyed = self.keyed(stage, inputs, SourceSnapshot::default());
-        let same = KeyRecord::difference(&record, &keyed.record).iter().all(|difference| difference.path == "sources");
+        let now = self.stage_key(stage, inputs, SourceSnapshot::default());
+        let same =
+            KeyRecord::differences(&record, &now.record).iter().all(|difference| difference.path == KeyPath::Sources);
         if !same || self.forced.contains(&stage.name) {
             return Ok(None);
         }
-        let built = match self.store.lookup(last.key)? {
+        let built = match self.store.builds.lookup(last.key)? {
             Lookup::Hit(hit) => hit.record.key_record == record,
             Lookup::Miss | Lookup::Damaged(_) => false,
         };
-        let sources = SourceSnapshot::remembered(self.store.last_sources(run, name)?);
-        Ok(built.then(|| Keyed { key: Key::of(last.key), record, sources, absent: true, ..keyed }))
+        let sources = SourceSnapshot::remembered(self.store.builds.last_sources(run, name)?);
+        Ok(built.then(|| StageKey { key: Key::of(last.key), record, sources, sources_missing: true, ..now }))
     }
 
-    /// The output of `stage`, where it is cached and this can be told without reading a file or waiting for anything;
-    /// `None` says only that [`Decider::decide`] has to look.
-    pub fn cached_at_once(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> Option<(Keyed, Hit)> {
-        if self.forced.contains(&stage.name) {
-            return None;
-        }
-        let sources = self.store.known_sources(self.source_files(stage).ok()?)?;
-        let digests = digests(stage, &sources);
-        let input = self.input(stage, inputs, &digests);
+    /// Looks up the output of `stage` without reading a file outside the store's records, and without waiting for anything.
+    pub fn fast_path(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> FastPath {
+        let files = self.source_files(stage).ok().filter(|_| !self.forced.contains(&stage.name));
+        let Some(sources) = files.and_then(|files| self.store.sources.known(files)) else { return FastPath::Unknown };
+        let digests = source_digests(stage, &sources);
+        let input = self.key_input(stage, inputs, &digests);
         let key = input.key();
-        let hit = self.store.lookup_sealed(key.digest())?;
-        // Equal keys are written out alike.
-        let record = hit.record.key_record.clone();
-        debug_assert_eq!(record, input.record(), "a key is written out in another way without a new domain");
-        Some((Keyed { key, record, inputs: inputs.clone(), sources, absent: false }, hit))
+        let (digest, layout) = (key.digest(), self.store.layout());
+        let hit = self.store.builds.lookup_sealed(digest);
+        let record = match &hit {
+            // Equal keys have equal contents.
+            Some(hit) => hit.record.key_record.clone(),
+            None if layout.records(digest).exists() || layout.ledger(digest).exists() => return FastPath::Unknown,
+            None => input.record(),
+        };
+        debug_assert_eq!(record, input.record(), "the content of a key has another form without a new domain");
+        let key = StageKey { key, record, inputs: inputs.clone(), sources, sources_missing: false };
+        match hit {
+            Some(hit) => FastPath::Cached(key, Box::new(hit)),
+            None => FastPath::NeverBuilt(key),
+        }
     }
 
-    /// The decision for `stage` with this key.
+    /// Decides on `stage`, given the result of looking its key up.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn decide(&self, stage: &StageDeclaration, keyed: Keyed) -> Result<Decision, StoreError> {
-        let lookup = self.store.lookup(keyed.key.digest())?;
+    pub fn decide(&self, stage: &StageDeclaration, key: StageKey, lookup: Lookup) -> Result<Decision, StoreError> {
         let damage = match lookup {
-            Lookup::Hit(hit) if !self.forced.contains(&stage.name) => return Ok(Decision::Cached(keyed, hit)),
+            Lookup::Hit(hit) if !self.forced.contains(&stage.name) => return Ok(Decision::Cached(key, hit)),
             Lookup::Hit(_) => None,
             Lookup::Damaged(damage) => Some(damage),
             Lookup::Miss => Some(Vec::new()),
         };
-        let baseline = self.baseline_of(stage, &keyed.record)?;
+        let baseline = self.baseline(stage, |old| KeyRecord::differences(old, &key.record).len())?;
         let mut reasons = match (&damage, &baseline) {
             (None, _) => vec![Reason::Forced],
             (Some(damage), _) if !damage.is_empty() => {
                 damage.iter().map(|damage| Reason::Damaged { what: damage.to_string() }).collect()
             }
             (Some(_), Some(baseline)) => {
-                let differences = KeyRecord::difference(&baseline.record, &keyed.record);
-                baseline.reasons(self.manifest, stage, &differences)
+                baseline.reasons(self.manifest, stage, &KeyRecord::differences(&baseline.record, &key.record))
             }
             (Some(_), None) => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
         };
-        if let Some(resumes) = self.resumes(stage, &keyed)? {
-            // A build that was begun says more than that none was finished.
+        if let Some(resumes) = self.resumes(stage, &key)? {
+            // That a build was interrupted is more specific than that none was finished.
             reasons.retain(|reason| !matches!(reason, Reason::NeverBuilt { .. }));
             reasons.insert(0, resumes);
         }
         if reasons.is_empty() {
-            // It was built, and the store has its record no more, or its bytes went to make room.
+            // It was built, and its record or its bytes are no longer in the store.
             reasons.push(Reason::Removed);
         }
-        Ok(Decision::Run(keyed, reasons, baseline))
+        Ok(Decision::Run(key, reasons, baseline))
     }
 
-    /// The key of a stage whose input ports read these trees.
-    pub fn keyed(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>, sources: SourceSnapshot) -> Keyed {
-        let digests = digests(stage, &sources);
-        let input = self.input(stage, inputs, &digests);
-        Keyed { key: input.key(), record: input.record(), inputs: inputs.clone(), sources, absent: false }
+    /// Computes the key of a stage whose input ports read these trees.
+    pub fn stage_key(
+        &self,
+        stage: &StageDeclaration,
+        inputs: &BTreeMap<String, Digest>,
+        sources: SourceSnapshot,
+    ) -> StageKey {
+        let digests = source_digests(stage, &sources);
+        let input = self.key_input(stage, inputs, &digests);
+        let (key, record) = (input.key(), input.record());
+        StageKey { key, record, inputs: inputs.clone(), sources, sources_missing: false }
     }
 
-    /// All that determines the output of a stage.
-    fn input<'i>(
+    /// Returns the content of a stage's key without its inputs and sources.
+    pub(super) fn own_record(&self, stage: &StageDeclaration) -> KeyRecord {
+        self.stage_key(stage, &BTreeMap::new(), SourceSnapshot::default()).record
+    }
+
+    /// Returns the content of a stage's key before it is hashed.
+    fn key_input<'i>(
         &self,
         stage: &'i StageDeclaration,
         inputs: &'i BTreeMap<String, Digest>,
@@ -211,56 +234,52 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// What this key gave when it was built, whether the bytes are there or not: that of the build that is used, else of the
-    /// first on record, else of the stage's last build in this run.
+    /// Returns the outputs on record for this key, whether their bytes are in the store or not: those of the build that is used,
+    /// else of the first on record, else of the stage's last build in this run.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn given(&self, stage: &StageDeclaration, key: Key) -> Result<Option<BTreeMap<String, Digest>>, StoreError> {
-        if let Lookup::Hit(hit) = self.store.lookup(key.digest())? {
+    pub fn recorded_outputs(
+        &self,
+        stage: &StageDeclaration,
+        key: Key,
+    ) -> Result<Option<BTreeMap<String, Digest>>, StoreError> {
+        if let Lookup::Hit(hit) = self.store.builds.lookup(key.digest())? {
             return Ok(Some(hit.record.outputs));
         }
-        let builds = self.store.builds(key.digest())?;
+        let builds = self.store.builds.of(key.digest())?;
         if let Some(first) = builds.first() {
             return Ok(Some(first.outputs.clone()));
         }
-        let last = self.store.last_build(&self.manifest.name, stage.name.as_str())?;
+        let last = self.store.builds.last_build(&self.manifest.name, stage.name.as_str())?;
         Ok(last.filter(|last| last.key == key.digest()).map(|last| last.outputs))
     }
 
-    /// The build that a stage with this key is compared with.
-    ///
-    /// # Errors
-    /// When the run's or stage's name cannot be a file name, or the records cannot be read.
-    pub fn baseline_of(&self, stage: &StageDeclaration, record: &KeyRecord) -> Result<Option<Baseline>, StoreError> {
-        self.baseline(stage, |old| KeyRecord::difference(old, record).len())
-    }
-
-    /// The build that a stage is compared with, which differs from it by `distance`.
+    /// Returns the build that a stage is compared with, which differs from it by `distance`.
     pub(super) fn baseline(
         &self,
         stage: &StageDeclaration,
         distance: impl Fn(&KeyRecord) -> usize,
     ) -> Result<Option<Baseline>, StoreError> {
         let run = self.manifest.name.as_str();
-        let last = self.store.last_build(run, stage.name.as_str())?;
+        let last = self.store.builds.last_build(run, stage.name.as_str())?;
         self.history.baseline(self.store, run, stage, last, distance)
     }
 
-    /// Whether a build with this recipe is on record.
-    pub(super) fn has_built(&self, recipe: &Recipe) -> Result<bool, StoreError> {
-        self.history.has(self.store, recipe)
+    /// Returns whether a build with this recipe may be in the store.
+    pub(super) fn may_have_built(&self, recipe: &Recipe) -> Result<bool, StoreError> {
+        self.history.may_have(self.store, recipe)
     }
 
-    /// Whether a stage runs whatever its inputs hold: no build with its settings is on record, or it is forced.
+    /// Returns whether a stage runs whatever its inputs hold: no build with its settings is on record, or it is forced.
     ///
     /// # Errors
     /// When the records cannot be read.
     pub fn surely_runs(&self, stage: &StageDeclaration) -> Result<bool, StoreError> {
-        Ok(self.forced.contains(&stage.name) || !self.has_built(&Recipe::of(&own_record(self, stage)))?)
+        Ok(self.forced.contains(&stage.name) || !self.may_have_built(&Recipe::of(&self.own_record(stage)))?)
     }
 
-    /// How long a stage may take that has this recipe and this cost, and reads so many bytes.
+    /// Estimates how long a stage takes that has this recipe and this cost, and reads this many bytes.
     pub(super) fn estimate(
         &self,
         stage: &StageDeclaration,
@@ -272,34 +291,31 @@ impl<'a> Decider<'a> {
         self.history.estimate(self.store, stage.kind.name, recipe, work)
     }
 
-    /// What a stage would cost, as settings tell and the headers of what the stages above wrote last in runs of this name,
-    /// stale or not: [`super::PlannedStage::cost`] goes by what is known.
+    /// Returns what a stage would cost according to its settings and to the headers of the last outputs of its upstream stages in
+    /// runs of this name, stale or not. [`super::PlannedStage::cost`] uses known inputs only.
     pub fn cost(&self, stage: &StageDeclaration) -> Cost {
         let input = |port: &str| {
-            let tree = remarks::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
-            self.store.tree(tree).ok()
+            let tree = lint::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
+            self.store.objects.input(tree).ok()
         };
         stage.cost_with(&input)
     }
 
-    /// The state that an interrupted build of this key saved, from which its next build continues.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn resumes(&self, stage: &StageDeclaration, keyed: &Keyed) -> Result<Option<Reason>, StoreError> {
-        let Some(scratch) = self.store.scratch(keyed.key.digest(), &keyed.inputs, &keyed.sources)? else {
+    /// Returns the checkpoint of an interrupted build of this key, from which its next build continues.
+    fn resumes(&self, stage: &StageDeclaration, key: &StageKey) -> Result<Option<Reason>, StoreError> {
+        let Some(scratch) = self.store.work.scratch(key.key.digest(), &key.inputs, &key.sources)? else {
             return Ok(None);
         };
         Ok(stage.stage.checkpoint(&scratch).map(|checkpoint| Reason::resumes(&checkpoint, clock::now())))
     }
 
-    /// Bytes of the files outside the store that the stage reads; `None` where some are missing.
+    /// Returns the bytes of the files outside the store that the stage reads; `None` if some are missing.
     pub(super) fn source_bytes(&self, stage: &StageDeclaration) -> Option<u64> {
         let files = self.source_files(stage).ok()?;
         Some(files.iter().fold(0, |sum: u64, (_, signature)| sum.saturating_add(signature.size)))
     }
 
-    /// What is wrong with the files outside the store that the stage reads, each with the setting that names them. No file
+    /// Returns the problems with the files outside the store that the stage reads, each with the setting that names them. No file
     /// is read.
     pub fn source_problems(&self, stage: &StageDeclaration) -> Vec<SourceProblem> {
         let patterns = set_patterns(stage);
@@ -310,39 +326,38 @@ impl<'a> Decider<'a> {
                 items.iter().position(|item| item.as_str() == Some(pattern)).map(|index| format!("{setting}[{index}]"))
             });
             let path = item.filter(|_| is_list).unwrap_or_else(|| setting.to_owned());
-            let place = stage.setting(&path).or_else(|| stage.setting(setting)).unwrap_or(&stage.place).clone();
+            let place = stage.setting(&path).or_else(|| stage.setting(setting)).unwrap_or_else(|| stage.place.clone());
             SourceProblem { stage: stage.name.clone(), place, text: problem.text }
         };
-        let missing = sources::matching(&self.folders, &patterns).err().unwrap_or_default();
+        let missing = sources::matching(&self.directories, &patterns).err().unwrap_or_default();
         missing.problems.into_iter().map(problem).collect()
     }
 
-    /// The files outside the store that the stage reads. An empty pattern is a source that is not set: it is passed over
-    /// where an input port is connected in its place.
     fn source_files(&self, stage: &StageDeclaration) -> Result<Vec<(PathBuf, Signature)>, Missing> {
-        sources::matching(&self.folders, &set_patterns(stage))
+        sources::matching(&self.directories, &set_patterns(stage))
     }
 }
 
-/// What is wrong with files outside the store that a stage reads.
+/// A problem with files outside the store that a stage reads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceProblem {
     /// The stage.
     pub stage: StageName,
-    /// The setting that names the files, or the stage where none does.
+    /// The setting that names the files; the stage if no setting does.
     pub place: Place,
     /// What is wrong.
     pub text: String,
 }
 
 impl SourceProblem {
-    /// For people: `run.toml:12:1: stage 'export': no file matches 'data/*.gz'`.
+    /// Formats the problem: `run.toml:12:1: stage 'export': no file matches 'data/*.gz'`.
     pub fn full_text(&self) -> String {
         format!("{}: stage '{}': {}", self.place, self.stage, self.text)
     }
 }
 
-/// The patterns of a stage's sources, less an empty one where an input port is connected in its place.
+/// Returns the patterns of a stage's sources. An empty pattern is a source that is not set: it is left out if an input port is
+/// connected in its place.
 fn set_patterns(stage: &StageDeclaration) -> Vec<SourcePattern> {
     let mut patterns = stage.stage.sources();
     if !stage.inputs.is_empty() {
@@ -351,7 +366,7 @@ fn set_patterns(stage: &StageDeclaration) -> Vec<SourcePattern> {
     patterns
 }
 
-/// The setting of the stage's kind that names files outside the store, and whether it is a list.
+/// Returns the setting of the stage's kind that names files outside the store, and whether it is a list.
 pub fn source_setting(stage: &StageDeclaration) -> (&str, bool) {
     let properties = stage.kind.exec_schema.get("properties").and_then(Value::as_object);
     let names_files = |(_, schema): &(&String, &Value)| schema.to_string().contains(SourcePattern::FORMAT);
@@ -359,15 +374,15 @@ pub fn source_setting(stage: &StageDeclaration) -> (&str, bool) {
     found.map_or(("source", false), |(name, schema)| (name, schema.get("items").is_some()))
 }
 
-/// What the key of a stage holds of the files outside the store that it reads.
-fn digests(stage: &StageDeclaration, sources: &SourceSnapshot) -> Vec<Digest> {
+/// Returns what the key of a stage holds of the files outside the store that it reads.
+fn source_digests(stage: &StageDeclaration, sources: &SourceSnapshot) -> Vec<Digest> {
     match stage.kind.named_sources {
         true => SourceFile::named_digests(sources.files(), &stage.stage.sources()),
         false => sources.digests(),
     }
 }
 
-/// Where a stage looks for files outside the store.
+/// Returns where a stage looks for files outside the store.
 pub fn patterns(stage: &StageDeclaration) -> Vec<String> {
     stage.stage.sources().iter().map(ToString::to_string).collect()
 }

@@ -1,50 +1,50 @@
 //! How long a stage may take, from the builds on record.
 //!
-//! A build's time counts for a stage only where the work of both is known, and is scaled by it:
+//! The time of a build is evidence for a stage only where the work of both is known, and is scaled by it:
 //!
-//! | known of both | scaled by | counts where |
+//! | known of both | scaled by | used if |
 //! |---|---|---|
-//! | floating-point operations | their ratio | neither is more than [`OPERATIONS`] times the other |
-//! | bytes of input | their ratio | neither is more than [`BYTES`] times the other |
-//! | that they read nothing, with equal settings | nothing | always |
+//! | floating-point operations | their ratio | neither is more than [`MAX_OPERATIONS_RATIO`] times the other |
+//! | bytes of input | their ratio | neither is more than [`MAX_BYTES_RATIO`] times the other |
+//! | neither reads anything, and their settings are equal | 1 | always |
 
 use serde::Serialize;
 
 use crate::events::figures;
 
-/// By how much the inputs of two builds may differ in size for the time of one to say something of the other.
-const BYTES: f64 = 10.0;
-/// By how much the floating-point operations of two builds may differ: further apart the devices are not used alike.
-const OPERATIONS: f64 = 100.0;
-/// A ratio nearer to 1 than this scales nothing that a reader would see.
-const SAME: f64 = 0.02;
+/// Ratio of the input sizes of two builds beyond which the time of one does not predict that of the other.
+const MAX_BYTES_RATIO: f64 = 10.0;
+/// The same of floating-point operations: beyond it devices are used to different degrees.
+const MAX_OPERATIONS_RATIO: f64 = 100.0;
+/// Ratios within this distance of 1 are not mentioned.
+const NEGLIGIBLE: f64 = 0.02;
 
-/// The range of the times that builds took, for the stage's work. It is history, not a promise.
+/// The range of the times that builds took, scaled to the work of the stage. It is history, not a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Seconds of the quickest.
+    /// Seconds of the fastest build.
     pub least: f64,
-    /// Seconds of the slowest.
+    /// Seconds of the slowest build.
     pub most: f64,
-    /// How many builds there are.
+    /// Number of builds.
     pub builds: usize,
-    /// What they have in common with the stage.
+    /// Which builds they are.
     pub basis: Basis,
-    /// By what their times were scaled, as their work was another: the ratio furthest from 1.
+    /// The factor by which their times were scaled to the work of the stage: the one furthest from 1.
     pub scaled: f64,
 }
 
-/// From which builds a stage's time is estimated.
+/// The builds from which the time of a stage is estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
-    /// Those with its own settings.
+    /// Builds with its settings.
     Settings,
-    /// Those of its kind, by their floating-point operations.
+    /// Builds of its kind, scaled by floating-point operations.
     Operations,
-    /// Those of its kind, by the bytes that they read.
+    /// Builds of its kind, scaled by the bytes that they read.
     Kind,
-    /// What the interrupted build that it continues did: the time that is left.
+    /// The interrupted build that it resumes: the time that is left.
     Checkpoint,
 }
 
@@ -54,18 +54,18 @@ pub enum Basis {
 pub enum NoEstimate {
     /// No build of its kind is on record.
     NoBuild,
-    /// The builds on record read much more or much less.
+    /// The builds on record read much more or much less than the stage will.
     OtherSize {
-        /// Bytes that the nearest of them read.
+        /// Bytes that the build nearest in size read.
         then: u64,
         /// Bytes that the stage reads, by estimate.
         now: u64,
     },
     /// The builds on record took many more or many fewer floating-point operations.
     OtherOperations {
-        /// Those of the nearest of them.
+        /// Operations of the nearest of these builds.
         then: f64,
-        /// Those of the stage, by estimate.
+        /// Operations of the stage, by estimate.
         now: f64,
     },
     /// How much the stage will read is not known yet.
@@ -74,7 +74,7 @@ pub enum NoEstimate {
     OtherWork,
 }
 
-/// What a build has to do, as far as it is known.
+/// The work of a build, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Work {
     /// Floating-point operations.
@@ -85,39 +85,39 @@ pub(super) struct Work {
 
 /// A build on record, as far as an estimate needs it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Past {
+pub(super) struct PastBuild {
     /// How long it took.
     pub(super) seconds: f64,
     /// Its work.
     pub(super) work: Work,
-    /// Whether it has the stage's own settings.
-    pub(super) is_alike: bool,
+    /// Whether its settings are those of the stage.
+    pub(super) has_equal_settings: bool,
 }
 
-/// How the work of a stage compares with that of a build.
+/// The work of a stage relative to that of a build.
 enum Ratio {
     Operations(f64),
     Bytes(f64),
-    /// Too far apart to say anything, by a factor with this logarithm.
+    /// Too far apart, by a factor with this logarithm.
     Apart(f64, NoEstimate),
     Unknown,
 }
 
 impl Work {
-    fn ratio(self, then: Self, is_alike: bool) -> Ratio {
+    fn ratio(self, then: Self, has_equal_settings: bool) -> Ratio {
         let positive = |operations: Option<f64>| operations.filter(|operations| *operations > 0.0);
         if let (Some(now), Some(then)) = (positive(self.operations), positive(then.operations)) {
             let ratio = now / then;
-            return match (1.0 / OPERATIONS..=OPERATIONS).contains(&ratio) {
+            return match (1.0 / MAX_OPERATIONS_RATIO..=MAX_OPERATIONS_RATIO).contains(&ratio) {
                 true => Ratio::Operations(ratio),
                 false => Ratio::Apart(ratio.ln().abs(), NoEstimate::OtherOperations { then, now }),
             };
         }
         match (self.bytes, then.bytes) {
-            (Some(0), Some(0)) if is_alike => Ratio::Bytes(1.0),
+            (Some(0), Some(0)) if has_equal_settings => Ratio::Bytes(1.0),
             (Some(now), Some(then)) if now > 0 && then > 0 => {
                 let ratio = now as f64 / then as f64;
-                match (1.0 / BYTES..=BYTES).contains(&ratio) {
+                match (1.0 / MAX_BYTES_RATIO..=MAX_BYTES_RATIO).contains(&ratio) {
                     true => Ratio::Bytes(ratio),
                     false => Ratio::Apart(ratio.ln().abs(), NoEstimate::OtherSize { then, now }),
                 }
@@ -128,17 +128,18 @@ impl Work {
 }
 
 impl Estimate {
-    /// Of a stage with this work, from the builds of its kind: those with its own settings where there are some that count;
-    /// else those of its kind, by operations where these are known.
-    pub(super) fn of(work: Work, builds: &[Past]) -> Result<Self, NoEstimate> {
-        let ratios: Vec<_> = builds.iter().map(|build| (build, work.ratio(build.work, build.is_alike))).collect();
-        let scaled = |wanted: fn(&Past, &Ratio) -> bool| {
+    /// Estimates the time of this work from the builds of the stage's kind: from those with its settings if there are any with
+    /// comparable work; else from all, by operations if these are known.
+    pub(super) fn of(work: Work, builds: &[PastBuild]) -> Result<Self, NoEstimate> {
+        let ratios: Vec<_> =
+            builds.iter().map(|build| (build, work.ratio(build.work, build.has_equal_settings))).collect();
+        let scaled = |wanted: fn(&PastBuild, &Ratio) -> bool| {
             ratios.iter().filter(move |(build, ratio)| wanted(build, ratio)).filter_map(|(build, ratio)| match ratio {
                 Ratio::Operations(ratio) | Ratio::Bytes(ratio) => Some((build.seconds, *ratio)),
                 Ratio::Apart(..) | Ratio::Unknown => None,
             })
         };
-        Self::range(scaled(|build, _| build.is_alike), Basis::Settings)
+        Self::range(scaled(|build, _| build.has_equal_settings), Basis::Settings)
             .or_else(|| Self::range(scaled(|_, ratio| matches!(ratio, Ratio::Operations(_))), Basis::Operations))
             .or_else(|| Self::range(scaled(|_, _| true), Basis::Kind))
             .ok_or_else(|| {
@@ -155,7 +156,7 @@ impl Estimate {
             })
     }
 
-    /// The range of these times, each with the ratio by which it is scaled; `None` of none.
+    /// Returns the range of these times, each with its scale; `None` if there are none.
     fn range(times: impl Iterator<Item = (f64, f64)>, basis: Basis) -> Option<Self> {
         times.fold(None, |estimate: Option<Self>, (seconds, ratio)| {
             let seconds = seconds * ratio;
@@ -166,12 +167,12 @@ impl Estimate {
         })
     }
 
-    /// The seconds that are left of a build that was interrupted.
+    /// Returns the estimate of an interrupted build that has this many seconds left.
     pub(super) fn left(seconds: f64) -> Self {
         Self { least: seconds, most: seconds, builds: 1, basis: Basis::Checkpoint, scaled: 1.0 }
     }
 
-    /// For people: `took 12 s to 1:40 (3 builds with its settings)`.
+    /// Formats the estimate: `took 12 s to 1:40 (3 builds with its settings)`.
     pub fn text(&self) -> String {
         let (range, builds) = (range(self.least, self.most), figures::counted(self.builds as u64, "build"));
         let (whose, measure) = match self.basis {
@@ -180,7 +181,7 @@ impl Estimate {
             Basis::Kind => ("of its kind", "the size of its input"),
             Basis::Checkpoint => return format!("about {range} left"),
         };
-        if (self.scaled - 1.0).abs() <= SAME {
+        if (self.scaled - 1.0).abs() <= NEGLIGIBLE {
             return format!("took {range} ({builds} {whose})");
         }
         format!("about {range} ({builds} {whose}, scaled by {measure})")
@@ -188,7 +189,7 @@ impl Estimate {
 }
 
 impl NoEstimate {
-    /// For people: `no estimate: no earlier build of kind train`.
+    /// Formats the reason: `no estimate: no earlier build of kind train`.
     pub fn text(&self, kind: &str) -> String {
         match self {
             Self::NoBuild => format!("no estimate: no earlier build of kind {kind}"),
@@ -199,13 +200,13 @@ impl NoEstimate {
             Self::OtherOperations { then, now } => format!(
                 "no estimate: earlier builds of kind {kind} took {then:.2e} floating-point operations, this one about {now:.2e}"
             ),
-            Self::UnknownInput => "no estimate: how much it will read is not known yet".to_owned(),
+            Self::UnknownInput => "no estimate: the size of its input is not known yet".to_owned(),
             Self::OtherWork => format!("no estimate: no earlier build of kind {kind} with comparable work"),
         }
     }
 }
 
-/// `1.4 s`, where both ends read the same, else `1.4 s to 2:03`.
+/// Formats a range of seconds: `1.4 s` if both ends look the same, else `1.4 s to 2:03`.
 pub fn range(least: f64, most: f64) -> String {
     let (least, most) = (figures::duration(least), figures::duration(most));
     if least == most { least } else { format!("{least} to {most}") }
@@ -215,11 +216,11 @@ pub fn range(least: f64, most: f64) -> String {
 mod tests {
     use super::*;
 
-    fn past(seconds: f64, operations: Option<f64>, bytes: Option<u64>, is_alike: bool) -> Past {
-        Past { seconds, work: Work { operations, bytes }, is_alike }
+    fn past(seconds: f64, operations: Option<f64>, bytes: Option<u64>, has_equal_settings: bool) -> PastBuild {
+        PastBuild { seconds, work: Work { operations, bytes }, has_equal_settings }
     }
 
-    fn text(work: Work, builds: &[Past]) -> String {
+    fn text(work: Work, builds: &[PastBuild]) -> String {
         Estimate::of(work, builds).map_or_else(|none| none.text("train"), |estimate| estimate.text())
     }
 
@@ -264,7 +265,7 @@ mod tests {
         let unknown = [past(10.0, None, None, true)];
         assert_eq!(text(Work { operations: Some(1e9), bytes: Some(1) }, &unknown), none);
         let unknown = text(Work::default(), &[past(10.0, None, Some(1), true)]);
-        assert_eq!(unknown, "no estimate: how much it will read is not known yet");
+        assert_eq!(unknown, "no estimate: the size of its input is not known yet");
         // A stage that reads nothing does the same work with the same settings; with others there is no estimate.
         let work = Work { operations: None, bytes: Some(0) };
         assert_eq!(text(work, &[past(10.0, None, Some(0), true)]), "took 10 s (1 build with its settings)");

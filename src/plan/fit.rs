@@ -1,51 +1,52 @@
-//! What stages need against what the machine has.
+//! Compares what stages need with what the machine has.
 //!
-//! | what | needed | against | a misfit is |
+//! | resource | needed | available | a shortfall is |
 //! |---|---|---|---|
-//! | memory | what a stage cannot do without ([`contract::Cost::memory`]) | the least of `[exec] memory`, the machine's, its cgroup's and its `ulimit`'s | an error |
-//! | memory | what a stage may come to need, as its inputs decide ([`contract::Cost::memory_bound`]) | the same | a warning |
-//! | disk | what one stage computes that it will write ([`contract::Cost::disk`]), less what an interrupted build of it left | what is free | an error |
-//! | disk | what all stages will write, by the sizes of what they read | what is free | a warning |
+//! | memory | what a stage cannot run without ([`contract::Cost::memory`]), at least [`MIN_MEMORY`] | the least of `[exec] memory`, the machine's, its cgroup's and its `ulimit`'s | an error |
+//! | memory | what a stage may come to need, depending on its inputs ([`contract::Cost::memory_bound`]) | the same | a warning |
+//! | disk | what one stage computes that it will write ([`contract::Cost::disk`]), less what an interrupted build of it left | the free space | an error |
+//! | disk | what all stages will write, by the sizes of their inputs | the free space | a warning |
 //!
-//! A stage that only would like to have more memory ([`contract::Needs::memory`]) spills, and fits always. A GPU has memory of
-//! its own, which is not looked at. What a stage computes is an estimate, so `--allow-oversize` turns errors into warnings.
+//! Memory that a stage can use but does not require ([`contract::Needs::memory`]) is not checked: with less, the stage spills to
+//! disk. The memory of a GPU is not checked either. What a stage computes is an estimate, so `--allow-oversize` turns errors into
+//! warnings.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use contract::{Cost, Device, Needs, PortType};
+use contract::{Cost, Device, Needs};
 use serde::Serialize;
 
-use super::Decider;
 use crate::events::figures;
-use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
-use crate::store::{Store, StoreError};
+use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 
-/// The flag that runs stages that do not fit.
+/// The flag that runs stages in spite of a shortfall.
 pub const ALLOW: &str = "--allow-oversize";
 
-/// Stages that need more than the machine has.
+/// Bytes of memory without which no stage runs: the buffers of a query over one row of a table.
+pub const MIN_MEMORY: u64 = 1 << 20;
+
+/// A resource of which stages need more than there is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Misfit {
-    /// The stage; of the disk, the first one for which it is too small.
+pub struct ResourceShortfall {
+    /// The stage; for the disk, the first one for which it is too small.
     pub stage: StageName,
     /// Where it is declared.
     pub place: Place,
-    /// Of what.
+    /// The resource.
     pub what: Resource,
-    /// Bytes that it needs, by estimate, together with the stages before it that are counted.
+    /// Bytes that the stage needs, by estimate, together with the stages before it that are counted.
     pub needs: u64,
-    /// How many stages before it are.
+    /// The number of stages before it that are counted.
     pub before: usize,
     /// Bytes that there are.
     pub has: u64,
     /// Where the manifest limits them.
     pub limit: Option<Place>,
-    /// Whether the stage cannot run: it computes itself what it needs.
+    /// Whether the stage is not run: it computes its needs itself.
     pub is_error: bool,
 }
 
-/// What a machine may have too little of.
+/// A resource of which a machine may have too little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resource {
@@ -55,12 +56,12 @@ pub enum Resource {
     Disk,
 }
 
-/// What there is for stages.
+/// What stages may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Available {
-    /// Bytes of memory, where that is known.
+    /// Bytes of memory, if known.
     pub memory: Option<u64>,
-    /// Bytes of disk that are free, where that is known.
+    /// Free bytes of disk, if known.
     pub disk: Option<u64>,
     /// Where stages compute.
     pub device: Device,
@@ -73,12 +74,21 @@ pub struct Task<'m> {
     pub stage: &'m StageDeclaration,
     /// What it will cost, as far as that is known.
     pub cost: Cost,
-    /// Bytes of `cost.disk` that lie on the disk already: an interrupted build left them, and it goes on from there.
+    /// Bytes that it will write, by estimate: `cost.disk` if that is known.
+    pub disk: u64,
+    /// The part of `disk` that an interrupted build has written and its next build reuses.
     pub scratch: u64,
 }
 
-impl Misfit {
-    /// What does not fit.
+impl<'m> Task<'m> {
+    /// Creates a task that writes what it computes itself; nothing is known about its inputs.
+    pub fn new(stage: &'m StageDeclaration, cost: Cost) -> Self {
+        Self { stage, cost, disk: cost.disk.unwrap_or(0), scratch: 0 }
+    }
+}
+
+impl ResourceShortfall {
+    /// Formats what is missing, without a hint.
     pub fn message(&self) -> String {
         let Self { stage, place, what, needs, before, has, limit, is_error } = self;
         let who = match before {
@@ -95,138 +105,90 @@ impl Misfit {
         format!("{place}: stage '{stage}' {who} {needs} of {what}, but only {has} is {free}{limit}")
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn hint(&self) -> &'static str {
         match (self.what, &self.limit) {
             (Resource::Memory, _) if !self.is_error => {
-                "lower the settings that it follows from, if the system ends the stage"
+                "if the system kills the stage, lower the settings that determine its memory"
             }
+            (Resource::Memory, Some(_)) if self.needs <= MIN_MEMORY => "raise [exec] memory",
             (Resource::Memory, Some(_)) => "lower the stage's batch, or raise [exec] memory",
             (Resource::Memory, None) => "lower the stage's batch, or use a machine with more memory",
             (Resource::Disk, _) => "free some, or put the store elsewhere with --cache DIR",
         }
     }
 
-    /// For people, in a line.
+    /// Formats it as one line.
     pub fn text(&self) -> String {
         format!("{}: {}", self.message(), self.hint())
     }
 }
 
-/// What a stage takes from the machine, given what it costs: also what it cannot do without.
+/// Returns what a stage takes from the machine: what it can use, and at least what it cannot run without.
 pub fn needs(stage: &StageDeclaration, cost: &Cost, device: Device) -> Needs {
     let needs = stage.stage.needs();
-    let must = cost.memory.filter(|_| !is_on_gpu(&needs, device)).unwrap_or(0);
-    Needs { memory: needs.memory.max(must), ..needs }
+    Needs { memory: needs.memory.max(required_memory(&needs, cost, device)), ..needs }
 }
 
-/// The misfits of one stage: it cannot run, or may come to fail.
-pub fn of_stage(manifest: &Manifest, task: Task<'_>, available: Available) -> impl Iterator<Item = Misfit> {
-    let (Task { stage, cost, scratch }, Available { memory, disk, device }) = (task, available);
-    let must = cost.memory.filter(|_| !is_on_gpu(&stage.stage.needs(), device));
-    let more = cost.disk.map(|disk| disk.saturating_sub(scratch));
+/// Returns what one stage alone lacks: it cannot run, or it may fail.
+pub fn check_stage(
+    manifest: &Manifest,
+    task: Task<'_>,
+    available: Available,
+) -> impl Iterator<Item = ResourceShortfall> {
+    let Task { stage, cost, disk, scratch } = task;
+    let required = required_memory(&stage.stage.needs(), &cost, available.device).max(MIN_MEMORY);
     let limits = [
-        (Resource::Memory, must, memory, true),
-        (Resource::Memory, cost.memory_bound, memory, false),
-        (Resource::Disk, more, disk, true),
+        (Resource::Memory, Some(required), available.memory, true),
+        (Resource::Memory, cost.memory_bound, available.memory, false),
+        (Resource::Disk, Some(disk.saturating_sub(scratch)), available.disk, cost.disk.is_some()),
     ];
+    // The machine may have less than the manifest allows.
+    let set = manifest.exec.memory.map(|memory| memory.0).zip(manifest.memory_place.clone());
     limits.into_iter().filter_map(move |(what, needs, has, is_error)| {
         let (needs, has) = (needs?, has?);
-        // What the machine has may be less than what the manifest allows.
-        let is_set = what == Resource::Memory && manifest.exec.memory.is_some_and(|set| set.0 == has);
-        let limit = is_set.then(|| manifest.memory_place.clone()).flatten();
-        (needs > has).then(|| Misfit { limit, is_error, ..misfit(stage, what, needs, has) })
+        let limit = set.as_ref().filter(|(memory, _)| what == Resource::Memory && *memory == has);
+        let limit = limit.map(|(_, place)| place.clone());
+        (needs > has).then(|| ResourceShortfall { limit, is_error, ..shortfall(stage, what, needs, has) })
     })
 }
 
-/// The misfits of stages that are to run, each after those that it needs: of each by itself, and of the disk for all.
-///
-/// # Errors
-/// When the store cannot be read.
-pub fn of_stages(decider: &Decider<'_>, tasks: &[Task<'_>], available: Available) -> Result<Vec<Misfit>, StoreError> {
-    let of_each = tasks.iter().flat_map(|task| of_stage(decider.manifest, *task, available));
-    let mut misfits: Vec<_> = of_each.collect();
-    // The disk is told of once.
-    if !misfits.iter().any(|misfit| misfit.what == Resource::Disk) {
-        misfits.extend(disk(decider, tasks, available.disk)?);
+/// Returns what stages that are to run lack, each after its upstream stages. The disk is reported once: for each stage that computes
+/// its own need and exceeds it alone, else for all stages together.
+pub fn check_stages(manifest: &Manifest, tasks: &[Task<'_>], available: Available) -> Vec<ResourceShortfall> {
+    let of_each = tasks.iter().flat_map(|task| check_stage(manifest, *task, available));
+    let mut shortfalls: Vec<_> = of_each.filter(|one| one.what == Resource::Memory || one.is_error).collect();
+    if !shortfalls.iter().any(|one| one.what == Resource::Disk) {
+        shortfalls.extend(available.disk.and_then(|has| disk(tasks, has)));
     }
-    Ok(misfits)
+    shortfalls
 }
 
-/// A GPU has memory of its own.
-fn is_on_gpu(needs: &Needs, device: Device) -> bool {
-    needs.gpu && !matches!(device, Device::Cpu | Device::Auto)
-}
-
-/// The misfit of what stages will write together with the free disk.
-fn disk(decider: &Decider<'_>, tasks: &[Task<'_>], free: Option<u64>) -> Result<Option<Misfit>, StoreError> {
-    let Some(has) = free else { return Ok(None) };
-    let mut written: BTreeMap<&StageName, u64> = BTreeMap::new();
+/// Returns the first stage for which the disk is too small, with all before it.
+fn disk(tasks: &[Task<'_>], has: u64) -> Option<ResourceShortfall> {
     let (mut needs, mut before): (u64, usize) = (0, 0);
-    for Task { stage, cost, scratch } in tasks {
-        let read = read(decider, stage, &written)?;
-        let writes = writes(stage, cost, read);
-        written.insert(&stage.name, writes);
-        needs = needs.saturating_add(writes.saturating_sub(*scratch));
+    for Task { stage, disk, scratch, .. } in tasks {
+        needs = needs.saturating_add(disk.saturating_sub(*scratch));
         if needs > has {
-            return Ok(Some(Misfit { before, ..misfit(stage, Resource::Disk, needs, has) }));
+            return Some(ResourceShortfall { before, ..shortfall(stage, Resource::Disk, needs, has) });
         }
-        before += usize::from(writes > 0);
+        before += usize::from(*disk > 0);
     }
-    Ok(None)
+    None
 }
 
-/// Bytes that a stage reads, where it is known what the stale ones above it have `written` by then.
-fn read(
-    decider: &Decider<'_>,
-    stage: &StageDeclaration,
-    written: &BTreeMap<&StageName, u64>,
-) -> Result<u64, StoreError> {
-    let (mut read, mut counted) = (decider.source_bytes(stage).unwrap_or_default(), BTreeSet::new());
-    for Edge { stage, output, .. } in stage.inputs.values() {
-        // How much each output of a stale stage takes is not known yet: it counts once.
-        let (bytes, is_new) = match written.get(stage) {
-            Some(bytes) => (*bytes, counted.insert((stage, None))),
-            None => {
-                (last_bytes(decider.manifest, stage, output, decider.store)?, counted.insert((stage, Some(output))))
-            }
-        };
-        read = read.saturating_add(if is_new { bytes } else { 0 });
-    }
-    Ok(read)
+/// Returns the bytes of main memory without which a stage cannot run. A stage on a GPU needs the GPU's.
+fn required_memory(needs: &Needs, cost: &Cost, device: Device) -> u64 {
+    let is_on_gpu = needs.gpu && !matches!(device, Device::Cpu | Device::Auto);
+    cost.memory.filter(|_| !is_on_gpu).unwrap_or(0)
 }
 
-/// The misfit of what one stage will write, by the size of what it reads, with the free disk.
-pub fn disk_of(stage: &StageDeclaration, cost: &Cost, read: u64, free: Option<u64>) -> Option<Misfit> {
-    let (has, needs) = (free?, writes(stage, cost, read));
-    (needs > has).then(|| misfit(stage, Resource::Disk, needs, has))
-}
-
-fn misfit(stage: &StageDeclaration, what: Resource, needs: u64, has: u64) -> Misfit {
+fn shortfall(stage: &StageDeclaration, what: Resource, needs: u64, has: u64) -> ResourceShortfall {
     let (stage, place) = (stage.name.clone(), stage.place.clone());
-    Misfit { stage, place, what, needs, before: 0, has, limit: None, is_error: false }
+    ResourceShortfall { stage, place, what, needs, before: 0, has, limit: None, is_error: false }
 }
 
-/// Bytes that a stage writes, by estimate: what it computes itself, else about what it reads where its outputs are data.
-pub(super) fn writes(stage: &StageDeclaration, cost: &Cost, read: u64) -> u64 {
-    cost.disk.unwrap_or(if produces_data(stage) { read } else { 0 })
-}
-
-/// Whether a stage produces tables or tokens. Models, tokenizers and reports are small beside these, and what a command
-/// writes is not known.
-pub(super) fn produces_data(stage: &StageDeclaration) -> bool {
-    let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
-    stage.ports.outputs.iter().any(|port| is_data(port.ty))
-}
-
-/// Bytes of an output that a stage wrote last in runs of this name.
-fn last_bytes(manifest: &Manifest, stage: &StageName, output: &str, store: &Store) -> Result<u64, StoreError> {
-    let last = store.last_build(&manifest.name, stage.as_str())?;
-    let tree = last.and_then(|last| store.listing(*last.outputs.get(output)?).ok());
-    Ok(tree.map_or(0, |tree| tree.size()))
-}
-
-/// Bytes that are free on the disk where `path` is, or will be.
+/// Returns the free bytes of the disk where `path` is, or will be.
 pub fn free_disk(path: &Path) -> Option<u64> {
     let there = path.ancestors().find(|path| path.exists() && !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let disk = nix::sys::statvfs::statvfs(there).ok()?;
@@ -236,43 +198,103 @@ pub fn free_disk(path: &Path) -> Option<u64> {
     Some(blocks.saturating_mul(size))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "stages"))]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use contract::{Class, Context, Digest, Kind, PortType, Ports, Result, Stage};
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+
     use super::*;
-    use crate::graph;
-    use crate::kinds::kinds;
-    use crate::manifest::Overrides;
-    use crate::plan::Plan;
+    use crate::manifest::{self, Overrides};
+    use crate::plan::{Decider, Plan};
+    use crate::store::Store;
+
+    #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+    struct Spec {
+        #[serde(default)]
+        number: u64,
+    }
+
+    #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+    struct Exec {
+        #[serde(default)]
+        verbose: bool,
+    }
+
+    struct CopyFiles;
+
+    impl Stage for CopyFiles {
+        type Spec = Spec;
+        type Exec = Exec;
+        const KIND: &'static str = "copy";
+        const REVISION: u32 = 1;
+        const CLASS: Class = Class::Global;
+
+        fn ports() -> Ports {
+            Ports::new().optional_input("from", PortType::Files, "files").output("to", PortType::Files, "copies")
+        }
+
+        fn run(_: &Spec, _: &Exec, _: &Context) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    const MANIFEST: &str = "[stages.first]\nkind = \"copy\"\n[stages.second]\nkind = \"copy\"\ninput = \"first\"\n";
 
     #[test]
-    fn what_an_interrupted_build_left_counts_as_free_for_its_next() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/small.toml");
-        let (manifest, graph) = graph::load(&path, &Overrides::default(), &kinds()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let (store, forced) = (Store::open(folder.path()).unwrap(), BTreeSet::new());
+    fn scratch_of_an_interrupted_build_counts_as_free_for_its_next_build() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.toml");
+        fs::write(&path, MANIFEST).unwrap();
+        let manifest = manifest::load(&path, &Overrides::default(), &[Kind::of::<CopyFiles>()]).unwrap();
+        let (store, forced) = (Store::open(&directory.path().join("cache")).unwrap(), BTreeSet::new());
         let decider = Decider::new(&manifest, &store, &forced);
-        let planned = || Plan::new(&decider, &graph, &manifest.stages.keys().cloned().collect(), |_| true).unwrap();
+        let planned =
+            || Plan::new(&decider, &manifest.graph, &manifest.stages.keys().cloned().collect(), |_| true).unwrap();
         let errors = |plan: &Plan, stage: &str, free| {
             let task = plan.tasks(&decider).into_iter().find(|task| task.stage.name.as_str() == stage).unwrap();
-            // As if the stage had to write as much as a training.
-            let task = Task { cost: Cost { disk: Some(1000), ..Cost::default() }, ..task };
-            let available = Available { memory: None, disk: Some(free), device: Device::Cpu };
-            of_stage(&manifest, task, available).count()
+            // As if the stage computed that it writes as much as a training.
+            let cost = Cost { disk: Some(1000), ..Cost::default() };
+            let task = Task { scratch: task.scratch, ..Task::new(task.stage, cost) };
+            check_stage(&manifest, task, Available { memory: None, disk: Some(free), device: Device::Cpu }).count()
         };
         let plan = planned();
-        assert_eq!((errors(&plan, "train", 1000), errors(&plan, "train", 999)), (0, 1));
-        // The key of `sample` is known, that of `train` not yet: any scratch may be its.
+        assert_eq!((errors(&plan, "second", 1000), errors(&plan, "second", 999)), (0, 1));
+        // The key of `first` is known, that of `second` is not: any scratch may belong to it.
         let key = plan.stages.iter().find_map(|stage| stage.key).unwrap();
         let scratch = store.layout().work(key.digest()).join("scratch/step-10");
-        std::fs::create_dir_all(&scratch).unwrap();
-        std::fs::write(scratch.join("values"), [0; 400]).unwrap();
+        fs::create_dir_all(&scratch).unwrap();
+        fs::write(scratch.join("values"), [0; 400]).unwrap();
         let plan = planned();
-        assert_eq!((errors(&plan, "sample", 600), errors(&plan, "sample", 599)), (0, 1));
-        assert_eq!((errors(&plan, "train", 600), errors(&plan, "train", 599)), (0, 1));
-        let other = store.layout().work(contract::Digest::of(b"another key"));
-        std::fs::rename(store.layout().work(key.digest()), other).unwrap();
+        assert_eq!((errors(&plan, "first", 600), errors(&plan, "first", 599)), (0, 1));
+        assert_eq!((errors(&plan, "second", 600), errors(&plan, "second", 599)), (0, 1));
+        let other = store.layout().work(Digest::of(b"another key"));
+        fs::rename(store.layout().work(key.digest()), other).unwrap();
         let plan = planned();
-        assert_eq!((errors(&plan, "sample", 1000), errors(&plan, "sample", 999)), (0, 1), "not its own");
-        assert_eq!((errors(&plan, "train", 600), errors(&plan, "train", 599)), (0, 1));
+        assert_eq!((errors(&plan, "first", 1000), errors(&plan, "first", 999)), (0, 1), "not its own");
+        assert_eq!((errors(&plan, "second", 600), errors(&plan, "second", 599)), (0, 1));
+    }
+
+    #[test]
+    fn no_stage_runs_without_the_least_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.toml");
+        fs::write(&path, format!("[exec]\nmemory = \"1KiB\"\n{MANIFEST}")).unwrap();
+        let manifest = manifest::load(&path, &Overrides::default(), &[Kind::of::<CopyFiles>()]).unwrap();
+        let tasks: Vec<_> = manifest.stages.values().map(|stage| Task::new(stage, Cost::default())).collect();
+        let check = |memory| {
+            check_stages(&manifest, &tasks, Available { memory: Some(memory), disk: None, device: Device::Cpu })
+        };
+        let found = check(1024);
+        assert!(found.len() == 2 && found.iter().all(|one| one.is_error && one.limit.is_some()), "{found:?}");
+        let text = found[0].text();
+        assert!(
+            text.contains("only 1.0 KiB is available (set at ") && text.ends_with(": raise [exec] memory"),
+            "{text}"
+        );
+        assert!(check(MIN_MEMORY).is_empty());
     }
 }

@@ -1,49 +1,50 @@
-//! The builds on record, read once, when something stale first asks for them: where all is cached, none is read.
+//! The builds on record, read when a stale stage first asks for them: where everything is cached, none is read.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::fs;
 use std::sync::OnceLock;
 
 use contract::Digest;
 
-use super::baseline::{Baseline, BuildName};
-use super::estimate::{Estimate, NoEstimate, Past, Work};
+use super::baseline::Baseline;
+use super::build_name::BuildName;
+use super::estimate::{Estimate, NoEstimate, PastBuild, Work};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
-use crate::store::{Builds, LastBuild, Record, Store, StoreError};
+use crate::store::{KeyBuilds, LastBuild, Record, Store, StoreError};
 
-/// All builds of a store as they were when first asked for, those too whose bytes went to make room. Shared by threads.
+/// KeyBuilds that are read, at most: those of the keys that were built last. What was built before them gives no estimate and no
+/// baseline.
+const MAX_BUILDS: usize = 10_000;
+
+/// The builds of a store when they were first asked for, including those whose bytes were removed. Shared by threads.
 #[derive(Debug, Default)]
-pub(super) struct History(OnceLock<Vec<Build>>);
+pub(super) struct History(OnceLock<Recorded>);
 
-/// A build on record.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
+struct Recorded {
+    builds: Vec<Build>,
+    /// Whether these are all builds of the store.
+    is_complete: bool,
+}
+
+#[derive(Debug)]
 struct Build {
-    name: BuildName,
-    /// The key written out.
-    record: KeyRecord,
-    /// The tree of each output port.
-    outputs: BTreeMap<String, Digest>,
-    /// When it was made: milliseconds since 1970.
-    started: u64,
-    /// How long it took.
-    seconds: f64,
-    work: Work,
-    /// Whether its record says that its bytes are there.
-    is_kept: bool,
-    kind: String,
-    stage: String,
+    record: Record,
     recipe: Recipe,
+    /// Whether the store has its bytes, according to its record.
+    has_bytes: bool,
 }
 
 impl History {
-    /// Whether a build with this recipe is on record, with its bytes.
-    pub(super) fn has(&self, store: &Store, recipe: &Recipe) -> Result<bool, StoreError> {
-        Ok(self.builds(store)?.iter().any(|build| build.is_kept && build.recipe == *recipe))
+    /// Returns whether a build with this recipe may be in the store: one is on record with its bytes, or not all builds were read.
+    pub(super) fn may_have(&self, store: &Store, recipe: &Recipe) -> Result<bool, StoreError> {
+        let Recorded { builds, is_complete } = self.recorded(store)?;
+        Ok(!is_complete || builds.iter().any(|build| build.has_bytes && build.recipe == *recipe))
     }
 
-    /// How long a stage of this kind and recipe may take, which has this work to do.
+    /// Estimates how long a stage of this kind and recipe takes for this work.
     pub(super) fn estimate(
         &self,
         store: &Store,
@@ -51,12 +52,16 @@ impl History {
         recipe: &Recipe,
         work: Work,
     ) -> Result<Result<Estimate, NoEstimate>, StoreError> {
-        let of_kind = self.builds(store)?.iter().filter(|build| build.kind == kind);
-        let past = |build: &Build| Past { seconds: build.seconds, work: build.work, is_alike: build.recipe == *recipe };
-        Ok(Estimate::of(work, &of_kind.map(past).collect::<Vec<_>>()))
+        let of_kind = self.recorded(store)?.builds.iter().filter(|build| build.record.kind == kind);
+        let past = of_kind.map(|Build { record, recipe: other, .. }| PastBuild {
+            seconds: record.seconds,
+            work: Work { operations: record.operations, bytes: record.input_bytes },
+            has_equal_settings: other == recipe,
+        });
+        Ok(Estimate::of(work, &past.collect::<Vec<_>>()))
     }
 
-    /// The build that a stage is compared with ([`Baseline`]), which runs of this name used `last`.
+    /// Returns the build that a stage is compared with ([`Baseline`]); runs of this name used `last` the last time.
     pub(super) fn baseline(
         &self,
         store: &Store,
@@ -65,55 +70,112 @@ impl History {
         last: Option<LastBuild>,
         distance: impl Fn(&KeyRecord) -> usize,
     ) -> Result<Option<Baseline>, StoreError> {
-        let builds = self.builds(store)?;
-        let alike =
-            || builds.iter().filter(|build| build.kind == stage.kind.name && build.stage == stage.name.as_str());
-        let is_last = |build: &Build| last.as_ref().is_some_and(|last| last.key == build.name.key);
-        // The last one may be that of another stage, and counts as this one's.
-        let own = alike()
-            .filter(|build| build.name.run.as_deref() == Some(run))
-            .chain(builds.iter().filter(|build| is_last(build)));
-        let own = own.min_by_key(|build| (distance(&build.record), !is_last(build), Reverse(build.started)));
-        let forgotten = last.as_ref().filter(|last| !builds.iter().any(|build| build.name.key == last.key));
-        let is_nearer = |last: &&LastBuild| own.is_none_or(|own| distance(&last.key_record) <= distance(&own.record));
-        if let Some(last) = forgotten.filter(is_nearer).cloned() {
+        let builds = self.recorded(store)?.builds.iter().map(|build| &build.record);
+        let same_stage =
+            || builds.clone().filter(|build| build.kind == stage.kind.name && build.stage == stage.name.as_str());
+        let is_last = |build: &Record| last.as_ref().is_some_and(|last| last.key == build.key);
+        // The last one may have been built by a stage of another name.
+        let own = same_stage().filter(|build| build.run == run).chain(builds.clone().filter(|build| is_last(build)));
+        let own = own.min_by_key(|build| (distance(&build.key_record), !is_last(build), Reverse(build.started)));
+        let without_record = last.as_ref().filter(|last| !builds.clone().any(|build| build.key == last.key));
+        let is_nearer =
+            |last: &&LastBuild| own.is_none_or(|own| distance(&last.key_record) <= distance(&own.key_record));
+        if let Some(last) = without_record.filter(is_nearer).cloned() {
             let build = BuildName { key: last.key, run: None, number: None, started_ms: None };
-            return Ok(Some(Baseline {
-                build,
-                record: last.key_record,
-                outputs: last.outputs,
-                read: None,
-                is_own: true,
-            }));
+            let LastBuild { key_record: record, outputs, .. } = last;
+            return Ok(Some(Baseline { build, record, outputs, read: None, is_own: true }));
         }
-        let other = || alike().min_by_key(|build| (distance(&build.record), Reverse(build.started)));
-        let baseline = |build: &Build, is_own| Baseline {
-            build: build.name.clone(),
-            record: build.record.clone(),
+        let other = || same_stage().min_by_key(|build| (distance(&build.key_record), Reverse(build.started)));
+        let baseline = |build: &Record, is_own| Baseline {
+            build: BuildName::of(build),
+            record: build.key_record.clone(),
             outputs: build.outputs.clone(),
-            read: build.work.bytes,
+            read: build.input_bytes,
             is_own,
         };
         Ok(own.map(|own| baseline(own, true)).or_else(|| other().map(|other| baseline(other, false))))
     }
 
-    fn builds(&self, store: &Store) -> Result<&[Build], StoreError> {
-        if let Some(builds) = self.0.get() {
-            return Ok(builds);
+    fn recorded(&self, store: &Store) -> Result<&Recorded, StoreError> {
+        if let Some(recorded) = self.0.get() {
+            return Ok(recorded);
         }
-        let build = |record: Record, is_kept: bool| {
-            let recipe = Recipe::of(&record.key_record);
-            let work = Work { operations: record.operations, bytes: record.input_bytes };
-            let name = BuildName::of(&record);
-            let Record { kind, stage, started, seconds, outputs, key_record: record, .. } = record;
-            Build { name, recipe, record, outputs, started, seconds, work, is_kept, kind, stage }
-        };
+        let recorded = Recorded::read(store, MAX_BUILDS)?;
+        Ok(self.0.get_or_init(|| recorded))
+    }
+}
+
+impl Recorded {
+    fn read(store: &Store, limit: usize) -> Result<Self, StoreError> {
+        let build =
+            |record: Record, has_bytes: bool| Build { recipe: Recipe::of(&record.key_record), record, has_bytes };
+        let mut keys: Vec<_> = store.builds.all_keys()?.into_iter().collect();
+        if keys.len() > limit {
+            let built =
+                |key: &Digest| fs::metadata(store.layout().records(*key)).and_then(|folder| folder.modified()).ok();
+            keys.sort_by_cached_key(|key| Reverse(built(key)));
+        }
         let mut builds = Vec::new();
-        for key in store.all_keys()? {
-            let Builds { records, past, .. } = store.builds(key)?;
+        for key in keys {
+            if builds.len() >= limit {
+                return Ok(Self { builds, is_complete: false });
+            }
+            let KeyBuilds { records, past, .. } = store.builds.of(key)?;
             builds.extend(records.into_values().map(|record| build(record, true)));
             builds.extend(past.into_values().map(|record| build(record, false)));
         }
-        Ok(self.0.get_or_init(|| builds))
+        Ok(Self { builds, is_complete: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use contract::Device;
+
+    use super::*;
+    use crate::key::KeyInput;
+    use crate::store::Machine;
+
+    fn key_record(kind: &str) -> KeyRecord {
+        let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
+        KeyInput { kind, revision: 1, settings: &settings, seed: None, inputs: &inputs, sources: &[] }.record()
+    }
+
+    #[test]
+    fn a_build_that_was_not_read_may_have_any_recipe() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        for number in 0..3 {
+            let record = Record {
+                key: Digest::of(&[number]),
+                kind: "built".to_owned(),
+                revision: 1,
+                stage: "stage".to_owned(),
+                run: "run".to_owned(),
+                number: Some(1),
+                outputs: BTreeMap::new(),
+                key_record: key_record("built"),
+                started: 0,
+                seconds: 1.0,
+                cpu_seconds: None,
+                peak_memory: None,
+                operations: None,
+                input_bytes: None,
+                metrics: BTreeMap::new(),
+                threads: 1,
+                device: Device::Cpu,
+                machine: Machine::this(),
+                program: String::new(),
+            };
+            store.builds.record(&record).unwrap();
+        }
+        let may_have = |limit, kind| {
+            let history = History(OnceLock::from(Recorded::read(&store, limit).unwrap()));
+            history.may_have(&store, &Recipe::of(&key_record(kind))).unwrap()
+        };
+        assert_eq!((may_have(3, "built"), may_have(3, "other")), (true, false));
+        assert_eq!((may_have(2, "built"), may_have(2, "other")), (true, true));
     }
 }

@@ -1,4 +1,4 @@
-//! Why a stage is stale: typed, with old and new values and the line of the manifest that holds the new one.
+//! Why a stage is stale: typed reasons with the old and the new value and the line of the manifest that sets the new one.
 
 use std::time::SystemTime;
 
@@ -6,46 +6,46 @@ use contract::{Checkpoint, Digest, Unit, shortened_pair};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::baseline::BuildName;
+use super::build_name::BuildName;
 use crate::events::figures;
-use crate::key::Difference;
+use crate::key::{KeyDifference, KeyPath};
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
-use crate::store::HolderInfo;
+use crate::store::LockHolder;
 
-/// Differences of the closest build that are named.
-const NAMED: usize = 3;
+/// Differences from the closest build that are listed, at most.
+const LISTED: usize = 3;
 
 /// One reason why a stage will run or may run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Reason {
-    /// No run of this name has built or used a build of it.
+    /// No run of this name has built it or used a build of it.
     NeverBuilt {
         /// The nearest build by another run.
         closest: Option<BuildName>,
         /// Where its key differs.
         differences: Vec<Reason>,
     },
-    /// A build of this key was interrupted: it continues from the state that it saved.
+    /// A build of this key was interrupted and continues from its checkpoint.
     Resumes {
         /// Units done.
         done: u64,
-        /// Units in all.
+        /// Units in total.
         total: u64,
         /// What is counted.
         unit: Unit,
-        /// Seconds since the state was saved.
+        /// Seconds since the checkpoint was written.
         age: u64,
-        /// Seconds that the rest takes at the rate so far, where that is known.
+        /// Seconds that the rest takes at the rate so far, if known.
         left: Option<f64>,
     },
     /// A setting (or the seed) differs from the build compared with.
     SettingChanged {
         /// Its path: `learning_rate`, `rules.line_max.threshold`.
         setting: String,
-        /// Its value in that build; `None` where it had none, or a default that is not known any more.
+        /// Its value in that build; `None` if it had none, or a default that is no longer known.
         old: Option<Value>,
-        /// Its value now; `None` where it has none.
+        /// Its value now; `None` if it has none.
         new: Option<Value>,
         /// Whether the old value is the kind's default.
         old_is_default: bool,
@@ -56,9 +56,9 @@ pub enum Reason {
     },
     /// The kind of the stage, or the kind's own revision, differs from the build compared with.
     KindChanged {
-        /// As `license revision 1`, or `revision 1` where the kind is the same.
+        /// Formatted as `license revision 1`, or `revision 1` if the kind is the same.
         old: String,
-        /// As `license revision 2`.
+        /// Formatted in the same way.
         new: String,
     },
     /// An input port reads other content than the build compared with did.
@@ -67,46 +67,46 @@ pub enum Reason {
         port: String,
         /// The stage that feeds it now.
         from: Option<StageName>,
-        /// What that build read.
+        /// The tree that that build read.
         old: Option<Digest>,
-        /// What it reads now.
+        /// The tree that it reads now.
         new: Option<Digest>,
     },
     /// The files outside the store hold other content than the build compared with read.
     SourcesChanged {
-        /// Files whose content that build did not read.
+        /// Number of files whose content that build did not read.
         added: usize,
-        /// Files that that build read and that are gone.
+        /// Number of files that that build read and that are gone.
         removed: usize,
     },
     /// Files outside the store are missing: none is set, none matches, or one cannot be read.
     SourceMissing {
-        /// Which, and in what way.
+        /// The files and the error.
         problem: String,
     },
-    /// No reason to run: the files outside the store are missing, and its last build is used.
+    /// Not a reason to run: the files outside the store are missing, and its last build is used.
     SourcesAbsent,
-    /// Its output is on record but damaged.
+    /// Its output is in the store but damaged.
     Damaged {
-        /// What is wrong with it.
+        /// The damage.
         what: String,
     },
-    /// Nothing differs from its last build, whose record is gone from the store.
+    /// Nothing differs from its last build, which is no longer in the store.
     Removed,
     /// An upstream stage will run or may run; if its output changes, this stage runs too.
     Upstream {
         /// The stages it depends on directly that are not cached.
         stages: Vec<StageName>,
     },
-    /// Another process builds an upstream stage now, and may build this one too after that.
+    /// Another process builds an upstream stage now, and may build this one afterwards.
     UpstreamHeld {
-        /// The stages it depends on directly that wait for another process, or are downstream of such a stage.
+        /// The stages it depends on directly that wait for that process, or are downstream of such a stage.
         stages: Vec<StageName>,
     },
-    /// Another process builds the same key now; `run` waits for it and then finds its output.
+    /// Another process builds the same key now; `run` waits for it and then uses its output.
     Held {
-        /// Who, for what, since when, where that process could write it down.
-        holder: Option<HolderInfo>,
+        /// The process, its stage and its start, if that process could write them.
+        holder: Option<LockHolder>,
     },
     /// Another stage of the plan has the same key: one build serves both.
     SameKey {
@@ -118,7 +118,7 @@ pub enum Reason {
         /// The other stage.
         stage: StageName,
     },
-    /// The output of another stage of the plan lacks the same blobs: where it is rebuilt first, this one is complete again.
+    /// The output of another stage of the plan lacks the same blobs: if that stage is rebuilt first, this one is complete again.
     SharedDamage {
         /// The other stage.
         stage: StageName,
@@ -128,20 +128,20 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Of what an interrupted build saved, at a time.
+    /// Returns the reason to continue from a checkpoint; `now` determines its age.
     pub fn resumes(checkpoint: &Checkpoint, now: SystemTime) -> Self {
         let Checkpoint { done, total, unit, saved, .. } = *checkpoint;
         let age = now.duration_since(saved).unwrap_or_default().as_secs();
         Self::Resumes { done, total, unit, age, left: checkpoint.seconds_left() }
     }
 
-    /// Differences of keys as reasons: sources folded into one, settings with their place in the manifest and with the value
-    /// of a default. Of another kind nothing else is said: its settings mean other things.
-    pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[Difference]) -> Vec<Self> {
-        let side = |path: &str| differences.iter().find(|difference| difference.path == path);
-        let (kind, revision) = (side("kind"), side("revision"));
+    /// Converts differences of keys to reasons: sources are combined into one, settings have their place in the manifest and the
+    /// values of their defaults. If the kind differs there is no other reason: the settings of another kind are not comparable.
+    pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[KeyDifference]) -> Vec<Self> {
+        let side = |path: KeyPath| differences.iter().find(|difference| difference.path == path);
+        let (kind, revision) = (side(KeyPath::Kind), side(KeyPath::Revision));
         if kind.is_some() || revision.is_some() {
-            let text = |value: fn(&Difference) -> &Option<Value>| {
+            let text = |value: fn(&KeyDifference) -> &Option<Value>| {
                 let kind = kind.and_then(|kind| Some(value(kind).as_ref()?.as_str()?.to_owned()));
                 let revision = revision.and_then(|revision| Some(format!("revision {}", value(revision).as_ref()?)));
                 kind.into_iter().chain(revision).collect::<Vec<_>>().join(" ")
@@ -150,8 +150,8 @@ impl Reason {
             if kind.is_some() {
                 return vec![changed];
             }
-            // What was the default of another revision is not known here.
-            let rest = differences.iter().filter(|difference| difference.path != "revision");
+            // The defaults of another revision are not known.
+            let rest = differences.iter().filter(|difference| difference.path != KeyPath::Revision);
             return [changed].into_iter().chain(Self::of_equal_kinds(manifest, stage, rest, false)).collect();
         }
         Self::of_equal_kinds(manifest, stage, differences.iter(), true)
@@ -160,44 +160,47 @@ impl Reason {
     fn of_equal_kinds<'d>(
         manifest: &Manifest,
         stage: &StageDeclaration,
-        differences: impl Iterator<Item = &'d Difference>,
+        differences: impl Iterator<Item = &'d KeyDifference>,
         equal_revisions: bool,
     ) -> Vec<Self> {
         let mut reasons = Vec::new();
         let (mut added, mut removed) = (0, 0);
         for difference in differences {
-            let Difference { path, old, new } = difference;
+            let KeyDifference { path, old, new } = difference;
             let digest = |side: &Option<Value>| side.as_ref()?.as_str()?.parse::<Digest>().ok();
-            if let Some(setting) = difference.setting() {
-                let default = stage.kind.default_of(setting);
-                let (old_is_default, new_is_default) = (old.is_none(), new.is_none() && default.is_some());
-                let (old_is_default, old) = match equal_revisions {
-                    true => (old_is_default && default.is_some(), old.clone().or(default.clone())),
-                    false => (old_is_default, old.clone()),
-                };
-                reasons.push(Self::SettingChanged {
-                    setting: setting.to_owned(),
-                    old,
-                    new: new.clone().or(default),
-                    old_is_default,
-                    new_is_default,
-                    place: stage.setting(setting).cloned(),
-                });
-            } else if let Some(port) = path.strip_prefix("inputs.") {
-                let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
-                reasons.push(Self::InputChanged { port: port.to_owned(), from, old: digest(old), new: digest(new) });
-            } else if path == "sources" {
-                added += usize::from(new.is_some());
-                removed += usize::from(old.is_some());
-            } else {
-                reasons.push(Self::SettingChanged {
+            match path {
+                KeyPath::Setting(setting) => {
+                    let default = stage.kind.default_of(setting);
+                    let (old_is_default, new_is_default) = (old.is_none(), new.is_none() && default.is_some());
+                    let (old_is_default, old) = match equal_revisions {
+                        true => (old_is_default && default.is_some(), old.clone().or(default.clone())),
+                        false => (old_is_default, old.clone()),
+                    };
+                    reasons.push(Self::SettingChanged {
+                        setting: setting.clone(),
+                        old,
+                        new: new.clone().or(default),
+                        old_is_default,
+                        new_is_default,
+                        place: stage.setting(setting),
+                    });
+                }
+                KeyPath::Input(port) => {
+                    let from = stage.inputs.get(port).map(|edge| edge.stage.clone());
+                    reasons.push(Self::InputChanged { port: port.clone(), from, old: digest(old), new: digest(new) });
+                }
+                KeyPath::Sources => {
+                    added += usize::from(new.is_some());
+                    removed += usize::from(old.is_some());
+                }
+                KeyPath::Kind | KeyPath::Revision | KeyPath::Seed => reasons.push(Self::SettingChanged {
                     setting: format!("run.{path}"),
                     old: old.clone(),
                     new: new.clone(),
                     old_is_default: false,
                     new_is_default: false,
                     place: manifest.seed_place.clone(),
-                });
+                }),
             }
         }
         if added + removed > 0 {
@@ -206,7 +209,7 @@ impl Reason {
         reasons
     }
 
-    /// Whether it names something that differs from an earlier build.
+    /// Returns whether it names a difference from an earlier build.
     pub(super) const fn compares(&self) -> bool {
         matches!(
             self,
@@ -217,13 +220,21 @@ impl Reason {
         )
     }
 
-    /// A line for people.
+    /// Formats the reason as one line.
     pub fn text(&self) -> String {
+        match self {
+            Self::SettingChanged { place: Some(place), .. } => format!("{}  {place}", self.difference()),
+            _ => self.difference(),
+        }
+    }
+
+    /// Formats the reason without the place in the manifest.
+    pub fn difference(&self) -> String {
         match self {
             Self::NeverBuilt { closest: None, .. } => "never built".to_owned(),
             Self::NeverBuilt { closest: Some(build), differences } => {
-                let named = differences.iter().take(NAMED).map(Self::difference).collect::<Vec<_>>().join(", ");
-                let more = match differences.len().saturating_sub(NAMED) {
+                let named = differences.iter().take(LISTED).map(Self::difference).collect::<Vec<_>>().join(", ");
+                let more = match differences.len().saturating_sub(LISTED) {
                     0 => String::new(),
                     more => format!(" and {more} more"),
                 };
@@ -237,8 +248,7 @@ impl Reason {
                 let left = left.map(|left| format!(", about {} left", figures::clock(left))).unwrap_or_default();
                 format!("resumes at {at} (checkpoint {} old){left}", figures::age(*age))
             }
-            Self::SettingChanged { place: Some(place), .. } => format!("{}  {place}", self.difference()),
-            Self::SettingChanged { setting, old, new, old_is_default, new_is_default, place: None } => {
+            Self::SettingChanged { setting, old, new, old_is_default, new_is_default, .. } => {
                 format!("{setting}: {}", change((old.as_ref(), *old_is_default), (new.as_ref(), *new_is_default)))
             }
             Self::KindChanged { old, new } => format!("kind: {old} -> {new}"),
@@ -249,7 +259,7 @@ impl Reason {
                 format!("input {port}{from}: {} -> {}", digest(old), digest(new))
             }
             Self::SourcesChanged { added, removed } => {
-                // One that came for one that went is one that changed, as far as its bytes tell.
+                // A new file and a removed one count as one that changed: only the digests are known.
                 let changed = *added.min(removed);
                 let parts = [(changed, "changed"), (added - changed, "new"), (removed - changed, "gone")];
                 let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
@@ -277,20 +287,10 @@ impl Reason {
             Self::Forced => "forced".to_owned(),
         }
     }
-
-    /// The line without the place in the manifest.
-    pub fn difference(&self) -> String {
-        match self.clone() {
-            Self::SettingChanged { setting, old, new, old_is_default, new_is_default, .. } => {
-                Self::SettingChanged { setting, old, new, old_is_default, new_is_default, place: None }.text()
-            }
-            other => other.text(),
-        }
-    }
 }
 
-/// Two values of a setting for people, each with whether it is its default: `0.1 -> 32768 (default)`; `default` is one whose
-/// value is not known, `none` no value. Long ones are shown where they differ.
+/// Formats a change of a setting; each value comes with whether it is the default: `0.1 -> 32768 (default)`. A default of unknown
+/// value is `default`, no value is `none`. Long values are shortened to the part that differs.
 pub fn change(old: (Option<&Value>, bool), new: (Option<&Value>, bool)) -> String {
     let word = |(value, is_default): (Option<&Value>, bool)| match value {
         Some(_) if is_default => " (default)",
@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_that_resumes_says_where_how_old_and_how_long() {
+    fn a_resumed_build_shows_its_position_the_age_of_its_checkpoint_and_the_time_left() {
         let saved = SystemTime::UNIX_EPOCH;
         let text = |checkpoint: Checkpoint, age| Reason::resumes(&checkpoint, saved + Duration::from_secs(age)).text();
         let checkpoint = Checkpoint { done: 65, total: 300, unit: Unit::Steps, seconds: 93.0, saved };

@@ -1,36 +1,22 @@
-//! What a key holds besides what it reads: kind, revision, settings and seed. Known before any input is.
+//! What a key holds besides the inputs: kind, revision, settings and seed. It is known before any input is.
 
-use std::collections::BTreeMap;
+use crate::key::{KeyDifference, KeyRecord};
 
-use crate::key::{Difference, KeyRecord};
-use crate::manifest::StageDeclaration;
-
-use super::Decider;
-
-/// A key less its inputs and sources.
+/// A key without its inputs and sources.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Recipe(Vec<(String, String)>);
 
 impl Recipe {
-    /// That of a key written out.
+    /// Returns the recipe in the content of a key.
     pub(super) fn of(record: &KeyRecord) -> Self {
-        let own = record.leaves().iter().filter(|leaf| is_own(&leaf.path));
+        let own = record.leaves().iter().filter(|leaf| !leaf.key_path().is_content());
         Self(own.map(|leaf| (leaf.path.clone(), leaf.value.clone())).collect())
     }
 }
 
-/// The key of a stage written out, less what it reads.
-pub(super) fn own_record(decider: &Decider<'_>, stage: &StageDeclaration) -> KeyRecord {
-    decider.keyed(stage, &BTreeMap::new(), Default::default()).record
-}
-
-/// Where the stage's own settings differ from those of a key written out.
-pub(super) fn own_differences(old: &KeyRecord, own: &KeyRecord) -> Vec<Difference> {
-    let mut differences = KeyRecord::difference(old, own);
-    differences.retain(|difference| is_own(&difference.path));
+/// Returns where the recipe of a stage differs from that of another key.
+pub(super) fn recipe_differences(old: &KeyRecord, new: &KeyRecord) -> Vec<KeyDifference> {
+    let mut differences = KeyRecord::differences(old, new);
+    differences.retain(|difference| !difference.path.is_content());
     differences
-}
-
-fn is_own(path: &str) -> bool {
-    !path.starts_with("inputs.") && path != "sources"
 }

@@ -1,8 +1,8 @@
-//! From patterns over files outside the store to the files that match now.
+//! The files outside the store that match a pattern.
 //!
-//! The syntax is that of the crate `glob`: `*` and `?` within a name, `[a-z]`, and `**` for folders at any depth. A name
-//! that begins with a dot matches like any other. Folders are read once for all stages: a thousand patterns over one
-//! folder of ten thousand files read it once, and look only at the names that begin as the pattern does.
+//! The syntax is that of the crate `glob`: `*` and `?` within a name, `[a-z]`, and `**` for directories at any depth. A name that
+//! begins with a dot matches like any other. A directory is read once for all stages: a thousand patterns over one directory of ten
+//! thousand files read it once, and compare only the names that begin with the literal prefix of the pattern.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,84 +15,89 @@ use glob::Pattern;
 
 use crate::store::Signature;
 
-/// Problems that are told one by one: a folder of links that lead nowhere has thousands.
-const MOST: usize = 5;
+/// Problems that are listed, at most: a directory of dangling links has thousands.
+const LISTED: usize = 5;
 
-/// Folders that were read, by path. Shared by threads; as of the first look.
+/// Directories that were read, by path, as they were at the first use. Shared by threads.
 #[derive(Debug, Default)]
-pub(super) struct Folders(Mutex<HashMap<PathBuf, Arc<OnceLock<Names>>>>);
+pub(super) struct DirectoryCache(Mutex<HashMap<PathBuf, Arc<OnceLock<Names>>>>);
 
-/// The names in a folder, or why it cannot be read.
+/// The names in a directory, or why it cannot be read.
 type Names = Result<Arc<Listing>, Arc<io::Error>>;
 
-/// The names in a folder.
+/// The names in a directory.
 #[derive(Debug, Default)]
 struct Listing {
-    /// Those that are text, sorted.
+    /// Names in UTF-8, sorted.
     names: Vec<String>,
-    /// The others, with what is no text replaced, and whether each is a folder: a table's rows name their file, and a name that
-    /// is no text cannot be kept.
-    odd: Vec<(String, bool)>,
+    /// Other names, converted lossily, and whether each is a directory. They are errors: the rows of a table name their file, which
+    /// needs UTF-8.
+    not_utf8: Vec<(String, bool)>,
 }
 
-/// What matched and what is wrong.
+/// The files that match, and the problems.
 #[derive(Default)]
-struct Found {
+struct Matches {
     files: Vec<(PathBuf, Signature)>,
     problems: Vec<Problem>,
-    /// The index of the pattern that is followed, whether it has matched something, and whether that was a folder.
+    /// The index of the current pattern.
     pattern: usize,
-    matched: bool,
-    folder: bool,
+    /// Whether it has matched something other than directories.
+    has_match: bool,
+    /// Whether it has matched a directory.
+    has_directory: bool,
 }
 
-/// What is wrong with a pattern, or with what it matches.
+/// A problem with a pattern or with a file that it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     /// The index of the pattern.
     pub(super) pattern: usize,
-    /// What is wrong, in a few words.
+    /// The message.
     pub(super) text: String,
 }
 
-/// Why there are no files to read.
+/// Why the files of a stage cannot be read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing {
-    /// What is wrong.
+    /// The problems.
     pub(super) problems: Vec<Problem>,
-    /// Whether patterns are set, and nothing at all is where they look.
-    pub(super) nothing: bool,
+    /// Whether all files are missing: patterns are set, and none of them matches anything.
+    pub(super) all: bool,
 }
 
-/// The files that match the patterns, each once, sorted by path, with what `stat` says of them. Folders are passed over;
-/// anything else that matches and is no readable file is a problem, as a shard that silently stays out would be.
+/// Returns the files that match the patterns, each once, sorted by path, with their `stat` signatures. Directories are skipped;
+/// anything else that matches and is not a readable file is a problem, so that no shard is left out silently.
 ///
 /// # Errors
-/// An empty pattern (a source that the manifest leaves to the machine file or the command line), one that matches no file
-/// or is none, a dangling link, a pipe.
-pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<Vec<(PathBuf, Signature)>, Missing> {
-    let mut found = Found::default();
-    let mut nothing = 0;
+/// For an empty pattern (a source that the manifest leaves to the machine file or the command line), one that is invalid or matches
+/// no file, a dangling link, a pipe.
+pub(super) fn matching(
+    directories: &DirectoryCache,
+    patterns: &[SourcePattern],
+) -> Result<Vec<(PathBuf, Signature)>, Missing> {
+    let mut found = Matches::default();
+    let mut without_match = 0;
     for (index, pattern) in patterns.iter().enumerate() {
-        (found.pattern, found.matched, found.folder) = (index, false, false);
+        (found.pattern, found.has_match, found.has_directory) = (index, false, false);
         let pattern = pattern.to_string();
         if pattern.is_empty() {
             found.problem("no source is set".to_owned());
             continue;
         }
-        // The whole pattern first, for its messages: `**` in the middle of a name, an open bracket.
+        // The complete pattern is parsed first, for its errors: `**` in the middle of a name, an open bracket.
         if let Err(error) = Pattern::new(&pattern) {
             found.problem(format!("'{pattern}' is not a valid glob pattern: {}", error.msg));
             continue;
         }
         let before = found.problems.len();
         let components: Vec<_> = Path::new(&pattern).components().collect();
-        folders.walk(Path::new(""), &components, &mut found);
+        directories.walk(Path::new(""), &components, &mut found);
         found.files.sort_by(|(one, _), (other, _)| one.cmp(other));
         found.files.dedup_by(|(one, _), (other, _)| one == other);
-        if !found.matched && found.problems.len() == before {
-            nothing += usize::from(!found.folder);
-            let hint = if found.folder { " (it is a folder: add '/*')" } else { "" };
+        if !found.has_match && found.problems.len() == before {
+            without_match += usize::from(!found.has_directory);
+            let hint = if found.has_directory { " (it is a directory: add '/*')" } else { "" };
             found.problem(format!("no file matches '{pattern}'{hint}"));
         }
     }
@@ -100,20 +105,20 @@ pub(super) fn matching(folders: &Folders, patterns: &[SourcePattern]) -> Result<
         true => Ok(found.files),
         false => {
             let mut problems = found.problems;
-            let more = problems.len().saturating_sub(MOST);
-            problems.truncate(MOST);
+            let more = problems.len().saturating_sub(LISTED);
+            problems.truncate(LISTED);
             if more > 0 {
                 let pattern = problems.last().map_or(0, |problem| problem.pattern);
                 problems.push(Problem { pattern, text: format!("and {more} more like these") });
             }
-            Err(Missing { problems, nothing: nothing == patterns.len() })
+            Err(Missing { problems, all: without_match == patterns.len() })
         }
     }
 }
 
-impl Folders {
-    /// Follows the rest of a pattern from a folder that matches its beginning.
-    fn walk(&self, at: &Path, rest: &[Component<'_>], found: &mut Found) {
+impl DirectoryCache {
+    /// Matches the rest of a pattern below a directory that matches its beginning.
+    fn walk(&self, at: &Path, rest: &[Component<'_>], found: &mut Matches) {
         let Some((first, rest)) = rest.split_first() else { return found.take(at) };
         let Component::Normal(name) = first else { return self.walk(&at.join(first), rest, found) };
         let name = name.to_string_lossy();
@@ -123,19 +128,19 @@ impl Folders {
         let plain = name.find(['*', '?', '[']);
         let Some(plain) = plain else {
             let path = at.join(&*name);
-            // A name that is not there matches nothing; a link that leads nowhere is there.
+            // A missing name matches nothing; a dangling link exists.
             if !rest.is_empty() || path.symlink_metadata().is_ok() {
                 self.walk(&path, rest, found);
             }
             return;
         };
-        // The components of a pattern that is right are right.
+        // The components of a valid pattern are valid.
         let Ok(pattern) = Pattern::new(&name) else { return };
         let Some(listing) = self.listing(at, found) else { return };
-        // What is below it matches only where it is a folder.
-        let odd =
-            listing.odd.iter().filter(|(name, is_folder)| pattern.matches(name) && (rest.is_empty() || *is_folder));
-        odd.for_each(|(name, _)| found.odd(at, name));
+        // The rest of the pattern needs a directory.
+        let matches = |name: &str, is_directory: bool| pattern.matches(name) && (rest.is_empty() || is_directory);
+        let not_utf8 = listing.not_utf8.iter().filter(|(name, is_directory)| matches(name, *is_directory));
+        not_utf8.for_each(|(name, _)| found.not_utf8(at, name));
         let prefix = &name[..plain];
         let begin = listing.names.partition_point(|name| name.as_str() < prefix);
         let begin = listing.names[begin..].iter().take_while(|name| name.starts_with(prefix));
@@ -144,16 +149,15 @@ impl Folders {
         }
     }
 
-    /// `**`: the folder and all below it. Links to folders are not followed, so that there is no circle.
-    fn walk_below(&self, at: &Path, rest: &[Component<'_>], found: &mut Found) {
-        match rest {
-            [] => {}
-            rest => self.walk(at, rest, found),
+    /// Matches `**`: the directory and all below it. Links to directories are not followed, so that there is no cycle.
+    fn walk_below(&self, at: &Path, rest: &[Component<'_>], found: &mut Matches) {
+        if !rest.is_empty() {
+            self.walk(at, rest, found);
         }
         let Some(listing) = self.listing(at, found) else { return };
-        // Of files the rest of the pattern says whether they match; below a folder anything may.
-        let odd = listing.odd.iter().filter(|(_, is_folder)| *is_folder || rest.is_empty());
-        odd.for_each(|(name, _)| found.odd(at, name));
+        // A file of such a name is matched with the rest of the pattern; below a directory anything may match.
+        let not_utf8 = listing.not_utf8.iter().filter(|(_, is_directory)| *is_directory || rest.is_empty());
+        not_utf8.for_each(|(name, _)| found.not_utf8(at, name));
         for name in &listing.names {
             let path = at.join(name);
             if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
@@ -164,16 +168,16 @@ impl Folders {
         }
     }
 
-    fn listing(&self, folder: &Path, found: &mut Found) -> Option<Arc<Listing>> {
-        let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = folders.entry(folder.to_owned()).or_default().clone();
-        // Who wants another folder need not wait until this one is read.
-        drop(folders);
-        match names.get_or_init(|| Listing::read(folder).map(Arc::new).map_err(Arc::new)) {
+    fn listing(&self, directory: &Path, found: &mut Matches) -> Option<Arc<Listing>> {
+        let mut directories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = directories.entry(directory.to_owned()).or_default().clone();
+        // The lock is not held while this directory is read: other threads may need other ones.
+        drop(directories);
+        match names.get_or_init(|| Listing::read(directory).map(Arc::new).map_err(Arc::new)) {
             Ok(listing) => Some(Arc::clone(listing)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) => {
-                found.problem(format!("cannot read {}: {error}", folder.display()));
+                found.problem(format!("cannot read {}: {error}", directory.display()));
                 None
             }
         }
@@ -181,40 +185,40 @@ impl Folders {
 }
 
 impl Listing {
-    fn read(folder: &Path) -> io::Result<Self> {
-        let path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    fn read(directory: &Path) -> io::Result<Self> {
+        let path = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         let mut listing = Self::default();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             match entry.file_name().into_string() {
                 Ok(name) => listing.names.push(name),
-                Err(name) => listing.odd.push((name.to_string_lossy().into_owned(), entry.path().is_dir())),
+                Err(name) => listing.not_utf8.push((name.to_string_lossy().into_owned(), entry.path().is_dir())),
             }
         }
         listing.names.sort();
-        listing.odd.sort();
+        listing.not_utf8.sort();
         Ok(listing)
     }
 }
 
-impl Found {
-    /// A path that matches the whole pattern.
+impl Matches {
+    /// Adds a path that matches the whole pattern.
     fn take(&mut self, path: &Path) {
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => {
-                self.folder = true;
+                self.has_directory = true;
                 return;
             }
             Ok(metadata) if metadata.is_file() => self.files.push((path.to_owned(), Signature::of(&metadata))),
             Ok(_) => self.problem(format!("{} is not a regular file", path.display())),
             Err(error) => self.problem(format!("cannot read {}: {error}", path.display())),
         }
-        self.matched = true;
+        self.has_match = true;
     }
 
-    /// A name that would match and is no text.
-    fn odd(&mut self, folder: &Path, name: &str) {
-        let text = format!("{} has a name that is not UTF-8: rename it", folder.join(name).display());
+    /// Reports a matching name that is not UTF-8.
+    fn not_utf8(&mut self, directory: &Path, name: &str) {
+        let text = format!("{} has a name that is not UTF-8: rename it", directory.join(name).display());
         if !self.problems.iter().any(|problem| problem.text == text) {
             self.problem(text);
         }
@@ -238,7 +242,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pattern = |name: &str| SourcePattern(folder.path().join(name).display().to_string());
         let matching = |patterns: &[SourcePattern]| {
-            let files = matching(&Folders::default(), patterns)?;
+            let files = matching(&DirectoryCache::default(), patterns)?;
             Ok::<Vec<_>, Missing>(files.into_iter().map(|(path, _)| path).collect())
         };
         fs::write(folder.path().join("b.gz"), "").unwrap();
@@ -246,28 +250,27 @@ mod tests {
         fs::create_dir(folder.path().join("c.gz")).unwrap();
         let files = matching(&[pattern("*.gz"), pattern("a.gz")]).unwrap();
         assert_eq!(files, [folder.path().join("a.gz"), folder.path().join("b.gz")]);
-        let Missing { problems, nothing } = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
-        assert!(!nothing);
+        let Missing { problems, all } = matching(&[pattern("*.gz"), pattern("*.txt"), pattern("[")]).unwrap_err();
+        assert!(!all);
         assert_eq!(problems.iter().map(|problem| problem.pattern).collect::<Vec<_>>(), [1, 2]);
         assert!(problems[0].text.contains("no file matches") && problems[0].text.contains("*.txt"), "{problems:?}");
         assert!(problems[1].text.contains("is not a valid glob pattern"), "{problems:?}");
-        let unset =
-            Missing { problems: vec![Problem { pattern: 0, text: "no source is set".to_owned() }], nothing: false };
+        let unset = Missing { problems: vec![Problem { pattern: 0, text: "no source is set".to_owned() }], all: false };
         assert_eq!(matching(&[SourcePattern::default()]), Err(unset));
-        assert!(matching(&[pattern("*.txt"), pattern("nowhere/*")]).unwrap_err().nothing);
-        assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].text.contains("it is a folder"));
+        assert!(matching(&[pattern("*.txt"), pattern("nowhere/*")]).unwrap_err().all);
+        assert!(matching(&[pattern("c.gz")]).unwrap_err().problems[0].text.contains("it is a directory"));
         fs::write(folder.path().join(OsStr::from_bytes(b"\xff.json")), "").unwrap();
         for odd in ["*.json", "**/*.json"] {
-            let Missing { problems, nothing } = matching(&[pattern(odd)]).unwrap_err();
+            let Missing { problems, all } = matching(&[pattern(odd)]).unwrap_err();
             assert!(
                 problems.len() == 1
                     && problems[0].text.ends_with("\u{fffd}.json has a name that is not UTF-8: rename it")
             );
-            assert!(!nothing, "what is there and cannot be read is not taken to be gone");
+            assert!(!all, "a file that cannot be read is not missing");
         }
         let found = |name: &str| matching(&[pattern(name)]).map(|files| files.len());
         for (other, count) in [("b*.gz", 1), ("**/b.gz", 1)] {
-            assert_eq!(found(other), Ok(count), "who does not ask for it is not told");
+            assert_eq!(found(other), Ok(count), "a pattern that does not match it reports nothing");
         }
         assert!(!found("*/b.gz").unwrap_err().problems[0].text.contains("UTF-8"), "nothing is below a file");
         fs::create_dir(folder.path().join(OsStr::from_bytes(b"\xfe"))).unwrap();
@@ -298,7 +301,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let folders = Folders::default();
+        let directories = DirectoryCache::default();
         let patterns = [
             "*.gz",
             "*/*.gz",
@@ -316,7 +319,7 @@ mod tests {
             let expected: BTreeSet<_> =
                 glob::glob(&whole).unwrap().map(Result::unwrap).filter(|path| path.is_file()).collect();
             let expected: Vec<_> = expected.into_iter().collect();
-            let found = matching(&folders, &[SourcePattern(whole)]).unwrap();
+            let found = matching(&directories, &[SourcePattern(whole)]).unwrap();
             let found: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
             assert_eq!(found, expected, "{pattern}");
         }

@@ -6,17 +6,17 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its output is in the store and whole. Precondition: every stage that it needs is cached.
+    /// Its output is in the store and undamaged. Precondition: every stage that it depends on is cached.
     Cached,
-    /// It will run: whatever its inputs turn out to hold, no build with its settings is on record; or its inputs are
-    /// known and no build with them is; or it is forced.
+    /// It will run: no build with its settings is on record, whatever its inputs will hold; or its inputs are known and no build
+    /// has read them; or it is forced.
     WillRun,
-    /// Whether it runs depends on what is not known yet: whether a stage that it needs changes its output (such a stage will
-    /// run, may run or waits, and a build with this one's settings is on record), whether another process that is at work on
-    /// what it needs builds it too, or which of several stages that have, or may turn out to have, its key is the first.
-    /// Precondition: one of the reasons [`super::Reason::Upstream`], `UpstreamHeld`, `SameKey` and `MaybeSameKey` says which.
+    /// Whether it runs depends on something that is not known yet: whether an upstream stage changes its output, whether another
+    /// process that builds an upstream stage builds it too, or which of several stages that have, or may have, its key is built
+    /// first. Precondition: a build with its settings is on record, or one of the reasons [`super::Reason::UpstreamHeld`],
+    /// `SameKey`, `MaybeSameKey` and `SharedDamage` applies.
     MayRun,
-    /// Another process builds its key now: it waits, and finds the output then. [`super::Reason::Held`] says who.
+    /// Another process builds its key now: it waits and then finds the output. [`super::Reason::Held`] names the process.
     Waiting,
 }
 
@@ -24,7 +24,7 @@ impl State {
     /// All states.
     pub const ALL: [Self; 4] = [Self::Cached, Self::WillRun, Self::MayRun, Self::Waiting];
 
-    /// For people, after the name of a stage.
+    /// Returns the verb phrase that follows the name of a stage.
     pub fn verb(self) -> &'static str {
         match self {
             Self::Cached => "is cached",
@@ -33,7 +33,7 @@ impl State {
         }
     }
 
-    /// For people.
+    /// Returns the words for people.
     pub fn text(self) -> &'static str {
         match self {
             Self::Cached => "cached",

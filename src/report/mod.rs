@@ -1,25 +1,22 @@
-//! Floor 4: what a run did, as documents.
+//! Floor 4: documents about runs.
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`kept`] | a run with all that is kept of it |
-//! | [`run_lock`] | `run.lock`: a run written down so that it can be done again and compared |
-//! | [`difference`] | two of them, compared |
-//! | [`page`] | `report.html`: a run for people |
-//! | [`drawing`] | the graph of stages as a picture |
+//! | [`run_lock`] | `run.lock`: a record of a run from which it can be reproduced and compared |
+//! | [`diff`] | the difference of two runs |
+//! | [`page`] | `report.html`: a run as one page |
+//! | [`drawing`] | the graph of stages as Mermaid, DOT or SVG |
 
-pub mod difference;
+pub mod diff;
 pub mod drawing;
-pub mod kept;
 pub mod page;
 pub mod run_lock;
 
-pub use difference::Difference;
-pub use kept::{EVENTS, KeptRun};
-pub use page::{LivePage, Page};
-pub use run_lock::{LockedStage, RunLock};
+pub use diff::RunDiff;
+pub use page::LivePage;
+pub use run_lock::{LockSummary, LockedStage, RunLock};
 
-/// Text as HTML and SVG show it.
+/// Escapes text for HTML and SVG.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

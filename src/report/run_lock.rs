@@ -1,9 +1,9 @@
-//! `run.lock`: a run written down, as TOML, so that it can be done again anywhere and compared.
+//! `run.lock`: a record of a run, as TOML, from which it can be reproduced anywhere and compared.
 //!
 //! ```toml
-//! check = "<64 hex digits>"       # digest of all that follows this line
+//! check = "<64 hex digits>"       # digest of everything after this line
 //! version = 1
-//! manifest = '''...'''            # all layers merged, as `pipeline reproduce` reads it again
+//! manifest = '''...'''            # all layers merged, as `pipeline reproduce` reads it
 //!
 //! [run]
 //! name = "quickstart"
@@ -26,29 +26,28 @@
 //! files = ["<digest> <bytes> <path>"]
 //! ```
 //!
-//! Inputs and outputs are trees of the store; a line of `files` is a line of a tree. Times and the machine are there for
-//! people and for the price of a reproduction; they are not compared. The check finds damage and edits: a lock is evidence,
-//! and who wants another run changes its manifest.
+//! Inputs and outputs are trees of the store; a line of `files` is a line of a tree. Times and the machine are informative:
+//! they are not compared. The check detects damage and edits: to change a run, edit its manifest instead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 use contract::{Digest, Tree};
 use serde::{Deserialize, Serialize};
 
 use crate::events::RunStatus;
-use crate::parallel;
 use crate::store::Machine;
 
-/// The format that this program reads and writes.
+/// The format version that this program reads and writes.
 pub const VERSION: u32 = 1;
 
-/// Its name in the folder of a run.
+/// The name of the file in the directory of a run.
 pub const FILE: &str = "run.lock";
 
 const CHECK: &str = "check = \"";
+/// The line that begins a stage.
+const STAGE: &str = "[[stages]]";
 
-/// A run written down.
+/// A recorded run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunLock {
@@ -58,18 +57,18 @@ pub struct RunLock {
     pub manifest: String,
     /// The run.
     pub run: LockedRun,
-    /// The stages that had an output when it ended, in the order of the graph.
-    #[serde(default)]
+    /// The stages that had an output when the run ended, in the order of the graph.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<LockedStage>,
 }
 
-/// What is said of a run.
+/// The properties of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRun {
     /// Its name.
     pub name: String,
-    /// Which run of that name.
+    /// The number of the run among those of its name.
     pub number: u32,
     /// How it ended.
     pub status: RunStatus,
@@ -77,17 +76,17 @@ pub struct LockedRun {
     pub started: String,
     /// How long it took.
     pub seconds: f64,
-    /// Where tensors lived.
+    /// The compute device.
     pub device: String,
     /// Threads of all stages together.
     pub threads: usize,
-    /// Version of the program.
+    /// The version of the program.
     pub program: String,
-    /// On what it ran.
+    /// The machine that it ran on.
     pub machine: Machine,
 }
 
-/// A stage with what it gave.
+/// A stage with its outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStage {
@@ -102,65 +101,68 @@ pub struct LockedStage {
     /// The tree that each input port read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, Digest>,
-    /// The files outside the store that it read, as `<digest> <bytes> <path>`.
+    /// The external files that it read, as `<digest> <bytes> <path>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
     /// How long the build took.
     pub seconds: f64,
-    /// Whether this run built it; else it was in the store.
+    /// Whether this run built it; false if it was cached.
     pub ran: bool,
     /// The device that the build computed on.
     pub device: String,
-    /// By how much, relatively, its losses may differ on another device; a kind without it gives the same bytes anywhere.
+    /// The relative tolerance of its losses on another device; without one, the output is the same on any machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
-    /// The last value of each series that the build gave.
+    /// The last value of each metric.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
     /// The machine that it was built on.
     pub machine: Machine,
-    /// What it gave, by port.
+    /// Its outputs by port.
     pub outputs: BTreeMap<String, LockedOutput>,
 }
 
-/// What an output port held.
+/// The output of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedOutput {
     /// The port's type.
     #[serde(rename = "type")]
     pub ty: String,
-    /// Its tree.
+    /// The digest of its tree.
     pub tree: Digest,
     /// The tree's files, as `<digest> <bytes> <path>`.
     pub files: Vec<String>,
 }
 
-/// Why a text is no lock.
+/// Why a text is not a valid lock.
 #[derive(Debug, thiserror::Error)]
-pub enum NotALock {
-    /// No TOML, or not of the format.
+pub enum InvalidLock {
+    /// Not TOML, or not of the format.
     #[error("line {line}: {problem}")]
     Format {
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The problem.
         problem: String,
     },
-    /// Its first line is no check.
-    #[error("it does not begin with its check")]
+    /// The first line is not a check.
+    #[error("the first line is not a check")]
     NoCheck,
-    /// Something of it is not as it was written.
-    #[error("it was changed after it was written: its check does not hold")]
-    Changed,
-    /// A stage is there twice.
-    #[error("it has stage '{0}' twice")]
-    Twice(String),
-    /// Of another version.
-    #[error("the lock has version {0}, this program reads {VERSION}")]
+    /// The content does not match the check.
+    #[error("it was modified after it was written: its check does not match")]
+    Modified,
+    /// A stage is listed twice.
+    #[error("stage '{0}' is listed twice")]
+    DuplicateStage(String),
+    /// A name has a control character.
+    #[error("invalid name {0:?}")]
+    Name(String),
+    /// Another format version.
+    #[error("expected version {VERSION}, found {0}")]
     Version(u32),
-    /// A stage's files are not those of its tree.
-    #[error("the files of {stage}.{port} are not those of its tree {tree}")]
+    /// The files of an output do not match its tree.
+    #[error("the files of {stage}.{port} do not match its tree {tree}")]
     Tree {
         /// The stage.
         stage: String,
@@ -171,7 +173,7 @@ pub enum NotALock {
     },
 }
 
-impl NotALock {
+impl InvalidLock {
     fn format(body: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start.min(body.len()));
         // The check is line 1.
@@ -180,96 +182,117 @@ impl NotALock {
     }
 }
 
-/// What every version begins with.
-#[derive(Deserialize)]
-struct Head {
-    version: u32,
+/// A run and the number of its stages: what `pipeline runs` lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LockSummary {
+    /// The run.
+    pub run: LockedRun,
+    /// Stages that the run built.
+    pub ran: usize,
+    /// Stages that had an output when the run ended.
+    pub stages: usize,
 }
 
 impl RunLock {
-    /// As the file's text.
-    pub fn encode(&self) -> String {
-        #[derive(Serialize)]
-        struct Run<'l> {
-            run: &'l LockedRun,
-        }
-        #[derive(Serialize)]
-        struct Stage<'l> {
-            stages: [&'l LockedStage; 1],
-        }
-        let Self { version, manifest, run, stages } = self;
-        // Piece by piece, as a lock may hold many stages. Every field has a TOML form.
-        let run = toml::to_string_pretty(&Run { run }).unwrap_or_default();
-        let stages =
-            parallel::map(stages, |stage| toml::to_string_pretty(&Stage { stages: [stage] }).unwrap_or_default());
-        let unknown = format!("{CHECK}{}\"\n", Digest::from_bytes([0; 32]));
-        let length = stages.iter().fold(2 * manifest.len(), |sum, stage| sum + 1 + stage.len());
-        // A text of megabytes does not grow bit by bit.
-        let mut text = String::with_capacity(length);
-        // Writing to a string does not fail.
-        let _ = write!(text, "{unknown}version = {version}\nmanifest = ");
-        let _ = manifest.serialize(toml::ser::ValueSerializer::new(&mut text));
-        let _ = write!(text, "\n\n{run}");
-        for stage in &stages {
-            text.push('\n');
-            text += stage;
-        }
-        let check = Digest::of(&text.as_bytes()[unknown.len()..]);
-        text.replace_range(CHECK.len()..CHECK.len() + 64, &check.to_string());
-        text
-    }
-
-    /// Reads what [`RunLock::encode`] gave. Lines may end as on another system.
+    /// Returns the text of the file.
     ///
     /// # Errors
-    /// See [`NotALock`].
-    pub fn decode(text: &str) -> Result<Self, NotALock> {
+    /// If a value has no TOML form.
+    pub fn encode(&self) -> Result<String, toml::ser::Error> {
+        let body = toml::to_string_pretty(self)?;
+        Ok(format!("{CHECK}{}\"\n{body}", Digest::of(body.as_bytes())))
+    }
+
+    /// Reads what [`RunLock::encode`] returned; CRLF line endings are accepted.
+    ///
+    /// # Errors
+    /// See [`InvalidLock`].
+    pub fn decode(text: &str) -> Result<Self, InvalidLock> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
         let text = text.replace("\r\n", "\n");
-        let (check, body) = text.split_once('\n').ok_or(NotALock::NoCheck)?;
-        let check = check.strip_prefix(CHECK).and_then(|check| check.strip_suffix('"')).ok_or(NotALock::NoCheck)?;
-        if check.parse() != Ok(Digest::of(body.as_bytes())) {
-            return Err(NotALock::Changed);
-        }
-        let Head { version } = toml::from_str(body).map_err(|error| NotALock::format(body, &error))?;
+        let body = checked_body(&text)?;
+        let Head { version } = toml::from_str(body).map_err(|error| InvalidLock::format(body, &error))?;
         if version != VERSION {
-            return Err(NotALock::Version(version));
+            return Err(InvalidLock::Version(version));
         }
-        let lock: Self = toml::from_str(body).map_err(|error| NotALock::format(body, &error))?;
+        let lock: Self = toml::from_str(body).map_err(|error| InvalidLock::format(body, &error))?;
         let mut names = BTreeSet::new();
         for stage in &lock.stages {
+            let ports = stage.inputs.keys().chain(stage.outputs.keys());
+            let mut named =
+                [&lock.run.name, &stage.name, &stage.kind].into_iter().chain(ports).chain(stage.metrics.keys());
+            if let Some(name) = named.find(|name| name.contains(char::is_control)) {
+                return Err(InvalidLock::Name(name.clone()));
+            }
             if !names.insert(&stage.name) {
-                return Err(NotALock::Twice(stage.name.clone()));
+                return Err(InvalidLock::DuplicateStage(stage.name.clone()));
             }
             for (port, output) in &stage.outputs {
                 if output.listing().is_none() {
-                    return Err(NotALock::Tree { stage: stage.name.clone(), port: port.clone(), tree: output.tree });
+                    return Err(InvalidLock::Tree { stage: stage.name.clone(), port: port.clone(), tree: output.tree });
                 }
             }
         }
         Ok(lock)
     }
 
-    /// The stage of this name.
+    /// Reads the head of a lock and counts its stages. The check is verified; the stages are not decoded.
+    ///
+    /// # Errors
+    /// See [`InvalidLock`].
+    pub fn summarize(text: &str) -> Result<LockSummary, InvalidLock> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+            run: LockedRun,
+        }
+        let text = text.replace("\r\n", "\n");
+        let body = checked_body(&text)?;
+        let end = body.find(&format!("\n{STAGE}\n")).map_or(body.len(), |start| start + 1);
+        let (head, stages) = body.split_at(end);
+        let Ok(Head { version, run }) = toml::from_str(head) else {
+            // Another version, or a manifest with such a line.
+            let Self { run, stages, .. } = Self::decode(&text)?;
+            return Ok(LockSummary { run, ran: stages.iter().filter(|stage| stage.ran).count(), stages: stages.len() });
+        };
+        let count = |wanted| stages.lines().filter(|line| *line == wanted).count();
+        match version {
+            VERSION => Ok(LockSummary { run, ran: count("ran = true"), stages: count(STAGE) }),
+            other => Err(InvalidLock::Version(other)),
+        }
+    }
+
+    /// Returns the stage of this name.
     pub fn stage(&self, name: &str) -> Option<&LockedStage> {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
-    /// The trees that the lock names, with their files: what it needs of a store.
+    /// Returns the trees that the lock names, with their files.
     pub fn listings(&self) -> impl Iterator<Item = (Digest, Tree)> {
         let outputs = self.stages.iter().flat_map(|stage| stage.outputs.values());
         outputs.filter_map(|output| Some((output.tree, output.listing()?)))
     }
 }
 
+/// Returns what follows the check, which must match it.
+fn checked_body(text: &str) -> Result<&str, InvalidLock> {
+    let (check, body) = text.split_once('\n').ok_or(InvalidLock::NoCheck)?;
+    let check = check.strip_prefix(CHECK).and_then(|check| check.strip_suffix('"')).ok_or(InvalidLock::NoCheck)?;
+    if check.parse() == Ok(Digest::of(body.as_bytes())) { Ok(body) } else { Err(InvalidLock::Modified) }
+}
+
 impl LockedStage {
-    /// The tree of each output port.
+    /// Returns the tree of each output port.
     pub fn trees(&self) -> BTreeMap<String, Digest> {
         self.outputs.iter().map(|(port, output)| (port.clone(), output.tree)).collect()
     }
 }
 
 impl LockedOutput {
-    /// The tree's files; `None` when they are not what the tree's digest says.
+    /// Returns the files of the tree; `None` if they do not match its digest.
     pub fn listing(&self) -> Option<Tree> {
         let text = self.files.iter().fold("pipeline tree 1\n".to_owned(), |text, line| text + line + "\n");
         Tree::decode(&text).ok().filter(|tree| tree.digest() == self.tree)
@@ -280,65 +303,70 @@ impl LockedOutput {
 mod tests {
     use super::*;
 
-    fn stage(name: usize) -> LockedStage {
-        let files = vec![format!("{} 7 rows/\"1\".jsonl", Digest::of(b"content"))];
-        let output = LockedOutput { ty: "documents".to_owned(), tree: Digest::of(b"tree"), files };
-        LockedStage {
-            name: name.to_string(),
+    fn lock(manifest: &str, stages: usize) -> RunLock {
+        let tree = Tree::decode("pipeline tree 1\n").unwrap();
+        let stage = |number: usize| LockedStage {
+            name: number.to_string(),
             kind: "kind".to_owned(),
             revision: 1,
             key: Digest::of(b"key"),
             inputs: BTreeMap::from([("in".to_owned(), Digest::of(b"tree"))]),
             sources: vec!["a 'name' in quotes".to_owned(), String::new()],
             seconds: 0.5,
-            ran: name > 2,
+            ran: number > 2,
             device: "cpu".to_owned(),
             tolerance: Some(1e-3),
             metrics: BTreeMap::from([("loss/valid".to_owned(), 2.0)]),
             machine: Machine::this(),
-            outputs: BTreeMap::from([("out".to_owned(), output)]),
+            outputs: BTreeMap::from([(
+                "out".to_owned(),
+                LockedOutput { ty: "documents".to_owned(), tree: tree.digest(), files: Vec::new() },
+            )]),
+        };
+        let run = LockedRun {
+            name: "run".to_owned(),
+            number: 3,
+            status: RunStatus::Done,
+            started: "2026-11-25T06:36:11Z".to_owned(),
+            seconds: 1.5,
+            device: "cpu".to_owned(),
+            threads: 2,
+            program: "0".to_owned(),
+            machine: Machine::this(),
+        };
+        RunLock { version: VERSION, manifest: manifest.to_owned(), run, stages: (0..stages).map(stage).collect() }
+    }
+
+    #[test]
+    fn a_lock_and_its_summary_are_read_as_they_were_written() {
+        let manifests = [
+            "",
+            "[run]\nname = \"a\"\n",
+            "lines\nwith '''three''' and \"\"\"three\"\"\" of both",
+            "\u{1b}[31m and \u{0} and \u{7f}",
+            "\n[[stages]]\nran = true\n",
+        ];
+        for (manifest, stages) in manifests.into_iter().flat_map(|manifest| [0, 1, 6].map(|count| (manifest, count))) {
+            let lock = lock(manifest, stages);
+            let text = lock.encode().unwrap();
+            assert_eq!(RunLock::decode(&text).unwrap(), lock, "{manifest:?}, {stages} stages");
+            let summary = RunLock::summarize(&text).unwrap();
+            assert_eq!((summary.run, summary.ran, summary.stages), (lock.run, stages.saturating_sub(3), stages));
+            assert!(matches!(RunLock::summarize(&text.replace("cpu", "gpu")), Err(InvalidLock::Modified)));
         }
     }
 
     #[test]
-    fn a_lock_is_written_as_one_document_would_be() {
-        let manifests = [
-            "",
-            "plain",
-            "[run]\nname = \"a\"\n",
-            "a \\ and a \" in a line",
-            "lines\nwith '''three''' and \"\"\"three\"\"\" of both",
-            "'''\nends with a quote'",
-            "ends with a quote\"",
-            "\u{1b}[31m and \u{0} and \u{7f} and \r\n",
-            "\n\n",
-            "\u{e9}\u{1F600}",
-        ];
-        for (manifest, count) in manifests.into_iter().flat_map(|manifest| [0, 1, 6].map(|count| (manifest, count))) {
-            let run = LockedRun {
-                name: "run".to_owned(),
-                number: 3,
-                status: RunStatus::Done,
-                started: "2026-11-25T06:36:11Z".to_owned(),
-                seconds: 1.5,
-                device: "cpu".to_owned(),
-                threads: 2,
-                program: "0".to_owned(),
-                machine: Machine::this(),
-            };
-            let lock = RunLock {
-                version: VERSION,
-                manifest: manifest.to_owned(),
-                run,
-                stages: (0..count).map(stage).collect(),
-            };
-            let text = lock.encode();
-            let (_, body) = text.split_once('\n').unwrap();
-            // That there are no stages is said by there being none.
-            let whole = toml::to_string_pretty(&lock).unwrap().replace("stages = []\n", "");
-            assert_eq!(body, whole, "{manifest:?}, {count} stages");
-            let head = format!("{CHECK}{}\"\n", Digest::of(body.as_bytes()));
-            assert!(text.starts_with(&head));
-        }
+    fn the_published_lock_is_written_as_it_was() {
+        const PUBLISHED: &str = include_str!("../../manifests/quickstart.lock");
+        assert_eq!(RunLock::decode(PUBLISHED).unwrap().encode().unwrap(), PUBLISHED);
+        assert_eq!(RunLock::summarize(PUBLISHED).unwrap().stages, RunLock::decode(PUBLISHED).unwrap().stages.len());
+    }
+
+    #[test]
+    fn a_name_with_a_control_character_is_invalid() {
+        let mut lock = lock("", 1);
+        lock.stages[0].metrics.insert("loss\u{1b}[2J".to_owned(), 1.0);
+        assert!(matches!(RunLock::decode(&lock.encode().unwrap()), Err(InvalidLock::Name(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! What a reproduction proves of one stage.
+//! The verdict of a reproduction on one stage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use contract::SourceFile;
 use serde::Serialize;
 
 use crate::report::LockedStage;
-use crate::report::difference::differing_metrics;
+use crate::report::diff::differing_metrics;
 use crate::run::StageOutcome;
 
 /// The comparison of one stage with its lock.
@@ -15,84 +15,83 @@ use crate::run::StageOutcome;
 pub enum Verdict {
     /// The same bytes.
     Identical {
-        /// What differs although they are the same.
+        /// What differs without effect.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// Other bytes, on another device or processor, or below such a stage; every loss within the lock's tolerance.
+    /// Other bytes, on another device or processor or downstream of such a stage, with every loss within the lock's tolerance.
     Equal {
-        /// The tolerance, relative.
+        /// The relative tolerance.
         tolerance: f64,
         /// The largest relative difference of a loss.
         largest: f64,
-        /// What else differs, save inputs that can only be equal within a tolerance.
+        /// What else differs, other than inputs that are equal within tolerance.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// Other bytes of a kind without a tolerance, and nothing that determines them differs but inputs that can only be equal
-    /// within a tolerance: nothing can be said.
+    /// Other bytes of a kind without a tolerance, whose inputs are equal only within tolerance.
     NotComparable,
     /// Other bytes.
     Different {
-        /// Why that may be.
+        /// The possible causes.
         causes: Vec<Cause>,
         /// The metrics that differ: locked and found.
         metrics: BTreeMap<String, [Option<f64>; 2]>,
     },
-    /// It was not run to its end.
+    /// The stage has no output.
     NotAttempted {
         /// Why.
         because: String,
     },
 }
 
-/// What a difference may come from.
+/// A possible cause of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
 pub enum Cause {
-    /// This program has another revision of the kind.
+    /// The kind has another revision in this program.
     Revision {
         /// In the lock.
         locked: u32,
-        /// Here.
+        /// In this program.
         here: u32,
     },
-    /// An input port read other content.
+    /// An input has other content.
     Input {
         /// The port.
         port: String,
     },
-    /// The files outside the store hold other content.
+    /// The source files have other content.
     Sources,
-    /// The settings differ: the command line changed them, or a default changed.
+    /// The settings differ, by `--set` or a changed default.
     Settings,
-    /// All that determines the output is equal, and the bytes differ.
+    /// Everything that determines the output is equal.
     NotDeterministic,
 }
 
 impl Verdict {
-    /// Whether nothing speaks against the stage being reproduced.
+    /// Whether the stage counts as reproduced.
     pub const fn holds(&self) -> bool {
         matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }
 
-    /// Compares what a stage gave with its lock. `tolerated` are the input ports that read a stage which is
-    /// [`Verdict::Equal`], or is below one, so that they cannot hold the same bytes.
+    /// Compares the output of a stage with its lock. `tolerated` are the input ports that read a stage which is
+    /// [`Verdict::Equal`], or is downstream of one, so that they cannot have the same bytes.
     pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: &BTreeSet<String>) -> Self {
         let differences = differences(locked, found);
         if locked.trees() == found.record.outputs {
             return Self::Identical { causes: differences };
         }
         let excused = |cause: &Cause| matches!(cause, Cause::Input { port } if tolerated.contains(port));
-        let is_below = differences.iter().any(excused);
+        let is_downstream = differences.iter().any(excused);
         let causes: Vec<_> = differences.iter().filter(|cause| !excused(cause)).cloned().collect();
         let here = &found.record;
-        // Locks of before have the name of the model alone, which tells little.
+        // Older locks have only the model name of the processor, so that it always differs.
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
         let largest = largest_difference(&locked.metrics, &here.metrics);
-        match (locked.tolerance.filter(|_| elsewhere || is_below), largest) {
+        match (locked.tolerance.filter(|_| elsewhere || is_downstream), largest) {
             (Some(tolerance), Some(largest)) if largest <= tolerance => Self::Equal { tolerance, largest, causes },
-            (None, _) if is_below && causes.is_empty() => Self::NotComparable,
+            (None, _) if is_downstream && causes.is_empty() => Self::NotComparable,
             _ => Self::Different {
                 causes: if differences.is_empty() { vec![Cause::NotDeterministic] } else { differences },
                 metrics: differing_metrics(&locked.metrics, &here.metrics),
@@ -101,17 +100,17 @@ impl Verdict {
     }
 }
 
-/// What determines the output and differs.
+/// Returns what differs of what determines the output.
 fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     let mut causes = Vec::new();
     if locked.revision != found.record.revision {
         causes.push(Cause::Revision { locked: locked.revision, here: found.record.revision });
     }
-    let ports = locked.inputs.iter().filter(|(port, tree)| found.keyed.inputs.get(*port) != Some(tree));
+    let ports = locked.inputs.iter().filter(|(port, tree)| found.key.inputs.get(*port) != Some(tree));
     causes.extend(ports.map(|(port, _)| Cause::Input { port: port.clone() }));
     let digest = |line: &String| SourceFile::of_line(line).map(|file| file.digest);
     let mut sources: Vec<_> = locked.sources.iter().map(digest).collect();
-    let mut here: Vec<_> = found.keyed.sources.digests().into_iter().map(Some).collect();
+    let mut here: Vec<_> = found.key.sources.digests().into_iter().map(Some).collect();
     sources.sort();
     here.sort();
     if sources != here {
@@ -123,28 +122,30 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     causes
 }
 
-/// The largest relative difference of a loss; `None` where the lock has no loss, or one that was not found: it diverged, so
-/// that its value is no number. Other series, such as the norm of the last gradient, are noise at this scale.
+/// Returns the largest relative difference of a loss; `None` if the lock has no loss, or one that the new run lacks because it
+/// diverged. Other metrics, such as the last gradient norm, are noise at this scale.
 fn largest_difference(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> Option<f64> {
     let losses = locked.iter().filter(|(name, _)| name.starts_with("loss"));
     let differences = losses.map(|(name, value)| Some(distance(*value, *found.get(name)?)));
     differences.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
 }
 
-/// The relative difference.
+/// Returns the relative difference.
 fn distance(one: f64, other: f64) -> f64 {
     (one - other).abs() / one.abs().max(other.abs()).max(f64::MIN_POSITIVE)
 }
 
 impl Cause {
-    /// For people.
+    /// Returns the cause as text.
     pub fn text(&self) -> String {
         match self {
-            Self::Revision { locked, here } => format!("the kind has revision {here} here, {locked} in the lock"),
-            Self::Input { port } => format!("its input '{port}' holds other bytes"),
-            Self::Sources => "the source files hold other bytes".to_owned(),
+            Self::Revision { locked, here } => {
+                format!("revision {locked} of the kind in the lock, {here} in this program")
+            }
+            Self::Input { port } => format!("its input '{port}' differs"),
+            Self::Sources => "its source files differ".to_owned(),
             Self::Settings => "its settings differ".to_owned(),
-            Self::NotDeterministic => "the same key gave other bytes".to_owned(),
+            Self::NotDeterministic => "not deterministic: the key is the same".to_owned(),
         }
     }
 }
@@ -155,24 +156,24 @@ mod tests {
 
     use super::*;
     use crate::key::{Key, KeyRecord};
-    use crate::plan::Keyed;
+    use crate::plan::StageKey;
     use crate::report::run_lock::LockedOutput;
     use crate::store::{Machine, Record, SourceSnapshot};
 
     #[test]
-    fn a_loss_that_is_no_number_here_is_no_equal_one() {
+    fn a_loss_that_diverged_is_not_equal() {
         let metrics = |all: &[(&str, f64)]| all.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let locked = metrics(&[("loss/train", 1.0), ("loss/validation", 2.0), ("gradient_norm", 1.0)]);
         let near = metrics(&[("loss/train", 1.25), ("loss/validation", 2.0)]);
         assert_eq!(largest_difference(&locked, &near), Some(0.2));
-        // What diverged is not in a record, which holds numbers alone.
+        // A record holds finite numbers only.
         assert_eq!(largest_difference(&locked, &metrics(&[("loss/train", 1.0)])), None);
         assert_eq!(largest_difference(&metrics(&[("gradient_norm", 1.0)]), &near), None);
     }
 
     const LIMIT: f64 = 0.01;
 
-    /// A stage as a lock has it, whose one input and output hold these.
+    /// Returns a locked stage with one input and one output.
     fn locked(tolerance: Option<f64>) -> LockedStage {
         let output = LockedOutput { ty: "report".to_owned(), tree: Digest::of(b"locked"), files: Vec::new() };
         LockedStage {
@@ -192,7 +193,7 @@ mod tests {
         }
     }
 
-    /// The same found with other bytes, and what `change` changes.
+    /// Returns the outcome of the same stage with other bytes, modified by `change`.
     fn found(change: impl FnOnce(&mut StageOutcome)) -> StageOutcome {
         let record = Record {
             key: Digest::of(b"key"),
@@ -215,21 +216,21 @@ mod tests {
             machine: Machine::this(),
             program: String::new(),
         };
-        let keyed = Keyed {
+        let key = StageKey {
             key: Key::of(record.key),
             record: record.key_record.clone(),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: SourceSnapshot::default(),
-            absent: false,
+            sources_missing: false,
         };
         let trees = BTreeMap::new();
-        let mut found = StageOutcome { keyed, record, trees, ran: true, differs: false, earlier: 0 };
+        let mut found = StageOutcome { key, record, trees, ran: true, differs: false, earlier: 0 };
         change(&mut found);
         found
     }
 
     fn another_model(found: &mut StageOutcome) {
-        found.keyed.inputs.insert("model".to_owned(), Digest::of(b"another"));
+        found.key.inputs.insert("model".to_owned(), Digest::of(b"another"));
         found.record.key = Digest::of(b"another key");
     }
 
@@ -244,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tolerance_excuses_the_machine_and_what_is_below_such_a_stage_and_what_else_differs_is_said() {
+    fn a_tolerance_excuses_another_machine_and_stages_downstream_and_other_causes_are_reported() {
         let none = BTreeSet::new();
         let model = BTreeSet::from(["model".to_owned()]);
         let (input, revision) = (Cause::Input { port: "model".to_owned() }, Cause::Revision { locked: 1, here: 2 });
         let elsewhere = |found: &mut StageOutcome| found.record.machine.cpu = Some("another".to_owned());
         let of = |tolerance, found: StageOutcome, excused| causes(Verdict::of(&locked(tolerance), &found, excused));
-        // The same machine owes the same bytes.
+        // The same machine must give the same bytes.
         assert_eq!(of(Some(LIMIT), found(|_| ()), &none), ("different", vec![Cause::NotDeterministic]));
         assert_eq!(of(Some(LIMIT), found(elsewhere), &none), ("equal", vec![]));
         let far = |found: &mut StageOutcome| {
@@ -262,8 +263,8 @@ mod tests {
             elsewhere(found);
             found.record.revision = 2;
         };
-        assert_eq!(of(Some(LIMIT), found(newer), &none), ("equal", vec![revision.clone()]), "and that is said");
-        // Below a stage that is equal within its tolerance.
+        assert_eq!(of(Some(LIMIT), found(newer), &none), ("equal", vec![revision.clone()]), "with the cause");
+        // Downstream of a stage that is equal within its tolerance.
         assert_eq!(of(Some(LIMIT), found(another_model), &model), ("equal", vec![]));
         assert_eq!(of(None, found(another_model), &model), ("not comparable", vec![]));
         assert_eq!(of(None, found(another_model), &none), ("different", vec![input.clone()]));
@@ -272,7 +273,7 @@ mod tests {
             found.record.revision = 2;
         };
         assert_eq!(of(None, found(both), &model), ("different", vec![revision, input]));
-        // The same input, and other bytes all the same.
+        // The same input and other bytes.
         assert_eq!(of(None, found(|_| ()), &model), ("different", vec![Cause::NotDeterministic]));
     }
 }

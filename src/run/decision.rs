@@ -1,83 +1,94 @@
-//! One stage whose inputs are known, from its sources to an answer: cached, or ready to run.
+//! The decision on one stage whose inputs are known: cached, or ready to run.
 //!
-//! It may hash files outside the store, so it has a thread of its own. It waits for no other process's build.
+//! It may hash files outside the store, so it has its own thread. It does not wait for the build of another process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use contract::{Digest, Progress, StageError, Unit};
 
-use super::execution::{Failure, Ready, Shared};
-use super::running::TICK;
+use super::context::RunContext;
+use super::failure::Failure;
+use super::message::{Message, StaleStage};
+use super::running::SAMPLE_INTERVAL;
 use crate::events::Event;
 use crate::manifest::StageDeclaration;
-use crate::plan::{Decider, Decision, Keyed, Reason, source_setting};
-use crate::store::{Held, Hit};
+use crate::plan::{Decider, Decision, Reason, StageKey, source_setting};
+use crate::store::{LockState, Lookup};
 
-/// What came out.
-pub(super) enum Decided {
-    /// Its output is in the store.
-    Cached(Keyed, Box<Hit>),
-    /// It is stale.
-    Ready(Box<Ready>),
-    /// It is stale, and another process builds its key.
-    Held(Box<Ready>),
+/// A stage whose inputs are done.
+pub(super) struct UndecidedStage<'a> {
+    pub(super) stage: &'a StageDeclaration,
+    /// The tree that each input port reads.
+    pub(super) inputs: BTreeMap<String, Digest>,
+    /// Its key, if the fast path found that it has no build on record.
+    pub(super) never_built: Option<StageKey>,
 }
 
-/// Finds out whether a stage's output is in the store.
+/// Finds out whether the output of a stage is in the store.
 pub(super) fn decide(
     decider: &Decider<'_>,
-    shared: Shared<'_>,
-    stage: &StageDeclaration,
-    inputs: BTreeMap<String, Digest>,
-) -> Result<Decided, Failure> {
-    let (name, progress) = (stage.name.clone(), Progress::default());
-    progress.start("hash sources", Unit::Bytes, None);
-    let mut told = Instant::now();
-    let hashed = |bytes| {
-        progress.add(bytes);
-        if told.elapsed() > TICK {
-            told = Instant::now();
-            let (stage, sample) = (name.to_string(), progress.sample());
-            shared.events.send(Event::StageProgress { stage, sample, rate: None });
+    context: RunContext<'_>,
+    undecided: UndecidedStage<'_>,
+) -> Result<Message, Failure> {
+    let UndecidedStage { stage, inputs, never_built } = undecided;
+    let decision = match never_built {
+        Some(key) => decider.decide(stage, key, Lookup::Miss)?,
+        None => {
+            let key = match decider.key(stage, &inputs, report_hashing(context, stage))? {
+                Ok(key) => key,
+                Err(missing) => return Err(missing_sources(stage, &missing)),
+            };
+            let outputs = |decision: &Decision| match decision {
+                Decision::Cached(_, hit) => Some(hit.record.outputs.clone()),
+                Decision::Run(..) => None,
+            };
+            let decide = || {
+                let lookup = context.store.builds.lookup(key.key.digest())?;
+                decider.decide(stage, key, lookup)
+            };
+            context.with_lease(decide, outputs)?
         }
-        !shared.cancel.is_set()
     };
-    let keyed = match decider.key(stage, &inputs, hashed)? {
-        Ok(keyed) => keyed,
-        Err(missing) => return Err(without_sources(stage, &missing)),
-    };
-    let decision = shared.leased(
-        || decider.decide(stage, keyed),
-        |decision| match decision {
-            Decision::Cached(_, hit) => Some(hit.record.outputs.clone()),
-            Decision::Run(..) => None,
-        },
-    )?;
     match decision {
-        Decision::Cached(keyed, hit) => {
-            shared.show_cached(stage, &keyed, &hit);
-            Ok(Decided::Cached(keyed, hit))
+        Decision::Cached(key, hit) => {
+            context.publish_cached(stage, &key, &hit);
+            Ok(Message::Cached(key, hit))
         }
-        Decision::Run(keyed, reasons, baseline) => {
+        Decision::Run(key, reasons, baseline) => {
             let forced = decider.forced.contains(&stage.name);
-            let held = shared.store.held(keyed.key.digest())?;
-            let cost = stage.cost_with(&|port| shared.store.tree(*inputs.get(port)?).ok());
-            let ready = Box::new(Ready { keyed, reasons, baseline, inputs, cost, forced });
-            Ok(if held == Held::Free { Decided::Ready(ready) } else { Decided::Held(ready) })
+            let held = context.store.work.lock_state(key.key.digest())?;
+            let cost = stage.cost_with(&|port| context.store.objects.input(*inputs.get(port)?).ok());
+            let stale = Box::new(StaleStage { key, reasons, baseline, cost, forced });
+            Ok(if held == LockState::Free { Message::Stale(stale) } else { Message::Locked(stale) })
         }
     }
 }
 
-/// The failure of a stage whose files outside the store are missing.
-fn without_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
+/// Returns a callback that reports the bytes of sources that were hashed, and returns false once the run is interrupted.
+fn report_hashing<'a>(context: RunContext<'a>, stage: &StageDeclaration) -> impl FnMut(u64) -> bool + use<'a> {
+    let (name, progress) = (stage.name.to_string(), Progress::default());
+    progress.start("hash sources", Unit::Bytes, None);
+    let mut reported = Instant::now();
+    move |bytes| {
+        progress.add(bytes);
+        if reported.elapsed() > SAMPLE_INTERVAL {
+            reported = Instant::now();
+            context.events.send(Event::StageProgress { stage: name.clone(), sample: progress.sample(), rate: None });
+        }
+        !context.cancel.is_set()
+    }
+}
+
+/// Returns the failure of a stage whose files outside the store are missing.
+fn missing_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
     let texts: BTreeSet<_> = missing.iter().map(Reason::text).collect();
     let message = texts.into_iter().collect::<Vec<_>>().join("; ");
     let name = &stage.name;
     let hint = match source_setting(stage) {
-        (setting, true) => format!("say where the files are in '{setting}' of stage '{name}'"),
+        (setting, true) => format!("set '{setting}' of stage '{name}' to the paths of the files"),
         (setting, false) => format!(
-            "say where the files are: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
+            "set the path of the files: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
              manifest or in machine.toml beside it"
         ),
     };

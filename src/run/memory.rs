@@ -1,18 +1,18 @@
-//! The memory that this process may use: what the machine has, capped by its cgroups and by `ulimit -v` (Linux).
+//! The memory that this process may use: that of the machine, limited by its cgroups and by `ulimit -v` (Linux).
 //!
-//! A cgroup's limit holds for all below it, so each folder from the process's own up to the root is looked at: in version 2
-//! `memory.max`, in version 1 `memory.limit_in_bytes`. In a container the path that `/proc/self/cgroup` names may not exist;
-//! then the mounted root is the container's own.
+//! The limit of a cgroup applies to all below it, so each directory from the process's own up to the root is read: `memory.max` in
+//! version 2, `memory.limit_in_bytes` in version 1. In a container the path that `/proc/self/cgroup` names may not exist; then the
+//! mounted root is the container's own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of memory that this process may use, where the system says.
+/// Returns the bytes of memory that this process may use, if the system reports them.
 pub(super) fn available() -> Option<u64> {
     of_system(Path::new("/"))
 }
 
-/// The same of the system whose `/proc` and `/sys` are below `root`.
+/// Does the same for the system whose `/proc` and `/sys` are below `root`.
 fn of_system(root: &Path) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let total = value(&read("proc/meminfo"), "MemTotal:")?.strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
@@ -24,12 +24,12 @@ fn of_system(root: &Path) -> Option<u64> {
     Some(cgroups.chain(address_space).fold(total, u64::min))
 }
 
-/// What follows a name at the start of a line.
+/// Returns the rest of the line that begins with a name.
 fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// The least limit of a cgroup and of those above it; `line` is `hierarchy:controllers:path`.
+/// Returns the least limit of a cgroup and of those above it; `line` is `hierarchy:controllers:path`.
 fn cgroup_limit(mount: &Path, line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
@@ -39,7 +39,7 @@ fn cgroup_limit(mount: &Path, line: &str) -> Option<u64> {
         _ => return None,
     };
     let own = PathBuf::from(path.trim_start_matches('/'));
-    let limit = |folder: &Path| fs::read_to_string(mount.join(folder).join(file)).ok()?.trim().parse::<u64>().ok();
+    let limit = |cgroup: &Path| fs::read_to_string(mount.join(cgroup).join(file)).ok()?.trim().parse::<u64>().ok();
     own.ancestors().filter_map(limit).min()
 }
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_of_the_limits_holds() {
+    fn the_least_limit_applies() {
         assert_eq!(machine(&[]), Some(8 * GIB));
         let unlimited = [("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")];
         assert_eq!(machine(&unlimited), Some(8 * GIB));
@@ -72,7 +72,7 @@ mod tests {
             ("sys/fs/cgroup/user.slice/memory.max", "3221225472\n"),
             ("sys/fs/cgroup/user.slice/job/memory.max", "max\n"),
         ];
-        assert_eq!(machine(&slice), Some(3 * GIB), "a limit holds for all below it");
+        assert_eq!(machine(&slice), Some(3 * GIB), "a limit applies to all below it");
         let first_version = [
             ("proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/a\n"),
             ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1073741824\n"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_does_not_say_has_no_limit() {
+    fn a_system_that_reports_nothing_has_no_limit() {
         assert_eq!(of_system(Path::new("/nowhere/at/all")), None);
     }
 }

@@ -1,48 +1,59 @@
-//! What the thread of a stage says to the scheduler.
+//! What the thread of a stage sends to the scheduler.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::decision::Decided;
-use super::execution::{Built, Executed, Failure, Ready};
-use crate::manifest::StageName;
-use crate::plan::Keyed;
-use crate::store::Hit;
+use contract::{Cost, Tree};
 
-/// What a stage's thread found out.
+use super::comparison::OutputComparison;
+use super::failure::Failure;
+use crate::plan::{Baseline, Reason, StageKey};
+use crate::store::{Hit, Record};
+
+/// What the thread of a stage found out.
 pub(super) enum Message {
-    /// Its output is in the store.
-    Cached(StageName, Keyed, Box<Hit>),
-    /// It is stale.
-    Ready(StageName, Box<Ready>),
-    /// It is stale, and another process builds its key.
-    Held(StageName, Box<Ready>),
-    /// It has its share and the lock of its key, and runs from now on.
-    Started(StageName),
-    /// A file outside the store is not what it was when the stage was decided; nothing was done.
-    Changed(StageName, Box<Ready>, PathBuf),
-    /// It ran.
-    Built(StageName, Keyed, Box<Built>),
-    /// It has no output.
-    Failed(StageName, Failure),
+    /// The output of the stage is in the store.
+    Cached(StageKey, Box<Hit>),
+    /// The stage is stale.
+    Stale(Box<StaleStage>),
+    /// The stage is stale, and another process holds the lock of its key.
+    Locked(Box<StaleStage>),
+    /// The stage has the lock of its key and runs from now on.
+    Started,
+    /// This file outside the store has changed since the stage was decided, and the stage did not run.
+    SourceChanged(Box<StaleStage>, PathBuf),
+    /// The stage ran.
+    Built(StageKey, Box<Built>),
+    /// The stage has no output.
+    Failed(Failure),
 }
 
-impl Message {
-    /// Of a decision.
-    pub(super) fn of_decided(stage: &StageName, decided: Decided) -> Self {
-        match decided {
-            Decided::Cached(keyed, hit) => Self::Cached(stage.clone(), keyed, hit),
-            Decided::Ready(ready) => Self::Ready(stage.clone(), ready),
-            Decided::Held(ready) => Self::Held(stage.clone(), ready),
-        }
-    }
+/// A stale stage.
+#[derive(Debug)]
+pub(super) struct StaleStage {
+    pub(super) key: StageKey,
+    pub(super) reasons: Vec<Reason>,
+    /// The build that the reasons compare with.
+    pub(super) baseline: Option<Baseline>,
+    /// What it costs with these inputs.
+    pub(super) cost: Cost,
+    /// Whether it runs even if its output is in the store by then.
+    pub(super) forced: bool,
+}
 
-    /// Of a stage that had its share.
-    pub(super) fn of_executed(stage: &StageName, ready: Box<Ready>, executed: Executed) -> Self {
-        match executed {
-            Executed::Built(built) => Self::Built(stage.clone(), ready.keyed, built),
-            Executed::Cached(hit) => Self::Cached(stage.clone(), ready.keyed, hit),
-            Executed::Held => Self::Held(stage.clone(), ready),
-            Executed::Changed(path) => Self::Changed(stage.clone(), ready, path),
-        }
-    }
+/// A stage that ran.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// The build that is used from now on.
+    pub(super) record: Record,
+    /// The files of each of its ports.
+    pub(super) trees: BTreeMap<String, Tree>,
+    /// How long this one took, in seconds.
+    pub(super) seconds: f64,
+    /// Whether its output differs from the build that is used, or from every earlier one.
+    pub(super) differs: bool,
+    /// Number of builds of its key before it.
+    pub(super) earlier: usize,
+    /// Its output compared with the baseline.
+    pub(super) comparison: OutputComparison,
 }

@@ -1,9 +1,8 @@
-//! The machine's share for each running stage: threads and memory are counted pools, `gpu` is a pool of depth one.
+//! The share of the machine of each running stage: threads and memory are counted pools, `gpu` is a pool of depth one.
 //!
-//! A stage starts when its memory, at least one thread and, where it computes on the device, the `gpu` pool are free. It
-//! is given its part of the free threads: all of them when nothing else is ready, else an even share, never more than
-//! it can use. A stage that wants more memory than the whole budget is given the whole budget and runs when no other
-//! stage holds any. Shares change how long a stage takes and nothing else.
+//! A stage starts when its memory, at least one thread and, if it computes on the device, the `gpu` pool are free. It gets all free
+//! threads if no other stage is ready, else an even share, and never more than it can use. A stage that needs more memory than the
+//! whole budget gets the whole budget, and runs when no other stage holds any. Shares change how long a stage takes and nothing else.
 
 use std::path::Path;
 
@@ -20,18 +19,18 @@ pub struct Budget {
     pub threads: usize,
     /// Bytes of memory that stages share.
     pub memory: u64,
-    /// Bytes of memory that one stage may need, where that is known: all that `[exec]` and the machine allow.
+    /// Bytes of memory that one stage may need, if known: all that `[exec]` and the machine allow.
     pub available: Option<u64>,
-    /// Whether a stage runs that needs more than is available.
+    /// Whether stages run that need more than is available.
     pub allow_oversize: bool,
     /// Stages at the same time.
     pub jobs: usize,
-    /// Where tensors live.
+    /// The compute device.
     pub device: Device,
 }
 
 impl Budget {
-    /// All cores, half of the machine's memory, as many stages as threads.
+    /// Returns all cores, half of the machine's memory, and as many stages as threads.
     pub fn of_this_machine() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let available = memory::available();
@@ -39,7 +38,7 @@ impl Budget {
         Self { threads, memory, available, allow_oversize: false, jobs: threads, device: Device::Auto }
     }
 
-    /// What `[exec]` says, else this machine; without a number of jobs as many as threads.
+    /// Returns what `[exec]` sets, else this machine's; without a number of jobs there are as many as threads.
     pub fn of(exec: &ExecSettings) -> Self {
         let machine = Self::of_this_machine();
         let threads = exec.threads.map_or(machine.threads, usize::from);
@@ -53,13 +52,13 @@ impl Budget {
         }
     }
 
-    /// What there is for one stage, where the store is, or will be, in `cache`.
+    /// Returns what one stage may use, with the store in `cache`.
     pub fn available(&self, cache: &Path) -> Available {
         Available { memory: self.available, disk: free_disk(cache), device: self.device }
     }
 }
 
-/// What is free.
+/// The free part of a budget.
 #[derive(Debug)]
 pub struct Pools {
     budget: Budget,
@@ -69,34 +68,33 @@ pub struct Pools {
     gpu: bool,
 }
 
-/// What one running stage holds; it goes back with [`Pools::give_back`].
+/// What one running stage holds until [`Pools::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Its part of the machine.
+    /// What the stage may use.
     pub resources: Resources,
     gpu: bool,
 }
 
 impl Pools {
-    /// Everything is free.
+    /// Starts with everything free.
     pub fn new(budget: Budget) -> Self {
         Self { budget, threads: budget.threads, memory: budget.memory, jobs: budget.jobs, gpu: true }
     }
 
-    /// Whether no stage of any needs can start.
+    /// Returns whether no stage can start, whatever it needs.
     pub fn are_empty(&self) -> bool {
         self.jobs == 0 || self.threads == 0
     }
 
-    /// A share for a stage with these needs, when `ready` stages (this one among them) want to start; `None` when it has
-    /// to wait.
-    pub fn take(&mut self, needs: &Needs, ready: usize) -> Option<Share> {
+    /// Returns a share for a stage with these needs when `ready` stages, including this one, want to start; `None` if it has to wait.
+    pub fn acquire(&mut self, needs: &Needs, ready: usize) -> Option<Share> {
         let memory = needs.memory.min(self.budget.memory);
         if self.are_empty() || memory > self.memory || (needs.gpu && !self.gpu) {
             return None;
         }
-        let starters = ready.clamp(1, self.jobs);
-        let threads = self.threads.div_ceil(starters).min(needs.threads).max(1);
+        let starting = ready.clamp(1, self.jobs);
+        let threads = self.threads.div_ceil(starting).min(needs.threads).max(1);
         self.jobs -= 1;
         self.threads -= threads;
         self.memory -= memory;
@@ -105,7 +103,7 @@ impl Pools {
     }
 
     /// Frees a share.
-    pub fn give_back(&mut self, share: Share) {
+    pub fn release(&mut self, share: Share) {
         self.jobs += 1;
         self.threads += share.resources.threads;
         self.memory += share.resources.memory;
@@ -136,31 +134,31 @@ mod tests {
     #[test]
     fn a_lone_stage_gets_all_threads_and_two_share_them() {
         let mut pools = Pools::new(BUDGET);
-        let all = pools.take(&needs(usize::MAX, 10, false), 1).unwrap();
+        let all = pools.acquire(&needs(usize::MAX, 10, false), 1).unwrap();
         assert_eq!(all.resources.threads, 4);
-        pools.give_back(all);
-        let half = pools.take(&needs(usize::MAX, 10, false), 2).unwrap();
-        let rest = pools.take(&needs(usize::MAX, 10, false), 1).unwrap();
+        pools.release(all);
+        let half = pools.acquire(&needs(usize::MAX, 10, false), 2).unwrap();
+        let rest = pools.acquire(&needs(usize::MAX, 10, false), 1).unwrap();
         assert_eq!((half.resources.threads, rest.resources.threads), (2, 2));
-        assert_eq!(pools.take(&needs(1, 10, false), 1), None, "no thread is left");
+        assert_eq!(pools.acquire(&needs(1, 10, false), 1), None, "no thread is left");
     }
 
     #[test]
     fn the_gpu_pool_has_depth_one() {
         let mut pools = Pools::new(BUDGET);
-        let first = pools.take(&needs(1, 10, true), 2).unwrap();
-        assert_eq!(pools.take(&needs(1, 10, true), 1), None);
-        assert!(pools.take(&needs(1, 10, false), 1).is_some());
-        pools.give_back(first);
-        assert!(pools.take(&needs(1, 10, true), 1).is_some());
+        let first = pools.acquire(&needs(1, 10, true), 2).unwrap();
+        assert_eq!(pools.acquire(&needs(1, 10, true), 1), None);
+        assert!(pools.acquire(&needs(1, 10, false), 1).is_some());
+        pools.release(first);
+        assert!(pools.acquire(&needs(1, 10, true), 1).is_some());
     }
 
     #[test]
     fn a_stage_larger_than_the_budget_runs_alone() {
         let mut pools = Pools::new(BUDGET);
-        let small = pools.take(&needs(1, 1, false), 2).unwrap();
-        assert_eq!(pools.take(&needs(1, 5000, false), 1), None);
-        pools.give_back(small);
-        assert_eq!(pools.take(&needs(1, 5000, false), 1).unwrap().resources.memory, 1000);
+        let small = pools.acquire(&needs(1, 1, false), 2).unwrap();
+        assert_eq!(pools.acquire(&needs(1, 5000, false), 1), None);
+        pools.release(small);
+        assert_eq!(pools.acquire(&needs(1, 5000, false), 1).unwrap().resources.memory, 1000);
     }
 }

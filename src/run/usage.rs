@@ -1,49 +1,48 @@
-//! Memory and processor time that a stage took, where the system says (Linux).
+//! The memory and processor time of a stage (Linux).
 //!
-//! Both are the process's, so they are a stage's only when no other stage ran at the same time; else they are left out.
+//! The system counts both for the process, so they are recorded only if no other stage ran at the same time.
 
 use std::fs;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Knows which stages run at the same time.
+/// Counts the stages that run at the same time.
 #[derive(Debug, Default)]
-pub(super) struct Meter(Mutex<State>);
+pub(super) struct Meter(Mutex<Counts>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Counts {
     running: usize,
-    /// Stages that ever started.
+    /// Stages started so far.
     started: u64,
 }
 
-/// A stage that runs.
+/// The measurement of a running stage.
 #[derive(Debug)]
 pub(super) struct Measurement<'m> {
     meter: &'m Meter,
-    /// Stages started so far, this one among them; `None` when it did not start alone.
+    /// Number of stages started so far, including this one; `None` if another one was running.
     alone: Option<u64>,
     processor: Option<f64>,
 }
 
-/// What a stage took.
+/// What a stage used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
-    /// Bytes that the process held at most.
+    /// Peak of the bytes that the process held.
     pub(super) peak_memory: Option<u64>,
     /// Seconds of processor time, of all threads.
     pub(super) cpu_seconds: Option<f64>,
 }
 
 impl Meter {
-    /// A stage starts.
+    /// Starts the measurement of a stage.
     pub(super) fn start(&self) -> Measurement<'_> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.running += 1;
-        state.started += 1;
-        let alone = (state.running == 1).then_some(state.started);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.running += 1;
+        counts.started += 1;
+        let alone = (counts.running == 1).then_some(counts.started);
         if alone.is_some() {
             reset_peak();
         }
@@ -52,7 +51,7 @@ impl Meter {
 }
 
 impl Measurement<'_> {
-    /// What it took, when it was alone all the time.
+    /// Returns what the stage used so far, if no other one ran meanwhile.
     pub(super) fn usage(&self) -> Usage {
         let started = self.meter.0.lock().unwrap_or_else(PoisonError::into_inner).started;
         if self.alone != Some(started) {
@@ -69,13 +68,13 @@ impl Drop for Measurement<'_> {
     }
 }
 
-/// Starts a new high-water mark.
+/// Resets the peak.
 fn reset_peak() {
-    // 5 resets VmHWM (proc(5), /proc/pid/clear_refs). Where it cannot be written the mark is the process's so far.
+    // 5 resets VmHWM (proc(5), /proc/pid/clear_refs). If it cannot be written, the peak is that of the whole process.
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Bytes at the high-water mark.
+/// Returns the peak of the bytes that the process held.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_is_measured_only_when_it_was_alone_all_the_time() {
+    fn a_stage_is_measured_only_if_no_other_one_ran_meanwhile() {
         let meter = Meter::default();
         let first = meter.start();
         assert!(first.usage().cpu_seconds.is_some());

@@ -1,45 +1,43 @@
-//! A stale stage that another process builds: it has no thread and no share, and is decided again when the lock of its key is
-//! free.
+//! A stale stage that another process builds. It has no thread and no share, and is decided again when the lock of its key is free.
 
-use super::execution::Ready;
-use crate::store::{Held, HolderInfo, Store};
+use super::message::StaleStage;
+use crate::store::{LockHolder, LockState, Store};
 
 /// A stage that waits.
 pub(super) struct Waiting {
-    pub(super) ready: Box<Ready>,
-    /// The holder that was told of; `Some(None)` is one that is not known by name.
-    told: Option<Option<HolderInfo>>,
+    pub(super) stale: Box<StaleStage>,
+    /// The holder that was reported last; `Some(None)` is one whose name is not known.
+    reported: Option<Option<LockHolder>>,
 }
 
-/// What there is to do about a stage that waits.
-pub(super) enum News {
-    /// Nothing.
-    None,
-    /// To say whom it waits for.
+/// What has changed since the last poll.
+pub(super) enum LockChange {
+    Unchanged,
+    /// The holder is to be reported.
     Holder(String),
-    /// To decide it again.
+    /// The lock is free: the stage is to be decided again.
     Free,
 }
 
 impl Waiting {
-    /// From now on. Whom it waits for is told at a later look: a plan that looks who builds the key holds the lock for a
-    /// moment.
-    pub(super) fn new(ready: Box<Ready>) -> Self {
-        Self { ready, told: None }
+    /// The holder is not reported before the first poll: a plan holds the lock for a moment to find out who builds the key.
+    pub(super) fn new(stale: Box<StaleStage>) -> Self {
+        Self { stale, reported: None }
     }
 
-    /// Looks at the lock. Each holder is told of once.
-    pub(super) fn look(&mut self, store: &Store) -> News {
-        // What is wrong with a lock is told by who takes it.
-        let Held::By(holder) = store.held(self.ready.keyed.key.digest()).unwrap_or(Held::Free) else {
-            return News::Free;
+    /// Checks the lock. Each holder is reported once.
+    pub(super) fn poll(&mut self, store: &Store) -> LockChange {
+        // An error of the lock is reported by whoever acquires it.
+        let LockState::Held(holder) = store.work.lock_state(self.stale.key.key.digest()).unwrap_or(LockState::Free)
+        else {
+            return LockChange::Free;
         };
-        // Nobody's name yet is told only when nothing was told before.
-        if self.told.is_some() && (holder.is_none() || self.told == Some(holder.clone())) {
-            return News::None;
+        // A holder without a name is reported only if none was reported before.
+        if self.reported.is_some() && (holder.is_none() || self.reported == Some(holder.clone())) {
+            return LockChange::Unchanged;
         }
         let text = holder.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
-        self.told = Some(holder);
-        News::Holder(text)
+        self.reported = Some(holder);
+        LockChange::Holder(text)
     }
 }

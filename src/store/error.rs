@@ -1,4 +1,4 @@
-//! What can go wrong with a store. Messages are lowercase fragments; [`StoreError::hint`] says what to do.
+//! Errors and damage of a store. Messages are lowercase fragments; [`StoreError::hint`] says what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,36 +17,36 @@ pub enum StoreError {
     Io {
         /// What was attempted: "read", "write", "lock".
         attempt: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// Its answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file outside the store cannot be read.
+    /// A file outside the store cannot be read, or is not a regular file.
     #[error("cannot read {}: {source}", path.display())]
     Source {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The reason.
         source: io::Error,
     },
     /// The path given for the store is a file.
-    #[error("{} is a file, not a folder", .0.display())]
-    NotAFolder(PathBuf),
-    /// The folder given for the store holds other things.
+    #[error("{} is a file, not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// The directory given for the store has other contents.
     #[error("{} is not a store: it holds other files", .0.display())]
     NotAStore(PathBuf),
-    /// The store was written in a format that this program does not know.
-    #[error("{} has store format {found}, this program knows {}", path.display(), super::FORMAT)]
+    /// The store has a format that this program does not know.
+    #[error("{} has store format {found}, this program supports {}", path.display(), super::FORMAT)]
     Format {
         /// The store.
         path: PathBuf,
-        /// What its `version` file says.
+        /// The content of its `version` file.
         found: String,
     },
-    /// The store has the format before this one, which is enough to look things up.
+    /// The store has the previous format, which is enough for lookups only.
     #[error("{} has store format 1, in which past runs are not found", .0.display())]
-    Older(PathBuf),
+    OlderFormat(PathBuf),
     /// A program of an older format uses the store.
     #[error("{} is in use by an older version of this program: {by}", path.display())]
     InUse {
@@ -55,15 +55,15 @@ pub enum StoreError {
         /// The process.
         by: String,
     },
-    /// The runs of a name belong to another manifest.
+    /// The run name belongs to another manifest.
     #[error("run '{run}' belongs to {}", manifest.display())]
     Owned {
         /// The name.
         run: String,
-        /// Whose it is.
+        /// Its owner.
         manifest: PathBuf,
     },
-    /// The file that says which manifest the runs of a name belong to cannot be read.
+    /// The file that names the owner of a run name cannot be read.
     #[error("cannot determine the owner of run '{run}': cannot read {}: {source}", path.display())]
     OwnerUnknown {
         /// The name.
@@ -73,10 +73,10 @@ pub enum StoreError {
         /// What is wrong with it.
         source: io::Error,
     },
-    /// The store was opened for reading only.
-    #[error("the store is open for reading only")]
+    /// The store was opened read-only.
+    #[error("the store is open read-only")]
     ReadOnly,
-    /// There is something to build, and the store cannot be written.
+    /// Stages must be built, and the store cannot be written.
     #[error("cannot build {}: {because}", .stages.join(", "))]
     Unbuildable {
         /// The stages that are not cached.
@@ -87,10 +87,10 @@ pub enum StoreError {
     /// An object of the store is damaged or missing.
     #[error("{0}")]
     Damaged(Damage),
-    /// Something is damaged, so that nobody can say what belongs to what.
-    #[error("{} in the store, so that it is not known what is needed: {}", count(.0.len()), list(.0))]
+    /// Objects are damaged, so it is unknown which blobs are needed and nothing may be removed.
+    #[error("cannot determine what is needed: {} in the store: {}", count(.0.len()), list(.0))]
     Unaccountable(Vec<Damage>),
-    /// A stage handed over something that the store cannot take.
+    /// A stage's output cannot be adopted.
     #[error("output {path} of port '{port}' is {problem}")]
     Output {
         /// The output port.
@@ -100,22 +100,19 @@ pub enum StoreError {
         /// What is wrong.
         problem: &'static str,
     },
-    /// A run, stage or port name that cannot be a file name.
+    /// A run, stage or port name that is not safe as a file name.
     #[error("'{}' cannot be a file name", .0.escape_debug())]
     Name(String),
-    /// An external file that is a folder, a pipe or a device.
-    #[error("{} is not a regular file", .0.display())]
-    NotAFile(PathBuf),
-    /// An external file that changed again and again while it was read.
+    /// An external file that kept changing while it was read.
     #[error("{} changed while it was read", .0.display())]
     Changing(PathBuf),
-    /// Asked to stop while hashing.
+    /// Cancelled while hashing or waiting.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl StoreError {
-    pub(super) fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { attempt, path, source }
     }
@@ -125,38 +122,22 @@ impl StoreError {
         move |source| Self::Source { path, source }
     }
 
-    /// Whether the store, or the file system below it, is the cause (exit code 4): not a file outside it, not what a stage
-    /// handed over, not a request to stop.
-    pub const fn is_of_the_store(&self) -> bool {
-        match self {
-            Self::Io { .. }
-            | Self::NotAFolder(_)
-            | Self::NotAStore(_)
-            | Self::Format { .. }
-            | Self::Older(_)
-            | Self::InUse { .. }
-            | Self::OwnerUnknown { .. }
-            | Self::ReadOnly
-            | Self::Unbuildable { .. }
-            | Self::Damaged(_)
-            | Self::Unaccountable(_)
-            | Self::Name(_) => true,
-            Self::Owned { .. }
-            | Self::Source { .. }
-            | Self::Output { .. }
-            | Self::NotAFile(_)
-            | Self::Changing(_)
-            | Self::Interrupted => false,
-        }
+    /// Whether the store or its file system is the cause (exit code 4), rather than an external file, a stage or a request
+    /// to stop.
+    pub const fn is_store_failure(&self) -> bool {
+        !matches!(
+            self,
+            Self::Owned { .. } | Self::Source { .. } | Self::Output { .. } | Self::Changing(_) | Self::Interrupted
+        )
     }
 
-    /// Whether the file system or its permissions refuse to have the store written.
-    pub fn is_refusal(&self) -> bool {
+    /// Whether the file system or its permissions do not allow writing.
+    pub fn is_write_denied(&self) -> bool {
         use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
     }
 
-    /// Whether an object of the store is damaged (exit code 4).
+    /// Whether an object of the store is damaged.
     pub const fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged(_) | Self::Unaccountable(_))
     }
@@ -164,45 +145,42 @@ impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind;
+        const MISPLACED: &str = "something else lies in its place: `pipeline cache verify --repair` moves it aside";
         match self {
             Self::Io { source, .. } => match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
                     "the disk is full: free some space (pipeline cache gc --scratch), or put the store elsewhere with --cache DIR",
                 ),
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-                    Some("put the store where you may write with --cache DIR")
+                    Some("choose a directory that you may write to with --cache DIR")
                 }
                 ErrorKind::CrossesDevices => {
-                    Some("all folders of a store must lie on one file system: no links or mounts inside it")
+                    Some("all directories of a store must be on one file system: no links or mounts inside it")
                 }
-                ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
-                    Some("something else lies in its place: `pipeline cache verify --repair` moves it aside")
-                }
+                ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => Some(MISPLACED),
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
-                _ => None,
+                _ => super::files::is_link(source).then_some(MISPLACED),
             },
-            Self::Older(_) => {
-                Some("any run, and `cache gc` without --dry-run, make it a store of the format of this program")
-            }
+            Self::OlderFormat(_) => Some("any run, or `cache gc` without --dry-run, converts the store"),
             Self::InUse { .. } => Some("run again when it has ended"),
             Self::Owned { .. } => Some(
                 "give this run another name with --as NAME, or `name` in [run]; --adopt takes the name over, as after a move of \
                  the project",
             ),
             Self::OwnerUnknown { .. } => Some(
-                "make the file readable; where it is damaged, `pipeline run --adopt` writes it again for the manifest of that run",
+                "make the file readable; if it is damaged, `pipeline run --adopt` rewrites it for the manifest of that run",
             ),
             Self::Unbuildable { because, .. } => because.hint(),
-            Self::Source { .. } => Some("make the file readable, or leave it out of the pattern"),
-            Self::NotAFolder(_) | Self::NotAStore(_) => Some("choose a new or empty folder with --cache DIR"),
-            Self::Format { .. } => Some("use the program that wrote it, or another folder with --cache DIR"),
-            Self::Damaged(_) => Some("run again: what is damaged is moved aside and rebuilt"),
+            Self::Source { .. } => Some("make it a readable file, or leave it out of the pattern"),
+            Self::NotADirectory(_) | Self::NotAStore(_) => Some("choose a new or empty directory with --cache DIR"),
+            Self::Format { .. } => Some("use the program that wrote it, or another directory with --cache DIR"),
+            Self::Damaged(_) => Some("run again: damaged objects are moved aside and rebuilt"),
             Self::Unaccountable(_) => {
-                Some("`pipeline cache verify --repair` makes it whole first; a run rebuilds what it needs")
+                Some("run `pipeline cache verify --repair` first; the next run rebuilds what it needs")
             }
             Self::Name(_) => Some("use letters, digits, '.', '_' and '-', beginning with a letter or digit"),
             Self::Changing(_) => Some("wait until nothing writes to it any more, then run again"),
-            Self::ReadOnly | Self::Output { .. } | Self::NotAFile(_) | Self::Interrupted => None,
+            Self::ReadOnly | Self::Output { .. } | Self::Interrupted => None,
         }
     }
 }
@@ -218,13 +196,13 @@ fn list(damage: &[Damage]) -> String {
     shown.join(", ")
 }
 
-/// An object of the store that is not what it was.
+/// A damaged or missing object of the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{object} {fault}")]
 pub struct Damage {
-    /// Which.
+    /// The object.
     pub object: Object,
-    /// In what way.
+    /// What is wrong with it.
     pub fault: Fault,
     /// Where it was moved to, if it was.
     pub aside: Option<PathBuf>,
@@ -239,42 +217,42 @@ pub enum Object {
     /// A list of files.
     #[error("tree {}", .0.short())]
     Tree(Digest),
-    /// What a build gave.
+    /// The record of a build.
     #[error("record {}", .0.display())]
     Record(PathBuf),
-    /// What is written down of a run.
+    /// Another file: of a run, an index, a lock.
     #[error("{}", .0.display())]
     File(PathBuf),
 }
 
 impl Object {
-    /// That it is gone.
+    /// Reports the object as missing.
     pub(super) const fn missing(self) -> Damage {
         Damage { object: self, fault: Fault::Missing, aside: None }
     }
 }
 
-/// In what way an object is damaged.
+/// What is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It is gone.
+    /// It does not exist.
     #[error("is missing")]
     Missing,
-    /// It is shorter or longer than it was.
+    /// It has another length.
     #[error("has {found} bytes instead of {expected}")]
     Size {
-        /// Bytes that it should have.
+        /// Expected bytes.
         expected: u64,
-        /// Bytes that it has.
+        /// Actual bytes.
         found: u64,
     },
     /// It has other bytes.
     #[error("was modified: its content has digest {}", .found.short())]
     Content {
-        /// The digest of the bytes that it has.
+        /// The digest of its bytes.
         found: Digest,
     },
-    /// It is torn, or not in its format.
+    /// It is truncated, or not in its format.
     #[error("cannot be read: {0}")]
     Format(String),
 }

@@ -1,9 +1,8 @@
-//! Points at which a test kills the process, to prove that a crash there loses nothing.
+//! Points at which a test kills the process, to show that a crash there loses nothing.
 //!
 //! `PIPELINE_FAILPOINT=create-before-rename:2` sends the process SIGKILL when it passes the point for the second time;
-//! `create-before-rename:2:stop` stops it there until it is sent SIGCONT, so that others go on meanwhile.
-//! Without the variable a point costs one comparison. `tests/crash` kills at every point of [`OF_A_RUN`] and [`OF_CARE`] and
-//! looks that the next run is right.
+//! `create-before-rename:2:stop` stops it there until it is sent SIGCONT, while other processes continue.
+//! Without the variable a point costs one comparison. `tests/crash` kills at every point and checks that the next run is right.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The points of a run, in the order in which it passes them for the first time.
-pub const OF_A_RUN: [&str; 26] = [
+pub const RUN_POINTS: [&str; 22] = [
     "open-before-version",
     "write-before-sync",
     "write-before-rename",
@@ -21,32 +20,29 @@ pub const OF_A_RUN: [&str; 26] = [
     "run-before-folder",
     "run-after-folder",
     "lease-before-append",
-    "work-before-ground",
+    "work-before-fingerprint",
     "work-before-stage",
-    "adopt-before-sync",
     "adopt-before-seal",
     "adopt-before-rename",
     "adopt-after-rename",
     "index-torn-line",
     "create-before-rename",
     "create-after-rename",
-    "publish-before-links",
-    "publish-before-remove",
-    "publish-before-rename",
-    "publish-after-rename",
-    "show-before-link",
+    "publish-before-file",
+    "publish-before-link",
     "remember-before-write",
     "clear-before-remove",
     "lock-before-write",
     "latest-before-rename",
 ];
 
-/// The points of making room, of a repair, and of taking builds over from another store.
-pub const OF_CARE: [&str; 10] = [
+/// The points of a garbage collection, of a repair, and of copying trees from another store.
+pub const MAINTENANCE_POINTS: [&str; 11] = [
     "gc-before-record",
     "gc-before-published",
     "gc-before-tree",
     "gc-before-blob",
+    "gc-before-lock",
     "gc-before-aside",
     "forget-before-remove",
     "repair-before-restore",
@@ -55,8 +51,8 @@ pub const OF_CARE: [&str; 10] = [
     "copy-before-rename",
 ];
 
-/// The points of opening a store of the format before.
-pub const OF_A_MIGRATION: [&str; 5] = [
+/// The points of opening a store of the previous format.
+pub const MIGRATION_POINTS: [&str; 5] = [
     "migrate-before-moved",
     "migrate-before-number",
     "migrate-before-stages",
@@ -64,14 +60,14 @@ pub const OF_A_MIGRATION: [&str; 5] = [
     "migrate-before-name",
 ];
 
-/// Between the two readings of `cache gc`: what running processes use, and what runs that have ended gave.
+/// In `cache gc`, after it read the leases and before it reads the locks of runs.
 pub const GC_AFTER_LEASES: &str = "gc-after-leases";
-/// When an export has its temporary folder.
+/// In an export, after it made its temporary directory.
 pub const EXPORT_AFTER_CLAIM: &str = "export-after-claim";
-/// When an export has moved one entry into a folder that was there before.
+/// In an export, after it moved one entry into a directory that existed before.
 pub const EXPORT_BETWEEN_MOVES: &str = "export-between-moves";
 
-/// What is to happen, and when.
+/// The point at which to signal the process.
 struct Wanted {
     point: String,
     count: u32,
@@ -81,14 +77,14 @@ struct Wanted {
 static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
 static PASSED: AtomicU32 = AtomicU32::new(0);
 
-/// Passes a point.
+/// Passes a point, which kills or stops the process if it is due.
 pub fn pass(point: &str) {
     if is_due(point) {
         die();
     }
 }
 
-/// Whether the process is to be killed at this point now: for a point that has something to do first.
+/// Whether the process is to be killed at this point now, for a point that has something to do first.
 pub(super) fn is_due(point: &str) -> bool {
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("PIPELINE_FAILPOINT").ok()?;
@@ -105,10 +101,10 @@ pub(super) fn is_due(point: &str) -> bool {
     }
 }
 
-/// Ends the process as `kill -9` would, or stops it.
+/// Kills the process as `kill -9` would, or stops it.
 pub(super) fn die() {
     let signal = WANTED.get().and_then(Option::as_ref).map_or(Signal::SIGKILL, |wanted| wanted.signal);
-    // A process may always signal itself; if not, an abort is as sudden.
+    // An abort is as sudden where the signal cannot be sent.
     let sent = kill(Pid::this(), signal);
     if sent.is_err() || signal == Signal::SIGKILL {
         std::process::abort();

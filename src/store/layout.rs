@@ -1,4 +1,4 @@
-//! Where things lie in a store.
+//! Paths in a store.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,8 @@ use contract::Digest;
 
 use super::error::{Result, StoreError};
 
-/// The folders that [`super::Store::open`] makes.
-pub(super) const FOLDERS: [&str; 12] =
+/// The directories that [`super::Store::open`] makes.
+pub(super) const DIRS: [&str; 12] =
     ["blobs", "trees", "records", "ledger", "work", "runs", "published", "locks", "leases", "stat", "damaged", "tmp"];
 
 /// The paths of one store.
@@ -17,7 +17,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A store at this path.
+    /// The paths of the store at `root`.
     pub const fn new(root: PathBuf) -> Self {
         Self { root }
     }
@@ -29,17 +29,17 @@ impl Layout {
 
     /// `blobs/<aa>/<digest>`.
     pub fn blob(&self, digest: Digest) -> PathBuf {
-        self.root.join(Self::blob_name(digest))
+        self.root.join(object("blobs", digest))
     }
 
     /// `trees/<aa>/<digest>`.
     pub fn tree(&self, digest: Digest) -> PathBuf {
-        self.root.join(Self::tree_name(digest))
+        self.root.join(object("trees", digest))
     }
 
     /// `published/<aa>/<tree>/`.
     pub fn published(&self, tree: Digest) -> PathBuf {
-        self.root.join(Self::published_name(tree))
+        self.root.join(object("published", tree))
     }
 
     /// `records/<key>/`.
@@ -52,7 +52,7 @@ impl Layout {
         self.records(key).join(format!("{build:04}.json"))
     }
 
-    /// `ledger/<key>/`: the records of builds whose bytes are gone.
+    /// `ledger/<key>/`.
     pub fn ledger(&self, key: Digest) -> PathBuf {
         self.root.join("ledger").join(key.to_string())
     }
@@ -67,47 +67,40 @@ impl Layout {
         self.root.join("locks").join(key.to_string())
     }
 
-    /// `leases/.gate`: the lock that orders finding and removing.
+    /// `leases/.gate`: the lock that orders lookups and removals.
     pub fn gate(&self) -> PathBuf {
         self.root.join("leases").join(".gate")
     }
 
-    /// `runs/<run>/`.
-    ///
-    /// # Errors
-    /// When the name cannot be a file name.
+    /// `runs/<run>/`; [`StoreError::Name`] when the name is not safe as a file name.
     pub fn run(&self, run: &str) -> Result<PathBuf> {
         Ok(self.root.join("runs").join(file_name(run)?))
     }
 
-    /// A folder of [`FOLDERS`].
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
+    /// One of the store's directories.
+    pub(super) fn dir(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// [`Layout::blob`] from the root.
-    pub(super) fn blob_name(digest: Digest) -> String {
-        object("blobs", digest)
+    /// `tmp/`.
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.dir("tmp")
     }
 
-    /// [`Layout::published`] from the root.
-    pub(super) fn published_name(digest: Digest) -> String {
-        object("published", digest)
-    }
-
-    /// [`Layout::tree`] from the root.
-    pub(super) fn tree_name(digest: Digest) -> String {
-        object("trees", digest)
+    /// The two indexes of `stat/`.
+    pub(super) fn indexes(&self) -> [PathBuf; 2] {
+        ["blobs", "sources"].map(|name| self.dir("stat").join(name))
     }
 }
 
-fn object(folder: &str, digest: Digest) -> String {
+/// Path of an object from the root: `<dir>/<aa>/<digest>`.
+pub(super) fn object(dir: &str, digest: Digest) -> String {
     let name = digest.to_string();
-    format!("{folder}/{}/{name}", &name[..2])
+    format!("{dir}/{}/{name}", &name[..2])
 }
 
-/// `name`, when it is safe as the name of a file: 1 to 128 of letters, digits, `.`, `_` and `-`, the first a letter or
-/// digit. So it cannot leave its folder, and names that begin with a dot stay the store's own.
+/// Returns `name` if it is safe as a file name: 1 to 128 letters, digits, `.`, `_` and `-`, beginning with a letter or
+/// digit. Such a name cannot leave its directory, and names that begin with a dot are reserved for the store.
 ///
 /// # Errors
 /// [`StoreError::Name`].

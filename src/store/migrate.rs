@@ -1,98 +1,88 @@
-//! From format 1, in which the runs of a name shared one set of outputs by name, to format 2.
+//! Conversion from format 1, in which the runs of a name shared one set of outputs by name, to format 2.
 //!
 //! ```text
 //! format 1                        format 2
 //! runs/<run>/.history/0003/       runs/<run>/3/
 //! runs/<run>/.stages/             the same
-//! runs/<run>/events.jsonl ...     gone: links to the newest
-//! runs/<run>/<stage>/<port>/      gone: the next run shows its outputs in its own folder
+//! runs/<run>/events.jsonl ...     removed: links to the newest run
+//! runs/<run>/<stage>/<port>/      removed: the next run publishes its outputs in its own directory
 //! ```
 //!
-//! The new directory of a name is made beside the old one, as `.moved-<run>`, then takes its place: a kill at any point leaves
-//! what the next opening finishes. The version is written last, so a program of format 1 may use the store after a kill: its
-//! runs, which begin at 1 again, get the numbers after those that were moved before.
+//! The new directory of a name is made beside the old one, as `.moved-<run>`, then takes its place: the next opening finishes
+//! after a kill at any point. The version is written last, so a program of format 1 may use the store after a kill: its runs,
+//! which start at 1 again, get the numbers after those that were moved before.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::error::{Result, StoreError};
-use super::last_builds::STAGES;
-use super::lock::remove_folder;
-use super::names::names_if_folder;
+use super::builds::STAGES;
 use super::runs::number;
-use super::{Store, failpoint, write};
+use super::{Result, Store, StoreError, failpoint, files};
 
 const HISTORY: &str = ".history";
-/// What every run wrote from its start.
+/// The file that every run wrote from its start.
 const EVENTS: &str = "events.jsonl";
-/// A name whose new directory is about to take the place of the old one.
+/// Prefix of a new directory that is about to take the place of the old one.
 const MOVED: &str = ".moved-";
 
 impl Store {
-    /// Makes the runs those of format 2; where they are, nothing is done.
+    /// Converts the runs to format 2, if they are not.
     ///
     /// # Errors
-    /// When a program of format 1 uses the store, or something cannot be moved; [`StoreError::Interrupted`] when the store was
-    /// told to stop while it waited.
+    /// [`StoreError::InUse`]: a program of format 1 uses the store.
     pub(super) fn migrate_runs(&self) -> Result<()> {
-        let runs = self.layout().folder("runs");
+        let runs = self.layout().dir("runs");
         let is_old = |name: &String| name.starts_with(MOVED) || runs.join(name).join(HISTORY).is_dir();
-        let is_any_old = || names_if_folder(&runs).map(|names| names.iter().any(is_old));
+        let is_any_old = || files::names(&runs).map(|names| names.iter().any(is_old));
         if !is_any_old()? {
             return Ok(());
         }
-        let _gate = self.exclusive_gate()?;
-        // Another process may have done it meanwhile, and run.
+        let _guard = self.leases.exclusive_guard()?;
+        // Another process may have converted them meanwhile, and run.
         if !is_any_old()? {
             return Ok(());
         }
-        if let Some(lease) = self.leases()?.into_iter().next() {
+        if let Some(lease) = self.leases.all()?.into_iter().next() {
             return Err(StoreError::InUse { path: self.layout().root().to_owned(), by: lease.holder.process() });
         }
-        let rename = |from: &std::path::Path, to: &std::path::Path| match fs::rename(from, to) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            renamed => renamed.map_err(StoreError::io("move", from)),
-        };
-        for run in self.run_names()? {
-            let folder = runs.join(&run);
-            let history = folder.join(HISTORY);
+        for run in self.runs.names()? {
+            let dir = runs.join(&run);
+            let history = dir.join(HISTORY);
             if !history.is_dir() {
                 continue;
             }
             let moved = runs.join(format!("{MOVED}{run}"));
             failpoint::pass("migrate-before-moved");
-            write::make_folder(&moved)?;
-            // What was moved before a kill and named, if a program of format 1 used the name since; a stage may be called so.
-            let is_run = |name: &String| number(name).is_some() && folder.join(name).join(EVENTS).is_file();
-            let named = names_if_folder(&folder)?.into_iter().filter(is_run).map(|name| folder.join(name));
-            let past = names_if_folder(&history)?.into_iter().map(|name| history.join(name));
-            let mut past = [named.collect::<Vec<_>>(), past.collect()].map(|paths| {
+            files::make_dir(&moved)?;
+            // Runs that were converted before a kill, if a program of format 1 used the name since; a stage may have such a name.
+            let is_run = |name: &String| number(name).is_some() && dir.join(name).join(EVENTS).is_file();
+            let converted = files::names(&dir)?.into_iter().filter(is_run).map(|name| dir.join(name));
+            let past = files::names(&history)?.into_iter().map(|name| history.join(name));
+            let mut past = [converted.collect::<Vec<_>>(), past.collect()].map(|paths| {
                 let numbered = |path: PathBuf| Some((path.file_name()?.to_str()?.parse::<u32>().ok()?, path));
                 let mut paths: Vec<_> = paths.into_iter().filter_map(numbered).collect();
                 paths.sort_unstable();
                 paths
             });
-            let mut last = names_if_folder(&moved)?.iter().filter_map(|name| number(name)).max().unwrap_or(0);
+            let mut last = files::names(&moved)?.iter().filter_map(|name| number(name)).max().unwrap_or(0);
             for (number, path) in past.iter_mut().flat_map(std::mem::take) {
                 last = number.max(last + 1);
                 failpoint::pass("migrate-before-number");
-                rename(&path, &moved.join(last.to_string()))?;
+                files::rename_if_exists(&path, &moved.join(last.to_string()))?;
             }
             failpoint::pass("migrate-before-stages");
-            if folder.join(STAGES).is_dir() {
-                remove_folder(&moved.join(STAGES))?;
-                rename(&folder.join(STAGES), &moved.join(STAGES))?;
+            if dir.join(STAGES).is_dir() {
+                files::remove(&moved.join(STAGES))?;
+                files::rename_if_exists(&dir.join(STAGES), &moved.join(STAGES))?;
             }
-            // From here on the name is done but for its place.
-            remove_folder(&history)?;
+            // From here on the new directory is complete.
+            files::remove(&history)?;
         }
-        for name in names_if_folder(&runs)? {
+        for name in files::names(&runs)? {
             let Some(run) = name.strip_prefix(MOVED) else { continue };
             failpoint::pass("migrate-before-remove");
-            remove_folder(&runs.join(run))?;
+            files::remove(&runs.join(run))?;
             failpoint::pass("migrate-before-name");
-            rename(&runs.join(&name), &runs.join(run))?;
+            files::rename_if_exists(&runs.join(&name), &runs.join(run))?;
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ pub fn case() -> impl Strategy<Value = Case> {
         1 => stage().prop_map(Edit::Damage),
         2 => (stage(), number(), any::<bool>())
             .prop_map(|(stage, number, forget)| Edit::Fail { stage, number, forget }),
-        2 => (stage(), number(), 0..pipeline::store::failpoint::OF_A_RUN.len(), 1..4u32)
+        2 => (stage(), number(), 0..pipeline::store::failpoint::RUN_POINTS.len(), 1..4u32)
             .prop_map(|(stage, number, point, pass)| Edit::Kill { stage, number, point, pass }),
     ];
     (vec(node, 1..7), vec(edit, 1..6)).prop_map(|(nodes, edits)| Case { nodes, edits })

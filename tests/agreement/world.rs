@@ -10,9 +10,8 @@ use contract::{
     Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, SourcePattern, Stage, StageError,
 };
 use pipeline::manifest::{Overrides, StageName};
-use pipeline::plan::{Decider, Plan, State};
-use pipeline::report::KeptRun;
-use pipeline::run::{Budget, Given, Options, Outcome};
+use pipeline::plan::{Decider, Plan, StageOutputs, State};
+use pipeline::run::{Budget, Options, Outcome, RecordedRun};
 use pipeline::store::{Store, failpoint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,25 +111,27 @@ pub struct World {
 /// Runs the manifest of a folder, as a process of its own may.
 pub fn run(folder: &Path, forced: &[usize]) -> Outcome {
     let (file, cache) = places(folder);
-    let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
+    let manifest = pipeline::manifest::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
     let store = Store::open(&cache).unwrap();
     let device = Device::Cpu;
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
     let wanted = manifest.stages.keys().cloned().collect();
-    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
+    let options =
+        Options { budget, fail_fast: false, wanted, provided: StageOutputs::new(), cancel: Cancel::default() };
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let kept = KeptRun::of(Decider::new(&manifest, &store, &forced), &graph, &options, Vec::new()).unwrap();
+    let kept =
+        RecordedRun::execute(Decider::new(&manifest, &store, &forced), &manifest.graph, &options, Vec::new()).unwrap();
     kept.written.unwrap();
     kept.outcome
 }
 
 fn plan(folder: &Path, forced: &[usize]) -> BTreeMap<StageName, State> {
     let (file, cache) = places(folder);
-    let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
+    let manifest = pipeline::manifest::load(&file, &Overrides::default(), &[Kind::of::<Add>()]).unwrap();
     let store = Store::open_read_only(&cache).unwrap();
     let wanted = manifest.stages.keys().cloned().collect();
     let forced = forced.iter().map(|stage| name(*stage)).collect();
-    let plan = Plan::new(&Decider::new(&manifest, &store, &forced), &graph, &wanted, |_| true).unwrap();
+    let plan = Plan::new(&Decider::new(&manifest, &store, &forced), &manifest.graph, &wanted, |_| true).unwrap();
     plan.stages.into_iter().map(|stage| (stage.name, stage.state)).collect()
 }
 
@@ -203,7 +204,7 @@ impl World {
             Edit::Damage(stage) => {
                 let (store, last) = self.last(stage % stages);
                 let tree = last.outputs["sum"];
-                fs::remove_file(&store.tree(tree).unwrap().files[0].location).unwrap();
+                fs::remove_file(&store.objects.input(tree).unwrap().files[0].location).unwrap();
                 return Since { damaged: Some(tree), ..Since::default() };
             }
             Edit::Fail { stage, number, forget } => {
@@ -211,9 +212,9 @@ impl World {
                 let failed = self.plan_and_run(&Since { fails: Some(stage % stages), ..Since::default() });
                 FAILURES.fetch_add(failed.summary.failed, Ordering::Relaxed);
                 // A kill may leave the scratch of a key that is built, which goes when room is made.
-                let census = Store::open_read_only(&places(self.folder.path()).1).unwrap().census().unwrap();
-                let is_built = |key: &Digest| census.builds.keys().any(|(built, _)| built == key);
-                let scratch: Vec<_> = census.scratch.keys().filter(|key| !is_built(key)).collect();
+                let inventory = Store::open_read_only(&places(self.folder.path()).1).unwrap().inventory().unwrap();
+                let is_built = |key: &Digest| inventory.builds.keys().any(|(built, _)| built == key);
+                let scratch: Vec<_> = inventory.scratch.keys().filter(|key| !is_built(key)).collect();
                 assert_eq!(scratch.len(), failed.summary.failed, "a failure leaves its scratch, and nothing else does");
                 if *forget {
                     for key in scratch {
@@ -229,7 +230,7 @@ impl World {
                     .env(VICTIM, self.folder.path())
                     .env(
                         "PIPELINE_FAILPOINT",
-                        format!("{}:{pass}", failpoint::OF_A_RUN[point % failpoint::OF_A_RUN.len()]),
+                        format!("{}:{pass}", failpoint::RUN_POINTS[point % failpoint::RUN_POINTS.len()]),
                     )
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
@@ -246,7 +247,7 @@ impl World {
 
     fn last(&self, stage: usize) -> (Store, pipeline::store::LastBuild) {
         let store = Store::open(&places(self.folder.path()).1).unwrap();
-        let last = store.last_build("random", name(stage).as_str()).unwrap().unwrap();
+        let last = store.builds.last_build("random", name(stage).as_str()).unwrap().unwrap();
         (store, last)
     }
 
@@ -294,7 +295,8 @@ impl World {
             }
             let tree = found.record.outputs["sum"];
             let store = Store::open_read_only(&places(self.folder.path()).1).unwrap();
-            let text = fs::read_to_string(&store.tree(tree).unwrap().required("sum").unwrap().location).unwrap();
+            let text =
+                fs::read_to_string(&store.objects.input(tree).unwrap().required("sum").unwrap().location).unwrap();
             assert_eq!(text, sum.to_string(), "the output of s{stage}");
             built.insert(recipe, tree);
         }

@@ -83,7 +83,7 @@ impl Stages {
 
     pub fn load(&self) -> Result<Manifest, Diagnostics> {
         let path = self.folder.path().join("m.toml");
-        pipeline::graph::load(&path, &Overrides::default(), &KINDS).map(|(manifest, _)| manifest)
+        pipeline::manifest::load(&path, &Overrides::default(), &KINDS)
     }
 
     /// The line of the changed setting.

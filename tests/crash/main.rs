@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, Draw};
 use pipeline::report::RunLock;
-use pipeline::store::{SourceSnapshot, Store, StoreError, Wish, failpoint};
+use pipeline::store::{GcOptions, SourceSnapshot, Store, StoreError, failpoint};
 use pipeline_of_sums::{Run, run, run_with};
 
 const VICTIM: &str = "CRASH_VICTIM";
@@ -41,14 +41,14 @@ fn take_care(folder: &Path) {
     let lock = std::fs::read_to_string(folder.join("cache/runs/sums/latest/run.lock")).unwrap();
     let known: BTreeMap<_, _> = RunLock::decode(&lock).unwrap().listings().collect();
     store.verify_all(&known, |_| true).unwrap();
-    store.removing().unwrap().collect(&Wish { keep_size: Some(0), ..Wish::default() }).unwrap();
-    store.pin_run(&store.latest("sums").unwrap().unwrap(), true).unwrap();
-    for old in store.run_folders().unwrap().iter().rev().skip(1) {
-        store.forget_run(old).unwrap();
+    store.gc_guard().unwrap().collect(&GcOptions { keep_size: Some(0), ..GcOptions::default() }).unwrap();
+    store.runs.pin(&store.runs.latest("sums").unwrap().unwrap(), true).unwrap();
+    for old in store.runs.all().unwrap().iter().rev().skip(1) {
+        store.runs.forget(old).unwrap();
     }
     let copy = Store::open(&folder.join("copy")).unwrap();
-    for key in store.keys().unwrap() {
-        for record in store.builds(key).unwrap().records.values() {
+    for key in store.builds.keys().unwrap() {
+        for record in store.builds.of(key).unwrap().records.values() {
             record.outputs.values().for_each(|tree| copy.copy_tree(&store, *tree).unwrap());
         }
     }
@@ -79,16 +79,16 @@ fn look(folder: &Path, clean: &BTreeMap<String, Digest>, when: &str) {
     let Run { ran, cached, .. } = run(folder, false);
     assert_eq!((ran, cached), (0, clean.len()), "the run after is not all cached, after a kill {when}");
     let store = Store::open_read_only(&folder.join("cache")).unwrap();
-    let verdict = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
-    assert!(verdict.damage.is_empty(), "{:?} after a kill {when}", verdict.damage);
-    assert!(store.leases().unwrap().is_empty());
-    assert!(store.holders().unwrap().is_empty());
+    let verification = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
+    assert!(verification.damage.is_empty(), "{:?} after a kill {when}", verification.damage);
+    assert!(store.leases.all().unwrap().is_empty());
+    assert!(store.work.holders().unwrap().is_empty());
     // What the kill left of scratch and orphans is no danger, and goes when room is made; nothing else does.
     let store = Store::open(&folder.join("cache")).unwrap();
-    let removals = store.removing().unwrap().collect(&Wish::default()).unwrap();
+    let removals = store.gc_guard().unwrap().collect(&GcOptions::default()).unwrap();
     assert!(removals.builds.is_empty());
-    let census = store.census().unwrap();
-    assert!(census.scratch.is_empty() && census.builds.len() >= clean.len(), "after a kill {when}");
+    let inventory = store.inventory().unwrap();
+    assert!(inventory.scratch.is_empty() && inventory.builds.len() >= clean.len(), "after a kill {when}");
     assert!(
         store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.is_empty(),
         "room was made, after a kill {when}"
@@ -98,7 +98,7 @@ fn look(folder: &Path, clean: &BTreeMap<String, Digest>, when: &str) {
 #[test]
 fn a_kill_at_every_write_point_loses_nothing() {
     let clean = clean();
-    for point in failpoint::OF_A_RUN {
+    for point in failpoint::RUN_POINTS {
         let mut killed = 0;
         // The first passages, and some later ones: other stages, other files.
         for passage in [1, 2, 3, 5, 8, 13] {
@@ -119,7 +119,7 @@ fn a_kill_at_every_write_point_loses_nothing() {
 #[test]
 fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
     let clean = clean();
-    for point in failpoint::OF_CARE {
+    for point in failpoint::MAINTENANCE_POINTS {
         let mut killed = 0;
         for passage in [1, 2, 3, 5] {
             let folder = tempfile::tempdir().unwrap();
@@ -128,17 +128,19 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
                 run_with(folder.path(), number, false);
             }
             let store = Store::open(&folder.path().join("cache")).unwrap();
-            let last = store.last_builds("sums").unwrap();
+            let last = store.builds.last_builds("sums").unwrap();
             std::fs::remove_file(store.layout().tree(last["b"].outputs["sum"])).unwrap();
-            let census = store.census().unwrap();
-            let old = census.builds.values().find(|record| record.stage == "a" && record.key != last["a"].key).unwrap();
-            let blob = store.listing(old.outputs["log"]).unwrap().entries()[0].digest;
+            let inventory = store.inventory().unwrap();
+            let old =
+                inventory.builds.values().find(|record| record.stage == "a" && record.key != last["a"].key).unwrap();
+            let blob = store.objects.tree(old.outputs["log"]).unwrap().entries()[0].digest;
             std::fs::remove_file(store.layout().blob(blob)).unwrap();
             // What a killed run gave, of which nothing is left.
             let mut lost = last["a"].clone();
             lost.outputs.values_mut().for_each(|tree| *tree = Digest::of(b"lost"));
             store
-                .show(&store.run_folder("lost", 1).unwrap(), "a", lost, &SourceSnapshot::default(), &BTreeMap::new())
+                .runs
+                .publish(&store.runs.dir("lost", 1).unwrap(), "a", lost, &SourceSnapshot::default(), &BTreeMap::new())
                 .unwrap();
             let wanted = format!("{point}:{passage}");
             let status = victim_in(folder.path(), Some(&wanted), "care").status().unwrap();
@@ -154,8 +156,8 @@ fn a_kill_while_a_store_is_taken_care_of_loses_nothing() {
             look(folder.path(), &clean, &format!("at {wanted}"));
             let copy = Store::open_read_only(&folder.path().join("copy")).unwrap();
             assert!(copy.verify_all(&BTreeMap::new(), |_| true).unwrap().damage.is_empty(), "the copy, at {wanted}");
-            let trees: Vec<_> = copy.census().unwrap().trees.into_keys().collect();
-            assert_eq!(trees, store.census().unwrap().trees.into_keys().collect::<Vec<_>>(), "at {wanted}");
+            let trees: Vec<_> = copy.inventory().unwrap().trees.into_keys().collect();
+            assert_eq!(trees, store.inventory().unwrap().trees.into_keys().collect::<Vec<_>>(), "at {wanted}");
         }
         assert!(killed > 0, "nothing passes the point {point}");
     }
@@ -180,18 +182,18 @@ fn the_outputs_by_name_of_every_run_that_ended_are_its_own_and_whole_whatever_is
     run_with(folder.path(), 19, false);
     let first = shown(&place(1));
     assert!(first.keys().any(|path| path.ends_with("a/sum/folder/long")), "{:?}", first.keys());
-    for point in ["run-after-folder", "show-before-link:2", "lock-before-write", "latest-before-rename"] {
+    for point in ["run-after-folder", "publish-before-link:2", "lock-before-write", "latest-before-rename"] {
         // The victim runs with another number.
         let status = victim_in(folder.path(), Some(point), "run").status().unwrap();
         assert_eq!(status.signal(), Some(9), "{point}");
         let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-        assert_eq!(store.latest("sums").unwrap().unwrap().number, 1, "{point}");
+        assert_eq!(store.runs.latest("sums").unwrap().unwrap().number, 1, "{point}");
         assert_eq!(shown(&place(1)), first, "{point}");
     }
     run(folder.path(), false);
     let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-    let latest = store.latest("sums").unwrap().unwrap();
-    assert_eq!(Some(&latest.number), store.run_numbers("sums").unwrap().last());
+    let latest = store.runs.latest("sums").unwrap().unwrap();
+    assert_eq!(Some(&latest.number), store.runs.numbers("sums").unwrap().last());
     let names = |number: u32| -> Vec<PathBuf> {
         shown(&place(number)).keys().map(|path| path.strip_prefix(place(number)).unwrap().to_owned()).collect()
     };
@@ -204,7 +206,7 @@ fn age(folder: &Path) {
     let (cache, run) = (folder.join("cache"), folder.join("cache/runs/sums"));
     std::fs::create_dir(run.join(".history")).unwrap();
     let store = Store::open_read_only(&cache).unwrap();
-    for number in store.run_numbers("sums").unwrap() {
+    for number in store.runs.numbers("sums").unwrap() {
         std::fs::rename(run.join(number.to_string()), run.join(format!(".history/{number:04}"))).unwrap();
     }
     for name in ["latest", "project.json"] {
@@ -225,7 +227,7 @@ fn age(folder: &Path) {
 #[test]
 fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_loses_nothing() {
     let clean = clean();
-    for point in std::iter::once(None).chain(failpoint::OF_A_MIGRATION.map(Some)) {
+    for point in std::iter::once(None).chain(failpoint::MIGRATION_POINTS.map(Some)) {
         for passage in [1, 2] {
             let folder = tempfile::tempdir().unwrap();
             run_with(folder.path(), 19, false);
@@ -233,9 +235,9 @@ fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_
             age(folder.path());
             // It can be looked at as it is.
             let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-            assert_eq!(store.last_builds("sums").unwrap().len(), clean.len());
+            assert_eq!(store.builds.last_builds("sums").unwrap().len(), clean.len());
             assert!(
-                matches!(store.removals(&Wish::default()), Err(StoreError::Older(_))),
+                matches!(store.removals(&GcOptions::default()), Err(StoreError::OlderFormat(_))),
                 "nobody knows what runs keep"
             );
             let wanted = point.map(|point| format!("{point}:{passage}"));
@@ -246,13 +248,13 @@ fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_
             let Run { outputs, ran, .. } = run(folder.path(), false);
             assert_eq!((&outputs, ran), (&clean, 0), "{wanted:?}");
             let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-            let numbers = store.run_numbers("sums").unwrap();
+            let numbers = store.runs.numbers("sums").unwrap();
             assert_eq!(numbers[..3], [1, 2, 3], "{wanted:?}");
             for number in &numbers[..2] {
-                let lock = store.run_folder("sums", *number).unwrap().path.join("run.lock");
+                let lock = store.runs.dir("sums", *number).unwrap().path.join("run.lock");
                 RunLock::decode(&std::fs::read_to_string(lock).unwrap()).unwrap();
             }
-            assert_eq!(store.latest("sums").unwrap().unwrap().number, *numbers.last().unwrap());
+            assert_eq!(store.runs.latest("sums").unwrap().unwrap().number, *numbers.last().unwrap());
             let names = std::fs::read_dir(folder.path().join("cache/runs")).unwrap();
             assert_eq!(names.count(), 1, "{wanted:?}");
             assert_eq!(std::fs::read_to_string(folder.path().join("cache/version")).unwrap(), "2\n");
@@ -264,7 +266,7 @@ fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_
 #[test]
 fn a_kill_while_everything_is_built_again_loses_nothing() {
     let clean = clean();
-    for point in ["create-before-rename", "create-before-rename:2", "create-after-rename", "publish-before-remove"] {
+    for point in ["create-before-rename", "create-before-rename:2", "create-after-rename", "publish-before-file"] {
         let folder = tempfile::tempdir().unwrap();
         run(folder.path(), false);
         let status = victim_in(folder.path(), Some(point), "force").status().unwrap();
@@ -277,15 +279,21 @@ fn a_kill_while_everything_is_built_again_loses_nothing() {
 #[test]
 fn every_point_in_the_source_is_in_the_list() {
     let mut found = Vec::new();
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+    let mut paths = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
         for call in ["failpoint::pass(\"", "failpoint::is_due(\""] {
             found.extend(text.split(call).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned));
         }
     }
     found.sort();
     found.dedup();
-    let mut listed = [&failpoint::OF_A_RUN[..], &failpoint::OF_CARE, &failpoint::OF_A_MIGRATION].concat();
+    let mut listed =
+        [&failpoint::RUN_POINTS[..], &failpoint::MAINTENANCE_POINTS, &failpoint::MIGRATION_POINTS].concat();
     listed.sort_unstable();
     assert_eq!(found, listed);
 }
@@ -309,7 +317,7 @@ fn a_kill_at_random_moments_loses_nothing() {
         let status = victim.wait().unwrap();
         // In the middle: the store is there, and not everything is built.
         let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-        let built = store.keys().unwrap().len();
+        let built = store.builds.keys().unwrap().len();
         landed += u64::from(status.signal() == Some(9) && built < clean.len() && store.layout().root().is_dir());
         look(folder.path(), &clean, &format!("at moment {moment} of seed {seed}, {built} builds in"));
     }

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
 use pipeline::manifest::Overrides;
-use pipeline::plan::Decider;
-use pipeline::report::KeptRun;
-use pipeline::run::{Budget, Given, Options};
+use pipeline::plan::{Decider, StageOutputs};
+use pipeline::run::{Budget, Options, RecordedRun};
 use pipeline::store::Store;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,15 +84,17 @@ pub fn run(folder: &Path, force: bool) -> Run {
 pub fn run_with(folder: &Path, number: u64, force: bool) -> Run {
     let file = folder.join("sums.toml");
     std::fs::write(&file, MANIFEST.replacen("number = 1", &format!("number = {number}"), 1)).unwrap();
-    let (manifest, graph) = pipeline::graph::load(&file, &Overrides::default(), &[Kind::of::<Sum>()]).unwrap();
+    let manifest = pipeline::manifest::load(&file, &Overrides::default(), &[Kind::of::<Sum>()]).unwrap();
     let store = Store::open(&folder.join("cache")).unwrap();
     let wanted: BTreeSet<_> = manifest.stages.keys().cloned().collect();
     let forced = if force { wanted.clone() } else { BTreeSet::new() };
     let device = Device::Cpu;
     let budget = Budget { threads: 2, memory: 1 << 30, jobs: 2, device, ..Budget::of_this_machine() };
-    let options = Options { budget, fail_fast: false, wanted, given: Given::new(), cancel: Cancel::default() };
+    let options =
+        Options { budget, fail_fast: false, wanted, provided: StageOutputs::new(), cancel: Cancel::default() };
     let decider = Decider::new(&manifest, &store, &forced);
-    let KeptRun { outcome, written, .. } = KeptRun::of(decider, &graph, &options, Vec::new()).unwrap();
+    let RecordedRun { outcome, written, .. } =
+        RecordedRun::execute(decider, &manifest.graph, &options, Vec::new()).unwrap();
     written.unwrap();
     assert_eq!(outcome.summary.failed + outcome.summary.skipped, 0);
     let sum = |(name, stage): (&pipeline::manifest::StageName, &pipeline::run::StageOutcome)| {

@@ -46,17 +46,18 @@ fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
         let _ = fs::remove_dir_all(&path);
         fs::write(&path, "x").unwrap();
         let found = bench.pipeline(&["cache", "verify"]);
-        assert!(found.code == 4 && found.stdout.contains("it is not a folder"), "{place}: {}", found.stdout);
+        assert!(found.code == 4 && found.stdout.contains("it is not a directory"), "{place}: {}", found.stdout);
         let repaired = bench.pipeline(&["cache", "verify", "--repair"]);
         assert_eq!(repaired.code, 0, "{place}: {}", repaired.stderr);
         bench.run();
         assert_eq!(bench.pipeline(&["cache", "verify"]).code, 0, "{place}");
     }
-    // What has no name of the store's is nobody's business; the folder for damage is as any other.
+    // Names that are not the store's are ignored; the directory for damage is as any other.
     bench.write("cache/runs/.DS_Store", "x").write("cache/blobs/README", "x");
     fs::remove_dir_all(bench.cache().join("damaged")).unwrap();
-    bench.write("cache/damaged", "x").run();
-    for command in [&["cache", "verify"][..], &["cache", "verify", "--repair"], &["cache", "gc"]] {
+    let refused = bench.write("cache/damaged", "x").pipeline(&["run", "run.toml"]);
+    assert!(refused.code == 4 && refused.stderr.contains("cache verify --repair"), "{}", refused.stderr);
+    for command in [&["cache", "verify", "--repair"][..], &["cache", "verify"], &["cache", "gc"]] {
         assert_eq!(bench.pipeline(command).code, 0, "{command:?}");
     }
     assert!(bench.cache().join("runs/.DS_Store").exists() && bench.cache().join("blobs/README").exists());
@@ -64,7 +65,7 @@ fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
     for (place, verified) in [
         (format!("locks/{key}"), 4),
         ("runs/run/latest/run.lock".into(), 4),
-        ("runs/run/latest".into(), 0),
+        ("runs/run/latest".into(), 4),
         ("version".into(), 0),
     ] {
         let path = bench.cache().join(&place);
@@ -84,7 +85,7 @@ fn what_lies_in_the_place_of_the_store_s_folders_is_moved_aside() {
 fn cache_verify_finds_damage_and_moves_it_aside_only_when_asked() {
     let bench = Bench::ran();
     let whole = bench.pipeline(&["cache", "verify"]);
-    assert!(whole.code == 0 && whole.stdout.ends_with(": all whole\n"), "{}", whole.stdout);
+    assert!(whole.code == 0 && whole.stdout.ends_with(": no damage\n"), "{}", whole.stdout);
     let blob: PathBuf = fs::canonicalize(bench.cache().join("runs/run/latest/license/report/report.json")).unwrap();
     fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&blob, "other").unwrap();
@@ -115,15 +116,15 @@ fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
     fs::write(second.join("events.jsonl"), "{\"at\": 0}\n{}\n").unwrap();
     fs::write(bench.cache().join("runs/run/.stages/split.json"), "{").unwrap();
     for (command, said) in [
-        (&["cache", "verify"][..], "run.lock cannot be read: it was changed"),
+        (&["cache", "verify"][..], "run.lock cannot be read: it was modified"),
         (&["cache", "verify"], "events.jsonl cannot be read: line 1"),
         (&["cache", "verify"], "split.json cannot be read"),
         (&["cache", "gc"], "2 objects are damaged"),
-        (&["diff", "run.1", "run.2"], "it was changed after it was written"),
-        (&["reproduce", "run.1"], "it was changed after it was written"),
+        (&["diff", "run.1", "run.2"], "it was modified after it was written"),
+        (&["reproduce", "run.1"], "it was modified after it was written"),
         (&["replay", "run"], "events.jsonl cannot be read: line 1"),
         (&["logs", "run", "split"], "events.jsonl cannot be read: line 1"),
-        (&["runs"], "it was changed after it was written"),
+        (&["runs"], "it was modified after it was written"),
     ] {
         let found = bench.pipeline(command);
         assert_eq!(found.code, 4, "{command:?}: {}", found.stderr);
@@ -207,7 +208,7 @@ fn what_a_failed_stage_left_goes_when_it_is_asked_for() {
     let bench = Bench::new(&shell("large", "head -c 300000 /dev/zero > {output:files}/out; exit 1", ""));
     assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1);
     let kept = bench.pipeline(&["cache", "gc"]);
-    assert!(kept.code == 0 && kept.stderr.contains("of scratch stay"), "{}", kept.stderr);
+    assert!(kept.code == 0 && kept.stderr.contains("of scratch of stopped and failed stages"), "{}", kept.stderr);
     let left = || bench.json(&["cache", "ls"])["totals"]["scratch"]["bytes"].as_u64().unwrap();
     assert!(left() > 300_000);
     let dry = bench.json(&["cache", "gc", "--scratch", "--dry-run"]);

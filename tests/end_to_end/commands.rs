@@ -35,7 +35,7 @@ fn init_writes_the_schema_that_its_manifest_names_and_overwrites_no_other() {
     bench.write("new/pipeline.schema.json", "theirs");
     let warned = init("new/c.toml");
     assert!(
-        warned.contains("new/pipeline.schema.json exists already and is not the schema of this version"),
+        warned.contains("new/pipeline.schema.json already exists and is not the schema of this version"),
         "{warned}"
     );
     assert!(warned.contains("pipeline stages --schema > new/pipeline.schema.json"), "{warned}");

@@ -77,6 +77,20 @@ fn every_stage_that_cannot_fit_is_told_of_by_every_command_and_a_flag_lets_it_ru
 }
 
 #[test]
+fn a_memory_limit_that_no_stage_fits_into_is_refused_before_anything_runs() {
+    let bench = Bench::small();
+    bench.edit("[run]", "[exec]\nmemory = \"1KiB\"\n[run]");
+    for command in ["run", "check"] {
+        let ran = bench.pipeline(&[command, "run.toml"]);
+        let errors = of_memory(&ran, "error: ");
+        let expected =
+            |error: &&str| error.contains("only 1.0 KiB is available (set at") && error.ends_with("[exec] memory");
+        assert!(ran.code == 2 && !errors.is_empty() && errors.iter().all(expected), "{}", ran.stderr);
+    }
+    assert!(!bench.cache().join("records").exists(), "nothing ran");
+}
+
+#[test]
 fn what_the_plan_finds_cached_is_never_refused() {
     let bench = cramped();
     let ran = bench.pipeline(&["run", "run.toml", "--until", "train", OVERSIZE]);

@@ -109,7 +109,7 @@ fn a_store_that_cannot_be_written_can_be_looked_at() {
     assert_eq!((code.as_str(), events.matches("\"stage-cached\"").count()), ("0", DATA_STAGES.len()), "{events}");
     let (code, said) = step(&bench, "stale");
     assert!(code == "4" && said.contains("error: cannot build split: cannot write "), "{code}: {said}");
-    assert!(said.contains("put the store where you may write"), "{said}");
+    assert!(said.contains("choose a directory that you may write to"), "{said}");
     assert_eq!(bench.pipeline(&["runs"]).stdout.lines().count(), 1, "no run was recorded");
 }
 

@@ -12,7 +12,7 @@ use crate::bench::{Bench, DATA, DATA_STAGES, shell, texts, told};
 fn check_reads_a_manifest_and_writes_nothing() {
     let bench = Bench::new(DATA);
     let checked = bench.pipeline(&["check", "run.toml"]);
-    assert_eq!((checked.code, checked.stdout.as_str()), (0, "run.toml: 5 stages, nothing wrong\n"));
+    assert_eq!((checked.code, checked.stdout.as_str()), (0, "run.toml: 5 stages, no problems\n"));
     assert!(!bench.cache().exists());
     bench.edit("fraction = 0.2", "fractoin = 0.2");
     let checked = bench.pipeline(&["check", "run.toml"]);
@@ -272,6 +272,13 @@ fn sql_refuses_what_would_write_and_names_what_is_not_there() {
     let unbuilt = fresh.pipeline(&["sql", "run.toml", "select * from license"]);
     assert_eq!(unbuilt.code, 2);
     assert!(unbuilt.stderr.contains("hint: stage 'license' has no output yet"), "{}", unbuilt.stderr);
+    // The command of the hint has the options of this one.
+    let trial = ["--set", "run.seed=2", "--set", "stages.license.allow=[\"mit\"]", "--as", "trial"];
+    let hint = "pipeline run run.toml --set run.seed=2 --set 'stages.license.allow=[\"mit\"]' --as trial\n";
+    for command in [&["sql", "run.toml", "select * from license"][..], &["show", "run.toml", "license"]] {
+        let unbuilt = fresh.pipeline(&[command, &trial[..]].concat());
+        assert!(unbuilt.stderr.ends_with(hint), "{command:?}: {}", unbuilt.stderr);
+    }
     assert!(!fresh.cache().exists());
 }
 
@@ -334,7 +341,7 @@ fn a_run_has_a_page_that_needs_nothing_else_but_those_of_other_runs_and_takes_te
     for stage in DATA_STAGES {
         assert!(first.contains(&format!("<tr><td>{stage}<td>")) && first.contains(&format!(">{stage}</text>")));
     }
-    assert!(first.contains("5 ran, 0 cached, 0 failed, 0 skipped") && !first.contains("What went wrong"), "{first}");
+    assert!(first.contains("5 ran, 0 cached, 0 failed, 0 skipped") && !first.contains("<h2>Problems</h2>"), "{first}");
     assert!(first.contains("<title>run.1</title>"), "{first}");
     assert!(!first.contains("src=") && !first.contains("href=") && !first.contains("url("), "nothing from elsewhere");
     bench.run();
@@ -357,6 +364,6 @@ fn a_run_has_a_page_that_needs_nothing_else_but_those_of_other_runs_and_takes_te
     );
     assert_eq!(bench.pipeline(&["run", "run.toml", "--quiet"]).code, 1);
     let page = fs::read_to_string(bench.cache().join("runs/run/1/report.html")).unwrap();
-    assert!(page.contains("0 ran, 0 cached, 1 failed, 1 skipped") && page.contains("What went wrong"), "{page}");
+    assert!(page.contains("0 ran, 0 cached, 1 failed, 1 skipped") && page.contains("<h2>Problems</h2>"), "{page}");
     assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
 }

@@ -12,7 +12,7 @@ const LOCK: &str = "cache/runs/run/latest/run.lock";
 fn verdicts(ran: &Ran) -> Vec<(String, String)> {
     let value: Value = serde_json::from_str(&ran.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let stages = value["stages"].as_array().unwrap().iter().filter(|stage| stage["because"] != "not asked for");
+    let stages = value["stages"].as_array().unwrap().iter().filter(|stage| stage["because"] != "not requested");
     stages.map(|stage| (text(&stage["stage"]), text(&stage["verdict"]))).collect()
 }
 
@@ -82,12 +82,8 @@ fn a_changed_setting_differs_and_the_first_divergent_stage_is_named() {
     let differs = bench.pipeline(&[&set[..], &["--quiet"]].concat());
     assert_eq!(differs.code, 3, "{}\n{}", differs.stdout, differs.stderr);
     assert!(differs.stdout.contains("DIFFERENT  license  its settings differ\n"), "{}", differs.stdout);
-    assert!(
-        differs.stdout.contains("DIFFERENT  quality  its input 'documents' holds other bytes"),
-        "{}",
-        differs.stdout
-    );
-    assert!(differs.stdout.ends_with("the first stage that differs is license\n"), "{}", differs.stdout);
+    assert!(differs.stdout.contains("DIFFERENT  quality  its input 'documents' differs"), "{}", differs.stdout);
+    assert!(differs.stdout.ends_with("first difference: license\n"), "{}", differs.stdout);
     let json = bench.pipeline(&[&set[..], &["--json"]].concat());
     assert_eq!((json.code, first_divergent(&json)), (3, "license".into()));
     let expected = ["identical", "identical", "different", "different", "different"];
@@ -130,7 +126,7 @@ fn a_stage_alone_needs_nothing_but_what_it_read() {
     );
     bench.write("a.txt", "first");
     bench.run();
-    let only = |stage: &str| bench.pipeline(&["reproduce", "run", "--only", stage, "--json"]);
+    let only = |stage: &str| bench.pipeline(&["reproduce", "run", "--allow-commands", "--only", stage, "--json"]);
     for what in ["changed", "gone"] {
         match what {
             "changed" => drop(bench.write("a.txt", "other")),
@@ -146,7 +142,8 @@ fn a_stage_alone_needs_nothing_but_what_it_read() {
             );
         }
     }
-    let both = bench.pipeline(&["reproduce", "run", "--only", "copy", "--only", "last", "--keep", "kept", "--json"]);
+    let both = ["reproduce", "run", "--allow-commands", "--only", "copy", "--only", "last", "--keep", "kept", "--json"];
+    let both = bench.pipeline(&both);
     assert_eq!(verdicts(&both), [("copy".into(), "identical".into()), ("last".into(), "identical".into())]);
     assert_eq!(bench.pipeline(&["cache", "verify", "--cache", "kept"]).code, 0);
     let events = fs::read_to_string(bench.path().join("kept/runs/run/1/events.jsonl")).unwrap();
@@ -161,7 +158,8 @@ fn a_stage_alone_is_not_served_by_one_above_it_that_has_its_key() {
     let raw = shell("raw", "echo first > {output:files}/a", "");
     let bench = Bench::new(&("[run]\nname = \"run\"\n".to_owned() + &raw + &copy("one", "raw") + &copy("two", "one")));
     assert_eq!(bench.run(), ["one", "raw"], "two is served by one");
-    let alone = bench.pipeline(&["reproduce", "run", "--only", "two", "--keep", "kept", "--json"]);
+    let alone = ["reproduce", "run", "--allow-commands", "--only", "two", "--keep", "kept", "--json"];
+    let alone = bench.pipeline(&alone);
     assert_eq!((alone.code, verdicts(&alone)), (0, vec![("two".into(), "identical".into())]), "{}", alone.stderr);
     let events = fs::read_to_string(bench.path().join("kept/runs/run/1/events.jsonl")).unwrap();
     assert!(events.contains("\"stage-finished\"") && !events.contains("\"stage-cached\""), "{events}");
@@ -177,16 +175,74 @@ fn sources_that_moved_reproduce_and_sources_that_changed_are_the_cause() {
     bench.run();
     fs::rename(bench.path().join("data"), bench.path().join("moved")).unwrap();
     let place = format!("stages.copy.files=[\"{}/*.txt\"]", bench.path().join("moved").display());
-    let again = ["reproduce", "run", "--json", "--set", &place];
+    let again = ["reproduce", "run", "--allow-commands", "--json", "--set", &place];
     let moved = bench.pipeline(&again);
     assert_eq!((moved.code, first_divergent(&moved)), (0, Value::Null), "{}", moved.stderr);
     bench.write("moved/a.txt", "second");
     let changed = bench.pipeline(&again);
     assert_eq!((changed.code, first_divergent(&changed)), (3, "copy".into()), "{}", changed.stderr);
     assert!(changed.stdout.contains("\"cause\": \"sources\""), "{}", changed.stdout);
-    let gone = bench.pipeline(&["reproduce", "run", "--json"]);
+    let gone = bench.pipeline(&["reproduce", "run", "--allow-commands", "--json"]);
     assert_eq!(gone.code, 1, "{}", gone.stderr);
     assert_eq!(verdicts(&gone), [("copy".to_owned(), "not-attempted".to_owned())]);
+}
+
+#[test]
+fn programs_of_a_lock_run_only_with_consent_and_are_printed_first() {
+    let script = "printf x > {output:files}/a; printf y >> '@PATH@/ran'";
+    let bench = Bench::new("");
+    let script = script.replace("@PATH@", &bench.path().display().to_string());
+    let manifest = shell("raw", &script, "environment = { GREETING = \"hello you\" }") + DATA;
+    bench.write("run.toml", manifest);
+    bench.run();
+    fs::copy(bench.path().join(LOCK), bench.path().join("theirs.lock")).unwrap();
+    fs::remove_file(bench.path().join("ran")).unwrap();
+    let refused = bench.pipeline(&["reproduce", "theirs.lock"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{}", refused.stderr);
+    let listed = format!(
+        "note: theirs.lock runs these programs:\n  raw: GREETING='hello you' /bin/sh -c '{}'\n",
+        script.replace('\'', r"'\''")
+    );
+    assert!(refused.stderr.starts_with(&listed), "{}\n{listed}", refused.stderr);
+    assert!(refused.stderr.ends_with("hint: if you trust it, pass --allow-commands\n"), "{}", refused.stderr);
+    assert!(!bench.path().join("ran").exists(), "it ran");
+    // Stages that run no program need no consent.
+    let data = bench.pipeline(&["reproduce", "theirs.lock", "--until", "license", "--quiet"]);
+    assert_eq!(data.code, 0, "{}", data.stderr);
+    assert!(!bench.path().join("ran").exists(), "it ran");
+    let allowed = bench.pipeline(&["reproduce", "theirs.lock", "--allow-commands"]);
+    assert_eq!(allowed.code, 0, "{}", allowed.stderr);
+    assert!(allowed.stderr.starts_with(&listed) && bench.path().join("ran").exists(), "{}", allowed.stderr);
+}
+
+#[test]
+fn names_in_a_lock_cannot_steer_a_terminal() {
+    let bench = Bench::ran();
+    let lock = fs::read_to_string(bench.path().join(LOCK)).unwrap();
+    for (old, new) in [
+        ("name = \"license\"", "name = \"lic\\u001b[2Jense\""),
+        ("[stages.outputs.documents]", "[stages.outputs.\"doc\\u001b[2J\"]"),
+        ("name = \"run\"", "name = \"r\\u009bun\""),
+    ] {
+        assert!(lock.contains(old), "{old}");
+        bench.write("bad.lock", resealed(&lock.replace(old, new)));
+        for command in [&["diff", "run", "bad.lock"][..], &["reproduce", "bad.lock"]] {
+            let refused = bench.pipeline(command);
+            assert_eq!(refused.code, 2, "{command:?}: {}", refused.stdout);
+            assert!(!(refused.stderr + &refused.stdout).contains(|c: char| c.is_control() && c != '\n'), "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn a_name_means_its_latest_run_where_a_lock_is_asked_for() {
+    let bench = Bench::new(DATA);
+    bench.run();
+    bench.run_with(&["--until", "license"]);
+    let text = bench.pipeline(&["diff", "run.2", "run"]).stdout;
+    assert!(text.starts_with("run.2 -> run.1\n"), "{text}");
+    let json = bench.pipeline(&["reproduce", "run", "--only", "license", "--json"]);
+    assert!(json.stdout.contains("\"number\": 1"), "{}\n{}", json.stdout, json.stderr);
 }
 
 /// A lock whose check was made to hold again.
@@ -196,7 +252,7 @@ fn resealed(lock: &str) -> String {
 }
 
 #[test]
-fn stages_of_which_the_lock_says_nothing_are_named_and_identical_stages_of_other_settings_too() {
+fn stages_that_are_not_in_the_lock_are_named_and_identical_stages_of_other_settings_too() {
     let bench = Bench::new(DATA);
     bench.run_with(&["--until", "license"]);
     let again = bench.pipeline(&[
@@ -207,11 +263,11 @@ fn stages_of_which_the_lock_says_nothing_are_named_and_identical_stages_of_other
     ]);
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(again.stdout.contains("identical  license  although its settings differ\n"), "{}", again.stdout);
-    assert!(again.stdout.ends_with("3 identical\nthe lock says nothing of quality, split\n"), "{}", again.stdout);
+    assert!(again.stdout.ends_with("3 identical\nnot in the lock: quality, split\n"), "{}", again.stdout);
 }
 
 #[test]
-fn what_is_no_lock_is_refused_with_what_is_wrong() {
+fn an_invalid_lock_is_refused_with_its_problem() {
     let bench = Bench::ran();
     let lock = fs::read_to_string(bench.path().join(LOCK)).unwrap();
     let tree = lock.find("tree = \"").unwrap() + "tree = \"".len();
@@ -224,26 +280,26 @@ fn what_is_no_lock_is_refused_with_what_is_wrong() {
     let read = quality + lock[quality..].find("documents = \"").unwrap() + "documents = \"".len();
     let other_input = [&lock[..read], &"0".repeat(64), &lock[read + 64..]].concat();
     for (text, expected) in [
-        (String::new(), "does not begin with its check"),
-        ("garbage".to_owned(), "does not begin with its check"),
-        ("\u{0}\u{1}".to_owned(), "does not begin with its check"),
-        (lock[..lock.len() / 2].to_owned(), "its check does not hold"),
-        (lock.replacen("seconds = ", "seconds = 1", 1), "its check does not hold"),
+        (String::new(), "the first line is not a check"),
+        ("garbage".to_owned(), "the first line is not a check"),
+        ("\u{0}\u{1}".to_owned(), "the first line is not a check"),
+        (lock[..lock.len() / 2].to_owned(), "its check does not match"),
+        (lock.replacen("seconds = ", "seconds = 1", 1), "its check does not match"),
         (resealed(&lock[..lock.len() / 2]), "line "),
-        (resealed(&lock.replacen("version = 1", "version = 2\nfuture = 1", 1)), "version 2, this program reads 1"),
+        (resealed(&lock.replacen("version = 1", "version = 2\nfuture = 1", 1)), "expected version 1, found 2"),
         (resealed(&lock.replacen("version = 1", "version = 1\nfuture = 1", 1)), "future"),
-        (resealed(&edited), "are not those of its tree"),
-        (resealed(&twice), "it has stage 'quality' twice"),
-        (fs::read_to_string(bench.path().join("run.toml")).unwrap(), "does not begin with its check"),
+        (resealed(&edited), "do not match its tree"),
+        (resealed(&twice), "stage 'quality' is listed twice"),
+        (fs::read_to_string(bench.path().join("run.toml")).unwrap(), "the first line is not a check"),
         // Who only compares two locks does not ask whether one could be run.
         (resealed(&lock.replacen("kind = \"sample\"", "kind = \"simple\"", 1)), "the manifest in bad.lock:"),
-        (resealed(&without), "'split' reads quality.documents, of which the lock says nothing"),
-        (resealed(&other_input), "'quality' did not read on its port 'documents' what license.documents gave"),
+        (resealed(&without), "'split' reads quality.documents, which is not in the lock"),
+        (resealed(&other_input), "input 'documents' of 'quality' is not the output of license.documents"),
     ] {
         bench.write("bad.lock", &text);
         for command in [&["reproduce", "bad.lock"][..], &["diff", "run", "bad.lock"]] {
             let to_run =
-                ["the manifest in", "reads quality", "did not read"].iter().any(|part| expected.contains(part));
+                ["the manifest in", "reads quality", "is not the output"].iter().any(|part| expected.contains(part));
             if command[0] == "diff" && to_run {
                 continue;
             }

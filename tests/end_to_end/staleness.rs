@@ -200,9 +200,9 @@ fn a_plan_prices_a_longer_training_by_its_operations_and_says_how_often_it_reads
     assert!(remark["warning"].as_str().unwrap().contains("passes over the same tokens"), "{remark}");
     assert!(remark["place"]["line"].is_u64() && remark["input"]["line"].is_u64(), "{remark}");
     let checked = bench.pipeline(&["check", "run.toml", "--set", "stages.train.steps=20000"]);
-    assert!(checked.code == 0 && checked.stdout.contains("no error, 1 warning"), "{}", checked.stdout);
+    assert!(checked.code == 0 && checked.stdout.contains("no errors, 1 warning"), "{}", checked.stdout);
     assert!(
-        checked.stderr.contains("warning: ") && checked.stderr.contains("given by run.toml:"),
+        checked.stderr.contains("warning: ") && checked.stderr.contains("produced by run.toml:"),
         "{}",
         checked.stderr
     );

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use contract::Draw;
 use nix::sys::signal::{Signal, kill};
-use pipeline::store::{HolderInfo, KeyLock, Store};
+use pipeline::store::{KeyLock, LockHolder, Store};
 use serde_json::Value;
 
 use crate::bench::{Bench, Ran, pid, shell, told};
@@ -207,7 +207,7 @@ fn a_run_that_ends_while_room_is_made_keeps_what_it_gave() {
 /// The lock of the key that a plan has for a stage.
 fn lock(store: &Store, stage: &Value) -> KeyLock {
     let key = stage["key"].as_str().unwrap().parse().unwrap();
-    store.lock(key, &HolderInfo::this("test")).unwrap().expect("it is free")
+    store.work.lock(key, &LockHolder::this("test")).unwrap().expect("it is free")
 }
 
 #[test]

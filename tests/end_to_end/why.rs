@@ -58,7 +58,7 @@ fn why_names_the_causes_above_a_stage_that_has_reasons_of_its_own() {
     assert_eq!((&why["state"], &why["reasons"][0]["setting"]), (&"will-run".into(), &"fraction".into()));
     assert_eq!(texts(&why["causes"], "name"), ["license"]);
     let text = bench.pipeline(&["why", "run.toml", "split"]).stdout;
-    assert!(text.contains("because license will run") && text.contains("by way of quality"), "{text}");
+    assert!(text.contains("because license will run") && text.contains("through quality"), "{text}");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn why_says_what_stays_when_a_lost_build_gives_its_bytes_again() {
         assert_eq!((&estimate["builds"], &estimate["scaled"]), (&json!(1), &json!(1.0)), "{stage}");
     }
     let said = bench.pipeline(&["why", "run.toml", "license"]).stdout;
-    assert!(said.contains("are the same as before, these stay as they are: quality, split"), "{said}");
+    assert!(said.contains("are the same as before, these stay cached: quality, split"), "{said}");
     assert_eq!(bench.run(), ["license"]);
     // Of another setting nothing is known.
     let changed = ["why", "run.toml", "split", "--set", "stages.license.allow=[\"mit\"]"];
@@ -249,7 +249,9 @@ fn memory_and_disk_are_told_of_before_they_are_missed_with_both_lines() {
 fn patterns_that_are_none_are_told_of_at_their_line() {
     let bench = Bench::new(&shell("copy", "cp {source:a.txt} {output:files}", "files = [\"a.txt\"]"));
     bench.write("a.txt", "text");
-    for (files, said) in [("[\"a.txt\", \"[a\"]", "is no pattern"), ("[\"a.txt\", \"\"]", "'files[1]' is empty")] {
+    for (files, said) in
+        [("[\"a.txt\", \"[a\"]", "is not a valid glob pattern"), ("[\"a.txt\", \"\"]", "'files[1]' is empty")]
+    {
         let checked = bench.pipeline(&["check", "run.toml", "--set", &format!("stages.copy.files={files}")]);
         assert!(checked.code == 2 && checked.stderr.contains(said), "{}", checked.stderr);
     }

@@ -1,4 +1,4 @@
-//! Files that are missing, are no manifests, or mean harm: an answer in words, whatever they hold.
+//! Files that are missing, invalid or hostile: a message, whatever they contain.
 
 use pipeline::manifest::{self, Overrides, StageName};
 use proptest::prelude::*;
@@ -7,10 +7,10 @@ use super::folder::{Folder, base, load};
 use super::kinds::kinds;
 
 #[test]
-fn files_that_are_no_manifests_are_refused_in_words() {
+fn files_that_are_not_manifests_are_rejected_with_a_message() {
     let missing = Folder::new("").0;
     let errors = load(missing.path(), &[]).unwrap_err().to_string();
-    assert!(errors.contains("is a folder"), "{errors}");
+    assert!(errors.contains("is a directory"), "{errors}");
     for (text, message) in [
         (Vec::new(), "the manifest has no stages"),
         (b"# nothing yet\n".to_vec(), "the manifest has no stages"),
@@ -18,7 +18,7 @@ fn files_that_are_no_manifests_are_refused_in_words() {
         (b"name = 'caf\xe9'\n".to_vec(), "m.toml:1:12"),
         (vec![b'#'; (1 << 20) + 1], "is larger than 1 MiB"),
         (b"\x00\x01\x02".to_vec(), "m.toml:1:1"),
-        (b"extends = 'm.toml'\n".to_vec(), "'extends' goes in a circle: m.toml -> m.toml"),
+        (b"extends = 'm.toml'\n".to_vec(), "cycle of 'extends': m.toml -> m.toml"),
         (b"extends = 'none.toml'\n".to_vec(), "m.toml:1:11"),
     ] {
         let errors = Folder::new(&text).errors(&[]);
@@ -27,17 +27,14 @@ fn files_that_are_no_manifests_are_refused_in_words() {
 }
 
 #[test]
-fn a_missing_manifest_is_answered_with_a_near_name_or_with_init() {
+fn a_missing_manifest_suggests_a_similar_name_or_init() {
     let folder = Folder::new("");
     let errors = |name: &str| {
         let errors = load(&folder.0.path().join(name), &[]).unwrap_err().to_string();
         errors.replace(&folder.0.path().display().to_string(), "DIR")
     };
     for (name, message) in [
-        (
-            "nothing.toml",
-            "there is no file 'DIR/nothing.toml'\n |\n = hint: 'pipeline init DIR/nothing.toml' writes one",
-        ),
+        ("nothing.toml", "'DIR/nothing.toml' does not exist\n |\n = hint: 'pipeline init DIR/nothing.toml' writes one"),
         ("my run.toml", "hint: 'pipeline init 'DIR/my run.toml'' writes one that runs"),
         ("m.tml", "hint: did you mean 'DIR/m.toml'?"),
         ("m", "hint: did you mean 'DIR/m.toml'?"),
@@ -48,7 +45,7 @@ fn a_missing_manifest_is_answered_with_a_near_name_or_with_init() {
 }
 
 #[test]
-fn a_missing_machine_file_is_answered_with_a_near_name_and_never_with_init() {
+fn a_missing_machine_file_suggests_a_similar_name_and_never_init() {
     let folder = Folder::new(base()).file("server.toml", "");
     let errors = |name: &str| {
         let overrides = Overrides { sets: Vec::new(), machine: Some(folder.0.path().join(name)) };
@@ -59,19 +56,19 @@ fn a_missing_machine_file_is_answered_with_a_near_name_and_never_with_init() {
 }
 
 #[test]
-fn a_machine_file_that_is_there_and_cannot_be_read_is_not_passed_over() {
+fn a_machine_file_that_exists_and_cannot_be_read_is_not_ignored() {
     let folder = Folder::new(base());
     std::fs::create_dir(folder.0.path().join("machine.toml")).unwrap();
     let errors = folder.errors(&[]);
-    assert!(errors.contains("machine.toml") && errors.contains("is a folder"), "{errors}");
+    assert!(errors.contains("machine.toml") && errors.contains("is a directory"), "{errors}");
     std::fs::remove_dir(folder.0.path().join("machine.toml")).unwrap();
     std::os::unix::fs::symlink("none.toml", folder.0.path().join("machine.toml")).unwrap();
     let errors = folder.errors(&[]);
-    assert!(errors.contains("there is no file") && errors.contains("machine.toml"), "{errors}");
+    assert!(errors.contains("does not exist") && errors.contains("machine.toml"), "{errors}");
 }
 
 #[test]
-fn deep_nesting_is_refused_and_overflows_no_stack() {
+fn deep_nesting_is_rejected_and_overflows_no_stack() {
     for (open, close) in [("[", "]"), ("{ a = ", " }")] {
         let text = format!("[stages.a]\nkind = {}1{}\n", open.repeat(100_000), close.repeat(100_000));
         assert!(Folder::new(text).load(&[]).is_err());
@@ -158,7 +155,7 @@ fn a_chain_of_thousands_of_stages_overflows_no_stack() {
     };
     let text: String = (10_000..=STAGES).map(stage).collect();
     let manifest = Folder::new(&text).load(&[]).unwrap();
-    let graph = pipeline::graph::Graph::of(&manifest);
+    let graph = manifest.graph;
     assert_eq!(graph.order().len(), STAGES - 10_000 + 1);
     assert_eq!(graph.order()[0].as_str(), format!("s{STAGES}"));
 }

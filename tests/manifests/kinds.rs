@@ -1,8 +1,8 @@
-//! Toy stage kinds whose settings have every shape that a setting may have.
+//! Toy stage kinds whose settings have every form that a setting may have.
 
 use std::collections::BTreeMap;
 
-use contract::{Class, Context, Kind, PortType, Ports, Problem, Result, SourcePattern, Stage};
+use contract::{Class, Context, Kind, PortType, Ports, Problem, Result, SourcePattern, Stage, setting_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -108,10 +108,17 @@ enum By {
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "method", rename_all = "kebab-case")]
-enum Draw {
-    Share { share: f64 },
-    Count { count: u64 },
+struct Draw {
+    method: Method,
+    #[serde(default)]
+    share: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Method {
+    Share,
+    Count,
 }
 
 pub struct Split;
@@ -155,8 +162,9 @@ pub struct TrainSpec {
     schedule: Vec<Milestone>,
     /// Adam's two decays.
     #[serde(default)]
-    betas: Option<(f64, f64)>,
-    /// A size by name, or one written out.
+    #[schemars(length(min = 2, max = 2))]
+    betas: Option<Vec<f64>>,
+    /// The sizes of the model.
     #[serde(default)]
     size: Option<Size>,
 }
@@ -183,11 +191,14 @@ struct Milestone {
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Size {
-    Small,
-    Large,
-    Free { layers: u32, width: u32 },
+struct Size {
+    free: FreeSize,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct FreeSize {
+    layers: u32,
+    width: u32,
 }
 
 /// Settings that change nothing.
@@ -219,12 +230,17 @@ impl Stage for Train {
 
     fn check(spec: &TrainSpec, exec: &TrainExec) -> Vec<Problem> {
         let rules = [
-            (spec.min_learning_rate <= spec.learning_rate, "min_learning_rate", "must be at most learning_rate"),
-            (spec.warmup <= spec.steps, "warmup", "must be at most steps"),
-            (exec.log_every != 7, "log_every", "must not be 7"),
+            (spec.min_learning_rate <= spec.learning_rate, "min_learning_rate", Some("learning_rate")),
+            (spec.warmup <= spec.steps, "warmup", Some("steps")),
+            (exec.log_every != 7, "log_every", None),
         ];
         let broken = rules.into_iter().filter(|(holds, ..)| !holds);
-        broken.map(|(_, setting, message)| Problem::new(setting, message)).collect()
+        broken
+            .map(|(_, setting, most)| match most {
+                Some(most) => Problem::new(setting, format!("must be at most {most}")).depends_on(most),
+                None => Problem::new(setting, "must not be 7"),
+            })
+            .collect()
     }
 
     fn run(_: &TrainSpec, _: &TrainExec, _: &Context) -> Result<()> {
@@ -267,12 +283,14 @@ impl Stage for Shell {
     }
 
     fn ports_of(spec: &ShellSpec) -> Ports {
-        spec.outputs.iter().fold(Self::ports(), |ports, (name, ty)| ports.output(name.clone(), *ty, ""))
+        spec.outputs.iter().fold(Self::ports(), |ports, (name, ty)| {
+            ports.output(name.clone(), *ty, "").declared_by(setting_path("outputs", name))
+        })
     }
 
     fn check(spec: &ShellSpec, _: &NoSettings) -> Vec<Problem> {
         let wrong = spec.environment.keys().filter(|name| name.contains('='));
-        wrong.map(|name| Problem::new(format!("environment.{name}"), "is no name of a variable")).collect()
+        wrong.map(|name| Problem::new(setting_path("environment", name), "invalid variable name")).collect()
     }
 
     fn run(_: &ShellSpec, _: &NoSettings, _: &Context) -> Result<()> {
@@ -323,8 +341,9 @@ impl Stage for Copies {
     }
 
     fn ports_of(spec: &CopiesSpec) -> Ports {
-        let further = spec.also.iter();
-        further.fold(Self::ports(), |ports, name| ports.output(name.clone(), PortType::Documents, "the same"))
+        spec.also.iter().enumerate().fold(Self::ports(), |ports, (index, name)| {
+            ports.output(name.clone(), PortType::Documents, "the same").declared_by(format!("also[{index}]"))
+        })
     }
 
     fn run(_: &CopiesSpec, _: &NoSettings, _: &Context) -> Result<()> {

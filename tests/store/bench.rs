@@ -10,21 +10,21 @@ use std::time::SystemTime;
 use contract::{Device, Digest, Outputs};
 use pipeline::key::KeyRecord;
 use pipeline::store::{
-    Fault, HolderInfo, KeyLock, LastBuild, Lookup, Machine, Record, SourceSnapshot, Store, milliseconds,
+    Fault, KeyLock, LastBuild, LockHolder, Lookup, Machine, Record, SourceSnapshot, Store, milliseconds,
 };
 use serde_json::json;
 
 /// What scratch is made from, where that is no matter of the test.
-pub const GROUND: Digest = Digest::from_bytes([0; 32]);
+pub const FINGERPRINT: Digest = Digest::from_bytes([0; 32]);
 
 pub fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
 
 pub fn locked(store: &Store, key: Digest) -> KeyLock {
-    match store.lock(key, &HolderInfo::this("test")).unwrap() {
+    match store.work.lock(key, &LockHolder::this("test")).unwrap() {
         Some(lock) => lock,
-        None => panic!("held by {:?}", store.held(key)),
+        None => panic!("held by {:?}", store.work.lock_state(key)),
     }
 }
 
@@ -35,7 +35,7 @@ pub fn last_build(key: Digest, outputs: BTreeMap<String, Digest>) -> LastBuild {
 
 /// Makes a build what a stage of a run gave last, without showing its outputs.
 pub fn remember(store: &Store, run: &str, stage: &str, build: LastBuild, sources: &SourceSnapshot) {
-    store.show(&store.run_folder(run, 1).unwrap(), stage, build, sources, &BTreeMap::new()).unwrap();
+    store.runs.publish(&store.runs.dir(run, 1).unwrap(), stage, build, sources, &BTreeMap::new()).unwrap();
 }
 
 /// A key written out, as it is read from a file.
@@ -47,13 +47,13 @@ pub fn key_record(leaves: &[(&str, &str)]) -> KeyRecord {
 /// Writes these files to one port as a stage would, and takes them into the store.
 pub fn adopt(store: &Store, key: Digest, files: &[(&str, &[u8])]) -> Digest {
     let lock = locked(store, key);
-    let work = store.work(&lock, GROUND).unwrap();
+    let work = store.work.prepare(&lock, FINGERPRINT).unwrap();
     let outputs = Outputs::stage(&work.staging, ["out".to_owned()]).unwrap();
     for (path, content) in files {
         outputs.tree("out").unwrap().write(path, content).unwrap();
     }
-    let trees = store.adopt(outputs.finish().unwrap()).unwrap();
-    store.clear_work(&lock).unwrap();
+    let trees = store.objects.adopt(outputs.finish().unwrap()).unwrap();
+    store.work.clear(&lock).unwrap();
     trees["out"]
 }
 
@@ -83,7 +83,7 @@ pub fn record(key: Digest, tree: Digest) -> Record {
 
 pub fn build(store: &Store, key: Digest, files: &[(&str, &[u8])]) -> Digest {
     let tree = adopt(store, key, files);
-    store.record(&record(key, tree)).unwrap();
+    store.builds.record(&record(key, tree)).unwrap();
     tree
 }
 
@@ -100,12 +100,12 @@ pub fn blob(store: &Store, content: &[u8]) -> PathBuf {
 }
 
 pub fn is_hit(store: &Store, key: Digest) -> bool {
-    matches!(store.lookup(key).unwrap(), Lookup::Hit(_))
+    matches!(store.builds.lookup(key).unwrap(), Lookup::Hit(_))
 }
 
 /// The one fault that a lookup finds.
 pub fn fault(store: &Store, key: Digest) -> Fault {
-    match store.lookup(key).unwrap() {
+    match store.builds.lookup(key).unwrap() {
         Lookup::Damaged(damage) if damage.len() == 1 => damage[0].fault.clone(),
         other => panic!("{other:?}"),
     }
@@ -133,6 +133,6 @@ pub fn flip(path: &Path) {
 
 /// Whether every file of a tree has the bytes that its digest says, read here without the store's help.
 pub fn is_whole(store: &Store, tree: Digest) -> bool {
-    let files = store.tree(tree).unwrap().files;
+    let files = store.objects.input(tree).unwrap().files;
     files.iter().all(|file| fs::read(&file.location).is_ok_and(|bytes| Digest::of(&bytes) == file.digest))
 }

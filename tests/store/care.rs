@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use contract::Digest;
-use pipeline::store::{Fault, Lookup, Object, Store, StoreError, Wish};
+use pipeline::store::{Fault, GcOptions, Lookup, Object, Store, StoreError};
 
 use crate::bench::{adopt, blob, build, flip, is_hit, is_whole, key, record, walk, with_a_build};
 
@@ -36,7 +36,7 @@ fn damaged() -> (tempfile::TempDir, Store, Vec<(String, &'static str)>) {
     for (name, files) in BUILDS {
         build(&store, key(name), files);
     }
-    let tree = |name: &str| store.builds(key(name)).unwrap().records[&1].outputs["out"];
+    let tree = |name: &str| store.builds.of(key(name)).unwrap().records[&1].outputs["out"];
     let (torn, lost) = (tree("torn tree"), tree("lost tree"));
     let edited = store.layout().records(key("edited")).join("0001.json");
     flip(&blob(&store, b"flipped"));
@@ -88,12 +88,12 @@ fn everything_damaged_is_named_once_with_the_builds_that_are_not_whole() {
     let before = snapshot(store.layout().root());
     let reader = Store::open_read_only(store.layout().root()).unwrap();
     for _ in 0..2 {
-        let verdict = reader.verify_all(&BTreeMap::new(), |_| true).unwrap();
-        assert_eq!(said(&verdict.damage), expected);
-        assert!(verdict.damage.iter().all(|damage| damage.aside.is_none()), "{:?}", verdict.damage);
+        let verification = reader.verify_all(&BTreeMap::new(), |_| true).unwrap();
+        assert_eq!(said(&verification.damage), expected);
+        assert!(verification.damage.iter().all(|damage| damage.aside.is_none()), "{:?}", verification.damage);
         // The edited record is no build any more.
         let broken = ["flipped", "shares", "short", "gone", "torn tree", "lost tree"];
-        assert_eq!(verdict.builds, first_builds(&broken));
+        assert_eq!(verification.builds, first_builds(&broken));
     }
     assert_eq!(snapshot(store.layout().root()), before, "a store open for reading was changed");
 }
@@ -101,9 +101,9 @@ fn everything_damaged_is_named_once_with_the_builds_that_are_not_whole() {
 #[test]
 fn a_store_open_for_writing_moves_damage_aside_and_the_next_builds_make_it_whole() {
     let (_folder, store, expected) = damaged();
-    let verdict = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
-    assert_eq!(said(&verdict.damage), expected);
-    for damage in &verdict.damage {
+    let verification = store.verify_all(&BTreeMap::new(), |_| true).unwrap();
+    assert_eq!(said(&verification.damage), expected);
+    for damage in &verification.damage {
         assert_eq!(damage.aside.is_none(), damage.fault == Fault::Missing, "{damage}");
         assert!(damage.aside.iter().all(|path| path.is_file()), "{damage}");
     }
@@ -112,7 +112,7 @@ fn a_store_open_for_writing_moves_damage_aside_and_the_next_builds_make_it_whole
     assert_eq!((said(&again.damage), again.builds), (Vec::new(), BTreeSet::new()));
     assert!(is_hit(&store, key("whole")));
     for name in ["edited", "flipped", "shares", "short", "gone", "torn tree", "lost tree"] {
-        assert_eq!(store.lookup(key(name)).unwrap(), Lookup::Miss, "{name}");
+        assert_eq!(store.builds.lookup(key(name)).unwrap(), Lookup::Miss, "{name}");
     }
     for (name, files) in BUILDS {
         if !is_hit(&store, key(name)) {
@@ -128,26 +128,26 @@ fn a_store_open_for_writing_moves_damage_aside_and_the_next_builds_make_it_whole
 fn a_repair_forgets_no_build() {
     let (_folder, store, _) = with_a_build();
     let other = adopt(&store, key("a"), &[("rows/1", b"another")]);
-    store.record(&record(key("a"), other)).unwrap();
-    assert_eq!(store.ledger().unwrap()[0].distinct, 2);
+    store.builds.record(&record(key("a"), other)).unwrap();
+    assert_eq!(store.builds.ledger().unwrap()[0].distinct, 2);
     flip(&blob(&store, b"content"));
     assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().builds, first_builds(&["a"]));
-    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("the second build is whole") };
+    let Lookup::Hit(hit) = store.builds.lookup(key("a")).unwrap() else { panic!("the second build is whole") };
     assert_eq!((hit.build, hit.builds, hit.distinct), (2, 2, 2));
-    assert_eq!(store.ledger().unwrap()[0].builds, 2);
+    assert_eq!(store.builds.ledger().unwrap()[0].builds, 2);
 }
 
 #[test]
 fn a_whole_store_is_read_to_the_last_byte_and_the_reading_can_be_stopped() {
     let (_folder, store, _) = with_a_build();
     let mut read = 0;
-    let verdict = store.verify_all(&BTreeMap::new(), |bytes| {
+    let verification = store.verify_all(&BTreeMap::new(), |bytes| {
         read += bytes;
         true
     });
-    let verdict = verdict.unwrap();
-    assert_eq!((verdict.blobs, verdict.bytes, read), (2, 13, 13));
-    assert_eq!((verdict.damage.len(), verdict.builds.len(), verdict.census.builds.len()), (0, 0, 1));
+    let verification = verification.unwrap();
+    assert_eq!((verification.blobs, verification.bytes, read), (2, 13, 13));
+    assert_eq!((verification.damage.len(), verification.builds.len(), verification.inventory.builds.len()), (0, 0, 1));
     assert!(matches!(store.verify_all(&BTreeMap::new(), |_| false), Err(StoreError::Interrupted)));
     assert!(is_hit(&store, key("a")), "a reading that was stopped is no damage");
 }
@@ -158,7 +158,7 @@ fn a_copied_tree_has_its_own_bytes_and_is_nobody_s_build() {
     let to = Store::open(&folder.path().join("other")).unwrap();
     for _ in 0..2 {
         to.copy_tree(&from, tree).unwrap();
-        assert_eq!(to.lookup(key("a")).unwrap(), Lookup::Miss);
+        assert_eq!(to.builds.lookup(key("a")).unwrap(), Lookup::Miss);
     }
     assert!(is_whole(&to, tree));
     assert_eq!(fs::metadata(blob(&to, b"content")).unwrap().permissions().mode() & 0o777, 0o444);
@@ -191,7 +191,7 @@ fn a_damaged_or_incomplete_tree_is_not_copied() {
         let to = Store::open(&folder.path().join("other")).unwrap();
         let reader = Store::open_read_only(from.layout().root()).unwrap();
         assert!(to.copy_tree(&reader, tree).is_err(), "{what}");
-        assert_eq!(to.lookup(key("a")).unwrap(), Lookup::Miss, "{what}");
+        assert_eq!(to.builds.lookup(key("a")).unwrap(), Lookup::Miss, "{what}");
         assert_eq!(said(&to.verify_all(&BTreeMap::new(), |_| true).unwrap().damage), [], "{what} was copied");
     }
 }
@@ -203,9 +203,9 @@ const HOLDER_FOLDER: &str = "PIPELINE_TEST_HOLDER_FOLDER";
 fn holder() {
     let Some(folder) = std::env::var_os(HOLDER_FOLDER) else { return };
     let store = Store::open(Path::new(&folder)).unwrap();
-    let lease = store.lease("held").unwrap();
-    let gate = store.gate().unwrap();
-    lease.hold(store.builds(key("b")).unwrap().records[&1].outputs.values()).unwrap();
+    let lease = store.leases.start("held").unwrap();
+    let gate = store.leases.guard().unwrap();
+    lease.hold(store.builds.of(key("b")).unwrap().records[&1].outputs.values()).unwrap();
     drop(gate);
     println!("\nleased");
     std::io::stdin().lines().for_each(drop);
@@ -229,49 +229,49 @@ fn what_another_process_uses_stays_until_that_process_is_gone() {
     let (_folder, store, _) = with_a_build();
     let tree = build(&store, key("b"), &[("b", b"used by another process")]);
     let mut child = start_holder(&store);
-    let leases = store.leases().unwrap();
+    let leases = store.leases.all().unwrap();
     assert_eq!(leases.len(), 1);
     assert_eq!((leases[0].holder.pid, leases[0].holder.stage.as_str()), (child.id(), "held"));
     assert_eq!(leases[0].trees, BTreeSet::from([tree]));
 
-    let everything = Wish { keep_size: Some(0), ..Wish::default() };
-    let removals = store.removing().unwrap().collect(&everything).unwrap();
+    let everything = GcOptions { keep_size: Some(0), ..GcOptions::default() };
+    let removals = store.gc_guard().unwrap().collect(&everything).unwrap();
     assert_eq!(removals.builds.iter().map(|build| build.key).collect::<Vec<_>>(), [key("a")]);
     assert!(is_hit(&store, key("b")) && !is_hit(&store, key("a")));
 
     child.kill().unwrap();
     child.wait().unwrap();
     let files = || walk(&store.layout().root().join("leases")).iter().filter(|path| !path.ends_with(".gate")).count();
-    assert_eq!(Store::open_read_only(store.layout().root()).unwrap().leases().unwrap(), []);
+    assert_eq!(Store::open_read_only(store.layout().root()).unwrap().leases.all().unwrap(), []);
     assert_eq!(files(), 1, "a kill leaves the file, and a reader removes nothing");
-    assert_eq!(store.leases().unwrap(), []);
+    assert_eq!(store.leases.all().unwrap(), []);
     assert_eq!(files(), 0);
-    assert_eq!(store.removing().unwrap().collect(&everything).unwrap().builds.len(), 1);
-    assert_eq!(store.lookup(key("b")).unwrap(), Lookup::Miss);
+    assert_eq!(store.gc_guard().unwrap().collect(&everything).unwrap().builds.len(), 1);
+    assert_eq!(store.builds.lookup(key("b")).unwrap(), Lookup::Miss);
 }
 
 #[test]
 fn a_lease_names_its_process_and_ends_when_it_is_dropped() {
     let (_folder, store, tree) = with_a_build();
-    let (first, second) = (store.lease("one").unwrap(), store.lease("two").unwrap());
+    let (first, second) = (store.leases.start("one").unwrap(), store.leases.start("two").unwrap());
     first.hold([&tree]).unwrap();
-    let names = || store.leases().unwrap().into_iter().map(|lease| lease.holder.stage).collect::<BTreeSet<_>>();
+    let names = || store.leases.all().unwrap().into_iter().map(|lease| lease.holder.stage).collect::<BTreeSet<_>>();
     assert_eq!(names(), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
     drop(second);
     assert_eq!(names(), BTreeSet::from(["one".to_owned()]));
-    assert_eq!(store.leases().unwrap()[0].trees, BTreeSet::from([tree]));
+    assert_eq!(store.leases.all().unwrap()[0].trees, BTreeSet::from([tree]));
     drop(first);
-    assert_eq!(store.leases().unwrap(), []);
+    assert_eq!(store.leases.all().unwrap(), []);
 }
 
 #[test]
-fn a_census_counts_what_there_is() {
+fn an_inventory_counts_everything() {
     let (_folder, store, tree) = with_a_build();
-    store.record(&record(key("a"), tree)).unwrap();
+    store.builds.record(&record(key("a"), tree)).unwrap();
     build(&store, key("b"), &[("again", b"content")]);
-    let census = store.census().unwrap();
-    assert_eq!(census.builds.keys().filter(|(built, _)| *built == key("a")).count(), 2);
-    assert_eq!((census.builds.len(), census.trees.len(), census.blobs.len()), (3, 2, 2));
-    assert_eq!(census.blobs.values().sum::<u64>(), 13);
-    assert_eq!((census.scratch.len(), census.aside.len(), census.damage.len()), (0, 0, 0));
+    let inventory = store.inventory().unwrap();
+    assert_eq!(inventory.builds.keys().filter(|(built, _)| *built == key("a")).count(), 2);
+    assert_eq!((inventory.builds.len(), inventory.trees.len(), inventory.blobs.len()), (3, 2, 2));
+    assert_eq!(inventory.blobs.values().sum::<u64>(), 13);
+    assert_eq!((inventory.scratch.len(), inventory.aside.len(), inventory.damage.len()), (0, 0, 0));
 }

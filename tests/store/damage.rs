@@ -10,13 +10,13 @@ use std::time::Duration;
 use contract::{Digest, Outputs};
 use pipeline::store::{Fault, Lookup, Object, Store};
 
-use crate::bench::{GROUND, adopt, blob, build, fault, flip, is_hit, is_whole, key, locked, record, with_a_build};
+use crate::bench::{FINGERPRINT, adopt, blob, build, fault, flip, is_hit, is_whole, key, locked, record, with_a_build};
 
 #[test]
 fn a_flipped_byte_is_found_moved_aside_and_rebuilt() {
     let (folder, store, tree) = with_a_build();
     flip(&blob(&store, b"content"));
-    let Lookup::Damaged(damage) = store.lookup(key("a")).unwrap() else { panic!("not found") };
+    let Lookup::Damaged(damage) = store.builds.lookup(key("a")).unwrap() else { panic!("not found") };
     assert_eq!(damage.len(), 1);
     assert_eq!(damage[0].object, Object::Blob(Digest::of(b"content")));
     assert!(matches!(damage[0].fault, Fault::Content { .. }));
@@ -26,7 +26,7 @@ fn a_flipped_byte_is_found_moved_aside_and_rebuilt() {
     assert_eq!(fault(&store, key("a")), Fault::Missing);
 
     assert_eq!(build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]), tree);
-    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    let Lookup::Hit(hit) = store.builds.lookup(key("a")).unwrap() else { panic!("a miss") };
     assert_eq!((hit.build, hit.builds, hit.distinct), (1, 2, 1));
 }
 
@@ -39,7 +39,7 @@ fn a_flipped_byte_under_an_unchanged_time_of_modification_is_found() {
     std::thread::sleep(Duration::from_millis(50));
     flip(&path);
     File::open(&path).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
-    assert!(matches!(store.lookup(key("a")).unwrap(), Lookup::Damaged(_)));
+    assert!(matches!(store.builds.lookup(key("a")).unwrap(), Lookup::Damaged(_)));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_damaged_or_missing_tree_is_found_and_written_again() {
     flip(&store.layout().tree(tree));
     assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
     assert_eq!(fault(&store, key("a")), Fault::Missing);
-    assert!(store.tree(tree).unwrap_err().is_damage());
+    assert!(store.objects.input(tree).unwrap_err().is_damage());
     build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);
     assert!(is_hit(&store, key("a")));
 }
@@ -93,8 +93,8 @@ fn a_torn_record_is_moved_aside() {
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(20).unwrap();
     assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
-    assert_eq!(store.lookup(key("a")).unwrap(), Lookup::Miss);
-    store.record(&record(key("a"), tree)).unwrap();
+    assert_eq!(store.builds.lookup(key("a")).unwrap(), Lookup::Miss);
+    store.builds.record(&record(key("a"), tree)).unwrap();
     assert!(is_hit(&store, key("a")));
 }
 
@@ -129,7 +129,7 @@ fn damage_beside_a_whole_build_is_told_with_the_hit() {
     let (_folder, store, _) = with_a_build();
     build(&store, key("a"), &[("rows/1", b"other bytes")]);
     fs::remove_file(blob(&store, b"content")).unwrap();
-    let Lookup::Hit(hit) = store.lookup(key("a")).unwrap() else { panic!("a miss") };
+    let Lookup::Hit(hit) = store.builds.lookup(key("a")).unwrap() else { panic!("a miss") };
     assert_eq!((hit.build, hit.builds, hit.distinct, hit.damage.len()), (2, 2, 2, 1));
 }
 
@@ -162,12 +162,12 @@ fn writing_equal_bytes_again_mends_a_damaged_blob() {
 #[test]
 fn a_linked_blob_that_is_damaged_stops_the_adoption() {
     let (_folder, store, tree) = with_a_build();
-    let input = store.tree(tree).unwrap();
+    let input = store.objects.input(tree).unwrap();
     let lock = locked(&store, key("b"));
-    let outputs = Outputs::stage(&store.work(&lock, GROUND).unwrap().staging, ["out".to_owned()]).unwrap();
+    let outputs = Outputs::stage(&store.work.prepare(&lock, FINGERPRINT).unwrap().staging, ["out".to_owned()]).unwrap();
     outputs.tree("out").unwrap().link("text/1", input.required("text/1").unwrap()).unwrap();
     flip(&blob(&store, b"words!"));
-    assert!(store.adopt(outputs.finish().unwrap()).unwrap_err().is_damage());
+    assert!(store.objects.adopt(outputs.finish().unwrap()).unwrap_err().is_damage());
 }
 
 #[test]
@@ -207,10 +207,6 @@ fn what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_in_the_way() {
     ];
     for (name, place, damages) in places {
         for kind in ["pipe", "folder"] {
-            if (name, kind) == ("lock", "folder") {
-                // A lock that cannot be taken is an error, of its key alone.
-                continue;
-            }
             let (folder, store, tree) = with_a_build();
             let path = place(&store, tree);
             let _ = fs::remove_file(&path);
@@ -220,8 +216,13 @@ fn what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_in_the_way() {
             }
             let what = format!("a {kind} for a {name}");
             let store = Store::open(&folder.path().join("cache")).unwrap();
-            assert_eq!(matches!(store.lookup(key("a")).unwrap(), Lookup::Hit(_)), !damages, "{what}");
-            drop((store.held(key("a")).unwrap(), store.leases().unwrap(), store.gate().unwrap()));
+            assert_eq!(matches!(store.builds.lookup(key("a")).unwrap(), Lookup::Hit(_)), !damages, "{what}");
+            drop((store.work.lock_state(key("a")).unwrap(), store.leases.all().unwrap()));
+            match (store.leases.guard(), name, kind) {
+                (Err(error), "gate", "folder") => assert!(error.hint().unwrap().contains("--repair"), "{error}"),
+                (guard, ..) => drop(guard.unwrap()),
+            }
+            store.misplaced().unwrap();
             store.verify_all(&BTreeMap::new(), |_| true).unwrap();
             assert_eq!(store.verify_all(&BTreeMap::new(), |_| true).unwrap().damage, [], "{what}");
             build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);

@@ -72,7 +72,7 @@ fn a_kill_at_any_moment_leaves_a_whole_store() {
             let key = key(&format!("crash {number}"));
             let files = crash_files(number);
             let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
-            match store.lookup(key).unwrap() {
+            match store.builds.lookup(key).unwrap() {
                 Lookup::Hit(hit) => assert!(is_whole(&store, hit.record.outputs["out"])),
                 Lookup::Miss => drop(build(&store, key, &files)),
                 Lookup::Damaged(damage) => panic!("{damage:?}"),
@@ -94,7 +94,7 @@ fn assert_all_whole(store: &Store) {
         assert_eq!(Digest::of_file(&path).unwrap(), digest);
     }
     for (digest, _) in objects("trees") {
-        for entry in store.listing(digest).unwrap().entries() {
+        for entry in store.objects.tree(digest).unwrap().entries() {
             assert_eq!(fs::metadata(store.layout().blob(entry.digest)).unwrap().len(), entry.size);
         }
     }

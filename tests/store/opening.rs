@@ -4,7 +4,7 @@ use std::fs::{self, File, FileTimes};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use pipeline::store::{Fault, Held, HolderInfo, Lookup, Store, StoreError};
+use pipeline::store::{Fault, LockHolder, LockState, Lookup, Store, StoreError};
 
 use crate::bench::{blob, fault, flip, key, walk, with_a_build};
 
@@ -29,13 +29,13 @@ fn a_path_that_cannot_be_a_store_is_refused_with_a_hint() {
         assert!(Store::open_read_only(path).is_err());
         error
     };
-    assert!(matches!(refused(&file), StoreError::NotAFolder(_)));
-    assert!(matches!(refused(&file.join("below")), StoreError::NotAFolder(_)));
+    assert!(matches!(refused(&file), StoreError::NotADirectory(_)));
+    assert!(matches!(refused(&file.join("below")), StoreError::NotADirectory(_)));
     assert!(matches!(refused(folder.path()), StoreError::NotAStore(_)));
     let newer = folder.path().join("newer");
     Store::open(&newer).unwrap();
     fs::write(newer.join("version"), "3\n").unwrap();
-    assert_eq!(refused(&newer).to_string(), format!("{} has store format 3, this program knows 2", newer.display()));
+    assert_eq!(refused(&newer).to_string(), format!("{} has store format 3, this program supports 2", newer.display()));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_store_whose_version_was_lost_or_emptied_is_still_a_store() {
     for lose in [|version: &Path| fs::remove_file(version), |version: &Path| fs::write(version, "")] {
         lose(&version).unwrap();
         assert!(Store::is_at(root).unwrap());
-        let found = Store::open_read_only(root).unwrap().lookup(key("a")).unwrap();
+        let found = Store::open_read_only(root).unwrap().builds.lookup(key("a")).unwrap();
         assert!(matches!(found, Lookup::Hit(_)) && fs::read(&version).unwrap_or_default().is_empty());
         Store::open(root).unwrap();
         assert_eq!(fs::read_to_string(&version).unwrap(), "2\n");
@@ -68,9 +68,9 @@ fn a_store_open_for_reading_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache");
     let store = Store::open_read_only(&path).unwrap();
-    assert_eq!(store.lookup(key("a")).unwrap(), Lookup::Miss);
-    assert_eq!(store.held(key("a")).unwrap(), Held::Free);
-    assert!(matches!(store.lock(key("a"), &HolderInfo::this("x")), Err(StoreError::ReadOnly)));
+    assert_eq!(store.builds.lookup(key("a")).unwrap(), Lookup::Miss);
+    assert_eq!(store.work.lock_state(key("a")).unwrap(), LockState::Free);
+    assert!(matches!(store.work.lock(key("a"), &LockHolder::this("x")), Err(StoreError::ReadOnly)));
     assert!(!path.exists());
 
     let (folder, _, _) = with_a_build();
@@ -110,7 +110,7 @@ fn what_crashes_left_is_removed_after_a_day() {
     let past = SystemTime::now() - Duration::from_secs(48 * 60 * 60);
     File::open(&old).unwrap().set_times(FileTimes::new().set_modified(past)).unwrap();
     // The clock may have jumped: what is old may be in use.
-    let lease = store.lease("run").unwrap();
+    let lease = store.leases.start("run").unwrap();
     Store::open(&folder.path().join("cache")).unwrap();
     assert!(old.exists() && fresh.exists());
     drop(lease);
@@ -143,7 +143,7 @@ fn runs_of_format_1_that_began_after_a_kill_of_the_migration_come_after_those_th
     }
     Store::open(root).unwrap();
     let said = |number| fs::read_to_string(run.join(format!("{number}/events.jsonl"))).unwrap();
-    assert_eq!(store.run_numbers("run").unwrap(), [1, 2, 3, 4, 10]);
+    assert_eq!(store.runs.numbers("run").unwrap(), [1, 2, 3, 4, 10]);
     assert_eq!([1, 2, 3, 4, 10].map(said), ["moved", "named", "format 1: 1", "format 1: 2", "format 1: 10"]);
     assert_eq!(fs::read_dir(root.join("runs")).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "2\n");
@@ -152,7 +152,7 @@ fn runs_of_format_1_that_began_after_a_kill_of_the_migration_come_after_those_th
 #[test]
 fn waiting_to_migrate_a_store_ends_on_request() {
     let (_folder, store) = store_of_format_1(&[1]);
-    let gate = store.gate().unwrap();
+    let gate = store.leases.guard().unwrap();
     let stop = contract::Cancel::default();
     stop.set();
     let opened = Store::open_until(store.layout().root(), &stop);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use contract::{Digest, SourceFile};
-use pipeline::store::{Holder, LastBuild, RunFolder, SourceSnapshot, Store, StoreError, Wish};
+use pipeline::store::{GcOptions, GcRoot, LastBuild, RunDir, SourceSnapshot, Store, StoreError};
 
 use crate::bench::{build, key, key_record, last_build, remember, walk, with_a_build};
 
@@ -21,21 +21,21 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
         sources: None,
     };
     let sources = SourceSnapshot::default();
-    assert_eq!(store.last_build("run", "train").unwrap(), None);
+    assert_eq!(store.builds.last_build("run", "train").unwrap(), None);
     remember(&store, "run", "train", build.clone(), &sources);
-    assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
-    assert_eq!(store.last_build("run", "other").unwrap(), None);
+    assert_eq!(store.builds.last_build("run", "train").unwrap(), Some(build.clone()));
+    assert_eq!(store.builds.last_build("run", "other").unwrap(), None);
     let changed = LastBuild { key: key("b"), ..build };
     remember(&store, "run", "train", changed.clone(), &sources);
-    assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
-    assert_eq!(store.torn_last_builds().unwrap(), []);
+    assert_eq!(store.builds.last_build("run", "train").unwrap(), Some(changed));
+    assert_eq!(store.builds.damaged_last_builds().unwrap(), []);
     // One other digit, where a digest would still be one.
     let file = store.layout().root().join("runs/run/.stages/train.json");
     let text = fs::read_to_string(&file).unwrap();
     let digit = if tree.to_string().starts_with('0') { "1" } else { "0" };
     fs::write(&file, text.replace(&tree.to_string(), &format!("{digit}{}", &tree.to_string()[1..]))).unwrap();
-    assert_eq!(store.last_build("run", "train").unwrap(), None);
-    let torn = store.torn_last_builds().unwrap();
+    assert_eq!(store.builds.last_build("run", "train").unwrap(), None);
+    let torn = store.builds.damaged_last_builds().unwrap();
     assert_eq!((torn.len(), file.exists()), (1, false), "{torn:?}");
 }
 
@@ -53,13 +53,13 @@ fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
     let file = store.layout().root().join("runs/run/.stages/train.json");
     let older = serde_json::to_string_pretty(&build).unwrap() + "\n";
     fs::write(&file, &older).unwrap();
-    assert_eq!(store.last_build("run", "train").unwrap(), Some(build));
-    assert_eq!(store.torn_last_builds().unwrap(), []);
+    assert_eq!(store.builds.last_build("run", "train").unwrap(), Some(build));
+    assert_eq!(store.builds.damaged_last_builds().unwrap(), []);
     // Of a newer one whose check was spoilt.
     for wrong in [older.replace("\n}\n", ",\n  \"chesk\": \"0\"\n}\n"), older[..older.len() / 2].to_owned()] {
         fs::write(&file, wrong).unwrap();
-        assert_eq!(store.last_build("run", "train").unwrap(), None);
-        assert_eq!(store.torn_last_builds().unwrap().len(), 1);
+        assert_eq!(store.builds.last_build("run", "train").unwrap(), None);
+        assert_eq!(store.builds.damaged_last_builds().unwrap().len(), 1);
     }
 }
 
@@ -71,7 +71,7 @@ fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
     for name in ["data/a.gz", "data/b.gz"] {
         let file = SourceFile { path: name.into(), digest: key("content"), size: 7 };
         remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file.clone()]));
-        assert_eq!(store.last_sources("run", "import").unwrap(), [file]);
+        assert_eq!(store.builds.last_sources("run", "import").unwrap(), [file]);
     }
 }
 
@@ -81,55 +81,46 @@ fn files_that_another_build_read_are_not_taken_for_those_of_the_last() {
     let file = |name: &str| SourceFile { path: name.into(), digest: key(name), size: 1 };
     let build = LastBuild { patterns: vec!["data/*.gz".to_owned()], ..last_build(key("a"), BTreeMap::new()) };
     remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")]));
-    assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
+    assert_eq!(store.builds.last_sources("run", "import").unwrap(), [file("a")]);
     // A kill between the two files, or a flipped bit.
     let path = store.layout().run("run").unwrap().join(".stages/import.sources");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("1 a", "2 a")).unwrap();
-    assert_eq!(store.last_sources("run", "import").unwrap(), []);
+    assert_eq!(store.builds.last_sources("run", "import").unwrap(), []);
     fs::write(&path, text.replace("1 a", "1 ab")).unwrap();
-    assert_eq!(store.last_sources("run", "import").unwrap(), []);
-    assert_eq!(store.torn_last_builds().unwrap(), [], "a list of another build is what a kill leaves");
-    // What is no list, or no file, is damage; the next run writes it again.
-    let spoil: [&dyn Fn(); 2] =
-        [&|| fs::write(&path, "?".repeat(text.len())).unwrap(), &|| fs::create_dir(&path).unwrap()];
-    for spoil in spoil {
-        fs::remove_file(&path).unwrap();
-        assert_eq!(store.torn_last_builds().unwrap(), []);
-        spoil();
-        let torn = store.torn_last_builds().unwrap();
-        assert_eq!((torn.len(), path.exists()), (1, false), "{torn:?}");
+    assert_eq!(store.builds.last_sources("run", "import").unwrap(), []);
+    // The next run writes it again, also where it has the right length.
+    for wrong in [text.replace("1 a", "2 a"), "?".repeat(text.len()), String::new()] {
+        fs::write(&path, wrong).unwrap();
         remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")]));
-        assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
+        assert_eq!(store.builds.last_sources("run", "import").unwrap(), [file("a")]);
     }
-    remember(&store, "run", "import", build.clone(), &SourceSnapshot::remembered(vec![file("a")]));
-    assert_eq!(store.last_sources("run", "import").unwrap(), [file("a")]);
 }
 
 /// Makes a run the latest, whatever the latest has.
-fn make_latest(store: &Store, run: &RunFolder) {
-    store.make_latest(run, |_| Ok(true)).unwrap();
+fn make_latest(store: &Store, run: &RunDir) {
+    store.runs.make_latest(run, |_| Ok(true)).unwrap();
 }
 
 /// A folder for a run, as `start_run` makes it.
-fn start(store: &Store, run: &str) -> RunFolder {
-    store.start_run(run, Path::new("/p/m.toml")).unwrap().folder
+fn start(store: &Store, run: &str) -> RunDir {
+    store.runs.start(run, Path::new("/p/m.toml")).unwrap().folder
 }
 
 #[test]
 fn outputs_are_published_by_name() {
     let (folder, store, tree) = with_a_build();
     let run = start(&store, "run");
-    let listing = |tree| store.listing(tree).unwrap();
+    let listing = |tree| store.objects.tree(tree).unwrap();
     let show = |outputs: BTreeMap<String, Digest>| {
         let trees = outputs.iter().map(|(port, tree)| (port.clone(), listing(*tree))).collect();
-        store.show(&run, "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
+        store.runs.publish(&run, "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
     };
     let publish = |tree| show(BTreeMap::from([("out".to_owned(), tree)]));
     let place = run.path.join("train");
     publish(tree);
     assert_eq!(fs::read(place.join("out/rows/1")).unwrap(), b"content");
-    assert_eq!(store.shown_trees(&run).unwrap(), BTreeSet::from([tree]));
+    assert_eq!(store.runs.published_trees(&run).unwrap(), BTreeSet::from([tree]));
     assert!(fs::read_link(place.join("out")).unwrap().starts_with("../../../../published"));
     assert!(fs::read_link(place.join("out/rows/1")).unwrap().starts_with("../../../../blobs"));
     let other = build(&store, key("b"), &[("model.bin", b"weights")]);
@@ -171,13 +162,41 @@ fn outputs_are_published_by_name() {
 /// Shows a tree as an output of a run of its own.
 fn show_alone(store: &Store, tree: Digest) {
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);
-    let trees = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
+    let trees = BTreeMap::from([("out".to_owned(), store.objects.tree(tree).unwrap())]);
     let run = start(store, "beside");
-    store.show(&run, "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
+    store.runs.publish(&run, "train", last_build(key("a"), outputs), &SourceSnapshot::default(), &trees).unwrap();
 }
 
 #[test]
-fn an_output_without_files_is_an_empty_folder() {
+fn a_published_output_is_there_at_any_moment() {
+    let (_folder, store, tree) = with_a_build();
+    let other = build(&store, key("b"), &[("rows/1", b"other")]);
+    let run = start(&store, "run");
+    let publish = |tree| {
+        let outputs = BTreeMap::from([("out".to_owned(), store.objects.tree(tree).unwrap())]);
+        let build = last_build(key("a"), BTreeMap::from([("out".to_owned(), tree)]));
+        store.runs.publish(&run, "train", build, &SourceSnapshot::default(), &outputs).unwrap();
+    };
+    publish(tree);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..50 {
+                publish(other);
+                publish(tree);
+                // A link of the tree that was spoilt is put right in its place.
+                let link = store.layout().published(other).join("rows/1");
+                fs::remove_file(&link).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            assert!(run.path.join("train/out").is_dir());
+            assert_eq!(fs::read(store.layout().published(tree).join("rows/1")).unwrap(), b"content");
+        }
+    });
+}
+
+#[test]
+fn an_output_without_files_is_an_empty_directory() {
     let (_folder, store, _) = with_a_build();
     let none = build(&store, key("none"), &[]);
     show_alone(&store, none);
@@ -206,35 +225,35 @@ fn a_second_run_with_the_same_outputs_makes_one_link_a_port_and_leaves_the_first
 fn what_is_half_shown_is_finished_and_what_cannot_be_shown_is_remembered() {
     let (_folder, store, tree) = with_a_build();
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);
-    let trees = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
+    let trees = BTreeMap::from([("out".to_owned(), store.objects.tree(tree).unwrap())]);
     let (build, run) = (last_build(key("a"), outputs), start(&store, "run"));
-    let show = || store.show(&run, "train", build.clone(), &SourceSnapshot::default(), &trees);
+    let show = || store.runs.publish(&run, "train", build.clone(), &SourceSnapshot::default(), &trees);
     show().unwrap();
     // A kill between the two, either way round.
     for lost in [run.path.join("train"), store.layout().run("run").unwrap().join(".stages")] {
         fs::remove_dir_all(lost).unwrap();
         show().unwrap();
         assert_eq!(fs::read(run.path.join("train/out/rows/1")).unwrap(), b"content");
-        assert_eq!(store.last_build("run", "train").unwrap(), Some(build.clone()));
+        assert_eq!(store.builds.last_build("run", "train").unwrap(), Some(build.clone()));
     }
     // What cannot be shown is still what the stage gave last.
     let changed = last_build(key("b"), BTreeMap::new());
-    let unnamed = BTreeMap::from([("..".to_owned(), store.listing(tree).unwrap())]);
-    assert!(store.show(&run, "train", changed.clone(), &SourceSnapshot::default(), &unnamed).is_err());
-    assert_eq!(store.last_build("run", "train").unwrap(), Some(changed));
+    let unnamed = BTreeMap::from([("..".to_owned(), store.objects.tree(tree).unwrap())]);
+    assert!(store.runs.publish(&run, "train", changed.clone(), &SourceSnapshot::default(), &unnamed).is_err());
+    assert_eq!(store.builds.last_build("run", "train").unwrap(), Some(changed));
 }
 
 #[test]
 fn names_that_could_leave_the_run_s_folder_are_refused() {
     let (_folder, store, tree) = with_a_build();
-    let outputs = BTreeMap::from([("out".to_owned(), store.listing(tree).unwrap())]);
+    let outputs = BTreeMap::from([("out".to_owned(), store.objects.tree(tree).unwrap())]);
     let build = last_build(key("a"), BTreeMap::from([("out".to_owned(), tree)]));
     let run = start(&store, "run");
     for name in ["", ".", "..", "../up", "a/b", ".hidden", "a b", "a\n", &"x".repeat(200)] {
-        let shown = store.show(&run, name, build.clone(), &SourceSnapshot::default(), &outputs);
+        let shown = store.runs.publish(&run, name, build.clone(), &SourceSnapshot::default(), &outputs);
         assert!(matches!(shown, Err(StoreError::Name(_))), "{name:?}");
-        assert!(matches!(store.last_build("run", name), Err(StoreError::Name(_))), "{name:?}");
-        assert!(matches!(store.start_run(name, Path::new("/p/m.toml")), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(store.builds.last_build("run", name), Err(StoreError::Name(_))), "{name:?}");
+        assert!(matches!(store.runs.start(name, Path::new("/p/m.toml")), Err(StoreError::Name(_))), "{name:?}");
     }
 }
 
@@ -242,7 +261,7 @@ fn names_that_could_leave_the_run_s_folder_are_refused() {
 fn latest_leads_to_the_newest_run_that_was_made_so_and_to_none_that_is_forgotten() {
     let (_folder, store, _) = with_a_build();
     let [first, second, third] = [(); 3].map(|()| start(&store, "run"));
-    let latest = || store.latest("run").unwrap().map(|run| run.number);
+    let latest = || store.runs.latest("run").unwrap().map(|run| run.number);
     let link = store.layout().run("run").unwrap().join("latest");
     assert_eq!(latest(), None);
     make_latest(&store, &second);
@@ -252,16 +271,19 @@ fn latest_leads_to_the_newest_run_that_was_made_so_and_to_none_that_is_forgotten
     assert_eq!(latest(), Some(2));
     make_latest(&store, &third);
     assert_eq!(latest(), Some(3));
-    store.forget_run(&first).unwrap();
+    store.runs.forget(&first).unwrap();
     assert_eq!((latest(), first.path.exists()), (Some(3), false));
-    store.forget_run(&third).unwrap();
+    store.runs.forget(&third).unwrap();
     assert!(latest().is_none() && link.symlink_metadata().is_err());
-    // What leads nowhere, or lies in its place, is no obstacle.
+    // A link that leads nowhere is replaced, and what is in its place is moved aside by a repair.
     std::os::unix::fs::symlink("9", &link).unwrap();
     make_latest(&store, &second);
     assert_eq!(latest(), Some(2));
     fs::remove_file(&link).unwrap();
     fs::create_dir_all(link.join("below")).unwrap();
+    let error = store.runs.make_latest(&second, |_| Ok(true)).unwrap_err();
+    assert!(error.hint().unwrap().contains("--repair"), "{error}");
+    assert_eq!(store.misplaced().unwrap().len(), 1);
     make_latest(&store, &second);
     assert_eq!(latest(), Some(2));
 }
@@ -275,16 +297,16 @@ fn the_runs_of_a_name_belong_to_the_manifest_that_used_it_first() {
     for path in [&mine, &other] {
         fs::write(path, "").unwrap();
     }
-    assert_eq!(store.owner_of_run("run").unwrap(), None);
-    store.start_run("run", &mine).unwrap();
-    store.start_run("run", &mine).unwrap();
-    assert_eq!(store.owner_of_run("run").unwrap(), Some(mine.clone()));
-    match store.start_run("run", &other) {
+    assert_eq!(store.runs.owner("run").unwrap(), None);
+    store.runs.start("run", &mine).unwrap();
+    store.runs.start("run", &mine).unwrap();
+    assert_eq!(store.runs.owner("run").unwrap(), Some(mine.clone()));
+    match store.runs.start("run", &other) {
         Err(StoreError::Owned { run, manifest }) => assert_eq!((run.as_str(), manifest), ("run", mine.clone())),
         other => panic!("{other:?}"),
     }
-    assert_eq!(store.run_numbers("run").unwrap(), [1, 2]);
-    store.start_run("trial", &other).unwrap();
+    assert_eq!(store.runs.numbers("run").unwrap(), [1, 2]);
+    store.runs.start("trial", &other).unwrap();
     // Moved with the store, and the store moved away from it: the same project.
     drop(store);
     fs::create_dir(root.join("moved")).unwrap();
@@ -292,36 +314,36 @@ fn the_runs_of_a_name_belong_to_the_manifest_that_used_it_first() {
         fs::rename(root.join(name), root.join("moved").join(name)).unwrap();
     }
     let (store, moved) = (Store::open(&root.join("moved/cache")).unwrap(), root.join("moved/mine.toml"));
-    assert_eq!(store.owner_of_run("run").unwrap(), Some(moved.clone()));
-    store.start_run("run", &moved).unwrap();
-    assert!(store.is_run_of_another("run", &mine).unwrap(), "it is known where it is now");
+    assert_eq!(store.runs.owner("run").unwrap(), Some(moved.clone()));
+    store.runs.start("run", &moved).unwrap();
+    assert!(store.runs.has_other_owner("run", &mine).unwrap(), "it is known where it is now");
     drop(store);
     fs::rename(root.join("moved/cache"), root.join("cache")).unwrap();
     let store = Store::open(&root.join("cache")).unwrap();
-    store.start_run("run", &moved).unwrap();
+    store.runs.start("run", &moved).unwrap();
     // Moved alone, it has to say so.
-    assert!(matches!(store.start_run("run", &other), Err(StoreError::Owned { .. })));
-    store.take_over_run("run", &other).unwrap();
-    store.start_run("run", &other).unwrap();
-    assert!(matches!(store.start_run("run", &moved), Err(StoreError::Owned { .. })));
+    assert!(matches!(store.runs.start("run", &other), Err(StoreError::Owned { .. })));
+    store.runs.take_over("run", &other).unwrap();
+    store.runs.start("run", &other).unwrap();
+    assert!(matches!(store.runs.start("run", &moved), Err(StoreError::Owned { .. })));
     // A file that says nothing does not make the name free.
     fs::write(store.layout().run("run").unwrap().join("project.json"), "{").unwrap();
     for manifest in [&other, &moved] {
-        let error = store.start_run("run", manifest).unwrap_err();
+        let error = store.runs.start("run", manifest).unwrap_err();
         assert!(
             matches!(error, StoreError::OwnerUnknown { .. }) && error.hint().unwrap().contains("--adopt"),
             "{error}"
         );
     }
-    store.take_over_run("run", &other).unwrap();
-    store.start_run("run", &other).unwrap();
+    store.runs.take_over("run", &other).unwrap();
+    store.runs.start("run", &other).unwrap();
 }
 
 #[test]
 fn of_runs_that_end_at_the_same_time_the_newest_is_the_latest() {
     let (_folder, store, _) = with_a_build();
     let runs = [(); 16].map(|()| start(&store, "run"));
-    let latest = || store.latest("run").unwrap().map(|run| run.number);
+    let latest = || store.runs.latest("run").unwrap().map(|run| run.number);
     // The others end while the eighth looks at what is the latest.
     let (decided, others) = (&std::sync::Barrier::new(runs.len()), &store);
     let seen = std::thread::scope(|scope| {
@@ -332,14 +354,14 @@ fn of_runs_that_end_at_the_same_time_the_newest_is_the_latest() {
             });
         }
         let mut seen = None;
-        let decide = |before: Option<&RunFolder>| {
+        let decide = |before: Option<&RunDir>| {
             seen = before.map(|run| run.number);
             decided.wait();
             (0..1000).for_each(|_| std::thread::yield_now());
             assert_eq!(latest(), seen, "no other is made the latest in between");
             Ok(true)
         };
-        store.make_latest(&runs[7], decide).unwrap();
+        store.runs.make_latest(&runs[7], decide).unwrap();
         seen
     });
     assert_eq!((seen, latest()), (None, Some(16)));
@@ -349,11 +371,11 @@ fn of_runs_that_end_at_the_same_time_the_newest_is_the_latest() {
 fn numbers_of_runs_that_were_forgotten_are_not_given_again() {
     let (_folder, store, _) = with_a_build();
     let [_, second] = [(); 2].map(|()| start(&store, "run").number);
-    store.forget_runs("run").unwrap();
-    assert_eq!((second, store.run_names().unwrap()), (2, vec![]));
+    store.runs.forget_all("run").unwrap();
+    assert_eq!((second, store.runs.names().unwrap()), (2, vec![]));
     assert_eq!((start(&store, "run").number, start(&store, "other").number), (3, 1));
     // Forgotten once more before it ran.
-    (0..2).for_each(|_| store.forget_runs("run").unwrap());
+    (0..2).for_each(|_| store.runs.forget_all("run").unwrap());
     assert_eq!(start(&store, "run").number, 4);
 }
 
@@ -362,10 +384,10 @@ fn no_run_starts_and_no_name_is_taken_while_runs_are_forgotten() {
     let (_folder, store, _) = with_a_build();
     let stop = contract::Cancel::default();
     stop.set();
-    let removing = store.removing().unwrap();
-    let waits = store.clone().stopped_by(&stop).start_run("run", Path::new("/p/m.toml"));
+    let removing = store.gc_guard().unwrap();
+    let waits = Store::open_until(store.layout().root(), &stop).unwrap().runs.start("run", Path::new("/p/m.toml"));
     assert!(matches!(waits, Err(StoreError::Interrupted)), "{waits:?}");
-    assert_eq!(store.run_names().unwrap(), [""; 0]);
+    assert_eq!(store.runs.names().unwrap(), [""; 0]);
     drop(removing);
     start(&store, "run");
 }
@@ -376,12 +398,12 @@ fn outputs_by_name_go_when_no_run_has_them_and_stay_for_one_that_was_stopped() {
     let other = build(&store, key("b"), &[("model.bin", b"weights")]);
     show_alone(&store, tree);
     show_alone(&store, other);
-    let stopped = store.run_folder("beside", 1).unwrap();
-    let holder = Holder { trees: store.shown_trees(&stopped).unwrap(), ..Holder::default() };
+    let stopped = store.runs.dir("beside", 1).unwrap();
+    let holder = GcRoot { trees: store.runs.published_trees(&stopped).unwrap(), ..GcRoot::default() };
     let published = |tree: Digest| store.layout().published(tree).exists();
-    let all = |holders| Wish { keep_size: Some(0), holders, ..Wish::default() };
-    store.removing().unwrap().collect(&all(vec![holder])).unwrap();
+    let all = |roots| GcOptions { keep_size: Some(0), roots, ..GcOptions::default() };
+    store.gc_guard().unwrap().collect(&all(vec![holder])).unwrap();
     assert!(published(tree) && published(other), "of a run that was stopped, and what the stage gave last");
-    store.removing().unwrap().collect(&all(Vec::new())).unwrap();
+    store.gc_guard().unwrap().collect(&all(Vec::new())).unwrap();
     assert!(!published(tree) && published(other));
 }

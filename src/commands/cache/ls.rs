@@ -7,20 +7,20 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
-use super::super::stdout::stdout;
+use super::super::stdout::{print_json, stdout};
 use super::users::Users;
-use super::{CommandError, StorePlace, ago};
-use crate::commands::{locks, place};
+use super::{CommandError, StoreOptions, ago};
+use crate::commands::{run_refs, store_dir};
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::say::say;
-use crate::store::Store;
+use crate::stderr::stderr;
+use crate::store::{Record, Store, StoreError, Totals};
 
 /// Arguments of `cache ls`.
 #[derive(Debug, Args)]
 pub struct ListArguments {
     #[command(flatten)]
-    pub store: StorePlace,
+    pub store: StoreOptions,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -29,62 +29,65 @@ pub struct ListArguments {
 pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     let store = Store::open_read_only(&arguments.store.existing()?)?;
     if store.is_empty() {
-        say!("note: the store {} is empty", place::shown(store.layout().root().to_owned()).display());
+        stderr!("note: the store {} is empty", store_dir::relative(store.layout().root().to_owned()).display());
     }
-    let census = store.census()?;
+    let inventory = store.inventory()?;
     let mut users = Users::default();
-    for run in store.run_folders()? {
-        // What is wrong with a lock is told by `verify`.
-        locks::of_run(&store, &run).ok().flatten().iter().for_each(|lock| users.add(&run, lock));
+    for run in store.runs.all()? {
+        match run_refs::lock_of(&store, &run) {
+            Ok(lock) => lock.iter().for_each(|lock| users.add(&run, lock)),
+            // `cache verify` reports it.
+            Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let users = users.with_last_builds(&census);
-    let mut out = stdout();
+    let users = users.with_last_builds(&inventory);
+    let [blobs, scratch, derived] = [
+        inventory.blobs.values().collect::<Totals>(),
+        inventory.scratch.values().collect(),
+        inventory.derived.values().collect(),
+    ];
+    let aside = inventory.all_aside();
     if arguments.json {
-        let build = |((key, number), record): (&(Digest, u32), &crate::store::Record)| {
-            let bytes = census.bytes_of(&census.blobs_of(record.outputs.values()));
+        let build = |((key, number), record): (&(Digest, u32), &Record)| {
+            let bytes = inventory.bytes_of(&inventory.blobs_of(record.outputs.values()));
             json!({
                 "key": key, "build": number, "kind": record.kind, "started_ms": record.started,
                 "seconds": record.seconds, "bytes": bytes, "outputs": record.outputs,
                 "stages": users.get(key).cloned().unwrap_or_default(),
             })
         };
-        let builds: Vec<_> = census.builds.iter().map(build).collect();
-        let totals = json!({
-            "blobs": census.all_blobs(),
-            "scratch": census.all_scratch(),
-            "aside": census.all_aside(),
-            "derived": census.all_derived(),
-        });
-        writeln!(out, "{:#}", json!({ "builds": builds, "totals": totals }))?;
-        return Ok(Exit::Done);
+        let builds: Vec<_> = inventory.builds.iter().map(build).collect();
+        let totals = json!({ "blobs": blobs, "scratch": scratch, "aside": aside, "derived": derived });
+        return Ok(print_json(&json!({ "builds": builds, "totals": totals }))?);
     }
-    let mut builds: Vec<_> = census.builds.iter().collect();
+    let mut out = stdout();
+    let mut builds: Vec<_> = inventory.builds.iter().collect();
     builds.sort_by_key(|(_, record)| record.started);
     writeln!(out, "{:12}  {:<16}  {:>8}  {:>8}  {:>8}  used by", "key", "kind", "built", "took", "size")?;
     for ((key, _), record) in builds {
-        let size = figures::size(census.bytes_of(&census.blobs_of(record.outputs.values())));
+        let size = figures::size(inventory.bytes_of(&inventory.blobs_of(record.outputs.values())));
         let used = users.get(key).map_or("no run".to_owned(), |stages| stages.join(", "));
         let (age, took) = (ago(record.started), figures::duration(record.seconds));
         writeln!(out, "{}  {:<16}  {age:>8}  {took:>8}  {size:>8}  {used}", key.short(), record.kind)?;
     }
-    let blobs = census.all_blobs();
     writeln!(
         out,
         "{} of {}, {} in {}",
-        figures::counted(census.builds.len() as u64, "build"),
-        figures::counted(census.builds.keys().map(|(key, _)| key).collect::<BTreeSet<_>>().len() as u64, "key"),
+        figures::counted(inventory.builds.len() as u64, "build"),
+        figures::counted(inventory.builds.keys().map(|(key, _)| key).collect::<BTreeSet<_>>().len() as u64, "key"),
         figures::size(blobs.bytes),
         figures::counted(blobs.count, "blob"),
     )?;
     for (totals, what) in [
-        (census.all_scratch(), "scratch of stages that were stopped"),
-        (census.all_derived(), "of derived files: tables as programs read them"),
-        (census.all_aside(), "moved aside as damaged"),
+        (scratch, "of scratch of stopped stages"),
+        (derived, "of derived files"),
+        (aside, "of damaged objects, moved aside"),
     ] {
         if totals.count > 0 {
             writeln!(out, "{} {what}", figures::size(totals.bytes))?;
         }
     }
-    census.damage.iter().try_for_each(|damage| writeln!(out, "damaged: {damage}"))?;
-    Ok(if census.damage.is_empty() { Exit::Done } else { Exit::StoreDamaged })
+    inventory.damage.iter().try_for_each(|damage| writeln!(out, "damaged: {damage}"))?;
+    Ok(if inventory.damage.is_empty() { Exit::Done } else { Exit::StoreDamaged })
 }

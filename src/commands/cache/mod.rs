@@ -1,4 +1,4 @@
-//! `pipeline cache ls | verify | gc`: the care of a store. They need no manifest.
+//! `pipeline cache ls | verify | gc`: maintenance of a store. The commands need no manifest.
 
 mod gc;
 mod ls;
@@ -8,7 +8,7 @@ mod verify;
 use clap::{Args, Subcommand};
 
 use super::CommandError;
-use super::arguments::StorePlace;
+use super::arguments::StoreOptions;
 use crate::clock;
 use crate::events::figures;
 use crate::exit::Exit;
@@ -21,20 +21,20 @@ pub struct CacheArguments {
     pub command: CacheCommand,
 }
 
-/// The care of a store.
+/// Maintenance of a store.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// List every build with its key, age, cost, size and who uses it.
+    /// List every build with its key, age, duration, size and users.
     #[command(after_help = "Example: pipeline cache ls --json")]
     Ls(ls::ListArguments),
     /// Hash every blob and read every tree and record; exit code 4 when something is damaged.
     #[command(after_help = "Example: pipeline cache verify --repair")]
     Verify(verify::VerifyArguments),
-    /// Remove what nothing needs; with --keep-size also builds, the cheapest to make again for their bytes first.
+    /// Remove what nothing needs; with --keep-size also builds, those that are cheapest to build again for their size first.
     #[command(after_help = "Examples:\n  pipeline cache gc --keep-size 50GiB --dry-run\n  \
         pipeline cache gc --keep-size 50GiB --keep-runs 3 --lock published.lock\n\n\
-        What the latest and the pinned runs of any project gave, what past runs that are not forgotten and lock \
-        files name, and what a running process uses, is never removed.")]
+        The outputs of the latest and the pinned runs of any project, of past runs that are not forgotten, of lock \
+        files, and of running processes are never removed.")]
     Gc(gc::CollectArguments),
 }
 

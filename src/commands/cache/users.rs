@@ -1,31 +1,31 @@
-//! Who uses a build: the stages whose last build it is, else those of the newest runs that had it.
+//! Users of a build: the stages whose last build it is, or else those of the newest runs that had it.
 
 use std::collections::BTreeMap;
 
 use contract::Digest;
 
 use crate::report::RunLock;
-use crate::store::{Census, RunFolder};
+use crate::store::{Inventory, RunDir};
 
-/// What the locks of runs say, the later runs of a name last.
+/// The users that the locks of runs name, the later runs of a name last.
 #[derive(Default)]
 pub(super) struct Users {
-    /// By key, run and stage: `run.3/stage`.
+    /// `run.3/stage`, by key, run and stage.
     earlier: BTreeMap<(Digest, String, String), String>,
 }
 
 impl Users {
-    /// Takes what a run's lock says.
-    pub(super) fn add(&mut self, run: &RunFolder, lock: &RunLock) {
+    /// Adds the stages of a run's lock.
+    pub(super) fn add(&mut self, run: &RunDir, lock: &RunLock) {
         for stage in &lock.stages {
             self.earlier.insert((stage.key, run.run.clone(), stage.name.clone()), format!("{run}/{}", stage.name));
         }
     }
 
-    /// By key: `run/stage` of those whose last build has it; where there is none, what the locks say.
-    pub(super) fn with_last_builds(self, census: &Census) -> BTreeMap<Digest, Vec<String>> {
+    /// By key: `run/stage` of the last builds; where there is none, the users that locks name.
+    pub(super) fn with_last_builds(self, inventory: &Inventory) -> BTreeMap<Digest, Vec<String>> {
         let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-        for (run, stages) in &census.runs {
+        for (run, stages) in &inventory.runs {
             for (stage, last) in stages {
                 users.entry(last.key).or_default().push(format!("{run}/{stage}"));
             }

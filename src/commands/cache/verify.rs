@@ -1,4 +1,4 @@
-//! `pipeline cache verify`: everything in a store read again, and with `--repair` made whole.
+//! `pipeline cache verify`: reads everything in a store, and repairs it with `--repair`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,26 +8,26 @@ use clap::Args;
 use contract::Digest;
 use serde_json::json;
 
-use super::super::stdout::stdout;
+use super::super::stdout::{print_json, stdout};
 use super::users::Users;
-use super::{CommandError, StorePlace};
-use crate::commands::hashing::Hashing;
-use crate::commands::locks;
+use super::{CommandError, StoreOptions};
+use crate::commands::hashing::HashProgress;
+use crate::commands::run_refs;
 use crate::commands::signals::stop_on_signals;
 use crate::events::figures;
 use crate::exit::Exit;
-use crate::say::say;
-use crate::store::{Damage, Store};
+use crate::stderr::stderr;
+use crate::store::{Damage, Store, StoreError};
 
 /// Arguments of `cache verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
-    pub store: StorePlace,
-    /// Move what is damaged aside, so that the next run rebuilds it; restore lists of files that a lock holds.
+    pub store: StoreOptions,
+    /// Move damaged objects aside, so that the next run rebuilds them; restore lists of files from lock files.
     #[arg(long)]
     pub repair: bool,
-    /// A lock file that may hold what is lost (repeatable); those of the store's runs are looked at anyway.
+    /// Restore lists of files from this lock file too (repeatable); the locks of the store's runs are always used.
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub lock: Vec<PathBuf>,
     /// Print one JSON object: `builds`, `blobs`, `bytes`, `damage`, `restored`, `not_whole`.
@@ -37,75 +37,76 @@ pub struct VerifyArguments {
 
 pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
     let path = arguments.store.existing()?;
-    let store = if arguments.repair { Store::open(&path)? } else { Store::open_read_only(&path)? };
+    let store = if arguments.repair { Store::open_to_repair(&path)? } else { Store::open_read_only(&path)? };
     let cancel = stop_on_signals()?;
     let mut known = BTreeMap::new();
     for lock in &arguments.lock {
-        known.extend(locks::read(lock)?.listings());
+        known.extend(run_refs::read_lock(lock)?.listings());
     }
     let mut users = Users::default();
-    // First: what lies in the place of a folder keeps it from being read.
+    // First, because a file in the place of a directory keeps that from being read.
     let mut damage = store.misplaced()?;
-    for run in store.run_folders()? {
-        match locks::of_run(&store, &run) {
+    for run in store.runs.all()? {
+        match run_refs::lock_of(&store, &run) {
             Ok(None) => {}
             Ok(Some(lock)) => {
                 users.add(&run, &lock);
                 known.extend(lock.listings());
             }
-            Err(torn) => damage.push(torn?),
+            Err(StoreError::Damaged(found)) => damage.push(found),
+            Err(error) => return Err(error.into()),
         }
-        damage.extend(locks::events_damage(&store, &run)?);
+        damage.extend(run_refs::events_damage(&store, &run)?);
     }
-    damage.extend(store.torn_last_builds()?);
-    let mut hashing = Hashing::start("hashing the store");
-    let verdict = store.verify_all(&known, |bytes| {
+    damage.extend(store.builds.damaged_last_builds()?);
+    let mut hashing = HashProgress::start("hashing the store");
+    let verification = store.verify_all(&known, |bytes| {
         hashing.add(bytes);
         !cancel.is_set()
     })?;
     drop(hashing);
-    damage.extend(verdict.damage);
-    let users = users.with_last_builds(&verdict.census);
-    let mut out = stdout();
+    damage.extend(verification.damage);
+    let users = users.with_last_builds(&verification.inventory);
     let exit = if damage.is_empty() || arguments.repair { Exit::Done } else { Exit::StoreDamaged };
     if arguments.json {
         let damaged = |damage: &Damage| json!({ "text": damage.to_string(), "moved_to": damage.aside });
         let not_whole =
             |(key, number): &(Digest, u32)| json!({ "key": key, "build": number, "used_by": users.get(key) });
         let report = json!({
-            "builds": verdict.census.builds.len(), "blobs": verdict.blobs, "bytes": verdict.bytes,
-            "damage": damage.iter().map(damaged).collect::<Vec<_>>(), "restored": verdict.restored,
-            "not_whole": verdict.builds.iter().map(not_whole).collect::<Vec<_>>(),
+            "builds": verification.inventory.builds.len(), "blobs": verification.blobs, "bytes": verification.bytes,
+            "damage": damage.iter().map(damaged).collect::<Vec<_>>(), "restored": verification.restored,
+            "not_whole": verification.builds.iter().map(not_whole).collect::<Vec<_>>(),
         });
-        writeln!(out, "{report:#}")?;
+        print_json(&report)?;
         return Ok(exit);
     }
+    let mut out = stdout();
     let aside = |damage: &Damage| damage.aside.as_ref().map(|path| format!(", moved to {}", path.display()));
     for damage in &damage {
         writeln!(out, "damaged: {damage}{}", aside(damage).unwrap_or_default())?;
     }
-    for tree in &verdict.restored {
-        writeln!(out, "restored: tree {}, from a lock", tree.short())?;
+    for tree in &verification.restored {
+        writeln!(out, "restored: tree {} from a lock file", tree.short())?;
     }
-    for (key, number) in &verdict.builds {
-        let kind = verdict.census.builds.get(&(*key, *number)).map_or("", |record| record.kind.as_str());
+    for (key, number) in &verification.builds {
+        let kind = verification.inventory.builds.get(&(*key, *number)).map_or("", |record| record.kind.as_str());
         let used = users.get(key).map(|stages| format!(", used by {}", stages.join(", "))).unwrap_or_default();
-        writeln!(out, "not whole: build {number} of {} ({kind}){used}", key.short())?;
+        writeln!(out, "incomplete: build {number} of {} ({kind}){used}", key.short())?;
     }
     let what = format!(
         "{} and {} of {} read",
-        figures::counted(verdict.census.builds.len() as u64, "build"),
-        figures::counted(verdict.blobs, "blob"),
-        figures::size(verdict.bytes)
+        figures::counted(verification.inventory.builds.len() as u64, "build"),
+        figures::counted(verification.blobs, "blob"),
+        figures::size(verification.bytes)
     );
     let count = figures::counted(damage.len() as u64, "object");
     match (damage.len(), arguments.repair) {
-        (0, _) => writeln!(out, "{what}: all whole")?,
-        (_, true) => writeln!(out, "{what}: {count} damaged and out of the way; the next run rebuilds what it needs")?,
+        (0, _) => writeln!(out, "{what}: no damage")?,
+        (_, true) => writeln!(out, "{what}: {count} damaged and moved aside; the next run rebuilds what it needs")?,
         (_, false) => writeln!(out, "{what}: {count} damaged")?,
     }
     if exit == Exit::StoreDamaged {
-        say!("hint: --repair moves it aside; the next run rebuilds what it needs");
+        stderr!("hint: --repair moves damaged objects aside; the next run rebuilds what it needs");
     }
     Ok(exit)
 }

@@ -1,4 +1,4 @@
-//! A picture of the graph: a row for each distance from the sources, a box a stage.
+//! The graph as SVG: a box for each stage, in rows by its longest path from a source.
 
 use std::fmt::Write;
 
@@ -10,23 +10,23 @@ const HEIGHT: usize = 48;
 const GAP: usize = 32;
 const ROW: usize = 104;
 const MARGIN: usize = 24;
-/// Pixels of a character of an edge's label.
+/// The width of a character of an edge's label.
 const CHARACTER: usize = 6;
 
 impl Drawing {
-    /// As an SVG document that needs nothing else.
+    /// Renders a self-contained SVG document.
     pub fn svg(&self) -> String {
         let rows = self.rows();
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
         let width = 2 * MARGIN + columns * (WIDTH + GAP) - GAP;
         let height = (2 * MARGIN + rows.len().max(1) * ROW).saturating_sub(ROW - HEIGHT);
-        // The middle of each box's upper edge.
-        let mut places = vec![(0, 0); self.stages.len()];
+        // The middle of the upper edge of each box.
+        let mut positions = vec![(0, 0); self.stages.len()];
         for (row, stages) in rows.iter().enumerate() {
             let taken = stages.len() * (WIDTH + GAP) - GAP;
             let left = (width - taken) / 2;
             for (column, stage) in stages.iter().enumerate() {
-                places[*stage] = (left + column * (WIDTH + GAP) + WIDTH / 2, MARGIN + row * ROW);
+                positions[*stage] = (left + column * (WIDTH + GAP) + WIDTH / 2, MARGIN + row * ROW);
             }
         }
         let mut text = format!(
@@ -34,7 +34,7 @@ impl Drawing {
              font-family=\"sans-serif\" text-anchor=\"middle\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
         );
         for (from, to, what) in &self.edges {
-            let ((x1, y1), (x2, y2)) = (places[*from], places[*to]);
+            let ((x1, y1), (x2, y2)) = (positions[*from], positions[*to]);
             let (y1, bend) = (y1 + HEIGHT, (ROW - HEIGHT) / 2);
             let (x, y) = ((x1 + x2) / 2, (y1 + y2) / 2);
             // Writing to a string does not fail.
@@ -55,13 +55,13 @@ impl Drawing {
                 y + 3
             );
         }
-        for (Node { name, kind, word, colours: Colours(fill, stroke) }, (x, y)) in self.stages.iter().zip(places) {
+        for (Node { name, kind, status, colours: Colours(fill, stroke) }, (x, y)) in self.stages.iter().zip(positions) {
             let name = escaped(name);
             let _ = writeln!(
                 text,
                 "<rect x=\"{}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\" fill=\"{fill}\" stroke=\"{stroke}\"/>\
                  <text x=\"{x}\" y=\"{}\" font-size=\"14\" fill=\"#222\">{name}</text>\
-                 <text x=\"{x}\" y=\"{}\" font-size=\"11\" fill=\"#555\">{kind}: {word}</text>",
+                 <text x=\"{x}\" y=\"{}\" font-size=\"11\" fill=\"#555\">{kind}: {status}</text>",
                 x - WIDTH / 2,
                 y + 21,
                 y + 38
@@ -70,10 +70,10 @@ impl Drawing {
         text + "</svg>\n"
     }
 
-    /// The stages by their longest way from a source; a stage comes before those that read it.
+    /// Returns the stages by their longest path from a source.
     fn rows(&self) -> Vec<Vec<usize>> {
         let mut depths = vec![0; self.stages.len()];
-        // Stages are in the order of the graph, so one pass is enough when edges go by their end.
+        // Stages are in topological order, so one pass over the edges by their end is enough.
         let mut edges: Vec<_> = self.edges.iter().collect();
         edges.sort_by_key(|(_, to, _)| *to);
         for (from, to, _) in edges {

@@ -1,5 +1,4 @@
-//! Series of numbers as curves: one picture for those that share the beginning of their name (`loss/train`,
-//! `loss/validation`).
+//! Charts of metrics as SVG: one for those that share the first part of their name (`loss/train`, `loss/validation`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,19 +8,19 @@ use crate::report::escaped;
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 200.0;
-/// Left of the curve, for numbers.
+/// The left margin, for numbers.
 const LEFT: f64 = 70.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 24.0;
 const RIGHT: f64 = 12.0;
-/// Colour and dashes of the first, second... curve: told apart without colour too.
+/// Colour and dashes of each curve, which can be told apart without colour.
 const PENS: [(&str, &str); 4] = [("#b0501a", ""), ("#3f6fb0", "6 3"), ("#3c8a3c", "2 2"), ("#7a4fa0", "8 2 2 2")];
 
-/// The pictures of these series, as SVG.
-pub(super) fn charts(series: &BTreeMap<String, Series>) -> String {
+/// Renders the charts of these metrics.
+pub(super) fn charts(metrics: &BTreeMap<String, Series>) -> String {
     let mut groups: BTreeMap<&str, Vec<(&str, Vec<(f64, f64)>)>> = BTreeMap::new();
-    for (name, series) in series {
-        let points = series.drawn();
+    for (name, series) in metrics {
+        let points = series.points();
         if points.len() > 1 {
             groups.entry(name.split('/').next().unwrap_or(name)).or_default().push((name, points));
         }
@@ -32,10 +31,10 @@ pub(super) fn charts(series: &BTreeMap<String, Series>) -> String {
 fn chart(curves: &[(&str, Vec<(f64, f64)>)]) -> String {
     let all = || curves.iter().flat_map(|(_, points)| points.iter());
     let range = |values: &mut dyn Iterator<Item = f64>| {
-        let (least, most) =
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)));
-        // A level line lies in the middle.
-        if most > least { (least, most) } else { (least - 0.5, most + 0.5) }
+        let (low, high) =
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        // A constant is drawn in the middle.
+        if high > low { (low, high) } else { (low - 0.5, high + 0.5) }
     };
     let (left, right) = range(&mut all().map(|(step, _)| *step));
     let (low, high) = range(&mut all().map(|(_, value)| *value));
@@ -77,7 +76,7 @@ fn chart(curves: &[(&str, Vec<(f64, f64)>)]) -> String {
     text + "</svg>\n"
 }
 
-/// Four digits are enough to read a curve.
+/// Formats a value with the digits that a chart needs.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn series_of_one_family_share_a_picture_and_stay_inside_it() {
+    fn metrics_with_a_common_prefix_share_a_chart_and_stay_inside_it() {
         let all = BTreeMap::from([
             ("loss/train".to_owned(), series(&[3.0, 2.0, f64::NAN, 1.0])),
             ("loss/validation".to_owned(), series(&[2.5, 1.5])),

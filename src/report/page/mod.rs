@@ -1,11 +1,11 @@
-//! `report.html`: a run as one page that needs nothing else, made from its events.
+//! `report.html`: a run as one self-contained page, built from its events.
 //!
-//! It shows the graph with what became of each stage, the stages with their times, outputs and reasons, what was warned of
-//! or failed, and every series of numbers that a stage gave as a curve.
+//! It shows warnings and failures, the stages with their times, outputs and reasons, the graph with the status of each stage, and
+//! a chart of every metric.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::Note;
 
@@ -16,41 +16,41 @@ use crate::manifest::Manifest;
 mod chart;
 mod html;
 
-/// A run, as far as its page shows it.
+/// The content of the page.
 #[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// As a reference: `quickstart.3`.
+struct Page {
+    /// The run: `quickstart.3`.
     id: String,
     /// When it started, in UTC.
     started: String,
-    /// How it ended, with its seconds; a run that was killed has no end.
+    /// How it ended and after how many seconds; `None` for a run that was killed.
     ended: Option<(RunStatus, f64)>,
-    /// In the order of the graph.
-    stages: Vec<Part>,
-    places: BTreeMap<String, usize>,
+    /// The stages in the order of the graph.
+    stages: Vec<StageRow>,
+    /// The index of each stage.
+    indexes: BTreeMap<String, usize>,
 }
 
-/// A stage in a run.
+/// A stage of a run.
 #[derive(Debug, Clone, Default)]
-struct Part {
+struct StageRow {
     name: String,
-    fate: Fate,
+    status: StageStatus,
     seconds: Option<f64>,
     /// Files and bytes of all its ports.
     output: Option<(usize, u64)>,
-    /// Why it ran, and what came of that, a line each.
-    said: Vec<String>,
-    /// Where a cached stage ran: the run, as `quickstart.1`, and the way to its page.
+    /// Why it ran, and its result, a line each.
+    notes: Vec<String>,
+    /// The run in which a cached stage ran (`quickstart.1`), and the relative path of that run's page.
     ran_in: Option<(String, String)>,
     warnings: Vec<String>,
     failure: Option<String>,
-    series: BTreeMap<String, Series>,
+    metrics: BTreeMap<String, Series>,
 }
 
-/// What became of a stage.
+/// What happened to a stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Fate {
-    /// Nothing is known of it.
+enum StageStatus {
     #[default]
     NotReached,
     Started,
@@ -60,8 +60,8 @@ enum Fate {
     Skipped,
 }
 
-impl Fate {
-    const fn word(self) -> &'static str {
+impl StageStatus {
+    const fn text(self) -> &'static str {
         match self {
             Self::NotReached => "not reached",
             Self::Started => "stopped",
@@ -82,7 +82,7 @@ impl Fate {
     }
 }
 
-/// The values of a series by step. Of a long one every second, fourth, eighth value is kept, so that it stays small.
+/// The values of a metric by step. A long series is thinned to every second, fourth, eighth value to bound its size.
 #[derive(Debug, Clone, PartialEq)]
 struct Series {
     points: Vec<(u64, f64)>,
@@ -98,7 +98,8 @@ impl Default for Series {
 }
 
 impl Series {
-    const MOST: usize = 1000;
+    /// The most points that are kept.
+    const LIMIT: usize = 1000;
 
     fn add(&mut self, step: u64, value: f64) {
         if self.seen.is_multiple_of(self.every) {
@@ -106,7 +107,7 @@ impl Series {
         }
         self.seen += 1;
         self.last = Some((step, value));
-        if self.points.len() > Self::MOST {
+        if self.points.len() > Self::LIMIT {
             let mut number = 0;
             self.points.retain(|_| {
                 number += 1;
@@ -116,8 +117,8 @@ impl Series {
         }
     }
 
-    /// The points that can be drawn; the last value is always among them.
-    fn drawn(&self) -> Vec<(f64, f64)> {
+    /// Returns the finite points, with the last value.
+    fn points(&self) -> Vec<(f64, f64)> {
         let last = self.last.filter(|last| self.points.last() != Some(last));
         let points = self.points.iter().copied().chain(last);
         points.filter(|(_, value)| value.is_finite()).map(|(step, value)| (step as f64, value)).collect()
@@ -125,64 +126,64 @@ impl Series {
 }
 
 impl Page {
-    /// The page of a run with this reference, that started then.
-    pub fn new(id: &str, started: &str) -> Self {
-        Self { id: id.to_owned(), started: started.to_owned(), ..Self::default() }
-    }
-
-    /// Takes the next event.
+    /// Adds the next event.
     fn add(&mut self, Stamped { event, .. }: Stamped) {
         if let Event::RunStarted { stages, .. } = &event {
-            self.stages = stages.iter().map(|name| Part { name: name.clone(), ..Part::default() }).collect();
-            self.places = stages.iter().cloned().enumerate().map(|(place, name)| (name, place)).collect();
+            self.stages = stages.iter().map(|name| StageRow { name: name.clone(), ..StageRow::default() }).collect();
+            self.indexes = stages.iter().cloned().enumerate().map(|(index, name)| (name, index)).collect();
         }
         if let Event::RunFinished { status, seconds, .. } = event {
             self.ended = Some((status, seconds));
         }
-        let place = event.stage().and_then(|stage| self.places.get(stage)).copied();
-        if let Some(part) = place.and_then(|place| self.stages.get_mut(place)) {
-            part.add(event);
+        let index = event.stage().and_then(|stage| self.indexes.get(stage)).copied();
+        if let Some(row) = index.and_then(|index| self.stages.get_mut(index)) {
+            row.add(event);
         }
     }
 
-    /// As an HTML document. The manifest tells what flows from stage to stage.
-    pub fn html(&self, manifest: &Manifest) -> String {
-        let stages = self.stages.iter().filter_map(|part| {
-            let (name, _) = manifest.stages.get_key_value(part.name.as_str())?;
-            Some((name, part.fate.word(), part.fate.colours()))
+    /// Renders the page. The manifest has the edges of the graph.
+    fn html(&self, manifest: &Manifest) -> String {
+        let stages = self.stages.iter().filter_map(|row| {
+            let (name, _) = manifest.stages.get_key_value(row.name.as_str())?;
+            Some((name, row.status.text(), row.status.colours()))
         });
-        html::document(self, &Drawing::of(manifest, stages).svg())
+        html::document(self, &Drawing::new(manifest, stages).svg())
     }
 }
 
-/// A page that is made while the run goes on; clones share it.
+/// A page that is built while the run goes on; clones share it.
 #[derive(Debug, Clone)]
 pub struct LivePage(Arc<Mutex<Page>>);
 
 impl LivePage {
-    /// With nothing on it but what [`Page::new`] takes.
-    pub fn new(page: Page) -> Self {
+    /// Returns the page of a run that has just started.
+    pub fn new(id: &str, started: &str) -> Self {
+        let page = Page { id: id.to_owned(), started: started.to_owned(), ..Page::default() };
         Self(Arc::new(Mutex::new(page)))
     }
 
-    /// Says of a cached stage in which earlier run it ran, whose page has its curves: the run, and the way to its page.
-    pub fn ran_in(&self, stage: &str, run: String, page: String) {
-        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = shared.places.get(stage).copied();
-        if let Some(part) = place.and_then(|place| shared.stages.get_mut(place)) {
-            part.ran_in = Some((run, page));
+    fn lock(&self) -> MutexGuard<'_, Page> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Links a cached stage to the run in which it ran, whose page has its charts.
+    pub fn link_run(&self, stage: &str, run: String, page: String) {
+        let mut shared = self.lock();
+        let index = shared.indexes.get(stage).copied();
+        if let Some(row) = index.and_then(|index| shared.stages.get_mut(index)) {
+            row.ran_in = Some((run, page));
         }
     }
 
-    /// What it has come to, as an HTML document.
+    /// Renders the page.
     pub fn html(&self, manifest: &Manifest) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).html(manifest)
+        self.lock().html(manifest)
     }
 }
 
 impl Renderer for LivePage {
     fn event(&mut self, event: &Stamped) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(event.clone());
+        self.lock().add(event.clone());
         Ok(())
     }
 
@@ -191,40 +192,40 @@ impl Renderer for LivePage {
     }
 }
 
-impl Part {
+impl StageRow {
     fn add(&mut self, event: Event) {
         let total = |outputs: &BTreeMap<String, crate::events::OutputSummary>| {
             Some(outputs.values().fold((0, 0), |(files, bytes), output| (files + output.files, bytes + output.bytes)))
         };
         match event {
             Event::StageStarted { reasons, .. } => {
-                self.fate = Fate::Started;
-                self.said.extend(reasons);
+                self.status = StageStatus::Started;
+                self.notes.extend(reasons);
             }
-            Event::StageWaiting { holder, .. } => self.said.push(format!("waited for {holder}")),
+            Event::StageWaiting { holder, .. } => self.notes.push(format!("waited for {holder}")),
             Event::StageNote { note, .. } => match note {
-                Note::Info { text } => self.said.push(text),
+                Note::Info { text } => self.notes.push(text),
                 Note::Warning { text } => self.warnings.push(text),
-                Note::Metric { step, name, value } => self.series.entry(name).or_default().add(step, value),
+                Note::Metric { step, name, value } => self.metrics.entry(name).or_default().add(step, value),
                 Note::Output { .. } => {}
             },
             Event::StageFinished { ref outputs, seconds, .. } => {
-                self.fate = Fate::Ran;
+                self.status = StageStatus::Ran;
                 (self.seconds, self.output) = (Some(seconds), total(outputs));
-                self.said.extend(since(&event));
+                self.notes.extend(since(&event));
             }
             Event::StageCached { outputs, .. } => {
-                (self.fate, self.output) = (Fate::Cached, total(&outputs));
+                (self.status, self.output) = (StageStatus::Cached, total(&outputs));
             }
             Event::StageFailed { message, place, hint, .. } => {
-                self.fate = Fate::Failed;
+                self.status = StageStatus::Failed;
                 let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
                 let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
                 self.failure = Some(format!("{place}{message}{hint}"));
             }
             Event::StageSkipped { because, .. } => {
-                self.fate = Fate::Skipped;
-                self.said.push(because);
+                self.status = StageStatus::Skipped;
+                self.notes.push(because);
             }
             Event::RunStarted { .. } | Event::StageProgress { .. } | Event::RunFinished { .. } => {}
         }
@@ -241,12 +242,12 @@ mod tests {
         for step in 0..150_000 {
             series.add(step, step as f64);
         }
-        let drawn = series.drawn();
-        assert!((Series::MOST / 2..=Series::MOST + 1).contains(&drawn.len()), "{}", drawn.len());
-        assert_eq!((drawn[0], drawn[drawn.len() - 1]), ((0.0, 0.0), (149_999.0, 149_999.0)));
-        let gap = drawn[1].0 - drawn[0].0;
-        assert!(drawn.windows(2).rev().skip(1).all(|pair| pair[1].0 - pair[0].0 == gap), "evenly spaced");
+        let points = series.points();
+        assert!((Series::LIMIT / 2..=Series::LIMIT + 1).contains(&points.len()), "{}", points.len());
+        assert_eq!((points[0], points[points.len() - 1]), ((0.0, 0.0), (149_999.0, 149_999.0)));
+        let gap = points[1].0 - points[0].0;
+        assert!(points.windows(2).rev().skip(1).all(|pair| pair[1].0 - pair[0].0 == gap), "evenly spaced");
         series.add(150_000, f64::NAN);
-        assert!(series.drawn().iter().all(|(_, value)| value.is_finite()));
+        assert!(series.points().iter().all(|(_, value)| value.is_finite()));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use contract::{
     Class, Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError, Unit, is_port_name,
+    setting_path,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -139,7 +140,7 @@ impl CommandSpec {
         let arguments = self.arguments.iter().enumerate();
         std::iter::once(("program".to_owned(), self.program.as_str()))
             .chain(arguments.map(|(number, text)| (format!("arguments[{number}]"), text.as_str())))
-            .chain(self.environment.iter().map(|(name, text)| (format!("environment.{name}"), text.as_str())))
+            .chain(self.environment.iter().map(|(name, text)| (setting_path("environment", name), text.as_str())))
     }
 }
 
@@ -148,6 +149,7 @@ impl Stage for Command {
     type Exec = CommandExec;
     const KIND: &'static str = "command";
     const NAMED_SOURCES: bool = true;
+    const COPIES_TABLES: bool = true;
     const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
 
@@ -160,7 +162,10 @@ impl Stage for Command {
 
     fn ports_of(spec: &CommandSpec) -> Ports {
         let declared = Ports { outputs: Vec::new(), ..Self::ports() };
-        spec.ports().fold(declared, |ports, (name, ty)| ports.output(name.to_owned(), ty, "what the program writes"))
+        spec.ports().fold(declared, |ports, (name, ty)| {
+            let ports = ports.output(name.to_owned(), ty, "what the program writes");
+            ports.declared_by(setting_path("outputs", name))
+        })
     }
 
     fn check(spec: &CommandSpec, exec: &CommandExec) -> Vec<Problem> {
@@ -173,27 +178,22 @@ impl Stage for Command {
             );
         }
         for (setting, text) in spec.templates() {
-            if let Err(message) = check_template(spec, exec, text) {
-                problems.push(
-                    Problem::new(setting, message)
-                        .hint("placeholders are {input:PORT}, {output:PORT} and {source:NAME}; {{ and }} are braces"),
-                );
-            }
+            problems.extend(check_template(spec, exec, &setting, text).err());
         }
         for name in spec.outputs.keys().filter(|name| !is_port_name(name)) {
             problems.push(
-                Problem::new(format!("outputs.{name}"), format!("invalid port name '{name}'"))
+                Problem::new(setting_path("outputs", name), format!("invalid port name '{name}'"))
                     .hint("a port's name has lowercase letters, digits, '-' and '_'"),
             );
         }
         for (setting, name) in spec
             .environment
             .keys()
-            .map(|name| (format!("environment.{name}"), name))
+            .map(|name| (setting_path("environment", name), name))
             .chain(exec.pass.iter().enumerate().map(|(number, name)| (format!("pass[{number}]"), name)))
         {
             if name.is_empty() || name.contains(['=', '\0']) {
-                problems.push(Problem::new(setting, format!("'{}' is no name of a variable", name.escape_debug())));
+                problems.push(Problem::new(setting, format!("invalid variable name '{}'", name.escape_debug())));
             }
         }
         problems
@@ -251,16 +251,25 @@ fn may_be(pattern: &str, name: &str) -> bool {
     pattern.contains(['*', '?', '[']) || Path::new(pattern).ends_with(name)
 }
 
-fn check_template(spec: &CommandSpec, exec: &CommandExec, text: &str) -> Result<(), String> {
+fn check_template(spec: &CommandSpec, exec: &CommandExec, setting: &str, text: &str) -> Result<(), Problem> {
+    let problem = |message: &str| {
+        let hint = "placeholders are {input:PORT}, {output:PORT} and {source:NAME}; {{ and }} are braces";
+        Problem::new(setting, message).hint(hint)
+    };
     if text.contains('\0') {
-        return Err("holds a zero byte".to_owned());
+        return Err(problem("holds a zero byte"));
     }
-    let template: Template = text.parse()?;
+    let template: Template = text.parse().map_err(|error: String| problem(&error))?;
     template.places().try_for_each(|place| match place {
-        Place::Output(name) => spec.output(name.as_deref()).map(drop),
-        Place::Source(_) if exec.files.is_empty() => Err("names a file, but `files` lists none".to_owned()),
+        Place::Output(name) => match spec.output(name.as_deref()) {
+            Ok(_) => Ok(()),
+            Err(message) => Err(problem(&message).depends_on("outputs")),
+        },
+        Place::Source(_) if exec.files.is_empty() => {
+            Err(problem("names a file, but `files` lists none").depends_on("files"))
+        }
         Place::Source(Some(name)) if !exec.files.iter().any(|file| may_be(&file.0, name)) => {
-            Err(format!("no file of `files` is named '{name}'"))
+            Err(problem(&format!("no file of `files` is named '{name}'")).depends_on("files"))
         }
         Place::Input(_) | Place::Source(_) => Ok(()),
     })

@@ -165,10 +165,10 @@ fn wrong_settings_are_named() {
             "arguments[1]: '{inptu:x}' is no placeholder",
             "arguments[2]: there is no output 'nope'",
             "arguments[3]: names a file, but `files` lists none",
-            "environment.A=: '{output}' is ambiguous: there are several outputs",
-            "outputs.Bad Name: invalid port name 'Bad Name'",
-            "environment.A=: 'A=' is no name of a variable",
-            "pass[0]: '' is no name of a variable",
+            "environment.\"A=\": '{output}' is ambiguous: there are several outputs",
+            "outputs.\"Bad Name\": invalid port name 'Bad Name'",
+            "environment.\"A=\": invalid variable name 'A='",
+            "pass[0]: invalid variable name ''",
         ]
     );
 }

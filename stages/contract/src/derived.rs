@@ -107,6 +107,15 @@ impl Derived {
         }
     }
 
+    /// Returns whether there are derived files of this tree.
+    pub fn has(&self, of: Digest) -> bool {
+        let entries = self.folder.iter().flat_map(fs::read_dir).flatten().flatten();
+        let prefix = format!("{of}.");
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .any(|name| name.starts_with(&prefix) && !name.ends_with(PARTIAL) && !name.ends_with(LOCK))
+    }
+
     /// All that is there, by name.
     pub fn entries(&self) -> Vec<DerivedEntry> {
         let mut entries: Vec<DerivedEntry> = Vec::new();

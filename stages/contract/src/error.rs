@@ -93,21 +93,31 @@ impl From<io::Error> for StageError {
     }
 }
 
-/// Something wrong with a setting.
+/// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: `allow[3]`, `rules.line_max.threshold`; empty for the stage as a whole.
+    /// Its path ([`crate::setting_path`]): `allow[3]`, `rules.line_max.threshold`; empty for the stage as a whole.
     pub setting: String,
-    /// What is wrong.
+    /// Why it is invalid: `must be at most steps (10), not 20`.
     pub message: String,
+    /// The other settings that the check read. They are shown beside this one, and the problem is not reported while one
+    /// of them is itself in error.
+    pub depends_on: Vec<&'static str>,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem without a hint.
+    /// Creates a problem of one setting, without a hint.
     pub fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { setting: setting.into(), message: message.into(), hint: None }
+        Self { setting: setting.into(), message: message.into(), depends_on: Vec::new(), hint: None }
+    }
+
+    /// Names another setting that the check read.
+    #[must_use]
+    pub fn depends_on(mut self, setting: &'static str) -> Self {
+        self.depends_on.push(setting);
+        self
     }
 
     /// Adds what to do about it.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
-use crate::foresight::{Foresight, Known, Remark};
+use crate::infer::{Advice, Inferred, InputFacts};
 use crate::port::Ports;
 use crate::resume::Checkpoint;
 use crate::stage::{Class, Needs, SourcePattern, Stage};
@@ -32,6 +32,8 @@ pub struct Kind {
     pub seeded: bool,
     /// See [`Stage::NAMED_SOURCES`].
     pub named_sources: bool,
+    /// See [`Stage::COPIES_TABLES`].
+    pub copies_tables: bool,
     /// See [`Stage::TOLERANCE`].
     pub tolerance: Option<f64>,
     /// The ports of the kind, whatever its settings.
@@ -55,14 +57,14 @@ pub trait AnyStage: Send + Sync {
     fn ports(&self) -> Ports;
     /// Files outside the store that it reads.
     fn sources(&self) -> Vec<SourcePattern>;
-    /// What is known before anything runs.
-    fn foresee(&self, inputs: &Known) -> Foresight;
-    /// Adds what the headers of its inputs say and no setting decides.
-    fn observe(&self, known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>);
+    /// See [`Stage::infer`].
+    fn infer(&self, inputs: &InputFacts) -> Inferred;
+    /// See [`Stage::observe`].
+    fn observe(&self, facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>);
     /// The state in a scratch directory from which it would continue.
     fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint>;
-    /// What is worth knowing once these inputs are there.
-    fn consider(&self, inputs: &Inputs) -> Vec<Remark>;
+    /// See [`Stage::lint`].
+    fn lint(&self, inputs: &Inputs) -> Vec<Advice>;
     /// How its outputs differ from those before, in words.
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
     /// What it takes from the machine.
@@ -91,6 +93,7 @@ impl Kind {
             class: S::CLASS,
             seeded: S::SEEDED,
             named_sources: S::NAMED_SOURCES,
+            copies_tables: S::COPIES_TABLES,
             tolerance: S::TOLERANCE,
             ports: S::ports(),
             spec_schema: Arc::new(schemars::schema_for!(S::Spec).to_value()),
@@ -216,20 +219,20 @@ where
         S::sources(&self.spec, &self.exec)
     }
 
-    fn foresee(&self, inputs: &Known) -> Foresight {
-        S::foresee(&self.spec, &self.exec, inputs)
+    fn infer(&self, inputs: &InputFacts) -> Inferred {
+        S::infer(&self.spec, &self.exec, inputs)
     }
 
-    fn observe(&self, known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-        S::observe(known, input);
+    fn observe(&self, facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        S::observe(facts, input);
     }
 
     fn checkpoint(&self, scratch: &Path) -> Option<Checkpoint> {
         S::checkpoint(&self.spec, &self.exec, scratch)
     }
 
-    fn consider(&self, inputs: &Inputs) -> Vec<Remark> {
-        S::consider(&self.spec, &self.exec, inputs)
+    fn lint(&self, inputs: &Inputs) -> Vec<Advice> {
+        S::lint(&self.spec, &self.exec, inputs)
     }
 
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String> {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`digest`] | `Digest`, a blake3 hash; `HashingWriter` |
 //! | [`tree`] | `Tree`, an output: the list of its files |
+//! | [`path`] | paths of settings |
 //! | [`port`] | what flows along an edge of the graph |
 //! | [`stage`] | `Stage`, the trait of a stage kind, and what it declares |
 //! | [`kind`] | `Kind` and `AnyStage`, type-erased |
@@ -16,7 +17,7 @@
 //! | [`outputs`] | where a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`resume`] | what an interrupted build left for the next one |
-//! | [`foresight`] | what is known of a stage before anything runs |
+//! | [`infer`] | facts, conflicts and costs inferred before anything runs |
 //! | [`figures`] | figures for people |
 //! | [`text`] | text from elsewhere, for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
@@ -30,10 +31,11 @@ pub mod digest;
 pub mod draw;
 pub mod error;
 pub mod figures;
-pub mod foresight;
 pub mod harness;
+pub mod infer;
 pub mod kind;
 pub mod outputs;
+pub mod path;
 pub mod port;
 pub mod progress;
 pub mod resume;
@@ -48,9 +50,10 @@ pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
-pub use foresight::{Clash, Cost, Fact, Facts, Foresight, Known, Origin, Remark, Shape};
+pub use infer::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, Origin, Shape};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
+pub use path::{push_key, setting_path};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};
 pub use progress::{Note, Progress, Unit};
 pub use resume::Checkpoint;

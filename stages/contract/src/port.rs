@@ -76,6 +76,9 @@ pub struct OutputPort {
     pub ty: PortType,
     /// What it holds, in one line.
     pub about: Cow<'static, str>,
+    /// The path of the setting that declares it; `None` if every stage of the kind has it.
+    #[serde(skip)]
+    pub setting: Option<String>,
 }
 
 /// All ports of a stage.
@@ -115,7 +118,16 @@ impl Ports {
     /// Adds an output.
     #[must_use]
     pub fn output(mut self, name: impl Into<Cow<'static, str>>, ty: PortType, about: &'static str) -> Self {
-        self.outputs.push(OutputPort { name: name.into(), ty, about: about.into() });
+        self.outputs.push(OutputPort { name: name.into(), ty, about: about.into(), setting: None });
+        self
+    }
+
+    /// Names the setting that declares the output added last.
+    #[must_use]
+    pub fn declared_by(mut self, setting: impl Into<String>) -> Self {
+        if let Some(output) = self.outputs.last_mut() {
+            output.setting = Some(setting.into());
+        }
         self
     }
 }

@@ -63,6 +63,9 @@ fn null_is_not_a_number<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::E
     Option::deserialize(value).map(|value| value.unwrap_or(f64::NAN))
 }
 
+/// Notes that wait for the engine, at most: it drains them ten times a second.
+const MAX_NOTES: usize = 65_536;
+
 /// Shared by the stage, which counts, and the engine, which shows. Cheap to clone and to call from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<State>);
@@ -73,6 +76,8 @@ struct State {
     total: AtomicU64,
     phase: Mutex<Phase>,
     notes: Mutex<VecDeque<Note>>,
+    /// Notes that were dropped since the last drain.
+    dropped: AtomicU64,
     metrics: Mutex<BTreeMap<String, f64>>,
     earlier: Mutex<f64>,
 }
@@ -187,7 +192,12 @@ impl Progress {
     }
 
     fn note(&self, note: Note) {
-        lock(&self.0.notes).push_back(note);
+        let mut notes = lock(&self.0.notes);
+        if notes.len() < MAX_NOTES {
+            notes.push_back(note);
+        } else {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The counters now.
@@ -204,7 +214,13 @@ impl Progress {
 
     /// The notes since the last call.
     pub fn drain(&self) -> Vec<Note> {
-        lock(&self.0.notes).drain(..).collect()
+        let mut notes: Vec<_> = lock(&self.0.notes).drain(..).collect();
+        let dropped = self.0.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("{dropped} notes were dropped: more than {MAX_NOTES} were sent at once");
+            notes.push(Note::Warning { text });
+        }
+        notes
     }
 }
 
@@ -232,6 +248,18 @@ mod tests {
         progress.start_uneven("learn merges", Unit::Merges, Some(10));
         progress.add(5);
         assert_eq!((progress.sample().done, progress.rate()), (5, None));
+    }
+
+    #[test]
+    fn a_flood_of_notes_is_bounded_and_the_loss_is_reported() {
+        let progress = Progress::default();
+        for number in 0..MAX_NOTES + 3 {
+            progress.info(number.to_string());
+        }
+        let notes = progress.drain();
+        assert_eq!(notes.len(), MAX_NOTES + 1);
+        assert!(matches!(notes.last(), Some(Note::Warning { text }) if text.starts_with("3 notes were dropped")));
+        assert!(progress.drain().is_empty());
     }
 
     #[test]

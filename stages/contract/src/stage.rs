@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
-use crate::foresight::{Foresight, Known, Remark};
+use crate::infer::{Advice, Inferred, InputFacts};
 use crate::port::Ports;
 use crate::resume::Checkpoint;
 
@@ -130,6 +130,10 @@ pub trait Stage: Send + Sync + 'static {
     /// its file's name. Shards of an export may be renamed and reordered freely.
     const NAMED_SOURCES: bool = false;
 
+    /// Whether it reads a plain copy of each table among its inputs ([`Context::derived`]), which takes about as much disk as the
+    /// table.
+    const COPIES_TABLES: bool = false;
+
     /// By how much, relatively, its metrics may differ on another device, where its bytes may. A kind without it gives the
     /// same bytes on any machine.
     const TOLERANCE: Option<f64> = None;
@@ -154,15 +158,14 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What is known of its outputs, what does not fit its inputs, and what it will cost, from settings alone.
-    fn foresee(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Known) -> Foresight {
-        Foresight::default()
+    /// Infers facts of the outputs, conflicts with the inputs, and the cost, from settings alone.
+    fn infer(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &InputFacts) -> Inferred {
+        Inferred::default()
     }
 
-    /// Adds to `known` what the headers of its inputs say and no setting decides; [`Stage::foresee`] is then asked again.
-    /// `input` returns the tree that a port reads, where there is one. Reads headers, not data; what cannot be read is
-    /// skipped.
-    fn observe(_known: &mut Known, _input: &dyn Fn(&str) -> Option<InputTree>) {}
+    /// Adds facts that no setting decides, from the headers of the inputs; [`Stage::infer`] is then called again. `input`
+    /// returns the tree that a port reads, if there is one. Reads headers, not data; unreadable inputs are skipped.
+    fn observe(_facts: &mut InputFacts, _input: &dyn Fn(&str) -> Option<InputTree>) {}
 
     /// The state in the scratch directory of an interrupted build from which [`Stage::run`] would continue. Reads no more
     /// than a few small files, and writes nothing.
@@ -170,9 +173,9 @@ pub trait Stage: Send + Sync + 'static {
         None
     }
 
-    /// What is worth knowing of its settings now that these inputs are there: told by `check` and `plan`, and when it
-    /// starts. It reads headers, not data; an input that is missing or cannot be read is passed over.
-    fn consider(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Inputs) -> Vec<Remark> {
+    /// Returns advice on its settings given these inputs, shown by `check`, by `plan` and when the stage starts. Reads
+    /// headers, not data; missing and unreadable inputs are skipped.
+    fn lint(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Inputs) -> Vec<Advice> {
         Vec::new()
     }
 

@@ -119,15 +119,15 @@ fn settings_that_do_not_fit_each_other_are_problems() {
     for (settings, expected) in [
         (
             json!({"exact_duplicates": 0.7, "near_duplicates": 0.7}),
-            "near_duplicates: does not fit: exact_duplicates = 0.7 and near_duplicates = 0.7 must be at most 1 together",
+            "near_duplicates: exact_duplicates = 0.7 and near_duplicates = 0.7 must be at most 1 together",
         ),
         (
             json!({"exact_duplicates": 1.0}),
-            "exact_duplicates: does not fit: exact_duplicates = 1 and near_duplicates = 0.1 must be at most 1 together",
+            "exact_duplicates: exact_duplicates = 1 and near_duplicates = 0.1 must be at most 1 together",
         ),
         (
             json!({"repositories": 100_000, "files_per_repository": 1001}),
-            "files_per_repository: gives 100100000 files in all, more than 100000000",
+            "files_per_repository: there are 100100000 files in all, more than 100000000",
         ),
     ] {
         assert_eq!(harness.run::<Sample>(settings).unwrap_err().to_string(), expected);

@@ -9,10 +9,9 @@
 //! size may change the last bits of a logit, and with it, rarely, a choice.
 
 use contract::figures::{count, counted};
-use contract::foresight::Told;
 use contract::{
-    Class, Context, Draw, Fact, Foresight, InputTree, Known, Needs, PortType, Ports, Problem, Result, Stage,
-    StageError, Unit,
+    Class, ConflictText, Context, Draw, Fact, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result,
+    Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
@@ -21,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
 use crate::completed::{Completed, CompletionText, Report};
-use crate::foresight::Sizes;
+use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
@@ -98,19 +97,19 @@ impl Stage for EvalCompletions {
             .output("report", PortType::Report, "completions.json and completions.md")
     }
 
-    fn foresee(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, inputs: &Known) -> Foresight {
-        let mut foresight = Foresight::default();
+    fn infer(spec: &EvalCompletionsSpec, _: &EvalCompletionsExec, inputs: &InputFacts) -> Inferred {
+        let mut inferred = Inferred::default();
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
-        foresight.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
+        inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
         for (number, prompt) in spec.prompts.iter().enumerate() {
             let setting = format!("prompts[{number}].max_length");
             let length = Fact::own(prompt.max_length as u64, setting.as_str());
-            foresight.compare(
+            inferred.compare(
                 &setting,
                 Some(&length),
                 model.positions.as_ref(),
                 |length, positions| length.value <= positions.value,
-                |length, positions| Told {
+                |length, positions| ConflictText {
                     message: format!("prompt {} may grow to {length} tokens, the model reads {positions}", number + 1),
                     label: format!("{positions} tokens"),
                     hint: format!("lower max_length to {positions} at most"),
@@ -120,14 +119,14 @@ impl Stage for EvalCompletions {
         if let (Some(sizes), Some(positions)) = (Sizes::of(&model), &model.positions) {
             let lengths = spec.prompts.iter().map(|prompt| positions.value.min(prompt.max_length as u64));
             let lengths: Vec<_> = lengths.collect();
-            foresight.cost = sizes.complete(spec.batch as u64, spec.completions as u64, &lengths);
+            inferred.cost = sizes.complete(spec.batch as u64, spec.completions as u64, &lengths);
         }
-        foresight
+        inferred
     }
 
-    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-        if known.port("model").shape.is_none() {
-            known.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        if facts.port("model").shape.is_none() {
+            facts.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
         }
     }
 
@@ -141,7 +140,7 @@ impl Stage for EvalCompletions {
             "must be at most {most} for {prompts} prompts, not {completions}: there are {MOST_COMPLETIONS} completions at \
              most in all"
         );
-        vec![Problem::new("completions", message)]
+        vec![Problem::new("completions", message).depends_on("prompts")]
     }
 
     fn needs(_: &EvalCompletionsSpec, _: &EvalCompletionsExec) -> Needs {

@@ -8,12 +8,12 @@
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
 //! | [`prompts`] | what is completed by default |
 //! | [`completed`] | `completions.json` and `completions.md` |
-//! | `foresight` | what an evaluation will take |
+//! | `cost` | the cost of an evaluation |
 //! | [`threads`] | the stage's share of threads |
 
 pub mod completed;
 pub mod completions;
-mod foresight;
+mod cost;
 pub mod loss;
 pub mod losses;
 pub mod prompts;

@@ -5,8 +5,10 @@
 //! depend on it.
 
 use contract::figures::counted;
-use contract::foresight::Told;
-use contract::{Class, Context, Foresight, InputTree, Known, Needs, PortType, Ports, Result, Stage, StageError, Unit};
+use contract::{
+    Class, ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Result, Stage, StageError,
+    Unit,
+};
 use model::folder::ModelFolder;
 use model::train::head::LOGITS;
 use model::{Gpt2, Gpt2Config};
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
-use crate::foresight::Sizes;
+use crate::cost::Sizes;
 use crate::losses::token_losses;
 use crate::tally::{LossReport, Tally};
 use crate::threads::on_threads;
@@ -61,22 +63,17 @@ impl Stage for EvalLoss {
             .output("report", PortType::Report, "report.json and report.md")
     }
 
-    fn foresee(spec: &EvalLossSpec, _: &EvalLossExec, inputs: &Known) -> Foresight {
-        let mut foresight = Foresight::default();
+    fn infer(spec: &EvalLossSpec, _: &EvalLossExec, inputs: &InputFacts) -> Inferred {
+        let mut inferred = Inferred::default();
         let (model, tokens) = (inputs.port("model"), inputs.port("tokens"));
-        foresight.same_tokenizer("tokens", &model, &tokens, "the model and the tokens come from");
-        foresight.same_tokenizer(
-            "tokenizer",
-            &tokens,
-            &inputs.port("tokenizer"),
-            "the tokens and this evaluation have",
-        );
-        foresight.compare(
+        inferred.same_tokenizer("tokens", &model, &tokens, "the model and the tokens come from");
+        inferred.same_tokenizer("tokenizer", &tokens, &inputs.port("tokenizer"), "the tokens and this evaluation have");
+        inferred.compare(
             "inputs.tokens",
             model.positions.as_ref(),
             tokens.sequence_length.as_ref(),
             |positions, length| length.value <= positions.value,
-            |positions, length| Told {
+            |positions, length| ConflictText {
                 message: format!("the model reads {positions} tokens, the sequences have {length}"),
                 label: format!("sequences of {length} tokens"),
                 hint: "pack the validation documents as those of the training".to_owned(),
@@ -85,16 +82,16 @@ impl Stage for EvalLoss {
         if let (Some(sizes), Some(length)) = (Sizes::of(&model), &tokens.sequence_length) {
             let there = tokens.sequences.as_ref().map(|fact| fact.value);
             let read = there.into_iter().chain(spec.sequences).min();
-            foresight.cost = sizes.predict(spec.batch as u64, read, length.value, LOGITS);
+            inferred.cost = sizes.predict(spec.batch as u64, read, length.value, LOGITS);
         }
-        foresight
+        inferred
     }
 
-    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-        if known.port("model").shape.is_none() {
-            known.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        if facts.port("model").shape.is_none() {
+            facts.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
         }
-        known.complete("tokens", input("tokens").as_ref().map(PackedTokens::facts).unwrap_or_default());
+        facts.complete("tokens", input("tokens").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
 
     fn needs(_: &EvalLossSpec, _: &EvalLossExec) -> Needs {

@@ -59,8 +59,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::figures::{count, counted};
 use contract::{
-    Clash, Class, Context, Digest, Foresight, Inputs, Known, Origin, PortType, Ports, Problem, Result, SourcePattern,
-    Stage, StageError, Unit,
+    Class, Conflict, Context, Digest, Inferred, InputFacts, Inputs, Origin, PortType, Ports, Problem, Result,
+    SourcePattern, Stage, StageError, Unit,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ impl Stage for Import {
         let mut problems = Vec::new();
         if spec.min_size > spec.max_size {
             let message = format!("{} is more than max_size = {}", spec.min_size, spec.max_size);
-            problems.push(Problem::new("min_size", message));
+            problems.push(Problem::new("min_size", message).depends_on("max_size"));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
             problems
@@ -168,10 +168,10 @@ impl Stage for Import {
         vec![exec.source.clone()]
     }
 
-    fn foresee(_: &Spec, exec: &Exec, inputs: &Known) -> Foresight {
-        let mut foresight = Foresight::default();
+    fn infer(_: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
+        let mut inferred = Inferred::default();
         if inputs.has("export") && !exec.source.0.is_empty() {
-            foresight.clashes.push(Clash {
+            inferred.conflicts.push(Conflict {
                 setting: "source".to_owned(),
                 message: "both a source and an input 'export' are given".to_owned(),
                 with: Origin { setting: "inputs.export".to_owned(), ..Origin::default() },
@@ -179,7 +179,7 @@ impl Stage for Import {
                 hint: "give one of the two".to_owned(),
             });
         }
-        foresight
+        inferred
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {

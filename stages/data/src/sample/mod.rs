@@ -25,7 +25,7 @@ mod templates;
 
 use std::io::Write;
 
-use contract::{Class, Context, Cost, Foresight, Known, Needs, PortType, Ports, Problem, Result, Stage, Unit};
+use contract::{Class, Context, Cost, Inferred, InputFacts, Needs, PortType, Ports, Problem, Result, Stage, Unit};
 use flate2::{Compression, GzBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,22 +111,21 @@ impl Stage for Sample {
         let mut problems = Vec::new();
         let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
         if files > FILES {
-            let message = format!("gives {files} files in all, more than {FILES}");
-            problems.push(Problem::new("files_per_repository", message));
+            let message = format!("there are {files} files in all, more than {FILES}");
+            problems.push(Problem::new("files_per_repository", message).depends_on("repositories"));
         }
         let (exact, near) = (spec.exact_duplicates, spec.near_duplicates);
         if exact + near > 1.0 {
-            let setting = if exact > near { "exact_duplicates" } else { "near_duplicates" };
-            let message = format!(
-                "does not fit: exact_duplicates = {exact} and near_duplicates = {near} must be at most 1 together"
-            );
-            problems.push(Problem::new(setting, message));
+            let settings = ["exact_duplicates", "near_duplicates"];
+            let [setting, other] = if exact > near { settings } else { [settings[1], settings[0]] };
+            let message = format!("exact_duplicates = {exact} and near_duplicates = {near} must be at most 1 together");
+            problems.push(Problem::new(setting, message).depends_on(other));
         }
         problems
     }
 
-    fn foresee(spec: &Spec, _: &Exec, _: &Known) -> Foresight {
-        Foresight { cost: Cost { memory_bound: Some(memory(spec)), ..Cost::default() }, ..Foresight::default() }
+    fn infer(spec: &Spec, _: &Exec, _: &InputFacts) -> Inferred {
+        Inferred { cost: Cost { memory_bound: Some(memory(spec)), ..Cost::default() }, ..Inferred::default() }
     }
 
     fn needs(spec: &Spec, _: &Exec) -> Needs {

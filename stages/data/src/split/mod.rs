@@ -182,9 +182,11 @@ impl Stage for Split {
             let digits = shard.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
             if !digits || shard.is_empty() || shard.len() > 64 {
                 let hint = "copy the first digits of a shard's digest from the import's report";
-                problems.push(Problem::new("valid_shard", format!("'{shard}' is no digest's beginning")).hint(hint));
+                problems.push(
+                    Problem::new("valid_shard", format!("'{shard}' is not the beginning of a digest")).hint(hint),
+                );
             } else if spec.by != By::Shard {
-                problems.push(Problem::new("valid_shard", "is for by = \"shard\"").hint("set by = \"shard\""));
+                problems.push(Problem::new("valid_shard", "requires by = \"shard\"").depends_on("by"));
             }
         }
         problems

@@ -25,7 +25,7 @@ pub fn forward<B: Backend>([query, key, value, mask]: [FloatTensor<B>; 4], pairs
     let parts = chunks(&query, pairs).map(|range| {
         let [query, key, value] = [&query, &key, &value].map(|tensor| sequences::<B>(tensor, &range));
         let format = query.dtype();
-        B::float_matmul(cast::<B>(shares::<B>(query, key, mask.clone()), format), value)
+        narrow::<B>(cast::<B>(shares::<B>(query, key, mask.clone()), format), value)
     });
     joined::<B>(parts.collect())
 }
@@ -48,7 +48,7 @@ pub fn backward<B: Backend>(
         let by_share = B::float_matmul(dy, B::float_transpose(value));
         let by_score = B::float_mul(p, B::float_sub(by_share, B::float_sum_dim(products, 3)));
         let by_score = cast::<B>(B::float_mul_scalar(by_score, scale.into()), format);
-        parts[0].push(B::float_matmul(by_score.clone(), key));
+        parts[0].push(narrow::<B>(by_score.clone(), key));
         parts[1].push(B::float_matmul(B::float_transpose(by_score), query));
         parts[2].push(by_value);
     }
@@ -67,6 +67,14 @@ fn shares<B: Backend>(query: FloatTensor<B>, key: FloatTensor<B>, mask: FloatTen
     B::float_div(powers, sums)
 }
 
+/// The product of many rows and few columns, as the transpose of its transpose.
+///
+/// In `bf16`, where the rows are four times the columns or more, a candidate of CubeK's tuning fails at its launch (a tile of 512
+/// rows), and CubeCL then takes the factors for unwritten and skips what reads them (cubek-matmul 0.4.0-pre.1).
+fn narrow<B: Backend>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_transpose(B::float_matmul(B::float_transpose(right), B::float_transpose(left)))
+}
+
 /// One over the root of the head width.
 fn scale(query: &impl TensorMetadata) -> f32 {
     1.0 / (query.shape()[3] as f32).sqrt()
@@ -75,9 +83,14 @@ fn scale(query: &impl TensorMetadata) -> f32 {
 /// Splits the sequences into ranges of at most `pairs` pairs of tokens over all heads.
 fn chunks<T: TensorMetadata>(query: &T, pairs: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
     let shape = query.shape();
-    let (batch, each) = (shape[0], shape[1] * shape[2] * shape[2]);
-    let chunk = (pairs / each.max(1)).clamp(1, batch.max(1));
+    let (batch, chunk) = (shape[0], chunk([shape[0], shape[1], shape[2]], pairs));
     (0..batch).step_by(chunk).map(move |start| start..batch.min(start + chunk))
+}
+
+/// The sequences computed at a time, of the sizes `[batch, heads, sequence]`.
+pub fn chunk([batch, heads, sequence]: [usize; 3], pairs: usize) -> usize {
+    let each = heads.saturating_mul(sequence).saturating_mul(sequence);
+    (pairs / each.max(1)).clamp(1, batch.max(1))
 }
 
 /// The sequences of a range.

@@ -88,7 +88,12 @@ pub fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item
 
 /// The rows of a chunk. On the CPU it depends on `rows` and `vocabulary` alone.
 pub fn chunk(rows: usize, vocabulary: usize, device: &Device) -> usize {
+    chunk_of(rows, vocabulary, gpu_memory(device))
+}
+
+/// [`chunk`] on a GPU with so many bytes, or on the CPU.
+pub fn chunk_of(rows: usize, vocabulary: usize, gpu_memory: Option<u64>) -> usize {
     let part = |bytes: u64| usize::try_from(bytes / PART_OF_GPU_MEMORY / 4).unwrap_or(usize::MAX);
-    let most = gpu_memory(device).map_or(LOGITS, part);
+    let most = gpu_memory.map_or(LOGITS, part);
     (most / vocabulary).clamp(1, rows.max(1))
 }

@@ -14,13 +14,14 @@
 //!
 //! Memory, in bytes: 16 a parameter (value, gradient, two moments), 4 more with accumulation, about
 //! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
-//! for the logits ([`head`] makes them in chunks).
+//! for the logits ([`head`] makes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
+//! and what does not fit is refused before anything is computed.
 
 pub mod adamw;
 pub mod checkpoint;
 pub mod event_file;
-mod foresight;
 pub mod head;
+mod infer;
 pub mod metrics;
 pub mod order;
 pub mod schedule;
@@ -32,15 +33,15 @@ use std::time::Instant;
 
 use contract::figures::counted;
 use contract::{
-    Checkpoint, Class, Context, Foresight, InputTree, Inputs, Known, Needs, PortType, Ports, Problem, Remark, Result,
-    Stage, StageError, Unit,
+    Advice, Checkpoint, Class, Context, Inferred, InputFacts, InputTree, Inputs, Needs, PortType, Ports, Problem,
+    Result, Stage, StageError, Unit,
 };
 use serde_json::{Value, json};
 use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
 use crate::config::Gpt2Config;
-use crate::device::resolve;
+use crate::device::{gpu_memory, resolve};
 use crate::folder::{self, ModelFolder};
 use crate::gpt2::Gpt2;
 use crate::initial::initial_values;
@@ -77,12 +78,12 @@ impl Stage for Train {
         settings::check(spec)
     }
 
-    fn foresee(spec: &TrainSpec, _: &TrainExec, inputs: &Known) -> Foresight {
-        foresight::foresee(spec, inputs)
+    fn infer(spec: &TrainSpec, _: &TrainExec, inputs: &InputFacts) -> Inferred {
+        infer::infer(spec, inputs)
     }
 
-    fn observe(known: &mut Known, input: &dyn Fn(&str) -> Option<InputTree>) {
-        foresight::observe(known, input);
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        infer::observe(facts, input);
     }
 
     fn checkpoint(spec: &TrainSpec, _: &TrainExec, scratch: &Path) -> Option<Checkpoint> {
@@ -90,8 +91,8 @@ impl Stage for Train {
         Some(Checkpoint { done, total: spec.steps, unit: Unit::Steps, seconds, saved })
     }
 
-    fn consider(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Remark> {
-        foresight::consider(spec, inputs)
+    fn lint(spec: &TrainSpec, _: &TrainExec, inputs: &Inputs) -> Vec<Advice> {
+        infer::lint(spec, inputs)
     }
 
     fn needs(_: &TrainSpec, _: &TrainExec) -> Needs {
@@ -136,20 +137,24 @@ impl<'a> Run<'a> {
         if let Some(tokenizer) = context.inputs.get("tokenizer") {
             check_tokenizer(&train, &TextTokenizer::open(tokenizer)?)?;
         }
-        let device = resolve(context.resources.device)?.autodiff();
-        let (config, model) = match context.inputs.get("init") {
-            Some(tree) => {
-                let folder = ModelFolder::of(tree)?;
-                spec.check_continues(&folder.config()?, &train)?;
-                folder.load(&device)?
-            }
-            None => {
-                let config = spec.sizes(&train)?;
-                let model = Gpt2::new(&config, &device, |tensor| {
-                    Ok::<_, StageError>(initial_values(&config, context.seed, tensor))
-                })?;
-                (config, model)
-            }
+        let device = resolve(context.resources.device)?;
+        let folder = context.inputs.get("init").map(ModelFolder::of).transpose()?;
+        let config = match &folder {
+            Some(folder) => folder.config()?,
+            None => spec.sizes(&train)?,
+        };
+        if folder.is_some() {
+            spec.check_continues(&config, &train)?;
+        }
+        if let Some(capacity) = gpu_memory(&device) {
+            spec.check_gpu_memory(&config, train.sequence_length(), capacity)?;
+        }
+        let device = device.autodiff();
+        let model = match &folder {
+            Some(folder) => folder.load(&device)?.1,
+            None => Gpt2::new(&config, &device, |tensor| {
+                Ok::<_, StageError>(initial_values(&config, context.seed, tensor))
+            })?,
         };
         let config = Gpt2Config { end_of_text: Some(train.end_of_text()), ..config };
         let mut trainer = Trainer::new(&config, model, spec.optimizer(), spec.precision, device);

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use tokens::packed::PackedTokens;
 
 use crate::config::{Gpt2Config, Preset};
+use crate::fused::attention;
 use crate::precision::Precision;
 use crate::train::adamw::AdamWSettings;
+use crate::train::head;
 use crate::train::schedule::Schedule;
 
 /// Sequences of the largest update.
@@ -226,6 +228,53 @@ impl TrainSpec {
         let model = (config.parameters() as u64).saturating_mul(a_parameter);
         [model, activations, ids, 256 << 20].into_iter().fold(0, u64::saturating_add)
     }
+
+    /// Bytes that a training takes of a GPU with `capacity` bytes, within a tenth: of each parameter, of each feature of a layer for
+    /// each token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]). The factors are fitted to what
+    /// CubeCL reserves (benches/gpu/check.sh, step `reserved`).
+    pub(super) fn gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> u64 {
+        let (a_parameter, a_feature, tensors_of_pairs) = match self.precision {
+            Precision::F32 => (18, 70, 5),
+            Precision::Bf16 => (20, 40, 2),
+        };
+        let a_parameter = a_parameter + if self.accumulation > 1 { 4 } else { 0 };
+        let Gpt2Config { layers, width, heads, vocabulary, .. } = *config;
+        let batch = usize::try_from(self.batch).unwrap_or(usize::MAX);
+        let product = |factors: &[usize]| factors.iter().fold(1u64, |all, factor| all.saturating_mul(*factor as u64));
+        let chunk = attention::chunk([batch, heads, length], attention::PAIRS);
+        let logits = head::chunk_of(batch.saturating_mul(length - 1), vocabulary, Some(capacity));
+        [
+            product(&[config.parameters(), a_parameter]),
+            product(&[layers, width, batch, length, a_feature]),
+            product(&[chunk, heads, length, length, 4, tensors_of_pairs]),
+            product(&[logits, vocabulary, 4]),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// Refuses a training that does not fit into a GPU with `capacity` bytes by far.
+    ///
+    /// # Errors
+    /// When the estimate is more than a tenth above the capacity.
+    pub(super) fn check_gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> Result<()> {
+        let needs = self.gpu_memory(config, length, capacity);
+        if needs <= capacity.saturating_add(capacity / 10) {
+            return Ok(());
+        }
+        let smaller = |batch: &u64| Self { batch: *batch, accumulation: 2, ..self.clone() };
+        let fits = (1..self.batch).rev().find(|batch| smaller(batch).gpu_memory(config, length, capacity) <= capacity);
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        let error = StageError::new(format!(
+            "training needs about {:.1} GiB of the GPU's memory, which has {:.1} GiB",
+            gib(needs),
+            gib(capacity)
+        ));
+        Err(error.hint(match fits {
+            Some(batch) => format!("lower batch to {batch}, and raise accumulation to keep the sequences of an update"),
+            None => "use a GPU with more memory, a smaller model, or shorter sequences".to_owned(),
+        }))
+    }
 }
 
 /// What is wrong with the settings beyond the bounds of each.
@@ -234,7 +283,8 @@ pub fn check(spec: &TrainSpec) -> Vec<Problem> {
     check_sizes(spec, &mut problems);
     let TrainSpec { warmup, steps, learning_rate, min_learning_rate, .. } = spec;
     if warmup > steps {
-        problems.push(Problem::new("warmup", format!("must be at most steps ({steps}), not {warmup}")));
+        let message = format!("must be at most steps ({steps}), not {warmup}");
+        problems.push(Problem::new("warmup", message).depends_on("steps"));
     }
     if spec.sequences_an_update() > MOST_SEQUENCES {
         let (batch, accumulation, most) = (spec.batch, spec.accumulation, MOST_SEQUENCES / spec.batch.max(1));
@@ -242,11 +292,11 @@ pub fn check(spec: &TrainSpec) -> Vec<Problem> {
             "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MOST_SEQUENCES} sequences \
              at most"
         );
-        problems.push(Problem::new("accumulation", message));
+        problems.push(Problem::new("accumulation", message).depends_on("batch"));
     }
     if min_learning_rate > learning_rate {
         let message = format!("must be at most learning_rate ({learning_rate}), not {min_learning_rate}");
-        problems.push(Problem::new("min_learning_rate", message));
+        problems.push(Problem::new("min_learning_rate", message).depends_on("learning_rate"));
     }
     problems
 }
@@ -257,7 +307,9 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
     for (name, size) in sizes {
         match size {
             Some(_) if spec.preset.is_some() => problems.push(
-                Problem::new(name, "preset gives the sizes already").hint("keep either preset or the three sizes"),
+                Problem::new(name, "preset gives the sizes already")
+                    .depends_on("preset")
+                    .hint("keep either preset or the three sizes"),
             ),
             None if given > 0 && spec.preset.is_none() => {
                 problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
@@ -268,6 +320,75 @@ fn check_sizes(spec: &TrainSpec, problems: &mut Vec<Problem>) {
     if let (Some(width), Some(heads @ 1..)) = (spec.width, spec.heads)
         && width % heads != 0
     {
-        problems.push(Problem::new("width", format!("must be a multiple of heads ({heads}), not {width}")));
+        let message = format!("must be a multiple of heads ({heads}), not {width}");
+        problems.push(Problem::new("width", message).depends_on("heads"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gpt2Config, Precision, TrainSpec};
+
+    /// The memory of the null driver's GPU.
+    const CAPACITY: u64 = 143_771 << 20;
+
+    fn spec(batch: u64, precision: Precision) -> TrainSpec {
+        let settings = serde_json::json!({ "batch": batch, "steps": 1, "learning_rate": 1e-3, "precision": precision });
+        serde_json::from_value(settings).unwrap()
+    }
+
+    fn config([layers, width, heads, vocabulary, positions]: [usize; 5]) -> Gpt2Config {
+        Gpt2Config { vocabulary, positions, width, layers, heads, end_of_text: None }
+    }
+
+    const SMALL: [usize; 5] = [12, 768, 12, 32_768, 1024];
+    const XL: [usize; 5] = [48, 1600, 25, 32_768, 1024];
+
+    /// Bytes that CubeCL reserved for two steps with the null driver (`gpu memory`).
+    #[test]
+    fn the_estimate_for_a_gpu_is_within_a_tenth_of_what_is_reserved() {
+        let (tiny, medium) = ([4, 256, 4, 4096, 256], [24, 1024, 16, 50_257, 1024]);
+        let (f32, bf16) = (Precision::F32, Precision::Bf16);
+        for (sizes, batch, precision, reserved) in [
+            (SMALL, 1, f32, 2_991_024_128_u64),
+            (SMALL, 4, f32, 6_209_103_872),
+            (SMALL, 12, f32, 14_252_730_368),
+            (SMALL, 64, f32, 53_433_821_184),
+            (XL, 1, f32, 34_897_556_480),
+            (XL, 4, f32, 51_066_598_400),
+            (XL, 16, f32, 126_772_737_024),
+            (tiny, 16, f32, 539_285_504),
+            (medium, 8, f32, 24_114_671_616),
+            (SMALL, 1, bf16, 2_690_082_816),
+            (SMALL, 4, bf16, 4_601_636_864),
+            (SMALL, 12, bf16, 9_431_377_920),
+            (SMALL, 64, bf16, 31_173_601_280),
+            (XL, 1, bf16, 33_363_489_792),
+            (XL, 4, bf16, 44_986_954_752),
+            (XL, 16, bf16, 88_065_602_560),
+            (tiny, 16, bf16, 373_610_496),
+            (medium, 8, bf16, 17_571_557_376),
+        ] {
+            let estimate = spec(batch, precision).gpu_memory(&config(sizes), sizes[4], CAPACITY);
+            let ratio = estimate as f64 / reserved as f64;
+            assert!((0.9..1.1).contains(&ratio), "{sizes:?}, {batch} sequences, {precision:?}: {estimate}, {ratio}");
+        }
+    }
+
+    #[test]
+    fn a_training_that_does_not_fit_into_a_gpu_is_refused_with_a_batch_that_does() {
+        let capacity = 80 << 30;
+        let xl = config(XL);
+        let error = spec(16, Precision::F32).check_gpu_memory(&xl, 1024, capacity).unwrap_err().to_string();
+        assert!(error.contains("about 115.4 GiB") && error.contains("80.0 GiB"), "{error}");
+        let hint = format!("{:?}", spec(16, Precision::F32).check_gpu_memory(&xl, 1024, capacity).unwrap_err());
+        assert!(hint.contains("lower batch to 7"), "{hint}");
+        spec(8, Precision::F32).check_gpu_memory(&xl, 1024, capacity).unwrap();
+        let hint = format!("{:?}", spec(1, Precision::Bf16).check_gpu_memory(&xl, 1024, 16 << 30).unwrap_err());
+        assert!(hint.contains("a smaller model"), "{hint}");
+        // Settings at their limits neither overflow nor take long.
+        spec(1 << 20, Precision::F32)
+            .check_gpu_memory(&config([1024, 65_535, 1, 1 << 31, 1 << 40]), 1 << 40, capacity)
+            .unwrap_err();
     }
 }

@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Fact, Facts, Foresight, Known, PortType, Ports, Result, Stage, StageError};
+use contract::{Class, Context, Fact, Facts, Inferred, InputFacts, PortType, Ports, Result, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -91,10 +91,10 @@ impl Stage for Pack {
             .output("report", PortType::Report, "where every token went: report.json, report.md")
     }
 
-    fn foresee(settings: &Settings, _: &Exec, inputs: &Known) -> Foresight {
+    fn infer(settings: &Settings, _: &Exec, inputs: &InputFacts) -> Inferred {
         let sequence_length = Some(Fact::own(settings.sequence_length.into(), "sequence_length"));
         let facts = Facts { sequence_length, ..inputs.port("tokenizer") };
-        Foresight { outputs: [("train", facts.clone()), ("valid", facts)].into(), ..Foresight::default() }
+        Inferred { outputs: [("train", facts.clone()), ("valid", facts)].into(), ..Inferred::default() }
     }
 
     fn run(settings: &Settings, _: &Exec, context: &Context) -> Result<()> {

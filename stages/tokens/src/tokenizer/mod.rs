@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use contract::{
-    Class, Context, Cost, Fact, Facts, Foresight, Inputs, Known, Needs, PortType, Ports, Problem, Result, Stage,
+    Class, Context, Cost, Fact, Facts, Inferred, InputFacts, Inputs, Needs, PortType, Ports, Problem, Result, Stage,
     StageError, Unit, figures,
 };
 use schemars::JsonSchema;
@@ -120,7 +120,7 @@ impl Stage for Tokenizer {
         check(settings)
     }
 
-    fn foresee(settings: &Settings, _: &Exec, _: &Known) -> Foresight {
+    fn infer(settings: &Settings, _: &Exec, _: &InputFacts) -> Inferred {
         let facts = Facts {
             tokenizer: Some(Fact::own((), "")),
             vocabulary: Some(Fact::own(settings.vocabulary.into(), "vocabulary")),
@@ -128,7 +128,7 @@ impl Stage for Tokenizer {
         };
         // The text may have fewer distinct words than are kept, so this is no more than a bound.
         let cost = Cost { memory_bound: Some(memory(settings)), ..Cost::default() };
-        Foresight { outputs: [("tokenizer", facts)].into(), cost, ..Foresight::default() }
+        Inferred { outputs: [("tokenizer", facts)].into(), cost, ..Inferred::default() }
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
@@ -164,7 +164,7 @@ fn check(settings: &Settings) -> Vec<Problem> {
     if u64::from(settings.vocabulary) < least {
         let message =
             format!("must be at least {least}, the 256 bytes and the special tokens, not {}", settings.vocabulary);
-        problems.push(Problem::new("vocabulary", message).hint("32768 is usual for code"));
+        problems.push(Problem::new("vocabulary", message).depends_on("special_tokens").hint("32768 is usual for code"));
     }
     for (index, token) in settings.special_tokens.iter().enumerate() {
         if words(token).nth(1).is_none() {

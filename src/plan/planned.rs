@@ -1,0 +1,54 @@
+//! A stage of a plan.
+
+use std::collections::BTreeMap;
+
+use contract::{Cost, Digest};
+use serde::Serialize;
+
+use super::build_name::BuildName;
+use super::estimate::{Estimate, NoEstimate};
+use super::reason::Reason;
+use super::state::State;
+use crate::key::{Key, KeyRecord};
+use crate::manifest::{Edge, StageDeclaration, StageName};
+
+/// What `run` would do with one stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedStage {
+    /// Its name.
+    pub name: StageName,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its key, where its inputs are known.
+    pub key: Option<Key>,
+    /// The content of the key, where it is known.
+    #[serde(skip)]
+    pub record: Option<KeyRecord>,
+    /// What would happen.
+    pub state: State,
+    /// How long it may take, where it is not cached and builds on record allow an estimate.
+    pub estimate: Option<Estimate>,
+    /// Why there is no estimate, where it is not cached.
+    pub no_estimate: Option<NoEstimate>,
+    /// What it will cost, as far as its settings and the headers of its known inputs determine it.
+    pub cost: Cost,
+    /// Bytes that it will write to the disk, by estimate; 0 where it is cached.
+    #[serde(skip)]
+    pub disk: u64,
+    /// Why; a cached stage has none, except a remark.
+    pub reasons: Vec<Reason>,
+    /// The build that the reasons compare with, where it is not cached.
+    pub compared_with: Option<BuildName>,
+    /// The stages that it reads from directly and whose output is not known yet.
+    #[serde(skip)]
+    pub unknown: Vec<StageName>,
+}
+
+/// The tree of each output port of stages, by stage.
+pub type StageOutputs = BTreeMap<StageName, BTreeMap<String, Digest>>;
+
+/// Returns the tree that each input port of a stage reads, if `outputs` has all of them.
+pub fn input_trees(stage: &StageDeclaration, outputs: &StageOutputs) -> Option<BTreeMap<String, Digest>> {
+    let read = |(port, edge): (&String, &Edge)| Some((port.clone(), *outputs.get(&edge.stage)?.get(&edge.output)?));
+    stage.inputs.iter().map(read).collect()
+}

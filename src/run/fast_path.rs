@@ -1,0 +1,37 @@
+//! Cached stages that need no file outside the store to be hashed and nothing to be waited for: most stages of most runs.
+//!
+//! They are looked up together, under one gate and with one line in the lease, on a few threads if they are many. If the gate is
+//! taken they are decided on their own threads, which wait for it.
+
+use contract::Digest;
+
+use super::context::RunContext;
+use super::decision::UndecidedStage;
+use super::failure::{Failure, catch_panic};
+use crate::parallel;
+use crate::plan::{Decider, FastPath};
+
+/// Looks stages up, in their order.
+pub(super) fn look_up(decider: &Decider<'_>, context: RunContext<'_>, stages: &[UndecidedStage<'_>]) -> Vec<FastPath> {
+    let find = |UndecidedStage { stage, inputs, .. }: &UndecidedStage<'_>| -> Result<FastPath, Failure> {
+        let found = decider.fast_path(stage, inputs);
+        if let FastPath::Cached(key, hit) = &found {
+            context.publish(stage, key, &hit.record.outputs, &hit.trees)?;
+        }
+        Ok(found)
+    };
+    let unknown = || vec![FastPath::Unknown; stages.len()];
+    let Some(_gate) = context.store.leases.try_guard() else { return unknown() };
+    // A stage that panics or fails here is decided on its own thread, which reports it.
+    let found = parallel::map(stages, |stage| catch_panic(|| find(stage)).unwrap_or(FastPath::Unknown));
+    let trees: Vec<&Digest> = found.iter().flat_map(outputs).collect();
+    match context.lease(trees) {
+        Ok(()) => found,
+        Err(_) => unknown(),
+    }
+}
+
+fn outputs(found: &FastPath) -> impl Iterator<Item = &Digest> {
+    let hit = if let FastPath::Cached(_, hit) = found { Some(hit) } else { None };
+    hit.into_iter().flat_map(|hit| hit.record.outputs.values())
+}

@@ -1,0 +1,17 @@
+//! Collection: what is in the store, what of it is in use, and the removal of the rest.
+//!
+//! A running process leases the trees that it uses ([`Leases`]). [`Store::inventory`](crate::store::Store::inventory) lists
+//! everything, [`Store::removals`](crate::store::Store::removals) computes what `cache gc` removes and [`GcGuard`] removes it,
+//! [`Store::verify_all`](crate::store::Store::verify_all) hashes and repairs everything.
+
+mod eviction;
+mod gc;
+mod inventory;
+mod lease;
+mod verify;
+
+pub use gc::{GcGuard, GcOptions, GcRoot, Removals, RemovedBuild, Retained};
+pub use inventory::{Inventory, Totals};
+pub(super) use lease::POLL;
+pub use lease::{Lease, LeaseInfo, Leases, StoreGuard};
+pub use verify::Verification;

@@ -1,0 +1,182 @@
+//! Opening a store: whether a directory is one, its format, and what an earlier crash left.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use contract::Cancel;
+use nix::unistd::{AccessFlags, access};
+
+use super::layout::DIRS;
+use super::{Builds, FORMAT, Layout, Leases, Objects, Result, Root, Runs, Sources, Store, StoreError, Work, files};
+use crate::clock;
+use crate::store::failpoint;
+
+/// The previous format, which [`Store::open`] converts.
+const OLDER: u32 = 1;
+
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This file is a cache directory tag created by pipeline.\n\
+    # For information about cache directory tags, see https://bford.info/cachedir/\n";
+
+/// Age at which a file in `tmp/` is abandoned.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Store {
+    /// Opens the store at `path`, creating it if needed.
+    ///
+    /// # Errors
+    /// The path is a file or a directory with other contents, the format is unknown, or the store cannot be written.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_until(path, &Cancel::default())
+    }
+
+    /// [`Store::open`] for a store that stops hashing and waiting, with [`StoreError::Interrupted`], once `stop` is set.
+    pub fn open_until(path: &Path, stop: &Cancel) -> Result<Self> {
+        Self::open_writable(path, stop, false)
+    }
+
+    /// [`Store::open`] that first moves aside files in the place of the store's directories.
+    pub fn open_to_repair(path: &Path) -> Result<Self> {
+        Self::open_writable(path, &Cancel::default(), true)
+    }
+
+    fn open_writable(path: &Path, stop: &Cancel, repairs: bool) -> Result<Self> {
+        let exists = inspect(path)?;
+        fs::create_dir_all(path).map_err(StoreError::io("create the store", path))?;
+        let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
+        let store = Self::with(Root { layout: Layout::new(root.clone()), writes: true, stop: stop.clone() });
+        let version = root.join("version");
+        if !exists || files::read(&version).map_or(true, |text| text.trim() != FORMAT.to_string()) {
+            store.migrate_runs()?;
+            failpoint::pass("open-before-version");
+            files::replace(&root, &version, format!("{FORMAT}\n").as_bytes())?;
+        }
+        let tag = root.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            files::replace(&root, &tag, CACHEDIR_TAG.as_bytes())?;
+        }
+        for dir in DIRS.map(|name| root.join(name)) {
+            if repairs && dir.symlink_metadata().is_ok() && !dir.is_dir() {
+                let aside = files::move_aside(&dir, &root)?;
+                files::make_dir(&root.join("damaged"))?;
+                store.root.move_aside(&aside)?;
+            }
+            files::make_dir(&dir)?;
+        }
+        store.remove_abandoned();
+        store.objects.compact();
+        store.sources.compact();
+        Ok(store)
+    }
+
+    /// Opens the store at `path` without writing anything, now or later: damage is reported and left in place. Where there
+    /// is no store, it is empty.
+    ///
+    /// # Errors
+    /// The path is a file or a directory with other contents, or the format is unknown.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let root = if inspect(path)? { fs::canonicalize(path) } else { std::path::absolute(path) };
+        Ok(Self::read_only_at(root.map_err(StoreError::io("open the store", path))?))
+    }
+
+    /// The same store, read-only.
+    pub fn as_reader(&self) -> Self {
+        Self::read_only_at(self.layout().root().to_owned())
+    }
+
+    /// Whether there is a store at `path` that this program can use. Fails as [`Store::open_read_only`].
+    pub fn is_at(path: &Path) -> Result<bool> {
+        inspect(path)
+    }
+
+    fn read_only_at(root: PathBuf) -> Self {
+        Self::with(Root { layout: Layout::new(root), writes: false, stop: Cancel::default() })
+    }
+
+    fn with(root: Root) -> Self {
+        let objects = Objects::new(root.clone());
+        let builds = Builds::new(root.clone(), objects.clone());
+        let work = Work::new(root.clone(), objects.clone());
+        let leases = Leases::new(root.clone());
+        let runs = Runs::new(root.clone(), builds.clone(), leases.clone());
+        let sources = Sources::new(root.clone());
+        Self { root, objects, builds, work, runs, leases, sources }
+    }
+
+    /// Checks whether a run could be recorded, and writes nothing.
+    pub fn check_writable(&self) -> Result<()> {
+        let dirs = DIRS.map(|name| self.layout().dir(name));
+        for path in dirs.iter().chain([&self.layout().gate()]).filter(|path| path.exists()) {
+            access(path, AccessFlags::W_OK).map_err(|error| StoreError::io("write", path)(error.into()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_of_older_format(&self) -> bool {
+        files::read(&self.layout().root().join("version")).is_ok_and(|text| text.trim() == OLDER.to_string())
+    }
+
+    /// Removes what crashes left in `tmp/`. What cannot be removed stays until the next time.
+    fn remove_abandoned(&self) {
+        let old = |entry: &fs::DirEntry| {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|time| clock::since(time) > ABANDONED)
+        };
+        let abandoned: Vec<_> = fs::read_dir(self.layout().tmp()).into_iter().flatten().flatten().filter(old).collect();
+        // A clock may jump: age alone does not prove that a file is unused.
+        if !abandoned.is_empty()
+            && let Some(_guard) = self.leases.exclusive_if_idle()
+        {
+            abandoned.iter().for_each(|entry| drop(files::remove(&entry.path())));
+        }
+    }
+}
+
+/// Whether there is a store at `path` that this program can use; false where one can be created.
+fn inspect(path: &Path) -> Result<bool> {
+    let cannot = |attempt| StoreError::io(attempt, path);
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return Err(StoreError::NotADirectory(path.to_owned()));
+        }
+        Err(error) => return Err(cannot("open the store")(error)),
+        Ok(metadata) if !metadata.is_dir() => return Err(StoreError::NotADirectory(path.to_owned())),
+        Ok(_) => {}
+    }
+    let version = path.join("version");
+    let found = match files::read(&version) {
+        Ok(text) if [OLDER, FORMAT].iter().any(|known| text.trim() == known.to_string()) => return Ok(true),
+        Ok(text) => Some(text.trim().chars().take(32).collect::<String>()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::InvalidData => Some("unreadable".to_owned()),
+        Err(error) => return Err(StoreError::io("read", &version)(error)),
+    };
+    // The version was lost: it is written before the tag.
+    if found.as_ref().is_none_or(|text| text.parse::<u64>().is_err()) && has_our_tag(path) {
+        return Ok(true);
+    }
+    if let Some(found) = found {
+        return Err(StoreError::Format { path: path.to_owned(), found });
+    }
+    // A directory with only a note about its purpose can become a store.
+    let is_note = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";
+    for entry in fs::read_dir(path).map_err(cannot("open the store"))? {
+        if !is_note(&entry.map_err(cannot("open the store"))?.file_name().to_string_lossy()) {
+            // Another process may have created a store here meanwhile.
+            return if version.exists() { inspect(path) } else { Err(StoreError::NotAStore(path.to_owned())) };
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the directory is a store without its version: it has the store's tag, or lost the tag too and has all directories.
+fn has_our_tag(path: &Path) -> bool {
+    match files::read(&path.join("CACHEDIR.TAG")) {
+        Ok(tag) => tag == CACHEDIR_TAG,
+        // `published` is not in a store of the previous format.
+        Err(_) => DIRS.iter().filter(|name| **name != "published").all(|name| path.join(name).is_dir()),
+    }
+}

@@ -1,0 +1,116 @@
+//! Outputs by name, for people and other programs: `runs/<run>/<n>/<stage>/<port>`, a link to `published/<aa>/<tree>/`, which
+//! holds the files of a tree by name as links to blobs.
+//!
+//! A tree is published once, however many runs have it: a run in which nothing changed makes one link for each port. All links
+//! are relative, so that a store can be moved. A link is replaced in one step: readers find it at any moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use contract::{Digest, Tree, TreeEntry};
+
+use super::{RunDir, Runs};
+use crate::store::layout::object;
+use crate::store::{LastBuild, Result, SourceSnapshot, StoreError, failpoint, file_name, files};
+
+impl Runs {
+    /// Publishes what a stage of a run built: its outputs by name, and then its last build ([`crate::store::Builds::last_build`]).
+    /// The last build is also written if the outputs cannot be published.
+    pub fn publish(
+        &self,
+        run: &RunDir,
+        stage: &str,
+        build: LastBuild,
+        sources: &SourceSnapshot,
+        outputs: &BTreeMap<String, Tree>,
+    ) -> Result<()> {
+        self.root.check_writable()?;
+        let published = self.publish_outputs(&run.path.join(file_name(stage)?), outputs);
+        self.builds.write_last_build(&run.run, stage, build, sources)?;
+        published
+    }
+
+    /// Makes a link to each tree in the directory of a stage.
+    fn publish_outputs(&self, dir: &Path, outputs: &BTreeMap<String, Tree>) -> Result<()> {
+        outputs.values().try_for_each(|tree| self.publish_tree(tree))?;
+        if !outputs.is_empty() {
+            match fs::create_dir(dir) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(StoreError::io("create", dir)(error));
+                }
+                _ => {}
+            }
+        }
+        for (port, tree) in outputs {
+            let (link, target) = (dir.join(file_name(port)?), to_tree(tree.digest()));
+            failpoint::pass("publish-before-link");
+            if !leads_to(&link, &target) {
+                files::replace_link(&self.root.layout.tmp(), &target, &link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the links of a tree that do not exist or lead elsewhere. No run leads to it before they are complete.
+    fn publish_tree(&self, tree: &Tree) -> Result<()> {
+        let dir = self.root.layout.published(tree.digest());
+        if dir.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            files::remove(&dir)?;
+        }
+        fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
+        for entry in tree.entries() {
+            let (link, target) = (entry.path.below(&dir), to_blob(entry));
+            if leads_to(&link, &target) {
+                continue;
+            }
+            failpoint::pass("publish-before-file");
+            let parent = link.parent().unwrap_or(&dir);
+            fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
+            match symlink(&target, &link) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    files::replace_link(&self.root.layout.tmp(), &target, &link)?;
+                }
+                made => made.map_err(StoreError::io("write", &link))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The trees to which a run's outputs by name lead.
+    pub fn published_trees(&self, run: &RunDir) -> Result<BTreeSet<Digest>> {
+        let mut trees = BTreeSet::new();
+        for stage in files::names(&run.path)? {
+            let dir = run.path.join(&stage);
+            for port in files::names(&dir)? {
+                let target = fs::read_link(dir.join(port)).ok();
+                trees.extend(target.and_then(|target| target.file_name()?.to_str()?.parse::<Digest>().ok()));
+            }
+        }
+        Ok(trees)
+    }
+
+    /// The stages with outputs in a run's directory.
+    pub fn published_stages(&self, run: &RunDir) -> Result<Vec<String>> {
+        let mut names = files::names(&run.path)?;
+        names.retain(|name| run.path.join(name).is_dir());
+        Ok(names)
+    }
+}
+
+fn leads_to(link: &Path, target: &str) -> bool {
+    fs::read_link(link).is_ok_and(|found| found.as_os_str() == target)
+}
+
+/// Link target of a published tree from the directory of a run's stage. Below the store: runs, run, number, stage.
+fn to_tree(digest: Digest) -> String {
+    "../".repeat(4) + &object("published", digest)
+}
+
+/// Link target of a blob from the directory of a tree's file. Below the store: published, prefix, tree, then the directories
+/// of the tree.
+fn to_blob(entry: &TreeEntry) -> String {
+    "../".repeat(3 + entry.path.as_str().matches('/').count()) + &object("blobs", entry.digest)
+}

@@ -1,0 +1,161 @@
+//! The lock of a key, so that each key is built once: a second run waits, reports the holder, then finds the output.
+//!
+//! It is an operating system lock on `locks/<key>`, which ends with the process that holds it: no lock ever needs a manual
+//! unlock, and the existence of the file means nothing. While it is held the file names its holder, for messages only.
+//! `cache gc` removes the lock files of removed keys, so a lock on a file that was removed meanwhile does not count.
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+
+use contract::Digest;
+use nix::unistd::gethostname;
+use serde::{Deserialize, Serialize};
+
+use super::Work;
+use crate::clock;
+use crate::events::figures;
+use crate::store::{Result, StoreError, files, milliseconds};
+
+/// The process that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// Process id.
+    pub pid: u32,
+    /// Host name, for a store that several machines share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The stage that it builds; of a lease, the run.
+    pub stage: String,
+    /// When it took the lock: milliseconds since 1970.
+    pub since: u64,
+}
+
+impl LockHolder {
+    /// This process, building a stage from now on.
+    pub fn this(stage: &str) -> Self {
+        let host = gethostname().ok().and_then(|name| name.into_string().ok());
+        Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(clock::now()) }
+    }
+
+    /// `pid 4121 on build-2, for 12:41`.
+    pub fn process(&self) -> String {
+        format!("{}, {}", self.id(), self.age())
+    }
+
+    fn id(&self) -> String {
+        let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        format!("pid {}{host}", self.pid)
+    }
+
+    fn age(&self) -> String {
+        let seconds = milliseconds(clock::now()).saturating_sub(self.since) / 1000;
+        format!("for {}", figures::clock(seconds as f64))
+    }
+}
+
+/// `pid 4121 on build-2, stage train, for 12:41`.
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, stage {}, {}", self.id(), self.stage, self.age())
+    }
+}
+
+/// The lock of a key, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct KeyLock {
+    key: Digest,
+    file: File,
+}
+
+impl KeyLock {
+    /// The key that may be built.
+    pub const fn key(&self) -> Digest {
+        self.key
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        // The file names no holder that is gone. Closing it ends the lock.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The state of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockState {
+    /// No process holds it.
+    Free,
+    /// A process or thread holds it; `None` where it has not written its name, or could not, as on a full disk.
+    Held(Option<LockHolder>),
+}
+
+impl Work {
+    /// Takes the lock of a key; `None` where another process or thread holds it.
+    pub fn lock(&self, key: Digest, holder: &LockHolder) -> Result<Option<KeyLock>> {
+        self.root.check_writable()?;
+        let path = self.root.layout.lock(key);
+        loop {
+            let mut file = files::open_lock(&path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
+                Ok(()) => {}
+            }
+            if file.metadata().map_err(StoreError::io("lock", &path))?.nlink() == 0 {
+                continue;
+            }
+            // A failure to write the holder changes nothing but messages.
+            let text = serde_json::to_vec(holder).unwrap_or_default();
+            let _ = file.set_len(0).and_then(|()| file.write_all(&text));
+            return Ok(Some(KeyLock { key, file }));
+        }
+    }
+
+    /// Whether the lock of a key is held. It writes nothing.
+    pub fn lock_state(&self, key: Digest) -> Result<LockState> {
+        let path = self.root.layout.lock(key);
+        let mut file = match files::options().read(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LockState::Free),
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(LockState::Free),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+                Ok(LockState::Held(read.ok().and_then(|_| serde_json::from_str(&text).ok())))
+            }
+            // A lock that cannot be tested may be held.
+            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
+        }
+    }
+
+    /// Every key that is being built, with its builder. It writes nothing.
+    pub fn holders(&self) -> Result<Vec<(Digest, Option<LockHolder>)>> {
+        let mut holders = Vec::new();
+        for key in self.locked_keys()? {
+            if let LockState::Held(holder) = self.lock_state(key)? {
+                holders.push((key, holder));
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The keys with a lock file.
+    pub(in crate::store) fn locked_keys(&self) -> Result<Vec<Digest>> {
+        let names = files::names(&self.root.layout.dir("locks"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes the lock file of a key, unless the lock is held.
+    pub(in crate::store) fn remove_lock(&self, key: Digest) -> Result<()> {
+        match self.lock(key, &LockHolder::this("gc"))? {
+            Some(_lock) => files::remove(&self.root.layout.lock(key)),
+            None => Ok(()),
+        }
+    }
+}

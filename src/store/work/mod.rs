@@ -1,0 +1,116 @@
+//! Work: the lock of a key, and the directories in which its holder builds.
+//!
+//! `work/<key>/scratch/` survives a crash, and the next build of the key continues from it, but only if the files that it was
+//! made from are untouched: what it holds may be computed from bytes that were damaged when they were read. Their
+//! fingerprint is in `work/<key>/ground`. `work/<key>/staging/` is emptied before each build.
+
+mod lock;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use contract::Digest;
+
+use super::files::size_of;
+use super::stat::Signature;
+use super::{Objects, Result, Root, SourceSnapshot, failpoint, files};
+pub use lock::{KeyLock, LockHolder, LockState};
+
+/// The locks and working directories of a store.
+#[derive(Debug, Clone)]
+pub struct Work {
+    root: Root,
+    objects: Objects,
+}
+
+/// The directories of one build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkDirs {
+    /// Survives a crash; the next build of the key finds it as it was left.
+    pub scratch: PathBuf,
+    /// Empty, for the output.
+    pub staging: PathBuf,
+    /// Whether there was scratch of an earlier attempt, and it was emptied.
+    pub emptied: bool,
+}
+
+/// In a key's work directory: the fingerprint of the inputs of its scratch.
+const FINGERPRINT: &str = "ground";
+
+impl Work {
+    pub(super) fn new(root: Root, objects: Objects) -> Self {
+        Self { root, objects }
+    }
+
+    /// Prepares the directories of a build. Scratch of an earlier attempt is kept only if it has the same fingerprint
+    /// ([`Work::input_fingerprint`]).
+    pub fn prepare(&self, lock: &KeyLock, fingerprint: Digest) -> Result<WorkDirs> {
+        let dir = self.root.layout.work(lock.key());
+        let mut dirs = WorkDirs { scratch: dir.join("scratch"), staging: dir.join("staging"), emptied: false };
+        files::remove(&dirs.staging)?;
+        let (text, path) = (format!("{fingerprint}\n"), dir.join(FINGERPRINT));
+        if !files::read(&path).is_ok_and(|found| found == text) {
+            dirs.emptied = fs::read_dir(&dirs.scratch).is_ok_and(|mut entries| entries.next().is_some());
+            files::remove(&dirs.scratch)?;
+            failpoint::pass("work-before-fingerprint");
+            files::make_dir(&dir)?;
+            files::remove(&path)?;
+            self.root.replace(&path, text.as_bytes())?;
+        }
+        if !dirs.scratch.is_dir() {
+            files::remove(&dirs.scratch)?;
+        }
+        files::make_dir(&dirs.scratch)?;
+        files::make_dir(&dirs.staging)?;
+        failpoint::pass("work-before-stage");
+        Ok(dirs)
+    }
+
+    /// Returns the scratch of an earlier attempt that the next build with these inputs and sources would keep. It writes
+    /// nothing; `None` also while the lock of the key is held.
+    pub fn scratch(
+        &self,
+        key: Digest,
+        inputs: &BTreeMap<String, Digest>,
+        sources: &SourceSnapshot,
+    ) -> Result<Option<PathBuf>> {
+        let dir = self.root.layout.work(key);
+        let scratch = dir.join("scratch");
+        let Ok(found) = files::read(&dir.join(FINGERPRINT)) else { return Ok(None) };
+        if !scratch.is_dir() || self.lock_state(key)? != LockState::Free {
+            return Ok(None);
+        }
+        let is_kept = found == format!("{}\n", self.input_fingerprint(inputs, sources)?);
+        Ok(is_kept.then_some(scratch))
+    }
+
+    /// Removes a key's work directory, once its output is recorded.
+    pub fn clear(&self, lock: &KeyLock) -> Result<()> {
+        failpoint::pass("clear-before-remove");
+        files::remove(&self.root.layout.work(lock.key()))
+    }
+
+    /// Bytes that interrupted builds of this key left on the disk, or of all keys.
+    pub fn scratch_bytes(&self, key: Option<Digest>) -> u64 {
+        size_of(&key.map_or_else(|| self.root.layout.dir("work"), |key| self.root.layout.work(key)))
+    }
+
+    /// A digest of the signatures of all files that a stage reads: those of these trees, by port, and these files outside the
+    /// store. A file that was written to or replaced changes it, whatever the file holds now. The device number is left out: it
+    /// may change without any change of the file.
+    pub fn input_fingerprint(&self, trees: &BTreeMap<String, Digest>, sources: &SourceSnapshot) -> Result<Digest> {
+        let mut text = String::new();
+        let mut add = |digest: Digest, signature: Signature| {
+            let Signature { inode, size, modified, changed, mode, .. } = signature;
+            text += &format!("{digest} {inode} {size} {modified} {changed} {mode}\n");
+        };
+        for digest in trees.values() {
+            for entry in self.objects.tree(*digest)?.entries() {
+                add(entry.digest, self.objects.signature(entry.digest)?);
+            }
+        }
+        sources.signatures().for_each(|(digest, signature)| add(digest, signature));
+        Ok(Digest::of_record("pipeline 2026 ground v1", text.as_bytes()))
+    }
+}

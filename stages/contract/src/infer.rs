@@ -1,0 +1,210 @@
+//! What is inferred before anything runs, from the settings of a stage and of the stages upstream.
+//!
+//! The engine walks the graph once. Each stage receives the [`Facts`] of its inputs and returns those of its outputs,
+//! the settings that contradict each other ([`Conflict`]: shown with the lines of both), and its [`Cost`]. An unknown
+//! fact is left out, and nothing is checked against it. A fact that no setting decides (the sizes of a model that a
+//! command writes) is read from the headers of the inputs once they exist ([`crate::Stage::observe`]).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A value decided by a setting of some stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was decided.
+    pub origin: Origin,
+}
+
+/// A setting of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The stage; empty for the one being inferred.
+    pub stage: String,
+    /// The setting's path; empty for the stage as a whole.
+    pub setting: String,
+}
+
+impl<T> Fact<T> {
+    /// A value decided by a setting of this stage.
+    pub fn own(value: T, setting: impl Into<String>) -> Self {
+        Self { value, origin: Origin { stage: String::new(), setting: setting.into() } }
+    }
+}
+
+/// What is known about the data on an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// The tokenizer, identified by the stage that trains it.
+    pub tokenizer: Option<Fact<()>>,
+    /// An upper bound on the number of ids.
+    pub vocabulary: Option<Fact<u64>>,
+    /// Tokens of a packed sequence.
+    pub sequence_length: Option<Fact<u64>>,
+    /// The longest sequence of a model, in tokens.
+    pub positions: Option<Fact<u64>>,
+    /// Trainable values of a model.
+    pub parameters: Option<Fact<u64>>,
+    /// Layers, width and heads of a model.
+    pub shape: Option<Fact<Shape>>,
+    /// The number of packed sequences. No setting decides it, so it is known only once they are packed.
+    pub sequences: Option<Fact<u64>>,
+}
+
+/// The sizes of a transformer, without vocabulary and positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Transformer blocks.
+    pub layers: u64,
+    /// Features of a token.
+    pub width: u64,
+    /// Attention heads a block.
+    pub heads: u64,
+}
+
+impl Facts {
+    /// Returns these facts, with missing ones taken from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            tokenizer: self.tokenizer.or(other.tokenizer),
+            vocabulary: self.vocabulary.or(other.vocabulary),
+            sequence_length: self.sequence_length.or(other.sequence_length),
+            positions: self.positions.or(other.positions),
+            parameters: self.parameters.or(other.parameters),
+            shape: self.shape.or(other.shape),
+            sequences: self.sequences.or(other.sequences),
+        }
+    }
+}
+
+/// The facts of a stage's inputs, by port.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InputFacts(BTreeMap<String, Facts>);
+
+impl InputFacts {
+    /// Creates the facts of these connected ports.
+    pub fn new(facts: BTreeMap<String, Facts>) -> Self {
+        Self(facts)
+    }
+
+    /// Returns the facts of a port; empty if it is not connected.
+    pub fn port(&self, port: &str) -> Facts {
+        self.0.get(port).cloned().unwrap_or_default()
+    }
+
+    /// Adds the facts still missing for a connected port.
+    pub fn complete(&mut self, port: &str, facts: Facts) {
+        if let Some(known) = self.0.get_mut(port) {
+            *known = std::mem::take(known).or(facts);
+        }
+    }
+
+    /// Returns whether the port is connected.
+    pub fn has(&self, port: &str) -> bool {
+        self.0.contains_key(port)
+    }
+}
+
+/// A setting that contradicts one of another stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The setting of this stage, or `inputs.<port>`, or empty for the stage as a whole.
+    pub setting: String,
+    /// The contradiction.
+    pub message: String,
+    /// The other setting, of this stage itself if it names none.
+    pub with: Origin,
+    /// What the other setting says, in a few words.
+    pub label: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Advice on a stage some of whose inputs exist ([`crate::Stage::lint`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// The setting it is about; empty for the stage as a whole.
+    pub setting: String,
+    /// The input port it is about.
+    pub port: &'static str,
+    /// The observation.
+    pub text: String,
+    /// What to do about it, if this deserves a warning.
+    pub warning: Option<String>,
+}
+
+/// The estimated cost of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Cost {
+    /// Tokens that a model reads; an upper bound if the number is decided at run time.
+    pub tokens: Option<u64>,
+    /// Floating-point operations for these tokens.
+    pub flops: Option<f64>,
+    /// Estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
+    /// but also spill is [`crate::Needs::memory`].
+    pub memory: Option<u64>,
+    /// Upper bound of memory that cannot be spilled, in bytes, where the inputs decide how much is used: a machine with
+    /// less may still run the stage.
+    pub memory_bound: Option<u64>,
+    /// Peak bytes on disk, output and scratch together.
+    pub disk: Option<u64>,
+}
+
+/// What a stage infers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Inferred {
+    /// The facts of its outputs, by port.
+    pub outputs: BTreeMap<&'static str, Facts>,
+    /// Settings that contradict each other.
+    pub conflicts: Vec<Conflict>,
+    /// Its cost.
+    pub cost: Cost,
+}
+
+impl Inferred {
+    /// Adds a conflict if both facts are known and `fits` returns false.
+    pub fn compare<A, B>(
+        &mut self,
+        setting: &str,
+        one: Option<&Fact<A>>,
+        other: Option<&Fact<B>>,
+        fits: impl FnOnce(&Fact<A>, &Fact<B>) -> bool,
+        text: impl FnOnce(&A, &B) -> ConflictText,
+    ) {
+        let (Some(one), Some(other)) = (one, other) else { return };
+        if !fits(one, other) {
+            let ConflictText { message, label, hint } = text(&one.value, &other.value);
+            let with = other.origin.clone();
+            self.conflicts.push(Conflict { setting: setting.to_owned(), message, with, label, hint });
+        }
+    }
+
+    /// Adds a conflict if two tokenizers are known and differ; the diagnostic points at `other`.
+    pub fn same_tokenizer(&mut self, port: &str, one: &Facts, other: &Facts, what: &str) {
+        self.compare(
+            &format!("inputs.{port}"),
+            one.tokenizer.as_ref(),
+            other.tokenizer.as_ref(),
+            |one, other| one.origin == other.origin,
+            |(), ()| ConflictText {
+                message: format!("{what} two tokenizers"),
+                label: "the other tokenizer".to_owned(),
+                hint: "connect both to the same tokenizer".to_owned(),
+            },
+        );
+    }
+}
+
+/// The text of a [`Conflict`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictText {
+    /// The contradiction.
+    pub message: String,
+    /// What the other setting says.
+    pub label: String,
+    /// What to do about it.
+    pub hint: String,
+}

@@ -1,0 +1,143 @@
+//! What a training infers before it starts: conflicts with its inputs, facts of its model, and its cost.
+
+use contract::figures::{count, counted};
+use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
+use tokens::packed::PackedTokens;
+
+use super::settings::TrainSpec;
+use crate::config::Gpt2Config;
+use crate::folder::ModelFolder;
+
+/// Checkpoints that lie on disk at the same time: the last two, and the one being written.
+const CHECKPOINTS: u64 = 3;
+
+/// Passes over the same tokens from which on more of them teach hardly anything (Muennighoff et al., "Scaling
+/// data-constrained language models", 2023: up to 4 are as good as new tokens, from 16 on little is gained).
+const PASSES: f64 = 16.0;
+
+pub(super) fn infer(spec: &TrainSpec, inputs: &InputFacts) -> Inferred {
+    let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
+    let mut inferred = Inferred::default();
+    inferred.same_tokenizer("valid", &train, &valid, "training and validation come from");
+    inferred.same_tokenizer("tokenizer", &train, &inputs.port("tokenizer"), "the tokens and the model's folder have");
+    inferred.compare(
+        "inputs.train",
+        init.vocabulary.as_ref(),
+        train.vocabulary.as_ref(),
+        |init, train| init.value == train.value,
+        |init, train| ConflictText {
+            message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
+            label: format!("{train} ids"),
+            hint: "pack with the tokenizer of that model".to_owned(),
+        },
+    );
+    // Different vocabularies imply different tokenizers: one conflict is enough.
+    let vocabularies = [&init, &train].map(|facts| facts.vocabulary.as_ref().map(|fact| fact.value));
+    if vocabularies[0].is_none() || vocabularies[0] == vocabularies[1] {
+        inferred.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
+    }
+    inferred.compare(
+        "inputs.valid",
+        train.sequence_length.as_ref(),
+        valid.sequence_length.as_ref(),
+        |train, valid| train.value == valid.value,
+        |train, valid| ConflictText {
+            message: format!("training has sequences of {train} tokens, validation of {valid}"),
+            label: format!("{valid} tokens"),
+            hint: "pack both with the same sequence_length".to_owned(),
+        },
+    );
+    inferred.compare(
+        "inputs.train",
+        init.positions.as_ref(),
+        train.sequence_length.as_ref(),
+        |positions, length| length.value <= positions.value,
+        |positions, length| ConflictText {
+            message: format!("the model of 'init' reads {positions} tokens, the sequences have {length}"),
+            label: format!("{length} tokens"),
+            hint: "lower sequence_length in the pack stage".to_owned(),
+        },
+    );
+    // A model that goes on has the sizes of 'init', where its settings name none.
+    let own = spec.shape().map(|(layers, width, heads)| {
+        let [layers, width, heads] = [layers, width, heads].map(|size| size as u64);
+        Fact::own(Shape { layers, width, heads }, "")
+    });
+    let mut model = Facts {
+        positions: if inputs.has("init") { init.positions } else { train.sequence_length.clone() },
+        tokenizer: train.tokenizer,
+        vocabulary: train.vocabulary.or(init.vocabulary),
+        parameters: init.parameters,
+        shape: own.or(init.shape),
+        ..Facts::default()
+    };
+    if let (Some(length), Some(config)) = (&train.sequence_length, config(&model)) {
+        let parameters = config.parameters() as u64;
+        let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
+        let tokens = sequences.saturating_mul(length.value);
+        inferred.cost = Cost {
+            tokens: Some(tokens),
+            flops: Some(config.operations(length.value) * tokens as f64),
+            memory: Some(spec.memory(&config, length.value)),
+            memory_bound: None,
+            // Values and two moments a checkpoint, and the model.
+            disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
+        };
+        model.parameters = Some(Fact::own(parameters, ""));
+    }
+    inferred.outputs.insert("model", model);
+    inferred
+}
+
+/// The sizes of a model, where all of them are known.
+fn config(model: &Facts) -> Option<Gpt2Config> {
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let Shape { layers, width, heads } = model.shape.as_ref()?.value;
+    Some(Gpt2Config {
+        vocabulary: size(model.vocabulary.as_ref()?.value),
+        positions: size(model.positions.as_ref()?.value),
+        width: size(width),
+        layers: size(layers),
+        heads: size(heads),
+        end_of_text: None,
+    })
+}
+
+/// Adds the facts that no setting decides from the headers of the tokens and of the initial model.
+pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+    let train = facts.port("train");
+    if train.vocabulary.is_none() || train.sequence_length.is_none() {
+        facts.complete("train", input("train").as_ref().map(PackedTokens::facts).unwrap_or_default());
+    }
+    if facts.has("init") && facts.port("init").shape.is_none() {
+        facts.complete("init", input("init").as_ref().map(ModelFolder::facts).unwrap_or_default());
+    }
+}
+
+/// Compares the tokens that the settings read with the tokens available.
+pub(super) fn lint(spec: &TrainSpec, inputs: &Inputs) -> Vec<Advice> {
+    let Some(Ok(packed)) = inputs.get("train").map(PackedTokens::open) else { return Vec::new() };
+    let (sequences, length) = (packed.sequences() as u64, packed.sequence_length() as u64);
+    if sequences == 0 {
+        return Vec::new();
+    }
+    let a_step = spec.batch.saturating_mul(spec.accumulation);
+    let read = spec.steps.saturating_mul(a_step);
+    let passes = read as f64 / sequences as f64;
+    let text = format!(
+        "{} of {} read {}: the {} that there are, {}",
+        counted(spec.steps, "step"),
+        counted(a_step, "sequence"),
+        counted(read.saturating_mul(length), "token"),
+        count(sequences.saturating_mul(length)),
+        if passes < 10.0 { format!("{passes:.2} times") } else { format!("{passes:.0} times") },
+    );
+    let warning = (passes > PASSES).then(|| {
+        let enough = (PASSES * sequences as f64 / a_step.max(1) as f64).ceil() as u64;
+        format!(
+            "more than {PASSES} passes over the same tokens teach little: more data, or {}",
+            counted(enough, "step")
+        )
+    });
+    vec![Advice { setting: "steps".to_owned(), port: "train", text, warning }]
+}
