@@ -30,6 +30,13 @@ pub struct Bootstrap {
     pub seed: u64,
 }
 
+impl Default for Bootstrap {
+    /// 10,000 draws, a level of 95 % and seed 1.
+    fn default() -> Self {
+        Self { draws: 10_000, level: 0.95, seed: 1 }
+    }
+}
+
 /// An interval, bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {

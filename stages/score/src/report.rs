@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::figures::counted;
-use contract::{OutputTree, Result, shortened_to};
+use contract::{OutputTree, Result, StageError, shortened_to};
 use serde::Serialize;
 
 use crate::bootstrap::all_equal_bound;
@@ -201,15 +201,28 @@ impl Report {
         picture::svg(self)
     }
 
-    /// Writes `report.json`, `report.md`, `report.html` and `pass-at-k.svg`.
+    /// The files `report.json`, `report.md`, `report.html` and `pass-at-k.svg` by name.
+    ///
+    /// # Errors
+    /// When a score is not a number of JSON.
+    pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 4]> {
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|error| StageError::new(format!("the report cannot be written as JSON: {error}")))?;
+        json.push(b'\n');
+        Ok([
+            ("report.json", json),
+            ("report.md", self.markdown().into_bytes()),
+            ("report.html", self.html().into_bytes()),
+            ("pass-at-k.svg", self.picture().into_bytes()),
+        ])
+    }
+
+    /// Writes [`Report::files`].
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn write(&self, output: &OutputTree) -> Result<()> {
-        output.write_json("report.json", self)?;
-        output.write("report.md", self.markdown().as_bytes())?;
-        output.write("report.html", self.html().as_bytes())?;
-        output.write("pass-at-k.svg", self.picture().as_bytes())
+        self.files()?.iter().try_for_each(|(name, content)| output.write(name, content))
     }
 }
 
