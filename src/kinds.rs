@@ -16,6 +16,9 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<model::train::Train>(),
         Kind::of::<evaluate::EvalLoss>(),
         Kind::of::<evaluate::EvalCompletions>(),
+        Kind::of::<evaluate::SampleCode>(),
+        Kind::of::<score::RunCode>(),
+        Kind::of::<score::EvalCode>(),
         Kind::of::<command::Command>(),
     ]
 }

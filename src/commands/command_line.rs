@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::arguments::StageArguments;
 use super::{
-    CommandError, cache, check, diff, export, graph, init, logs, plan, replay, reproduce, run, runs, show, sql, stages,
-    status, stdout, why,
+    CommandError, cache, check, diff, export, graph, init, logs, plan, replay, reproduce, run, runs, score, show, sql,
+    stages, status, stdout, why,
 };
 use crate::exit::Exit;
 
@@ -88,6 +88,10 @@ pub(super) enum Command {
         pipeline sql manifests/quickstart.toml 'select license, count(*) from license group by 1'\n  \
         pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet")]
     Sql(sql::SqlArguments),
+    /// Score samples of code by the unit tests of their problems, in a sandbox: pass@k with intervals.
+    #[command(after_help = "Examples:\n  pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz\n  \
+        pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz --truncation bigcode --k 1,10 --report report/")]
+    Score(score::ScoreArguments),
     /// Print a shell completion script.
     #[command(after_help = "Example: pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline")]
     Completions {
@@ -123,6 +127,7 @@ impl Command {
             Self::Logs(arguments) => logs::run(arguments),
             Self::Graph(arguments) => graph::run(arguments),
             Self::Sql(arguments) => sql::run(arguments),
+            Self::Score(arguments) => score::run(arguments),
             Self::Completions { shell } => {
                 let (mut command, mut script) = (CommandLine::command(), Vec::new());
                 clap_complete::generate(*shell, &mut command, "pipeline", &mut script);

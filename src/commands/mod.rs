@@ -40,6 +40,7 @@ mod reproduce;
 mod run;
 mod run_refs;
 mod runs;
+mod score;
 mod show;
 mod signals;
 mod sql;

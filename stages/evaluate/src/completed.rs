@@ -62,14 +62,18 @@ impl CompletionText {
     pub fn new(completion: &Completion, stops: &Stops, tokenizer: &TextTokenizer) -> Self {
         let bytes = tokenizer.decode_bytes(&completion.tokens);
         let text = String::from_utf8_lossy(stops.cut(&bytes)).trim_end().to_owned();
-        let ended = match completion.end {
-            End::EndOfText => "end-of-text",
-            End::Stop => "stop",
-            End::Maximum => "max-length",
-            End::Positions => "model-length",
-            End::NoRoom => "no-room",
-        };
-        Self { blank: text.trim().is_empty(), text, tokens: completion.tokens.len(), ended }
+        Self { blank: text.trim().is_empty(), text, tokens: completion.tokens.len(), ended: ended(completion.end) }
+    }
+}
+
+/// The name of why a completion has no more tokens.
+pub(crate) fn ended(end: End) -> &'static str {
+    match end {
+        End::EndOfText => "end-of-text",
+        End::Stop => "stop",
+        End::Maximum => "max-length",
+        End::Positions => "model-length",
+        End::NoRoom => "no-room",
     }
 }
 

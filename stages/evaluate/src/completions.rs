@@ -153,14 +153,7 @@ impl Stage for EvalCompletions {
         let folder = ModelFolder::of(context.inputs.tree("model")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         let config = folder.config()?;
-        if tokenizer.vocabulary() as usize > config.vocabulary {
-            return Err(StageError::new(format!(
-                "the tokenizer has {} ids, but the model's vocabulary has {}",
-                tokenizer.vocabulary(),
-                config.vocabulary
-            ))
-            .hint("connect the tokenizer that the model was trained with"));
-        }
+        check_vocabulary(&tokenizer, config.vocabulary)?;
         let requests = requests(spec, &tokenizer, context, config.positions)?;
         context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
         let stops = Stops::new(spec.stops.iter().map(String::as_str));
@@ -185,6 +178,18 @@ impl Stage for EvalCompletions {
         });
         write(spec, context, prompts.collect())
     }
+}
+
+/// A tokenizer must have no ids that the model does not know.
+pub(crate) fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
+    if tokenizer.vocabulary() as usize <= vocabulary {
+        return Ok(());
+    }
+    Err(StageError::new(format!(
+        "the tokenizer has {} ids, but the model's vocabulary has {vocabulary}",
+        tokenizer.vocabulary()
+    ))
+    .hint("connect the tokenizer that the model was trained with"))
 }
 
 /// Encodes the prompts; warns of a prompt that leaves no room for a completion.

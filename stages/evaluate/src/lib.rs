@@ -1,4 +1,4 @@
-//! The stage kinds that evaluate a model: `eval-loss` and `eval-completions`.
+//! The stage kinds that evaluate a model: `eval-loss`, `eval-completions`, and `sample-code`, whose samples [`score`] tests.
 //!
 //! | module | contents |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | [`tally`] | sums of losses, and the measures computed from them |
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
 //! | [`prompts`] | the default prompts |
+//! | [`sample_code`] | `SampleCode`, the stage kind `sample-code` |
 //! | [`completed`] | `completions.json` and `completions.md` |
 //! | `cost` | the cost of an evaluation |
 //! | [`threads`] | the stage's thread pool |
@@ -17,8 +18,10 @@ mod cost;
 pub mod loss;
 pub mod losses;
 pub mod prompts;
+pub mod sample_code;
 pub mod tally;
 pub mod threads;
 
 pub use completions::EvalCompletions;
 pub use loss::EvalLoss;
+pub use sample_code::SampleCode;

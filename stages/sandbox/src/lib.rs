@@ -25,8 +25,8 @@
 //!    escapes in docs/sandbox.md, which a test computes.
 //! 3. A layer that the kernel refuses is an error of [`Sandbox::new`], which names it. Nothing runs with fewer layers than
 //!    the settings ask for.
-//! 4. A busy machine changes no verdict, as long as programs end within the limit of elapsed time: processor time is what is
-//!    limited. Hashes and `random` start the same way in every process.
+//! 4. A busy machine changes no verdict: processor time is what is limited, and the limit of elapsed time does not count the time in
+//!    which a program waited for a processor (30 times the limit at most). Hashes and `random` start the same way in every process.
 //! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
 //!    of it is left.
 //!
@@ -59,7 +59,7 @@
 //! | `program` | [`Program`] |
 //! | `verdict` | [`Verdict`], [`Failure`] |
 //! | `error` | [`Unavailable`], [`Broken`] |
-//! | `linux` | [`Sandbox`]: `python` (the interpreter's files), `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock), `slot` (a server, one run) |
+//! | `linux` | [`Sandbox`]: `python` (the interpreter's files), `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock), `slot` (a server, one run), `usage` (what `/proc` says of processes) |
 //! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `probe.py` |
 
 mod error;
@@ -75,6 +75,9 @@ mod verdict;
 pub use linux::Sandbox;
 #[cfg(not(target_os = "linux"))]
 pub use other::Sandbox;
+
+/// Changes whenever the verdict of some program may: verdicts that a caller keeps are worth nothing under another revision.
+pub const REVISION: u32 = 1;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

@@ -95,11 +95,11 @@ impl fmt::Display for Layer {
 /// What one program may use. The candidate's process and the checker's have each limit to themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Processor time of each process. The kernel ends a process at the next whole second; a program that used more than
-    /// the exact limit has failed whatever its tests say.
+    /// Processor time of each process, as the kernel's scheduler measures it. A program is ended shortly after, and one that used more
+    /// than this has failed whatever its tests say.
     pub cpu: Duration,
-    /// Elapsed time of the whole run: the second line, for programs that sleep. Leave it well above `cpu`, so that a
-    /// busy machine changes no verdict.
+    /// Elapsed time of the whole run, less the time that its processes waited for a processor: the second line, for programs
+    /// that sleep. Leave it well above `cpu`: a machine whose disk or memory is busy is slower, too.
     pub wall: Duration,
     /// Address space of each process, in bytes.
     pub memory: u64,

@@ -63,6 +63,30 @@ fn time_is_limited() {
 }
 
 #[test]
+fn a_busy_machine_changes_no_verdict() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let busy = || {
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
+    let limits = Limits { cpu: Duration::from_secs(20), wall: Duration::from_secs(1), ..Limits::default() };
+    let spin = "import time\ndef f():\n    while time.process_time() < 0.7: pass\n    return 1\n";
+    let sleep = "import time\ndef f():\n    time.sleep(60)\n    return 1\n";
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let run = |candidate| sandbox.run(&program(candidate, &["f"], "assert f() == 1\n"), &limits).unwrap();
+    let [busy, asleep] = std::thread::scope(|scope| {
+        // More than a program's share of one second: it gets a sixth of a core.
+        (0..5 * cores).for_each(|_| drop(scope.spawn(busy)));
+        let verdicts = [run(spin), run(sleep)];
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        verdicts
+    });
+    assert_eq!((busy, asleep.failure()), (Verdict::Passed, Some(Failure::Timeout)));
+}
+
+#[test]
 fn values_cross_unchanged() {
     let Some(sandbox) = sandbox([]) else { return };
     let tests = r#"

@@ -6,6 +6,7 @@ mod python;
 mod root;
 mod rules;
 mod slot;
+mod usage;
 
 use std::{
     collections::BTreeSet,
@@ -78,6 +79,11 @@ impl Sandbox {
                 Err(Unstarted::Broken(broken)) => return Err(broken.into()),
             }
         }
+    }
+
+    /// Returns the version of the interpreter, such as `3.11.7`.
+    pub fn python_version(&self) -> &str {
+        &self.plan.python.version
     }
 
     /// Runs a program's tests. An error says nothing about the program.

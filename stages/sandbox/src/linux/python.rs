@@ -12,6 +12,8 @@ use crate::Unavailable;
 /// An interpreter, and what a root directory must hold so that it runs there.
 #[derive(Debug, Deserialize)]
 pub(super) struct Python {
+    /// Its version, such as `3.11.7`.
+    pub version: String,
     /// The program itself, without links.
     pub executable: PathBuf,
     /// The standard library.

@@ -12,6 +12,7 @@
 //! | server | both processes' status and processor time, once neither is left | |
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{IoSlice, PipeReader, PipeWriter, Read, Seek, Write, pipe},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -35,6 +36,7 @@ use super::{
     Plan,
     enter::{Entry, step},
     root::Root,
+    usage,
 };
 use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
 
@@ -62,6 +64,12 @@ const PRELOAD: &[&str] = &[
     "string",
     "typing",
 ];
+
+/// The shortest time between two looks at a program's processor time.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How many times the limit of elapsed time a program may wait for a processor beside it.
+const MOST_WAITED: u32 = 30;
 
 /// How long a server may take to start, and to end a program's processes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,6 +103,8 @@ pub(super) struct Slot {
     control: OwnedFd,
     /// Whether the limits are in force; that of the elapsed time always is.
     limited: bool,
+    /// The server, its parent and the zygotes: all other processes below are a program's.
+    resident: BTreeSet<u32>,
 }
 
 impl Slot {
@@ -130,7 +140,8 @@ impl Slot {
                 _ => Broken::System { action: "cannot start the interpreter", error }.into(),
             }
         })?;
-        let slot = Self { child, control, limited: plan.layers.contains(&Layer::Limits) };
+        let limited = plan.layers.contains(&Layer::Limits);
+        let mut slot = Self { child, control, limited, resident: BTreeSet::new() };
         let setup = json!({
             "layers": plan.layers,
             "namespaces": namespaces,
@@ -141,6 +152,7 @@ impl Slot {
         slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd()])?;
         let reply = slot.receive(Instant::now() + PATIENCE)?;
         if reply == "ready" {
+            slot.resident = usage::tree(slot.child.id());
             return Ok(slot);
         }
         match missing(&reply) {
@@ -155,7 +167,8 @@ impl Slot {
         let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (output, verdict) = (Collected::new(output)?, Collected::new(verdict)?);
         let limit = json!({
-            "seconds": limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0),
+            // The second line: the kernel counts ticks.
+            "seconds": limits.cpu.as_secs().saturating_add(1).saturating_mul(2),
             "memory": limits.memory,
             "disk": limits.disk,
             "processes": limits.processes,
@@ -184,14 +197,17 @@ impl Slot {
         mut output: Collected,
         mut verdict: Collected,
     ) -> Result<Verdict, Broken> {
-        let mut deadline = Instant::now() + limits.wall;
+        let started = Instant::now();
+        let mut deadline = started + limits.wall;
+        // No program has used its processor time before.
+        let mut next_look = if self.limited { started + limits.cpu } else { deadline + PATIENCE };
         let mut exceeded = None;
         let report = loop {
             let control = self.control.as_fd();
             let mut ready = vec![PollFd::new(control, PollFlags::POLLIN)];
             ready.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             ready.extend(verdict.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-            poll_until(&mut ready, deadline)?;
+            poll_until(&mut ready, deadline.min(next_look))?;
             let reported = ready[0].any().unwrap_or(false);
             drop(ready);
             output.read(0)?;
@@ -203,7 +219,17 @@ impl Slot {
                 None if self.limited && output.length > limits.output => {
                     Some((Failure::Output, "the output is too long"))
                 }
-                None if Instant::now() >= deadline => Some((Failure::Timeout, "the elapsed time is over")),
+                None if self.limited && Instant::now() >= next_look => {
+                    let left = self.time_left(limits);
+                    next_look = Instant::now() + (left / 2).max(LOOK_EVERY);
+                    left.is_zero().then_some((Failure::Timeout, "the processor time is over"))
+                }
+                None if Instant::now() >= deadline => {
+                    // Not the program's fault: it would have run. Bounded, so that the run ends.
+                    let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
+                    deadline = started + limits.wall + waited;
+                    (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
+                }
                 Some(_) if Instant::now() >= deadline => {
                     return Err(Broken::Server("the program's processes do not end".into()));
                 }
@@ -212,6 +238,7 @@ impl Slot {
             if now.is_some() {
                 exceeded = now;
                 deadline = Instant::now() + PATIENCE;
+                next_look = deadline;
                 self.send(b"kill", &[])?;
             }
         };
@@ -223,9 +250,7 @@ impl Slot {
             if exceeded.is_none() && output.length > limits.output {
                 exceeded = Some((Failure::Output, "the output is too long"));
             }
-            // The kernel ends a process when its own clock, which is a little ahead of the reported time, is over.
-            let ended = judged.failure() == Some(Failure::Ended);
-            let over = limits.cpu.as_secs_f64() * if ended { 0.9 } else { 1.0 };
+            let over = limits.cpu.as_secs_f64();
             let processes = [report.candidate.as_ref(), Some(&report.checker)];
             if processes.into_iter().flatten().any(|process| process.seconds >= over) {
                 exceeded = Some((Failure::Timeout, "the processor time is over"));
@@ -235,6 +260,24 @@ impl Slot {
             Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
             None => Ok(judged),
         }
+    }
+
+    /// The program's processes.
+    fn processes(&self) -> impl Iterator<Item = u32> {
+        usage::tree(self.child.id()).into_iter().filter(|process| !self.resident.contains(process))
+    }
+
+    /// How long the program's processes have waited for a processor.
+    fn waited(&self) -> Duration {
+        usage::waited(self.processes())
+    }
+
+    /// What is left of the processor time: of the process that used the most, and of the two that may use it.
+    fn time_left(&self, limits: &Limits) -> Duration {
+        let used: Vec<_> = self.processes().map(usage::used).collect();
+        let most = used.iter().max().copied().unwrap_or_default();
+        let of_all = limits.cpu.saturating_mul(2).saturating_sub(used.iter().sum());
+        limits.cpu.saturating_sub(most).min(of_all)
     }
 
     fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {

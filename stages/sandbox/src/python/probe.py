@@ -30,6 +30,7 @@ for directory in {os.path.dirname(path) for path in libraries}:
             links.add(entry.path)
 inside = lambda path: any(path.startswith(directory + "/") for directory in stdlib)
 print(json.dumps({
+    "version": ".".join(str(part) for part in sys.version_info[:3]),
     "executable": executable,
     "directories": sorted(stdlib),
     "files": sorted(path for path in {executable} | libraries if not inside(path)),

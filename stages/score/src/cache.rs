@@ -1,0 +1,195 @@
+//! Results of programs, kept by digest in a directory, so that no program runs twice under the same conditions.
+//!
+//! One file of JSON lines, `programs.jsonl`, to which one line is added for each program that ended, in the order in which they end:
+//!
+//! ```json
+//! {"program": "<64 hex digits>", "failure": "assertion", "detail": "AssertionError"}
+//! ```
+//!
+//! | what may happen | what follows |
+//! |---|---|
+//! | `kill -9` | each line is written at once: the programs that were running are lost, one for each worker |
+//! | the machine stops | lines since the last sync are lost: at most [`SYNC_EVERY`] |
+//! | a torn last line | it is removed when the file is opened |
+//! | a damaged line | it is skipped: its program runs again |
+//! | a second process opens the directory | an error: the file is locked |
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use contract::{Digest, Result, StageError};
+use serde::{Deserialize, Serialize};
+
+use crate::program_result::ProgramResult;
+
+/// Lines between two syncs to disk.
+pub const SYNC_EVERY: usize = 256;
+const FILE: &str = "programs.jsonl";
+
+/// The results of a directory.
+#[derive(Debug, Default)]
+pub struct Cache {
+    results: HashMap<Digest, ProgramResult>,
+    /// None where results are kept in memory only.
+    file: Option<File>,
+    unsynced: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    program: Digest,
+    #[serde(flatten)]
+    result: ProgramResult,
+}
+
+impl Cache {
+    /// Results that are kept in memory only.
+    pub fn in_memory() -> Self {
+        Self::default()
+    }
+
+    /// Opens the results of a directory, which is made when it is missing.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or another process has it open.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let failed = |error: &std::io::Error| StageError::io("open the results of programs", error).in_file(directory);
+        fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        let options = OpenOptions::new().create(true).read(true).append(true).open(directory.join(FILE));
+        let mut file = options.map_err(|error| failed(&error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StageError::new("another process is scoring with this directory")
+                    .in_file(directory)
+                    .hint("wait for it, or give another directory"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(|error| failed(&error))?;
+        let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+        if whole < content.len() {
+            file.set_len(whole as u64).map_err(|error| failed(&error))?;
+        }
+        file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
+        let lines = content[..whole].split(|byte| *byte == b'\n');
+        let results = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+        let results = results.map(|line| (line.program, line.result)).collect();
+        Ok(Self { results, file: Some(file), unsynced: 0 })
+    }
+
+    /// The result of a program, where it is known.
+    pub fn get(&self, program: &Digest) -> Option<&ProgramResult> {
+        self.results.get(program)
+    }
+
+    /// Keeps a result.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add(&mut self, program: Digest, result: ProgramResult) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            let line = Line { program, result: result.clone() };
+            let mut text = serde_json::to_vec(&line).map_err(|error| StageError::new(error.to_string()))?;
+            text.push(b'\n');
+            file.write_all(&text)?;
+            self.unsynced += 1;
+            if self.unsynced == SYNC_EVERY {
+                self.sync()?;
+            }
+        }
+        self.results.insert(program, result);
+        Ok(())
+    }
+
+    /// Brings all lines to disk.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&mut self) -> Result<()> {
+        if let Some(file) = &self.file {
+            file.sync_data()?;
+        }
+        self.unsynced = 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program_result::FailureKind;
+    use proptest::prelude::*;
+
+    fn digest(number: usize) -> Digest {
+        Digest::of(&number.to_le_bytes())
+    }
+
+    fn result(number: usize) -> ProgramResult {
+        ProgramResult {
+            failure: number.is_multiple_of(2).then_some(FailureKind::Name),
+            detail: format!("é {number}\n"),
+        }
+    }
+
+    fn filled(folder: &Path, count: usize) -> Vec<u8> {
+        let mut cache = Cache::open(folder).unwrap();
+        (0..count).for_each(|number| cache.add(digest(number), result(number)).unwrap());
+        drop(cache);
+        fs::read(folder.join(FILE)).unwrap()
+    }
+
+    #[test]
+    fn results_are_there_when_the_directory_is_opened_again() {
+        for count in [0, 1, SYNC_EVERY - 1, SYNC_EVERY, SYNC_EVERY + 1] {
+            let folder = tempfile::tempdir().unwrap();
+            filled(folder.path(), count);
+            let cache = Cache::open(folder.path()).unwrap();
+            assert_eq!(cache.results.len(), count);
+            assert!((0..count).all(|number| cache.get(&digest(number)) == Some(&result(number))));
+        }
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Cache::open(folder.path()).unwrap();
+        assert!(Cache::open(folder.path()).unwrap_err().to_string().contains("another process is scoring"));
+        drop(first);
+        Cache::open(folder.path()).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_file_torn_anywhere_loses_its_last_line_at_most_and_takes_new_ones(torn in 0usize..700, count in 1usize..6) {
+            let folder = tempfile::tempdir().unwrap();
+            let content = filled(folder.path(), count);
+            let kept = torn.min(content.len());
+            fs::write(folder.path().join(FILE), &content[..kept]).unwrap();
+            let whole = content[..kept].iter().filter(|byte| **byte == b'\n').count();
+            let mut cache = Cache::open(folder.path()).unwrap();
+            prop_assert_eq!(cache.results.len(), whole);
+            cache.add(digest(99), result(99)).unwrap();
+            drop(cache);
+            let cache = Cache::open(folder.path()).unwrap();
+            prop_assert_eq!(cache.get(&digest(99)), Some(&result(99)));
+            prop_assert_eq!(cache.results.len(), whole + 1);
+        }
+
+        #[test]
+        fn damaged_lines_are_skipped(place in 0usize..400, byte: u8) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut content = filled(folder.path(), 4);
+            let place = place.min(content.len() - 1);
+            content[place] = byte;
+            fs::write(folder.path().join(FILE), &content).unwrap();
+            let cache = Cache::open(folder.path()).unwrap();
+            // A damaged line, or two that became one; never a result for a program that has another.
+            prop_assert!(cache.results.len() >= 2);
+        }
+    }
+}

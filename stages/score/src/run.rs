@@ -1,0 +1,280 @@
+//! Runs jobs on several workers and keeps their results.
+//!
+//! | promise | how |
+//! |---|---|
+//! | results are in the order of the jobs | a result has its job's place, whoever finished first |
+//! | a program runs once | jobs of one digest share a result, in this run and in the cache |
+//! | a stopped run loses little | each result goes to the cache when it comes |
+//! | one program cannot end the run | a program that the sandbox has no verdict for is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run ends with an error only where that happens to more than a hundredth of the programs |
+//!
+//! A worker looks at the cancel flag between programs: a program takes at most its limit of elapsed time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use contract::figures::count;
+use contract::{Cancel, Digest, Progress, Result, StageError, Unit};
+use sandbox::{Broken, Program, Verdict};
+
+use crate::cache::Cache;
+use crate::program::{Conditions, Job};
+use crate::program_result::ProgramResult;
+
+/// Runs of a program that ends without a verdict.
+pub const ATTEMPTS: usize = 3;
+/// Programs without a verdict that are always borne.
+const FEW_UNJUDGED: usize = 3;
+
+/// Runs one program: the sandbox, or what stands for it in tests.
+pub type Execute<'r> = dyn Fn(&Program) -> Result<Verdict, Broken> + Sync + 'r;
+
+/// What jobs are run with.
+pub struct Runner<'r> {
+    /// Runs one program.
+    pub execute: &'r Execute<'r>,
+    /// What results depend on beside the programs.
+    pub conditions: &'r Conditions,
+    /// Programs that run at the same time.
+    pub workers: usize,
+    /// Asks it to stop.
+    pub cancel: &'r Cancel,
+    /// Counts programs.
+    pub progress: &'r Progress,
+}
+
+/// A job that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The digest of its program and conditions.
+    pub program: Digest,
+    /// How it ended.
+    pub result: ProgramResult,
+}
+
+impl Runner<'_> {
+    /// Runs the jobs whose results are not known; returns the results of all in their order. `phase` is what it is called.
+    ///
+    /// # Errors
+    /// [`StageError::Interrupted`] when `cancel` was set; when a result cannot be written; when the sandbox has no verdict for
+    /// many programs.
+    pub fn run(&self, phase: &str, jobs: &[Job<'_>], cache: &mut Cache) -> Result<Vec<Ended>> {
+        let digests: Vec<Digest> = jobs.iter().map(|job| job.digest(self.conditions)).collect();
+        let mut first: HashMap<Digest, usize> = HashMap::new();
+        for (place, digest) in digests.iter().enumerate() {
+            first.entry(*digest).or_insert(place);
+        }
+        let is_pending = |place: &usize| first[&digests[*place]] == *place && cache.get(&digests[*place]).is_none();
+        let pending: Vec<usize> = (0..jobs.len()).filter(is_pending).collect();
+        self.progress.start(phase, Unit::Completions, Some(first.len() as u64));
+        self.progress.set((first.len() - pending.len()) as u64);
+
+        let unjudged = self.run_pending(jobs, &digests, &pending, cache)?;
+        self.cancel.check()?;
+        cache.sync()?;
+        digests
+            .into_iter()
+            .map(|program| {
+                let result = cache.get(&program).or_else(|| unjudged.get(&program)).cloned();
+                let missing = || StageError::new(format!("the program {} has no result", program.short()));
+                Ok(Ended { program, result: result.ok_or_else(missing)? })
+            })
+            .collect()
+    }
+
+    /// Runs the jobs at the places `pending`; returns the results that are not kept.
+    fn run_pending(
+        &self,
+        jobs: &[Job<'_>],
+        digests: &[Digest],
+        pending: &[usize],
+        cache: &mut Cache,
+    ) -> Result<HashMap<Digest, ProgramResult>> {
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let stops = || stop.load(Ordering::Relaxed) || self.cancel.is_set();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..self.workers.clamp(1, pending.len().max(1)) {
+                let sender = sender.clone();
+                let (next, stops) = (&next, &stops);
+                scope.spawn(move || {
+                    while !stops() {
+                        let Some(&place) = pending.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                        let Some(verdict) = self.verdict(&jobs[place], stops) else { break };
+                        if sender.send((place, verdict)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let (mut unjudged, mut broke) = (HashMap::new(), 0);
+            let kept = receiver.iter().zip(1..).try_for_each(|((place, verdict), finished)| {
+                self.progress.add(1);
+                let broken = match verdict {
+                    Ok(verdict) => return cache.add(digests[place], ProgramResult::of_verdict(verdict)),
+                    Err(broken) => broken,
+                };
+                unjudged.insert(digests[place], ProgramResult::unjudged(&broken));
+                // Tests that cannot run say nothing of the sandbox: the self-test names their problem.
+                broke += usize::from(!matches!(broken, Broken::Tests(_)));
+                bearable(broke, finished, &broken)
+            });
+            if kept.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            kept.map(|()| unjudged)
+        })
+    }
+
+    /// The verdict of a job; `None` where the run stops.
+    fn verdict(&self, job: &Job<'_>, stops: &dyn Fn() -> bool) -> Option<Result<Verdict, Broken>> {
+        let program = job.program();
+        let mut attempt = 1;
+        loop {
+            match (self.execute)(&program) {
+                Err(_) if stops() => return None,
+                Err(broken) if attempt < ATTEMPTS && !matches!(broken, Broken::Tests(_)) => attempt += 1,
+                verdict => return Some(verdict),
+            }
+        }
+    }
+}
+
+/// Checks that programs for which the sandbox broke are few.
+fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
+    if broke <= FEW_UNJUDGED || broke * 100 <= finished {
+        return Ok(());
+    }
+    let message = format!(
+        "the sandbox gave no verdict for {} of {} programs: {last}",
+        count(broke as u64),
+        count(finished as u64)
+    );
+    Err(StageError::new(message).hint("see that the machine has free memory and processes, then run it again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use sandbox::Failure;
+
+    use super::*;
+    use crate::problems::Problem;
+    use crate::program::{
+        Code,
+        tests::{conditions, problem},
+    };
+    use crate::program_result::FailureKind;
+
+    fn runner<'r>(
+        execute: &'r Execute<'r>,
+        conditions: &'r Conditions,
+        cancel: &'r Cancel,
+        progress: &'r Progress,
+    ) -> Runner<'r> {
+        Runner { execute, conditions, workers: 2, cancel, progress }
+    }
+
+    fn jobs<'j>(problem: &'j Problem, texts: &'j [String]) -> Vec<Job<'j>> {
+        texts.iter().map(|text| Job { problem, code: Code::Completion(text.into()) }).collect()
+    }
+
+    /// A verdict that the candidate's text decides.
+    fn verdict(program: &Program) -> Verdict {
+        match program.candidate.len() % 3 {
+            0 => Verdict::Passed,
+            _ => Verdict::Failed { failure: Failure::Assertion, detail: format!("{:?}", program.candidate) },
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn results_are_in_order_and_each_program_runs_once(
+            numbers in prop::collection::vec(0usize..12, 0..40), workers in 1usize..5, split in 0usize..40,
+        ) {
+            let (problem, conditions, cancel, progress) = (problem(1), conditions(), Cancel::default(), Progress::default());
+            let texts: Vec<_> = numbers.iter().map(|number| "x".repeat(*number)).collect();
+            let jobs = jobs(&problem, &texts);
+            let ran = Mutex::new(Vec::new());
+            let execute = |program: &Program| {
+                ran.lock().unwrap().push(program.candidate.clone());
+                Ok(verdict(program))
+            };
+            let mut runner = runner(&execute, &conditions, &cancel, &progress);
+            runner.workers = workers;
+            let mut cache = Cache::in_memory();
+            // A part of the jobs, then all of them: as after a stop.
+            runner.run("", &jobs[..split.min(jobs.len())], &mut cache).unwrap();
+            let ended = runner.run("", &jobs, &mut cache).unwrap();
+            let expected: Vec<_> = jobs.iter().map(|job| ProgramResult::of_verdict(verdict(&job.program()))).collect();
+            prop_assert_eq!(ended.into_iter().map(|ended| ended.result).collect::<Vec<_>>(), expected);
+            let mut ran = ran.into_inner().unwrap();
+            let all = ran.len();
+            ran.sort();
+            ran.dedup();
+            prop_assert_eq!(ran.len(), all);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_run_keeps_what_it_has() {
+        let (problem, conditions, cancel, progress) =
+            (problem(1), conditions(), Cancel::default(), Progress::default());
+        let texts: Vec<_> = (0..50).map(|number| "x".repeat(number)).collect();
+        let ran = AtomicUsize::new(0);
+        let execute = |program: &Program| {
+            if ran.fetch_add(1, Ordering::Relaxed) == 9 {
+                cancel.set();
+            }
+            Ok(verdict(program))
+        };
+        let mut cache = Cache::in_memory();
+        let runner = runner(&execute, &conditions, &cancel, &progress);
+        assert!(matches!(runner.run("", &jobs(&problem, &texts), &mut cache), Err(StageError::Interrupted)));
+        let known = jobs(&problem, &texts).iter().filter(|job| cache.get(&job.digest(&conditions)).is_some()).count();
+        assert!((10..=12).contains(&known), "{known}");
+        assert_eq!(known, ran.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_program_without_a_verdict_is_tried_again_and_then_counted() {
+        let (problem, conditions, cancel, progress) =
+            (problem(1), conditions(), Cancel::default(), Progress::default());
+        let texts: Vec<_> = (0..200).map(|number| format!("#{number}.")).collect();
+        let tries = AtomicUsize::new(0);
+        let execute = |program: &Program| match program.candidate.contains("#7.") {
+            true => {
+                tries.fetch_add(1, Ordering::Relaxed);
+                Err(Broken::Server("gone".to_owned()))
+            }
+            false => Ok(Verdict::Passed),
+        };
+        let runner = runner(&execute, &conditions, &cancel, &progress);
+        let mut cache = Cache::in_memory();
+        let ended = runner.run("", &jobs(&problem, &texts), &mut cache).unwrap();
+        let failed: Vec<_> = ended.iter().filter(|ended| !ended.result.passed()).collect();
+        assert_eq!((failed.len(), failed[0].result.failure), (1, Some(FailureKind::Unjudged)));
+        assert_eq!(tries.load(Ordering::Relaxed), ATTEMPTS);
+        runner.run("", &jobs(&problem, &texts), &mut cache).unwrap();
+        assert_eq!(tries.load(Ordering::Relaxed), 2 * ATTEMPTS, "it is not kept");
+    }
+
+    #[test]
+    fn a_sandbox_without_verdicts_ends_the_run() {
+        let (problem, conditions, cancel, progress) =
+            (problem(1), conditions(), Cancel::default(), Progress::default());
+        let texts: Vec<_> = (0..5000).map(|number| format!("#{number}.")).collect();
+        let execute = |_: &Program| {
+            std::thread::sleep(Duration::from_micros(10));
+            Err(Broken::Server("gone".to_owned()))
+        };
+        let runner = runner(&execute, &conditions, &cancel, &progress);
+        let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err();
+        assert_eq!(error.to_string(), "the sandbox gave no verdict for 4 of 4 programs: the sandbox broke: gone");
+    }
+}

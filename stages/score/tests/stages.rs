@@ -1,0 +1,236 @@
+//! The stage kinds run one after the other, stopped, killed and run again.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use contract::harness::Harness;
+use contract::{InputTree, Kind, StageError};
+use score::{EvalCode, RunCode};
+use serde_json::{Value, json};
+use support::{has_sandbox, multiple, tree, write_lines};
+
+const PROBLEMS: usize = 8;
+
+/// A folder with problems and samples.
+struct Files {
+    folder: tempfile::TempDir,
+    problems: PathBuf,
+    samples: PathBuf,
+}
+
+impl Files {
+    /// `each` samples of each problem at each temperature, of which about a third pass and each is a program of its own.
+    fn new(each: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [problems, samples] = ["problems.jsonl", "samples.jsonl"].map(|name| folder.path().join(name));
+        write_lines(&problems, &(0..PROBLEMS).map(multiple).collect::<Vec<_>>());
+        let mut lines = Vec::new();
+        for (temperature, index) in
+            [0.2, 0.8].into_iter().flat_map(|temperature| (0..each).map(move |index| (temperature, index)))
+        {
+            for number in 0..PROBLEMS {
+                let body = match (index + number) % 6 {
+                    0 | 3 => format!("    return x * {number}"),
+                    1 => "    return x +".to_owned(),
+                    2 => format!("    return x + {}", number + 1),
+                    4 => "    return y".to_owned(),
+                    _ => "    return [][x]".to_owned(),
+                };
+                let completion = format!("{body}  # {temperature} {index}\n\ndef other():\n    pass\n");
+                let task_id = format!("multiple/{number}");
+                lines.push(
+                    json!({"task_id": task_id, "completion": completion, "temperature": temperature, "index": index}),
+                );
+            }
+        }
+        write_lines(&samples, &lines);
+        Self { folder, problems, samples }
+    }
+
+    fn harness(&self, name: &str) -> Harness {
+        let mut harness = Harness::new(&self.folder.path().join(name));
+        harness.connect("samples", &tree("samples.jsonl", &self.samples));
+        harness
+    }
+
+    fn settings(&self, more: Value) -> Value {
+        let mut settings = json!({"problems": self.problems.to_str().unwrap()});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+    }
+
+    fn results(&self, name: &str, more: Value) -> InputTree {
+        self.harness(name).run::<RunCode>(self.settings(more)).unwrap()["results"].clone()
+    }
+}
+
+fn read(tree: &InputTree, name: &str) -> String {
+    std::fs::read_to_string(&tree.required(name).unwrap().location).unwrap()
+}
+
+#[test]
+fn from_samples_to_a_report() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(3);
+    let results = files.results("run", json!({}));
+    let lines: Vec<Value> =
+        read(&results, "results.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2 * 3 * PROBLEMS);
+    assert_eq!(lines[0]["result"], "passed");
+    assert_eq!(lines[0]["completion"], "    return x * 0  # 0.2 0\n", "truncated");
+    assert_eq!((&lines[1]["passed"], &lines[1]["failure"]), (&json!(false), &json!("syntax")));
+
+    let mut harness = Harness::new(&files.folder.path().join("eval"));
+    harness.connect("results", &results).connect("baseline", &results);
+    let report = harness.run::<EvalCode>(json!({"draws": 500})).unwrap()["report"].clone();
+    let json: Value = serde_json::from_str(&read(&report, "report.json")).unwrap();
+    assert_eq!((&json["samples"], &json["problems"]), (&json!(48), &json!(8)));
+    assert_eq!(json["run"]["self_test"], json!({"canonical_passed": 8, "empty_passed": 0, "problems": 8}));
+    assert_eq!(json["comparison"]["differences"][0]["difference"], json!(0.0));
+    let names: Vec<_> = json["failures"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["assertion", "exception", "name", "syntax"]);
+    for (name, part) in [
+        ("report.md", "## Compared with the baseline"),
+        ("report.html", "<h2>Samples that nearly passed</h2>"),
+        ("pass-at-k.svg", "temperature 0.8"),
+    ] {
+        assert!(read(&report, name).contains(part), "{name}");
+    }
+    let notes = harness.progress.drain();
+    println!("{notes:?}");
+    // Another k needs no other results; one that is too large is an error.
+    assert!(harness.run::<EvalCode>(json!({"ks": [2, 3]})).is_ok());
+    let error = harness.run::<EvalCode>(json!({"ks": [4]})).unwrap_err().to_string();
+    let expected = "pass@4 needs at least 4 samples of each problem: 'multiple/0' has 3 samples at temperature 0.2";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn results_are_equal_for_any_number_of_workers_and_for_every_seed() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(2);
+    let one = files.results("one", json!({"workers": 1}));
+    for workers in [2, 5] {
+        assert_eq!(files.results(&format!("{workers}"), json!({"workers": workers})).digest, one.digest, "{workers}");
+    }
+    let mut harness = files.harness("seed");
+    harness.seed = 99;
+    assert_eq!(harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].digest, one.digest);
+}
+
+#[test]
+fn a_stopped_run_continues_with_what_it_has() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(2);
+    let whole = files.results("whole", json!({}));
+    let mut harness = files.harness("stopped");
+    harness.scratch = Some(files.folder.path().join("scratch"));
+    harness.cancel.set();
+    assert!(matches!(harness.run::<RunCode>(files.settings(json!({}))), Err(StageError::Interrupted)));
+    harness.cancel = Default::default();
+    let first = harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].digest;
+    // Nothing is left to run: the same bytes, and no program runs.
+    let begun = Instant::now();
+    let second = harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].digest;
+    println!("a second run took {:?}", begun.elapsed());
+    assert_eq!((first, second), (whole.digest, whole.digest));
+}
+
+/// Runs the stage in the folder that `SCORE_KILLED` names, for the test that kills it.
+#[test]
+fn worker_of_the_killed_run() {
+    let Some(folder) = std::env::var_os("SCORE_KILLED") else { return };
+    let folder = Path::new(&folder);
+    let mut harness = Harness::new(&folder.join(format!("killed-{}", std::process::id())));
+    harness.connect("samples", &tree("samples.jsonl", &folder.join("samples.jsonl")));
+    harness.scratch = Some(folder.join("killed"));
+    harness.run::<RunCode>(json!({"problems": folder.join("problems.jsonl").to_str().unwrap()})).unwrap();
+}
+
+#[test]
+fn a_killed_run_loses_at_most_what_was_running_and_gives_the_same_bytes() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(4);
+    let whole = files.results("whole", json!({}));
+    let scratch = files.folder.path().join("killed");
+    let known = || std::fs::read_to_string(scratch.join("programs.jsonl")).unwrap_or_default().lines().count();
+    let mut counts = vec![0];
+    // Killed when it has added some results, three times.
+    for _ in 0..3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "worker_of_the_killed_run"])
+            .env("SCORE_KILLED", files.folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while known() < counts.last().unwrap() + 10 && begun.elapsed() < Duration::from_secs(120) {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        counts.push(known());
+    }
+    println!("programs that were kept at each kill: {counts:?}");
+    assert!(counts.windows(2).all(|pair| pair[0] < pair[1]), "{counts:?}");
+    let mut harness = files.harness("after");
+    harness.scratch = Some(scratch.clone());
+    let after = harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].clone();
+    assert_eq!(after.digest, whole.digest);
+    // No program ran twice: a line is one program.
+    let text = std::fs::read_to_string(scratch.join("programs.jsonl")).unwrap();
+    let mut lines: Vec<_> = text.lines().collect();
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((lines.len(), all), (all, 2 * PROBLEMS + 2 * 4 * PROBLEMS));
+}
+
+#[test]
+fn settings_that_cannot_be_right_are_problems_of_the_manifest() {
+    let problems = |settings: Value| {
+        let settings = settings.as_object().unwrap().clone();
+        let run = Kind::of::<RunCode>().parse(&settings).err().unwrap_or_default();
+        run.iter().map(|problem| format!("{}: {}", problem.setting, problem.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(json!({})), ["problems: no file of problems is given"]);
+    let short = problems(json!({"problems": "x", "limits": {"cpu_seconds": 5, "wall_seconds": 4}}));
+    assert_eq!(short, ["limits.wall_seconds: 4 is less than cpu_seconds = 5"]);
+    assert!(!problems(json!({"problems": "x", "dangerously_run_without": ["all"]})).is_empty());
+    assert!(problems(json!({"problems": "x", "dangerously_run_without": ["landlock"]})).is_empty());
+    let repeated = json!({"ks": [1, 10, 1]}).as_object().unwrap().clone();
+    assert_eq!(Kind::of::<EvalCode>().parse(&repeated).err().unwrap()[0].setting, "ks[2]");
+}
+
+#[test]
+fn settings_at_their_defaults_are_not_in_the_key() {
+    let canonical = |settings: Value| {
+        let settings = settings.as_object().unwrap().clone();
+        Value::Object(
+            Kind::of::<RunCode>().parse(&settings).unwrap_or_else(|problems| panic!("{problems:?}")).spec().clone(),
+        )
+    };
+    let written = json!({
+        "problems": "x", "python": "python3.12", "workers": 3, "form": "human-eval", "truncation": "bigcode", "rule": "first-stop",
+        "limits": {"cpu_seconds": 3, "wall_seconds": 9, "memory": 536_870_912u64}, "dangerously_run_without": [], "fields": {},
+    });
+    assert_eq!(canonical(written), json!({}));
+    let other = json!({"problems": "x", "limits": {"cpu_seconds": 4}, "stops": ["\ndef"], "fields": {"test": "tests"}});
+    assert_eq!(
+        canonical(other),
+        json!({"limits": {"cpu_seconds": 4.0}, "stops": ["\ndef"], "fields": {"test": "tests"}})
+    );
+}
