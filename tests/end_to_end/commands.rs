@@ -58,6 +58,9 @@ fn stages_lists_every_kind_with_its_settings_and_defaults() {
         "train",
         "eval-loss",
         "eval-completions",
+        "sample-code",
+        "run-code",
+        "eval-code",
         "command",
     ] {
         assert!(list.stdout.lines().any(|line| line.starts_with(kind)), "{kind} is missing in\n{}", list.stdout);
