@@ -4,6 +4,7 @@
 #   bash check.sh               runs all steps
 #   bash check.sh STEP..        runs the named steps and adds their lines to the summary
 #   bash check.sh --list        prints the steps, one JSON object a line
+#   bash check.sh --help        prints this
 #
 # Variables:
 #   DEVICE      cuda:0 (default)
@@ -15,9 +16,12 @@
 #   PRECISIONS  f32, bf16 or both: the precisions whose speed is measured
 #
 # A step that fails or exceeds its limit does not stop later steps. Each adds a line to summary.jsonl:
-#   {"step","shows","verdict":"passed|failed|timed out|no time|skipped","seconds","commit","figures":[the JSON lines that it printed]}
-# Exit status: 0 if no step failed, 1 if one did, 2 for invalid arguments.
+#   {"step","shows","device","verdict":"passed|failed|timed out|interrupted|no time|skipped","seconds","commit","figures":[the JSON
+#   lines that it printed]}
+# Exit status: 0 if no step failed, 1 if one did, 2 for invalid arguments or where nothing can run, 128 + N for signal N.
 set -uo pipefail
+# Numbers with a point, in any country.
+export LC_ALL=C
 
 # name | limit in seconds | passes if
 STEPS_TABLE='
@@ -47,55 +51,90 @@ memory      | 150 | the memory of a training does not grow after its first half
 launches    | 300 | null only: every kernel of a step of 110M parameters, f32 and bf16, with its launches
 reserved    | 900 | null only: the memory of each preset by micro-batch, f32 and bf16
 '
-say() { printf "%s\n" "$*" >&2; }
+# A closed standard error is no reason to stop.
+say() { printf "%s\n" "$*" >&2 || true; }
+refuse() { say "$*"; exit 2; }
 steps() { sed '/^$/d; s/ *| */|/g' <<<"$STEPS_TABLE"; }
-has_step() { grep -q "^$1|" <<<"$(steps)"; }
+has_step() { cut -d'|' -f1 <<<"$(steps)" | grep -qxF -e "$1"; }
 
 line() { # step, shows, verdict, seconds, file of figures
     local figures
     figures=$(grep '^{.*}$' "$5" 2>/dev/null | paste -sd, -)
-    printf '{"step":"%s","shows":"%s","verdict":"%s","seconds":%s,"commit":"%s","figures":[%s]}\n' "$1" "$2" "$3" "$4" "${COMMIT:-}" "$figures"
+    printf '{"step":"%s","shows":"%s","device":"%s","verdict":"%s","seconds":%s,"commit":"%s","figures":[%s]}\n' \
+        "$1" "$2" "${ASKED:-}" "$3" "$4" "${COMMIT:-}" "$figures"
 }
 
-if [ "${1:-}" = --list ]; then
+case ${1:-} in
+--list)
     while IFS='|' read -r name _ shows; do line "$name" "$shows" 'never run' 0 /dev/null; done < <(steps)
     exit
-fi
-for step in "$@"; do
-    has_step "$step" || { printf "unknown step '%s'; --list prints them\n" "$step" >&2; exit 2; }
+    ;;
+-h | --help)
+    sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"
+    exit
+    ;;
+esac
+for step in "$@"; do has_step "$step" || refuse "unknown step '$step'; --list prints them"; done
+for tool in awk cut find flock grep gzip paste realpath sed tar timeout; do
+    command -v "$tool" >/dev/null || refuse "this machine has no $tool"
 done
 
-OUT=$(mkdir -p "${OUT:-out}" && cd "${OUT:-out}" && pwd) || exit 2
-cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
-HERE=$PWD
-WORK=$HERE/work
-LOGS=$WORK/logs
-COMMIT=$(cat commit 2>/dev/null)
-DEVICE=${DEVICE:-cuda:0}
-PRECISIONS=${PRECISIONS:-f32 bf16}
-# Compiled and tuned kernels, shared by all steps.
-KERNELS=$WORK/kernels
+ASKED=${DEVICE:-cuda:0}
+DEVICE=$ASKED
 ON_CPU= ON_NULL=
-case $DEVICE in cpu) ON_CPU=yes ;; null) ON_NULL=yes DEVICE=cuda:0 ;; esac
+case $DEVICE in
+cpu) ON_CPU=yes ;;
+null) ON_NULL=yes DEVICE=cuda:0 ;;
+cuda:[0-9] | cuda:[0-9][0-9]) ;;
+*) refuse "DEVICE is '$DEVICE': it must be cuda:N, cpu or null" ;;
+esac
+PRECISIONS=${PRECISIONS:-f32 bf16}
+case $PRECISIONS in f32 | bf16 | 'f32 bf16') ;; *) refuse "PRECISIONS is '$PRECISIONS': it must be f32, bf16 or 'f32 bf16'" ;; esac
 [ "$ON_CPU$ON_NULL" ] && TOTAL=${TOTAL:-3600}
 TOTAL=${TOTAL:-540}
+[[ $TOTAL =~ ^(0|[1-9][0-9]{0,6})$ ]] || refuse "TOTAL is '$TOTAL': it must be a whole number of seconds"
+# Relative paths are those of the caller's directory.
+[ "${CUDA_PATH:-}" ] && CUDA_PATH=$(realpath -m -- "$CUDA_PATH")
+[ "${PTXAS:-}" ] && PTXAS=$(realpath -m -- "$PTXAS")
+OUT=$(mkdir -p -- "${OUT:-out}" && realpath -- "${OUT:-out}") && : >>"$OUT/summary.jsonl" || refuse 'cannot write in OUT'
+
+HERE=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")
+cd "$HERE" || exit 2
+[ -x gpu ] || refuse "no program beside $HERE/check.sh: run pack.sh, then the check.sh of the bundle"
+exec 9>lock && flock -n 9 || refuse "another check runs in $HERE, or it cannot be written"
+COMMIT=$(cat commit 2>/dev/null)
+# What another program computed, or on another device, is not used.
+WORK=$HERE/work/${ASKED/:/-}
+[ $# = 0 ] || [ "$(cat "$HERE/work/commit" 2>/dev/null)" != "$COMMIT" ] && rm -rf "$HERE/work"
+LOGS=$WORK/logs
+mkdir -p "$LOGS" "$WORK/tmp" && printf '%s\n' "$COMMIT" >"$HERE/work/commit" || refuse "cannot write in $HERE/work"
+# Compiled and tuned kernels, shared by all steps.
+KERNELS=$WORK/kernels
+if [ -d kernels ] && [ ! -d "$KERNELS" ]; then
+    rm -rf "$KERNELS.part"
+    cp -r kernels "$KERNELS.part" && mv "$KERNELS.part" "$KERNELS" || refuse "cannot copy the kernels to $KERNELS"
+fi
+[ pipeline -ef gpu ] || ln -f gpu pipeline 2>/dev/null || cp -f gpu pipeline || refuse "cannot write in $HERE"
 
 # libdevice, CUDA's math functions: part of a toolkit, or of a Python package.
-LIBDEVICE=$(find -L "${CUDA_PATH:-/usr/local/cuda}" /usr/local/cuda* /usr/lib/cuda /opt -name libdevice.10.bc 2>/dev/null | sed -n 1p)
+LIBDEVICE=$(timeout 20 find -L "${CUDA_PATH:-/usr/local/cuda}" /usr/local/cuda* /usr/lib/cuda /opt -name libdevice.10.bc 2>/dev/null | sed -n 1p)
 if [ "$LIBDEVICE" ]; then
     export CUDA_PATH=${LIBDEVICE%/nvvm/libdevice/libdevice.10.bc}
     if [ "$CUDA_PATH" = "$LIBDEVICE" ]; then
-        mkdir -p "$WORK/toolkit/nvvm/libdevice" && cp "$LIBDEVICE" "$WORK/toolkit/nvvm/libdevice/"
         CUDA_PATH=$WORK/toolkit
+        mkdir -p "$CUDA_PATH/nvvm/libdevice" && cp "$LIBDEVICE" "$CUDA_PATH/nvvm/libdevice/"
     fi
 fi
 
 if [ "$ON_NULL" ]; then
-    export LD_LIBRARY_PATH=$HERE/null${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH=$HERE/null${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} TMPDIR=$WORK/tmp
     PTXAS=${PTXAS:-$(command -v ptxas || ls "${CUDA_PATH:-/usr/local/cuda}/bin/ptxas" 2>/dev/null)}
-    [ -x "$PTXAS" ] && [ "$LIBDEVICE" ] || { say 'DEVICE=null needs libdevice and ptxas: set CUDA_PATH and PTXAS'; exit 2; }
+    [ -f "$PTXAS" ] && [ -x "$PTXAS" ] && [ "$LIBDEVICE" ] || refuse 'DEVICE=null needs libdevice and ptxas: set CUDA_PATH and PTXAS'
     export PTXAS
 fi
+# Libraries that the machine may lack; its own come first.
+grep -q 'not found' <<<"$(ldd gpu)" && export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$HERE/lib
+./gpu --help >/dev/null 2>"$WORK/start.txt" || refuse "the program does not start here (it needs Linux with glibc 2.36): $(sed -n 1p "$WORK/start.txt")"
 
 # Model sizes: real, or toys on the CPU.
 if [ "$ON_CPU" ]; then
@@ -132,7 +171,8 @@ configure() {
 
 do_device() {
     [ "$ON_CPU" ] && { printf '{"device":"cpu","cores":%s}\n' "$(nproc)"; return 0; }
-    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader >"$WORK/device.csv" || return 1
+    [ "$ON_NULL" ] && { say 'there is no GPU'; return 77; }
+    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader | tr -d '"\\' >"$WORK/device.csv" || return 1
     sed 's/^\(.*\), \(.*\), \(.*\), \(.*\)$/{"gpu":"\1","driver":"\2","memory":"\3","clock":"\4"}/' "$WORK/device.csv"
     printf '{"libdevice":"%s"}\n' "$LIBDEVICE"
     [ -n "$LIBDEVICE" ]
@@ -142,11 +182,11 @@ refused() {
     local text code
     text=$(quickstart --device "$1" --cache "$WORK/none" 2>&1)
     code=$?
-    printf '{"exit":%s,"says":"%s"}\n' "$code" "$(grep -m 1 'cannot be used' <<<"$text" | tr -d '"' | cut -c 1-200)"
+    printf '{"exit":%s,"says":"%s"}\n' "$code" "$(grep -m 1 'cannot be used' <<<"$text" | tr -cd ' -~' | tr -d '"\\' | cut -c 1-200)"
     [ "$code" = 2 ] && grep -q "$2" <<<"$text"
 }
 do_no-driver() {
-    grep -q 'libcuda\.so\.1' <<<"$(ldconfig -p)" && { say 'this machine has a driver'; return 77; }
+    [ "$ON_NULL" ] || grep -q 'libcuda\.so\.1' <<<"$(ldconfig -p)" && { say 'this machine has a driver'; return 77; }
     refused cuda:0 'no NVIDIA driver\|built without CUDA' && quickstart --device auto --until license --cache "$WORK/none" >&2
 }
 do_missing-gpu() {
@@ -170,11 +210,10 @@ do_smoke() { gpu smoke; }
 do_operations() { FOLDER=$WORK/exact gpu operations; }
 do_parity() { FOLDER=$WORK/exact gpu parity "$HERE"/parity/*/; }
 do_quickstart() {
-    rm -rf "$WORK/gpu"
-    quickstart --device "$DEVICE" --cache "$WORK/gpu" >&2 || return 1
-    touch "$WORK/quickstart.done"
-    shown train.metrics "$WORK/gpu" >"$WORK/train.json" &&
-        gpu fell /outputs/metrics/reports/report.json/first_loss /outputs/metrics/reports/report.json/last_loss 0.5 "$WORK/train.json"
+    rm -rf "$WORK/gpu" "$WORK/quickstart.done"
+    quickstart --device "$DEVICE" --cache "$WORK/gpu" >&2 && shown train.metrics "$WORK/gpu" >"$WORK/train.json" &&
+        gpu fell /outputs/metrics/reports/report.json/first_loss /outputs/metrics/reports/report.json/last_loss 0.5 "$WORK/train.json" &&
+        touch "$WORK/quickstart.done"
 }
 do_cached() {
     needs quickstart || return 1
@@ -188,7 +227,7 @@ do_cached() {
 LOSS=/outputs/report/reports/report.json/loss
 do_cpu() {
     needs quickstart || return 1
-    rm -rf "$WORK/cpu" "$WORK/both"
+    rm -rf "$WORK/cpu" "$WORK/both" "$WORK/cpu.done"
     # `both` goes on from the model that was trained on the CPU.
     quickstart --device cpu --until train --cache "$WORK/cpu" >&2 && cp -r "$WORK/cpu" "$WORK/both" &&
         quickstart --device cpu --cache "$WORK/cpu" >&2 && touch "$WORK/cpu.done" &&
@@ -313,42 +352,75 @@ do_reserved() {
     done
 }
 
+# The last line of a step in the summary as NAME|VERDICT|SECONDS|FIGURES.
+last() { # step
+    grep -F "{\"step\":\"$1\"," "$OUT/summary.jsonl" | tail -n 1 |
+        sed 's/^{"step":"\([^"]*\)","shows":"[^"]*","device":"[^"]*","verdict":"\([^"]*\)","seconds":\([0-9.]*\),"commit":"[^"]*","figures":\[\(.*\)\]}$/\1|\2|\3|\4/'
+}
 # What the reader does next: for each step without a result, the command that repeats it and the log that says why.
 advise() {
     local name verdict
-    while IFS='|' read -r name verdict; do
+    while IFS='|' read -r name _; do
+        verdict=$(last "$name" | cut -d'|' -f2)
         case $verdict in
-        failed | 'timed out') printf '%s %s: see logs/%s.txt in logs.tar.gz, then: bash check.sh %s\n' "$name" "$verdict" "$name" "$name" ;;
+        failed | 'timed out' | interrupted)
+            printf '%s %s: see logs/%s.txt in logs.tar.gz, then: bash check.sh %s\n' "$name" "$verdict" "$name" "$name"
+            [ "$name" = prepare ] && printf 'if the file of kernels is damaged: rm -r %s\n' "$KERNELS"
+            ;;
         'no time') printf '%s did not run: bash check.sh %s\n' "$name" "$name" ;;
         esac
-    done
+    done < <(steps)
+}
+# summary.txt: the last result of every step, then what to do.
+summarize() {
+    local name verdict seconds figures
+    {
+        while IFS='|' read -r name _; do
+            last "$name" | while IFS='|' read -r name verdict seconds figures; do
+                printf '%-12s %-11s %7s s  %s\n' "$name" "$verdict" "$seconds" "$(cut -c 1-160 <<<"$figures")"
+            done
+        done < <(steps)
+        advise
+    } >"$OUT/summary.txt"
+}
+# Adds the line of the current step to the summary.
+record() { # verdict
+    local tenths=$((($(date +%s%N) - start) / 100000000))
+    local seconds=$((tenths / 10)).$((tenths % 10))
+    line "$name" "$shows" "$1" "$seconds" "$LOGS/$name.jsonl" >>"$OUT/summary.jsonl" || failed=1
+    say "$(printf '%-12s %-11s %7s s  %s' "$name" "$1" "$seconds" "$(sed -n 1p "$LOGS/$name.jsonl" 2>/dev/null | cut -c 1-160)")"
+}
+archive() { # file, directory
+    tar -czf "$OUT/$1.part" -C "$WORK" "$2" && mv "$OUT/$1.part" "$OUT/$1" || { rm -f "$OUT/$1.part"; say "cannot write $OUT/$1"; }
 }
 
 if [ $# = 0 ]; then
-    rm -rf "$WORK"
     : >"$OUT/summary.jsonl"
     [ "$ON_NULL" ] && set -- prepare launches reserved
 fi
-mkdir -p "$LOGS"
 configure
-[ -e "$HERE/pipeline" ] || ln "$HERE/gpu" "$HERE/pipeline" 2>/dev/null || cp "$HERE/gpu" "$HERE/pipeline"
-[ -d "$HERE/kernels" ] && [ ! -d "$KERNELS" ] && cp -r "$HERE/kernels" "$KERNELS"
-grep -q 'not found' <<<"$(ldd "$HERE/gpu")" && export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$HERE/lib
 
 pid= guard=
 finish() {
-    [ "$pid" ] && kill -9 -- "-$pid" 2>/dev/null
-    [ "$guard" ] && kill -9 -- "-$guard" 2>/dev/null
-    tar -czf "$OUT/logs.tar.gz" -C "$WORK" logs
-    [ -d "$KERNELS" ] && tar -czf "$OUT/kernels.tar.gz" -C "$WORK" kernels
+    trap '' INT TERM HUP
+    if [ "$pid" ]; then
+        kill -9 -- "-$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+        record interrupted
+    fi
+    [ "$guard" ] && kill -9 -- "-$guard" 2>/dev/null && wait "$guard" 2>/dev/null
+    summarize
+    archive logs.tar.gz logs
+    [ -d "$KERNELS" ] && [ -z "$ON_CPU" ] && archive kernels.tar.gz kernels
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap '' PIPE
 
-: >"$OUT/summary.txt"
 SECONDS=0
 failed=0
-verdicts=
 while IFS='|' read -r name limit shows; do
     case " $* " in '  ') ;; *" $name "*) ;; *) continue ;; esac
     # The limits are those of a GPU machine.
@@ -361,11 +433,16 @@ while IFS='|' read -r name limit shows; do
         verdict='no time'
     else
         say "== $name"
-        # The step and its guard each have a process group, so that all of a step ends at its limit, and its guard with it.
+        # The step and its guard each have a process group, so that all of a step ends at its limit, or with this script.
         set -m
-        ("do_$name") </dev/null >"$LOGS/$name.jsonl" 2>"$LOGS/$name.txt" &
+        ("do_$name") </dev/null >"$LOGS/$name.jsonl" 2>"$LOGS/$name.txt" 9>&- &
         pid=$!
-        (sleep "$((limit < left ? limit : left))"; touch "$LOGS/$name.late"; kill -9 -- "-$pid") </dev/null >/dev/null 2>&1 &
+        (
+            end=$((SECONDS + (limit < left ? limit : left)))
+            while [ "$SECONDS" -lt "$end" ] && kill -0 $$; do sleep 1; done
+            touch "$LOGS/$name.late"
+            kill -9 -- "-$pid"
+        ) </dev/null >/dev/null 2>&1 9>&- &
         guard=$!
         set +m
         wait "$pid" 2>/dev/null
@@ -376,14 +453,9 @@ while IFS='|' read -r name limit shows; do
         guard=
         [ "$verdict" = failed ] && [ -e "$LOGS/$name.late" ] && verdict='timed out'
     fi
-    seconds=$(awk -v from="$start" -v to="$(date +%s%N)" 'BEGIN { printf "%.1f", (to - from) / 1e9 }')
-    line "$name" "$shows" "$verdict" "$seconds" "$LOGS/$name.jsonl" >>"$OUT/summary.jsonl"
-    printf '%-12s %-9s %7s s  %s\n' "$name" "$verdict" "$seconds" "$(sed -n 1p "$LOGS/$name.jsonl" 2>/dev/null | cut -c 1-160)" |
-        tee -a "$OUT/summary.txt" >&2
+    record "$verdict"
     case $verdict in failed | 'timed out' | 'no time') failed=1 ;; esac
     case $verdict in failed | 'timed out') tail -n 12 "$LOGS/$name.txt" >&2 ;; esac
-    verdicts+="$name|$verdict"$'\n'
 done < <(steps)
-advise <<<"$verdicts" >>"$OUT/summary.txt"
-cat "$OUT/summary.txt"
+advise
 exit "$failed"

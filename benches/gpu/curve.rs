@@ -16,27 +16,36 @@ const STEPS: usize = 20;
 
 /// Trains in f32, in f32 with other first weights, and in bf16. The mean loss of each 20 steps in bf16 must be no further from f32
 /// than the other weights are at most.
-pub fn run(device: &Device, sizes: Sizes, steps: u64, tokens: Option<&Path>) -> Result<bool> {
+pub fn run(device: &Device, sizes: Sizes, steps: usize, tokens: Option<&Path>) -> Result<bool> {
     let length = sizes.sequence;
     let ids: Vec<i32> = match tokens {
-        Some(file) => std::fs::read(file)?.as_chunks().0.iter().map(|id| i32::from(u16::from_le_bytes(*id))).collect(),
+        Some(file) => std::fs::read(file)
+            .map_err(|e| StageError::io("read it", &e).in_file(file))?
+            .as_chunks()
+            .0
+            .iter()
+            .map(|id| i32::from(u16::from_le_bytes(*id)))
+            .collect(),
         // A learnable sequence: every second id is determined by the previous one.
         None => (0..1 << 16).map(|at: usize| (at / 2 * 7919 % 1013 * (1 + at % 2) % sizes.vocabulary) as i32).collect(),
     };
     let sequences: Vec<&[i32]> = ids.chunks_exact(length).collect();
-    if sequences.is_empty() || ids.iter().any(|&id| id as usize >= sizes.vocabulary) {
-        return Err(StageError::new("the tokens are too few, or of another vocabulary"));
+    if sequences.is_empty() {
+        return Err(StageError::new(format!("{} tokens are less than a sequence of {length}", ids.len())));
     }
-    let schedule = Schedule { peak: 6e-4, floor: 6e-5, warmup: steps / 10, steps };
+    if let Some(id) = ids.iter().find(|id| **id as usize >= sizes.vocabulary) {
+        return Err(StageError::new(format!("the token {id} is above the vocabulary of {}", sizes.vocabulary)));
+    }
+    let schedule = Schedule { peak: 6e-4, floor: 6e-5, warmup: steps as u64 / 10, steps: steps as u64 };
     let mut curves = Vec::new();
     for (precision, seed) in [(Precision::F32, 1), (Precision::F32, 2), (Precision::Bf16, 1)] {
         let mut trainer = speed::trainer(device, sizes, precision, seed)?;
         let mut losses = Vec::new();
         for step in 0..steps {
-            let first = step as usize * sizes.batch;
+            let first = step * sizes.batch;
             let ids = (first..first + sizes.batch).flat_map(|at| sequences[at % sequences.len()]).copied().collect();
             let batch = Batch { ids, sequences: sizes.batch };
-            losses.push(trainer.update(&[batch], schedule.rate(step), &Cancel::default())?.loss);
+            losses.push(trainer.update(&[batch], schedule.rate(step as u64), &Cancel::default())?.loss);
         }
         let curve: Vec<f64> =
             losses.chunks(STEPS).map(|losses| losses.iter().sum::<f64>() / losses.len() as f64).collect();

@@ -51,7 +51,7 @@ enum Command {
         #[command(flatten)]
         sizes: Sizes,
         /// A square product of this size too.
-        #[arg(long, default_value_t = 8192)]
+        #[arg(long, default_value_t = 8192, value_parser = from_one)]
         square: usize,
     },
     /// Tokens a second of training, and where a step's time goes.
@@ -114,32 +114,66 @@ enum Command {
     Curve {
         #[command(flatten)]
         sizes: Sizes,
-        #[arg(long, default_value_t = 200)]
-        steps: u64,
+        #[arg(long, default_value_t = 200, value_parser = from_one)]
+        steps: usize,
         /// A packed token folder's file of ids.
         #[arg(long)]
         tokens: Option<PathBuf>,
     },
 }
 
+impl Command {
+    /// The sizes that it is asked to compute with.
+    fn sizes(&self) -> Option<Sizes> {
+        match self {
+            Self::Products { sizes, .. } | Self::Speed { sizes, .. } | Self::Curve { sizes, .. } => Some(*sizes),
+            #[cfg(feature = "cuda")]
+            Self::Prepare { sizes, .. } | Self::Kernels { sizes, .. } | Self::Memory { sizes, .. } => Some(*sizes),
+            _ => None,
+        }
+    }
+}
+
 /// The sizes of a model and of its micro-batch.
 #[derive(Args, Clone, Copy)]
 struct Sizes {
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = from_one)]
     layers: usize,
-    #[arg(long, default_value_t = 768)]
+    /// A multiple of the heads.
+    #[arg(long, default_value_t = 768, value_parser = from_one)]
     width: usize,
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = from_one)]
     heads: usize,
-    #[arg(long, default_value_t = 32_768)]
+    #[arg(long, default_value_t = 32_768, value_parser = from_one)]
     vocabulary: usize,
-    #[arg(long, default_value_t = 1024)]
+    /// Two or more.
+    #[arg(long, default_value_t = 1024, value_parser = from_one)]
     sequence: usize,
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = from_one)]
     batch: usize,
 }
 
+/// Parses a size or a number of steps.
+fn from_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ 1..=0x7fff_ffff) => Ok(size),
+        _ => Err("it must be a whole number from 1 to 2147483647".to_owned()),
+    }
+}
+
 impl Sizes {
+    /// Refuses sizes that no model has.
+    fn check(self) -> Result<()> {
+        let Self { width, heads, sequence, .. } = self;
+        if width % heads != 0 {
+            return Err(StageError::new(format!("--width {width} must be a multiple of --heads {heads}")));
+        }
+        if sequence < 2 {
+            return Err(StageError::new("a sequence of one token predicts nothing: --sequence must be 2 or more"));
+        }
+        Ok(())
+    }
+
     fn config(self) -> Gpt2Config {
         let Self { layers, width, heads, vocabulary, sequence, .. } = self;
         Gpt2Config { vocabulary, positions: sequence, width, layers, heads, end_of_text: None }
@@ -169,11 +203,13 @@ fn main() -> ExitCode {
 
 /// Runs a command. Returns whether its check passed.
 fn run(program: &Program) -> Result<bool> {
+    program.command.sizes().map_or(Ok(()), Sizes::check)?;
     let device = || model::device::resolve(program.device);
     match &program.command {
         Command::Report { list, summary } => {
-            let [list, summary] = [std::fs::read_to_string(list)?, std::fs::read_to_string(summary)?];
-            print!("{}", report::document(&list, &summary).map_err(std::io::Error::from)?);
+            let read =
+                |file: &Path| std::fs::read_to_string(file).map_err(|e| StageError::io("read it", &e).in_file(file));
+            print!("{}", report::document(&read(list)?, &read(summary)?).map_err(std::io::Error::from)?);
             Ok(true)
         }
         Command::Compare { pointer, within, one, other, relative } => {
@@ -185,7 +221,7 @@ fn run(program: &Program) -> Result<bool> {
         Command::Parity { folders } => {
             // Checks every directory, even after a failure.
             let device = device()?;
-            let right = folders.iter().map(|folder| parity_of(folder, &device)).collect::<Result<Vec<_>>>()?;
+            let right: Vec<_> = folders.iter().map(|folder| parity_of(folder, &device)).collect();
             Ok(!right.is_empty() && right.into_iter().all(|right| right))
         }
         Command::Products { sizes, square } => products::run(&device()?, *sizes, *square),
@@ -200,13 +236,15 @@ fn run(program: &Program) -> Result<bool> {
     }
 }
 
-fn parity_of(folder: &Path, device: &Device) -> Result<bool> {
-    let differences = parity::differences(folder, device)?;
-    let mut line = serde_json::to_value(&differences).map_err(std::io::Error::from)?;
+fn parity_of(folder: &Path, device: &Device) -> bool {
+    let (mut line, equal) = match parity::differences(folder, device) {
+        Ok(differences) => (serde_json::json!(differences), differences.are_small()),
+        Err(error) => (serde_json::json!({ "error": error.to_string() }), false),
+    };
     line["folder"] = folder.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default();
-    line["equal"] = differences.are_small().into();
+    line["equal"] = equal.into();
     print_line(&line);
-    Ok(differences.are_small())
+    equal
 }
 
 /// Prints a line of the output: a JSON object.

@@ -13,7 +13,10 @@ pub struct Step {
     step: String,
     /// What it must show.
     shows: String,
-    /// `passed`, `failed`, `timed out`, `no time`, `skipped` or `never run`.
+    /// The device that was asked for: `cuda:0`, `cpu`, `null`; empty in results older than this field, which are a GPU's.
+    #[serde(default)]
+    device: String,
+    /// `passed`, `failed`, `timed out`, `interrupted`, `no time`, `skipped` or `never run`.
     verdict: String,
     /// How long it took.
     seconds: f64,
@@ -40,8 +43,10 @@ pub fn document(list: &str, summary: &str) -> Result<String, serde_json::Error> 
         .collect();
     let mut text = HEAD.to_owned();
     table(&mut text, &steps);
-    speed(&mut text, &steps);
-    products(&mut text, &steps);
+    // The CPU computes toy sizes.
+    let on_gpu: Vec<_> = steps.iter().filter(|step| step.device != "cpu").cloned().collect();
+    speed(&mut text, &on_gpu);
+    products(&mut text, &on_gpu);
     kernels(&mut text, &steps);
     memory(&mut text, &steps);
     Ok(text)
@@ -54,27 +59,33 @@ The tests run on the CPU (Burn's Flex backend) and none of them needs a GPU. Wha
 [`benches/gpu/check.sh`](../benches/gpu/check.sh), prepared so that ten minutes on a GPU are enough: nothing is built there.
 
 ```console
-$ benches/gpu/pack.sh                                       # here: the program with CUDA and all it needs, below 64 MiB
-$ tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh       # there: an NVIDIA GPU with its driver and a CUDA toolkit (libdevice)
-$ DEVICE=cpu bash target/gpu/bundle/gpu/check.sh            # the same script without a GPU, at toy sizes
+$ bash benches/gpu/pack.sh                                  # here: target/gpu/bundle.tar.xz, the program with CUDA and all it needs, below 64 MiB
+$ tar -xJf bundle.tar.xz && OUT=out bash gpu/check.sh       # there, with a copy of the bundle: an NVIDIA GPU, its driver, libdevice of a CUDA toolkit
+$ DEVICE=cpu OUT=target/gpu/cpu bash target/gpu/bundle/gpu/check.sh     # the same script without a GPU, at toy sizes
 ```
 
 A step that fails or exceeds its limit does not stop later steps. To run only some steps, name them. `out/summary.jsonl` has a line
-for each step, and `out/summary.txt` says what to do next. This document is generated from the lines of the last runs,
-[gpu-summary.jsonl](gpu-summary.jsonl):
-`check.sh --list > list.jsonl; cargo bench --workspace --bench gpu -- report list.jsonl docs/gpu-summary.jsonl > docs/gpu-checks.md`.
+for each step, and `out/summary.txt` says what to do next. This document is generated from the lines of
+[gpu-summary.jsonl](gpu-summary.jsonl), of which the last one of each step counts; to publish results, append theirs:
+
+```console
+$ cat out/summary.jsonl >> docs/gpu-summary.jsonl
+$ bash benches/gpu/check.sh --list > target/list.jsonl
+$ cargo bench --workspace --bench gpu -- report \"$PWD/target/list.jsonl\" \"$PWD/docs/gpu-summary.jsonl\" > docs/gpu-checks.md
+```
 
 ";
 
 fn table(text: &mut String, steps: &[Step]) {
-    *text += "## The last result of each step\n\n| step | passes if | result | commit | seconds | figures |\n|---|---|---|---|---|---|\n";
+    *text += "## The last result of each step\n\nOn a GPU, unless the column 'device' says otherwise.\n\n\
+              | step | passes if | result | device | commit | seconds | figures |\n|---|---|---|---|---|---|---|\n";
     for step in steps {
-        let Step { step: name, shows, verdict, seconds, commit, figures } = step;
+        let Step { step: name, shows, verdict, device, seconds, commit, figures } = step;
         let seconds = if verdict == "never run" { String::new() } else { format!("{seconds:.0}") };
         let long =
             ["speed", "peer", "kernels", "products", "launches", "reserved"].iter().any(|long| name.starts_with(long));
         let figures = if long && !figures.is_empty() { "below".to_owned() } else { figures_of(figures) };
-        let _ = writeln!(text, "| {name} | {shows} | {verdict} | {commit} | {seconds} | {figures} |");
+        let _ = writeln!(text, "| {name} | {shows} | {verdict} | {device} | {commit} | {seconds} | {figures} |");
     }
 }
 

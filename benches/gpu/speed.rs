@@ -13,7 +13,7 @@ use model::train::{Batch, Trainer};
 use model::{Gpt2, Precision};
 use serde_json::{Value, json};
 
-use crate::{ADAMW, Sizes, print_line, wait};
+use crate::{ADAMW, Sizes, from_one, print_line, wait};
 
 #[derive(Args)]
 pub struct Speed {
@@ -21,19 +21,26 @@ pub struct Speed {
     #[arg(long, default_value = "f32", value_parser = precision)]
     precision: Precision,
     /// Measured steps.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = from_one)]
     steps: usize,
     /// Warm-up steps, which compile and tune kernels.
     #[arg(long, default_value_t = 5)]
     warmup: usize,
     /// Stop measuring after this many seconds.
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 60.0, value_parser = above_zero)]
     seconds: f64,
 }
 
 /// A precision by its name in a manifest.
 pub fn precision(name: &str) -> Result<Precision, String> {
     serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite())
+        .ok_or("it must be above 0".to_owned())
 }
 
 /// Prints the whole step's figures as soon as they are known, then each part's.
