@@ -264,17 +264,24 @@ impl Spec {
         if needs <= capacity.saturating_add(capacity / 10) {
             return Ok(());
         }
-        let smaller = |batch: &u64| Self { batch: *batch, accumulation: 2, ..self.clone() };
-        let fits = (1..self.batch).rev().find(|batch| smaller(batch).gpu_memory(config, length, capacity) <= capacity);
+        let fits = |batch: u64| {
+            Self { batch, accumulation: 2, ..self.clone() }.gpu_memory(config, length, capacity) <= capacity
+        };
+        // The memory grows with the batch.
+        let (mut fitting, mut excessive) = (0, self.batch);
+        while excessive - fitting > 1 {
+            let middle = fitting + (excessive - fitting) / 2;
+            *if fits(middle) { &mut fitting } else { &mut excessive } = middle;
+        }
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         let error = StageError::new(format!(
             "training needs about {:.1} GiB of the GPU's memory, which has {:.1} GiB",
             gib(needs),
             gib(capacity)
         ));
-        Err(error.hint(match fits {
-            Some(batch) => format!("lower batch to {batch}, and raise accumulation to keep the sequences of an update"),
-            None => "use a GPU with more memory, a smaller model, or shorter sequences".to_owned(),
+        Err(error.hint(match fitting {
+            0 => "use a GPU with more memory, a smaller model, or shorter sequences".to_owned(),
+            batch => format!("lower batch to {batch}, and raise accumulation to keep the sequences of an update"),
         }))
     }
 }
