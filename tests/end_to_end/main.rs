@@ -17,4 +17,5 @@ mod reproduce;
 mod staleness;
 mod store;
 mod two_runs;
+mod unit_tests;
 mod why;

@@ -1,0 +1,73 @@
+//! Samples of code against unit tests: `pipeline score`, and the stage kinds `run-code` and `eval-code`.
+
+use crate::bench::{Bench, shell};
+
+const PROBLEMS: &str = r#"{"task_id": "one", "prompt": "def one():\n", "canonical_solution": "    return 1\n", "test": "def check(candidate):\n    assert candidate() == 1\n", "entry_point": "one"}
+{"task_id": "two", "prompt": "def two():\n", "canonical_solution": "    return 2\n", "test": "def check(candidate):\n    assert candidate() == 2\n", "entry_point": "two"}
+"#;
+/// Right for the first problem; of the second, one sample of two.
+const SAMPLES: &str = r#"{"task_id": "one", "completion": "    return 1\n"}
+{"task_id": "one", "completion": "    return 2 - 1\n"}
+{"task_id": "two", "completion": "    return 2\n"}
+{"task_id": "two", "completion": "    import os; os._exit(0)\n"}
+"#;
+
+/// A project with the samples, or nothing where there is no Python.
+fn project() -> Option<Bench> {
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no python3");
+        return None;
+    }
+    let samples = shell("samples", "cp \"$0\" {output:files}/samples.jsonl", "files = [\"samples.jsonl\"]");
+    let samples = samples.replace("samples.jsonl''']", "samples.jsonl''', \"{source:samples.jsonl}\"]");
+    let bench = Bench::new(&format!(
+        "{samples}[stages.tests]\nkind = \"run-code\"\ninput = \"samples\"\nproblems = \"problems.jsonl\"\n\
+         [stages.score]\nkind = \"eval-code\"\ninput = \"tests\"\nks = [1]\n"
+    ));
+    bench.write("problems.jsonl", PROBLEMS).write("samples.jsonl", SAMPLES);
+    Some(bench)
+}
+
+#[test]
+fn a_file_of_samples_is_scored() {
+    let Some(bench) = project() else { return };
+    let score = ["score", "samples.jsonl", "--problems", "problems.jsonl"];
+    let scored = bench.pipeline(&score);
+    assert_eq!(scored.code, 0, "{}", scored.stderr);
+    assert!(scored.stdout.starts_with("pass@1 75.00% ["), "{}", scored.stdout);
+    assert!(scored.stdout.ends_with("]; 2 of 2 problems solved\n"), "{}", scored.stdout);
+    let report = bench.json(&[&score[..], &["--k", "1,2", "--workers", "1", "--report", "report"]].concat());
+    assert_eq!(report["best"][1]["pass_at_k"], 1.0, "{report}");
+    for file in ["report.json", "report.md", "report.html", "pass-at-k.svg"] {
+        assert!(bench.path().join("report").join(file).is_file(), "{file}");
+    }
+    for (arguments, code, message) in [
+        (&["--k", "3"][..], 1, "pass@3 needs at least 3 samples"),
+        (&["--form", "other"], 2, "expected one of `human-eval`"),
+        (&["--baseline", "none.jsonl"], 1, "none.jsonl: cannot read the file"),
+        (&["--python", "/nowhere/python3"], 1, "Python"),
+    ] {
+        let ran = bench.pipeline(&[&score[..], arguments].concat());
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(message), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_changed_k_runs_no_program_and_a_changed_limit_makes_no_samples() {
+    let Some(bench) = project() else { return };
+    assert_eq!(bench.run(), ["samples", "score", "tests"]);
+    assert_eq!(bench.run_with(&["--set", "stages.score.ks=[1,2]"]), ["score"]);
+    assert_eq!(bench.run_with(&["--set", "stages.tests.limits.cpu_seconds=2.5"]), ["score", "tests"]);
+    bench.write("problems.jsonl", PROBLEMS.replace("== 2", "== 2.0"));
+    assert_eq!(bench.run(), ["score", "tests"]);
+}
+
+#[test]
+fn tests_that_no_reference_solution_passes_are_refused() {
+    let Some(bench) = project() else { return };
+    bench.write("problems.jsonl", PROBLEMS.replace("== 2", "== 3"));
+    let ran = bench.pipeline(&["run", "run.toml"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("two"), "{}", ran.stderr);
+}
