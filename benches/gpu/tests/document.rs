@@ -34,11 +34,22 @@ fn a_step_that_never_ran_says_so() {
 fn the_last_run_of_a_step_counts() {
     let line = |verdict: &str, seconds: f64| {
         format!(
-            r#"{{"step":"smoke","shows":"x","verdict":"{verdict}","seconds":{seconds},"figures":[{{"loss":4.5746}}]}}"#
+            r#"{{"step":"smoke","shows":"x","device":"cuda:1","verdict":"{verdict}","seconds":{seconds},"figures":[{{"loss":4.5746}}]}}"#
         )
     };
     let summary = format!("{}\n{}\n", line("failed", 2.0), line("passed", 3.0));
     let document = report::document(&list(), &summary).unwrap();
     let row = document.lines().find(|row| row.starts_with("| smoke |")).unwrap();
-    assert!(row.contains("| passed |  | 3 | loss 4.575 |"), "{row}");
+    assert!(row.contains("| passed | cuda:1 |  | 3 | loss 4.575 |"), "{row}");
+}
+
+#[test]
+fn figures_of_the_cpu_are_in_no_table_of_a_gpu() {
+    let line = |device: &str| {
+        format!(
+            r#"{{"step":"speed-f32","shows":"x","device":"{device}","verdict":"passed","seconds":1,"figures":[{{"tokens_per_second":7,"parameters":1e6}}]}}"#
+        )
+    };
+    let has_table = |device: &str| report::document(&list(), &line(device)).unwrap().contains("## Training");
+    assert!(has_table("cuda:0") && !has_table("cpu"));
 }
