@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::arguments::StageArguments;
 use super::{
-    CommandError, cache, check, diff, export, graph, init, logs, plan, replay, reproduce, run, runs, score, show, sql,
-    stages, status, stdout, why,
+    CommandError, cache, check, diff, export, generate, graph, init, logs, plan, replay, reproduce, run, runs, score,
+    show, sql, stages, status, stdout, why,
 };
 use crate::exit::Exit;
 
@@ -88,6 +88,11 @@ pub(super) enum Command {
         pipeline sql manifests/quickstart.toml 'select license, count(*) from license group by 1'\n  \
         pipeline sql manifests/quickstart.toml 'select * from \"split.valid\"' --format parquet > valid.parquet")]
     Sql(sql::SqlArguments),
+    /// Complete a prompt with a model.
+    #[command(after_help = "Examples:\n  pipeline generate manifests/quickstart.toml 'def mean(a):'\n  \
+        pipeline generate model/ --file prompt.py --temperature 0 --max-tokens 200 --no-stop\n  \
+        echo 'import numpy as np' | pipeline generate model/ --completions 4 --json")]
+    Generate(generate::GenerateArguments),
     /// Score samples of code by the unit tests of their problems, in a sandbox: pass@k with intervals.
     #[command(after_help = "Examples:\n  pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz\n  \
         pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz --truncation bigcode --k 1,10 --report report/")]
@@ -127,6 +132,7 @@ impl Command {
             Self::Logs(arguments) => logs::run(arguments),
             Self::Graph(arguments) => graph::run(arguments),
             Self::Sql(arguments) => sql::run(arguments),
+            Self::Generate(arguments) => generate::run(arguments),
             Self::Score(arguments) => score::run(arguments),
             Self::Completions { shell } => {
                 let (mut command, mut script) = (CommandLine::command(), Vec::new());

@@ -28,6 +28,7 @@ mod diff;
 mod error;
 mod export;
 mod export_dir;
+mod generate;
 mod graph;
 mod hashing;
 mod init;

@@ -90,7 +90,7 @@ fn stages_lists_every_kind_with_its_settings_and_defaults() {
 fn every_help_text_has_an_example() {
     let bench = Bench::new("");
     let all = "run plan check why show export cache/ls cache/verify cache/gc reproduce diff runs status replay logs graph \
-               sql score completions stages init";
+               sql generate score completions stages init";
     for command in all.split_whitespace() {
         let words: Vec<_> = command.split('/').chain(["--help"]).collect();
         let help = bench.pipeline(&words);

@@ -5,6 +5,7 @@ mod care;
 mod commands;
 mod failures;
 mod fit;
+mod generate;
 mod hard_times;
 mod looking;
 mod model_folder;

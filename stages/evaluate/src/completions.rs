@@ -180,8 +180,11 @@ impl Stage for EvalCompletions {
     }
 }
 
-/// A tokenizer must have no ids that the model does not know.
-pub(crate) fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
+/// Checks that a tokenizer has no ids that the model does not know.
+///
+/// # Errors
+/// When it has.
+pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
     if tokenizer.vocabulary() as usize <= vocabulary {
         return Ok(());
     }
