@@ -82,9 +82,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number from the environment.
+/// A number from the environment. Another text than a number ends the process, because there is no one to return an error to.
 fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+    let Some(value) = std::env::var_os(name) else { return default };
+    value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| {
+        eprintln!("{name} is {value:?}: it must be a whole number");
+        std::process::exit(2)
+    })
 }
 
 /// Writes a result, and returns success.
