@@ -82,7 +82,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number from the environment. Another text than a number ends the process, because there is no one to return an error to.
+/// A number from the environment. A value that is not a number ends the process: the interface of CUDA cannot report it.
 fn variable(name: &str, default: u64) -> u64 {
     let Some(value) = std::env::var_os(name) else { return default };
     value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| {

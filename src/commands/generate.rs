@@ -168,10 +168,7 @@ fn complete(
 ) -> Result<Exit, CommandError> {
     check_vocabulary(tokenizer, folder.config()?.vocabulary)?;
     let prompt = prompt(arguments)?;
-    let ids = match prompt.as_str() {
-        "" => vec![tokenizer.end_of_text()],
-        text => tokenizer.encode(text)?,
-    };
+    let ids = tokenizer.encode_prompt(&prompt)?;
     let stops = match (&arguments.stop[..], arguments.no_stop) {
         (_, true) => Vec::new(),
         ([], false) => default_stops(),

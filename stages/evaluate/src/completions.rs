@@ -127,9 +127,7 @@ impl Stage for EvalCompletions {
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
-        if facts.port("model").shape.is_none() {
-            facts.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
-        }
+        ModelFolder::observe(facts, "model", input);
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
@@ -198,10 +196,7 @@ pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<
 /// Encodes the prompts; warns of a prompt that leaves no room for a completion.
 fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
-        let ids = match prompt.text.as_str() {
-            "" => vec![tokenizer.end_of_text()],
-            text => tokenizer.encode(text)?,
-        };
+        let ids = tokenizer.encode_prompt(&prompt.text)?;
         let limit = prompt.max_length.min(positions);
         if ids.len() >= limit {
             let tokens = counted(ids.len() as u64, "token");

@@ -90,9 +90,7 @@ impl Stage for EvalLoss {
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
-        if facts.port("model").shape.is_none() {
-            facts.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
-        }
+        ModelFolder::observe(facts, "model", input);
         facts.complete("tokens", input("tokens").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
 

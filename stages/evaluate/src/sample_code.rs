@@ -18,9 +18,10 @@ use contract::{
 use model::folder::ModelFolder;
 use model::generate::{Completion, End, Generation, Request, Sampling, Stops, generate};
 use schemars::JsonSchema;
-use score::problems::{self, Fields, Form};
+use score::problems::{self, Fields, Form, check_source};
 use score::run_code::SAMPLES;
 use score::samples::SampleLine;
+use score::settings::repeated;
 use score::truncate::Preset;
 use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
@@ -115,25 +116,11 @@ impl Stage for SampleCode {
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
-        if facts.port("model").shape.is_none() {
-            facts.complete("model", input("model").as_ref().map(ModelFolder::facts).unwrap_or_default());
-        }
+        ModelFolder::observe(facts, "model", input);
     }
 
     fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let temperatures = &spec.temperatures;
-        if let Some(place) =
-            (1..temperatures.len()).find(|place| temperatures[..*place].contains(&temperatures[*place]))
-        {
-            let message = format!("{} is in the list already", temperatures[place]);
-            problems.push(Problem::new(format!("temperatures[{place}]"), message));
-        }
-        if exec.problems.0.is_empty() {
-            let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
-            problems.push(Problem::new("problems", "no file of problems is given").hint(hint));
-        }
-        problems
+        [repeated("temperatures", &spec.temperatures), check_source(&exec.problems)].into_iter().flatten().collect()
     }
 
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
@@ -145,11 +132,7 @@ impl Stage for SampleCode {
     }
 
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
-        let [file] = &context.sources[..] else {
-            let message = format!("'{}' matches {}", exec.problems, counted(context.sources.len() as u64, "file"));
-            return Err(StageError::new(message).hint("name the one file of problems"));
-        };
-        let problems = problems::read(&file.path, &file.path, spec.form, &spec.fields)?;
+        let problems = problems::read_source(context, &exec.problems, spec.form, &spec.fields)?;
         let samples = (problems.len() as u64).saturating_mul(spec.samples as u64);
         if samples > MOST_SAMPLES {
             let message =
@@ -211,10 +194,7 @@ fn write_line(lines: &mut impl Write, line: &SampleLine<'_>) -> io::Result<()> {
 /// The prompts as ids, without the white space at their end.
 fn requests(spec: &Spec, problems: &[problems::Problem], tokenizer: &TextTokenizer) -> Result<Vec<Request>> {
     let request = |problem: &problems::Problem| {
-        let prompt = match problem.prompt.trim_end() {
-            "" => vec![tokenizer.end_of_text()],
-            text => tokenizer.encode(text)?,
-        };
+        let prompt = tokenizer.encode_prompt(problem.prompt.trim_end())?;
         Ok(Request { maximum: prompt.len().saturating_add(spec.max_tokens), prompt })
     };
     problems.iter().map(request).collect()

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use contract::context::InputTree;
-use contract::{Facts, OutputTree, Result, StageError};
+use contract::{Facts, InputFacts, OutputTree, Result, StageError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokens::text::CONFIG_FILE;
@@ -67,6 +67,13 @@ impl ModelFolder {
     /// Returns the facts of the model in a tree; no facts if it cannot be read.
     pub fn facts(tree: &InputTree) -> Facts {
         Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
+    }
+
+    /// Completes the facts of a connected port with those of the model there, unless a setting gave its sizes.
+    pub fn observe(facts: &mut InputFacts, port: &str, input: &dyn Fn(&str) -> Option<InputTree>) {
+        if facts.has(port) && facts.port(port).shape.is_none() {
+            facts.complete(port, input(port).as_ref().map(Self::facts).unwrap_or_default());
+        }
     }
 
     /// Reads the model onto `device`; on an autodiff device its parameters require gradients.

@@ -11,6 +11,7 @@ use crate::bootstrap::Bootstrap;
 use crate::report::{Report, percent};
 use crate::results::Results;
 use crate::scores::Measure;
+use crate::settings::repeated;
 
 /// The stage kind `eval-code`.
 #[derive(Debug)]
@@ -60,10 +61,7 @@ impl Stage for EvalCode {
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
-        let repeated = (1..spec.ks.len()).find(|place| spec.ks[..*place].contains(&spec.ks[*place]));
-        let problem =
-            |place: usize| Problem::new(format!("ks[{place}]"), format!("{} is in the list already", spec.ks[place]));
-        repeated.map(problem).into_iter().collect()
+        repeated("ks", &spec.ks).into_iter().collect()
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {

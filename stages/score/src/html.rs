@@ -119,16 +119,12 @@ fn examples(title: &str, examples: &[Example]) -> String {
         text += &paragraph("None.");
     }
     for example in examples {
-        let why = match example.failure {
-            None => "passed".to_owned(),
-            Some(kind) => format!("{kind}: {}", example.detail),
-        };
         let _ = write!(
             text,
             "<h3>{}, sample {}</h3>\n{}<pre>{}<b>{}</b></pre>\n",
             escaped(&example.task_id),
             example.index,
-            paragraph(&format!("{}.", words::temperature_and(example.temperature, &why))),
+            paragraph(&format!("{}.", words::outcome(example))),
             escaped(&example.prompt),
             escaped(&example.text)
         );

@@ -33,6 +33,7 @@
 //! | [`bootstrap`] | intervals |
 //! | [`scores`] | pass@k by temperature, and comparisons |
 //! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
+//! | [`settings`] | checks of settings that several kinds share |
 //! | [`escape`] | text that a model wrote, on its way into a page |
 //! | [`run_code`], [`eval_code`] | the stage kinds |
 //! | [`scoring`] | a file of samples outside a run |
@@ -59,6 +60,7 @@ pub mod samples;
 pub mod scores;
 pub mod scoring;
 pub mod selftest;
+pub mod settings;
 pub mod temperature;
 pub mod truncate;
 pub mod words;

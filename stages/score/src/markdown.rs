@@ -90,16 +90,12 @@ fn examples(title: &str, examples: &[Example]) -> String {
         text += "\nNone.\n";
     }
     for example in examples {
-        let why = match example.failure {
-            None => "passed".to_owned(),
-            Some(kind) => format!("{kind}: {}", example.detail),
-        };
         let _ = write!(
             text,
             "\n### {}, sample {}\n\n{}.\n\n{}",
             escaped(&example.task_id),
             example.index,
-            escaped(&words::temperature_and(example.temperature, &why)),
+            escaped(&words::outcome(example)),
             block(&format!("{}{}", example.prompt, example.text))
         );
     }

@@ -17,8 +17,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use contract::figures::count;
-use contract::{Digest, Result, StageError, shortened};
+use contract::figures::{count, counted};
+use contract::{Context, Digest, Result, SourcePattern, StageError, shortened};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -126,6 +126,25 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
         return Err(StageError::new("the file has no problems").in_file(name));
     }
     Ok(problems)
+}
+
+/// Checks the setting `problems` of a stage.
+pub fn check_source(pattern: &SourcePattern) -> Option<contract::Problem> {
+    let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
+    let problem = || contract::Problem::new("problems", "no file of problems is given").hint(hint);
+    pattern.0.is_empty().then(problem)
+}
+
+/// Reads the problems of a stage whose one source `pattern` is.
+///
+/// # Errors
+/// When it is not one file, and those of [`read`].
+pub fn read_source(context: &Context, pattern: &SourcePattern, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
+    let [file] = &context.sources[..] else {
+        let message = format!("'{pattern}' matches {}", counted(context.sources.len() as u64, "file"));
+        return Err(StageError::new(message).hint("name the one file of problems"));
+    };
+    read(&file.path, &file.path, form, fields)
 }
 
 /// A line of a file.

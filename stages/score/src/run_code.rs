@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage, StageError};
+use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
 use sandbox::{Layer, Limits};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -166,10 +166,7 @@ impl Stage for RunCode {
             problems
                 .push(Problem::new("limits.wall_seconds", message).hint("set it to three times cpu_seconds or more"));
         }
-        if exec.problems.0.is_empty() {
-            let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
-            problems.push(Problem::new("problems", "no file of problems is given").hint(hint));
-        }
+        problems.extend(problems::check_source(&exec.problems));
         problems
     }
 
@@ -183,11 +180,7 @@ impl Stage for RunCode {
     }
 
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
-        let [file] = &context.sources[..] else {
-            let message = format!("'{}' matches {}", exec.problems, counted(context.sources.len() as u64, "file"));
-            return Err(StageError::new(message).hint("name the one file of problems"));
-        };
-        let problems = problems::read(&file.path, &file.path, spec.form, &spec.fields)?;
+        let problems = problems::read_source(context, &exec.problems, spec.form, &spec.fields)?;
         let location = &context.inputs.tree("samples")?.required(SAMPLES)?.location;
         let samples = samples::read(location, Path::new(SAMPLES), &problems)?;
         if spec.rule == Rule::LastStop {

@@ -2,8 +2,7 @@
 
 use contract::figures::{count, counted};
 
-use crate::report::{Comparison, Report, percent};
-use crate::temperature::Temperature;
+use crate::report::{Comparison, Example, Report, percent};
 use crate::truncate::Rule;
 
 /// What the best of several temperatures means.
@@ -59,11 +58,15 @@ pub fn comparison(comparison: &Comparison) -> String {
     text
 }
 
-/// `Temperature 0.2; WHAT`.
-pub fn temperature_and(temperature: Temperature, what: &str) -> String {
-    match temperature.value() {
-        Some(value) => format!("Temperature {value}; {what}"),
-        None => what.to_owned(),
+/// How an example ended: `Temperature 0.2; name: NameError: name 'x' is not defined`.
+pub fn outcome(example: &Example) -> String {
+    let ended = match example.failure {
+        None => "passed".to_owned(),
+        Some(kind) => format!("{kind}: {}", example.detail),
+    };
+    match example.temperature.value() {
+        Some(value) => format!("Temperature {value}; {ended}"),
+        None => ended,
     }
 }
 

@@ -106,6 +106,14 @@ impl TextTokenizer {
         ids.map_err(|error| StageError::new(format!("a text cannot be tokenised: {error}")))
     }
 
+    /// Encodes a prompt: as [`TextTokenizer::encode`], but an empty one is the end-of-text token, from which a model starts a new document.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        if text.is_empty() { Ok(vec![self.end_of_text()]) } else { self.encode(text) }
+    }
+
     /// Decodes ids to text; invalid UTF-8 (a character cut in two) becomes U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()

@@ -109,9 +109,7 @@ pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<Inp
     if train.vocabulary.is_none() || train.sequence_length.is_none() {
         facts.complete("train", input("train").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
-    if facts.has("init") && facts.port("init").shape.is_none() {
-        facts.complete("init", input("init").as_ref().map(ModelFolder::facts).unwrap_or_default());
-    }
+    ModelFolder::observe(facts, "init", input);
 }
 
 /// Compares the tokens that the settings read with the tokens available.
