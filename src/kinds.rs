@@ -16,6 +16,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<model::train::Train>(),
         Kind::of::<evaluate::EvalLoss>(),
         Kind::of::<evaluate::EvalCompletions>(),
+        Kind::of::<score::Problems>(),
         Kind::of::<evaluate::SampleCode>(),
         Kind::of::<score::RunCode>(),
         Kind::of::<score::EvalCode>(),

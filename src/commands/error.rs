@@ -82,7 +82,7 @@ impl From<contract::StageError> for CommandError {
         let message = error.to_string();
         let hint = match error {
             contract::StageError::Failed(failure) => failure.hint,
-            contract::StageError::Interrupted => None,
+            contract::StageError::Interrupted | contract::StageError::Skipped(_) => None,
         };
         Self::Failed { message, hint }
     }

@@ -177,7 +177,7 @@ pub(super) fn exit(summary: Summary) -> Exit {
     match summary {
         Summary { interrupted: true, .. } => Exit::Interrupted,
         Summary { store_failed: true, .. } => Exit::StoreDamaged,
-        Summary { failed: 0, skipped: 0, .. } => Exit::Done,
+        Summary { failed: 0, .. } => Exit::Done,
         _ => Exit::StageFailed,
     }
 }

@@ -60,7 +60,7 @@ fn describe(out: &mut impl Write, port: &PortOutput) -> Result<(), CommandError>
             Ok(())
         }
         PortType::Report => reports(out, &port.tree),
-        PortType::Tokenizer | PortType::Model | PortType::Files => list(out, &port.tree),
+        PortType::Tokenizer | PortType::Model | PortType::Problems | PortType::Files => list(out, &port.tree),
     }
 }
 
@@ -132,7 +132,7 @@ fn as_json(port: &PortOutput) -> Result<Value, CommandError> {
                 value["reports"][file.path.as_str()] = report;
             }
         }
-        PortType::Tokenizer | PortType::Model | PortType::Files => {}
+        PortType::Tokenizer | PortType::Model | PortType::Problems | PortType::Files => {}
     }
     Ok(value)
 }

@@ -13,6 +13,8 @@ use crate::store::StoreError;
 pub(super) enum Failure {
     /// The run was interrupted.
     Interrupted,
+    /// The machine cannot run the stage, for this reason, and its settings say to skip it then.
+    Skipped(String),
     /// The stage failed.
     Stage(contract::error::Failure),
     /// The store failed.
@@ -32,6 +34,7 @@ impl From<StageError> for Failure {
     fn from(error: StageError) -> Self {
         match error {
             StageError::Interrupted => Self::Interrupted,
+            StageError::Skipped(reason) => Self::Skipped(reason),
             StageError::Failed(failure) => Self::Stage(*failure),
         }
     }

@@ -30,7 +30,8 @@
 //! ```
 //!
 //! A running stage may turn out to be cached: it was built while it waited for its share. Each state but `done` may also end
-//! without an output: the stage failed, or it was skipped because an upstream stage has no output or the run was interrupted.
+//! without an output: the stage failed, or it was skipped because an upstream stage has no output, the run was interrupted, or the stage is optional and the
+//! machine cannot run it.
 
 mod comparison;
 mod context;

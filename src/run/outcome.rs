@@ -46,7 +46,8 @@ pub struct Summary {
     pub cached: usize,
     /// Stages that failed.
     pub failed: usize,
-    /// Stages that could not run, or were not started.
+    /// Stages that could not run, or were not started. A run in which none failed is done all the same: the machine could not run an
+    /// optional stage.
     pub skipped: usize,
     /// Whether the run was interrupted.
     pub interrupted: bool,
@@ -59,7 +60,7 @@ impl Summary {
     pub const fn status(&self) -> RunStatus {
         match self {
             Self { interrupted: true, .. } => RunStatus::Interrupted,
-            Self { failed: 0, skipped: 0, .. } => RunStatus::Done,
+            Self { failed: 0, .. } => RunStatus::Done,
             _ => RunStatus::Failed,
         }
     }

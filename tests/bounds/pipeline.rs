@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const PROBLEMS: &str = concat!("'", env!("CARGO_MANIFEST_DIR"), "/tests/bounds/problems.jsonl'");
 
 /// Kind, inputs and settings of each stage; it is named after its kind.
-const STAGES: [(&str, &str, &[(&str, &str)]); 15] = [
+const STAGES: [(&str, &str, &[(&str, &str)]); 16] = [
     ("sample", "", &[("repositories", "3"), ("files_per_repository", "2"), ("shards", "2")]),
     ("import", "export = 'sample'", &[("min_size", "1")]),
     ("license", "documents = 'import'", &[("allow", "['mit', 'apache-2.0', 'bsd-3-clause', 'gpl-3.0']")]),
@@ -43,8 +43,9 @@ const STAGES: [(&str, &str, &[(&str, &str)]); 15] = [
         "model = 'train', tokenizer = 'tokenizer'",
         &[("prompts", "[{ text = 'x', max_length = 6 }]"), ("completions", "1")],
     ),
-    ("sample-code", "model = 'train', tokenizer = 'tokenizer'", &[("problems", PROBLEMS)]),
-    ("run-code", "samples = 'sample-code'", &[("problems", PROBLEMS)]),
+    ("problems", "", &[("source", PROBLEMS)]),
+    ("sample-code", "model = 'train', tokenizer = 'tokenizer', problems = 'problems'", &[]),
+    ("run-code", "samples = 'sample-code', problems = 'problems'", &[]),
     ("eval-code", "results = 'run-code'", &[]),
     ("command", "", &[("program", "'/bin/sh'"), ("arguments", "['-c', 'echo x > {output}/x']")]),
 ];

@@ -58,6 +58,7 @@ fn stages_lists_every_kind_with_its_settings_and_defaults() {
         "train",
         "eval-loss",
         "eval-completions",
+        "problems",
         "sample-code",
         "run-code",
         "eval-code",

@@ -21,7 +21,8 @@ fn project() -> Option<Bench> {
     let samples = shell("samples", "cp \"$0\" {output:files}/samples.jsonl", "files = [\"samples.jsonl\"]");
     let samples = samples.replace("samples.jsonl''']", "samples.jsonl''', \"{source:samples.jsonl}\"]");
     let bench = Bench::new(&format!(
-        "{samples}[stages.tests]\nkind = \"run-code\"\ninput = \"samples\"\nproblems = \"problems.jsonl\"\n\
+        "{samples}[stages.problems]\nkind = \"problems\"\nsource = \"problems.jsonl\"\n\
+         [stages.tests]\nkind = \"run-code\"\ninputs = {{ samples = \"samples\", problems = \"problems\" }}\n\
          [stages.score]\nkind = \"eval-code\"\ninput = \"tests\"\nks = [1]\n"
     ));
     bench.write("problems.jsonl", PROBLEMS).write("samples.jsonl", SAMPLES);
@@ -56,11 +57,11 @@ fn a_file_of_samples_is_scored() {
 #[test]
 fn a_changed_k_runs_no_program_and_a_changed_limit_makes_no_samples() {
     let Some(bench) = project() else { return };
-    assert_eq!(bench.run(), ["samples", "score", "tests"]);
+    assert_eq!(bench.run(), ["problems", "samples", "score", "tests"]);
     assert_eq!(bench.run_with(&["--set", "stages.score.ks=[1,2]"]), ["score"]);
     assert_eq!(bench.run_with(&["--set", "stages.tests.limits.cpu_seconds=2.5"]), ["score", "tests"]);
     bench.write("problems.jsonl", PROBLEMS.replace("== 2", "== 2.0"));
-    assert_eq!(bench.run(), ["score", "tests"]);
+    assert_eq!(bench.run(), ["problems", "score", "tests"]);
 }
 
 #[test]
@@ -70,4 +71,20 @@ fn tests_that_no_reference_solution_passes_are_refused() {
     let ran = bench.pipeline(&["run", "run.toml"]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("two"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_optional_stage_without_python_is_skipped_and_the_run_is_done() {
+    let Some(bench) = project() else { return };
+    let without = ["run", "run.toml", "--set", "stages.tests.python=\"/nowhere/python3\""];
+    let failed = bench.pipeline(&without);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    let ran = bench.pipeline(&[&without[..], &["--set", "stages.tests.optional=true"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("skipped")).collect();
+    assert!(lines[0].contains("tests") && lines[0].contains("/nowhere/python3"), "{lines:?}");
+    assert!(lines[1].contains("score") && lines[1].contains("it needs tests"), "{lines:?}");
+    assert!(bench.path().join("cache/runs/run/latest/run.lock").is_file());
+    // With Python the skipped stages run.
+    assert_eq!(bench.run(), ["score", "tests"]);
 }

@@ -64,6 +64,7 @@ impl Scheduler<'_, '_> {
         let stage = name.to_string();
         let event = match failure {
             Failure::Interrupted => return self.skip(name, "the run was interrupted".to_owned()),
+            Failure::Skipped(reason) => return self.skip(name, reason),
             Failure::Stage(failure) => {
                 let place = failure.file.map(|file| match failure.line {
                     Some(line) => format!("{}:{line}", file.display()),

@@ -41,6 +41,7 @@ pub fn take(context: &Context, workspace: &Workspace, port: &str, ty: PortType) 
         PortType::Tokenizer => tokenizer(&written),
         PortType::Tokens => tokens(&written),
         PortType::Model => model(&written),
+        PortType::Problems => problems(&written),
         PortType::Report => report(&written),
         PortType::Files => Ok(()),
     };
@@ -73,6 +74,7 @@ fn article(ty: PortType) -> &'static str {
         PortType::Tokenizer => "a tokenizer",
         PortType::Tokens => "tokens",
         PortType::Model => "a model",
+        PortType::Problems => "problems",
         PortType::Report => "a report",
         PortType::Files => "files",
     }
@@ -96,6 +98,11 @@ fn object(file: &Written) -> Result<Map<String, Value>> {
 
 fn not_json(file: &Written, error: &serde_json::Error) -> StageError {
     StageError::new(format!("file '{}' is not valid JSON: {error}", file.name))
+}
+
+fn problems(written: &[Written]) -> Result<()> {
+    const HINT: &str = "declare the output with type = \"files\", and connect it to a stage of kind problems, which reads public forms";
+    required(written, "problems.jsonl", HINT).map(drop)
 }
 
 fn tokenizer(written: &[Written]) -> Result<()> {

@@ -13,6 +13,9 @@ pub enum StageError {
     /// The stage was asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// The machine lacks what the stage needs, and its settings say to skip it then: it has no output, and the run does not fail.
+    #[error("{0}")]
+    Skipped(String),
     /// It failed.
     #[error("{0}")]
     Failed(Box<Failure>),

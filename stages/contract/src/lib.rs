@@ -17,6 +17,7 @@
 //! | [`outputs`] | the output trees that a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`resume`] | the checkpoint of an interrupted build |
+//! | [`given`] | files from outside the store or, in their place, from another stage |
 //! | [`infer`] | facts, conflicts and costs inferred before anything runs |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
@@ -31,6 +32,7 @@ pub mod digest;
 pub mod draw;
 pub mod error;
 pub mod figures;
+pub mod given;
 pub mod harness;
 pub mod infer;
 pub mod kind;
@@ -50,6 +52,7 @@ pub use device::Device;
 pub use digest::{Digest, HashingWriter};
 pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
+pub use given::{GivenFile, SourceOrInput};
 pub use infer::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, Origin, Shape};
 pub use kind::{AnyStage, Kind};
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};

@@ -157,6 +157,18 @@ impl OutputTree {
 }
 
 impl OutputFile<'_> {
+    /// Writes a value as a line of JSON.
+    ///
+    /// # Errors
+    /// When it has no JSON form or the file cannot be written.
+    pub fn write_json_line(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut *self, value).map_err(|error| match error.io_error_kind() {
+            Some(kind) => StageError::io("write", &io::Error::from(kind)),
+            None => StageError::new(error.to_string()),
+        })?;
+        Ok(self.write_all(b"\n")?)
+    }
+
     /// Finishes the file. Returns its digest and its size in bytes.
     ///
     /// # Errors

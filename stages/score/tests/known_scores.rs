@@ -25,7 +25,10 @@ fn all_reference_solutions_of_human_eval_pass_and_no_empty_completion_does() {
     // The presets' truncations among them: each is tested with the reference solutions.
     for preset in [Preset::None, Preset::Codeparrot, Preset::Bigcode, Preset::Evalplus] {
         let mut cache = Cache::in_memory();
-        let results = run_samples(&problems, Vec::new(), &options(preset, 2), &mut cache, &cancel, &progress).unwrap();
+        let options = options(preset, 2);
+        let results =
+            run_samples(&options.sandbox().unwrap(), &problems, Vec::new(), &options, &mut cache, &cancel, &progress)
+                .unwrap();
         let test = results.facts.self_test;
         println!("{preset:?}: {} of {} passed, empty {}", test.canonical_passed, test.problems, test.empty_passed);
         assert_eq!((test.canonical_passed, test.empty_passed, test.problems), (164, 0, 164));

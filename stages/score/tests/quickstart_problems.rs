@@ -1,4 +1,4 @@
-//! The quickstart's own problems, `manifests/quickstart-problems.jsonl`: their tests accept the reference solutions and nothing that is
+//! The quickstart's own problems, those that `sample` writes: their tests accept the reference solutions and nothing that is
 //! trivially wrong.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -18,7 +18,7 @@ use score::truncate::Preset;
 use support::{has_sandbox, options};
 
 fn problems() -> Vec<Problem> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/quickstart-problems.jsonl"));
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/src/sample/problems.jsonl"));
     score::problems::read(&path, &path, Form::HumanEval, &Fields::default()).unwrap()
 }
 
@@ -56,7 +56,9 @@ fn no_problem_is_solved_by_a_constant_or_by_a_parameter() {
     for preset in [Preset::Bigcode, Preset::None, Preset::Codeparrot, Preset::Evalplus] {
         let options = options(preset, 2);
         let samples = if preset == Preset::Bigcode { std::mem::take(&mut samples) } else { Vec::new() };
-        let results = run_samples(&problems, samples, &options, &mut cache, &cancel, &progress).unwrap();
+        let results =
+            run_samples(&options.sandbox().unwrap(), &problems, samples, &options, &mut cache, &cancel, &progress)
+                .unwrap();
         let test = results.facts.self_test;
         assert_eq!((test.canonical_passed, test.empty_passed), (problems.len() as u64, 0));
         let passed = results.samples.iter().filter(|sample| sample.result.passed());

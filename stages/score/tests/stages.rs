@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use contract::harness::Harness;
 use contract::{InputTree, Kind, StageError};
-use score::{EvalCode, RunCode};
+use score::{EvalCode, Problems, RunCode};
 use serde_json::{Value, json};
 use support::{has_sandbox, multiple, tree, write_lines};
 
@@ -19,7 +19,7 @@ const PROBLEMS: usize = 8;
 /// A folder with problems and samples.
 struct Files {
     folder: tempfile::TempDir,
-    problems: PathBuf,
+    problems: InputTree,
     samples: PathBuf,
 }
 
@@ -49,24 +49,26 @@ impl Files {
             }
         }
         write_lines(&samples, &lines);
+        let problems = canonical(folder.path(), &problems);
         Self { folder, problems, samples }
     }
 
     fn harness(&self, name: &str) -> Harness {
         let mut harness = Harness::new(&self.folder.path().join(name));
-        harness.connect("samples", &tree("samples.jsonl", &self.samples));
+        harness.connect("samples", &tree("samples.jsonl", &self.samples)).connect("problems", &self.problems);
         harness
     }
 
-    fn settings(&self, more: Value) -> Value {
-        let mut settings = json!({"problems": self.problems.to_str().unwrap()});
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        settings
-    }
-
     fn results(&self, name: &str, more: Value) -> InputTree {
-        self.harness(name).run::<RunCode>(self.settings(more)).unwrap()["results"].clone()
+        self.harness(name).run::<RunCode>(more).unwrap()["results"].clone()
     }
+}
+
+/// The output of the stage kind `problems` for a file.
+fn canonical(folder: &Path, file: &Path) -> InputTree {
+    let mut harness = Harness::new(&folder.join(format!("problems-{}", std::process::id())));
+    harness.connect("file", &tree("problems.jsonl", file));
+    harness.run::<Problems>(json!({})).unwrap()["problems"].clone()
 }
 
 fn read(tree: &InputTree, name: &str) -> String {
@@ -124,7 +126,7 @@ fn results_are_equal_for_any_number_of_workers_and_for_every_seed() {
     }
     let mut harness = files.harness("seed");
     harness.seed = 99;
-    assert_eq!(harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].digest, one.digest);
+    assert_eq!(harness.run::<RunCode>(json!({})).unwrap()["results"].digest, one.digest);
 }
 
 #[test]
@@ -137,12 +139,12 @@ fn a_stopped_run_continues_with_what_it_has() {
     let mut harness = files.harness("stopped");
     harness.scratch = Some(files.folder.path().join("scratch"));
     harness.cancel.set();
-    assert!(matches!(harness.run::<RunCode>(files.settings(json!({}))), Err(StageError::Interrupted)));
+    assert!(matches!(harness.run::<RunCode>(json!({})), Err(StageError::Interrupted)));
     harness.cancel = Default::default();
-    let first = harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].digest;
+    let first = harness.run::<RunCode>(json!({})).unwrap()["results"].digest;
     // Nothing is left to run: the same bytes, and no program runs.
     let begun = Instant::now();
-    let second = harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].digest;
+    let second = harness.run::<RunCode>(json!({})).unwrap()["results"].digest;
     println!("a second run took {:?}", begun.elapsed());
     assert_eq!((first, second), (whole.digest, whole.digest));
 }
@@ -155,7 +157,8 @@ fn worker_of_the_killed_run() {
     let mut harness = Harness::new(&folder.join(format!("killed-{}", std::process::id())));
     harness.connect("samples", &tree("samples.jsonl", &folder.join("samples.jsonl")));
     harness.scratch = Some(folder.join("killed"));
-    harness.run::<RunCode>(json!({"problems": folder.join("problems.jsonl").to_str().unwrap()})).unwrap();
+    harness.connect("problems", &canonical(folder, &folder.join("problems.jsonl")));
+    harness.run::<RunCode>(json!({})).unwrap();
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn a_killed_run_loses_at_most_what_was_running_and_gives_the_same_bytes() {
     assert!(counts.windows(2).all(|pair| pair[0] < pair[1]), "{counts:?}");
     let mut harness = files.harness("after");
     harness.scratch = Some(scratch.clone());
-    let after = harness.run::<RunCode>(files.settings(json!({}))).unwrap()["results"].clone();
+    let after = harness.run::<RunCode>(json!({})).unwrap()["results"].clone();
     assert_eq!(after.digest, whole.digest);
     // No program ran twice: a line is one program.
     let text = std::fs::read_to_string(scratch.join("programs.jsonl")).unwrap();
@@ -206,11 +209,10 @@ fn settings_that_cannot_be_right_are_problems_of_the_manifest() {
         let run = Kind::of::<RunCode>().parse(&settings).err().unwrap_or_default();
         run.iter().map(|problem| format!("{}: {}", problem.setting, problem.message)).collect::<Vec<_>>()
     };
-    assert_eq!(problems(json!({})), ["problems: no file of problems is given"]);
-    let short = problems(json!({"problems": "x", "limits": {"cpu_seconds": 5, "wall_seconds": 4}}));
+    let short = problems(json!({"limits": {"cpu_seconds": 5, "wall_seconds": 4}}));
     assert_eq!(short, ["limits.wall_seconds: 4 is less than cpu_seconds = 5"]);
-    assert!(!problems(json!({"problems": "x", "dangerously_run_without": ["all"]})).is_empty());
-    assert!(problems(json!({"problems": "x", "dangerously_run_without": ["landlock"]})).is_empty());
+    assert!(!problems(json!({"dangerously_run_without": ["all"]})).is_empty());
+    assert!(problems(json!({"dangerously_run_without": ["landlock"]})).is_empty());
     let repeated = json!({"ks": [1, 10, 1]}).as_object().unwrap().clone();
     assert_eq!(Kind::of::<EvalCode>().parse(&repeated).err().unwrap()[0].setting, "ks[2]");
 }
@@ -224,13 +226,42 @@ fn settings_at_their_defaults_are_not_in_the_key() {
         )
     };
     let written = json!({
-        "problems": "x", "python": "python3.12", "workers": 3, "form": "human-eval", "truncation": "bigcode", "rule": "first-stop",
-        "limits": {"cpu_seconds": 3, "wall_seconds": 9, "memory": 536_870_912u64}, "dangerously_run_without": [], "fields": {},
+        "python": "python3.12", "workers": 3, "optional": true, "truncation": "bigcode", "rule": "first-stop",
+        "limits": {"cpu_seconds": 3, "wall_seconds": 9, "memory": 536_870_912u64}, "dangerously_run_without": [],
     });
     assert_eq!(canonical(written), json!({}));
-    let other = json!({"problems": "x", "limits": {"cpu_seconds": 4}, "stops": ["\ndef"], "fields": {"test": "tests"}});
-    assert_eq!(
-        canonical(other),
-        json!({"limits": {"cpu_seconds": 4.0}, "stops": ["\ndef"], "fields": {"test": "tests"}})
+    let other = json!({"limits": {"cpu_seconds": 4}, "stops": ["\ndef"]});
+    assert_eq!(canonical(other), json!({"limits": {"cpu_seconds": 4.0}, "stops": ["\ndef"]}));
+}
+
+#[test]
+fn problems_are_read_from_every_form_and_written_in_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mbpp.jsonl");
+    write_lines(
+        &file,
+        &[
+            json!({"task_id": 1, "text": "Return 1.", "code": "def one():\n    return 1", "asserts": ["assert one() == 1"]}),
+        ],
     );
+    let mut harness = Harness::new(&folder.path().join("run"));
+    harness.connect("file", &tree("mbpp.jsonl", &file));
+    let settings = json!({"form": "mbpp", "fields": {"test": "asserts"}});
+    let written = harness.run::<Problems>(settings).unwrap()["problems"].clone();
+    let problems = score::problems::read_tree(&written).unwrap();
+    assert_eq!((problems[0].task_id.as_str(), problems[0].tests.as_str()), ("1", "assert one() == 1\n"));
+    let error = harness.run::<Problems>(json!({})).unwrap_err().to_string();
+    assert!(error.starts_with("mbpp.jsonl:1: the field 'prompt' is missing"), "{error}");
+    let both = harness.run::<Problems>(json!({"source": "x"})).unwrap_err().to_string();
+    assert_eq!(both, "both a source and an input 'file' are given");
+}
+
+#[test]
+fn a_machine_without_python_fails_the_stage_or_skips_it() {
+    let files = Files::new(1);
+    let settings = |optional| json!({"python": "/nowhere/python3", "optional": optional});
+    let failed = files.harness("failed").run::<RunCode>(settings(false)).unwrap_err();
+    assert!(matches!(&failed, StageError::Failed(failure) if failure.message.contains("/nowhere/python3")), "{failed}");
+    let skipped = files.harness("skipped").run::<RunCode>(settings(true)).unwrap_err();
+    assert!(matches!(&skipped, StageError::Skipped(reason) if reason.contains("/nowhere/python3")), "{skipped}");
 }

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use contract::GivenFile;
 use flate2::bufread::GzDecoder;
 
 use super::row::COLUMNS;
-use super::shard::Source;
+use super::shard::is_plain;
 
 /// Bytes of a file that are examined.
 const HEAD: usize = 4096;
@@ -47,10 +48,10 @@ impl Form {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) fn of(source: &Source) -> io::Result<Self> {
+    pub(super) fn of(source: &GivenFile) -> io::Result<Self> {
         let mut head = Vec::new();
         File::open(&source.location)?.take(HEAD as u64).read_to_end(&mut head)?;
-        if head.is_empty() && !source.is_plain() {
+        if head.is_empty() && !is_plain(source) {
             let hint = "a download broke off, or the disk was full: get the file again";
             return Ok(other("empty", "an empty file, which no gzip or Parquet file is", hint));
         }

@@ -54,12 +54,11 @@ mod row;
 mod shard;
 mod shard_result;
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::figures::{count, counted};
 use contract::{
-    Class, Conflict, Context, Digest, Inferred, InputFacts, Inputs, Origin, PortType, Ports, Problem, Result,
+    Class, Context, Digest, GivenFile, Inferred, InputFacts, Inputs, PortType, Ports, Problem, Result, SourceOrInput,
     SourcePattern, Stage, StageError, Unit,
 };
 use schemars::JsonSchema;
@@ -67,7 +66,6 @@ use serde::{Deserialize, Serialize};
 
 use self::form::Form;
 use self::report::Report;
-use self::shard::Source;
 use self::shard_result::ShardResult;
 
 /// The domain of the pinned digest: blake3 `derive_key` of the shards' digests, sorted and concatenated.
@@ -129,6 +127,12 @@ pub struct Exec {
     pub source: SourcePattern,
 }
 
+impl Exec {
+    fn given(&self) -> SourceOrInput<'_> {
+        SourceOrInput { source: &self.source, port: "export", example: "data/file-*.json.gz" }
+    }
+}
+
 impl Stage for Import {
     type Spec = Spec;
     type Exec = Exec;
@@ -169,17 +173,7 @@ impl Stage for Import {
     }
 
     fn infer(_: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
-        let mut inferred = Inferred::default();
-        if inputs.has("export") && !exec.source.0.is_empty() {
-            inferred.conflicts.push(Conflict {
-                setting: "source".to_owned(),
-                message: "both a source and an input 'export' are given".to_owned(),
-                with: Origin { setting: "inputs.export".to_owned(), ..Origin::default() },
-                label: "the other".to_owned(),
-                hint: "give one of the two".to_owned(),
-            });
-        }
-        inferred
+        Inferred { conflicts: exec.given().conflict(inputs).into_iter().collect(), ..Inferred::default() }
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {
@@ -320,50 +314,10 @@ impl<'a> Limits<'a> {
 }
 
 /// Returns the shards, sorted by digest.
-fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
-    let mut sources: Vec<Source> = match (context.inputs.get("export"), exec.source.0.is_empty()) {
-        (Some(_), false) => {
-            return Err(StageError::new("both a source and an input 'export' are given").hint("give one of the two"));
-        }
-        (None, true) => {
-            return Err(StageError::new("no source is given").hint(
-                "set the source, for example --set stages.NAME.source='data/file-*.json.gz', or connect 'export'",
-            ));
-        }
-        (Some(tree), true) => tree
-            .files
-            .iter()
-            .map(|file| Source {
-                name: PathBuf::from(file.path.as_str()),
-                location: file.location.clone(),
-                digest: file.digest,
-                size: file.size,
-            })
-            .collect(),
-        (None, false) => context
-            .sources
-            .iter()
-            .map(|file| Source {
-                name: file.path.clone(),
-                location: file.path.clone(),
-                digest: file.digest,
-                size: file.size,
-            })
-            .collect(),
-    };
-    if sources.is_empty() {
-        let what = if exec.source.0.is_empty() {
-            "the input 'export' has no files".to_owned()
-        } else {
-            format!("no file matches '{}'", exec.source)
-        };
-        return Err(
-            StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's folder")
-        );
-    }
+fn sources(exec: &Exec, context: &Context) -> Result<Vec<GivenFile>> {
+    let mut sources = exec.given().files(context)?;
     // Of equal files the first is read. Of empty ones that is one whose name says that it must not be empty.
-    let order = |source: &Source| (source.digest, source.is_plain(), source.name.clone());
-    sources.sort_by_cached_key(order);
+    sources.sort_by_cached_key(|source| (source.digest, shard::is_plain(source), source.name.clone()));
     Ok(sources)
 }
 
@@ -371,8 +325,9 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
 ///
 /// # Errors
 /// When more than `max_bad_shards` have an unsupported format, or a file cannot be read.
-fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
-    let form = |source: &Source| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));
+fn forms(spec: &Spec, sources: &[GivenFile]) -> Result<Vec<Form>> {
+    let form =
+        |source: &GivenFile| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));
     let forms: Vec<Form> = sources.iter().map(form).collect::<Result<_>>()?;
     let mut others: Vec<_> = sources
         .iter()
@@ -398,7 +353,7 @@ fn forms(spec: &Spec, sources: &[Source]) -> Result<Vec<Form>> {
 }
 
 /// Returns the digest that the setting `blake3` pins.
-fn sources_digest(sources: &[Source]) -> Digest {
+fn sources_digest(sources: &[GivenFile]) -> Digest {
     let digests: Vec<u8> = sources.iter().flat_map(|source| *source.digest.as_bytes()).collect();
     Digest::of_record(SOURCES_DOMAIN, &digests)
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use contract::Digest;
+use contract::{Digest, GivenFile};
 use serde::Serialize;
 use tables::{Attrition, Dropped};
 
-use super::shard::Source;
 use super::shard_result::ShardResult;
 
 /// The counts of all rows: `rows = kept + dropped + rejected`.
@@ -48,7 +47,7 @@ pub(super) struct ShardReport {
 
 impl Report {
     /// Sums up the results of the distinct `sources` among `files` files.
-    pub(super) fn new(digest: Digest, files: usize, sources: &[Source], results: &[ShardResult]) -> Self {
+    pub(super) fn new(digest: Digest, files: usize, sources: &[GivenFile], results: &[ShardResult]) -> Self {
         let mut report = Self {
             sources: digest,
             rows: 0,

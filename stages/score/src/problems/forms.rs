@@ -1,4 +1,4 @@
-//! Problems with unit tests, as three public forms of JSON lines have them.
+//! Three public forms of JSON lines with programming problems, read into [`Problem`]s.
 //!
 //! | form | a candidate is | its tests are |
 //! |---|---|---|
@@ -14,24 +14,12 @@
 //! - evalplus judges two problems by code of its own (`find_zero` by the polynomial's value, and sets of MBPP+); here every
 //!   problem is judged by the reference's value.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use contract::figures::{count, counted};
-use contract::{Context, Digest, Result, SourcePattern, StageError, shortened};
+use contract::{Result, StageError, shortened};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::framed::Framed;
-use crate::lines::JsonLines;
-
-/// Problems of a file at most.
-pub const MOST_PROBLEMS: usize = 100_000;
-/// Bytes of a problem's line at most: evalplus' inputs are long.
-const MOST_LINE: u64 = 64 << 20;
-/// Bytes of a task's identifier at most: it is a cell of tables.
-const MOST_TASK_ID: usize = 256;
+use super::{Problem, checked_task_id};
 
 /// The form of a file of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -69,93 +57,15 @@ pub struct Fields {
     pub tolerance: Option<String>,
 }
 
-/// A problem: what a model completes, and how a completion is tested.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Its identifier.
-    pub task_id: String,
-    /// What a model completes.
-    pub prompt: String,
-    /// The reference solution: a completion that passes.
-    pub canonical_solution: String,
-    /// What a candidate has before the completion: the prompt, or nothing.
-    pub beginning: String,
-    /// Python source that runs before the tests in their module.
-    pub setup: String,
-    /// Names that the tests take from the candidate.
-    pub calls: Vec<String>,
-    /// Python source of the tests.
-    pub tests: String,
-}
-
-impl Problem {
-    /// Returns the digest of all that a model sees of the problem and of its tests: results are compared only over equal ones.
-    pub fn digest(&self) -> Digest {
-        let mut framed = Framed::default();
-        for part in [&self.task_id, &self.prompt, &self.beginning, &self.setup, &self.tests] {
-            framed.text(part);
-        }
-        framed.texts(&self.calls);
-        framed.digest("pipeline 2026 problem v1")
-    }
-}
-
-/// Reads a file of problems; `name` is what messages call it.
-///
-/// # Errors
-/// When the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
-/// each with file, line and hint.
-pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut seen = BTreeMap::new();
-    let file = JsonLines { location, name, most_line: MOST_LINE };
-    file.read(|line, row: Map<String, Value>| {
-        let problem = Row { row: &row, form, fields }.problem()?;
-        if let Some(first) = seen.insert(problem.task_id.clone(), line) {
-            let message = format!("the task '{}' is in line {first} already", shortened(&problem.task_id));
-            return Err(StageError::new(message).hint("give each problem an identifier of its own"));
-        }
-        if problems.len() == MOST_PROBLEMS {
-            return Err(StageError::new(format!("there are more than {} problems", count(MOST_PROBLEMS as u64)))
-                .hint("split the file"));
-        }
-        problems.push(problem);
-        Ok(())
-    })?;
-    if problems.is_empty() {
-        return Err(StageError::new("the file has no problems").in_file(name));
-    }
-    Ok(problems)
-}
-
-/// Checks the setting `problems` of a stage.
-pub fn check_source(pattern: &SourcePattern) -> Option<contract::Problem> {
-    let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
-    let problem = || contract::Problem::new("problems", "no file of problems is given").hint(hint);
-    pattern.0.is_empty().then(problem)
-}
-
-/// Reads the problems of a stage whose one source `pattern` is.
-///
-/// # Errors
-/// When it is not one file, and those of [`read`].
-pub fn read_source(context: &Context, pattern: &SourcePattern, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
-    let [file] = &context.sources[..] else {
-        let message = format!("'{pattern}' matches {}", counted(context.sources.len() as u64, "file"));
-        return Err(StageError::new(message).hint("name the one file of problems"));
-    };
-    read(&file.path, &file.path, form, fields)
-}
-
 /// A line of a file.
-struct Row<'r> {
-    row: &'r Map<String, Value>,
-    form: Form,
-    fields: &'r Fields,
+pub(super) struct Row<'r> {
+    pub row: &'r Map<String, Value>,
+    pub form: Form,
+    pub fields: &'r Fields,
 }
 
 impl Row<'_> {
-    fn problem(&self) -> Result<Problem> {
+    pub fn problem(&self) -> Result<Problem> {
         let Fields { prompt, canonical_solution, .. } = self.fields;
         let is_mbpp = self.form == Form::Mbpp;
         let task_id = self.task_id()?;
@@ -270,23 +180,6 @@ impl Row<'_> {
     }
 }
 
-/// Checks an identifier of a task.
-///
-/// # Errors
-/// When it is empty, longer than 256 bytes, or has control characters.
-pub(crate) fn checked_task_id(task_id: &str) -> Result<()> {
-    match task_id {
-        "" => Err(StageError::new("the task's identifier is empty")),
-        text if text.len() > MOST_TASK_ID => {
-            Err(StageError::new(format!("the task's identifier is longer than {MOST_TASK_ID} bytes")))
-        }
-        text if text.chars().any(char::is_control) => {
-            Err(StageError::new(format!("the task's identifier '{}' has control characters", text.escape_debug())))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn named<'f>(field: &'f Option<String>, default: &'f str) -> &'f str {
     field.as_deref().unwrap_or(default)
 }
@@ -359,6 +252,9 @@ fn reference_setup(source: &str, entry_point: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::read;
     use super::*;
     use serde_json::json;
 

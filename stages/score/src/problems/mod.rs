@@ -1,0 +1,125 @@
+//! Programming problems with unit tests.
+//!
+//! The stage kind `problems` ([`Problems`]) reads them from a file of a public form ([`forms`]) and writes `problems.jsonl`, a [`Problem`] a line,
+//! which every other kind reads ([`read_tree`]).
+
+pub mod forms;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use contract::figures::count;
+use contract::{Digest, InputTree, Result, StageError, shortened};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use self::forms::Row;
+pub use self::forms::{Fields, Form};
+pub use self::stage::Problems;
+use crate::framed::Framed;
+use crate::lines::JsonLines;
+
+/// The file of a tree of problems.
+pub const FILE: &str = "problems.jsonl";
+/// Problems of a file at most.
+pub const MOST_PROBLEMS: usize = 100_000;
+/// Bytes of a problem's line at most: evalplus' inputs are long.
+const MOST_LINE: u64 = 64 << 20;
+/// Bytes of a task's identifier at most: it is a cell of tables.
+const MOST_TASK_ID: usize = 256;
+
+/// A problem: what a model completes, and how a completion is tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// Its identifier.
+    pub task_id: String,
+    /// What a model completes.
+    pub prompt: String,
+    /// The reference solution: a completion that passes.
+    pub canonical_solution: String,
+    /// What a candidate has before the completion: the prompt, or nothing.
+    pub beginning: String,
+    /// Python source that runs before the tests in their module.
+    pub setup: String,
+    /// Names that the tests take from the candidate.
+    pub calls: Vec<String>,
+    /// Python source of the tests.
+    pub tests: String,
+}
+
+impl Problem {
+    /// Returns the digest of all that a model sees of the problem and of its tests: results are compared only over equal ones.
+    pub fn digest(&self) -> Digest {
+        let mut framed = Framed::default();
+        for part in [&self.task_id, &self.prompt, &self.beginning, &self.setup, &self.tests] {
+            framed.text(part);
+        }
+        framed.texts(&self.calls);
+        framed.digest("pipeline 2026 problem v1")
+    }
+}
+
+/// Reads a file of problems in a public form; `name` is what messages call it.
+///
+/// # Errors
+/// When the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
+/// each with file, line and hint.
+pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
+    let file = JsonLines { location, name, most_line: MOST_LINE };
+    distinct(&file, |row: Map<String, Value>| Row { row: &row, form, fields }.problem())
+}
+
+/// Reads the problems that the stage kind `problems` wrote.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
+    // Text in JSON takes at most six times its bytes, and evalplus' arguments are JSON in a string.
+    let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line: 6 * MOST_LINE };
+    distinct(&file, Ok)
+}
+
+/// Reads a problem from each line; no two have one identifier.
+fn distinct<T: serde::de::DeserializeOwned>(
+    file: &JsonLines<'_>,
+    problem: impl Fn(T) -> Result<Problem>,
+) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeMap::new();
+    file.read(|line, value| {
+        let problem = problem(value)?;
+        if let Some(first) = seen.insert(problem.task_id.clone(), line) {
+            let message = format!("the task '{}' is in line {first} already", shortened(&problem.task_id));
+            return Err(StageError::new(message).hint("give each problem an identifier of its own"));
+        }
+        if problems.len() == MOST_PROBLEMS {
+            return Err(StageError::new(format!("there are more than {} problems", count(MOST_PROBLEMS as u64)))
+                .hint("split the file"));
+        }
+        problems.push(problem);
+        Ok(())
+    })?;
+    if problems.is_empty() {
+        return Err(StageError::new("the file has no problems").in_file(file.name));
+    }
+    Ok(problems)
+}
+
+/// Checks an identifier of a task.
+///
+/// # Errors
+/// When it is empty, longer than 256 bytes, or has control characters.
+pub(crate) fn checked_task_id(task_id: &str) -> Result<()> {
+    match task_id {
+        "" => Err(StageError::new("the task's identifier is empty")),
+        text if text.len() > MOST_TASK_ID => {
+            Err(StageError::new(format!("the task's identifier is longer than {MOST_TASK_ID} bytes")))
+        }
+        text if text.chars().any(char::is_control) => {
+            Err(StageError::new(format!("the task's identifier '{}' has control characters", text.escape_debug())))
+        }
+        _ => Ok(()),
+    }
+}

