@@ -1,7 +1,7 @@
 //! Cached stages that need no file outside the store to be hashed and nothing to be waited for: most stages of most runs.
 //!
-//! They are looked up together, under one gate and with one line in the lease, on a few threads if they are many. If the gate is
-//! taken they are decided on their own threads, which wait for it.
+//! They are looked up together, under one guard and with one line in the lease. If the guard is taken they are decided on their own
+//! threads, which wait for it.
 
 use contract::Digest;
 

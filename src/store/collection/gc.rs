@@ -6,14 +6,8 @@
 //! - Trees that a running process leased ([`super::lease`]), and the scratch of a key whose lock is held.
 //! - The scratch of a key that has no build yet, unless it is asked for: a stopped stage resumes from it.
 //!
-//! # Order
-//! First what no build names: blobs and trees that a crash left, damaged objects that were moved aside, the scratch of keys that
-//! have a build, lock files of keys that have none, and derived files, which are computed again on demand. Then, on request,
-//! builds until the blobs are small enough.
-//!
-//! A kill at any point leaves a store that works: records and outputs by name are removed before trees, trees before blobs.
-//!
-//! While a record or tree is damaged or missing it is unknown which blobs are needed: nothing is removed.
+//! A kill at any point leaves a store that works: records and outputs by name are removed before trees, trees before blobs. While
+//! a record or tree is damaged or missing it is unknown which blobs are needed: nothing is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,10 +132,6 @@ impl Store {
         // Leases before last builds: a run drops its lease last. A caller that reads locks of runs for its roots has to read
         // leases before them, for the same reason.
         let leases = self.leases.all()?;
-        if self.is_of_older_format() {
-            // It is open read-only, and its past runs, which are roots, are not found.
-            return Err(StoreError::OlderFormat(self.layout().root().to_owned()));
-        }
         let reader = self.as_reader();
         let inventory = reader.inventory()?;
         let mut damage = inventory.all_damage();

@@ -12,6 +12,5 @@ mod verify;
 
 pub use gc::{GcGuard, GcOptions, GcRoot, Removals, RemovedBuild, Retained};
 pub use inventory::{Inventory, Totals};
-pub(super) use lease::POLL;
 pub use lease::{Lease, LeaseInfo, Leases, StoreGuard};
 pub use verify::Verification;

@@ -4,6 +4,7 @@
 //! unless the store is read-only, and reported as [`StoreError::Damaged`].
 
 mod adopt;
+mod check;
 mod seals;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,11 @@ impl Objects {
     pub(super) fn new(root: Root) -> Self {
         let seals = Arc::new(Mutex::new(Seals::load(&root.layout)));
         Self { root, seals, hashing: Arc::default() }
+    }
+
+    /// The same objects; damage is reported and left in place.
+    pub(super) fn as_reader(&self) -> Self {
+        Self { root: self.root.as_reader(), ..self.clone() }
     }
 
     /// Reads the list of files of a tree. [`StoreError::Damaged`]: it is missing, or not what its digest says.

@@ -17,7 +17,8 @@ use contract::{Digest, SourceFile};
 
 use super::{Index, Signature};
 use crate::clock;
-use crate::store::{Result, Root, StoreError, lock_mutex, milliseconds};
+use crate::store::root::lock_mutex;
+use crate::store::{Result, Root, StoreError, milliseconds};
 
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLE: Duration = Duration::from_secs(2);
