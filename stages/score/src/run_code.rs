@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
+use contract::{Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
 use sandbox::{Layer, Limits};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,6 @@ impl Stage for RunCode {
     type Exec = Exec;
     const KIND: &'static str = "run-code";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
         Ports::new()

@@ -59,8 +59,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::figures::{count, counted};
 use contract::{
-    Class, Conflict, Context, Digest, Inferred, InputFacts, Inputs, Origin, PortType, Ports, Problem, Result,
-    SourcePattern, Stage, StageError, Unit,
+    Conflict, Context, Digest, Inferred, InputFacts, Inputs, Origin, PortType, Ports, Problem, Result, SourcePattern,
+    Stage, StageError, Unit,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -135,7 +135,6 @@ impl Stage for Import {
 
     const KIND: &'static str = "import";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new()
