@@ -129,11 +129,6 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
     }
 
-    /// Whether an object of the store is damaged.
-    pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged(_) | Self::Unaccountable(_))
-    }
-
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind;

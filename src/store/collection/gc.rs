@@ -1,4 +1,4 @@
-//! Garbage collection: removes what nothing needs, then evicts builds in the order of [`super::eviction`].
+//! Garbage collection: removes what nothing needs, then evicts builds on request, the cheapest for their size first.
 //!
 //! # What is never removed
 //! - The last builds of the runs of each name, of any project.
@@ -14,9 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use contract::Digest;
 use serde::Serialize;
 
-use super::eviction::{self, Evicted};
 use super::{Inventory, StoreGuard, Totals};
-use crate::store::{LockHolder, Result, Store, StoreError, failpoint, files};
+use crate::store::{LockHolder, Record, Result, Store, StoreError, failpoint, files};
 
 /// What to remove.
 #[derive(Debug, Clone, Default)]
@@ -274,28 +273,37 @@ impl Removals {
         removals
     }
 
-    /// Adds builds in the order of eviction until the blobs take at most `keep` bytes.
+    /// Adds builds until the blobs take at most `keep` bytes: those first that took the fewest seconds for each byte. `retained` blobs
+    /// are never removed, and builds with no other blobs are not evicted.
     fn evict(&mut self, inventory: &Inventory, retained: &BTreeSet<Digest>, keep: u64) {
-        for Evicted { builds, blobs } in eviction::order(inventory, retained) {
+        let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+        let mut priced = Vec::new();
+        for (build, record) in &inventory.builds {
+            let blobs: BTreeSet<_> =
+                inventory.blobs_of(record.outputs.values()).difference(retained).copied().collect();
+            if !blobs.is_empty() {
+                blobs.iter().for_each(|blob| *users.entry(*blob).or_default() += 1);
+                priced.push((record.seconds / inventory.bytes_of(&blobs) as f64, build, record, blobs));
+            }
+        }
+        // Builds with equal prices in the order of their keys.
+        priced.sort_by(|(price, ..), (other, ..)| price.total_cmp(other));
+        for (_, build, record, mut blobs) in priced {
             if self.after <= keep {
                 return;
             }
-            let freed = inventory.bytes_of(&blobs);
-            self.after -= freed;
+            blobs.retain(|blob| {
+                let left = users.entry(*blob).or_default();
+                *left = left.saturating_sub(1);
+                *left == 0
+            });
+            let bytes = inventory.bytes_of(&blobs);
+            self.after -= bytes;
             self.plan.blobs.extend(blobs);
-            for build in &builds {
-                let record = &inventory.builds[build];
-                self.plan.records.push(*build);
-                self.builds.push(RemovedBuild {
-                    key: build.0,
-                    build: build.1,
-                    kind: record.kind.clone(),
-                    started: record.started,
-                    seconds: record.seconds,
-                    // The last of several builds with the same output frees it.
-                    bytes: if Some(build) == builds.last() { freed } else { 0 },
-                });
-            }
+            self.plan.records.push(*build);
+            let ((key, build), kind) = (*build, record.kind.clone());
+            let Record { started, seconds, .. } = *record;
+            self.builds.push(RemovedBuild { key, build, kind, started, seconds, bytes });
         }
     }
 }

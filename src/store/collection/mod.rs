@@ -4,7 +4,6 @@
 //! everything, [`Store::removals`](crate::store::Store::removals) computes what `cache gc` removes and [`GcGuard`] removes it,
 //! [`Store::verify_all`](crate::store::Store::verify_all) hashes and repairs everything.
 
-mod eviction;
 mod gc;
 mod inventory;
 mod lease;

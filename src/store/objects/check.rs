@@ -5,7 +5,7 @@ use std::io;
 
 use contract::Digest;
 
-use super::seals::{Seals, freeze};
+use super::seals::freeze;
 use super::{HASHING, Objects};
 use crate::store::root::lock_mutex;
 use crate::store::stat::Signature;
@@ -14,15 +14,8 @@ use crate::store::{Fault, Object, Result, StoreError};
 impl Objects {
     /// Remembers the present signatures of blobs that are known to be right.
     pub(super) fn seal(&self, blobs: &[Digest]) -> Result<()> {
-        let mut entries = Vec::with_capacity(blobs.len());
-        for digest in blobs {
-            entries.push((*digest, self.signature(*digest)?));
-        }
-        let mut seals = lock_mutex(&self.seals);
-        if self.root.writes && !entries.is_empty() {
-            seals.index.append(&entries);
-        }
-        seals.known.extend(entries);
+        let entries = blobs.iter().map(|digest| Ok((self.signature(*digest)?, *digest)));
+        lock_mutex(&self.seals).remember(&entries.collect::<Result<Vec<_>>>()?, self.root.writes);
         Ok(())
     }
 
@@ -35,8 +28,7 @@ impl Objects {
 
     /// Drops the lines of the index that newer ones replace.
     pub(in crate::store) fn compact(&self) {
-        let Seals { index, known } = &mut *lock_mutex(&self.seals);
-        index.compact(&self.root.layout.tmp(), known.iter().map(|(digest, signature)| (*digest, *signature)));
+        lock_mutex(&self.seals).compact(&self.root.layout.tmp());
     }
 
     /// Checks a blob by its seal, and by its content if the seal does not hold. [`StoreError::Damaged`]: it was moved aside,
@@ -57,7 +49,8 @@ impl Objects {
     pub(in crate::store) fn is_sealed(&self, digest: Digest, size: u64) -> bool {
         let metadata = fs::symlink_metadata(self.root.layout.blob(digest));
         metadata.is_ok_and(|found| {
-            found.is_file() && found.len() == size && lock_mutex(&self.seals).holds(digest, Signature::of(&found))
+            let remembered = || lock_mutex(&self.seals).digest(Signature::of(&found));
+            found.is_file() && found.len() == size && remembered() == Some(digest)
         })
     }
 

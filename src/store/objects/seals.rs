@@ -4,44 +4,16 @@
 //! modification becomes [`SEALED_AT`], and its signature is remembered in `stat/blobs`. Any write sets another time of
 //! modification, because no clock shows [`SEALED_AT`]; any replacement changes the inode.
 
-use std::collections::HashMap;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use contract::Digest;
-
-use crate::store::Layout;
 use crate::store::files::READ_ONLY;
-use crate::store::stat::{Index, Signature};
 
 /// One second after 1970: no file is written then.
 const SEALED_AT: Duration = Duration::from_secs(1);
-
-/// The remembered seals.
-#[derive(Debug)]
-pub(super) struct Seals {
-    pub(super) index: Index,
-    pub(super) known: HashMap<Digest, Signature>,
-}
-
-impl Seals {
-    pub(super) fn load(layout: &Layout) -> Self {
-        let [path, _] = layout.indexes();
-        let mut index = Index::new(path);
-        let known = index.all().into_iter().collect();
-        Self { index, known }
-    }
-
-    pub(super) fn holds(&mut self, digest: Digest, signature: Signature) -> bool {
-        if self.known.get(&digest) != Some(&signature) {
-            self.known.extend(self.index.news());
-        }
-        self.known.get(&digest) == Some(&signature)
-    }
-}
 
 /// Makes a file read-only and its time of modification [`SEALED_AT`].
 pub(super) fn freeze(path: &Path) -> io::Result<()> {
