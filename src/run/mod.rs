@@ -33,7 +33,6 @@ mod running;
 mod saving;
 mod scheduler;
 mod usage;
-mod waiting;
 
 pub use failure::is_caught;
 pub use options::Options;
