@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use contract::{Class, Kind, shortened};
+use contract::{Kind, shortened};
 use serde_json::{Value, json};
 
 use super::CommandError;
@@ -62,14 +62,8 @@ fn first_sentence(text: &str) -> String {
 }
 
 fn page(out: &mut impl Write, kind: &Kind) -> std::io::Result<()> {
-    let class = match kind.class {
-        Class::Source => "source",
-        Class::RowWise => "row-wise",
-        Class::Global => "global",
-        Class::Compute => "compute",
-    };
     let seeded = if kind.seeded { ", draws random choices from the run's seed" } else { "" };
-    writeln!(out, "{} (revision {}, {class}{seeded})\n\n{}\n", kind.name, kind.revision, kind.about())?;
+    writeln!(out, "{} (revision {}{seeded})\n\n{}\n", kind.name, kind.revision, kind.about())?;
     if !kind.ports.inputs.is_empty() || kind.ports.open {
         writeln!(out, "inputs")?;
         for port in &kind.ports.inputs {
@@ -119,7 +113,6 @@ fn as_json(kind: &Kind) -> Value {
     json!({
         "kind": kind.name,
         "revision": kind.revision,
-        "class": kind.class,
         "seeded": kind.seeded,
         "about": kind.about(),
         "ports": kind.ports,

@@ -16,8 +16,11 @@
 use blake3::Hasher;
 use contract::Digest;
 
-use super::DOMAIN;
 use super::canonical::Canonical;
+
+/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of the format of a [`super::KeyRecord`], requires a
+/// new domain: equal keys have equal records.
+pub const DOMAIN: &str = "pipeline 2026 stage key v1";
 
 /// Hashes the members of a key.
 pub(super) fn hash(members: &[(&str, Canonical<'_>)]) -> Digest {

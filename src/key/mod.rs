@@ -1,17 +1,7 @@
 //! Floor 1: the key of a stage, the address under which its output is stored.
 //!
-//! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of everything that determines the output and of nothing else:
-//!
-//! | in the key | not in the key |
-//! |---|---|
-//! | format version (in the domain) | stage name, run name |
-//! | kind and its revision | keys of upstream stages: only the bytes they produced count |
-//! | settings, canonical, without defaults | `Exec` settings, threads, memory, device, paths, log level |
-//! | the run's seed, if the kind is seeded | comments, key order, number spelling, defaults written out |
-//! | per input port, the content digest of its tree | file names, times and order of sources |
-//! | digests of external files, sorted | host, user, working directory, clock |
-//!
-//! `docs/keys.md` holds the same table with the reason for each line.
+//! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of everything that determines the output and of nothing else
+//! (`docs/keys.md`: what is in it, what is not, and why).
 //!
 //! The hash (`hash`) and the explanation (`record`) are made from one canonical form (`canonical`), so the output of
 //! `pipeline why` cannot drift from the decision. Its members are `kind`, `revision`, `seed` (absent if the kind is not
@@ -32,12 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use canonical::Canonical;
+pub use hash::DOMAIN;
 pub use path::KeyPath;
 pub use record::{KeyDifference, KeyRecord, Leaf};
-
-/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of the format of a [`KeyRecord`], requires a
-/// new domain: equal keys have equal records.
-pub const DOMAIN: &str = "pipeline 2026 stage key v1";
 
 /// The address of a stage's output: the hash of everything that determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,20 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use contract::{Cost, Fact, Facts, InputFacts};
+use contract::{Fact, Facts, InputFacts};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::edge::Edge;
 use super::source::Span;
-use super::stage::Draft;
+use super::stage::{Draft, InferredStage};
 use crate::graph::Graph;
-
-/// What settings alone decide about a stage.
-#[derive(Debug, Clone, Default)]
-pub(super) struct InferredStage {
-    pub facts: InputFacts,
-    pub cost: Cost,
-}
 
 /// Infers each stage, by name. Stages with invalid settings, and stages on and downstream of a cycle, are left out.
 pub(super) fn infer(

@@ -4,9 +4,9 @@ use serde_json::Value as Json;
 
 use super::diagnostic::Diagnostic;
 use super::document::{Node, Value};
+use super::place::COMMAND_LINE;
 use super::setting_schema::{SettingSchema, ValueType, quoted};
 use super::shell;
-use super::source::COMMAND_LINE;
 use super::validate::{Path, Validator, accepts};
 
 impl Validator<'_> {

@@ -49,7 +49,7 @@
 //! | `mismatch` | a value of a wrong type |
 //! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
-//! | `stage`, `edge`, `cycle` | `[stages.NAME]`; its inputs; dependency cycles |
+//! | `stage`, `edge`, `resolve`, `cycle` | `[stages.NAME]`; its inputs; their outputs; dependency cycles |
 //! | `infer` | facts, conflicts and costs before a run |
 //! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
 //! | `resolved` | the manifest with all layers merged |
@@ -68,6 +68,7 @@ mod mismatch;
 mod place;
 mod read;
 mod render;
+mod resolve;
 mod resolved;
 mod schema;
 mod section;
@@ -244,7 +245,7 @@ fn checked(path: &Path, document: &Table, kinds: &[Kind], diagnostics: &mut Diag
         let diagnostic = Diagnostic::error(format!("unknown key '{key}'")).at(entry.key, "not a section of a manifest");
         let stage = entry.node.as_table().is_some_and(|table| table.get("kind").is_some())
             || document.table("stages").is_some_and(|stages| stages.get(key).is_some());
-        let hint = match section::of(key) {
+        let hint = match validate::section_of(key) {
             _ if stage => Some(format!("a stage is written stages.{key}")),
             Some(section) => Some(format!("it belongs in {section}")),
             None => suggest::hint(key, "a manifest has", SECTIONS),
@@ -296,7 +297,7 @@ fn stages(
     let draft = |(name, entry): &(&String, &Entry), found: &mut Diagnostics| stage::draft(name, entry, kinds, found);
     let drafts: Vec<Draft<'_>> = diagnostics.of_each(&entries, draft).into_iter().flatten().collect();
     let by_name: BTreeMap<&str, &Draft<'_>> = drafts.iter().map(|draft| (draft.name.as_str(), draft)).collect();
-    let edges = diagnostics.of_each(&drafts, |draft, found| edge::resolve(draft, table, &by_name, found));
+    let edges = diagnostics.of_each(&drafts, |draft, found| resolve::resolve(draft, table, &by_name, found));
     let graph = Graph::new(drafts.iter().map(|draft| (&draft.name, draft.edges.stages())).collect());
     cycle::report(&graph, &by_name, diagnostics);
     let resolved = drafts.iter().map(|draft| draft.name.as_str()).zip(&edges).collect();

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::source::COMMAND_LINE;
+/// The name of a source that is an argument of the command line.
+pub(super) const COMMAND_LINE: &str = "--set";
 
 /// The position of a key or value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -49,15 +49,6 @@ impl ExecSettings {
     pub const MOST_THREADS: u16 = 1024;
 }
 
-/// Returns the section that has the setting `key`.
-pub(super) fn of(key: &str) -> Option<&'static str> {
-    match key {
-        "name" | "seed" => Some("[run]"),
-        "threads" | "jobs" | "memory" | "device" | "cache" => Some("[exec]"),
-        _ => None,
-    }
-}
-
 /// A validated section; empty if it is absent.
 struct Section(Option<Settings>);
 

@@ -12,7 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Node, Table, Value};
-use super::source::{COMMAND_LINE, SourceId, Span};
+use super::place::COMMAND_LINE;
+use super::source::{SourceId, Span};
 use super::{shell, suggest, syntax};
 
 const EXAMPLE: &str = "for example --set stages.train.steps=100";

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use super::place::Place;
 
-/// The name of a source that is an argument of the command line.
-pub(super) const COMMAND_LINE: &str = "--set";
-
 /// The index of a text, in the order of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(usize);

@@ -9,7 +9,6 @@ use contract::{AnyStage, Cost, InputFacts, InputTree, Kind, OutputPort, Ports};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Table};
 use super::edge::{self, Edge, EdgeDeclarations};
-use super::infer::InferredStage;
 use super::place::Place;
 use super::setting_schema::SettingSchema;
 use super::settings::{Location, with_parents};
@@ -70,6 +69,13 @@ impl fmt::Debug for StageDeclaration {
             .field("place", &self.place)
             .finish_non_exhaustive()
     }
+}
+
+/// What settings alone decide about a stage.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InferredStage {
+    pub facts: InputFacts,
+    pub cost: Cost,
 }
 
 /// The keys of a stage that are not settings.

@@ -120,7 +120,7 @@ impl Validator<'_> {
         let known: Vec<_> = schemas.iter().flat_map(|schema| schema.keys()).collect();
         let intended = suggest::nearest(key, known.iter().chain(reserved).copied());
         // `name` may be meant as a setting of a stage or of a table in it.
-        let section = super::section::of(key).filter(|_| key != "name" || self.owner.starts_with('['));
+        let section = section_of(key).filter(|_| key != "name" || self.owner.starts_with('['));
         let table = match path.strip_suffix(&setting_path("", key)).map(|table| table.trim_end_matches('.')) {
             Some(table) if !table.is_empty() => format!("'{table}'"),
             _ => self.owner.clone(),
@@ -334,4 +334,13 @@ fn absolute_pattern(pattern: &str, directory: &FilePath) -> Option<String> {
     }
     let directory = glob::Pattern::escape(directory.to_str()?);
     Some(contract::SourcePattern::in_folder(&directory, pattern).0)
+}
+
+/// Returns the section that has the setting `key`.
+pub(super) fn section_of(key: &str) -> Option<&'static str> {
+    match key {
+        "name" | "seed" => Some("[run]"),
+        "threads" | "jobs" | "memory" | "device" | "cache" => Some("[exec]"),
+        _ => None,
+    }
 }

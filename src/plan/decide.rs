@@ -107,39 +107,27 @@ impl<'a> Decider<'a> {
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
     ) -> Result<Option<StageKey>, StoreError> {
+        if self.forced.contains(&stage.name) {
+            return Ok(None);
+        }
+        let (name, now) = (stage.name.as_str(), self.stage_key(stage, inputs, SourceSnapshot::default()));
         let others = self.store.runs.of_manifest(&manifest::origin(&self.manifest.path))?;
         for run in [&self.manifest.name].into_iter().chain(others.iter().filter(|run| **run != self.manifest.name)) {
-            if let Some(key) = self.last_key_in(run, stage, inputs)? {
-                return Ok(Some(key));
+            let last = self.store.builds.last_build(run, name)?;
+            let Some(last) = last.filter(|last| last.patterns == patterns(stage)) else { continue };
+            let differences = KeyRecord::differences(&last.key_record, &now.record);
+            if differences.iter().any(|difference| difference.path != KeyPath::Sources) {
+                continue;
+            }
+            if let Lookup::Hit(hit) = self.store.builds.lookup(last.key)?
+                && hit.record.key_record == last.key_record
+            {
+                let sources = SourceSnapshot::remembered(self.store.builds.last_sources(run, name)?);
+                let (key, record) = (Key::of(last.key), last.key_record);
+                return Ok(Some(StageKey { key, record, sources, sources_missing: true, ..now }));
             }
         }
         Ok(None)
-    }
-
-    fn last_key_in(
-        &self,
-        run: &str,
-        stage: &StageDeclaration,
-        inputs: &BTreeMap<String, Digest>,
-    ) -> Result<Option<StageKey>, StoreError> {
-        let name = stage.name.as_str();
-        let Some(last) = self.store.builds.last_build(run, name)?.filter(|last| last.patterns == patterns(stage))
-        else {
-            return Ok(None);
-        };
-        let record = last.key_record;
-        let now = self.stage_key(stage, inputs, SourceSnapshot::default());
-        let same =
-            KeyRecord::differences(&record, &now.record).iter().all(|difference| difference.path == KeyPath::Sources);
-        if !same || self.forced.contains(&stage.name) {
-            return Ok(None);
-        }
-        let built = match self.store.builds.lookup(last.key)? {
-            Lookup::Hit(hit) => hit.record.key_record == record,
-            Lookup::Miss | Lookup::Damaged(_) => false,
-        };
-        let sources = SourceSnapshot::remembered(self.store.builds.last_sources(run, name)?);
-        Ok(built.then(|| StageKey { key: Key::of(last.key), record, sources, sources_missing: true, ..now }))
     }
 
     /// Looks up the output of `stage` without reading a file outside the store's records, and without waiting for anything.
@@ -166,9 +154,6 @@ impl<'a> Decider<'a> {
     }
 
     /// Decides on `stage`, given the result of looking its key up.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub fn decide(&self, stage: &StageDeclaration, key: StageKey, lookup: Lookup) -> Result<Decision, StoreError> {
         let damage = match lookup {
             Lookup::Hit(hit) if !self.forced.contains(&stage.name) => return Ok(Decision::Cached(key, hit)),
@@ -236,9 +221,6 @@ impl<'a> Decider<'a> {
 
     /// Returns the outputs on record for this key, whether their bytes are in the store or not: those of the build that is used,
     /// else of the first on record, else of the stage's last build in this run.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub fn recorded_outputs(
         &self,
         stage: &StageDeclaration,
@@ -272,9 +254,6 @@ impl<'a> Decider<'a> {
     }
 
     /// Returns whether a stage runs whatever its inputs hold: no build with its settings is on record, or it is forced.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
     pub fn surely_runs(&self, stage: &StageDeclaration) -> Result<bool, StoreError> {
         Ok(self.forced.contains(&stage.name) || !self.may_have_built(&Recipe::of(&self.own_record(stage)))?)
     }

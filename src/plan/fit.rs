@@ -203,7 +203,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
-    use contract::{Class, Context, Digest, Kind, PortType, Ports, Result, Stage};
+    use contract::{Context, Digest, Kind, PortType, Ports, Result, Stage};
     use schemars::JsonSchema;
     use serde::Deserialize;
 
@@ -231,7 +231,6 @@ mod tests {
         type Exec = Exec;
         const KIND: &'static str = "copy";
         const REVISION: u32 = 1;
-        const CLASS: Class = Class::Global;
 
         fn ports() -> Ports {
             Ports::new().optional_input("from", PortType::Files, "files").output("to", PortType::Files, "copies")
@@ -276,25 +275,5 @@ mod tests {
         let plan = planned();
         assert_eq!((errors(&plan, "first", 1000), errors(&plan, "first", 999)), (0, 1), "not its own");
         assert_eq!((errors(&plan, "second", 600), errors(&plan, "second", 599)), (0, 1));
-    }
-
-    #[test]
-    fn no_stage_runs_without_the_least_memory() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run.toml");
-        fs::write(&path, format!("[exec]\nmemory = \"1KiB\"\n{MANIFEST}")).unwrap();
-        let manifest = manifest::load(&path, &Overrides::default(), &[Kind::of::<CopyFiles>()]).unwrap();
-        let tasks: Vec<_> = manifest.stages.values().map(|stage| Task::new(stage, Cost::default())).collect();
-        let check = |memory| {
-            check_stages(&manifest, &tasks, Available { memory: Some(memory), disk: None, device: Device::Cpu })
-        };
-        let found = check(1024);
-        assert!(found.len() == 2 && found.iter().all(|one| one.is_error && one.limit.is_some()), "{found:?}");
-        let text = found[0].text();
-        assert!(
-            text.contains("only 1.0 KiB is available (set at ") && text.ends_with(": raise [exec] memory"),
-            "{text}"
-        );
-        assert!(check(MIN_MEMORY).is_empty());
     }
 }

@@ -13,18 +13,6 @@
 //!
 //! So a plan and a run with nothing changed in between agree: `cached` stays cached, `will run` runs, `may run` does either,
 //! `waiting` runs only where the other process fails. A plan writes nothing, not even the digests that it computed.
-//!
-//! | module | content |
-//! |---|---|
-//! | [`decide`] | the decision on one stage whose inputs are known |
-//! | [`walk`] | the plan: the same for a whole graph, whose outputs are not all known yet |
-//! | [`planned`] | a stage of a plan |
-//! | [`state`], [`reason`], [`estimate`] | what happens to a stage, why, and for how long |
-//! | [`recipe`], [`history`] | a key without its inputs; the builds on record |
-//! | [`baseline`], [`build_name`] | the build that reasons and output comparisons refer to |
-//! | [`size`], [`fit`] | bytes that stages read and write; what they need, compared with what the machine has |
-//! | [`lint`] | advice of stages on their inputs |
-//! | [`sources`] | files outside the store |
 
 mod baseline;
 mod build_name;

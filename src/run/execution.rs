@@ -68,8 +68,7 @@ impl RunContext<'_> {
         starts();
         self.announce(stage, &stale, resources)?;
         let attempt = self.attempt(stage, &stale, &lock, resources, progress)?;
-        let built = self.save(stage, &stale, &lock, attempt, &builds, progress)?;
-        Ok(Message::Built(stale.key, Box::new(built)))
+        self.save(stage, *stale, &lock, attempt, &builds, progress)
     }
 
     /// Sends the start of a stage and warnings about it.

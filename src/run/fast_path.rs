@@ -1,9 +1,9 @@
 //! Cached stages that need no file outside the store to be hashed and nothing to be waited for: most stages of most runs.
 //!
-//! They are looked up together, under one gate and with one line in the lease, on a few threads if they are many. If the gate is
-//! taken they are decided on their own threads, which wait for it.
+//! They are looked up together, under one guard and with one line in the lease. If the guard is taken they are decided on their own
+//! threads, which wait for it.
 
-use contract::Digest;
+use std::collections::BTreeMap;
 
 use super::context::RunContext;
 use super::decision::UndecidedStage;
@@ -24,14 +24,12 @@ pub(super) fn look_up(decider: &Decider<'_>, context: RunContext<'_>, stages: &[
     let Some(_gate) = context.store.leases.try_guard() else { return unknown() };
     // A stage that panics or fails here is decided on its own thread, which reports it.
     let found = parallel::map(stages, |stage| catch_panic(|| find(stage)).unwrap_or(FastPath::Unknown));
-    let trees: Vec<&Digest> = found.iter().flat_map(outputs).collect();
-    match context.lease(trees) {
+    let outputs = found.iter().filter_map(|found| match found {
+        FastPath::Cached(_, hit) => Some(&hit.record.outputs),
+        FastPath::NeverBuilt(_) | FastPath::Unknown => None,
+    });
+    match context.lease(outputs.flat_map(BTreeMap::values)) {
         Ok(()) => found,
         Err(_) => unknown(),
     }
-}
-
-fn outputs(found: &FastPath) -> impl Iterator<Item = &Digest> {
-    let hit = if let FastPath::Cached(_, hit) = found { Some(hit) } else { None };
-    hit.into_iter().flat_map(|hit| hit.record.outputs.values())
 }

@@ -1,14 +1,14 @@
 //! What the thread of a stage sends to the scheduler.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use contract::{Cost, Tree};
+use contract::Cost;
 
 use super::comparison::OutputComparison;
 use super::failure::Failure;
+use super::outcome::StageOutcome;
 use crate::plan::{Baseline, Reason, StageKey};
-use crate::store::{Hit, Record};
+use crate::store::Hit;
 
 /// What the thread of a stage found out.
 pub(super) enum Message {
@@ -23,7 +23,13 @@ pub(super) enum Message {
     /// This file outside the store has changed since the stage was decided, and the stage did not run.
     SourceChanged(Box<StaleStage>, PathBuf),
     /// The stage ran.
-    Built(StageKey, Box<Built>),
+    Built {
+        outcome: Box<StageOutcome>,
+        /// How long the build took, in seconds.
+        seconds: f64,
+        /// Its output compared with the baseline.
+        comparison: OutputComparison,
+    },
     /// The stage has no output.
     Failed(Failure),
 }
@@ -39,21 +45,4 @@ pub(super) struct StaleStage {
     pub(super) cost: Cost,
     /// Whether it runs even if its output is in the store by then.
     pub(super) forced: bool,
-}
-
-/// A stage that ran.
-#[derive(Debug)]
-pub(super) struct Built {
-    /// The build that is used from now on.
-    pub(super) record: Record,
-    /// The files of each of its ports.
-    pub(super) trees: BTreeMap<String, Tree>,
-    /// How long this one took, in seconds.
-    pub(super) seconds: f64,
-    /// Whether its output differs from the build that is used, or from every earlier one.
-    pub(super) differs: bool,
-    /// Number of builds of its key before it.
-    pub(super) earlier: usize,
-    /// Its output compared with the baseline.
-    pub(super) comparison: OutputComparison,
 }

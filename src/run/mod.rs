@@ -1,24 +1,8 @@
 //! Floor 4: executes what the plan decides. Whether a stage is stale is decided by [`crate::plan::Decider`] alone, with the inputs
 //! as they turn out.
 //!
-//! | module | content |
-//! |---|---|
-//! | [`options`], [`outcome`] | what a run is asked for; its result |
-//! | [`resources`], `memory` | the share of the machine of each running stage; the memory that this process may use |
-//! | `scheduler` | which stage starts when; what a failure stops |
-//! | `dependencies` | the stages whose inputs are done |
-//! | `fast_path` | cached stages, looked up together |
-//! | `decision` | one stage, from its sources to a decision: cached or stale |
-//! | `execution` | one stale stage, from the lock of its key to its output |
-//! | `saving` | the output of a stage, from the staging directory to its record |
-//! | `context`, `failure` | what the stages of a run share; why a stage has no output |
-//! | `message` | what the thread of a stage sends to the scheduler |
-//! | `waiting` | a stage that another process builds |
-//! | `running` | a running stage: its share and its progress |
-//! | `comparison` | the output of a stage compared with an earlier one |
-//! | `usage` | the memory and processor time of a stage |
-//! | `recorded` | a run that is recorded in the store, with its page and lock |
-//!
+//! The `scheduler` owns all state. It finds the stages whose inputs are done (`dependencies`), looks cached ones up together
+//! (`fast_path`), has the others decided (`decision`), and runs stale ones (`execution`, then `saving`) within their `resources`.
 //! A stage goes through these states, one enum in `scheduler`:
 //!
 //! ```text
@@ -50,7 +34,6 @@ mod running;
 mod saving;
 mod scheduler;
 mod usage;
-mod waiting;
 
 pub use failure::is_caught;
 pub use options::Options;

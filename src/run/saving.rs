@@ -11,7 +11,8 @@ use super::comparison::OutputComparison;
 use super::context::RunContext;
 use super::execution::Attempt;
 use super::failure::Failure;
-use super::message::{Built, StaleStage};
+use super::message::{Message, StaleStage};
+use super::outcome::StageOutcome;
 use crate::manifest::StageDeclaration;
 use crate::store::{KeyBuilds, KeyLock, Lookup, Machine, Record, StoreError, milliseconds};
 
@@ -20,12 +21,12 @@ impl RunContext<'_> {
     pub(super) fn save(
         &self,
         stage: &StageDeclaration,
-        stale: &StaleStage,
+        stale: StaleStage,
         lock: &KeyLock,
         attempt: Attempt,
         builds: &KeyBuilds,
         progress: &Progress,
-    ) -> Result<Built, Failure> {
+    ) -> Result<Message, Failure> {
         let Attempt { staged, read, started, seconds, usage, resources } = attempt;
         let StaleStage { key, baseline, cost, .. } = stale;
         let earlier_seconds = progress.earlier_seconds();
@@ -61,13 +62,14 @@ impl RunContext<'_> {
         let differs = earlier > 0 && (is_new || record.outputs != outputs);
         self.lease(record.outputs.values())?;
         drop(gate);
-        let comparison = OutputComparison::new(baseline.as_ref(), self, stage, key, &outputs);
+        let comparison = OutputComparison::new(baseline.as_ref(), self, stage, &key, &outputs);
         // The build is on record: a failure from here on costs a link or disk space, not the build.
-        let published = self.publish(stage, key, &record.outputs, &trees).and_then(|()| self.store.work.clear(lock));
+        let published = self.publish(stage, &key, &record.outputs, &trees).and_then(|()| self.store.work.clear(lock));
         if let Err(error) = published {
             progress.warn(format!("output saved; cleanup failed: {error}"));
         }
-        Ok(Built { record, trees, seconds, differs, earlier, comparison })
+        let outcome = Box::new(StageOutcome { key, record, trees, ran: true, differs, earlier });
+        Ok(Message::Built { outcome, seconds, comparison })
     }
 
     /// Returns the build that is used, with its files: the first undamaged one of the key. Warns if builds of the key differ.

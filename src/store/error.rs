@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use contract::Digest;
 use contract::figures;
 
+/// The format that this program reads and writes: the content of the `version` file.
+pub const FORMAT: u32 = 2;
+
 /// The result of store code.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -37,23 +40,12 @@ pub enum StoreError {
     #[error("{} is not a store: it holds other files", .0.display())]
     NotAStore(PathBuf),
     /// The store has a format that this program does not know.
-    #[error("{} has store format {found}, this program supports {}", path.display(), super::FORMAT)]
+    #[error("{} has store format {found}, this program supports {}", path.display(), FORMAT)]
     Format {
         /// The store.
         path: PathBuf,
         /// The content of its `version` file.
         found: String,
-    },
-    /// The store has the previous format, which is enough for lookups only.
-    #[error("{} has store format 1, in which past runs are not found", .0.display())]
-    OlderFormat(PathBuf),
-    /// A program of an older format uses the store.
-    #[error("{} is in use by an older version of this program: {by}", path.display())]
-    InUse {
-        /// The store.
-        path: PathBuf,
-        /// The process.
-        by: String,
     },
     /// The run name belongs to another manifest.
     #[error("run '{run}' belongs to {}", manifest.display())]
@@ -137,11 +129,6 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
     }
 
-    /// Whether an object of the store is damaged.
-    pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged(_) | Self::Unaccountable(_))
-    }
-
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind;
@@ -159,10 +146,8 @@ impl StoreError {
                 }
                 ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => Some(MISPLACED),
                 ErrorKind::Unsupported => Some("the store needs a file system with locks: choose one with --cache DIR"),
-                _ => super::files::is_link(source).then_some(MISPLACED),
+                _ => is_link(source).then_some(MISPLACED),
             },
-            Self::OlderFormat(_) => Some("any run, or `cache gc` without --dry-run, converts the store"),
-            Self::InUse { .. } => Some("run again when it has ended"),
             Self::Owned { .. } => Some(
                 "give this run another name with --as NAME, or `name` in [run]; --adopt takes the name over, as after a move of \
                  the project",
@@ -183,6 +168,11 @@ impl StoreError {
             Self::ReadOnly | Self::Output { .. } | Self::Interrupted => None,
         }
     }
+}
+
+/// Whether opening failed because the path is a symbolic link.
+pub(super) fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ELOOP)
 }
 
 fn count(objects: usize) -> String {

@@ -51,15 +51,6 @@ pub const MAINTENANCE_POINTS: [&str; 11] = [
     "copy-before-rename",
 ];
 
-/// The points of opening a store of the previous format.
-pub const MIGRATION_POINTS: [&str; 5] = [
-    "migrate-before-moved",
-    "migrate-before-number",
-    "migrate-before-stages",
-    "migrate-before-remove",
-    "migrate-before-name",
-];
-
 /// In `cache gc`, after it read the leases and before it reads the locks of runs.
 pub const GC_AFTER_LEASES: &str = "gc-after-leases";
 /// In an export, after it made its temporary directory.

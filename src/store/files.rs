@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::error::{Result, StoreError};
+use super::error::{Result, StoreError, is_link};
 use super::failpoint;
 
 /// The largest text file that is read: more than a tree of a million files takes.
 pub(super) const LARGEST: u64 = 1 << 30;
 /// Permissions of files that are replaced as a whole.
-const WRITABLE: u32 = 0o644;
+pub(super) const WRITABLE: u32 = 0o644;
 /// Permissions of blobs and trees.
 pub(super) const READ_ONLY: u32 = 0o444;
 
@@ -29,11 +29,6 @@ pub(super) fn options() -> OpenOptions {
 pub(super) fn open_lock(path: &Path) -> Result<File> {
     let opened = options().read(true).write(true).create(true).truncate(false).open(path);
     opened.map_err(StoreError::io("lock", path))
-}
-
-/// Whether opening failed because the path is a symbolic link.
-pub(super) fn is_link(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(nix::libc::ELOOP)
 }
 
 /// Reads a text file. [`ErrorKind::InvalidData`]: it is not a regular file, too large, or not UTF-8.
@@ -75,11 +70,6 @@ pub(super) fn create(temporary: &Path, path: &Path, content: &[u8], mode: u32) -
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(StoreError::io("write", path)(error.error)),
     }
-}
-
-/// [`create`] with the permissions of a file that people may edit.
-pub(super) fn create_writable(temporary: &Path, path: &Path, content: &[u8]) -> Result<bool> {
-    create(temporary, path, content, WRITABLE)
 }
 
 fn prepare(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<NamedTempFile> {
@@ -125,11 +115,6 @@ pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
 }
 
-/// Renames; nothing happens where `from` does not exist, because another process was faster.
-pub(super) fn rename_if_exists(from: &Path, to: &Path) -> Result<()> {
-    ignore_missing(fs::rename(from, to)).map_err(StoreError::io("move", from))
-}
-
 /// Moves `path` into `dir` under a name that is free there, and returns the new path.
 pub(super) fn move_aside(path: &Path, dir: &Path) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -152,7 +137,8 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     ignore_missing(removed).map_err(StoreError::io("remove", path))
 }
 
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+/// Ignores that a path does not exist: another process was faster.
+pub(super) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,

@@ -21,15 +21,12 @@ mod error;
 pub mod failpoint;
 mod files;
 mod layout;
-mod migrate;
 pub mod objects;
 mod open;
+mod root;
 pub mod runs;
 mod stat;
 pub mod work;
-
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use builds::{Builds, Hit, KeyBuilds, LastBuild, LedgerEntry, Lookup, Machine, Record, milliseconds};
 pub use collection::{
@@ -37,17 +34,14 @@ pub use collection::{
     Totals, Verification,
 };
 pub use contract::Staged;
-pub use error::{Damage, Fault, Object, Result, StoreError};
+pub use error::{Damage, FORMAT, Fault, Object, Result, StoreError};
 pub use layout::{Layout, file_name};
 pub use objects::Objects;
 pub use runs::{OpenRun, RunDir, Runs};
 pub use stat::{Signature, SourceSnapshot, Sources};
 pub use work::{KeyLock, LockHolder, LockState, Work, WorkDirs};
 
-use contract::Cancel;
-
-/// The format that this program reads and writes: the content of the `version` file.
-pub const FORMAT: u32 = 2;
+use root::Root;
 
 /// A store: five components over one directory. Clones share it; all methods may be called from any thread.
 #[derive(Debug, Clone)]
@@ -88,51 +82,4 @@ impl Store {
         let _guard = self.leases.guard()?;
         self.objects.copy_tree(&from.objects, tree)
     }
-}
-
-/// What all components share: the paths, whether the store may be written, and when to stop.
-#[derive(Debug, Clone)]
-struct Root {
-    layout: Layout,
-    writes: bool,
-    /// Ends hashing and waiting.
-    stop: Cancel,
-}
-
-impl Root {
-    fn check_writable(&self) -> Result<()> {
-        if self.writes { Ok(()) } else { Err(StoreError::ReadOnly) }
-    }
-
-    fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
-        files::replace(&self.layout.tmp(), path, content)
-    }
-
-    fn move_aside(&self, path: &Path) -> Result<std::path::PathBuf> {
-        files::move_aside(path, &self.layout.dir("damaged"))
-    }
-
-    /// Reports an object as damaged, and moves it aside if the store is writable.
-    fn damage(&self, object: Object, fault: Fault, path: &Path) -> Result<Damage> {
-        let mut aside = None;
-        if self.writes && fault != Fault::Missing {
-            match self.move_aside(path) {
-                Ok(moved) => aside = Some(moved),
-                // Another process was first.
-                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        tracing::warn!(%object, %fault, "damaged object");
-        Ok(Damage { object, fault, aside })
-    }
-
-    /// [`Root::damage`] as an error.
-    fn damaged(&self, object: Object, fault: Fault, path: &Path) -> StoreError {
-        self.damage(object, fault, path).map_or_else(|error| error, StoreError::Damaged)
-    }
-}
-
-fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

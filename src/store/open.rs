@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use contract::Cancel;
 use nix::unistd::{AccessFlags, access};
 
 use super::layout::DIRS;
-use super::{Builds, FORMAT, Layout, Leases, Objects, Result, Root, Runs, Sources, Store, StoreError, Work, files};
+use super::{
+    Builds, FORMAT, Layout, Leases, Objects, Result, Root, Runs, Sources, Store, StoreError, Work, failpoint, files,
+};
 use crate::clock;
-use crate::store::failpoint;
-
-/// The previous format, which [`Store::open`] converts.
-const OLDER: u32 = 1;
 
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file is a cache directory tag created by pipeline.\n\
@@ -43,13 +41,12 @@ impl Store {
     }
 
     fn open_writable(path: &Path, stop: &Cancel, repairs: bool) -> Result<Self> {
-        let exists = inspect(path)?;
+        let exists = Self::is_at(path)?;
         fs::create_dir_all(path).map_err(StoreError::io("create the store", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store", path))?;
         let store = Self::with(Root { layout: Layout::new(root.clone()), writes: true, stop: stop.clone() });
         let version = root.join("version");
         if !exists || files::read(&version).map_or(true, |text| text.trim() != FORMAT.to_string()) {
-            store.migrate_runs()?;
             failpoint::pass("open-before-version");
             files::replace(&root, &version, format!("{FORMAT}\n").as_bytes())?;
         }
@@ -77,22 +74,53 @@ impl Store {
     /// # Errors
     /// The path is a file or a directory with other contents, or the format is unknown.
     pub fn open_read_only(path: &Path) -> Result<Self> {
-        let root = if inspect(path)? { fs::canonicalize(path) } else { std::path::absolute(path) };
-        Ok(Self::read_only_at(root.map_err(StoreError::io("open the store", path))?))
+        let root = if Self::is_at(path)? { fs::canonicalize(path) } else { std::path::absolute(path) };
+        let root = root.map_err(StoreError::io("open the store", path))?;
+        Ok(Self::with(Root { layout: Layout::new(root), writes: false, stop: Cancel::default() }))
     }
 
     /// The same store, read-only.
     pub fn as_reader(&self) -> Self {
-        Self::read_only_at(self.layout().root().to_owned())
+        Self::with(self.root.as_reader())
     }
 
-    /// Whether there is a store at `path` that this program can use. Fails as [`Store::open_read_only`].
+    /// Whether there is a store at `path` that this program can use; false where one can be created. Fails as
+    /// [`Store::open_read_only`].
     pub fn is_at(path: &Path) -> Result<bool> {
-        inspect(path)
-    }
-
-    fn read_only_at(root: PathBuf) -> Self {
-        Self::with(Root { layout: Layout::new(root), writes: false, stop: Cancel::default() })
+        let cannot = |attempt| StoreError::io(attempt, path);
+        match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(StoreError::NotADirectory(path.to_owned()));
+            }
+            Err(error) => return Err(cannot("open the store")(error)),
+            Ok(metadata) if !metadata.is_dir() => return Err(StoreError::NotADirectory(path.to_owned())),
+            Ok(_) => {}
+        }
+        let version = path.join("version");
+        let found = match files::read(&version) {
+            Ok(text) if text.trim() == FORMAT.to_string() => return Ok(true),
+            Ok(text) => Some(text.trim().chars().take(32).collect::<String>()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::InvalidData => Some("unreadable".to_owned()),
+            Err(error) => return Err(StoreError::io("read", &version)(error)),
+        };
+        // The version was lost: it is written before the tag.
+        if found.as_ref().is_none_or(|text| text.parse::<u64>().is_err()) && has_our_tag(path) {
+            return Ok(true);
+        }
+        if let Some(found) = found {
+            return Err(StoreError::Format { path: path.to_owned(), found });
+        }
+        // A directory with only a note about its purpose can become a store.
+        let is_note = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";
+        for entry in fs::read_dir(path).map_err(cannot("open the store"))? {
+            if !is_note(&entry.map_err(cannot("open the store"))?.file_name().to_string_lossy()) {
+                // Another process may have created a store here meanwhile.
+                return if version.exists() { Self::is_at(path) } else { Err(StoreError::NotAStore(path.to_owned())) };
+            }
+        }
+        Ok(false)
     }
 
     fn with(root: Root) -> Self {
@@ -114,10 +142,6 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn is_of_older_format(&self) -> bool {
-        files::read(&self.layout().root().join("version")).is_ok_and(|text| text.trim() == OLDER.to_string())
-    }
-
     /// Removes what crashes left in `tmp/`. What cannot be removed stays until the next time.
     fn remove_abandoned(&self) {
         let old = |entry: &fs::DirEntry| {
@@ -134,49 +158,10 @@ impl Store {
     }
 }
 
-/// Whether there is a store at `path` that this program can use; false where one can be created.
-fn inspect(path: &Path) -> Result<bool> {
-    let cannot = |attempt| StoreError::io(attempt, path);
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            return Err(StoreError::NotADirectory(path.to_owned()));
-        }
-        Err(error) => return Err(cannot("open the store")(error)),
-        Ok(metadata) if !metadata.is_dir() => return Err(StoreError::NotADirectory(path.to_owned())),
-        Ok(_) => {}
-    }
-    let version = path.join("version");
-    let found = match files::read(&version) {
-        Ok(text) if [OLDER, FORMAT].iter().any(|known| text.trim() == known.to_string()) => return Ok(true),
-        Ok(text) => Some(text.trim().chars().take(32).collect::<String>()),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) if error.kind() == ErrorKind::InvalidData => Some("unreadable".to_owned()),
-        Err(error) => return Err(StoreError::io("read", &version)(error)),
-    };
-    // The version was lost: it is written before the tag.
-    if found.as_ref().is_none_or(|text| text.parse::<u64>().is_err()) && has_our_tag(path) {
-        return Ok(true);
-    }
-    if let Some(found) = found {
-        return Err(StoreError::Format { path: path.to_owned(), found });
-    }
-    // A directory with only a note about its purpose can become a store.
-    let is_note = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";
-    for entry in fs::read_dir(path).map_err(cannot("open the store"))? {
-        if !is_note(&entry.map_err(cannot("open the store"))?.file_name().to_string_lossy()) {
-            // Another process may have created a store here meanwhile.
-            return if version.exists() { inspect(path) } else { Err(StoreError::NotAStore(path.to_owned())) };
-        }
-    }
-    Ok(false)
-}
-
 /// Whether the directory is a store without its version: it has the store's tag, or lost the tag too and has all directories.
 fn has_our_tag(path: &Path) -> bool {
     match files::read(&path.join("CACHEDIR.TAG")) {
         Ok(tag) => tag == CACHEDIR_TAG,
-        // `published` is not in a store of the previous format.
-        Err(_) => DIRS.iter().filter(|name| **name != "published").all(|name| path.join(name).is_dir()),
+        Err(_) => DIRS.iter().all(|name| path.join(name).is_dir()),
     }
 }

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use contract::{
-    Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, SourcePattern, Stage, StageError,
-};
+use contract::{Cancel, Context, Device, Digest, Kind, PortType, Ports, Result, SourcePattern, Stage, StageError};
 use pipeline::manifest::{Overrides, StageName};
 use pipeline::plan::{Decider, Plan, StageOutputs, State};
 use pipeline::run::{Budget, Options, Outcome, RecordedRun};
@@ -44,7 +42,6 @@ impl Stage for Add {
     type Exec = Temper;
     const KIND: &'static str = "add";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Global;
 
     fn ports() -> Ports {
         let ports = Ports::new().output("sum", PortType::Files, "the sum, modulo 3");

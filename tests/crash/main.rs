@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, Draw};
 use pipeline::report::RunLock;
-use pipeline::store::{GcOptions, SourceSnapshot, Store, StoreError, failpoint};
+use pipeline::store::{GcOptions, SourceSnapshot, Store, failpoint};
 use pipeline_of_sums::{Run, run, run_with};
 
 const VICTIM: &str = "CRASH_VICTIM";
@@ -201,68 +201,6 @@ fn the_outputs_by_name_of_every_run_that_ended_are_its_own_and_whole_whatever_is
     assert_eq!(shown(&place(1)), first);
 }
 
-/// Makes a store one of format 1, as its programs left it.
-fn age(folder: &Path) {
-    let (cache, run) = (folder.join("cache"), folder.join("cache/runs/sums"));
-    std::fs::create_dir(run.join(".history")).unwrap();
-    let store = Store::open_read_only(&cache).unwrap();
-    for number in store.runs.numbers("sums").unwrap() {
-        std::fs::rename(run.join(number.to_string()), run.join(format!(".history/{number:04}"))).unwrap();
-    }
-    for name in ["latest", "project.json"] {
-        std::fs::remove_file(run.join(name)).unwrap();
-    }
-    std::fs::remove_dir_all(cache.join("published")).unwrap();
-    // A stage may be called as a run is numbered.
-    for stage in ["a", "1"] {
-        std::fs::create_dir_all(run.join(stage).join("sum")).unwrap();
-        std::os::unix::fs::symlink("../../../../blobs", run.join(stage).join("sum/sum")).unwrap();
-    }
-    for name in ["events.jsonl", "run.lock", "report.html"] {
-        std::os::unix::fs::symlink(format!(".history/0002/{name}"), run.join(name)).unwrap();
-    }
-    std::fs::write(cache.join("version"), "1\n").unwrap();
-}
-
-#[test]
-fn a_store_of_the_format_before_keeps_its_builds_and_runs_and_a_kill_on_the_way_loses_nothing() {
-    let clean = clean();
-    for point in std::iter::once(None).chain(failpoint::MIGRATION_POINTS.map(Some)) {
-        for passage in [1, 2] {
-            let folder = tempfile::tempdir().unwrap();
-            run_with(folder.path(), 19, false);
-            run(folder.path(), false);
-            age(folder.path());
-            // It can be looked at as it is.
-            let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-            assert_eq!(store.builds.last_builds("sums").unwrap().len(), clean.len());
-            assert!(
-                matches!(store.removals(&GcOptions::default()), Err(StoreError::OlderFormat(_))),
-                "nobody knows what runs keep"
-            );
-            let wanted = point.map(|point| format!("{point}:{passage}"));
-            let status = victim_in(folder.path(), wanted.as_deref(), "run").status().unwrap();
-            if point.is_some() && passage == 1 {
-                assert_eq!(status.signal(), Some(9), "{point:?}");
-            }
-            let Run { outputs, ran, .. } = run(folder.path(), false);
-            assert_eq!((&outputs, ran), (&clean, 0), "{wanted:?}");
-            let store = Store::open_read_only(&folder.path().join("cache")).unwrap();
-            let numbers = store.runs.numbers("sums").unwrap();
-            assert_eq!(numbers[..3], [1, 2, 3], "{wanted:?}");
-            for number in &numbers[..2] {
-                let lock = store.runs.dir("sums", *number).unwrap().path.join("run.lock");
-                RunLock::decode(&std::fs::read_to_string(lock).unwrap()).unwrap();
-            }
-            assert_eq!(store.runs.latest("sums").unwrap().unwrap().number, *numbers.last().unwrap());
-            let names = std::fs::read_dir(folder.path().join("cache/runs")).unwrap();
-            assert_eq!(names.count(), 1, "{wanted:?}");
-            assert_eq!(std::fs::read_to_string(folder.path().join("cache/version")).unwrap(), "2\n");
-            look(folder.path(), &clean, &format!("at {wanted:?}"));
-        }
-    }
-}
-
 #[test]
 fn a_kill_while_everything_is_built_again_loses_nothing() {
     let clean = clean();
@@ -292,8 +230,7 @@ fn every_point_in_the_source_is_in_the_list() {
     }
     found.sort();
     found.dedup();
-    let mut listed =
-        [&failpoint::RUN_POINTS[..], &failpoint::MAINTENANCE_POINTS, &failpoint::MIGRATION_POINTS].concat();
+    let mut listed = [&failpoint::RUN_POINTS[..], &failpoint::MAINTENANCE_POINTS].concat();
     listed.sort_unstable();
     assert_eq!(found, listed);
 }

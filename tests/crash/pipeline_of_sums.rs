@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use contract::{Cancel, Class, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
+use contract::{Cancel, Context, Device, Digest, Kind, PortType, Ports, Result, Stage};
 use pipeline::manifest::Overrides;
 use pipeline::plan::{Decider, StageOutputs};
 use pipeline::run::{Budget, Options, RecordedRun};
@@ -47,7 +47,6 @@ impl Stage for Sum {
     type Exec = Nothing;
     const KIND: &'static str = "sum";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Global;
 
     fn ports() -> Ports {
         let ports =

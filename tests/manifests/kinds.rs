@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{Class, Context, Kind, PortType, Ports, Problem, Result, SourcePattern, Stage, setting_path};
+use contract::{Context, Kind, PortType, Ports, Problem, Result, SourcePattern, Stage, setting_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,6 @@ impl Stage for Import {
     type Exec = ImportExec;
     const KIND: &'static str = "import";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new().output("documents", PortType::Documents, "documents").output("rejects", PortType::Rows, "rejects")
@@ -128,7 +127,6 @@ impl Stage for Split {
     type Exec = NoSettings;
     const KIND: &'static str = "split";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Global;
 
     fn ports() -> Ports {
         let ports = Ports::new().input("documents", PortType::Documents, "documents");
@@ -216,7 +214,6 @@ impl Stage for Train {
     type Exec = TrainExec;
     const KIND: &'static str = "train";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
@@ -276,7 +273,6 @@ impl Stage for Shell {
     type Exec = NoSettings;
     const KIND: &'static str = "shell";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
         Ports { open: true, ..Ports::default() }
@@ -306,7 +302,6 @@ impl Stage for Judge {
     type Exec = NoSettings;
     const KIND: &'static str = "judge";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
         let ports = Ports::new().input("model", PortType::Model, "model").input("report", PortType::Report, "report");
@@ -333,7 +328,6 @@ impl Stage for Copies {
     type Exec = NoSettings;
     const KIND: &'static str = "copies";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::RowWise;
 
     fn ports() -> Ports {
         let ports = Ports::new().input("documents", PortType::Documents, "documents");

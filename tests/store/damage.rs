@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use contract::{Digest, Outputs};
-use pipeline::store::{Fault, Lookup, Object, Store};
+use pipeline::store::{Fault, Lookup, Object, Store, StoreError};
 
 use crate::bench::{FINGERPRINT, adopt, blob, build, fault, flip, is_hit, is_whole, key, locked, record, with_a_build};
 
@@ -81,7 +81,7 @@ fn a_damaged_or_missing_tree_is_found_and_written_again() {
     flip(&store.layout().tree(tree));
     assert!(matches!(fault(&store, key("a")), Fault::Format(_)));
     assert_eq!(fault(&store, key("a")), Fault::Missing);
-    assert!(store.objects.input(tree).unwrap_err().is_damage());
+    assert!(matches!(store.objects.input(tree), Err(StoreError::Damaged(_))));
     build(&store, key("a"), &[("rows/1", b"content"), ("text/1", b"words!")]);
     assert!(is_hit(&store, key("a")));
 }
@@ -167,7 +167,8 @@ fn a_linked_blob_that_is_damaged_stops_the_adoption() {
     let outputs = Outputs::stage(&store.work.prepare(&lock, FINGERPRINT).unwrap().staging, ["out".to_owned()]).unwrap();
     outputs.tree("out").unwrap().link("text/1", input.required("text/1").unwrap()).unwrap();
     flip(&blob(&store, b"words!"));
-    assert!(store.objects.adopt(outputs.finish().unwrap()).unwrap_err().is_damage());
+    let refused = store.objects.adopt(outputs.finish().unwrap());
+    assert!(matches!(refused, Err(StoreError::Damaged(_))), "{refused:?}");
 }
 
 #[test]

@@ -32,10 +32,14 @@ fn a_path_that_cannot_be_a_store_is_refused_with_a_hint() {
     assert!(matches!(refused(&file), StoreError::NotADirectory(_)));
     assert!(matches!(refused(&file.join("below")), StoreError::NotADirectory(_)));
     assert!(matches!(refused(folder.path()), StoreError::NotAStore(_)));
-    let newer = folder.path().join("newer");
-    Store::open(&newer).unwrap();
-    fs::write(newer.join("version"), "3\n").unwrap();
-    assert_eq!(refused(&newer).to_string(), format!("{} has store format 3, this program supports 2", newer.display()));
+    let other = folder.path().join("other");
+    Store::open(&other).unwrap();
+    for format in [1, 3] {
+        fs::write(other.join("version"), format!("{format}\n")).unwrap();
+        let message = format!("{} has store format {format}, this program supports 2", other.display());
+        assert_eq!(refused(&other).to_string(), message);
+        assert_eq!(fs::read_to_string(other.join("version")).unwrap(), format!("{format}\n"), "it was converted");
+    }
 }
 
 #[test]
@@ -116,47 +120,4 @@ fn what_crashes_left_is_removed_after_a_day() {
     drop(lease);
     Store::open(&folder.path().join("cache")).unwrap();
     assert!(!old.exists() && fresh.exists());
-}
-
-/// A store of format 1 with a run of these numbers, each with what its events say.
-fn store_of_format_1(numbers: &[u32]) -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("cache")).unwrap();
-    let run = store.layout().run("run").unwrap();
-    for number in numbers {
-        let past = run.join(format!(".history/{number:04}"));
-        fs::create_dir_all(&past).unwrap();
-        fs::write(past.join("events.jsonl"), format!("format 1: {number}")).unwrap();
-    }
-    fs::write(store.layout().root().join("version"), "1\n").unwrap();
-    (folder, store)
-}
-
-#[test]
-fn runs_of_format_1_that_began_after_a_kill_of_the_migration_come_after_those_that_were_moved() {
-    let (_folder, store) = store_of_format_1(&[1, 2, 10]);
-    let (root, run) = (store.layout().root(), store.layout().run("run").unwrap());
-    // Two were moved and one of these has its place, when the program of format 1 began to count again.
-    for (place, said) in [(root.join("runs/.moved-run/1"), "moved"), (run.join("2"), "named")] {
-        fs::create_dir_all(&place).unwrap();
-        fs::write(place.join("events.jsonl"), said).unwrap();
-    }
-    Store::open(root).unwrap();
-    let said = |number| fs::read_to_string(run.join(format!("{number}/events.jsonl"))).unwrap();
-    assert_eq!(store.runs.numbers("run").unwrap(), [1, 2, 3, 4, 10]);
-    assert_eq!([1, 2, 3, 4, 10].map(said), ["moved", "named", "format 1: 1", "format 1: 2", "format 1: 10"]);
-    assert_eq!(fs::read_dir(root.join("runs")).unwrap().count(), 1);
-    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "2\n");
-}
-
-#[test]
-fn waiting_to_migrate_a_store_ends_on_request() {
-    let (_folder, store) = store_of_format_1(&[1]);
-    let gate = store.leases.guard().unwrap();
-    let stop = contract::Cancel::default();
-    stop.set();
-    let opened = Store::open_until(store.layout().root(), &stop);
-    assert!(matches!(opened, Err(StoreError::Interrupted)), "{opened:?}");
-    drop(gate);
-    Store::open_until(store.layout().root(), &stop).unwrap();
 }

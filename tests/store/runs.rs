@@ -40,30 +40,6 @@ fn a_stage_s_last_build_is_remembered_by_run_and_name() {
 }
 
 #[test]
-fn a_last_build_written_before_there_was_a_check_is_none_the_worse() {
-    let (_folder, store, tree) = with_a_build();
-    let build = LastBuild {
-        key: key("a"),
-        key_record: key_record(&[("kind", "\"test\""), ("settings.rate", "5e-4")]),
-        outputs: BTreeMap::from([("out".to_owned(), tree)]),
-        patterns: vec!["data/*.gz".to_owned()],
-        sources: None,
-    };
-    remember(&store, "run", "train", build.clone(), &SourceSnapshot::default());
-    let file = store.layout().root().join("runs/run/.stages/train.json");
-    let older = serde_json::to_string_pretty(&build).unwrap() + "\n";
-    fs::write(&file, &older).unwrap();
-    assert_eq!(store.builds.last_build("run", "train").unwrap(), Some(build));
-    assert_eq!(store.builds.damaged_last_builds().unwrap(), []);
-    // Of a newer one whose check was spoilt.
-    for wrong in [older.replace("\n}\n", ",\n  \"chesk\": \"0\"\n}\n"), older[..older.len() / 2].to_owned()] {
-        fs::write(&file, wrong).unwrap();
-        assert_eq!(store.builds.last_build("run", "train").unwrap(), None);
-        assert_eq!(store.builds.damaged_last_builds().unwrap().len(), 1);
-    }
-}
-
-#[test]
 fn files_of_the_same_content_by_other_names_are_remembered_by_these() {
     let (_folder, store, tree) = with_a_build();
     let outputs = BTreeMap::from([("out".to_owned(), tree)]);

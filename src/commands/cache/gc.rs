@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::stdout::{print_json, stdout};
-use super::{CommandError, StoreOptions, ago};
+use super::ls::ago;
+use super::{CommandError, StoreOptions};
 use crate::commands::run_refs;
 use crate::events::figures;
 use crate::exit::Exit;

@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::super::stdout::{print_json, stdout};
 use super::users::Users;
-use super::{CommandError, StoreOptions, ago};
+use super::{CommandError, StoreOptions};
+use crate::clock;
 use crate::commands::{run_refs, store_dir};
 use crate::events::figures;
 use crate::exit::Exit;
 use crate::stderr::stderr;
-use crate::store::{Record, Store, StoreError, Totals};
+use crate::store::{Record, Store, StoreError, Totals, milliseconds};
 
 /// Arguments of `cache ls`.
 #[derive(Debug, Args)]
@@ -90,4 +91,9 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     }
     inventory.damage.iter().try_for_each(|damage| writeln!(out, "damaged: {damage}"))?;
     Ok(if inventory.damage.is_empty() { Exit::Done } else { Exit::StoreDamaged })
+}
+
+/// `3 min`, `2 h`, `5 d` before now.
+pub(super) fn ago(started: u64) -> String {
+    figures::age(milliseconds(clock::now()).saturating_sub(started) / 1000)
 }

@@ -9,8 +9,6 @@ use clap::{Args, Subcommand};
 
 use super::CommandError;
 use super::arguments::StoreOptions;
-use crate::clock;
-use crate::events::figures;
 use crate::exit::Exit;
 
 /// Arguments of `cache`.
@@ -44,9 +42,4 @@ pub(super) fn run(arguments: &CacheArguments) -> Result<Exit, CommandError> {
         CacheCommand::Verify(arguments) => verify::run(arguments),
         CacheCommand::Gc(arguments) => gc::run(arguments),
     }
-}
-
-/// `3 min`, `2 h`, `5 d` before now.
-fn ago(started: u64) -> String {
-    figures::age(crate::store::milliseconds(clock::now()).saturating_sub(started) / 1000)
 }

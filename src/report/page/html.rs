@@ -3,7 +3,8 @@
 use super::chart::charts;
 use super::{Page, StageRow, StageStatus};
 use crate::events::{RunStatus, figures};
-use crate::report::drawing::Colours;
+use crate::manifest::Manifest;
+use crate::report::drawing::{Colours, Drawing};
 use crate::report::escaped;
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;color:#222;max-width:70rem;margin:2rem auto;padding:0 1rem}\
@@ -12,7 +13,18 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;color:#222;max-width:70rem;ma
     svg{max-width:100%;height:auto}.notes{color:#555;font-size:13px}.status{padding:0 .5rem;border-radius:.5rem;\
     border:1px solid;white-space:nowrap}";
 
-pub(super) fn document(page: &Page, graph: &str) -> String {
+impl Page {
+    /// Renders the page. The manifest has the edges of the graph.
+    pub(super) fn html(&self, manifest: &Manifest) -> String {
+        let stages = self.stages.iter().filter_map(|row| {
+            let (name, _) = manifest.stages.get_key_value(row.name.as_str())?;
+            Some((name, row.status.text(), row.status.colours()))
+        });
+        document(self, &Drawing::new(manifest, stages).svg())
+    }
+}
+
+fn document(page: &Page, graph: &str) -> String {
     let end = match page.ended {
         Some((status, seconds)) => {
             let status = match status {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::Note;
 
-use super::drawing::{Colours, Drawing};
+use super::drawing::Colours;
 use crate::events::{Event, Purpose, Renderer, RunStatus, Stamped, since};
 use crate::manifest::Manifest;
 
@@ -139,15 +139,6 @@ impl Page {
         if let Some(row) = index.and_then(|index| self.stages.get_mut(index)) {
             row.add(event);
         }
-    }
-
-    /// Renders the page. The manifest has the edges of the graph.
-    fn html(&self, manifest: &Manifest) -> String {
-        let stages = self.stages.iter().filter_map(|row| {
-            let (name, _) = manifest.stages.get_key_value(row.name.as_str())?;
-            Some((name, row.status.text(), row.status.colours()))
-        });
-        html::document(self, &Drawing::new(manifest, stages).svg())
     }
 }
 

@@ -6,7 +6,6 @@ use crate::manifest::StageName;
 use crate::plan::{Reason, StageKey};
 use crate::run::comparison::OutputComparison;
 use crate::run::failure::Failure;
-use crate::run::message::Built;
 use crate::run::outcome::StageOutcome;
 use crate::store::Hit;
 
@@ -34,23 +33,28 @@ impl Scheduler<'_, '_> {
         self.complete(name, StageOutcome { key, record, trees, ran: false, differs: false, earlier: builds });
     }
 
-    pub(super) fn complete_built(&mut self, name: &StageName, key: StageKey, built: Built) {
+    pub(super) fn complete_built(
+        &mut self,
+        name: &StageName,
+        built: StageOutcome,
+        seconds: f64,
+        comparison: OutputComparison,
+    ) {
         self.release(name);
         self.outcome.summary.ran += 1;
-        let Built { record, trees, seconds, differs, earlier, comparison } = built;
         let OutputComparison { compared_with, unchanged, compared, without_effect } = comparison;
-        let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&trees));
+        let (stage, outputs) = (name.to_string(), OutputSummary::by_port(&built.trees));
         self.context.events.send(Event::StageFinished {
             stage,
             outputs,
             seconds,
             unchanged,
-            differs,
+            differs: built.differs,
             compared_with,
             compared,
             without_effect,
         });
-        self.complete(name, StageOutcome { key, record, trees, ran: true, differs, earlier });
+        self.complete(name, built);
     }
 
     fn complete(&mut self, name: &StageName, stage: StageOutcome) {

@@ -3,7 +3,7 @@
 //! One thread (the caller's) owns all state; each stage is decided and run on its own thread, which sends a message when it ends. A
 //! stage is decided when its upstream stages are done, and starts when its share of the machine is free, in the order of the graph.
 //! Only a stage that has its share acquires the lock of its key; if another process holds the lock, the stage returns the share and
-//! waits without a thread ([`super::waiting`]) until the lock is free. Of the stages of this run with equal keys one runs at a time.
+//! waits without a thread until the lock is free. Of the stages of this run with equal keys one runs at a time.
 //! A stage that waited for another process, or for a stage with its key, is decided again: it is cached then and needs no share,
 //! unless that build failed or the stage is forced.
 //!
@@ -34,8 +34,7 @@ use crate::run::outcome::{Outcome, Summary};
 use crate::run::resources::Pools;
 use crate::run::running::{Running, SAMPLE_INTERVAL};
 use crate::run::usage::Meter;
-use crate::run::waiting::{LockChange, Waiting};
-use crate::store::OpenRun;
+use crate::store::{LockHolder, LockState, OpenRun};
 
 /// Stages that are decided at a time, at most, and never more than the run has threads.
 const MAX_DECIDING: usize = 32;
@@ -50,8 +49,9 @@ enum StageState {
     Ready(Box<StaleStage>),
     /// It has its share: it acquires the lock of its key and runs.
     Running(Running),
-    /// Another process holds the lock of its key.
-    Waiting(Waiting),
+    /// Another process holds the lock of its key. It has no thread and no share. The holder that was reported last is `Some(None)`
+    /// where its name is not known; none is reported before the first poll, since a plan holds the lock for a moment.
+    Waiting(Box<StaleStage>, Option<Option<LockHolder>>),
     /// It has this output.
     Done(BTreeMap<String, Digest>),
     /// It has no output: it failed or was skipped.
@@ -140,7 +140,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         loop {
             self.advance();
             let is_active = |state: &StageState| {
-                matches!(state, StageState::Deciding | StageState::Running(_) | StageState::Waiting(_))
+                matches!(state, StageState::Deciding | StageState::Running(_) | StageState::Waiting(..))
             };
             if !self.states.values().any(is_active) {
                 break;
@@ -172,7 +172,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         if self.options.cancel.is_set() || (self.options.fail_fast && self.outcome.summary.failed > 0) {
             let because = if self.options.cancel.is_set() { "the run was interrupted" } else { "another stage failed" };
             let idle = |state: &StageState| {
-                matches!(state, StageState::Blocked | StageState::Ready(_) | StageState::Waiting(_))
+                matches!(state, StageState::Blocked | StageState::Ready(_) | StageState::Waiting(..))
             };
             for name in self.names(idle) {
                 // The stages downstream of a skipped one are skipped with it.
@@ -220,14 +220,19 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             return;
         }
         self.polled = Instant::now();
-        for name in self.names(|state| matches!(state, StageState::Waiting(_))) {
-            let Some(StageState::Waiting(waiting)) = self.states.get_mut(&name) else { continue };
-            match waiting.poll(self.context.store) {
-                LockChange::Unchanged => {}
-                LockChange::Holder(holder) => {
-                    self.context.events.send(Event::StageWaiting { stage: name.to_string(), holder });
-                }
-                LockChange::Free => self.decide_again(&name),
+        for name in self.names(|state| matches!(state, StageState::Waiting(..))) {
+            let Some(StageState::Waiting(stale, reported)) = self.states.get_mut(&name) else { continue };
+            // An error of the lock is reported by whoever acquires it.
+            let state = self.context.store.work.lock_state(stale.key.key.digest()).unwrap_or(LockState::Free);
+            let LockState::Held(holder) = state else {
+                self.decide_again(&name);
+                continue;
+            };
+            // A holder without a name is reported only if none was reported before.
+            if reported.is_none() || (holder.is_some() && *reported != Some(holder.clone())) {
+                let text = holder.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
+                *reported = Some(holder);
+                self.context.events.send(Event::StageWaiting { stage: name.to_string(), holder: text });
             }
         }
     }
@@ -235,8 +240,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
     /// Decides a stage that is ready or waits again, before others.
     fn decide_again(&mut self, name: &StageName) {
         let stale = match self.states.insert(name.clone(), StageState::Blocked) {
-            Some(StageState::Ready(stale)) => stale,
-            Some(StageState::Waiting(waiting)) => waiting.stale,
+            Some(StageState::Ready(stale) | StageState::Waiting(stale, _)) => stale,
             other => return drop(other.map(|state| self.states.insert(name.clone(), state))),
         };
         if let Some(stage) = self.stage(name) {
@@ -338,13 +342,15 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         match message {
             Message::Stale(stale) => drop(self.states.insert(name.clone(), StageState::Ready(stale))),
             Message::Cached(key, hit) => self.complete_cached(name, key, *hit),
-            Message::Built(key, built) => self.complete_built(name, key, *built),
+            Message::Built { outcome, seconds, comparison } => {
+                self.complete_built(name, *outcome, seconds, comparison);
+            }
             Message::Locked(stale) => {
                 self.release(name);
                 // The end of a stage of this run that holds the lock is a message.
                 let state = match self.building.contains(&stale.key.key.digest()) {
                     true => StageState::Ready(stale),
-                    false => StageState::Waiting(Waiting::new(stale)),
+                    false => StageState::Waiting(stale, None),
                 };
                 self.states.insert(name.clone(), state);
             }

@@ -28,16 +28,6 @@ pub(super) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// [`decode`], or an object from before there were checksums, if it is byte for byte as it would be written now.
-pub(super) fn decode_or_older<T: Serialize + DeserializeOwned>(text: &str) -> Result<T, String> {
-    if text.contains(CHECK) {
-        return decode(text);
-    }
-    let value: T = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let same = serde_json::to_string_pretty(&value).is_ok_and(|again| again == text.trim_end());
-    if same { Ok(value) } else { Err("it was changed".to_owned()) }
-}
-
 /// Reads a file: `None` where there is none, and the problem where its content is invalid.
 pub(super) fn read<T>(path: &Path, decode: impl Fn(&str) -> Result<T, String>) -> Result<Option<Result<T, String>>> {
     match files::read(path) {

@@ -1,9 +1,5 @@
-//! What each stage of a run built last, `runs/<run>/.stages/`: for reasons and for `why`. Its outputs are never removed.
-//!
-//! ```text
-//! runs/<run>/.stages/<stage>.json     its key and outputs, with a checksum
-//! runs/<run>/.stages/<stage>.sources  the files outside the store that it read
-//! ```
+//! What each stage of a run built last, for reasons and for `why`: its key and outputs in `runs/<run>/.stages/<stage>.json`, the
+//! files outside the store that it read in `<stage>.sources`. Its outputs are never removed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,7 +38,7 @@ impl Builds {
         for run in files::names(&self.root.layout.dir("runs"))?.iter().filter(|name| file_name(name).is_ok()) {
             let dir = self.root.layout.run(run)?.join(STAGES);
             for path in files::names(&dir)?.iter().filter(|name| name.ends_with(".json")).map(|name| dir.join(name)) {
-                if let Some(Err(problem)) = checked::read::<LastBuild>(&path, checked::decode_or_older)? {
+                if let Some(Err(problem)) = checked::read::<LastBuild>(&path, checked::decode)? {
                     damage.push(self.damaged_file(&path, problem)?);
                 }
             }
@@ -65,15 +61,14 @@ impl Builds {
     /// What a stage of a run built last; `None` also where the file cannot be read.
     pub fn last_build(&self, run: &str, stage: &str) -> Result<Option<LastBuild>> {
         let path = self.last_build_path(run, stage)?;
-        Ok(files::read(&path).ok().and_then(|text| checked::decode_or_older(&text).ok()))
+        Ok(files::read(&path).ok().and_then(|text| checked::decode(&text).ok()))
     }
 
     /// The files outside the store that a stage of a run read last; none where that is uncertain.
     pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
         let Some(last) = self.last_build(run, stage)? else { return Ok(Vec::new()) };
         let text = files::read(&self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
-        // Builds from before there were checksums have no digest.
-        match last.sources.is_none_or(|digest| digest == Digest::of(text.as_bytes())) {
+        match last.sources == Some(Digest::of(text.as_bytes())) {
             true => Ok(text.lines().filter_map(SourceFile::of_line).collect()),
             false => Ok(Vec::new()),
         }

@@ -142,22 +142,13 @@ impl Builds {
     /// Finds the first build of a key if all its records and trees are readable and all its blobs sealed. It changes nothing,
     /// reads no blob and never waits; `None` means only that [`Builds::lookup`] has to be called.
     pub fn lookup_sealed(&self, key: Digest) -> Option<Hit> {
-        let read = |(number, path): (u32, PathBuf)| {
-            let record = checked::decode::<Record>(&files::read(&path).ok()?).ok()?;
-            Some((number, Some(record).filter(|record| record.key == key)?))
-        };
-        let read_all = |paths: Result<BTreeMap<u32, PathBuf>>| paths.ok()?.into_iter().map(read).collect::<Option<_>>();
-        let mut builds = KeyBuilds {
-            records: read_all(self.record_files(key))?,
-            past: read_all(self.past_files(key))?,
-            damage: Vec::new(),
-        };
+        let reader = Self { root: self.root.as_reader(), objects: self.objects.as_reader() };
+        let mut builds = reader.of(key).ok().filter(|builds| builds.damage.is_empty())?;
         let (count, distinct) = (builds.count(), builds.distinct());
         let (build, record) = builds.records.pop_first()?;
         let mut trees = BTreeMap::new();
         for (port, digest) in &record.outputs {
-            let text = files::read(&self.root.layout.tree(*digest)).ok()?;
-            let tree = Tree::decode(&text).ok().filter(|tree| tree.digest() == *digest)?;
+            let tree = reader.objects.tree(*digest).ok()?;
             tree.entries().iter().all(|entry| self.objects.is_sealed(entry.digest, entry.size)).then_some(())?;
             trees.insert(port.clone(), tree);
         }
@@ -207,7 +198,7 @@ impl Builds {
         let files = [self.record_files(record.key)?, self.past_files(record.key)?];
         let mut number = files.iter().filter_map(BTreeMap::last_key_value).map(|(last, _)| last + 1).max().unwrap_or(1);
         let tmp = self.root.layout.tmp();
-        while !files::create_writable(&tmp, &self.root.layout.record(record.key, number), text.as_bytes())? {
+        while !files::create(&tmp, &self.root.layout.record(record.key, number), text.as_bytes(), files::WRITABLE)? {
             number += 1;
         }
         Ok(number)
@@ -276,7 +267,8 @@ impl Builds {
         let record = self.root.layout.record(key, build);
         let dir = self.root.layout.ledger(key);
         files::make_dir(&dir)?;
-        files::rename_if_exists(&record, &dir.join(record.file_name().unwrap_or_default()))?;
+        let moved = fs::rename(&record, dir.join(record.file_name().unwrap_or_default()));
+        files::ignore_missing(moved).map_err(StoreError::io("move", &record))?;
         // Other builds of the key keep the directory.
         let _ = fs::remove_dir(self.root.layout.records(key));
         Ok(())

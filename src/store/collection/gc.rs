@@ -1,4 +1,4 @@
-//! Garbage collection: removes what nothing needs, then evicts builds in the order of [`super::eviction`].
+//! Garbage collection: removes what nothing needs, then evicts builds on request, the cheapest for their size first.
 //!
 //! # What is never removed
 //! - The last builds of the runs of each name, of any project.
@@ -6,23 +6,16 @@
 //! - Trees that a running process leased ([`super::lease`]), and the scratch of a key whose lock is held.
 //! - The scratch of a key that has no build yet, unless it is asked for: a stopped stage resumes from it.
 //!
-//! # Order
-//! First what no build names: blobs and trees that a crash left, damaged objects that were moved aside, the scratch of keys that
-//! have a build, lock files of keys that have none, and derived files, which are computed again on demand. Then, on request,
-//! builds until the blobs are small enough.
-//!
-//! A kill at any point leaves a store that works: records and outputs by name are removed before trees, trees before blobs.
-//!
-//! While a record or tree is damaged or missing it is unknown which blobs are needed: nothing is removed.
+//! A kill at any point leaves a store that works: records and outputs by name are removed before trees, trees before blobs. While
+//! a record or tree is damaged or missing it is unknown which blobs are needed: nothing is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::Digest;
 use serde::Serialize;
 
-use super::eviction::{self, Evicted};
 use super::{Inventory, StoreGuard, Totals};
-use crate::store::{LockHolder, Result, Store, StoreError, failpoint, files};
+use crate::store::{LockHolder, Record, Result, Store, StoreError, failpoint, files};
 
 /// What to remove.
 #[derive(Debug, Clone, Default)]
@@ -138,10 +131,6 @@ impl Store {
         // Leases before last builds: a run drops its lease last. A caller that reads locks of runs for its roots has to read
         // leases before them, for the same reason.
         let leases = self.leases.all()?;
-        if self.is_of_older_format() {
-            // It is open read-only, and its past runs, which are roots, are not found.
-            return Err(StoreError::OlderFormat(self.layout().root().to_owned()));
-        }
         let reader = self.as_reader();
         let inventory = reader.inventory()?;
         let mut damage = inventory.all_damage();
@@ -284,28 +273,37 @@ impl Removals {
         removals
     }
 
-    /// Adds builds in the order of eviction until the blobs take at most `keep` bytes.
+    /// Adds builds until the blobs take at most `keep` bytes: those first that took the fewest seconds for each byte. `retained` blobs
+    /// are never removed, and builds with no other blobs are not evicted.
     fn evict(&mut self, inventory: &Inventory, retained: &BTreeSet<Digest>, keep: u64) {
-        for Evicted { builds, blobs } in eviction::order(inventory, retained) {
+        let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+        let mut priced = Vec::new();
+        for (build, record) in &inventory.builds {
+            let blobs: BTreeSet<_> =
+                inventory.blobs_of(record.outputs.values()).difference(retained).copied().collect();
+            if !blobs.is_empty() {
+                blobs.iter().for_each(|blob| *users.entry(*blob).or_default() += 1);
+                priced.push((record.seconds / inventory.bytes_of(&blobs) as f64, build, record, blobs));
+            }
+        }
+        // Builds with equal prices in the order of their keys.
+        priced.sort_by(|(price, ..), (other, ..)| price.total_cmp(other));
+        for (_, build, record, mut blobs) in priced {
             if self.after <= keep {
                 return;
             }
-            let freed = inventory.bytes_of(&blobs);
-            self.after -= freed;
+            blobs.retain(|blob| {
+                let left = users.entry(*blob).or_default();
+                *left = left.saturating_sub(1);
+                *left == 0
+            });
+            let bytes = inventory.bytes_of(&blobs);
+            self.after -= bytes;
             self.plan.blobs.extend(blobs);
-            for build in &builds {
-                let record = &inventory.builds[build];
-                self.plan.records.push(*build);
-                self.builds.push(RemovedBuild {
-                    key: build.0,
-                    build: build.1,
-                    kind: record.kind.clone(),
-                    started: record.started,
-                    seconds: record.seconds,
-                    // The last of several builds with the same output frees it.
-                    bytes: if Some(build) == builds.last() { freed } else { 0 },
-                });
-            }
+            self.plan.records.push(*build);
+            let ((key, build), kind) = (*build, record.kind.clone());
+            let Record { started, seconds, .. } = *record;
+            self.builds.push(RemovedBuild { key, build, kind, started, seconds, bytes });
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Leases: the trees that a running process reads or has just built, which are not removed meanwhile.
 //!
-//! A lease is a file in `leases/` on which its process holds an operating system lock, so that it ends with the process. Its
-//! first line names the process; each further line is the digest of a tree in use. The guard, a lock on `leases/.gate`, orders
-//! leases and removals: an output is found and leased under a shared guard; leases are read and objects removed under an
-//! exclusive one. So an output is either leased before it is considered for removal, or gone before it is looked up.
+//! A lease is a file in `leases/`, locked by its process, so that it ends with the process. Its first line names the process; each
+//! further line is the digest of a tree in use. The guard, a lock on `leases/.gate`, orders leases and removals: an output is found
+//! and leased under a shared guard, and removed under an exclusive one. So it is leased before it could be removed, or gone before
+//! it is looked up.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions, TryLockError};
@@ -11,18 +11,17 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use contract::Digest;
 
-use crate::clock;
-use crate::store::{LockHolder, Result, Root, StoreError, failpoint, files, lock_mutex};
+use crate::store::root::lock_mutex;
+use crate::store::{LockHolder, Result, Root, StoreError, failpoint, files};
 
 const DIR: &str = "leases";
 const GATE: &str = ".gate";
 /// Time between two attempts to take a lock.
-pub(in crate::store) const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
 /// The leases of a store, and its guard.
 #[derive(Debug, Clone)]
@@ -99,26 +98,21 @@ impl Leases {
 
     /// [`Leases::start`] under a guard that is held already.
     pub(in crate::store) fn start_under(&self, _guard: &StoreGuard, run: &str) -> Result<Lease> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let holder = LockHolder::this(run);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let host = holder.host.as_deref().unwrap_or("");
-        let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        // Two containers may have the same process ids and host names.
-        let moment = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-        let path = self.root.layout.dir(DIR).join(format!("{}-{number}-{moment:09}-{host}", holder.pid));
+        let dir = self.root.layout.dir(DIR);
         let open = || {
-            // It is locked before it has its name: an unlocked lease is stale. Other users of the store read it.
-            let permissions = Permissions::from_mode(0o644);
-            let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(self.root.layout.tmp())?;
+            // It is locked before it is in the directory: an unlocked lease is stale. Other users of the store read it.
+            let (prefix, permissions) = (format!("{}-", holder.pid), Permissions::from_mode(0o644));
+            let mut builder = tempfile::Builder::new();
+            let mut file = builder.prefix(&prefix).permissions(permissions).tempfile_in(self.root.layout.tmp())?;
             file.as_file().lock()?;
             let text = serde_json::to_string(&holder).map_err(std::io::Error::other)?;
             file.write_all(format!("{text}\n").as_bytes())?;
             failpoint::pass("lease-before-name");
-            Ok(file.persist(&path)?)
+            let path = dir.join(file.path().file_name().unwrap_or_default());
+            Ok(Lease { file: Mutex::new(file.persist_noclobber(&path)?), path })
         };
-        let file = open().map_err(StoreError::io("write", &path))?;
-        Ok(Lease { path, file: Mutex::new(file) })
+        open().map_err(StoreError::io("write", &dir))
     }
 
     /// Waits until nothing is being removed, and keeps it so until the guard is dropped. [`StoreError::Interrupted`]: the store

@@ -4,7 +4,6 @@
 //! everything, [`Store::removals`](crate::store::Store::removals) computes what `cache gc` removes and [`GcGuard`] removes it,
 //! [`Store::verify_all`](crate::store::Store::verify_all) hashes and repairs everything.
 
-mod eviction;
 mod gc;
 mod inventory;
 mod lease;
@@ -12,6 +11,5 @@ mod verify;
 
 pub use gc::{GcGuard, GcOptions, GcRoot, Removals, RemovedBuild, Retained};
 pub use inventory::{Inventory, Totals};
-pub(super) use lease::POLL;
 pub use lease::{Lease, LeaseInfo, Leases, StoreGuard};
 pub use verify::Verification;

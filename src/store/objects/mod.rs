@@ -4,6 +4,7 @@
 //! unless the store is read-only, and reported as [`StoreError::Damaged`].
 
 mod adopt;
+mod check;
 mod seals;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use contract::{Derived, Digest, InputFile, InputTree, Inputs, Tree, TreeEntry};
 
 use super::files::{self, READ_ONLY};
+use super::stat::Index;
 use super::{Damage, Fault, Object, Result, Root, StoreError};
-use seals::Seals;
 
 /// How many blobs one process hashes at a time, at most, because their seals do not hold.
 const HASHING: usize = 16;
@@ -23,15 +24,22 @@ const HASHING: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Objects {
     pub(super) root: Root,
-    seals: Arc<Mutex<Seals>>,
+    /// The signatures of sealed blobs ([`seals`]).
+    seals: Arc<Mutex<Index>>,
     /// Held while a blob is hashed, by the first byte of its digest.
     hashing: Arc<[Mutex<()>; HASHING]>,
 }
 
 impl Objects {
     pub(super) fn new(root: Root) -> Self {
-        let seals = Arc::new(Mutex::new(Seals::load(&root.layout)));
+        let [path, _] = root.layout.indexes();
+        let seals = Arc::new(Mutex::new(Index::load(path)));
         Self { root, seals, hashing: Arc::default() }
+    }
+
+    /// The same objects; damage is reported and left in place.
+    pub(super) fn as_reader(&self) -> Self {
+        Self { root: self.root.as_reader(), ..self.clone() }
     }
 
     /// Reads the list of files of a tree. [`StoreError::Damaged`]: it is missing, or not what its digest says.

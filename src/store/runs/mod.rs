@@ -1,24 +1,14 @@
-//! Runs: a directory for each run of a name.
-//!
-//! ```text
-//! runs/<run>/project.json     the manifest that owns the name (`owner`)
-//! runs/<run>/3/               the third run: events.jsonl; report.html and run.lock when it has ended
-//! runs/<run>/3/<stage>/<port> the outputs of its stages, by name (`publish`)
-//! runs/<run>/3/.pinned        `cache gc` does not forget the run
-//! runs/<run>/latest           link to the newest complete run
-//! runs/<run>/.lock            locked while `latest` is read and switched
-//! runs/.numbers/<run>         the last number of a name whose runs were forgotten: numbers are not reused
-//! ```
+//! Runs: a directory for each run of a name, with its events, page, lock and outputs by name. `runs/<run>/.lock` is locked while
+//! `latest` is read and switched.
 
 mod owner;
 mod publish;
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::collection::POLL;
 use super::{Builds, Lease, Leases, Result, Root, StoreError, failpoint, file_name, files};
 
 /// The runs of a store.
@@ -116,16 +106,12 @@ impl Runs {
         files::replace_link(&self.root.layout.tmp(), &dir.number.to_string(), &link)
     }
 
+    /// Waits until no other run of the name switches `latest`.
     fn lock_latest(&self, run: &str) -> Result<File> {
         let path = self.root.layout.run(run)?.join(LOCK);
         let file = files::open_lock(&path)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
-                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
-            }
-        }
+        file.lock().map_err(StoreError::io("lock", &path))?;
+        Ok(file)
     }
 
     /// The run to which `runs/<run>/latest` leads, if it exists.

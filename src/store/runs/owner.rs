@@ -1,9 +1,7 @@
 //! The owner of a run name: the manifest that used it first.
 //!
-//! Otherwise two projects with the default name in one store would take each other's last builds for their own. A manifest is
-//! known by its path, and by its path relative to the store: a project that is moved with its store stays the owner, and so
-//! does a project whose store alone is moved. A project that is moved without its store takes its names over
-//! ([`Runs::take_over`]).
+//! A manifest is known by its path, and by its path relative to the store: a project that is moved with its store stays the owner,
+//! and so does a project whose store alone is moved.
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -75,7 +73,7 @@ impl Runs {
             None => {
                 let path = self.root.layout.run(run)?.join(FILE);
                 // Another process may be faster.
-                if files::create_writable(&self.root.layout.tmp(), &path, this.encode()?.as_bytes())? {
+                if files::create(&self.root.layout.tmp(), &path, this.encode()?.as_bytes(), files::WRITABLE)? {
                     return Ok(());
                 }
             }

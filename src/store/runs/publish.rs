@@ -1,8 +1,7 @@
 //! Outputs by name, for people and other programs: `runs/<run>/<n>/<stage>/<port>`, a link to `published/<aa>/<tree>/`, which
 //! holds the files of a tree by name as links to blobs.
 //!
-//! A tree is published once, however many runs have it: a run in which nothing changed makes one link for each port. All links
-//! are relative, so that a store can be moved. A link is replaced in one step: readers find it at any moment.
+//! A tree is published once, however many runs have it. All links are relative, so that a store can be moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

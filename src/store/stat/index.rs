@@ -1,11 +1,12 @@
-//! An append-only text file of digests by signature, of blobs ([`crate::store::objects`]) or of external files
-//! ([`super::sources`]).
+//! The remembered digests of files by their signatures, of blobs ([`crate::store::objects`]) or of external files
+//! ([`super::sources`]), in an append-only text file.
 //!
 //! A line is `<digest> <device> <inode> <size> <modified> <changed> <mode> <check>`, where the check is the first 8
 //! hexadecimal digits of the hash of what precedes it. A line that does not parse or check (torn by a crash, edited) is
 //! skipped: a lost line costs one hash of one file. Each batch is one write in append mode, so that lines of two processes
-//! do not mix; lines that another process added are read on demand ([`Index::news`]).
+//! do not mix; lines that another process added are read on demand.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -18,35 +19,47 @@ use crate::parallel;
 use crate::store::{failpoint, files};
 
 /// One remembered file.
-pub(crate) type Entry = (Digest, Signature);
+type Entry = (Signature, Digest);
 
-/// The file, and how far it was read.
+/// The remembered digests, and how far their file was read.
 #[derive(Debug)]
-pub(crate) struct Index {
+pub(in crate::store) struct Index {
     path: PathBuf,
+    digests: HashMap<Signature, Digest>,
     read: u64,
     /// Length of the file when it was last read: a file that has not grown has no news.
     length: u64,
 }
 
 impl Index {
-    pub(crate) const fn new(path: PathBuf) -> Self {
-        Self { path, read: 0, length: 0 }
-    }
-
-    /// Returns all entries, parsed in parallel: call it without a lock held.
-    pub(crate) fn all(&mut self) -> Vec<Entry> {
+    /// Reads a file; nothing is remembered where there is none.
+    pub(in crate::store) fn load(path: PathBuf) -> Self {
         /// Lines that one thread parses at a time.
         const LINES: usize = 256;
-        let bytes = self.added();
+        let mut index = Self { path, digests: HashMap::new(), read: 0, length: 0 };
+        let bytes = index.added();
         let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
         let pieces: Vec<_> = lines.chunks(LINES).collect();
-        parallel::map(&pieces, |lines| lines.iter().filter_map(|line| parse(line)).collect::<Vec<_>>()).concat()
+        let entries = parallel::map(&pieces, |lines| lines.iter().filter_map(|line| parse(line)).collect::<Vec<_>>());
+        index.digests = entries.into_iter().flatten().collect();
+        index
     }
 
-    /// Returns the entries that any process added since the last call.
-    pub(crate) fn news(&mut self) -> Vec<Entry> {
-        self.added().split(|byte| *byte == b'\n').filter_map(parse).collect()
+    /// Returns the digest of a file that has this signature, if this or another process remembered it.
+    pub(in crate::store) fn digest(&mut self, signature: Signature) -> Option<Digest> {
+        if !self.digests.contains_key(&signature) {
+            let added = self.added();
+            self.digests.extend(added.split(|byte| *byte == b'\n').filter_map(parse));
+        }
+        self.digests.get(&signature).copied()
+    }
+
+    /// Remembers digests, if `writes` also for other processes.
+    pub(in crate::store) fn remember(&mut self, entries: &[Entry], writes: bool) {
+        if writes && !entries.is_empty() {
+            self.append(entries);
+        }
+        self.digests.extend(entries.iter().copied());
     }
 
     /// Reads the complete lines added since the last call; none if the index cannot be read.
@@ -74,7 +87,7 @@ impl Index {
     }
 
     /// Adds entries. An index that cannot be written costs time only.
-    pub(crate) fn append(&self, entries: &[Entry]) {
+    fn append(&self, entries: &[Entry]) {
         // A batch starts on a line of its own, also after a torn one.
         let text = entries.iter().fold("\n".to_owned(), |text, entry| text + &line(entry));
         let written = files::options().append(true).create(true).open(&self.path).and_then(|mut file| {
@@ -89,14 +102,15 @@ impl Index {
         }
     }
 
-    /// Rewrites the file with these entries if it has grown to several times their size.
-    pub(crate) fn compact(&mut self, temporary: &Path, entries: impl ExactSizeIterator<Item = Entry>) {
+    /// Rewrites the file if it has grown to several times the size of what it holds.
+    pub(in crate::store) fn compact(&mut self, temporary: &Path) {
         /// Bytes of a typical line.
         const LINE: u64 = 170;
-        let enough = (1 << 16) + 4 * LINE * entries.len() as u64;
+        let enough = (1 << 16) + 4 * LINE * self.digests.len() as u64;
         if !fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > enough) {
             return;
         }
+        let entries = self.digests.iter().map(|(signature, digest)| (*signature, *digest));
         let text = entries.fold(String::new(), |text, entry| text + &line(&entry));
         if files::replace(temporary, &self.path, text.as_bytes()).is_ok() {
             (self.read, self.length) = (text.len() as u64, text.len() as u64);
@@ -104,7 +118,7 @@ impl Index {
     }
 }
 
-fn line((digest, signature): &Entry) -> String {
+fn line((signature, digest): &Entry) -> String {
     let Signature { device, inode, size, modified, changed, mode } = signature;
     let body = format!("{digest} {device} {inode} {size} {modified} {changed} {mode}");
     format!("{body} {:08x}\n", check(&body))
@@ -134,7 +148,7 @@ fn parse(line: &[u8]) -> Option<Entry> {
         changed: next(&mut fields)?,
         mode: next(&mut fields)?,
     };
-    fields.next().is_none().then_some((digest, signature))
+    fields.next().is_none().then_some((signature, digest))
 }
 
 #[cfg(test)]
@@ -145,23 +159,23 @@ mod tests {
     fn a_file_that_has_not_grown_is_not_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index");
-        let mut index = Index::new(path.clone());
-        let entry = (Digest::of(b"content"), Signature::default());
+        let mut index = Index::load(path.clone());
+        let (signature, digest) = (Signature::default(), Digest::of(b"content"));
+        let entry = (signature, digest);
         // As a power cut leaves it: zeros.
         fs::write(&path, vec![0; line(&entry).len()]).unwrap();
-        assert_eq!(index.news(), []);
+        assert_eq!(index.digest(signature), None);
         fs::write(&path, line(&entry)).unwrap();
-        assert_eq!(index.news(), []);
-        index.append(&[entry]);
-        assert_eq!(index.news(), [entry, entry]);
+        assert_eq!(index.digest(signature), None);
+        Index::load(folder.path().join("index")).remember(&[entry], true);
+        assert_eq!(index.digest(signature), Some(digest));
         fs::File::create(&path).unwrap().set_len(files::LARGEST + 1).unwrap();
-        assert_eq!(index.news(), []);
-        assert_eq!(Index::new(path).all(), []);
+        assert_eq!(Index::load(path).digest(signature), None);
     }
 
     #[test]
     fn a_line_is_read_back_and_one_with_a_time_beyond_64_bits_is_skipped() {
-        let entry = (Digest::of(b"content"), Signature { modified: -1, changed: i64::MAX, ..Signature::default() });
+        let entry = (Signature { modified: -1, changed: i64::MAX, ..Signature::default() }, Digest::of(b"content"));
         let text = line(&entry);
         assert_eq!(parse(text.trim_end().as_bytes()), Some(entry));
         let (body, _) = text.rsplit_once(' ').unwrap();

@@ -6,7 +6,6 @@
 //! is. The check after a stage also compares signatures: a file that was written to, and then given its old content again,
 //! may have been read in between.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,8 @@ use contract::{Digest, SourceFile};
 
 use super::{Index, Signature};
 use crate::clock;
-use crate::store::{Result, Root, StoreError, lock_mutex, milliseconds};
+use crate::store::root::lock_mutex;
+use crate::store::{Result, Root, StoreError, milliseconds};
 
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLE: Duration = Duration::from_secs(2);
@@ -28,22 +28,7 @@ const TRIES: usize = 3;
 #[derive(Debug, Clone)]
 pub struct Sources {
     root: Root,
-    known: Arc<Mutex<Known>>,
-}
-
-#[derive(Debug)]
-struct Known {
-    index: Index,
-    digests: HashMap<Signature, Digest>,
-}
-
-impl Known {
-    fn digest(&mut self, signature: Signature) -> Option<Digest> {
-        if !self.digests.contains_key(&signature) {
-            self.digests.extend(self.index.news().into_iter().map(|(digest, signature)| (signature, digest)));
-        }
-        self.digests.get(&signature).copied()
-    }
+    index: Arc<Mutex<Index>>,
 }
 
 /// External files as they were when they were hashed.
@@ -123,14 +108,11 @@ impl SourceSnapshot {
 impl Sources {
     pub(in crate::store) fn new(root: Root) -> Self {
         let [_, path] = root.layout.indexes();
-        let mut index = Index::new(path);
-        let digests = index.all().into_iter().map(|(digest, signature)| (signature, digest)).collect();
-        Self { root, known: Arc::new(Mutex::new(Known { index, digests })) }
+        Self { root, index: Arc::new(Mutex::new(Index::load(path))) }
     }
 
     pub(in crate::store) fn compact(&self) {
-        let Known { index, digests } = &mut *lock_mutex(&self.known);
-        index.compact(&self.root.layout.tmp(), digests.iter().map(|(signature, digest)| (*digest, *signature)));
+        lock_mutex(&self.index).compact(&self.root.layout.tmp());
     }
 
     /// Digests external files, each with its present signature. `hashed` receives the bytes of each piece that is read, and
@@ -152,15 +134,15 @@ impl Sources {
 
     /// [`Sources::digest`] if all digests are remembered; `None`, and nothing is read, if one is not.
     pub fn known(&self, files: Vec<(PathBuf, Signature)>) -> Option<SourceSnapshot> {
-        let mut known = lock_mutex(&self.known);
-        let see = |(path, signature)| Some(Seen::known(path, known.digest(signature)?, signature));
+        let mut index = lock_mutex(&self.index);
+        let see = |(path, signature)| Some(Seen::known(path, index.digest(signature)?, signature));
         let seen = files.into_iter().map(see).collect::<Option<Vec<_>>>()?;
-        drop(known);
+        drop(index);
         Some(SourceSnapshot::of(seen))
     }
 
     fn remembered(&self, signature: Signature) -> Option<Digest> {
-        lock_mutex(&self.known).digest(signature)
+        lock_mutex(&self.index).digest(signature)
     }
 
     fn hash(&self, path: &Path, hashed: &mut impl FnMut(u64) -> bool) -> Result<Seen> {
@@ -178,11 +160,7 @@ impl Sources {
             }
             let settled = settled(signature, started);
             if settled {
-                let mut known = lock_mutex(&self.known);
-                known.digests.insert(signature, digest);
-                if self.root.writes {
-                    known.index.append(&[(digest, signature)]);
-                }
+                lock_mutex(&self.index).remember(&[(signature, digest)], self.root.writes);
             }
             return Ok(Seen { settled, ..Seen::known(path.to_owned(), digest, signature) });
         }
@@ -241,8 +219,8 @@ mod tests {
         let [ours, theirs] = [(); 2].map(|()| Store::open(&folder.path().join("cache")).unwrap());
         let signature = |inode| Signature { inode, ..Signature::default() };
         let news: Vec<_> =
-            (0..3000).map(|inode| (Digest::of(&inode.to_string().into_bytes()), signature(inode))).collect();
-        lock_mutex(&theirs.sources.known).index.append(&news);
+            (0..3000).map(|inode| (signature(inode), Digest::of(&inode.to_string().into_bytes()))).collect();
+        lock_mutex(&theirs.sources.index).remember(&news, true);
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let files: Vec<_> = (0..3000).map(|inode| vec![(PathBuf::from("file"), signature(inode))]).collect();

@@ -8,12 +8,12 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use contract::Digest;
 use nix::unistd::gethostname;
 use serde::{Deserialize, Serialize};
 
-use super::Work;
 use crate::clock;
 use crate::events::figures;
 use crate::store::{Result, StoreError, files, milliseconds};
@@ -92,70 +92,44 @@ pub enum LockState {
     Held(Option<LockHolder>),
 }
 
-impl Work {
-    /// Takes the lock of a key; `None` where another process or thread holds it.
-    pub fn lock(&self, key: Digest, holder: &LockHolder) -> Result<Option<KeyLock>> {
-        self.root.check_writable()?;
-        let path = self.root.layout.lock(key);
+impl KeyLock {
+    /// Takes the lock at `path`; `None` where another process or thread holds it.
+    pub(super) fn take(path: &Path, key: Digest, holder: &LockHolder) -> Result<Option<Self>> {
         loop {
-            let mut file = files::open_lock(&path)?;
+            let mut file = files::open_lock(path)?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", path)(error)),
                 Ok(()) => {}
             }
-            if file.metadata().map_err(StoreError::io("lock", &path))?.nlink() == 0 {
+            if file.metadata().map_err(StoreError::io("lock", path))?.nlink() == 0 {
                 continue;
             }
             // A failure to write the holder changes nothing but messages.
             let text = serde_json::to_vec(holder).unwrap_or_default();
             let _ = file.set_len(0).and_then(|()| file.write_all(&text));
-            return Ok(Some(KeyLock { key, file }));
+            return Ok(Some(Self { key, file }));
         }
     }
+}
 
-    /// Whether the lock of a key is held. It writes nothing.
-    pub fn lock_state(&self, key: Digest) -> Result<LockState> {
-        let path = self.root.layout.lock(key);
-        let mut file = match files::options().read(true).open(&path) {
+impl LockState {
+    /// Tests the lock at `path`. It writes nothing.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        let mut file = match files::options().read(true).open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LockState::Free),
-            Err(error) => return Err(StoreError::io("read", &path)(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::Free),
+            Err(error) => return Err(StoreError::io("read", path)(error)),
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(LockState::Free),
+            Ok(()) => Ok(Self::Free),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-                Ok(LockState::Held(read.ok().and_then(|_| serde_json::from_str(&text).ok())))
+                Ok(Self::Held(read.ok().and_then(|_| serde_json::from_str(&text).ok())))
             }
             // A lock that cannot be tested may be held.
-            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
-        }
-    }
-
-    /// Every key that is being built, with its builder. It writes nothing.
-    pub fn holders(&self) -> Result<Vec<(Digest, Option<LockHolder>)>> {
-        let mut holders = Vec::new();
-        for key in self.locked_keys()? {
-            if let LockState::Held(holder) = self.lock_state(key)? {
-                holders.push((key, holder));
-            }
-        }
-        Ok(holders)
-    }
-
-    /// The keys with a lock file.
-    pub(in crate::store) fn locked_keys(&self) -> Result<Vec<Digest>> {
-        let names = files::names(&self.root.layout.dir("locks"))?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
-    /// Removes the lock file of a key, unless the lock is held.
-    pub(in crate::store) fn remove_lock(&self, key: Digest) -> Result<()> {
-        match self.lock(key, &LockHolder::this("gc"))? {
-            Some(_lock) => files::remove(&self.root.layout.lock(key)),
-            None => Ok(()),
+            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", path)(error)),
         }
     }
 }

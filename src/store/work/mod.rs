@@ -43,6 +43,42 @@ impl Work {
         Self { root, objects }
     }
 
+    /// Takes the lock of a key; `None` where another process or thread holds it.
+    pub fn lock(&self, key: Digest, holder: &LockHolder) -> Result<Option<KeyLock>> {
+        self.root.check_writable()?;
+        KeyLock::take(&self.root.layout.lock(key), key, holder)
+    }
+
+    /// Whether the lock of a key is held. It writes nothing.
+    pub fn lock_state(&self, key: Digest) -> Result<LockState> {
+        LockState::of(&self.root.layout.lock(key))
+    }
+
+    /// Every key that is being built, with its builder. It writes nothing.
+    pub fn holders(&self) -> Result<Vec<(Digest, Option<LockHolder>)>> {
+        let mut holders = Vec::new();
+        for key in self.locked_keys()? {
+            if let LockState::Held(holder) = self.lock_state(key)? {
+                holders.push((key, holder));
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The keys with a lock file.
+    pub(super) fn locked_keys(&self) -> Result<Vec<Digest>> {
+        let names = files::names(&self.root.layout.dir("locks"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes the lock file of a key, unless the lock is held.
+    pub(super) fn remove_lock(&self, key: Digest) -> Result<()> {
+        match self.lock(key, &LockHolder::this("gc"))? {
+            Some(_lock) => files::remove(&self.root.layout.lock(key)),
+            None => Ok(()),
+        }
+    }
+
     /// Prepares the directories of a build. Scratch of an earlier attempt is kept only if it has the same fingerprint
     /// ([`Work::input_fingerprint`]).
     pub fn prepare(&self, lock: &KeyLock, fingerprint: Digest) -> Result<WorkDirs> {

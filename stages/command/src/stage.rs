@@ -8,7 +8,7 @@ use std::process;
 use std::time::Duration;
 
 use contract::{
-    Class, Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError, Unit, is_port_name,
+    Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError, Unit, is_port_name,
     setting_path,
 };
 use schemars::JsonSchema;
@@ -153,7 +153,6 @@ impl Stage for Command {
     const NAMED_SOURCES: bool = true;
     const COPIES_TABLES: bool = true;
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
         let ports = Ports::new()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use command::Command;
 use contract::error::Failure;
 use contract::harness::Harness;
-use contract::{Class, Context, Digest, InputTree, PortType, Ports, Result, Stage, StageError};
+use contract::{Context, Digest, InputTree, PortType, Ports, Result, Stage, StageError};
 use datafusion::arrow::array::{
     ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray, RecordBatch, StringArray,
     UInt64Array,
@@ -48,7 +48,6 @@ impl Stage for Halved {
     type Exec = Nothing;
     const KIND: &'static str = "halved";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new().output("all", PortType::Documents, "").output("documents", PortType::Documents, "").output(
@@ -90,7 +89,6 @@ impl Stage for Even {
     type Exec = Nothing;
     const KIND: &'static str = "even";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::RowWise;
 
     fn ports() -> Ports {
         Ports::new().input("documents", PortType::Documents, "").output("documents", PortType::Documents, "").output(
@@ -117,7 +115,6 @@ impl Stage for Grouped {
     type Exec = Nothing;
     const KIND: &'static str = "grouped";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::RowWise;
 
     fn ports() -> Ports {
         Even::ports()

@@ -8,7 +8,7 @@
 
 use command::Command;
 use contract::harness::Harness;
-use contract::{Class, Context, Digest, PortType, Ports, Result, Stage};
+use contract::{Context, Digest, PortType, Ports, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -35,7 +35,6 @@ impl Stage for Documents {
     type Exec = Nothing;
     const KIND: &'static str = "documents";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new().output("documents", PortType::Documents, "")

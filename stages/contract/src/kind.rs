@@ -17,7 +17,7 @@ use crate::error::{Problem, Result};
 use crate::infer::{Advice, Inferred, InputFacts};
 use crate::port::Ports;
 use crate::resume::Checkpoint;
-use crate::stage::{Class, Needs, SourcePattern, Stage};
+use crate::stage::{Needs, SourcePattern, Stage};
 
 /// A stage kind, as the table of kinds lists it.
 #[derive(Debug, Clone)]
@@ -26,8 +26,6 @@ pub struct Kind {
     pub name: &'static str,
     /// See [`Stage::REVISION`].
     pub revision: u32,
-    /// See [`Stage::CLASS`].
-    pub class: Class,
     /// See [`Stage::SEEDED`].
     pub seeded: bool,
     /// See [`Stage::NAMED_SOURCES`].
@@ -90,7 +88,6 @@ impl Kind {
         Self {
             name: S::KIND,
             revision: S::REVISION,
-            class: S::CLASS,
             seeded: S::SEEDED,
             named_sources: S::NAMED_SOURCES,
             copies_tables: S::COPIES_TABLES,

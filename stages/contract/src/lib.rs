@@ -60,6 +60,6 @@ pub use path::{push_key, setting_path};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};
 pub use progress::{Note, Progress, Unit};
 pub use resume::Checkpoint;
-pub use stage::{Class, Needs, SourcePattern, Stage};
+pub use stage::{Needs, SourcePattern, Stage};
 pub use text::{printable, shortened, shortened_pair, shortened_to};
 pub use tree::{Tree, TreeEntry, TreePath};

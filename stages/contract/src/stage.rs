@@ -13,20 +13,6 @@ use crate::infer::{Advice, Inferred, InputFacts};
 use crate::port::Ports;
 use crate::resume::Checkpoint;
 
-/// How a kind's output depends on the parts of its input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// Makes its output from nothing or from files outside the store.
-    Source,
-    /// Each part of the table alone.
-    RowWise,
-    /// Needs all parts of the table.
-    Global,
-    /// Its own code over tokens or models.
-    Compute,
-}
-
 /// The resources that a stage uses while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Needs {
@@ -121,8 +107,6 @@ pub trait Stage: Send + Sync + 'static {
     const KIND: &'static str;
     /// Bumped whenever the output changes for equal input and settings, or a default changes.
     const REVISION: u32;
-    /// How the output depends on the input's parts.
-    const CLASS: Class;
     /// Whether it draws random choices, so that the run's seed is part of its key.
     const SEEDED: bool = false;
 

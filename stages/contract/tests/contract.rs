@@ -1,7 +1,7 @@
 //! The canonical form of settings, and a stage run through the harness.
 
 use contract::harness::Harness;
-use contract::{Class, Context, Kind, PortType, Ports, Problem, Result, Stage};
+use contract::{Context, Kind, PortType, Ports, Problem, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -48,7 +48,6 @@ impl Stage for Greeting {
     type Exec = GreetingExec;
     const KIND: &'static str = "greeting";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new().output("greeting", PortType::Report, "the greeting")

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage, StageError};
+use contract::{Context, Inputs, PortType, Ports, Result, Stage, StageError};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::prelude::{Expr, btrim, col, lit, lower, when};
 use datafusion::scalar::ScalarValue;
@@ -81,7 +81,6 @@ impl Stage for License {
 
     const KIND: &'static str = "license";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::RowWise;
 
     fn ports() -> Ports {
         Ports::new()

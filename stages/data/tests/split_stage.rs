@@ -26,7 +26,6 @@ impl Stage for Clusters {
     type Exec = None;
     const KIND: &'static str = "clusters";
     const REVISION: u32 = 1;
-    const CLASS: contract::Class = contract::Class::Global;
 
     fn ports() -> Ports {
         Ports::new().input("documents", PortType::Documents, "").output("documents", PortType::Documents, "").output(

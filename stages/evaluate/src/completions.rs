@@ -10,8 +10,8 @@
 
 use contract::figures::{count, counted};
 use contract::{
-    Class, ConflictText, Context, Draw, Fact, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result,
-    Stage, StageError, Unit,
+    ConflictText, Context, Draw, Fact, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
@@ -89,7 +89,6 @@ impl Stage for EvalCompletions {
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
     const REVISION: u32 = 3;
-    const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

@@ -6,8 +6,7 @@
 
 use contract::figures::counted;
 use contract::{
-    Class, ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Result, Stage, StageError,
-    Unit,
+    ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Result, Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::train::head::LOGITS;
@@ -54,7 +53,6 @@ impl Stage for EvalLoss {
     type Exec = Exec;
     const KIND: &'static str = "eval-loss";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Compute;
     const TOLERANCE: Option<f64> = Some(0.02);
 
     fn ports() -> Ports {

@@ -11,8 +11,7 @@ use std::path::Path;
 
 use contract::figures::{count, counted};
 use contract::{
-    Class, Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
-    Unit,
+    Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Completion, End, Generation, Request, Sampling, Stops, generate};
@@ -87,7 +86,6 @@ impl Stage for SampleCode {
     type Exec = Exec;
     const KIND: &'static str = "sample-code";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

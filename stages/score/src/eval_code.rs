@@ -3,7 +3,7 @@
 //! It runs no program: a changed k or interval measures the results of `run-code` again, in a second or so. [`crate::run_code`] says which stage's
 //! key holds what.
 
-use contract::{Class, Context, Inputs, Needs, PortType, Ports, Problem, Result, Stage};
+use contract::{Context, Inputs, Needs, PortType, Ports, Problem, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,6 @@ impl Stage for EvalCode {
     type Exec = Exec;
     const KIND: &'static str = "eval-code";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
     /// The bootstrap's draws.
     const SEEDED: bool = true;
 

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{Context, Needs, PortType, Ports, Problem, Result, Stage, StageError};
 use sandbox::{Layer, Limits, Unavailable};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -145,7 +145,6 @@ impl Stage for RunCode {
     type Exec = Exec;
     const KIND: &'static str = "run-code";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
         Ports::new()

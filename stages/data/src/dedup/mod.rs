@@ -59,7 +59,7 @@ pub mod tokens;
 pub mod u32_array;
 mod write;
 
-use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage};
+use contract::{Context, Inputs, PortType, Ports, Result, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -148,7 +148,6 @@ impl Stage for Dedup {
 
     const KIND: &'static str = "dedup";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Global;
 
     fn ports() -> Ports {
         Ports::new()

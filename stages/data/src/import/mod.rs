@@ -58,7 +58,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::figures::{count, counted};
 use contract::{
-    Class, Context, Digest, GivenFile, Inferred, InputFacts, Inputs, PortType, Ports, Problem, Result, SourceOrInput,
+    Context, Digest, GivenFile, Inferred, InputFacts, Inputs, PortType, Ports, Problem, Result, SourceOrInput,
     SourcePattern, Stage, StageError, Unit,
 };
 use schemars::JsonSchema;
@@ -139,7 +139,6 @@ impl Stage for Import {
 
     const KIND: &'static str = "import";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new()

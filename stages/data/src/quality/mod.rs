@@ -25,7 +25,7 @@ pub mod rules;
 
 use std::sync::{Mutex, PoisonError};
 
-use contract::{Class, Context, Inputs, PortType, Ports, Result, Stage, StageError};
+use contract::{Context, Inputs, PortType, Ports, Result, Stage, StageError};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::logical_expr::ScalarUDF;
@@ -215,7 +215,6 @@ impl Stage for QualityStage {
 
     const KIND: &'static str = "quality";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::RowWise;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

@@ -28,7 +28,7 @@ mod templates;
 
 use std::io::Write;
 
-use contract::{Class, Context, Cost, Inferred, InputFacts, Needs, PortType, Ports, Problem, Result, Stage, Unit};
+use contract::{Context, Cost, Inferred, InputFacts, Needs, PortType, Ports, Problem, Result, Stage, Unit};
 use flate2::{Compression, GzBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,6 @@ impl Stage for Sample {
 
     const KIND: &'static str = "sample";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Source;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

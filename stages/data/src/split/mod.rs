@@ -19,7 +19,7 @@ mod groups;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
+use contract::{Context, Inputs, PortType, Ports, Problem, Result, Stage, StageError, Unit};
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{filter_record_batch, not};
 use schemars::JsonSchema;
@@ -165,7 +165,6 @@ impl Stage for Split {
 
     const KIND: &'static str = "split";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Global;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

@@ -33,8 +33,8 @@ use std::time::Instant;
 
 use contract::figures::counted;
 use contract::{
-    Advice, Checkpoint, Class, Context, Inferred, InputFacts, InputTree, Inputs, Needs, PortType, Ports, Problem,
-    Result, Stage, StageError, Unit,
+    Advice, Checkpoint, Context, Inferred, InputFacts, InputTree, Inputs, Needs, PortType, Ports, Problem, Result,
+    Stage, StageError, Unit,
 };
 use serde_json::{Value, json};
 use tokens::packed::PackedTokens;
@@ -60,7 +60,6 @@ impl Stage for Train {
     type Exec = Exec;
     const KIND: &'static str = "train";
     const REVISION: u32 = 3;
-    const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
     const TOLERANCE: Option<f64> = Some(0.02);
 

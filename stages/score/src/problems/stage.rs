@@ -2,8 +2,7 @@
 
 use contract::figures::counted;
 use contract::{
-    Class, Context, Inferred, InputFacts, Needs, PortType, Ports, Result, SourceOrInput, SourcePattern, Stage,
-    StageError,
+    Context, Inferred, InputFacts, Needs, PortType, Ports, Result, SourceOrInput, SourcePattern, Stage, StageError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,7 +45,6 @@ impl Stage for Problems {
     type Exec = Exec;
     const KIND: &'static str = "problems";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Source;
 
     fn ports() -> Ports {
         Ports::new()

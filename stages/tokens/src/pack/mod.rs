@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Fact, Facts, Inferred, InputFacts, PortType, Ports, Result, Stage, StageError};
+use contract::{Context, Fact, Facts, Inferred, InputFacts, PortType, Ports, Result, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tables::Table;
@@ -75,7 +75,6 @@ impl Stage for Pack {
 
     const KIND: &'static str = "pack";
     const REVISION: u32 = 1;
-    const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

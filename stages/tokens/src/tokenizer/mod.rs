@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use contract::{
-    Class, Context, Cost, Fact, Facts, Inferred, InputFacts, Inputs, Needs, PortType, Ports, Problem, Result, Stage,
+    Context, Cost, Fact, Facts, Inferred, InputFacts, Inputs, Needs, PortType, Ports, Problem, Result, Stage,
     StageError, Unit, figures,
 };
 use schemars::JsonSchema;
@@ -107,7 +107,6 @@ impl Stage for Tokenizer {
 
     const KIND: &'static str = "tokenizer";
     const REVISION: u32 = 2;
-    const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

@@ -1,0 +1,105 @@
+//! Checks of blobs: by their seal, and by their content where the seal does not hold.
+
+use std::fs;
+use std::io;
+
+use contract::Digest;
+
+use super::seals::freeze;
+use super::{HASHING, Objects};
+use crate::store::root::lock_mutex;
+use crate::store::stat::Signature;
+use crate::store::{Fault, Object, Result, StoreError};
+
+impl Objects {
+    /// Remembers the present signatures of blobs that are known to be right.
+    pub(super) fn seal(&self, blobs: &[Digest]) -> Result<()> {
+        let entries = blobs.iter().map(|digest| Ok((self.signature(*digest)?, *digest)));
+        lock_mutex(&self.seals).remember(&entries.collect::<Result<Vec<_>>>()?, self.root.writes);
+        Ok(())
+    }
+
+    /// The present signature of a blob.
+    pub(in crate::store) fn signature(&self, digest: Digest) -> Result<Signature> {
+        let path = self.root.layout.blob(digest);
+        let metadata = fs::symlink_metadata(&path).map_err(StoreError::io("read", &path))?;
+        Ok(Signature::of(&metadata))
+    }
+
+    /// Drops the lines of the index that newer ones replace.
+    pub(in crate::store) fn compact(&self) {
+        lock_mutex(&self.seals).compact(&self.root.layout.tmp());
+    }
+
+    /// Checks a blob by its seal, and by its content if the seal does not hold. [`StoreError::Damaged`]: it was moved aside,
+    /// unless the store is read-only.
+    pub(in crate::store) fn check_blob(&self, digest: Digest, size: u64) -> Result<()> {
+        if self.is_sealed(digest, size) {
+            return Ok(());
+        }
+        // Stages that share a blob wait for one of them to hash it.
+        let _hashing = lock_mutex(&self.hashing[usize::from(digest.as_bytes()[0]) % HASHING]);
+        if self.is_sealed(digest, size) {
+            return Ok(());
+        }
+        self.rehash_blob(digest, size, |_| !self.root.stop.is_set())
+    }
+
+    /// Whether a blob has its seal; nothing is read, moved or reported.
+    pub(in crate::store) fn is_sealed(&self, digest: Digest, size: u64) -> bool {
+        let metadata = fs::symlink_metadata(self.root.layout.blob(digest));
+        metadata.is_ok_and(|found| {
+            let remembered = || lock_mutex(&self.seals).digest(Signature::of(&found));
+            found.is_file() && found.len() == size && remembered() == Some(digest)
+        })
+    }
+
+    /// Checks a blob by its content, and seals it. `piece` receives the bytes of each piece, and stops the work by returning
+    /// false.
+    pub(in crate::store) fn rehash_blob(
+        &self,
+        digest: Digest,
+        size: u64,
+        mut piece: impl FnMut(u64) -> bool,
+    ) -> Result<()> {
+        let path = self.root.layout.blob(digest);
+        // Another process may find the same damage and move it aside at any time.
+        let gone = |attempt: &'static str, error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => self.damaged_blob(digest, Fault::Missing),
+            _ => StoreError::io(attempt, &path)(error),
+        };
+        loop {
+            if self.root.writes {
+                // Checked first: sealing a link would change the file that it leads to.
+                self.stat_blob(digest, size)?;
+                freeze(&path).map_err(|error| gone("seal", error))?;
+            }
+            let before = self.stat_blob(digest, size)?;
+            let found = Digest::of_file_in_pieces(&path, &mut piece).map_err(|error| gone("read", error))?;
+            let found = found.ok_or(StoreError::Interrupted)?;
+            // Otherwise it was written, or replaced by another process that adopted the same content, while it was read.
+            if self.stat_blob(digest, size)? == before {
+                return match found == digest {
+                    true => self.seal(&[digest]),
+                    false => Err(self.damaged_blob(digest, Fault::Content { found })),
+                };
+            }
+        }
+    }
+
+    fn stat_blob(&self, digest: Digest, size: u64) -> Result<Signature> {
+        let path = self.root.layout.blob(digest);
+        let fault = match fs::symlink_metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => Fault::Format("not a file".to_owned()),
+            Ok(metadata) if metadata.len() != size => Fault::Size { expected: size, found: metadata.len() },
+            Ok(metadata) => return Ok(Signature::of(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Fault::Missing,
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        Err(self.damaged_blob(digest, fault))
+    }
+
+    fn damaged_blob(&self, digest: Digest, fault: Fault) -> StoreError {
+        self.root.damaged(Object::Blob(digest), fault, &self.root.layout.blob(digest))
+    }
+}
