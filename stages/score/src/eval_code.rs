@@ -20,7 +20,6 @@ pub struct EvalCode;
 /// Measures pass@k of samples that were run, with confidence intervals over problems, and compares it with a baseline's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "EvalCodeSpec")]
 pub struct Spec {
     /// The values of k. Left out: those of 1, 10 and 100 for which there are samples.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
@@ -41,7 +40,6 @@ impl Default for Spec {
 
 /// It has no settings that leave the output as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "EvalCodeExec")]
 pub struct Exec {}
 
 impl Stage for EvalCode {

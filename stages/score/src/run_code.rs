@@ -37,7 +37,6 @@ pub struct RunCode;
 /// Runs samples of code in a sandbox against the unit tests of their problems, after testing itself with the reference solutions.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "RunCodeSpec")]
 pub struct Spec {
     /// The form of the file of problems.
     pub form: Form,
@@ -111,7 +110,6 @@ fn layers(_: &mut SchemaGenerator) -> Schema {
 /// Where the problems are, and how programs are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "RunCodeExec")]
 pub struct Exec {
     /// The file of problems: JSON lines, plain or gzip, for example `data/HumanEval.jsonl.gz`.
     pub problems: SourcePattern,

@@ -32,7 +32,6 @@ pub use split::Ledger;
 /// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
 /// the run's seed; writes a ledger of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Settings")]
 #[serde(default)]
 pub struct Spec {
     /// Tokens a sequence: what the model sees at once. At least 2: one token predicts the next.

@@ -52,7 +52,6 @@ const REPORT_DOCUMENTS: u64 = 500;
 /// Learns a byte-level BPE tokenizer, as GPT-2's, from a sample of the documents; writes it in the files of Hugging
 /// Face tokenizers and transformers, with a report on how it cuts code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Settings")]
 #[serde(default)]
 pub struct Spec {
     /// Ids in all: special tokens, the 256 bytes and what is learned. Fewer where the text gives no more pairs.
