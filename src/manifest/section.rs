@@ -75,13 +75,13 @@ impl Section {
     }
 
     fn integer(&self, key: &str) -> Option<u64> {
-        self.0.as_ref()?.json.as_ref()?.get(key)?.as_u64()
+        self.0.as_ref()?.json.get(key)?.as_u64()
     }
 
     /// Returns a string and where it is written.
     fn string(&self, key: &str) -> Option<(&str, Span)> {
         let settings = self.0.as_ref()?;
-        Some((settings.json.as_ref()?.get(key)?.as_str()?, settings.location(key)?.value))
+        Some((settings.json.get(key)?.as_str()?, settings.locations.get(key)?.value))
     }
 }
 

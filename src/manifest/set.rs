@@ -2,11 +2,10 @@
 //!
 //! The argument is a line of TOML. A value that is not valid TOML is a string, so that
 //! `--set stages.export.source=data/*.json.gz` needs no second pair of quotes, unless it starts like a TOML string, array or
-//! table. A shell removes quotes (`["mit"]` arrives as `[mit]`), so the hint writes the argument quoted for a shell.
+//! table. A shell removes quotes: `["mit"]` arrives as `[mit]`.
 
 use std::path::Path;
 
-use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -69,13 +68,7 @@ fn parsed(source: SourceId, argument: &str, key: &str, value: &str, diagnostics:
     };
     if !bare {
         let parsed = syntax::parse(source, diagnostics.sources());
-        if parsed.is_complete {
-            diagnostics.extend(parsed.problems);
-            return Some(parsed.table);
-        }
-        let first = parsed.problems.into_iter().next();
-        diagnostics.extend(first.map(|first| invalid_value(first, key, value)));
-        return None;
+        return parsed.map_err(|error| diagnostics.push(invalid_value(error, value))).ok();
     }
     let mut table = Table::of(source, 0, Spanned::into_inner(document));
     let start = argument.rfind(value).filter(|_| !value.is_empty()).unwrap_or(argument.len());
@@ -92,66 +85,9 @@ fn parsed(source: SourceId, argument: &str, key: &str, value: &str, diagnostics:
     Some(table)
 }
 
-/// The first syntax error of a value, with a hint that writes the argument as it was most likely meant.
-fn invalid_value(first: Diagnostic, key: &str, value: &str) -> Diagnostic {
-    let closed = ["\"", "'", "]", "}", "\"]"].map(|end| Some(format!("{value}{end}")));
-    let mut candidates =
-        std::iter::once(with_quotes(value)).chain(closed).flatten().map(|value| format!("{key}={value}"));
-    let hint = match candidates.find(|argument| DeTable::parse(argument).is_ok()) {
-        Some(argument) => format!(
-            "write --set {}; without the outer quotes, a shell removes the inner ones",
-            shell::quoted(&argument)
-        ),
-        None => {
-            let example = shell::quoted(r#"stages.export.allow=["mit", "isc"]"#).into_owned();
-            format!("the value is parsed as TOML; quote it for the shell, for example --set {example}")
-        }
-    };
-    let shown: String = value.chars().take(SHOWN).collect();
-    let more = if shown.len() < value.len() { "..." } else { "" };
-    Diagnostic { message: format!("invalid TOML value '{shown}{more}'"), hint: Some(hint), ..first }
-}
-
-/// Characters of a value shown in a message.
-const SHOWN: usize = 60;
-
-/// Adds quotes around each word that needs them; `None` if a quote is not closed.
-fn with_quotes(value: &str) -> Option<String> {
-    let mut quoted = String::new();
-    let mut rest = value;
-    while let Some(next) = rest.chars().next() {
-        let end = match next {
-            '"' | '\'' => rest[1..].find(next)? + 2,
-            '[' | ']' | '{' | '}' | ',' | '=' => 1,
-            _ => rest.find(['"', '\'', '[', ']', '{', '}', ',', '=']).unwrap_or(rest.len()),
-        };
-        let (part, after) = rest.split_at(end);
-        let word = part.trim();
-        let is_word = !word.is_empty() && next != '"' && next != '\'' && !"[]{},=".contains(next);
-        if is_word && !after.starts_with('=') && DeValue::parse(word).is_err() {
-            quoted.push_str(&part.replacen(word, &Json::from(word).to_string(), 1));
-        } else {
-            quoted.push_str(part);
-        }
-        rest = after;
-    }
-    Some(quoted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_unquoted_words_are_quoted() {
-        for (value, quoted) in [
-            ("[mit]", Some(r#"["mit"]"#)),
-            ("[mit, \"isc\", gpl 2.0]", Some(r#"["mit", "isc", "gpl 2.0"]"#)),
-            ("{name = adamw, beta = 0.9}", Some(r#"{name = "adamw", beta = 0.9}"#)),
-            ("[1, true, 2026-11-25]", Some("[1, true, 2026-11-25]")),
-            ("[\"mit]", None),
-        ] {
-            assert_eq!(with_quotes(value).as_deref(), quoted);
-        }
-    }
+/// Describes the syntax error of a value.
+fn invalid_value(error: Diagnostic, value: &str) -> Diagnostic {
+    let example = shell::quoted(r#"stages.export.allow=["mit", "isc"]"#);
+    let hint = format!("the value is parsed as TOML; quote it for the shell, for example --set {example}");
+    Diagnostic { message: format!("invalid TOML value '{}'", contract::shortened(value)), hint: Some(hint), ..error }
 }

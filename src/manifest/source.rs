@@ -46,12 +46,6 @@ impl Source {
     fn line(&self, byte: usize) -> usize {
         self.lines.partition_point(|start| *start <= byte).max(1) - 1
     }
-
-    /// Returns the length in bytes of the line of a byte.
-    pub(super) fn line_length(&self, byte: usize) -> usize {
-        let line = self.line(byte);
-        self.lines.get(line + 1).map_or(self.text.len(), |next| next - 1) - self.lines[line]
-    }
 }
 
 /// All texts of a manifest.
@@ -68,11 +62,6 @@ impl Sources {
     /// Returns a text. Ids come only from [`Sources::add`], so it exists.
     pub fn get(&self, id: SourceId) -> &Source {
         &self.0[id.0]
-    }
-
-    /// Returns the text of a span; empty if it is not on character boundaries.
-    pub fn text(&self, span: Span) -> &str {
-        self.get(span.source).text.get(span.start..span.end).unwrap_or_default()
     }
 
     /// Returns the position of the start of a span.
