@@ -73,7 +73,7 @@ pub struct ExecOptions {
     /// The compute device: auto, cpu or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
-    /// Run stages although they need more memory or disk than is available, by estimate; by default this is an error.
+    /// Run stages even if they are estimated to need more memory or disk than is available; by default this is an error.
     #[arg(long)]
     pub allow_oversize: bool,
 }

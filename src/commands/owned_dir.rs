@@ -23,7 +23,7 @@ impl OwnedDir {
         loop {
             tries += 1;
             match Self::try_in(parent, prefix) {
-                // Another process took it for abandoned before it was locked.
+                // Another process considered it abandoned before it was locked.
                 Err(error) if tries < TRIES && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::WouldBlock) => {}
                 created => return created,
             }
@@ -32,7 +32,7 @@ impl OwnedDir {
 
     fn try_in(parent: &Path, prefix: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-        // Locked before it has its name, so that no process takes the directory for abandoned.
+        // Locked before it has its name, so that no process considers the directory abandoned.
         let owner = tempfile::Builder::new().prefix(UNLOCKED).tempfile_in(&dir)?;
         owner.as_file().try_lock().map_err(io::Error::from)?;
         let owner = owner.persist(dir.path().join(OWNER)).map_err(|error| error.error)?;

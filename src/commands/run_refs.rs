@@ -1,5 +1,5 @@
 //! Runs by reference: a name (`quickstart`), a run of that name (`quickstart.3`), a manifest (the runs of its name), or the path of
-//! a lock file. A name alone means the run that `latest` points to where a lock is asked for, else the newest run.
+//! a lock file. A name alone means the run that `latest` points to if a lock is needed, else the newest run.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -35,7 +35,7 @@ pub(super) fn find_lock(reference: &str, options: &StoreOptions) -> Result<RunLo
             return Ok(lock);
         }
     }
-    Err(CommandError::usage(format!("run '{reference}' has not ended, or none of its stages was done")))
+    Err(CommandError::usage(format!("run '{reference}' has not ended, or completed no stage")))
 }
 
 /// Opens the store in which a reference is looked up, for reading only.
@@ -164,7 +164,7 @@ pub(super) fn events(
     let store = open_store(reference, options)?;
     let run = resolve(reference, &store)?;
     if run.path.join(EVENTS).symlink_metadata().is_err() {
-        return Err(CommandError::usage(format!("run '{run}' was stopped before anything happened")));
+        return Err(CommandError::usage(format!("run '{run}' was stopped before its first event")));
     }
     Ok(events_of(&run).map(move |event| {
         event.map_err(|problem| match store.builds.damaged_file(&run.path.join(EVENTS), problem) {

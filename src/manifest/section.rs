@@ -102,7 +102,7 @@ pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) 
         {
             Some("at most 100 letters, digits, '_', '-' and '.', the first a letter or digit")
         } else {
-            is_numbered(name).then_some("'.' and a number select a run by its number: write '-' instead of '.'")
+            is_numbered(name).then_some("'.' and a number at the end would select a run: write '-' instead of '.'")
         };
         if let Some(hint) = hint {
             let diagnostic = Diagnostic::error(format!("invalid run name '{name}'")).at(span, "");

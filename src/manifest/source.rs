@@ -72,19 +72,3 @@ impl Sources {
         Place { file: source.name.clone(), line: line + 1, column: before.chars().count() + 1 }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_counts_lines_and_characters_from_one() {
-        let mut sources = Sources::default();
-        let source = sources.add("m.toml", PathBuf::new(), "a\nbé c\n".to_owned());
-        let place = |start| {
-            let place = sources.place(Span { source, start, end: start });
-            (place.line, place.column)
-        };
-        assert_eq!([place(0), place(2), place(6), place(8)], [(1, 1), (2, 1), (2, 4), (3, 1)]);
-    }
-}

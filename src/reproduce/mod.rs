@@ -133,7 +133,7 @@ pub fn contradiction(lock: &RunLock, manifest: &Manifest) -> Option<String> {
         };
         if stage.kind.name != locked.kind {
             return Some(format!(
-                "stage '{name}' has the kind {}, and in its manifest {}",
+                "stage '{name}' has kind {}, but kind {} in its manifest",
                 locked.kind, stage.kind.name
             ));
         }

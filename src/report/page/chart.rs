@@ -15,7 +15,7 @@ const BOTTOM: f64 = 24.0;
 const RIGHT: f64 = 12.0;
 /// The points of a curve, less its last.
 const MOST_POINTS: usize = 1000;
-/// Colour and dashes of each curve, which can be told apart without colour.
+/// Colour and dashes of each curve: dashes distinguish curves without colour.
 const PENS: [(&str, &str); 4] = [("#b0501a", ""), ("#3f6fb0", "6 3"), ("#3c8a3c", "2 2"), ("#7a4fa0", "8 2 2 2")];
 
 /// Renders the charts of these metrics.

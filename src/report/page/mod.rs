@@ -111,7 +111,7 @@ impl Page {
     }
 }
 
-/// A page that is built while the run goes on; clones share it.
+/// A page that is built during the run; clones share it.
 #[derive(Debug, Clone)]
 pub struct LivePage(Arc<Mutex<Page>>);
 

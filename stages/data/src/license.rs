@@ -86,7 +86,7 @@ impl Stage for License {
     fn ports() -> Ports {
         Ports::new()
             .input("documents", PortType::Documents, "documents with their licenses")
-            .output("documents", PortType::Documents, "those under an allowed license")
+            .output("documents", PortType::Documents, "the documents under an allowed license")
             .output("dropped", PortType::Rows, "the others, with their license")
             .output("report", PortType::Report, "counts by license")
     }
@@ -122,7 +122,7 @@ fn rule(allow: &[String]) -> Result<Expr, datafusion::error::DataFusionError> {
 fn count(batch: &RecordBatch, licenses: &mut BTreeMap<String, Count>) -> Result<()> {
     let column = |name: &str| {
         let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-        column.ok_or_else(|| StageError::new(format!("the plan gives no string column '{name}'")))
+        column.ok_or_else(|| StageError::new(format!("the plan returned no string column '{name}'")))
     };
     let (license, rule) = (column(LICENSE)?, column(RULE)?);
     for index in 0..batch.num_rows() {

@@ -24,7 +24,7 @@ pub struct Spec {
     /// The values of k. Left out: those of 1, 10 and 100 for which there are samples.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
     pub ks: Vec<u64>,
-    /// The share of the bootstrap's means that lies in an interval.
+    /// The share of the bootstrap's means within an interval.
     #[schemars(range(min = 0.5, max = 0.999))]
     pub level: f64,
     /// Draws of the bootstrap.
@@ -38,7 +38,7 @@ impl Default for Spec {
     }
 }
 
-/// It has no settings that leave the output as it is.
+/// It has no settings that do not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 

@@ -112,8 +112,8 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
     file.read(|line, row: Map<String, Value>| {
         let problem = Row { row: &row, form, fields }.problem()?;
         if let Some(first) = seen.insert(problem.task_id.clone(), line) {
-            let message = format!("the task '{}' is in line {first} already", shortened(&problem.task_id));
-            return Err(StageError::new(message).hint("give each problem an identifier of its own"));
+            let message = format!("duplicate task '{}', first in line {first}", shortened(&problem.task_id));
+            return Err(StageError::new(message).hint("give each problem its own identifier"));
         }
         if problems.len() == MOST_PROBLEMS {
             return Err(StageError::new(format!("there are more than {} problems", count(MOST_PROBLEMS as u64)))
@@ -131,7 +131,7 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
 /// Checks the setting `problems` of a stage.
 pub fn check_source(pattern: &SourcePattern) -> Option<contract::Problem> {
     let hint = "set it to a file of problems, such as data/HumanEval.jsonl.gz";
-    let problem = || contract::Problem::new("problems", "no file of problems is given").hint(hint);
+    let problem = || contract::Problem::new("problems", "no problems file is set").hint(hint);
     pattern.0.is_empty().then(problem)
 }
 
@@ -206,7 +206,7 @@ impl Row<'_> {
         }
     }
 
-    /// The setup that the file gives.
+    /// The setup code in the file.
     fn setup(&self) -> Result<Option<String>> {
         match (&self.fields.setup, self.form) {
             (Some(field), _) => self.text(field).map(Some),

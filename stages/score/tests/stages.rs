@@ -206,7 +206,7 @@ fn settings_that_cannot_be_right_are_problems_of_the_manifest() {
         let run = Kind::of::<RunCode>().parse(&settings).err().unwrap_or_default();
         run.iter().map(|problem| format!("{}: {}", problem.setting, problem.message)).collect::<Vec<_>>()
     };
-    assert_eq!(problems(json!({})), ["problems: no file of problems is given"]);
+    assert_eq!(problems(json!({})), ["problems: no problems file is set"]);
     let short = problems(json!({"problems": "x", "limits": {"cpu_seconds": 5, "wall_seconds": 4}}));
     assert_eq!(short, ["limits.wall_seconds: 4 is less than cpu_seconds = 5"]);
     assert!(!problems(json!({"problems": "x", "dangerously_run_without": ["all"]})).is_empty());

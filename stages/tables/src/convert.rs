@@ -78,7 +78,7 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
         let names = file.schema().fields().iter().map(|field| field.name().as_str());
         if let Some(name) = names.filter(|name| is_reserved(name)).find(|name| *name != CLUSTER || !has_clusters) {
             return Err(StageError::new(format!("file '{}' has a column '{name}'", file.name))
-                .hint(format!("tables and stages write '{name}' themselves: leave it out or rename it")));
+                .hint(format!("'{name}' is reserved for tables and stages: remove or rename the column")));
         }
         if has_clusters {
             file.expect(CLUSTER, Kind::Text)?;
@@ -89,8 +89,8 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
     let counts = each_part(context, &files, |file| file.documents(context, &further, output))?;
     let renamed: u64 = counts.iter().map(|(_, renamed)| renamed).sum();
     if renamed > 0 {
-        let what = if renamed == 1 { "was not that of its" } else { "were not those of their" };
-        context.progress.warn(format!("{} {what} repository, path and text, and computed again", counted(renamed, ID)));
+        let what = if renamed == 1 { "did not match its" } else { "did not match their" };
+        context.progress.warn(format!("{} {what} repository, path and text, and was recomputed", counted(renamed, ID)));
     }
     close(output, &documents_schema(&further), PortType::Documents)?;
     Ok(counts.iter().map(|(documents, _)| documents).sum())
@@ -198,8 +198,8 @@ impl<'f> Opened<'f> {
         })?;
         let mut names = BTreeSet::new();
         if let Some(twice) = reader.schema().fields().iter().find(|field| !names.insert(field.name())) {
-            return Err(StageError::new(format!("column '{}' is there twice in file '{name}'", twice.name()))
-                .hint("a column is found by its name: rename one of them, or leave it out"));
+            return Err(StageError::new(format!("duplicate column '{}' in file '{name}'", twice.name()))
+                .hint("columns are identified by name: rename or remove one of them"));
         }
         Ok(Self { name, location, reader })
     }
@@ -280,7 +280,7 @@ impl<'f> Opened<'f> {
             for index in 0..batch.num_rows() {
                 let Some(content) = columns.content.as_ref().and_then(|column| text(column, index)) else {
                     return Err(StageError::new(format!("file '{}' has no '{CONTENT}' in row {row}", self.name))
-                        .hint("every document has a text; an empty one is \"\""));
+                        .hint("every document needs a text; write an empty one as \"\""));
                 };
                 let place = format!("{}#{row}", self.name);
                 let text = |column: &'_ Option<StringViewArray>| {

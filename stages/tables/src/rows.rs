@@ -46,7 +46,7 @@ impl<'a> RowsFile<'a> {
             column.ok_or_else(|| StageError::new(format!("the rows have no column '{}'", field.name())))
         });
         let batch = RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_>>()?)
-            .map_err(|error| StageError::new(format!("the rows do not fit {}: {error}", self.path)))?;
+            .map_err(|error| StageError::new(format!("the rows do not match the columns of {}: {error}", self.path)))?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => none.insert(

@@ -151,8 +151,8 @@ impl Stage for Dedup {
     fn ports() -> Ports {
         Ports::new()
             .input("documents", PortType::Documents, "the documents")
-            .output("documents", PortType::Documents, "those that are kept, with their cluster")
-            .output("dropped", PortType::Rows, "those that are removed, each with its witness and their similarity")
+            .output("documents", PortType::Documents, "the kept documents, with their cluster")
+            .output("dropped", PortType::Rows, "the removed documents, each with its witness and their similarity")
             .output("report", PortType::Report, "counts, bands, measured recall, clusters, licenses")
     }
 

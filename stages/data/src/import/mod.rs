@@ -102,7 +102,7 @@ pub struct Spec {
     /// escapes, and 1 MiB for the other columns; a longer line is skipped without being held.
     #[schemars(range(min = 1, max = i32::MAX / 2))]
     pub max_line: u64,
-    /// The digest that the sources must have, as a former import's report gives it (`sources`).
+    /// The digest that the sources must have, as the report of an earlier import records it (`sources`).
     pub blake3: Option<String>,
 }
 
@@ -173,7 +173,7 @@ impl Stage for Import {
         if inputs.has("export") && !exec.source.0.is_empty() {
             inferred.conflicts.push(Conflict {
                 setting: "source".to_owned(),
-                message: "both a source and an input 'export' are given".to_owned(),
+                message: "both 'source' and the input 'export' are set".to_owned(),
                 with: Origin { setting: "inputs.export".to_owned(), ..Origin::default() },
                 label: "the other".to_owned(),
                 hint: "give one of the two".to_owned(),
@@ -190,8 +190,8 @@ impl Stage for Import {
         let mut sources = sources(exec, context)?;
         let digest = sources_digest(&sources);
         if let Some(pinned) = spec.blake3.as_ref().filter(|pinned| **pinned != digest.to_string()) {
-            return Err(StageError::new(format!("the sources have the digest {digest}, not {pinned}"))
-                .hint("if the new sources are meant, write their digest to the setting 'blake3'"));
+            return Err(StageError::new(format!("the digest of the sources is {digest}, expected {pinned}"))
+                .hint("if the new sources are intended, set 'blake3' to their digest"));
         }
         let files = sources.len();
         sources.dedup_by_key(|source| source.digest);
@@ -215,14 +215,12 @@ impl Stage for Import {
         }
         if report.identical_shards > 0 {
             let equal = report.identical_shards;
-            context
-                .progress
-                .warn(format!("{} equal to another byte for byte, read once", counted(equal as u64, "shard")));
+            context.progress.warn(format!("{} identical to another, read once", counted(equal as u64, "shard")));
         }
         let (kept, rows, shards) = (report.kept, report.rows, sources.len() as u64);
         let empty = sources.iter().filter(|source| source.size == 0).count();
         if empty > 0 {
-            context.progress.warn(format!("{} of {shards} without any bytes", counted(empty as u64, "file")));
+            context.progress.warn(format!("{} of {shards} without content", counted(empty as u64, "file")));
         }
         let rejected: u64 = report.rejected.values().sum();
         if rejected > 0 {
@@ -293,7 +291,7 @@ impl<'a> Limits<'a> {
         if faults.shards > max_bad_shards {
             let shards = counted(faults.shards, "unreadable shard");
             return Err(StageError::new(format!("{shards}, more than max_bad_shards = {max_bad_shards}"))
-                .hint("get these files again, or raise max_bad_shards"));
+                .hint("download these files again, or raise max_bad_shards"));
         }
         if faults.rows > max_bad_rows {
             let rows = counted(faults.rows, "malformed row");
@@ -323,10 +321,10 @@ impl<'a> Limits<'a> {
 fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = match (context.inputs.get("export"), exec.source.0.is_empty()) {
         (Some(_), false) => {
-            return Err(StageError::new("both a source and an input 'export' are given").hint("give one of the two"));
+            return Err(StageError::new("both 'source' and the input 'export' are set").hint("give one of the two"));
         }
         (None, true) => {
-            return Err(StageError::new("no source is given").hint(
+            return Err(StageError::new("no source is set").hint(
                 "set the source, for example --set stages.NAME.source='data/file-*.json.gz', or connect 'export'",
             ));
         }
@@ -358,7 +356,7 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<Source>> {
             format!("no file matches '{}'", exec.source)
         };
         return Err(
-            StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's folder")
+            StageError::new(what).hint("a pattern such as 'data/file-*.json.gz' starts at the manifest's directory")
         );
     }
     // Of equal files the first is read. Of empty ones that is one whose name says that it must not be empty.

@@ -314,7 +314,7 @@ fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {
     for (name, size) in sizes {
         match size {
             Some(_) if spec.preset.is_some() => problems.push(
-                Problem::new(name, "preset gives the sizes already")
+                Problem::new(name, "preset already sets the sizes")
                     .depends_on("preset")
                     .hint("keep either preset or the three sizes"),
             ),

@@ -143,7 +143,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
         let ledger = packer.pack(name, &Table::open(tree)?, output)?;
         if ledger.sequences == 0 {
             context.progress.warn(format!(
-                "'{name}' has {}, which fill no sequence of {}",
+                "'{name}' has {}, too few for one sequence of {}",
                 counted(ledger.tokens, "token"),
                 count(spec.sequence_length as u64)
             ));
