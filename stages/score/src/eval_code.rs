@@ -38,7 +38,7 @@ impl Default for Spec {
     }
 }
 
-/// It has no settings that do not change the output.
+/// All settings change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 

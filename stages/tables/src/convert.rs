@@ -89,8 +89,8 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
     let counts = each_part(context, &files, |file| file.documents(context, &further, output))?;
     let renamed: u64 = counts.iter().map(|(_, renamed)| renamed).sum();
     if renamed > 0 {
-        let what = if renamed == 1 { "did not match its" } else { "did not match their" };
-        context.progress.warn(format!("{} {what} repository, path and text, and was recomputed", counted(renamed, ID)));
+        let what = if renamed == 1 { "was not that of its" } else { "were not those of their" };
+        context.progress.warn(format!("{} {what} repository, path and text, and computed again", counted(renamed, ID)));
     }
     close(output, &documents_schema(&further), PortType::Documents)?;
     Ok(counts.iter().map(|(documents, _)| documents).sum())
@@ -198,7 +198,7 @@ impl<'f> Opened<'f> {
         })?;
         let mut names = BTreeSet::new();
         if let Some(twice) = reader.schema().fields().iter().find(|field| !names.insert(field.name())) {
-            return Err(StageError::new(format!("duplicate column '{}' in file '{name}'", twice.name()))
+            return Err(StageError::new(format!("column '{}' is there twice in file '{name}'", twice.name()))
                 .hint("columns are identified by name: rename or remove one of them"));
         }
         Ok(Self { name, location, reader })

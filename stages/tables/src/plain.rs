@@ -110,7 +110,7 @@ impl Iterator for PlainBatches {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.next_batch();
         self.count.pass_or(next, |expected, found| {
-            ParquetError::General(format!("read {found} rows, but the footer says {expected}"))
+            ParquetError::General(format!("rows read: {found}; promised by the footer: {expected}"))
         })
     }
 }
