@@ -1,5 +1,6 @@
 //! The texts of a manifest: files and `--set` arguments.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::place::Place;
@@ -20,6 +21,12 @@ pub struct Span {
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
+}
+
+impl Span {
+    pub(super) fn new(source: SourceId, range: Range<usize>) -> Self {
+        Self { source, start: range.start, end: range.end }
+    }
 }
 
 /// A text with its name and the directory at which its relative paths start.

@@ -14,7 +14,7 @@ use super::source::{SourceId, Sources, Span};
 pub(super) fn parse(source: SourceId, sources: &Sources) -> Result<Table, Diagnostic> {
     let text = &sources.get(source).text;
     match DeTable::parse(text) {
-        Ok(document) => Ok(Table::of(source, 0, document.into_inner())),
+        Ok(document) => Ok(Table::of(source, document.into_inner())),
         Err(error) => Err(diagnostic(source, text, &error)),
     }
 }
