@@ -90,7 +90,7 @@ impl<'s> SettingSchema<'s> {
         Self { root: self.root, schema, ty: None }
     }
 
-    /// A member of the schema, as `minimum`.
+    /// Returns a member of the schema, such as `minimum`.
     fn member(self, name: &str) -> Option<&'s Value> {
         self.schema.get(name)
     }
@@ -285,7 +285,7 @@ impl<'s> SettingSchema<'s> {
     }
 }
 
-/// `"a", "b"`.
+/// Formats choices as `"a", "b"`.
 pub(super) fn quoted(choices: &[&str]) -> String {
     let choices: Vec<_> = choices.iter().map(|choice| format!("\"{choice}\"")).collect();
     choices.join(", ")

@@ -88,7 +88,7 @@ impl Reproduction {
         Self { not_locked: not_locked.map(ToString::to_string).collect(), stages, first_divergent }
     }
 
-    /// Whether every requested stage is in the lock, was run, and is reproduced.
+    /// Returns whether every requested stage is in the lock, was run, and is reproduced.
     pub fn holds(&self, requested: &BTreeSet<StageName>) -> bool {
         let held = self.stages.iter().filter(|(_, verdict)| verdict.holds()).map(|(name, _)| name.as_str());
         let held: BTreeSet<_> = held.collect();

@@ -70,7 +70,7 @@ pub enum Cause {
 }
 
 impl StageReproduction {
-    /// Whether the stage counts as reproduced.
+    /// Returns whether the stage counts as reproduced.
     pub const fn holds(&self) -> bool {
         matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }

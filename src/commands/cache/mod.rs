@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &CacheArguments) -> Result<Exit, CommandError> {
     }
 }
 
-/// `3 min`, `2 h`, `5 d` before now.
+/// Formats how long ago a build started: `3 min`, `2 h`, `5 d`.
 fn ago(started: u64) -> String {
     figures::age(crate::store::milliseconds(clock::now()).saturating_sub(started) / 1000)
 }

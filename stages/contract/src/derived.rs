@@ -362,7 +362,7 @@ mod tests {
             Self { folder, derived, made: AtomicUsize::new(0) }
         }
 
-        /// What a stage is given in a directory of this name.
+        /// Returns what a stage receives in a directory of this name.
         fn provided(&self, destination: &str) -> String {
             let destination = self.folder.path().join(destination);
             let make = |folder: &Path| {

@@ -99,7 +99,7 @@ impl Tree {
         }
     }
 
-    /// The files, sorted by path.
+    /// Returns the files, sorted by path.
     pub fn entries(&self) -> &[TreeEntry] {
         &self.0
     }

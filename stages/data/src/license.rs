@@ -52,7 +52,7 @@ pub struct Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
-/// The same list in another order is the same setting.
+/// Serializes the list sorted: its order is not part of the setting.
 fn sorted<S: Serializer>(allow: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     let mut allow = allow.to_vec();
     allow.sort_unstable();

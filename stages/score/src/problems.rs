@@ -304,7 +304,7 @@ fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
         .hint("set form, or fields, to what the file has")
 }
 
-/// Whether it is a name of Python, of ASCII letters.
+/// Returns whether it is a name of Python, of ASCII letters.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())

@@ -51,7 +51,7 @@ impl<'j> Job<'j> {
         Self { problem, code }
     }
 
-    /// Whether the code is the whole program.
+    /// Returns whether the code is the whole program.
     pub fn is_whole(&self) -> bool {
         matches!(self.code, Code::Solution(_))
     }

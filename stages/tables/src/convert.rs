@@ -245,7 +245,7 @@ impl<'f> Opened<'f> {
         StageError::new(format!("file '{}' cannot be read: {error}", self.name))
     }
 
-    /// The digest that distinguishes its parts from those of other files.
+    /// Returns the digest that distinguishes its parts from those of other files.
     fn shard(&self) -> Result<Digest> {
         let digest = Digest::of_file(self.location)?;
         Ok(Digest::of_record(SHARD_DOMAIN, &[digest.as_bytes(), self.name.as_bytes()].concat()))

@@ -78,7 +78,7 @@ impl Part {
 }
 
 impl Documents {
-    /// The requested columns.
+    /// Returns the requested columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -156,7 +156,7 @@ impl DocumentIndex {
         }
     }
 
-    /// The number of documents.
+    /// Returns the number of documents.
     pub fn documents(&self) -> usize {
         self.header.documents as usize
     }

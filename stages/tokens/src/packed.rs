@@ -211,7 +211,7 @@ impl PackedTokens {
         self.header.vocabulary
     }
 
-    /// The id that follows every document.
+    /// Returns the id that follows every document.
     pub fn end_of_text(&self) -> u32 {
         self.header.end_of_text
     }

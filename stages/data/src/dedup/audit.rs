@@ -133,7 +133,7 @@ impl Audit {
     }
 }
 
-/// The sample, by rank.
+/// Returns the sample, by rank.
 fn sample(
     size: usize,
     ranked: &Ranked,

@@ -163,7 +163,7 @@ impl Stage for Import {
         problems
     }
 
-    /// An empty pattern means that the source is still to be set; it is ignored if `export` is connected.
+    /// Returns the pattern. An empty one means that the source is not set yet; it is ignored if `export` is connected.
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         vec![exec.source.clone()]
     }

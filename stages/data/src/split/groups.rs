@@ -131,7 +131,7 @@ fn amounts() -> Result<Vec<Expr>> {
     Ok(vec![count(lit(1i64)).alias(ROWS), sum(size).alias(SIZE)])
 }
 
-/// A row of [`amounts`].
+/// Returns a row of [`amounts`].
 fn amount(batch: &RecordBatch, index: usize) -> Result<Amount> {
     let number = |name: &str| {
         let column: Option<&Int64Array> =

@@ -114,7 +114,7 @@ struct Piece {
 }
 
 impl Shares {
-    /// A warning where validation has far more or less than the fraction.
+    /// Returns a warning if validation has far more or less than the fraction.
     fn warning(&self) -> Option<String> {
         let Share { documents, bytes } = self.valid;
         let fits = |share: f64| (self.fraction / 2.0..=self.fraction * 2.0).contains(&share);

@@ -145,7 +145,7 @@ impl Checkpoints {
     }
 }
 
-/// The tensors of a checkpoint: parameters, means, squares.
+/// Returns the tensors of a checkpoint: parameters, means, squares.
 fn state_tensors(config: &Gpt2Config) -> Vec<TensorShape> {
     let tensors = config.tensors();
     let named = |part: &'static str| {
