@@ -415,7 +415,7 @@ mod tests {
         let mut other = with("task_id", json!("a/1"));
         other.as_object_mut().unwrap().remove("test");
         let cases = [
-            (error(&[add(), add()], Fields::default()), "problems.jsonl:2: the task 'a/0' is in line 1 already"),
+            (error(&[add(), add()], Fields::default()), "problems.jsonl:2: duplicate task 'a/0', first in line 1"),
             (error(&[add(), other], Fields::default()), "problems.jsonl:2: the field 'test' is missing"),
             (
                 error(&[with("prompt", json!(3))], Fields::default()),

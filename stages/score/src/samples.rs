@@ -225,7 +225,7 @@ mod tests {
                 "samples.jsonl:2: the task 't/9' is not among the problems",
             ),
             ("{\"task_id\": \"t/0\"}", "samples.jsonl:2: the field 'completion' is missing"),
-            (first, "samples.jsonl:2: there is a sample of this task and temperature with the index 0 already"),
+            (first, "samples.jsonl:2: duplicate sample of this task, temperature and index 0"),
             (
                 "{\"task_id\": \"t/0\", \"completion\": \"\", \"solution\": \"\"}",
                 "samples.jsonl:2: the line has both a completion and a solution",
