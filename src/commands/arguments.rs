@@ -73,7 +73,7 @@ pub struct ExecOptions {
     /// The compute device: auto, cpu or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
-    /// Run stages although they need more memory or disk than is available, by estimate; by default this is an error.
+    /// Run stages even if they are estimated to need more memory or disk than is available; by default this is an error.
     #[arg(long)]
     pub allow_oversize: bool,
 }
@@ -102,12 +102,12 @@ impl StageArguments {
     }
 }
 
-/// Whether an argument is a manifest rather than a stage or a query.
+/// Returns whether an argument is a manifest rather than a stage or a query.
 pub(super) fn is_manifest(text: &str) -> bool {
     text.ends_with(".toml")
 }
 
-/// Whether a reference to a run is the path of a manifest.
+/// Returns whether a reference to a run is the path of a manifest.
 pub(super) fn names_manifest(reference: &str) -> bool {
     is_manifest(reference) && Path::new(reference).exists()
 }

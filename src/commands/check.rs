@@ -32,7 +32,7 @@ pub struct CheckArguments {
     pub manifest: PathBuf,
     #[command(flatten)]
     pub options: ManifestOptions,
-    /// Warn about stages that need more memory or disk than is available, by estimate; by default these are errors.
+    /// Warn about stages that are estimated to need more memory or disk than is available; by default these are errors.
     #[arg(long)]
     pub allow_oversize: bool,
     /// Print one JSON object: `problems`, and `stages` with their costs and remarks if there is no error.

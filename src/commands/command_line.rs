@@ -52,7 +52,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  pipeline export manifests/quickstart.toml train model/\n  \
         pipeline export manifests/quickstart.toml split.train train/ --format jsonl")]
     Export(export::ExportArguments),
-    /// List, verify and collect garbage in the store.
+    /// List and verify the builds of the store, and collect garbage.
     #[command(after_help = "Examples:\n  pipeline cache ls\n  pipeline cache verify --repair\n  \
         pipeline cache gc --keep-size 50GiB --dry-run")]
     Cache(cache::CacheArguments),

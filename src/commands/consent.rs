@@ -46,7 +46,7 @@ pub(super) fn require(
     Err(error.hint("if you trust it, pass --allow-commands"))
 }
 
-/// Returns the command of a stage as a shell would be given it.
+/// Returns the command of a stage, quoted for a shell.
 fn command_line(stage: &StageDeclaration) -> String {
     let settings = stage.stage.spec();
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

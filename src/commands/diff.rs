@@ -60,15 +60,15 @@ pub(super) fn run(arguments: &DiffArguments) -> Result<Exit, CommandError> {
         let text = match &stage.change {
             StageChange::Added => "only the newer run has it".to_owned(),
             StageChange::Removed => "only the older run has it".to_owned(),
-            StageChange::SameOutput => "another key, the same output".to_owned(),
+            StageChange::SameOutput => "different key, same output".to_owned(),
             StageChange::Output { ports } => {
                 let port = |(port, [added, removed, changed]): (&String, &[usize; 3])| {
-                    let parts = [(added, "new"), (removed, "gone"), (changed, "changed")];
+                    let parts = [(added, "added"), (removed, "removed"), (changed, "changed")];
                     let parts: Vec<_> =
                         parts.iter().filter(|(count, _)| **count > 0).map(|(n, what)| format!("{n} {what}")).collect();
                     format!("{port}: {}", parts.join(", "))
                 };
-                format!("other files in {}", ports.iter().map(port).collect::<Vec<_>>().join("; "))
+                format!("files differ in {}", ports.iter().map(port).collect::<Vec<_>>().join("; "))
             }
         };
         writeln!(out, "{:width$}  {text}", stage.stage)?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::stdout::NotPrinted;
 use crate::exit::Exit;
-use crate::manifest::{Diagnostics, did_you_mean};
+use crate::manifest::{Diagnostics, suggest};
 use crate::store::StoreError;
 
 /// Why a command failed.
@@ -44,13 +44,12 @@ impl CommandError {
         self
     }
 
-    /// Adds the hint `did you mean 'x'?`, or else the list of names with an introduction.
-    pub(super) fn suggest<'n>(self, name: &str, list: &str, names: impl Iterator<Item = &'n str>) -> Self {
-        let names: Vec<_> = names.collect();
-        self.hint(match did_you_mean(name, names.iter().copied()) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None => format!("{list} {}", names.join(", ")),
-        })
+    /// Adds the hint `did you mean 'x'?`, or else the list of names after `list`.
+    pub(super) fn suggest<'n>(self, name: &str, list: &str, names: impl Iterator<Item = &'n str> + Clone) -> Self {
+        match suggest(name, list, names) {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
     }
 
     /// Returns the exit code.

@@ -1,7 +1,7 @@
 //! `pipeline export STAGE DIR`: copies the output of a stage to a directory as plain files.
 //!
 //! A table is written as Parquet or JSON lines with all columns; any other output as its files, so that a model or a tokenizer is
-//! a directory that other programs load. A single output (`stage.output`, or a stage's only one) fills the directory itself. Several
+//! a directory that other programs load. A single output (`stage.output`, or a stage's only one) is the directory itself. Several
 //! outputs have a directory each, and a `README.md` that names the tables ([`super::dataset_card`]).
 
 use std::fs;
@@ -27,7 +27,7 @@ use crate::store::failpoint;
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the directory to write, which must be new or empty.
+    /// The manifest [default: pipeline.toml], the stage or `stage.output`, and the directory to create.
     #[arg(value_name = "STAGE DIR", num_args = 1..=3, required = true)]
     pub place: Vec<String>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
         let path = export.get().path().join("README.md");
         fs::write(&path, card).map_err(|error| StageError::io(format!("write {}", path.display()), &error))?;
     }
-    export.undisturbed(ExportDir::fill)?;
+    export.undisturbed(ExportDir::publish)?;
     written.iter().for_each(|line| stderr!("{line}"));
     Ok(Exit::Done)
 }

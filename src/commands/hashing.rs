@@ -1,53 +1,11 @@
-//! Progress on standard error while a command hashes files, once it takes longer than half a second.
+//! Progress on a terminal while a command hashes files.
 
-use std::time::Instant;
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-use indicatif::ProgressBar;
-
-use crate::events::figures;
-use crate::stderr::stderr;
-
-/// Seconds during which nothing is shown.
-const DELAY: f64 = 0.5;
-
-/// The progress of a command that hashes files.
-pub(super) struct HashProgress {
-    what: &'static str,
-    started: Instant,
-    bytes: u64,
-    bar: Option<ProgressBar>,
-}
-
-impl HashProgress {
-    /// Starts a progress of `what`: "hashing source files".
-    pub(super) fn start(what: &'static str) -> Self {
-        Self { what, started: Instant::now(), bytes: 0, bar: None }
-    }
-
-    /// Adds bytes that were hashed.
-    pub(super) fn add(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        let seconds = self.started.elapsed().as_secs_f64();
-        if self.bar.is_none() && seconds > DELAY {
-            let bar = ProgressBar::new_spinner();
-            // A bar is drawn only on a terminal.
-            if bar.is_hidden() {
-                stderr!("{}", self.what);
-            }
-            self.bar = Some(bar);
-        }
-        if let Some(bar) = &self.bar {
-            let (done, rate) = (figures::size(self.bytes), figures::size((self.bytes as f64 / seconds) as u64));
-            bar.set_message(format!("{}: {done}  {rate}/s", self.what));
-            bar.tick();
-        }
-    }
-}
-
-impl Drop for HashProgress {
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
+/// Returns a bar for hashed bytes, removed on drop: `hashing the store: 1.20 GiB  812.50 MiB/s`. A bar is drawn only on a
+/// terminal, and not before the first byte.
+pub(super) fn hash_progress(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg}: {binary_bytes}  {binary_bytes_per_sec}")
+        .expect("the template is a valid constant");
+    ProgressBar::no_length().with_style(style).with_message(what).with_finish(ProgressFinish::AndClear)
 }

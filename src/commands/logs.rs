@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
         }
     }
     if !is_found {
-        let error = CommandError::usage(format!("run '{run}' has no events of a stage '{stage}'"));
+        let error = CommandError::usage(format!("run '{run}' has no events of stage '{stage}'"));
         return Err(error.suggest(stage, "its stages are", stages.iter().map(String::as_str)));
     }
     Ok(Exit::Done)

@@ -87,7 +87,7 @@ fn print(answer: &clap::Error) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// Logs to standard error as `PIPELINE_LOG` says; off by default.
+/// Logs to standard error, filtered by `PIPELINE_LOG`; off by default.
 fn start_log() {
     let filter = EnvFilter::try_from_env("PIPELINE_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();

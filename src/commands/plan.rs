@@ -30,7 +30,7 @@ pub struct PlanArguments {
     /// Plan only this stage and its dependencies (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
-    /// Plan to run this stage although its output is in the store (repeatable).
+    /// Plan to run this stage even if its output is in the store (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
     /// Print one JSON object: `run`, `stages`, an array of {name, kind, key, state, estimate, no_estimate, cost, reasons,

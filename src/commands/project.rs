@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::CommandError;
 use super::arguments::ManifestOptions;
-use super::hashing::HashProgress;
+use super::hashing::hash_progress;
 use super::store_dir;
 use crate::kinds::kinds;
 use crate::manifest::shell::quoted;
@@ -94,9 +94,9 @@ impl Project {
 
     /// Plans these stages, which include all that they depend on.
     pub(super) fn plan(&self, decider: &Decider<'_>, wanted: &BTreeSet<StageName>) -> Result<Plan, CommandError> {
-        let mut hashing = HashProgress::start("hashing new and changed source files");
+        let hashing = hash_progress("hashing new and changed source files");
         let hashed = |bytes| {
-            hashing.add(bytes);
+            hashing.inc(bytes);
             true
         };
         Ok(Plan::new(decider, &self.manifest.graph, wanted, hashed)?)

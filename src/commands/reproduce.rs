@@ -21,7 +21,7 @@ use crate::manifest::StageName;
 use crate::parallel::limit_threads;
 use crate::plan::{Decider, StageOutputs};
 use crate::report::RunLock;
-use crate::reproduce::{Cause, NOT_REQUESTED, Reasons, Reproduction, Verdict, contradiction, provide};
+use crate::reproduce::{Cause, NOT_REQUESTED, Reasons, Reproduction, StageReproduction, contradiction, provide};
 use crate::run::{Options, RecordedRun};
 use crate::stderr::stderr;
 use crate::store::Store;
@@ -159,7 +159,7 @@ const OUTCOMES: [&str; 5] = ["identical", "equal within tolerance", "not compara
 
 fn print(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let stage = |(name, verdict): &(String, Verdict)| {
+        let stage = |(name, verdict): &(String, StageReproduction)| {
             let mut value = json!(verdict);
             value["stage"] = name.as_str().into();
             value
@@ -177,16 +177,18 @@ fn print(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(
         let although =
             |causes: &[Cause]| if causes.is_empty() { String::new() } else { format!("although {}", listed(causes)) };
         let (outcome, label, text) = match verdict {
-            Verdict::Identical { causes } => (0, "identical", although(causes)),
-            Verdict::Equal { tolerance, largest, causes } => {
+            StageReproduction::Identical { causes } => (0, "identical", although(causes)),
+            StageReproduction::Equal { tolerance, largest, causes } => {
                 let (largest, tolerance) = (100.0 * largest, 100.0 * tolerance);
                 let text =
                     format!("losses within {largest:.2} % (the lock allows {tolerance} %), {}", although(causes));
                 (1, "equal", text.trim_end_matches([',', ' ']).to_owned())
             }
-            Verdict::NotComparable => (2, "?", "not comparable: its inputs are equal only within tolerance".to_owned()),
-            Verdict::Different { causes, .. } => (3, "DIFFERENT", listed(causes)),
-            Verdict::NotAttempted { because } => (4, "not attempted", because.clone()),
+            StageReproduction::NotComparable => {
+                (2, "?", "not comparable: its inputs are equal only within tolerance".to_owned())
+            }
+            StageReproduction::Different { causes, .. } => (3, "DIFFERENT", listed(causes)),
+            StageReproduction::NotAttempted { because } => (4, "not attempted", because.clone()),
         };
         counts[outcome] += 1;
         if text == NOT_REQUESTED {
@@ -194,7 +196,7 @@ fn print(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(
             continue;
         }
         writeln!(out, "{}", format!("{label:>13}  {name:width$}  {text}").trim_end())?;
-        if let Verdict::Different { metrics, .. } = verdict {
+        if let StageReproduction::Different { metrics, .. } = verdict {
             for (metric, [locked, found]) in metrics {
                 let [locked, found] = figures::metrics(*locked, *found);
                 writeln!(out, "               {:width$}  {metric}: {locked} -> {found}", "")?;

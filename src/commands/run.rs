@@ -40,7 +40,7 @@ pub struct RunArguments {
     /// Run only this stage and its dependencies (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
-    /// Run this stage although its output is in the store (repeatable).
+    /// Run this stage even if its output is in the store (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
     /// Run this stage, or `all`, again and compare its output with the stored one; exit code 3 if it differs (repeatable).

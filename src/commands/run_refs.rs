@@ -1,8 +1,8 @@
 //! Runs by reference: a name (`quickstart`), a run of that name (`quickstart.3`), a manifest (the runs of its name), or the path of
-//! a lock file. A name alone means the run that `latest` points to where a lock is asked for, else the newest run.
+//! a lock file. A name alone means the run that `latest` points to if a lock is needed, else the newest run.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::path::Path;
 
 use super::arguments::{StoreOptions, names_manifest};
@@ -35,7 +35,7 @@ pub(super) fn find_lock(reference: &str, options: &StoreOptions) -> Result<RunLo
             return Ok(lock);
         }
     }
-    Err(CommandError::usage(format!("run '{reference}' has not ended, or none of its stages was done")))
+    Err(CommandError::usage(format!("run '{reference}' has not ended, or completed no stage")))
 }
 
 /// Opens the store in which a reference is looked up, for reading only.
@@ -144,29 +144,16 @@ pub(super) fn events_of(run: &RunDir) -> impl Iterator<Item = Result<Stamped, St
         // Opening a named pipe would block.
         false => Err(io::Error::other("it is not a regular file")),
     };
-    let (mut state, mut number) = (path.symlink_metadata().is_ok().then(|| open().map(BufReader::new)), 0);
-    std::iter::from_fn(move || {
-        let mut reader = match state.take()? {
-            Ok(reader) => reader,
-            Err(error) => return Some(Err(error.to_string())),
-        };
-        let mut line = Vec::new();
-        number += 1;
-        match reader.read_until(b'\n', &mut line) {
-            Ok(0) => return None,
-            Ok(_) => {}
-            Err(error) => return Some(Err(error.to_string())),
-        }
-        match serde_json::from_slice(&line) {
-            Ok(event) => {
-                state = Some(Ok(reader));
-                Some(Ok(event))
-            }
-            // Truncated by a kill, or being written.
-            Err(error) if error.is_eof() && !line.ends_with(b"\n") => None,
-            Err(error) => Some(Err(format!("line {number}: {error}"))),
-        }
-    })
+    let (file, problem) = match path.symlink_metadata().is_ok().then(open).transpose() {
+        Ok(file) => (file, None),
+        Err(error) => (None, Some(Err(error.to_string()))),
+    };
+    let read = |file| serde_json::Deserializer::from_reader(BufReader::new(file)).into_iter::<Stamped>();
+    let events = file.into_iter().flat_map(read).map_while(|event| match event {
+        Err(error) if error.is_eof() => None,
+        event => Some(event.map_err(|error| error.to_string())),
+    });
+    problem.into_iter().chain(events)
 }
 
 /// Returns the recorded events of a run by reference, in order.
@@ -177,7 +164,7 @@ pub(super) fn events(
     let store = open_store(reference, options)?;
     let run = resolve(reference, &store)?;
     if run.path.join(EVENTS).symlink_metadata().is_err() {
-        return Err(CommandError::usage(format!("run '{run}' was stopped before anything happened")));
+        return Err(CommandError::usage(format!("run '{run}' was stopped before its first event")));
     }
     Ok(events_of(&run).map(move |event| {
         event.map_err(|problem| match store.builds.damaged_file(&run.path.join(EVENTS), problem) {

@@ -190,7 +190,7 @@ fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
         None => store.runs.latest(&run)?,
     };
     let Some(folder) = folder else {
-        let error = CommandError::usage(format!("no run of '{run}' is done"));
+        let error = CommandError::usage(format!("no run of '{run}' is complete"));
         return Err(error.hint(format!("select another by its number: pipeline runs {run}")));
     };
     if !folder.path.join(FILE).is_file() {

@@ -14,7 +14,7 @@ use super::CommandError;
 use crate::exit::Exit;
 use crate::stderr::stderr;
 
-/// The first Ctrl-C or termination signal asks the stages to stop; the second ends the program at once.
+/// Stops the stages on the first Ctrl-C or termination signal, and ends the program on the second.
 pub(super) fn stop_on_signals() -> Result<Cancel, CommandError> {
     let cancel = Cancel::default();
     let (flag, second) = (cancel.clone(), AtomicBool::new(false));

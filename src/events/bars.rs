@@ -1,5 +1,5 @@
-//! Output on a terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. If the terminal is too
-//! narrow for the most important figures beside the bar, the bar is left out.
+//! Output on a terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. A narrow terminal shows
+//! no bar, so that the loss and the time left fit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -11,46 +11,40 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::event::{Event, Stamped};
 use super::line::{Line, Lines};
-use super::progress::Figures;
+use super::progress::figures_of;
 use super::renderer::Renderer;
 
-/// The mark between the head of a line and its text.
+/// What a line shows between its head and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     /// The part that is done.
     Bar,
     /// Activity without a known end.
     Spinner,
+    /// The text alone, on a narrow terminal.
     Nothing,
 }
 
 impl Mark {
-    const fn template(self) -> &'static str {
-        match self {
-            Self::Bar => "{prefix}  {bar:16}  {wide_msg}",
-            Self::Spinner => "{prefix}  {spinner}  {wide_msg}",
-            Self::Nothing => "{prefix}  {wide_msg}",
+    /// The columns of a terminal that is wide enough for a bar beside the loss and the time left.
+    const WIDE: u16 = 100;
+
+    const fn of(sample: &Sample, columns: u16) -> Self {
+        match sample.total {
+            None => Self::Spinner,
+            Some(_) if columns >= Self::WIDE => Self::Bar,
+            Some(_) => Self::Nothing,
         }
     }
 
-    /// Returns the columns that are left for the text of a line.
-    const fn room(self, columns: usize, head: usize) -> usize {
-        let taken = match self {
-            Self::Bar => 20,
-            Self::Spinner => 5,
-            Self::Nothing => 2,
+    fn style(self) -> ProgressStyle {
+        let template = match self {
+            Self::Bar => "{prefix}  {bar:16}  {wide_msg}",
+            Self::Spinner => "{prefix}  {spinner}  {wide_msg}",
+            Self::Nothing => "{prefix}  {wide_msg}",
         };
-        columns.saturating_sub(head + taken)
-    }
-
-    /// Chooses the mark for these figures on a terminal of this many columns, and formats their text.
-    fn choose(sample: &Sample, figures: Figures, columns: usize, head: usize) -> (Self, String) {
-        let mark = match sample.total {
-            None => Self::Spinner,
-            Some(_) if figures.essentials_fit(Self::Bar.room(columns, head)) => Self::Bar,
-            Some(_) => Self::Nothing,
-        };
-        (mark, figures.within(mark.room(columns, head)))
+        let style = ProgressStyle::with_template(template).expect("the templates of this file are valid constants");
+        style.progress_chars("=> ").tick_chars("|/-\\ ")
     }
 }
 
@@ -68,8 +62,6 @@ pub(super) struct Bars {
 struct Running {
     bar: ProgressBar,
     mark: Mark,
-    /// The columns of the head.
-    head: usize,
     metrics: BTreeMap<String, f64>,
 }
 
@@ -87,12 +79,11 @@ impl Bars {
     fn start(&mut self, stage: &str, line: Line) {
         self.stop(stage);
         let bar = self.all.add(ProgressBar::new_spinner());
-        bar.set_style(style(Mark::Spinner));
+        bar.set_style(Mark::Spinner.style());
         bar.set_prefix(line.head(self.colour));
-        let head = line.head_columns();
         bar.set_message(line.text);
         bar.enable_steady_tick(TICK);
-        self.running.insert(stage.to_owned(), Running { bar, mark: Mark::Spinner, head, metrics: BTreeMap::new() });
+        self.running.insert(stage.to_owned(), Running { bar, mark: Mark::Spinner, metrics: BTreeMap::new() });
     }
 
     fn stop(&mut self, stage: &str) {
@@ -104,19 +95,17 @@ impl Bars {
 
     fn advance(&mut self, stage: &str, sample: &Sample, rate: Option<f64>) {
         let Some(running) = self.running.get_mut(stage) else { return };
-        let figures = Figures::of(sample, rate, &running.metrics);
         // The terminal on which the bars are drawn.
-        let columns = usize::from(Term::stderr().size().1);
-        let (mark, text) = Mark::choose(sample, figures, columns, running.head);
+        let mark = Mark::of(sample, Term::stderr().size().1);
         if running.mark != mark {
             running.mark = mark;
-            running.bar.set_style(style(mark));
+            running.bar.set_style(mark.style());
         }
         if let Some(total) = sample.total {
             running.bar.set_length(total);
             running.bar.set_position(sample.done.min(total));
         }
-        running.bar.set_message(text);
+        running.bar.set_message(figures_of(sample, rate, &running.metrics));
     }
 }
 
@@ -157,55 +146,5 @@ impl Renderer for Bars {
             (_, Some(line)) => self.print(&line),
             (_, None) => Ok(()),
         }
-    }
-}
-
-fn style(mark: Mark) -> ProgressStyle {
-    ProgressStyle::with_template(mark.template())
-        .expect("the templates of this file are valid constants")
-        .progress_chars("=> ")
-        .tick_chars("|/-\\ ")
-}
-
-#[cfg(test)]
-mod tests {
-    use contract::{Digest, Unit};
-
-    use super::*;
-
-    /// Returns the line of a training on a terminal of this many columns, without the bar.
-    fn line(stage: &str, columns: usize) -> String {
-        let mut lines = Lines::default();
-        let names = vec![stage.to_owned(), "export".to_owned()];
-        lines.line(&Stamped { at: 0.0, event: Event::RunStarted { run: "run".into(), stages: names } });
-        let (kind, key) = ("train".to_owned(), Digest::of(b"key"));
-        let started = Event::StageStarted { stage: stage.into(), kind, key, threads: 2, reasons: Vec::new() };
-        let head = lines.line(&Stamped { at: 0.0, event: started }).unwrap();
-        let sample = Sample { phase: String::new(), unit: Unit::Steps, done: 65, total: Some(300) };
-        let metrics = [("gradient_norm", 0.82), ("learning_rate", 6e-4), ("loss/train", 2.9314)];
-        let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
-        let figures = Figures::of(&sample, Some(0.7), &metrics);
-        let (mark, text) = Mark::choose(&sample, figures, columns, head.head_columns());
-        let bar = if mark == Mark::Bar { "[==============]  " } else { "" };
-        assert_eq!(head.head(false).chars().count(), head.head_columns());
-        let line = format!("{}  {bar}{text}", head.head(false));
-        assert!(line.chars().count() <= columns, "{line}");
-        line
-    }
-
-    #[test]
-    fn at_80_columns_a_training_shows_its_loss_and_the_time_left() {
-        assert_eq!(
-            line("train", 80),
-            "     run  train             65 of 300 steps  loss/train 2.9314  0.7/s  5:36 left"
-        );
-        assert_eq!(
-            line("train-the-large-model-once-more", 80),
-            "     run  train-the-large-model-once-more  65 of 300 steps  loss/train 2.9314"
-        );
-        assert_eq!(
-            line("train", 100),
-            "     run  train             [==============]  65 of 300 steps  loss/train 2.9314  0.7/s  5:36 left"
-        );
     }
 }

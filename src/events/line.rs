@@ -14,7 +14,7 @@ use contract::Note;
 
 use super::event::{Event, OutputSummary, RunStatus, Stamped};
 use super::figures;
-use super::progress::Figures;
+use super::progress::figures_of;
 
 /// Formats events as lines; keeps what a later line of the same stage needs.
 #[derive(Debug, Default)]
@@ -96,8 +96,7 @@ impl Lines {
             Event::StageWaiting { stage, holder } => Some(self.of(Verb::Wait, stage, &format!("for {holder}"))),
             Event::StageProgress { stage, sample, rate } => {
                 let metrics = self.stages.get(stage).map(|notes| &notes.metrics);
-                let figures = Figures::of(sample, *rate, metrics.unwrap_or(&BTreeMap::new()));
-                Some(self.of(Verb::Run, stage, &figures.all()))
+                Some(self.of(Verb::Run, stage, &figures_of(sample, *rate, metrics.unwrap_or(&BTreeMap::new()))))
             }
             Event::StageNote { stage, note } => self.note(stage, note),
             Event::StageFinished { stage, outputs, seconds, .. } => {
@@ -152,12 +151,6 @@ impl Line {
         } else {
             format!("{indent}{verb}{stage}")
         }
-    }
-
-    /// Returns the columns of the head.
-    pub(super) fn head_columns(&self) -> usize {
-        let stage = if self.width > 0 { 2 + self.width.max(self.stage.chars().count()) } else { 0 };
-        Verb::WIDTH + stage
     }
 
     /// Formats the line; later lines of its text are indented to the first.

@@ -93,9 +93,9 @@ impl Node {
         })
     }
 
-    /// Converts a value of the text `source`, whose first byte is byte `offset` of the source.
-    pub fn of(source: SourceId, offset: usize, value: Spanned<DeValue<'_>>) -> Self {
-        let span = shifted(source, offset, value.span());
+    /// Converts a value of the text `source`.
+    pub fn of(source: SourceId, value: Spanned<DeValue<'_>>) -> Self {
+        let span = Span::new(source, value.span());
         let value = match value.into_inner() {
             DeValue::String(text) => Value::String(text.into_owned()),
             DeValue::Integer(integer) => {
@@ -106,10 +106,8 @@ impl Node {
             DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(boolean) => Value::Boolean(boolean),
             DeValue::Datetime(_) => Value::Datetime,
-            DeValue::Array(items) => {
-                Value::Array(items.into_iter().map(|item| Self::of(source, offset, item)).collect())
-            }
-            DeValue::Table(table) => Value::Table(Table::of(source, offset, table)),
+            DeValue::Array(items) => Value::Array(items.into_iter().map(|item| Self::of(source, item)).collect()),
+            DeValue::Table(table) => Value::Table(Table::of(source, table)),
         };
         Self { span, value }
     }
@@ -117,10 +115,10 @@ impl Node {
 
 impl Table {
     /// Converts a table of the text `source`.
-    pub fn of(source: SourceId, offset: usize, table: DeTable<'_>) -> Self {
+    pub fn of(source: SourceId, table: DeTable<'_>) -> Self {
         let entry = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| {
-            let span = shifted(source, offset, key.span());
-            (key.into_inner().into_owned(), Entry { key: span, node: Node::of(source, offset, value) })
+            let span = Span::new(source, key.span());
+            (key.into_inner().into_owned(), Entry { key: span, node: Node::of(source, value) })
         };
         Self(table.into_iter().map(entry).collect())
     }
@@ -152,8 +150,4 @@ impl Table {
             }
         }
     }
-}
-
-fn shifted(source: SourceId, offset: usize, range: std::ops::Range<usize>) -> Span {
-    Span { source, start: range.start + offset, end: range.end + offset }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use contract::{Kind, Ports};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::document::{Node, Table, Value};
+use super::document::{Node, Table};
 use super::place::Place;
 use super::source::Span;
 use super::suggest;
@@ -63,12 +63,7 @@ impl EdgeDeclarations {
         let Some(text) = node.as_str() else {
             self.invalid.insert(port.to_owned());
             let message = format!("an input expects a string, found {}", node.value.described());
-            let only = match &node.value {
-                Value::Array(items) => items.first().filter(|_| items.len() == 1).and_then(Node::as_str),
-                _ => None,
-            };
-            let diagnostic = Diagnostic::error(message).at(node.span, "expected \"stage\" or \"stage.output\"");
-            diagnostics.push(diagnostic.hint(only.map(|only| format!("write \"{only}\""))));
+            diagnostics.push(Diagnostic::error(message).at(node.span, "expected \"stage\" or \"stage.output\""));
             return;
         };
         // The keys of a table are unique: only `input` can be the same port.
@@ -101,13 +96,8 @@ pub(super) fn declared(
     if let Some(entry) = table.get("input") {
         if let Some(inputs) = entry.node.as_table() {
             edges.invalid.extend(inputs.0.keys().cloned());
-            let text = diagnostics.sources().text(entry.node.span);
-            let hint = match text.starts_with('{') && text.len() < 60 {
-                true => format!("write inputs = {text}"),
-                false => "write inputs instead of input".to_owned(),
-            };
             let diagnostic = Diagnostic::error("'input' expects a string, found a table").at(entry.key, "");
-            diagnostics.push(diagnostic.hint(hint));
+            diagnostics.push(diagnostic.hint("write inputs instead of input".to_owned()));
         } else if let Some(first) = first {
             edges.add(first, &entry.node, diagnostics);
         } else {

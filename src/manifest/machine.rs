@@ -18,7 +18,7 @@ pub(super) fn apply(document: &mut Table, mut machine: Table, kinds: &[Kind], di
         let hint = match key.as_str() {
             "exec" | "stages" => return true,
             "run" => "name and seed belong in the manifest",
-            _ => "it takes [exec], and settings of stages that change no output",
+            _ => "it may contain [exec], and settings of stages that do not change the output",
         };
         let diagnostic = Diagnostic::error(format!("'{key}' is not allowed in a machine file")).at(entry.key, "");
         diagnostics.push(diagnostic.hint(hint.to_owned()));

@@ -37,16 +37,14 @@
 //! - A [`Manifest`] is valid: every kind is known, every setting is of its type and within its bounds, every edge joins an
 //!   output to an input of the same type, every required input is connected, and the graph is acyclic.
 //! - Otherwise [`Diagnostics`] holds every problem of every layer, each with file, line, caret and, if there is one, a hint.
-//!   Two things end the search early: a file that cannot be read, and invalid TOML. A problem that a kind finds is not
-//!   reported while a setting that it depends on is itself invalid (`settings`).
+//!   Two things end the search early: a file that cannot be read, and invalid TOML. Rules between settings are checked once
+//!   each setting of the stage is valid.
 //!
 //! | module | content |
 //! |---|---|
 //! | `read`, `syntax`, `document` | a file; its TOML; the document with places |
-//! | `syntax_hint` | hints for syntax errors |
 //! | `set`, `machine` | the layers above the file |
 //! | `setting_schema`, `validate` | the JSON schema of a setting; validation of a table against it |
-//! | `mismatch` | a value of a wrong type |
 //! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `resolve`, `cycle` | `[stages.NAME]`; its inputs; their outputs; dependency cycles |
@@ -64,7 +62,6 @@ mod edge;
 mod infer;
 mod listing;
 mod machine;
-mod mismatch;
 mod place;
 mod read;
 mod render;
@@ -80,7 +77,6 @@ mod source;
 mod stage;
 mod suggest;
 mod syntax;
-mod syntax_hint;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -97,7 +93,7 @@ pub use self::schema::schema;
 pub use self::section::{ExecSettings, RunSettings};
 pub use self::source::{Source, SourceId, Sources, Span};
 pub use self::stage::StageDeclaration;
-pub use self::suggest::nearest as did_you_mean;
+pub use self::suggest::{hint as suggest, nearest as did_you_mean};
 
 use self::document::{Entry, Table};
 use self::stage::Draft;
@@ -189,7 +185,7 @@ pub fn store_named_in(directory: &Path) -> Option<PathBuf> {
         return head(&manifest).ok()?.cache;
     }
     let mut unused = Diagnostics::new("");
-    let (document, _) = machine.is_file().then(|| read::file(&machine, read::Role::Machine, &mut unused)).flatten()?;
+    let document = machine.is_file().then(|| read::file(&machine, read::Role::Machine, &mut unused)).flatten()?;
     section::exec(&document, &mut unused).cache
 }
 
@@ -201,13 +197,18 @@ pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) ->
     let mut diagnostics = Diagnostics::new(name);
     let directory = std::env::current_dir().unwrap_or_default();
     let source = diagnostics.add_source(name, directory.clone(), text.to_owned());
-    let syntax::Parsed { table: mut document, problems, is_complete } = syntax::parse(source, diagnostics.sources());
-    diagnostics.extend(problems);
+    let mut document = match syntax::parse(source, diagnostics.sources()) {
+        Ok(document) => document,
+        Err(error) => {
+            diagnostics.push(error);
+            return Err(diagnostics);
+        }
+    };
     if let Some(entry) = document.0.remove("extends") {
         diagnostics.push(Diagnostic::error("a resolved manifest cannot have 'extends'").at(entry.key, ""));
     }
     sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, &mut diagnostics));
-    let manifest = is_complete.then(|| checked(Path::new(name), &document, kinds, &mut diagnostics)).flatten();
+    let manifest = checked(Path::new(name), &document, kinds, &mut diagnostics);
     finished(manifest, diagnostics)
 }
 
@@ -229,10 +230,8 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
         .or_else(|| beside.symlink_metadata().is_ok().then_some(beside).filter(|beside| beside != path));
     let machine = machine_file.map(|file| read::file(&file, read::Role::Machine, diagnostics));
     let mut document = document?;
-    match machine {
-        Some(Some((machine, true))) => machine::apply(&mut document, machine, kinds, diagnostics),
-        Some(_) => return None,
-        None => {}
+    if let Some(machine) = machine {
+        machine::apply(&mut document, machine?, kinds, diagnostics);
     }
     let directory = std::env::current_dir().unwrap_or_default();
     overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, diagnostics));

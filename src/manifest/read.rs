@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::Table;
 use super::source::Span;
-use super::{cycle, shell, suggest, syntax};
+use super::{shell, syntax};
 
 /// The largest file, in bytes; no manifest written by hand comes near.
 const LARGEST: u64 = 1 << 20;
@@ -50,20 +50,18 @@ impl Role {
 /// valid TOML: its stages are then unknown.
 pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Table> {
     let mut layers = Vec::new();
-    let mut is_complete = true;
     let mut seen: Vec<(PathBuf, String)> = Vec::new();
     let mut next = Some((path.to_owned(), Role::Manifest));
     while let Some((path, role)) = next.take() {
         let canonical = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if let (Some(start), Some(span)) = (seen.iter().position(|(file, _)| *file == canonical), role.named()) {
-            let names = seen[start..].iter().chain(seen.get(start)).map(|(_, name)| name.as_str());
-            let message = format!("cycle of 'extends': {}", cycle::arrows(&names.collect::<Vec<_>>()));
+            let names: Vec<_> = seen[start..].iter().chain(seen.get(start)).map(|(_, name)| name.as_str()).collect();
+            let message = format!("cycle of 'extends': {}", names.join(" -> "));
             diagnostics.push(Diagnostic::error(message).at(span, ""));
             return None;
         }
         seen.push((canonical, path.display().to_string()));
-        let (mut table, file_is_complete) = file(&path, role, diagnostics)?;
-        is_complete &= file_is_complete;
+        let mut table = file(&path, role, diagnostics)?;
         if let Some(entry) = table.0.remove("extends") {
             let span = entry.node.span;
             match entry.node.as_str().filter(|base| !base.is_empty()) {
@@ -72,7 +70,6 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
                     next = Some((path.with_file_name(base), Role::Base { named: span, relative }));
                 }
                 None => {
-                    is_complete = false;
                     let diagnostic = match entry.node.as_str() {
                         Some(_) => Diagnostic::error("'extends' is empty"),
                         None => Diagnostic::error(format!(
@@ -81,29 +78,26 @@ pub(super) fn manifest(path: &Path, diagnostics: &mut Diagnostics) -> Option<Tab
                         )),
                     };
                     diagnostics.push(diagnostic.at(span, "expected the path of a manifest"));
+                    return None;
                 }
             }
         }
         layers.push(table);
     }
-    let merged = layers.into_iter().rev().reduce(|mut base, later| {
+    layers.into_iter().rev().reduce(|mut base, later| {
         base.overlay(later);
         base
-    });
-    merged.filter(|_| is_complete)
+    })
 }
 
-/// Reads one file. Returns its document, and whether that is complete.
-pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Option<(Table, bool)> {
+/// Reads one file.
+pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Option<Table> {
     let name = path.display().to_string();
     let bytes = match bytes(path, matches!(role, Role::Manifest)) {
         Ok(bytes) => bytes,
         Err(error) => {
             let (message, hint) = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    let near = near(path).map(|near| format!("did you mean '{}'?", near.display()));
-                    (format!("'{name}' does not exist"), near.or_else(|| role.absent(path)))
-                }
+                io::ErrorKind::NotFound => (format!("'{name}' does not exist"), role.absent(path)),
                 io::ErrorKind::IsADirectory => {
                     let hint = (!matches!(role, Role::Machine)).then(|| "name the manifest in it".to_owned());
                     (format!("'{name}' is a directory"), hint)
@@ -130,9 +124,7 @@ pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Op
             // A byte order mark does not count as a column.
             let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
             let source = diagnostics.add_source(name, directory, text);
-            let parsed = syntax::parse(source, diagnostics.sources());
-            diagnostics.extend(parsed.problems);
-            Some((parsed.table, parsed.is_complete))
+            syntax::parse(source, diagnostics.sources()).map_err(|error| diagnostics.push(error)).ok()
         }
         Err(error) => {
             let start = error.utf8_error().valid_up_to();
@@ -144,24 +136,6 @@ pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Op
             None
         }
     }
-}
-
-/// Returns the file in the same directory with the most similar name, or with that name and `.toml`.
-fn near(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = fs::read_dir(directory).ok()?.take(suggest::MOST).filter_map(Result::ok);
-    let files = entries.filter(|entry| entry.path().is_file());
-    let mut names: Vec<_> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    let with_extension = format!("{name}.toml");
-    let names = || names.iter().map(String::as_str);
-    // The extension does not count: `else.toml` is not similar to `server.toml`.
-    let stem = |name: &str| name.rsplit_once('.').map_or(name.to_owned(), |(stem, _)| stem.to_owned());
-    let is_alike = |near: &&str| suggest::nearest(&stem(name), [stem(near).as_str()]).is_some();
-    let near =
-        names().find(|name| *name == with_extension).or_else(|| suggest::nearest(name, names()).filter(is_alike));
-    near.map(|near| path.with_file_name(near))
 }
 
 /// Reads the bytes of a file. A manifest named on the command line may be a pipe, such as the output of a program.

@@ -17,13 +17,11 @@ use std::fmt;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
-use super::source::{Sources, Span};
+use super::source::Sources;
 
 /// Problems shown in full; the rest are counted.
 const SHOWN: usize = 50;
 const WIDTH: usize = 120;
-/// Bytes of the longest line that is shown whole.
-const LONG: usize = 1000;
 
 impl Diagnostics {
     /// Renders all problems as text that ends with a newline, with or without terminal colours.
@@ -66,28 +64,19 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         let source = sources.get(label.span.source);
         kind.span(visible(&source.text, label.span.start, label.span.end)).label(text)
     };
-    let snippet = |id| Snippet::source(&sources.get(id).text).path(&sources.get(id).name);
     let mut shown = Vec::new();
-    for (index, label) in diagnostic.labels.iter().enumerate() {
-        let id = label.span.source;
-        if is_on_a_long_line(label.span, sources) {
-            group = group.element(snippet(id).annotation(annotation((index, label))));
-        } else if !shown.contains(&id) {
+    for id in diagnostic.labels.iter().map(|label| label.span.source) {
+        if !shown.contains(&id) {
             shown.push(id);
-            let labels = diagnostic.labels.iter().enumerate();
-            let labels = labels.filter(|(_, label)| label.span.source == id && !is_on_a_long_line(label.span, sources));
-            group = group.element(snippet(id).annotations(labels.map(annotation)));
+            let labels = diagnostic.labels.iter().enumerate().filter(|(_, label)| label.span.source == id);
+            let snippet = Snippet::source(&sources.get(id).text).path(&sources.get(id).name);
+            group = group.element(snippet.annotations(labels.map(annotation)));
         }
     }
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.with_name("hint").message(normalize_untrusted_str(hint)));
     }
     vec![group]
-}
-
-/// Returns whether the line of a span is long and so is cut. A snippet of two spans on it would show everything between them.
-fn is_on_a_long_line(span: Span, sources: &Sources) -> bool {
-    sources.get(span.source).line_length(span.start) > LONG
 }
 
 /// Clamps a range to its first line, so that a caret never spans a whole table, and to character boundaries.

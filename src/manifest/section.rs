@@ -66,13 +66,13 @@ impl Section {
     }
 
     fn integer(&self, key: &str) -> Option<u64> {
-        self.0.as_ref()?.json.as_ref()?.get(key)?.as_u64()
+        self.0.as_ref()?.json.get(key)?.as_u64()
     }
 
     /// Returns a string and where it is written.
     fn string(&self, key: &str) -> Option<(&str, Span)> {
         let settings = self.0.as_ref()?;
-        Some((settings.json.as_ref()?.get(key)?.as_str()?, settings.location(key)?.value))
+        Some((settings.json.get(key)?.as_str()?, settings.locations.get(key)?.value))
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn run(document: &Table, file: &Path, diagnostics: &mut Diagnostics) 
         {
             Some("at most 100 letters, digits, '_', '-' and '.', the first a letter or digit")
         } else {
-            is_numbered(name).then_some("'.' and a number select a run by its number: write '-' instead of '.'")
+            is_numbered(name).then_some("'.' and a number at the end would select a run: write '-' instead of '.'")
         };
         if let Some(hint) = hint {
             let diagnostic = Diagnostic::error(format!("invalid run name '{name}'")).at(span, "");

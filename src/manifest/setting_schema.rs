@@ -5,7 +5,7 @@
 //! | `$ref`, one branch of `allOf` | that of its target |
 //! | `type: [T, null]`, `anyOf: [T, null]` (an `Option`) | that of `T`; TOML has no null |
 //! | `enum` or `const` of strings, `oneOf` of such | one of these strings |
-//! | `integer` with `minimum`, `maximum`, `format: uint32`... | an integer in the intersection of the ranges |
+//! | `integer` with `minimum`, `maximum` | an integer of at most 64 bits in the range |
 //! | `number` | a finite number; an integer is one |
 //! | `string` with `format: path-pattern` | a glob pattern; a relative one starts at the manifest's directory |
 //! | `array` with `items` | an array of values by that schema |
@@ -90,7 +90,7 @@ impl<'s> SettingSchema<'s> {
         Self { root: self.root, schema, ty: None }
     }
 
-    /// A member of the schema, as `minimum`.
+    /// Returns a member of the schema, such as `minimum`.
     fn member(self, name: &str) -> Option<&'s Value> {
         self.schema.get(name)
     }
@@ -219,18 +219,10 @@ impl<'s> SettingSchema<'s> {
             let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
             whole.or_else(|| value.as_f64().map(|float| float as i128))
         };
-        let format = self.member("format").and_then(Value::as_str).unwrap_or("int64");
-        let (bits, signed) = match format.strip_prefix("uint") {
-            Some(bits) => (bits, false),
-            None => (format.trim_start_matches("int"), true),
-        };
-        let values = 1i128 << bits.parse::<u32>().unwrap_or(64).clamp(8, 64);
-        let (least, most) = if signed { (-values / 2, values / 2 - 1) } else { (0, values - 1) };
-        let least = least.max(bound("minimum").unwrap_or(i128::MIN));
-        let least = least.max(bound("exclusiveMinimum").map_or(i128::MIN, |bound| bound + 1));
-        let most = most.min(bound("maximum").unwrap_or(i128::MAX));
-        let most = most.min(bound("exclusiveMaximum").map_or(i128::MAX, |bound| bound - 1));
-        ValueType::Integer { least, most }
+        let least = bound("minimum").or(bound("exclusiveMinimum").map(|bound| bound + 1)).unwrap_or(i64::MIN.into());
+        let most = bound("maximum").or(bound("exclusiveMaximum").map(|bound| bound - 1));
+        let largest = if least < 0 { i64::MAX.into() } else { u64::MAX.into() };
+        ValueType::Integer { least, most: most.unwrap_or(largest) }
     }
 
     fn map(self, name: &str) -> Option<&'s Map<String, Value>> {
@@ -285,7 +277,7 @@ impl<'s> SettingSchema<'s> {
     }
 }
 
-/// `"a", "b"`.
+/// Formats choices as `"a", "b"`.
 pub(super) fn quoted(choices: &[&str]) -> String {
     let choices: Vec<_> = choices.iter().map(|choice| format!("\"{choice}\"")).collect();
     choices.join(", ")

@@ -1,5 +1,6 @@
 //! The texts of a manifest: files and `--set` arguments.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::place::Place;
@@ -17,6 +18,12 @@ pub struct Span {
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
+}
+
+impl Span {
+    pub(super) fn new(source: SourceId, range: Range<usize>) -> Self {
+        Self { source, start: range.start, end: range.end }
+    }
 }
 
 /// A text with its name and the directory at which its relative paths start.
@@ -43,12 +50,6 @@ impl Source {
     fn line(&self, byte: usize) -> usize {
         self.lines.partition_point(|start| *start <= byte).max(1) - 1
     }
-
-    /// Returns the length in bytes of the line of a byte.
-    pub(super) fn line_length(&self, byte: usize) -> usize {
-        let line = self.line(byte);
-        self.lines.get(line + 1).map_or(self.text.len(), |next| next - 1) - self.lines[line]
-    }
 }
 
 /// All texts of a manifest.
@@ -67,32 +68,11 @@ impl Sources {
         &self.0[id.0]
     }
 
-    /// Returns the text of a span; empty if it is not on character boundaries.
-    pub fn text(&self, span: Span) -> &str {
-        self.get(span.source).text.get(span.start..span.end).unwrap_or_default()
-    }
-
     /// Returns the position of the start of a span.
     pub fn place(&self, span: Span) -> Place {
         let source = self.get(span.source);
         let line = source.line(span.start);
         let before = source.text.get(source.lines[line]..span.start).unwrap_or_default();
         Place { file: source.name.clone(), line: line + 1, column: before.chars().count() + 1 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_counts_lines_and_characters_from_one() {
-        let mut sources = Sources::default();
-        let source = sources.add("m.toml", PathBuf::new(), "a\nbé c\n".to_owned());
-        let place = |start| {
-            let place = sources.place(Span { source, start, end: start });
-            (place.line, place.column)
-        };
-        assert_eq!([place(0), place(2), place(6), place(8)], [(1, 1), (2, 1), (2, 4), (3, 1)]);
     }
 }

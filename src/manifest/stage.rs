@@ -91,7 +91,7 @@ pub(super) struct Draft<'k> {
     pub kind: &'k Kind,
     /// `None` if its settings are invalid.
     pub stage: Option<Arc<dyn AnyStage>>,
-    /// The ports of the stage; while its settings are invalid, as far as they are known.
+    /// The ports of the stage; of its kind while its settings are invalid.
     pub ports: Ports,
     pub edges: EdgeDeclarations,
     locations: BTreeMap<String, Location>,
@@ -159,8 +159,9 @@ pub(super) fn draft<'k>(
     let schemas = [SettingSchema::of(&kind.spec_schema), SettingSchema::of(&kind.exec_schema)];
     let owner = format!("kind '{}'", kind.name);
     let settings = validate(header, table, &schemas, &RESERVED, owner, diagnostics);
-    let (stage, ports) = settings.parse(kind, diagnostics);
-    let declared = |output: &OutputPort| match output.setting.as_ref().and_then(|setting| settings.location(setting)) {
+    let stage = settings.parse(kind, diagnostics);
+    let ports = stage.as_ref().map_or_else(|| kind.ports.clone(), |stage| stage.ports());
+    let declared = |output: &OutputPort| match output.setting.as_ref().and_then(|path| settings.locations.get(path)) {
         Some(location) => (location.key, "first here".to_owned()),
         None => (kind_span, format!("kind '{}' has it", kind.name)),
     };
@@ -171,10 +172,9 @@ pub(super) fn draft<'k>(
         let (first, label) = declared(first);
         diagnostics.push(diagnostic.at(declared(output).0, "again here").at(first, label));
     }
-    let misspelt = ["input", "inputs"].map(|key| settings.is_rejected(key));
+    let misspelt = ["input", "inputs"].map(|key| settings.misspelt.contains(key));
     let edges = edge::declared(table, kind, &ports, misspelt, diagnostics);
-    let locations = settings.into_locations();
-    Some(Draft { name: stage_name.ok()?, header, kind_span, kind, stage, ports, edges, locations })
+    Some(Draft { name: stage_name.ok()?, header, kind_span, kind, stage, ports, edges, locations: settings.locations })
 }
 
 fn kind<'k>(

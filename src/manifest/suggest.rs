@@ -27,11 +27,7 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
 const LISTED: usize = 30;
 
 /// Returns a hint for an unknown name: the nearest known one, else all of them after `known`.
-pub(super) fn hint<'c>(
-    written: &str,
-    known: &str,
-    candidates: impl IntoIterator<Item = &'c str> + Clone,
-) -> Option<String> {
+pub fn hint<'c>(written: &str, known: &str, candidates: impl IntoIterator<Item = &'c str> + Clone) -> Option<String> {
     if let Some(candidate) = nearest(written, candidates.clone()) {
         return Some(format!("did you mean '{candidate}'?"));
     }

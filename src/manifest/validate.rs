@@ -1,8 +1,5 @@
 //! Validation of a table of settings against its JSON schema: unknown and missing keys, wrong types and values out of range.
 //! The valid settings become JSON for the types to parse.
-//!
-//! An invalid setting is left out of the JSON, and with it everything that cannot be parsed without it: an item of an array, an
-//! entry of a map, a table that requires it. [`Settings`] records what was left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
@@ -13,7 +10,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Node, Table, Value};
-use super::setting_schema::{SettingSchema, ValueType, quoted};
+use super::setting_schema::{Range, SettingSchema, ValueType, quoted};
 use super::settings::{Location, Settings};
 use super::source::{Sources, Span};
 use super::suggest;
@@ -28,103 +25,67 @@ pub(super) fn validate(
     owner: String,
     diagnostics: &mut Diagnostics,
 ) -> Settings {
-    let mut validator = Validator { sources: diagnostics.sources(), owner, found: Found::default() };
-    let json = validator.table(span, table, schemas, reserved, &Path::default());
-    let Found { problems, rejected, locations } = validator.found;
+    let sources = diagnostics.sources();
+    let mut validator =
+        Validator { sources, owner, problems: Vec::new(), misspelt: BTreeSet::new(), locations: BTreeMap::new() };
+    let json = validator.table(span, table, schemas, reserved, "");
+    let Validator { problems, misspelt, locations, .. } = validator;
+    let is_valid = problems.is_empty();
     diagnostics.extend(problems);
-    Settings::new(json, span, rejected, locations)
+    Settings { json, is_valid, declared: span, misspelt, locations }
 }
 
 /// The traversal of one table of settings.
-pub(super) struct Validator<'s> {
-    pub sources: &'s Sources,
-    pub owner: String,
-    pub found: Found,
-}
-
-/// The findings of a traversal, or of a part of it.
-#[derive(Default)]
-pub(super) struct Found {
-    pub problems: Vec<Diagnostic>,
-    /// The paths of invalid settings.
-    pub rejected: Vec<String>,
-    /// The valid settings, by their path in the JSON.
-    pub locations: Vec<(String, Location)>,
-}
-
-/// The path of a setting. The two differ after an invalid item of an array, which the JSON lacks.
-#[derive(Default)]
-pub(super) struct Path {
-    pub manifest: String,
-    pub json: String,
-}
-
-impl Path {
-    pub fn key(&self, key: &str) -> Self {
-        Self { manifest: setting_path(&self.manifest, key), json: setting_path(&self.json, key) }
-    }
-
-    fn item(&self, manifest: usize, json: usize) -> Self {
-        Self { manifest: format!("{}[{manifest}]", self.manifest), json: format!("{}[{json}]", self.json) }
-    }
+struct Validator<'s> {
+    sources: &'s Sources,
+    owner: String,
+    problems: Vec<Diagnostic>,
+    misspelt: BTreeSet<String>,
+    locations: BTreeMap<String, Location>,
 }
 
 impl Validator<'_> {
-    /// Validates a table; `None` if a required key is missing or invalid.
+    /// Validates a table at `path`.
     fn table(
         &mut self,
         span: Span,
         table: &Table,
         schemas: &[SettingSchema<'_>],
         reserved: &[&str],
-        path: &Path,
-    ) -> Option<Map<String, Json>> {
+        path: &str,
+    ) -> Map<String, Json> {
         let mut settings = Map::new();
-        let mut misspelt = BTreeSet::new();
         for (key, entry) in table.in_order().into_iter().filter(|(key, _)| !reserved.contains(key)) {
-            let path = path.key(key);
+            let path = setting_path(path, key);
             match schemas.iter().find_map(|schema| schema.key(key)) {
                 Some(schema) => {
-                    if let Some(value) = self.value(entry.key, &entry.node, schema, &path) {
-                        settings.insert(key.to_owned(), value);
-                    }
+                    let value = self.value(entry.key, &entry.node, schema, &path);
+                    settings.extend(value.map(|value| (key.to_owned(), value)));
                 }
-                None => misspelt.extend(self.unknown(key, entry.key, schemas, reserved, &path)),
+                None => self.unknown(key, entry.key, schemas, reserved, &path),
             }
         }
-        // The intended key is rejected too; that it is missing is not reported as well.
-        misspelt.retain(|intended| table.get(intended).is_none());
-        self.found.rejected.extend(misspelt.iter().map(|intended| path.key(intended).manifest));
-        let mut complete = true;
         for schema in schemas {
-            for key in schema.required().filter(|key| !settings.contains_key(*key)) {
-                complete = false;
-                if table.get(key).is_none() && !misspelt.contains(key) {
-                    self.missing(span, &path.key(key), schema.key(key));
+            for key in schema.required().filter(|key| table.get(key).is_none()) {
+                let path = setting_path(path, key);
+                // A required key that is only misspelt is not missing as well.
+                if !self.misspelt.contains(&path) {
+                    self.missing(span, &path, schema.key(key));
                 }
             }
         }
-        complete.then_some(settings)
+        settings
     }
 
-    /// Reports a key that no schema has. Returns the key that it most likely misspells.
-    fn unknown<'k>(
-        &mut self,
-        key: &str,
-        span: Span,
-        schemas: &[SettingSchema<'k>],
-        reserved: &[&'k str],
-        path: &Path,
-    ) -> Option<&'k str> {
-        let path = &path.manifest;
+    /// Reports a key that no schema has.
+    fn unknown(&mut self, key: &str, span: Span, schemas: &[SettingSchema<'_>], reserved: &[&str], path: &str) {
         let known: Vec<_> = schemas.iter().flat_map(|schema| schema.keys()).collect();
         let intended = suggest::nearest(key, known.iter().chain(reserved).copied());
+        let parent =
+            path.strip_suffix(&setting_path("", key)).map(|table| table.trim_end_matches('.')).unwrap_or_default();
+        let table = if parent.is_empty() { self.owner.clone() } else { format!("'{parent}'") };
         // `name` may be meant as a setting of a stage or of a table in it.
         let section = section_of(key).filter(|_| key != "name" || self.owner.starts_with('['));
-        let table = match path.strip_suffix(&setting_path("", key)).map(|table| table.trim_end_matches('.')) {
-            Some(table) if !table.is_empty() => format!("'{table}'"),
-            _ => self.owner.clone(),
-        };
         let hint = match (intended, section, known.as_slice()) {
             (Some(intended), ..) => format!("did you mean '{intended}'?"),
             _ if key == "extends" => "it belongs at the top of the file, above the first [section]".to_owned(),
@@ -132,35 +93,25 @@ impl Validator<'_> {
             (.., []) => "it takes no settings".to_owned(),
             (.., known) => format!("its settings are: {}", known.join(", ")),
         };
-        let diagnostic = Diagnostic::error(format!("unknown key '{path}'"));
-        self.found.problems.push(diagnostic.at(span, format!("not a setting of {table}")).hint(hint));
-        intended
+        self.misspelt.extend(intended.map(|intended| setting_path(parent, intended)));
+        self.reject(format!("unknown key '{path}'"), span, format!("not a setting of {table}"), hint);
     }
 
-    fn missing(&mut self, span: Span, path: &Path, schema: Option<SettingSchema<'_>>) {
-        let path = &path.manifest;
+    fn missing(&mut self, span: Span, path: &str, schema: Option<SettingSchema<'_>>) {
         let described = schema.map(SettingSchema::described).unwrap_or_default();
         let about = schema.and_then(SettingSchema::about).and_then(|about| about.lines().next());
         let about = about.map(|about| format!(": {}", about.trim_end_matches('.'))).unwrap_or_default();
-        let diagnostic = Diagnostic::error(format!("missing setting '{path}' of {}", self.owner));
-        self.reject(path, diagnostic.at(span, "").hint(format!("'{path}' expects {described}{about}")));
+        let message = format!("missing setting '{path}' of {}", self.owner);
+        self.reject(message, span, "", format!("'{path}' expects {described}{about}"));
     }
 
-    /// Validates a value. Records where it is written, unless it is invalid.
-    fn value(&mut self, key: Span, node: &Node, schema: SettingSchema<'_>, path: &Path) -> Option<Json> {
-        let before = std::mem::take(&mut self.found.locations);
-        let json = self.typed(node, schema, path);
-        let within = std::mem::replace(&mut self.found.locations, before);
-        if json.is_some() {
-            let location = Location { path: path.manifest.clone(), key, value: node.span };
-            self.found.locations.push((path.json.clone(), location));
-            self.found.locations.extend(within);
-        }
-        json
+    /// Validates a value; `None` if it is invalid.
+    fn value(&mut self, key: Span, node: &Node, schema: SettingSchema<'_>, path: &str) -> Option<Json> {
+        self.locations.insert(path.to_owned(), Location { key, value: node.span });
+        self.typed(node, schema, path)
     }
 
-    fn typed(&mut self, node: &Node, schema: SettingSchema<'_>, path: &Path) -> Option<Json> {
-        let name = &path.manifest;
+    fn typed(&mut self, node: &Node, schema: SettingSchema<'_>, path: &str) -> Option<Json> {
         match (schema.value_type(), &node.value) {
             (ValueType::Choice(choices), Value::String(text)) => self.choice(node, &choices, text, path),
             (ValueType::Text { pattern, shortest, longest }, Value::String(text)) => {
@@ -170,42 +121,25 @@ impl Validator<'_> {
                     false => Some(Json::String(text.clone())),
                 }
             }
-            (ValueType::Integer { least, most }, Value::Integer(integer)) => {
-                if !(least..=most).contains(integer) {
-                    let expected = format!("expected {least} to {most}");
-                    return self.invalid(node, path, format!("'{name}' is out of range"), expected);
-                }
-                node.json().ok()
-            }
-            (ValueType::Number(range), Value::Integer(_) | Value::Float(_)) => {
-                let number = match &node.value {
-                    Value::Integer(integer) => *integer as f64,
-                    Value::Float(float) => *float,
-                    _ => f64::NAN,
-                };
-                if !range.contains(number) {
-                    let (message, expected) = match number.is_finite() {
-                        true => ("out of range", format!("expected {range}")),
-                        false => ("not finite", format!("expected a finite number, {range}")),
-                    };
-                    return self.invalid(node, path, format!("'{name}' is {message}"), expected);
-                }
-                Number::from_f64(number).map(Json::Number)
-            }
+            (ValueType::Integer { least, most }, Value::Integer(integer)) => match (least..=most).contains(integer) {
+                true => node.json().ok(),
+                false => self.invalid(node, format!("'{path}' is out of range"), format!("expected {least} to {most}")),
+            },
+            (ValueType::Number(range), Value::Integer(integer)) => self.number(node, *integer as f64, &range, path),
+            (ValueType::Number(range), Value::Float(float)) => self.number(node, *float, &range, path),
             (ValueType::Boolean, Value::Boolean(boolean)) => Some(Json::Bool(*boolean)),
             (ValueType::Array { items, shortest, longest, unique }, Value::Array(nodes)) => {
                 let size = self.sized(node, path, nodes.len() as u64, (shortest, longest), ITEMS);
-                let mut values = Vec::with_capacity(nodes.len());
-                for (index, item) in nodes.iter().enumerate() {
-                    values.extend(self.value(item.span, item, items, &path.item(index, values.len())));
-                }
+                let item =
+                    |(index, item): (usize, &Node)| self.value(item.span, item, items, &format!("{path}[{index}]"));
+                let values = nodes.iter().enumerate().filter_map(item).collect();
                 if unique {
                     self.unique(nodes, path);
                 }
                 size.map(|()| Json::Array(values))
             }
             (ValueType::Table, Value::Table(table)) => {
-                self.table(node.span, table, &[schema], &[], path).map(Json::Object)
+                Some(Json::Object(self.table(node.span, table, &[schema], &[], path)))
             }
             (ValueType::OneOf(types), value) => {
                 match types.iter().find(|ty| accepts(&ty.value_type(), value)).copied() {
@@ -219,37 +153,68 @@ impl Validator<'_> {
                     Value::Float(_) => ("is not finite", "expected a finite number"),
                     _ => ("cannot hold a date or time", "a date or time"),
                 };
-                self.invalid(inner, path, format!("'{name}' {message}"), expected)
+                self.invalid(inner, format!("'{path}' {message}"), expected)
             }),
             (ty, _) => self.mismatch(node, schema, &ty, path),
         }
     }
 
+    fn number(&mut self, node: &Node, number: f64, range: &Range, path: &str) -> Option<Json> {
+        if !number.is_finite() {
+            let expected = format!("expected a finite number, {range}");
+            return self.invalid(node, format!("'{path}' is not finite"), expected);
+        }
+        match range.contains(number) {
+            true => Number::from_f64(number).map(Json::Number),
+            false => self.invalid(node, format!("'{path}' is out of range"), format!("expected {range}")),
+        }
+    }
+
+    /// Reports a value of a wrong type; always `None`.
+    fn mismatch(
+        &mut self,
+        node: &Node,
+        schema: SettingSchema<'_>,
+        expected: &ValueType<'_>,
+        path: &str,
+    ) -> Option<Json> {
+        let described = match expected {
+            ValueType::Choice(choices) => format!("one of {}", quoted(choices)),
+            _ => schema.described(),
+        };
+        let keys: Vec<_> = schema.keys().collect();
+        let hint = (matches!(expected, ValueType::Table) && !keys.is_empty())
+            .then(|| format!("its settings are: {}", keys.join(", ")));
+        let label = if described.len() < 40 { format!("expected {described}") } else { String::new() };
+        let message = format!("'{path}' expects {described}, found {}", node.value.described());
+        self.reject(message, node.span, label, hint);
+        None
+    }
+
     /// Makes a glob pattern of files absolute.
-    fn pattern(&mut self, node: &Node, text: &str, path: &Path) -> Option<String> {
-        let name = &path.manifest;
+    fn pattern(&mut self, node: &Node, text: &str, path: &str) -> Option<String> {
         let directory = &self.sources.get(node.span.source).directory;
         let (message, hint) = match (glob::Pattern::new(text), absolute_pattern(text, directory)) {
             (Err(error), _) => (
-                format!("'{name}' is not a valid glob pattern: {}", error.msg),
+                format!("'{path}' is not a valid glob pattern: {}", error.msg),
                 "'*' and '?' match letters, '**' directories; '[[]' is a literal bracket",
             ),
             // An empty setting means that the stage has no source yet; an empty item means nothing.
-            (Ok(_), _) if text.is_empty() && name.ends_with(']') => {
-                (format!("'{name}' is empty"), "name a file, or remove the item")
+            (Ok(_), _) if text.is_empty() && path.ends_with(']') => {
+                (format!("'{path}' is empty"), "name a file, or remove the item")
             }
             (Ok(_), None) => (
-                format!("'{name}' starts at '{}', which is not valid UTF-8", directory.display()),
+                format!("'{path}' starts at '{}', which is not valid UTF-8", directory.display()),
                 "rename the directory, or write an absolute path",
             ),
             (Ok(_), Some(pattern)) => return Some(pattern),
         };
-        self.reject(name, Diagnostic::error(message).at(node.span, "").hint(hint.to_owned()));
+        self.reject(message, node.span, "", hint.to_owned());
         None
     }
 
     /// Checks a length against its bounds; `None` if it is outside.
-    fn sized(&mut self, node: &Node, path: &Path, size: u64, (least, most): (u64, u64), unit: Unit) -> Option<()> {
+    fn sized(&mut self, node: &Node, path: &str, size: u64, (least, most): (u64, u64), unit: Unit) -> Option<()> {
         let (message, expected) = if size < least {
             (unit.short, format!("expected at least {}", counted(least, unit.noun)))
         } else if size > most {
@@ -257,12 +222,12 @@ impl Validator<'_> {
         } else {
             return Some(());
         };
-        self.invalid(node, path, format!("'{}' {message}", path.manifest), expected);
+        self.invalid(node, format!("'{path}' {message}"), expected);
         None
     }
 
     /// Validates a string that must be one of `choices`.
-    fn choice(&mut self, node: &Node, choices: &[&str], text: &str, path: &Path) -> Option<Json> {
+    fn choice(&mut self, node: &Node, choices: &[&str], text: &str, path: &str) -> Option<Json> {
         if choices.contains(&text) {
             return Some(Json::String(text.to_owned()));
         }
@@ -270,33 +235,29 @@ impl Validator<'_> {
             Some(choice) => format!("did you mean \"{choice}\"?"),
             None => format!("expected one of {}", quoted(choices)),
         };
-        let diagnostic = Diagnostic::error(format!("invalid value \"{text}\" for '{}'", path.manifest));
-        self.reject(&path.manifest, diagnostic.at(node.span, "").hint(hint));
+        self.reject(format!("invalid value \"{text}\" for '{path}'"), node.span, "", hint);
         None
     }
 
-    fn unique(&mut self, nodes: &[Node], path: &Path) {
+    fn unique(&mut self, nodes: &[Node], path: &str) {
         let mut seen = BTreeMap::new();
-        for (index, node) in nodes.iter().enumerate() {
+        for node in nodes {
             let Some(text) = node.as_str() else { continue };
             if let Some(first) = seen.insert(text, node.span) {
-                let diagnostic = Diagnostic::error(format!("duplicate item \"{text}\" in '{}'", path.manifest));
-                let diagnostic = diagnostic.at(node.span, "again here").at(first, "first here");
-                self.reject(&path.item(index, index).manifest, diagnostic);
+                let diagnostic = Diagnostic::error(format!("duplicate item \"{text}\" in '{path}'"));
+                self.problems.push(diagnostic.at(node.span, "again here").at(first, "first here"));
             }
         }
     }
 
     /// Reports an invalid value; always `None`.
-    fn invalid(&mut self, node: &Node, path: &Path, message: String, label: impl Into<String>) -> Option<Json> {
-        self.reject(&path.manifest, Diagnostic::error(message).at(node.span, label));
+    fn invalid(&mut self, node: &Node, message: String, label: impl Into<String>) -> Option<Json> {
+        self.reject(message, node.span, label, None);
         None
     }
 
-    /// Reports why the setting at `path` is invalid.
-    pub fn reject(&mut self, path: &str, diagnostic: Diagnostic) {
-        self.found.rejected.push(path.to_owned());
-        self.found.problems.push(diagnostic);
+    fn reject(&mut self, message: String, span: Span, label: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.problems.push(Diagnostic::error(message).at(span, label).hint(hint));
     }
 }
 
@@ -312,7 +273,7 @@ const CHARACTERS: Unit = Unit { short: "is too short", long: "is too long", noun
 const ITEMS: Unit = Unit { short: "has too few items", long: "has too many items", noun: "item" };
 
 /// Returns whether a value is of a type, whatever it contains.
-pub(super) fn accepts(ty: &ValueType<'_>, value: &Value) -> bool {
+fn accepts(ty: &ValueType<'_>, value: &Value) -> bool {
     match (ty, value) {
         (ValueType::Anything, _)
         | (ValueType::Choice(_) | ValueType::Text { .. }, Value::String(_))

@@ -86,7 +86,7 @@ pub(super) struct Work {
 /// A build on record, as far as an estimate needs it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PastBuild {
-    /// How long it took.
+    /// How long it took, in seconds.
     pub(super) seconds: f64,
     /// Its work.
     pub(super) work: Work,

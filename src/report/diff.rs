@@ -88,7 +88,7 @@ impl RunDiff {
         Self { settings: paths.into_iter().filter_map(setting).collect(), stages: stages.chain(removed).collect() }
     }
 
-    /// Whether the runs are equal.
+    /// Returns whether the runs are equal.
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty() && self.stages.is_empty()
     }

@@ -74,7 +74,7 @@ pub struct LockedRun {
     pub status: RunStatus,
     /// When it started, in UTC: `2026-11-25T06:36:11Z`.
     pub started: String,
-    /// How long it took.
+    /// How long it took, in seconds.
     pub seconds: f64,
     /// The compute device.
     pub device: String,
@@ -104,7 +104,7 @@ pub struct LockedStage {
     /// The external files that it read, as `<digest> <bytes> <path>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
-    /// How long the build took.
+    /// How long the build took, in seconds.
     pub seconds: f64,
     /// Whether this run built it; false if it was cached.
     pub ran: bool,
@@ -150,7 +150,7 @@ pub enum InvalidLock {
     #[error("the first line is not a check")]
     NoCheck,
     /// The content does not match the check.
-    #[error("it was modified after it was written: its check does not match")]
+    #[error("its check does not match: it was modified after it was written")]
     Modified,
     /// A stage is listed twice.
     #[error("stage '{0}' is listed twice")]

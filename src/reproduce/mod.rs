@@ -2,9 +2,9 @@
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`verdict`] | the result of the comparison of one stage |
+//! | [`stage`] | the reproduction of one stage: identical, equal, different |
 
-pub mod verdict;
+pub mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-pub use verdict::{Cause, Verdict};
+pub use stage::{Cause, StageReproduction};
 
 use crate::events::{Event, Renderer, Stamped};
 use crate::graph::Graph;
@@ -29,7 +29,7 @@ pub const NOT_REQUESTED: &str = "not requested";
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reproduction {
     /// The verdict of each stage, in the order of the lock.
-    pub stages: Vec<(String, Verdict)>,
+    pub stages: Vec<(String, StageReproduction)>,
     /// Stages of the manifest that are not in the lock.
     pub not_locked: Vec<String>,
     /// The first stage that differs although its inputs do not; else the first that differs.
@@ -47,24 +47,25 @@ impl Reproduction {
         reasons: &BTreeMap<String, String>,
         requested: &BTreeSet<StageName>,
     ) -> Self {
-        let mut stages: Vec<(String, Verdict)> = Vec::new();
+        let mut stages: Vec<(String, StageReproduction)> = Vec::new();
         let mut tolerated = BTreeSet::new();
         for locked in &lock.stages {
             let name = locked.name.parse::<StageName>().ok().filter(|name| requested.contains(name));
             let found = name.as_ref().and_then(|name| outcome.stages.get(name));
             let verdict = match (&name, found) {
-                (None, _) => Verdict::NotAttempted { because: NOT_REQUESTED.to_owned() },
+                (None, _) => StageReproduction::NotAttempted { because: NOT_REQUESTED.to_owned() },
                 (Some(_), None) => {
                     let because = reasons.get(&locked.name).cloned();
-                    Verdict::NotAttempted {
+                    StageReproduction::NotAttempted {
                         because: because.unwrap_or_else(|| "the manifest has no such stage".to_owned()),
                     }
                 }
                 (Some(name), Some(found)) => {
                     let inputs = manifest.stages.get(name).map(|stage| &stage.inputs);
                     let downstream = inputs.into_iter().flatten().filter(|(_, edge)| tolerated.contains(&edge.stage));
-                    let verdict = Verdict::of(locked, found, &downstream.map(|(port, _)| port.clone()).collect());
-                    if matches!(verdict, Verdict::Equal { .. } | Verdict::NotComparable) {
+                    let verdict =
+                        StageReproduction::of(locked, found, &downstream.map(|(port, _)| port.clone()).collect());
+                    if matches!(verdict, StageReproduction::Equal { .. } | StageReproduction::NotComparable) {
                         tolerated.insert(name.clone());
                     }
                     verdict
@@ -72,8 +73,8 @@ impl Reproduction {
             };
             stages.push((locked.name.clone(), verdict));
         }
-        let different = |(name, verdict): &(String, Verdict)| match verdict {
-            Verdict::Different { causes, .. } => {
+        let different = |(name, verdict): &(String, StageReproduction)| match verdict {
+            StageReproduction::Different { causes, .. } => {
                 let is_downstream = causes.iter().any(|cause| matches!(cause, Cause::Input { .. }));
                 Some((is_downstream, name.clone()))
             }
@@ -87,7 +88,7 @@ impl Reproduction {
         Self { not_locked: not_locked.map(ToString::to_string).collect(), stages, first_divergent }
     }
 
-    /// Whether every requested stage is in the lock, was run, and is reproduced.
+    /// Returns whether every requested stage is in the lock, was run, and is reproduced.
     pub fn holds(&self, requested: &BTreeSet<StageName>) -> bool {
         let held = self.stages.iter().filter(|(_, verdict)| verdict.holds()).map(|(name, _)| name.as_str());
         let held: BTreeSet<_> = held.collect();
@@ -132,7 +133,7 @@ pub fn contradiction(lock: &RunLock, manifest: &Manifest) -> Option<String> {
         };
         if stage.kind.name != locked.kind {
             return Some(format!(
-                "stage '{name}' has the kind {}, and in its manifest {}",
+                "stage '{name}' has kind {}, but kind {} in its manifest",
                 locked.kind, stage.kind.name
             ));
         }

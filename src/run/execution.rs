@@ -92,7 +92,7 @@ impl RunContext<'_> {
         let task = stage_task(self.manifest, self.store, stage, key, *cost, baseline.as_ref());
         for shortfall in fit::check_stage(self.manifest, task, available) {
             if shortfall.is_error && !self.budget.allow_oversize {
-                let hint = format!("{}; {} runs it in spite of this", shortfall.hint(), fit::ALLOW);
+                let hint = format!("{}; {} runs the stage anyway", shortfall.hint(), fit::ALLOW);
                 return Err(StageError::new(shortfall.message()).hint(hint).into());
             }
             self.warn(name, shortfall.text());

@@ -16,7 +16,7 @@ pub struct Outcome {
     pub summary: Summary,
     /// The stages that have an output.
     pub stages: BTreeMap<StageName, StageOutcome>,
-    /// How long it took.
+    /// How long it took, in seconds.
     pub seconds: f64,
 }
 

@@ -132,7 +132,7 @@ impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind;
-        const MISPLACED: &str = "something else lies in its place: `pipeline cache verify --repair` moves it aside";
+        const MISPLACED: &str = "something else is in its place: `pipeline cache verify --repair` moves it aside";
         match self {
             Self::Io { source, .. } => match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(

@@ -55,8 +55,6 @@ pub const MAINTENANCE_POINTS: [&str; 11] = [
 pub const GC_AFTER_LEASES: &str = "gc-after-leases";
 /// In an export, after it made its temporary directory.
 pub const EXPORT_AFTER_CLAIM: &str = "export-after-claim";
-/// In an export, after it moved one entry into a directory that existed before.
-pub const EXPORT_BETWEEN_MOVES: &str = "export-between-moves";
 
 /// The point at which to signal the process.
 struct Wanted {

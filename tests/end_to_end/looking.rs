@@ -73,7 +73,7 @@ fn a_manifest_in_place_of_a_run_means_its_runs() {
     let wrong = bench.write("code.toml", "[run]\nname = 3\n").pipeline(&["runs", "code.toml"]);
     assert!(wrong.code == 2 && wrong.stderr.contains("code.toml:2"), "{}", wrong.stderr);
     let gone = bench.pipeline(&["runs", "gone.toml"]);
-    assert!(gone.code == 2 && gone.stderr.contains("the runs are run"), "{}", gone.stderr);
+    assert!(gone.code == 2 && gone.stderr.contains("the runs are: run"), "{}", gone.stderr);
 }
 
 #[test]

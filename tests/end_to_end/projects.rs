@@ -215,7 +215,7 @@ fn a_pinned_run_is_not_forgotten_and_gc_says_for_whom_bytes_stay() {
     assert!(gc.stdout.starts_with("forgot 2 past runs\n"), "{}", gc.stdout);
     for run in ["run.2 (pinned)", "run.4 (latest)"] {
         let line = gc.stdout.lines().find(|line| line.starts_with("kept ") && line.contains(&format!("  by {run}, ")));
-        assert!(line.is_some_and(|line| line.contains("of it by no other")), "{run}: {}", gc.stdout);
+        assert!(line.is_some_and(|line| line.contains("of it by nothing else")), "{run}: {}", gc.stdout);
     }
     ["run/2", "run/4"].iter().for_each(|run| assert_own(&bench, run));
     assert_eq!(bench.run_with(&MIT), [""; 0]);

@@ -338,6 +338,6 @@ fn diff_names_the_changed_setting_and_the_stages() {
     bench.run_with(&["--set", "stages.license.allow=[\"apache-2.0\",\"bsd-3-clause\",\"lgpl-2.1\"]"]);
     let text = bench.pipeline(&["diff", "run.2", "run.3"]).stdout;
     assert!(text.starts_with("run.2 -> run.3\n"), "{text}");
-    assert!(text.ends_with("\nlicense  another key, the same output\n") && text.lines().count() == 3, "{text}");
+    assert!(text.ends_with("\nlicense  different key, same output\n") && text.lines().count() == 3, "{text}");
     assert_eq!(bench.pipeline(&["diff", "run.1", "run.7"]).code, 2);
 }

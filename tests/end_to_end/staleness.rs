@@ -197,7 +197,7 @@ fn a_plan_prices_a_longer_training_by_its_operations_and_says_how_often_it_reads
         remark["text"].as_str().unwrap().starts_with("20,000 steps of 4 sequences read 5,120,000 tokens"),
         "{remark}"
     );
-    assert!(remark["warning"].as_str().unwrap().contains("passes over the same tokens"), "{remark}");
+    assert!(remark["warning"].as_str().unwrap().contains("epochs over the same tokens"), "{remark}");
     assert!(remark["place"]["line"].is_u64() && remark["input"]["line"].is_u64(), "{remark}");
     let checked = bench.pipeline(&["check", "run.toml", "--set", "stages.train.steps=20000"]);
     assert!(checked.code == 0 && checked.stdout.contains("no errors, 1 warning"), "{}", checked.stdout);

@@ -109,7 +109,7 @@ fn a_staged_file_changed_after_it_was_written_is_refused() {
     let staged = outputs.finish().unwrap();
     fs::write(&staged["out"].1[0].1, b"longer than it was").unwrap();
     let error = store.objects.adopt(staged).unwrap_err();
-    assert_eq!(error.to_string(), "output a of port 'out' is not as long as it was when it was written");
+    assert_eq!(error.to_string(), "output a of port 'out' is its size changed after it was written");
 }
 
 #[test]

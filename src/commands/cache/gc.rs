@@ -32,10 +32,10 @@ pub struct CollectArguments {
     /// Forget past runs except the newest N of each name, the latest and pinned ones, so that their outputs can be removed.
     #[arg(long, value_name = "N")]
     pub keep_runs: Option<usize>,
-    /// Also remove the scratch of stopped and failed stages: a training among them restarts from the beginning.
+    /// Also remove the scratch of stopped and failed stages, which then restart from the beginning.
     #[arg(long)]
     pub scratch: bool,
-    /// Only print what would be removed, and the cost of building it again.
+    /// Only print what would be removed, and how long it would take to rebuild.
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON.
@@ -154,13 +154,13 @@ fn print_retained(out: &mut impl Write, removals: &Removals) -> Result<(), Comma
     }
     for Retained { by, bytes, alone } in shown {
         let only = match alone {
-            0 => "all of it also by others".to_owned(),
-            alone => format!("{} of it by no other", figures::size(*alone)),
+            0 => "all of it shared with others".to_owned(),
+            alone => format!("{} of it by nothing else", figures::size(*alone)),
         };
         writeln!(out, "kept {:>8}  by {by}, {only}", figures::size(*bytes))?;
     }
     if !others.is_empty() {
-        writeln!(out, "and by {}, all of it also by others", figures::counted(others.len() as u64, "past run"))?;
+        writeln!(out, "and by {}, all of it shared with others", figures::counted(others.len() as u64, "past run"))?;
     }
     Ok(())
 }
@@ -170,12 +170,12 @@ fn print_removals(out: &mut impl Write, removals: &Removals, dry: bool) -> Resul
     for build in &removals.builds {
         let (size, took) = (figures::size(build.bytes), figures::duration(build.seconds));
         let (key, age) = (build.key.short(), ago(build.started));
-        writeln!(out, "{verb} {size:>8}  {:<16}  {key}  built {age} ago, {took} to build again", build.kind)?;
+        writeln!(out, "{verb} {size:>8}  {:<16}  {key}  built {age} ago, {took} to rebuild", build.kind)?;
     }
     for (totals, what) in [
-        (removals.orphans, "of blobs that no build names"),
+        (removals.orphans, "of unreferenced blobs"),
         (removals.scratch, "of scratch"),
-        (removals.derived, "of derived files, which are computed again on demand"),
+        (removals.derived, "of derived files, which are recomputed on demand"),
         (removals.aside, "of damaged objects, moved aside"),
     ] {
         if totals.count > 0 {
@@ -184,11 +184,8 @@ fn print_removals(out: &mut impl Write, removals: &Removals, dry: bool) -> Resul
     }
     let cost: f64 = removals.builds.iter().map(|build| build.seconds).sum();
     let (before, after) = (figures::size(removals.before), figures::size(removals.after));
-    let again = if cost > 0.0 {
-        format!("; building all of it again takes {}", figures::duration(cost))
-    } else {
-        String::new()
-    };
+    let again =
+        if cost > 0.0 { format!("; rebuilding all of it takes {}", figures::duration(cost)) } else { String::new() };
     let nothing = removals.builds.is_empty()
         && [removals.orphans, removals.scratch, removals.derived, removals.aside]
             .iter()

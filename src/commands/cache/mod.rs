@@ -25,10 +25,10 @@ pub enum CacheCommand {
     /// List every build with its key, age, duration, size and users.
     #[command(after_help = "Example: pipeline cache ls --json")]
     Ls(ls::ListArguments),
-    /// Hash every blob and read every tree and record; exit code 4 when something is damaged.
+    /// Hash every blob and read every tree and record; exit code 4 if something is damaged.
     #[command(after_help = "Example: pipeline cache verify --repair")]
     Verify(verify::VerifyArguments),
-    /// Remove what nothing needs; with --keep-size also builds, those that are cheapest to build again for their size first.
+    /// Remove unreferenced data; with --keep-size also builds, first those that are fastest to rebuild for their size.
     #[command(after_help = "Examples:\n  pipeline cache gc --keep-size 50GiB --dry-run\n  \
         pipeline cache gc --keep-size 50GiB --keep-runs 3 --lock published.lock\n\n\
         The outputs of the latest and the pinned runs of any project, of past runs that are not forgotten, of lock \

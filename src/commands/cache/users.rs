@@ -22,7 +22,7 @@ impl Users {
         }
     }
 
-    /// By key: `run/stage` of the last builds; where there is none, the users that locks name.
+    /// Returns `run/stage` of the last builds by key; for other builds, the users that locks name.
     pub(super) fn with_last_builds(self, inventory: &Inventory) -> BTreeMap<Digest, Vec<String>> {
         let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
         for (run, stages) in &inventory.runs {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::stdout::{print_json, stdout};
 use super::users::Users;
 use super::{CommandError, StoreOptions};
-use crate::commands::hashing::HashProgress;
+use crate::commands::hashing::hash_progress;
 use crate::commands::run_refs;
 use crate::commands::signals::stop_on_signals;
 use crate::events::figures;
@@ -59,9 +59,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
         damage.extend(run_refs::events_damage(&store, &run)?);
     }
     damage.extend(store.builds.damaged_last_builds()?);
-    let mut hashing = HashProgress::start("hashing the store");
+    let hashing = hash_progress("hashing the store");
     let verification = store.verify_all(&known, |bytes| {
-        hashing.add(bytes);
+        hashing.inc(bytes);
         !cancel.is_set()
     })?;
     drop(hashing);

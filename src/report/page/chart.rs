@@ -13,19 +13,30 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 24.0;
 const RIGHT: f64 = 12.0;
-/// Colour and dashes of each curve, which can be told apart without colour.
+/// The points of a curve, less its last.
+const MOST_POINTS: usize = 1000;
+/// Colour and dashes of each curve: dashes distinguish curves without colour.
 const PENS: [(&str, &str); 4] = [("#b0501a", ""), ("#3f6fb0", "6 3"), ("#3c8a3c", "2 2"), ("#7a4fa0", "8 2 2 2")];
 
 /// Renders the charts of these metrics.
 pub(super) fn charts(metrics: &BTreeMap<String, Series>) -> String {
     let mut groups: BTreeMap<&str, Vec<(&str, Vec<(f64, f64)>)>> = BTreeMap::new();
     for (name, series) in metrics {
-        let points = series.points();
+        let points = points(series);
         if points.len() > 1 {
             groups.entry(name.split('/').next().unwrap_or(name)).or_default().push((name, points));
         }
     }
     groups.values().map(|curves| chart(curves)).collect()
+}
+
+/// Returns the finite points of a series, evenly thinned to bound the size of the chart, with the last one.
+fn points(series: &Series) -> Vec<(f64, f64)> {
+    let every = series.len().div_ceil(MOST_POINTS).max(1);
+    let last = series.len().saturating_sub(1);
+    let shown = series.iter().enumerate().filter(|(index, _)| index.is_multiple_of(every) || *index == last);
+    let finite = shown.filter(|(_, (_, value))| value.is_finite());
+    finite.map(|(_, (step, value))| (*step as f64, *value)).collect()
 }
 
 fn chart(curves: &[(&str, Vec<(f64, f64)>)]) -> String {
@@ -91,9 +102,17 @@ mod tests {
     use super::*;
 
     fn series(values: &[f64]) -> Series {
-        let mut series = Series::default();
-        values.iter().enumerate().for_each(|(step, value)| series.add(step as u64, *value));
-        series
+        (0..).zip(values.iter().copied()).collect()
+    }
+
+    #[test]
+    fn a_long_series_keeps_its_shape_its_size_and_its_last_value() {
+        let mut series: Series = (0..150_000).map(|step| (step, step as f64)).collect();
+        let thinned = points(&series);
+        assert!((MOST_POINTS / 2..=MOST_POINTS + 1).contains(&thinned.len()), "{}", thinned.len());
+        assert_eq!((thinned[0], thinned[thinned.len() - 1]), ((0.0, 0.0), (149_999.0, 149_999.0)));
+        series.push((150_000, f64::NAN));
+        assert!(points(&series).iter().all(|(_, value)| value.is_finite()));
     }
 
     #[test]

@@ -82,48 +82,8 @@ impl StageStatus {
     }
 }
 
-/// The values of a metric by step. A long series is thinned to every second, fourth, eighth value to bound its size.
-#[derive(Debug, Clone, PartialEq)]
-struct Series {
-    points: Vec<(u64, f64)>,
-    every: u64,
-    seen: u64,
-    last: Option<(u64, f64)>,
-}
-
-impl Default for Series {
-    fn default() -> Self {
-        Self { points: Vec::new(), every: 1, seen: 0, last: None }
-    }
-}
-
-impl Series {
-    /// The most points that are kept.
-    const LIMIT: usize = 1000;
-
-    fn add(&mut self, step: u64, value: f64) {
-        if self.seen.is_multiple_of(self.every) {
-            self.points.push((step, value));
-        }
-        self.seen += 1;
-        self.last = Some((step, value));
-        if self.points.len() > Self::LIMIT {
-            let mut number = 0;
-            self.points.retain(|_| {
-                number += 1;
-                number % 2 == 1
-            });
-            self.every *= 2;
-        }
-    }
-
-    /// Returns the finite points, with the last value.
-    fn points(&self) -> Vec<(f64, f64)> {
-        let last = self.last.filter(|last| self.points.last() != Some(last));
-        let points = self.points.iter().copied().chain(last);
-        points.filter(|(_, value)| value.is_finite()).map(|(step, value)| (step as f64, value)).collect()
-    }
-}
+/// The values of a metric by step.
+type Series = Vec<(u64, f64)>;
 
 impl Page {
     /// Adds the next event.
@@ -142,7 +102,7 @@ impl Page {
     }
 }
 
-/// A page that is built while the run goes on; clones share it.
+/// A page that is built during the run; clones share it.
 #[derive(Debug, Clone)]
 pub struct LivePage(Arc<Mutex<Page>>);
 
@@ -197,7 +157,7 @@ impl StageRow {
             Event::StageNote { note, .. } => match note {
                 Note::Info { text } => self.notes.push(text),
                 Note::Warning { text } => self.warnings.push(text),
-                Note::Metric { step, name, value } => self.metrics.entry(name).or_default().add(step, value),
+                Note::Metric { step, name, value } => self.metrics.entry(name).or_default().push((step, value)),
                 Note::Output { .. } => {}
             },
             Event::StageFinished { ref outputs, seconds, .. } => {
@@ -220,25 +180,5 @@ impl StageRow {
             }
             Event::RunStarted { .. } | Event::StageProgress { .. } | Event::RunFinished { .. } => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_series_keeps_its_shape_its_size_and_its_last_value() {
-        let mut series = Series::default();
-        for step in 0..150_000 {
-            series.add(step, step as f64);
-        }
-        let points = series.points();
-        assert!((Series::LIMIT / 2..=Series::LIMIT + 1).contains(&points.len()), "{}", points.len());
-        assert_eq!((points[0], points[points.len() - 1]), ((0.0, 0.0), (149_999.0, 149_999.0)));
-        let gap = points[1].0 - points[0].0;
-        assert!(points.windows(2).rev().skip(1).all(|pair| pair[1].0 - pair[0].0 == gap), "evenly spaced");
-        series.add(150_000, f64::NAN);
-        assert!(series.points().iter().all(|(_, value)| value.is_finite()));
     }
 }

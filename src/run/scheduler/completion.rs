@@ -105,7 +105,7 @@ impl Scheduler<'_, '_> {
         while let Some(name) = ended.pop() {
             for dependent in self.graph.dependents_of(&name) {
                 if matches!(self.states.get(dependent), Some(StageState::Blocked)) {
-                    self.report_skipped(dependent, format!("it needs {name}"));
+                    self.report_skipped(dependent, format!("it depends on {name}"));
                     ended.push(dependent.clone());
                 }
             }

@@ -52,7 +52,7 @@ impl Objects {
             return Err(wrong("not a regular file"));
         }
         if metadata.len() != entry.size {
-            return Err(wrong("not as long as it was when it was written"));
+            return Err(wrong("its size changed after it was written"));
         }
         failpoint::pass("adopt-before-seal");
         seals::freeze(location).map_err(StoreError::io("seal", location))?;

@@ -92,12 +92,12 @@ pub struct InputTree {
 }
 
 impl InputTree {
-    /// The file at a path of the tree.
+    /// Returns the file at a path of the tree.
     pub fn file(&self, path: &str) -> Option<&InputFile> {
         self.files.iter().find(|file| file.path.as_str() == path)
     }
 
-    /// The file at a path of the tree.
+    /// Returns the file at a path of the tree.
     ///
     /// # Errors
     /// When the tree has no such file.
@@ -175,7 +175,7 @@ impl SourceFile {
     }
 }
 
-/// A path without `.` and doubled slashes.
+/// Returns a path without `.` and doubled slashes.
 fn name_bytes(path: &Path) -> Vec<u8> {
     path.components().collect::<PathBuf>().as_os_str().as_encoded_bytes().to_vec()
 }

@@ -248,7 +248,7 @@ impl Entry<'_> {
         Ok(named.is_some() && lock.metadata().map(place).ok() == named)
     }
 
-    /// Removes what is there; the list first, so that what is removed in part is not used.
+    /// Removes the copy, its list first, so that a partly removed copy is not used.
     fn clear(&self) -> io::Result<()> {
         for folder in [self.path(), self.beside(PARTIAL)] {
             let is_folder = folder.symlink_metadata().is_ok_and(|found| found.is_dir());
@@ -285,7 +285,7 @@ fn link(file: &TreeEntry, files: &Path, destination: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(&source)?;
     let sealed = found.is_file() && found.len() == file.size && found.mode() & 0o7777 == READ_ONLY;
     if !sealed || found.modified()? != SystemTime::UNIX_EPOCH + SEALED_AT {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it was written to"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it was modified"));
     }
     target.parent().map_or(Ok(()), fs::create_dir_all)?;
     match fs::hard_link(&source, &target) {
@@ -294,7 +294,7 @@ fn link(file: &TreeEntry, files: &Path, destination: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes every file below a directory read-only, with the sealed time, and lasting; what they are.
+/// Makes every file below a directory read-only and durable, with the sealed time. Returns the files.
 fn seal(root: &Path, folder: &Path, entries: &mut Vec<TreeEntry>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -362,7 +362,7 @@ mod tests {
             Self { folder, derived, made: AtomicUsize::new(0) }
         }
 
-        /// What a stage is given in a directory of this name.
+        /// Returns what a stage receives in a directory of this name.
         fn provided(&self, destination: &str) -> String {
             let destination = self.folder.path().join(destination);
             let make = |folder: &Path| {

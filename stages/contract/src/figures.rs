@@ -1,6 +1,6 @@
 //! Figures for people that stages and the engine write alike.
 
-/// With thousands separators: `1,234,567`.
+/// Formats a number with thousands separators: `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -13,7 +13,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A count with its noun, which takes an `s` unless the count is 1: `1 file`, `2,000 files`.
+/// Returns a count with its noun, which takes an `s` unless the count is 1: `1 file`, `2,000 files`.
 pub fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(number))

@@ -63,7 +63,7 @@ impl SourceOrInput<'_> {
             (None, true) => {
                 let hint =
                     format!("set the source, for example --set stages.NAME.source='{example}', or connect '{port}'");
-                return Err(StageError::new("no source is given").hint(hint));
+                return Err(StageError::new("no source is set").hint(hint));
             }
             (Some(tree), true) => {
                 let file = |file: &crate::InputFile| GivenFile {
@@ -95,6 +95,6 @@ impl SourceOrInput<'_> {
     }
 
     fn both(&self) -> String {
-        format!("both a source and an input '{}' are given", self.port)
+        format!("both 'source' and the input '{}' are set", self.port)
     }
 }

@@ -115,7 +115,7 @@ impl Harness {
     }
 }
 
-/// The files that match; a pattern here is a plain path, or a folder followed by `/*`.
+/// Returns the files that match; a pattern here is a plain path, or a folder followed by `/*`.
 fn sources(patterns: &[SourcePattern]) -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     for SourcePattern(pattern) in patterns.iter().filter(|pattern| !pattern.0.is_empty()) {

@@ -28,7 +28,7 @@ pub struct Origin {
 }
 
 impl<T> Fact<T> {
-    /// A value decided by a setting of this stage.
+    /// Returns a value decided by a setting of this stage.
     pub fn own(value: T, setting: impl Into<String>) -> Self {
         Self { value, origin: Origin { stage: String::new(), setting: setting.into() } }
     }

@@ -47,11 +47,11 @@ type Parse = fn(&Kind, &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Pro
 
 /// One stage of a manifest: a kind with its settings.
 pub trait AnyStage: Send + Sync {
-    /// The hashed settings in canonical form: sorted keys, defaults left out.
+    /// Returns the hashed settings in canonical form: sorted keys, defaults left out.
     fn spec(&self) -> &Map<String, Value>;
-    /// The settings that are not hashed, in the same form.
+    /// Returns the settings that are not hashed, in the same form.
     fn exec(&self) -> &Map<String, Value>;
-    /// The ports of this stage.
+    /// Returns the ports of this stage.
     fn ports(&self) -> Ports;
     /// Files outside the store that it reads.
     fn sources(&self) -> Vec<SourcePattern>;

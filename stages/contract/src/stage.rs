@@ -26,7 +26,7 @@ pub struct Needs {
 }
 
 impl Default for Needs {
-    /// All threads, 512 MiB, no device.
+    /// Returns the needs of most stages: all threads, 512 MiB, no device.
     fn default() -> Self {
         Self { threads: usize::MAX, memory: 512 << 20, gpu: false }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::figures::counted;
 
-/// The text with every control character spelled out as Rust escapes it (`\u{1b}`, `\r`), but for line feeds and those in
+/// Returns the text with every control character spelled out as Rust escapes it (`\u{1b}`, `\r`), but for line feeds and those in
 /// `kept`: names, rows and what programs say may come from anyone, and nothing of them steers a terminal.
 pub fn printable(text: &str, kept: &[char]) -> String {
     let steers = |c: char| c.is_control() && c != '\n' && !kept.contains(&c);
@@ -24,12 +24,12 @@ const LEFT_OUT: usize = 40;
 /// Characters before the first difference of two values.
 const BEFORE: usize = 20;
 
-/// A value in a message: its beginning and its length where it has more than 100 characters.
+/// Returns a value in a message: its beginning and its length if it has more than 100 characters.
 pub fn shortened(text: &str) -> Cow<'_, str> {
     shortened_to(text, WHOLE)
 }
 
-/// A text that may hold values: its beginning and its length where it has more than `whole` characters.
+/// Returns a text that may hold values: its beginning and its length if it has more than `whole` characters.
 pub fn shortened_to(text: &str, whole: usize) -> Cow<'_, str> {
     // A character has a byte at least.
     if text.len() <= whole { text.into() } else { cut(text, 0, text.chars().count(), whole) }

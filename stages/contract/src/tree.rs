@@ -34,10 +34,10 @@ pub enum TreeError {
     #[error("'{}' is not a safe relative path", .0.escape_debug())]
     Path(String),
     /// Two files of one tree share a path.
-    #[error("'{0}' is twice in one tree")]
+    #[error("'{0}' is listed twice in the tree")]
     Twice(TreePath),
     /// A line is not of the format.
-    #[error("line {0} is not of a tree file")]
+    #[error("line {0} is not a valid line of a tree file")]
     Line(usize),
 }
 
@@ -99,7 +99,7 @@ impl Tree {
         }
     }
 
-    /// The files, sorted by path.
+    /// Returns the files, sorted by path.
     pub fn entries(&self) -> &[TreeEntry] {
         &self.0
     }

@@ -52,7 +52,7 @@ pub struct Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
-/// The same list in another order is the same setting.
+/// Serializes the list sorted: its order is not part of the setting.
 fn sorted<S: Serializer>(allow: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     let mut allow = allow.to_vec();
     allow.sort_unstable();
@@ -85,7 +85,7 @@ impl Stage for License {
     fn ports() -> Ports {
         Ports::new()
             .input("documents", PortType::Documents, "documents with their licenses")
-            .output("documents", PortType::Documents, "those under an allowed license")
+            .output("documents", PortType::Documents, "the documents under an allowed license")
             .output("dropped", PortType::Rows, "the others, with their license")
             .output("report", PortType::Report, "counts by license")
     }
@@ -121,7 +121,7 @@ fn rule(allow: &[String]) -> Result<Expr, datafusion::error::DataFusionError> {
 fn count(batch: &RecordBatch, licenses: &mut BTreeMap<String, Count>) -> Result<()> {
     let column = |name: &str| {
         let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-        column.ok_or_else(|| StageError::new(format!("the plan gives no string column '{name}'")))
+        column.ok_or_else(|| StageError::new(format!("the plan returned no string column '{name}'")))
     };
     let (license, rule) = (column(LICENSE)?, column(RULE)?);
     for index in 0..batch.num_rows() {

@@ -57,7 +57,7 @@ pub struct TensorShape {
 }
 
 impl TensorShape {
-    /// The number of its values.
+    /// Returns the number of its values.
     pub fn size(&self) -> usize {
         self.shape.iter().fold(1, |size, dimension| size.saturating_mul(*dimension))
     }

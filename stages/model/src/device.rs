@@ -131,7 +131,7 @@ mod driver {
             let mut devices = 0;
             match count(&raw mut devices) {
                 0 => Ok(usize::try_from(devices).unwrap_or(0)),
-                code => Err(format!("the NVIDIA driver does not count its GPUs (error {code})")),
+                code => Err(format!("the NVIDIA driver does not report its GPUs (error {code})")),
             }
         }
     }

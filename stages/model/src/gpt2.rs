@@ -129,7 +129,7 @@ impl Gpt2 {
         self.ln_f.forward(x)
     }
 
-    /// The output head: features `[rows, width]` to logits `[rows, vocabulary]`.
+    /// Applies the output head: features `[rows, width]` to logits `[rows, vocabulary]`.
     pub fn head(&self, features: Tensor<2>) -> Tensor<2> {
         features.matmul(self.wte.weight.val().transpose())
     }

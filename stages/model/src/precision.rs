@@ -19,7 +19,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The type of factors.
+    /// Returns the type of factors.
     pub fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
@@ -27,7 +27,7 @@ impl Precision {
         }
     }
 
-    /// The factor of a product.
+    /// Returns the factor of a product.
     pub fn factor<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
@@ -35,7 +35,7 @@ impl Precision {
         }
     }
 
-    /// The result of a product, in `f32`.
+    /// Returns the result of a product, in `f32`.
     pub fn result<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,

@@ -66,12 +66,12 @@ impl TensorFile {
         self.header.info(name).is_some()
     }
 
-    /// The names of its tensors, in the order of their data.
+    /// Returns the names of its tensors, in the order of their data.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
-    /// The value of a key of `__metadata__`.
+    /// Returns the value of a key of `__metadata__`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }

@@ -24,7 +24,7 @@ use crate::pass_at_k::mean;
 pub struct Bootstrap {
     /// Draws of all problems.
     pub draws: usize,
-    /// The share of the draws' means that lies in an interval, above 0 and below 1.
+    /// The share of the draws' means within an interval, above 0 and below 1.
     pub level: f64,
     /// Seeds the draws.
     pub seed: u64,

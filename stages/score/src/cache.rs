@@ -64,7 +64,7 @@ impl Cache {
             Err(TryLockError::WouldBlock) => {
                 return Err(StageError::new("another process is scoring with this directory")
                     .in_file(directory)
-                    .hint("wait for it, or give another directory"));
+                    .hint("wait for it, or use another directory"));
             }
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
         }

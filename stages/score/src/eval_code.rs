@@ -20,12 +20,11 @@ pub struct EvalCode;
 /// Measures pass@k of samples that were run, with confidence intervals over problems, and compares it with a baseline's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "EvalCodeSpec")]
 pub struct Spec {
     /// The values of k. Left out: those of 1, 10 and 100 for which there are samples.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
     pub ks: Vec<u64>,
-    /// The share of the bootstrap's means that lies in an interval.
+    /// The share of the bootstrap's means within an interval.
     #[schemars(range(min = 0.5, max = 0.999))]
     pub level: f64,
     /// Draws of the bootstrap.
@@ -39,9 +38,8 @@ impl Default for Spec {
     }
 }
 
-/// It has no settings that leave the output as it is.
+/// All settings change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "EvalCodeExec")]
 pub struct Exec {}
 
 impl Stage for EvalCode {

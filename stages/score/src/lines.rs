@@ -1,4 +1,4 @@
-//! JSON lines from anywhere: plain or gzip, told apart by the first two bytes, read one line at a time within bounds.
+//! JSON lines from anywhere: plain or gzip, distinguished by the first two bytes, read one line at a time within bounds.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -20,7 +20,7 @@ pub struct Job<'j> {
     pub code: Code<'j>,
 }
 
-/// The source of a candidate, as it is kept and shown.
+/// The source of a candidate, as stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'c> {
     /// It follows the beginning that the problem has.
@@ -51,7 +51,7 @@ impl<'j> Job<'j> {
         Self { problem, code }
     }
 
-    /// Whether the code is the whole program.
+    /// Returns whether the code is the whole program.
     pub fn is_whole(&self) -> bool {
         matches!(self.code, Code::Solution(_))
     }

@@ -1,4 +1,4 @@
-//! How a program ended, as it is kept: its kind of failure and a line about it.
+//! How a program ended, as stored: its kind of failure and a line about it.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ pub enum FailureKind {
     Refused,
     /// A process ended, or broke the protocol, before the tests did.
     Ended,
-    /// The sandbox gave no verdict, three times. It counts as a failure, since a candidate may have caused it.
+    /// The sandbox returned no verdict three times. It counts as a failure, since a candidate may have caused it.
     Unjudged,
 }
 
@@ -147,7 +147,7 @@ impl ProgramResult {
     }
 }
 
-/// A detail as it is kept: one line of bounded length, without control characters and without addresses, which differ from run to run.
+/// A detail as stored: one line of bounded length, without control characters and without addresses, which differ from run to run.
 fn kept(detail: &str) -> String {
     let line = detail.replace('\n', " ");
     // Addresses first, so that their lengths do not decide where the text is cut.

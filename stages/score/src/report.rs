@@ -41,7 +41,7 @@ pub struct Report {
     pub solved: u64,
     /// Where no problem is solved: the share of such problems that the model could solve at most, at the level of the intervals.
     pub solvable_at_most: Option<f64>,
-    /// The share of the bootstrap's means that lies in an interval.
+    /// The share of the bootstrap's means within an interval.
     pub level: f64,
     /// Draws of the bootstrap.
     pub draws: usize,

@@ -26,7 +26,7 @@ pub const ATTEMPTS: usize = 3;
 /// Programs without a verdict that are always borne.
 const FEW_UNJUDGED: usize = 3;
 
-/// Runs one program: the sandbox, or what stands for it in tests.
+/// Runs one program: the sandbox, or its replacement in tests.
 pub type Execute<'r> = dyn Fn(&Program) -> Result<Verdict, Broken> + Sync + 'r;
 
 /// What jobs are run with.
@@ -53,7 +53,7 @@ pub struct Ended {
 }
 
 impl Runner<'_> {
-    /// Runs the jobs whose results are not known; returns the results of all in their order. `phase` is what it is called.
+    /// Runs the jobs whose results are not known; returns the results of all in their order. `phase` is its name.
     ///
     /// # Errors
     /// [`StageError::Interrupted`] when `cancel` was set; when a result cannot be written; when the sandbox has no verdict for

@@ -39,7 +39,6 @@ pub struct RunCode;
 /// Runs samples of code in a sandbox against the unit tests of their problems, after testing itself with the reference solutions.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "RunCodeSpec")]
 pub struct Spec {
     /// Where a completion ends.
     pub truncation: Preset,
@@ -109,7 +108,6 @@ fn layers(_: &mut SchemaGenerator) -> Schema {
 /// How programs are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(rename = "RunCodeExec")]
 pub struct Exec {
     /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
     #[schemars(length(min = 1))]

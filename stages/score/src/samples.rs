@@ -109,7 +109,7 @@ impl Line {
         checked_task_id(&task_id)?;
         let Some(&problem) = places.get(task_id.as_str()) else {
             return Err(StageError::new(format!("the task '{}' is not among the problems", shortened(&task_id)))
-                .hint("give the file of problems that the samples were made for"));
+                .hint("pass the problems for which the samples were generated"));
         };
         let (text, is_whole) = match (self.completion, self.solution) {
             (Some(completion), None) => (completion, false),
@@ -139,10 +139,10 @@ impl Indices {
         let place = self.counts.entry((problem, temperature)).or_default();
         *place += 1;
         match given {
-            Some(index) if !self.given.insert((problem, temperature, index)) => Err(StageError::new(format!(
-                "there is a sample of this task and temperature with the index {index} already"
-            ))
-            .hint("a sample that is there twice would count twice: remove one")),
+            Some(index) if !self.given.insert((problem, temperature, index)) => {
+                Err(StageError::new(format!("duplicate sample of this task, temperature and index {index}"))
+                    .hint("a duplicate sample would count twice: remove one"))
+            }
             Some(index) => Ok(index),
             None => Ok(*place - 1),
         }
@@ -225,7 +225,7 @@ mod tests {
                 "samples.jsonl:2: the task 't/9' is not among the problems",
             ),
             ("{\"task_id\": \"t/0\"}", "samples.jsonl:2: the field 'completion' is missing"),
-            (first, "samples.jsonl:2: there is a sample of this task and temperature with the index 0 already"),
+            (first, "samples.jsonl:2: duplicate sample of this task, temperature and index 0"),
             (
                 "{\"task_id\": \"t/0\", \"completion\": \"\", \"solution\": \"\"}",
                 "samples.jsonl:2: the line has both a completion and a solution",

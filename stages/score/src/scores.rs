@@ -17,7 +17,7 @@ pub const USUAL_KS: [u64; 3] = [1, 10, 100];
 /// What is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measure {
-    /// The values of k; none stands for [`USUAL_KS`] up to the samples that there are.
+    /// The values of k; none stands for [`USUAL_KS`] up to the number of samples.
     pub ks: Vec<u64>,
     /// How intervals are made.
     pub bootstrap: Bootstrap,

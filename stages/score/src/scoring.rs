@@ -37,7 +37,7 @@ pub struct Scoring<'s> {
     pub progress: &'s Progress,
 }
 
-/// What scoring gives.
+/// The result of scoring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     /// How each sample ended.

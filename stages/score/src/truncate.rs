@@ -1,4 +1,4 @@
-//! Where a completion ends: models go on after the function that they were asked for.
+//! Where a completion ends: models continue after the requested function.
 //!
 //! | preset | stops | rule |
 //! |---|---|---|
@@ -99,7 +99,7 @@ impl Preset {
 }
 
 impl Truncation {
-    /// Returns what is kept of a completion that follows `beginning`. [`Rule::LastStop`] may drop a part of `beginning` too, so
+    /// Returns the kept part of a completion that follows `beginning`. [`Rule::LastStop`] may drop a part of `beginning` too, so
     /// it returns the whole program.
     pub fn apply<'c>(&self, beginning: &str, completion: &'c str) -> Truncated<'c> {
         match self.rule {

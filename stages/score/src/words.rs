@@ -15,7 +15,7 @@ pub fn level(level: f64) -> String {
     format!("{}%", (level * 10_000.0).round() / 100.0)
 }
 
-/// What was found, and what it means.
+/// The result and its meaning.
 pub fn summary(report: &Report) -> Vec<String> {
     let mut lines = vec![
         format!(

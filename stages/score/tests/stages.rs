@@ -253,7 +253,7 @@ fn problems_are_read_from_every_form_and_written_in_one() {
     let error = harness.run::<Problems>(json!({})).unwrap_err().to_string();
     assert!(error.starts_with("mbpp.jsonl:1: the field 'prompt' is missing"), "{error}");
     let both = harness.run::<Problems>(json!({"source": "x"})).unwrap_err().to_string();
-    assert_eq!(both, "both a source and an input 'file' are given");
+    assert_eq!(both, "both 'source' and the input 'file' are set");
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl TryFrom<RecordBatch> for DocumentBatch {
 }
 
 impl DocumentBatch {
-    /// The number of documents.
+    /// Returns the number of documents.
     pub fn len(&self) -> usize {
         self.batch.num_rows()
     }
@@ -63,22 +63,22 @@ impl DocumentBatch {
         self.len() == 0
     }
 
-    /// The id: 64 hexadecimal digits.
+    /// Returns the id: 64 hexadecimal digits.
     pub fn id(&self, index: usize) -> &str {
         self.id.value(index)
     }
 
-    /// The repository.
+    /// Returns the repository.
     pub fn repo_name(&self, index: usize) -> &str {
         self.repo_name.value(index)
     }
 
-    /// The path in the repository.
+    /// Returns the path in the repository.
     pub fn path(&self, index: usize) -> &str {
         self.path.value(index)
     }
 
-    /// Copies, as the export says.
+    /// Returns the number of copies in the export.
     pub fn copies(&self, index: usize) -> i64 {
         self.copies.value(index)
     }
@@ -88,22 +88,22 @@ impl DocumentBatch {
         self.size.value(index)
     }
 
-    /// The license key, if there is one.
+    /// Returns the license key, if there is one.
     pub fn license(&self, index: usize) -> Option<&str> {
         (!self.license.is_null(index)).then(|| self.license.value(index))
     }
 
-    /// The position in the text part.
+    /// Returns the position in the text part.
     pub fn row(&self, index: usize) -> u32 {
         self.row.value(index)
     }
 
-    /// The file.
+    /// Returns the file.
     pub fn content(&self, index: usize) -> &str {
         self.content.value(index)
     }
 
-    /// The batch itself, for reading columns that stages add.
+    /// Returns the batch itself, for reading columns that stages add.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
     }

@@ -15,7 +15,7 @@ pub fn rows_compared(before: &Inputs, after: &Inputs) -> Option<String> {
         let (old, new) = (Table::open(old).ok()?.rows(), Table::open(tree).ok()?.rows());
         Some(match new.cmp(&old) {
             Ordering::Less => format!("{port}: {} fewer", counted(old - new, "row")),
-            Ordering::Equal => format!("{port}: other rows, as many"),
+            Ordering::Equal => format!("{port}: different rows, the same number"),
             Ordering::Greater => format!("{port}: {} more", counted(new - old, "row")),
         })
     });

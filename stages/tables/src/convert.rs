@@ -78,7 +78,7 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
         let names = file.schema().fields().iter().map(|field| field.name().as_str());
         if let Some(name) = names.filter(|name| is_reserved(name)).find(|name| *name != CLUSTER || !has_clusters) {
             return Err(StageError::new(format!("file '{}' has a column '{name}'", file.name))
-                .hint(format!("tables and stages write '{name}' themselves: leave it out or rename it")));
+                .hint(format!("'{name}' is reserved for tables and stages: remove or rename the column")));
         }
         if has_clusters {
             file.expect(CLUSTER, Kind::Text)?;
@@ -199,7 +199,7 @@ impl<'f> Opened<'f> {
         let mut names = BTreeSet::new();
         if let Some(twice) = reader.schema().fields().iter().find(|field| !names.insert(field.name())) {
             return Err(StageError::new(format!("column '{}' is there twice in file '{name}'", twice.name()))
-                .hint("a column is found by its name: rename one of them, or leave it out"));
+                .hint("columns are identified by name: rename or remove one of them"));
         }
         Ok(Self { name, location, reader })
     }
@@ -245,7 +245,7 @@ impl<'f> Opened<'f> {
         StageError::new(format!("file '{}' cannot be read: {error}", self.name))
     }
 
-    /// The digest that distinguishes its parts from those of other files.
+    /// Returns the digest that distinguishes its parts from those of other files.
     fn shard(&self) -> Result<Digest> {
         let digest = Digest::of_file(self.location)?;
         Ok(Digest::of_record(SHARD_DOMAIN, &[digest.as_bytes(), self.name.as_bytes()].concat()))
@@ -280,7 +280,7 @@ impl<'f> Opened<'f> {
             for index in 0..batch.num_rows() {
                 let Some(content) = columns.content.as_ref().and_then(|column| text(column, index)) else {
                     return Err(StageError::new(format!("file '{}' has no '{CONTENT}' in row {row}", self.name))
-                        .hint("every document has a text; an empty one is \"\""));
+                        .hint("every document needs a text; write an empty one as \"\""));
                 };
                 let place = format!("{}#{row}", self.name);
                 let text = |column: &'_ Option<StringViewArray>| {

@@ -52,7 +52,7 @@ impl Part {
     ///
     /// # Errors
     /// When a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
-    /// [`Part::row_count`] rows came.
+    /// [`Part::row_count`] rows were read.
     pub fn read(&self, columns: &[&str]) -> Result<Documents, TableError> {
         let all = with_content(&self.rows_schema);
         let fields = columns.iter().map(|name| {
@@ -78,7 +78,7 @@ impl Part {
 }
 
 impl Documents {
-    /// The requested columns.
+    /// Returns the requested columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -131,7 +131,7 @@ impl Documents {
         }
         let rows = positions(&pending).values().to_vec();
         if rows.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(self.fault("rows do not ascend"));
+            return Err(self.fault("rows are not in ascending order"));
         }
         let taken = rows.partition_point(|row| (*row as usize) < end);
         if taken < pending.num_rows() {

@@ -8,7 +8,7 @@ use parquet::errors::ParquetError;
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// A file that a table does not have.
-    #[error("the input is not a table: it has a file '{path}'")]
+    #[error("the input is not a table: unexpected file '{path}'")]
     Foreign {
         /// Its place in the tree.
         path: String,
@@ -32,13 +32,13 @@ pub enum TableError {
         expected: String,
     },
     /// Parts with other columns than the first.
-    #[error("the table's part '{part}' has other columns than its first part")]
+    #[error("the table's part '{part}' has different columns from its first part")]
     Columns {
         /// The part.
         part: String,
     },
     /// `row` does not ascend, or points past the text.
-    #[error("the table's part '{part}' does not fit its text: {why}")]
+    #[error("the table's part '{part}' does not match its text: {why}")]
     Rows {
         /// The part.
         part: String,
@@ -90,7 +90,7 @@ impl From<TableError> for StageError {
 pub fn plan_error(error: DataFusionError) -> StageError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => {
-            StageError::new(format!("the stage's memory does not suffice: {message}"))
+            StageError::new(format!("not enough memory for the stage: {message}"))
                 .hint("give the run more memory, or fewer threads")
         }
         DataFusionError::External(error) => StageError::new(error.to_string()),

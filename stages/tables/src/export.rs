@@ -23,7 +23,7 @@ use crate::table::{Part, Table, footer};
 pub enum Format {
     /// `<part>.parquet`.
     Parquet,
-    /// `<part>.jsonl`: one JSON object a line, with all columns; what is null is `null`.
+    /// `<part>.jsonl`: one JSON object a line, with all columns; nulls are `null`.
     JsonLines,
 }
 
@@ -76,7 +76,7 @@ pub fn export_parts(context: &Context, tree: &InputTree, destination: &Path) -> 
 
 fn make(destination: &Path) -> Result<()> {
     fs::create_dir_all(destination)
-        .map_err(|error| StageError::io(format!("make the folder {}", destination.display()), &error))
+        .map_err(|error| StageError::io(format!("create the directory {}", destination.display()), &error))
 }
 
 /// A table as plain files.
@@ -158,7 +158,7 @@ fn write(
                 let batch = batch?;
                 rows += batch.num_rows() as u64;
                 writer.write(&batch).map_err(write_error)?;
-                // The text of a row group is what is held.
+                // At most the text of one row group is in memory.
                 if writer.in_progress_size() >= TEXT_GROUP_BYTES {
                     writer.flush().map_err(write_error)?;
                 }

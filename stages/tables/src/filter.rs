@@ -21,7 +21,7 @@ use crate::table::Table;
 /// Counts of a stage's kept and dropped rows: `rows = kept + the sum of dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Attrition {
-    /// Rows that came in.
+    /// Rows read.
     pub rows: u64,
     /// Rows that were kept.
     pub kept: u64,
@@ -106,7 +106,10 @@ pub fn filter(
         let counts = sink.finish()?;
         if counts.rows != part.row_count || !counts.conserves() {
             let (rows, came) = (part.row_count, counts.rows);
-            return Err(StageError::new(format!("the plan made {came} rows of the {rows} of part '{}'", part.name)));
+            return Err(StageError::new(format!(
+                "the plan returned {came} rows for part '{}', expected {rows}",
+                part.name
+            )));
         }
         Ok(counts)
     })?;
@@ -134,7 +137,7 @@ impl Sink<'_> {
         let rule = batch
             .column_by_name(RULE)
             .and_then(|rule| rule.as_string_opt::<i32>().cloned())
-            .ok_or_else(|| StageError::new(format!("the plan adds no string column '{RULE}'")))?;
+            .ok_or_else(|| StageError::new(format!("the plan returned no string column '{RULE}'")))?;
         let sizes = batch.column_by_name(SIZE).and_then(|size| size.as_primitive_opt::<Int64Type>());
         for index in 0..batch.num_rows() {
             let bytes = sizes.map_or(0, |sizes| sizes.value(index).max(0) as u64);

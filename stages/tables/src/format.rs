@@ -66,7 +66,7 @@ pub fn document_id(repo_name: &str, path: &str, content: &str) -> Digest {
     Digest::from_bytes(*hasher.finalize().as_bytes())
 }
 
-/// The name of the `number`-th part of a shard.
+/// Returns the name of the `number`-th part of a shard.
 pub fn part_name(shard: Digest, number: usize) -> String {
     format!("{}-{number:05}", &shard.to_string()[..16])
 }
@@ -74,12 +74,12 @@ pub fn part_name(shard: Digest, number: usize) -> String {
 /// The name of the one part of a table without rows, which holds its columns.
 pub const EMPTY_PART: &str = "empty";
 
-/// The path of a part's rows in the tree of its table.
+/// Returns the path of a part's rows in the tree of its table.
 pub(crate) fn rows_path(part: &str) -> String {
     format!("rows/{part}.parquet")
 }
 
-/// The path of a part's text in the tree of its table. The file is Parquet, but is not named so: it holds texts that the
+/// Returns the path of a part's text in the tree of its table. The file is Parquet, but is not named so: it holds texts that the
 /// table does not have, so that a program which reads `**/*.parquet` of a table must not find it.
 pub(crate) fn text_path(part: &str) -> String {
     format!("text/{part}.text")
@@ -96,7 +96,7 @@ pub(crate) fn part_of(path: &str) -> Option<(&str, bool)> {
     (!part.contains('/')).then_some((part, is_text))
 }
 
-/// The columns of `rows/` as `import` writes them.
+/// Returns the columns of `rows/` as `import` writes them.
 pub fn rows_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new(ID, DataType::Utf8, false),
@@ -109,7 +109,7 @@ pub fn rows_schema() -> SchemaRef {
     ]))
 }
 
-/// The columns of a `dropped` table.
+/// Returns the columns of a `dropped` table.
 pub fn dropped_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new(ID, DataType::Utf8, false),
@@ -124,7 +124,7 @@ pub(crate) fn content_field() -> Field {
     Field::new(CONTENT, DataType::Utf8, false)
 }
 
-/// The columns of a text file.
+/// Returns the columns of a text file.
 pub(crate) fn text_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![content_field()]))
 }

@@ -40,17 +40,17 @@ enum Source {
 type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, TableError>> + Send>;
 
 impl FilesProvider {
-    /// All documents of a table.
+    /// Returns all documents of a table.
     pub fn documents(table: &Table) -> Self {
         Self { parts: table.parts().iter().cloned().map(Source::Documents).collect(), schema: table.schema() }
     }
 
-    /// The documents of one part.
+    /// Returns the documents of one part.
     pub fn part(part: &Part) -> Self {
         Self { parts: vec![Source::Documents(part.clone())], schema: with_content(part.rows_schema()) }
     }
 
-    /// The table that a tree holds, of documents or of rows.
+    /// Returns the table that a tree holds, of documents or of rows.
     ///
     /// # Errors
     /// When the tree is not a table, or a footer cannot be read.

@@ -46,7 +46,7 @@ impl<'a> RowsFile<'a> {
             column.ok_or_else(|| StageError::new(format!("the rows have no column '{}'", field.name())))
         });
         let batch = RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_>>()?)
-            .map_err(|error| StageError::new(format!("the rows do not fit {}: {error}", self.path)))?;
+            .map_err(|error| StageError::new(format!("the rows do not match the columns of {}: {error}", self.path)))?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => none.insert(
@@ -83,7 +83,7 @@ pub struct RowsPart<'a> {
 }
 
 impl<'a> RowsPart<'a> {
-    /// The part's rows with these columns, `row` among them; [`Part::rows_schema`] where none is added.
+    /// Returns the part's rows with these columns, `row` among them; [`Part::rows_schema`] where none is added.
     pub fn new(output: &'a OutputTree, part: &'a Part, schema: SchemaRef) -> Self {
         Self { part, rows: RowsFile::new(output, &part.name, schema) }
     }
@@ -127,7 +127,7 @@ pub fn close(output: &OutputTree, schema: &SchemaRef, port: PortType) -> Result<
     Ok(())
 }
 
-/// A Parquet file without rows.
+/// Returns a Parquet file without rows.
 fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWriterOptions) -> Result<OutputFile<'a>> {
     let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options).map_err(write_error)?;
     writer.into_inner().map_err(write_error)
@@ -177,7 +177,7 @@ impl RowsTable {
         Ok(Some(table))
     }
 
-    /// The number of its rows.
+    /// Returns the number of its rows.
     pub(crate) fn rows(&self) -> u64 {
         self.parts.iter().map(|part| part.row_count).sum()
     }
@@ -219,7 +219,7 @@ impl Iterator for Batches {
     }
 }
 
-/// The rows of a table of rows (or the `rows/` of a table of documents), part by part in order, in batches. One file is
+/// Returns the rows of a table of rows (or the `rows/` of a table of documents), part by part in order, in batches. One file is
 /// open at a time.
 ///
 /// # Errors

@@ -71,7 +71,7 @@ impl Session {
         &self.context
     }
 
-    /// All documents of a table.
+    /// Returns all documents of a table.
     ///
     /// # Errors
     /// When DataFusion rejects the table.
@@ -79,7 +79,7 @@ impl Session {
         self.context.read_table(Arc::new(FilesProvider::documents(table))).map_err(plan_error)
     }
 
-    /// The documents of one part.
+    /// Returns the documents of one part.
     ///
     /// # Errors
     /// When DataFusion rejects the table.

@@ -79,12 +79,12 @@ impl Table {
         self.parts.iter().map(|part| part.row_count).sum()
     }
 
-    /// The columns of `rows/`, `row` among them.
+    /// Returns the columns of `rows/`, `row` among them.
     pub fn rows_schema(&self) -> &SchemaRef {
         &self.rows_schema
     }
 
-    /// The columns of `rows/`, then `content`.
+    /// Returns the columns of `rows/`, then `content`.
     pub fn schema(&self) -> SchemaRef {
         with_content(&self.rows_schema)
     }
@@ -96,7 +96,7 @@ impl Table {
 }
 
 impl Part {
-    /// The columns of its rows.
+    /// Returns the columns of its rows.
     pub fn rows_schema(&self) -> &SchemaRef {
         &self.rows_schema
     }
@@ -137,7 +137,7 @@ pub(crate) fn open(file: &InputFile) -> Result<File, TableError> {
     File::open(&file.location).map_err(|error| TableError::parquet(&file.path)(error.into()))
 }
 
-/// The metadata of a Parquet file.
+/// Returns the metadata of a Parquet file.
 pub(crate) fn footer(file: &InputFile) -> Result<ArrowReaderMetadata, TableError> {
     ArrowReaderMetadata::load(&open(file)?, ArrowReaderOptions::new()).map_err(TableError::parquet(&file.path))
 }

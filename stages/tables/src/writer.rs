@@ -22,7 +22,7 @@ pub struct Document<'a> {
     pub repo_name: &'a str,
     /// The path in the repository.
     pub path: &'a str,
-    /// Copies, as the export says.
+    /// The number of copies in the export.
     pub copies: i64,
     /// Bytes of content, as the export says.
     pub size: i64,

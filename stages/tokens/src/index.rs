@@ -148,15 +148,15 @@ impl DocumentIndex {
         // SAFETY: a file of an input tree is immutable: the store makes it read-only once it is written and never
         // changes or truncates it, so the map's bytes stay as they are for as long as the map lives.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| StageError::io(format!("map {FILE}"), &error))?;
-        let header = Header::decode(&map).ok_or_else(|| malformed("its header is not one that this version writes"))?;
+        let header = Header::decode(&map).ok_or_else(|| malformed("its header is invalid"))?;
         let records = header.documents.checked_mul(RECORD_SIZE as u64);
         match records.and_then(|bytes| bytes.checked_add(HEADER_SIZE as u64)) {
             Some(size) if size == map.len() as u64 => Ok(Self { map, header }),
-            _ => Err(malformed("its header does not fit its size")),
+            _ => Err(malformed("its header does not match its size")),
         }
     }
 
-    /// The number of documents.
+    /// Returns the number of documents.
     pub fn documents(&self) -> usize {
         self.header.documents as usize
     }

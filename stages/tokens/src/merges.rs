@@ -33,7 +33,7 @@ use crate::word_counts::{CountedWords, Hasher};
 /// A pair of adjacent symbols.
 pub type Pair = (u32, u32);
 
-/// The limits at which learning ends and of what is merged.
+/// The limits of learning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
     /// Ids in all, including those of the alphabet and of special tokens; below 2^31.

@@ -88,7 +88,7 @@ impl Header {
             return Err(malformed("it ends inside its header"));
         };
         if bytes[..8] != MAGIC {
-            return Err(malformed("it does not begin with the magic bytes"));
+            return Err(malformed("it does not start with the magic bytes"));
         }
         let narrow = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let wide = |at: usize| u64::from(narrow(at)) | u64::from(narrow(at + 4)) << 32;
@@ -105,7 +105,7 @@ impl Header {
         };
         header.check()?;
         if header.encode() != *bytes {
-            return Err(malformed("its header is not one that this version writes"));
+            return Err(malformed("its header is invalid"));
         }
         Ok(header)
     }
@@ -115,7 +115,7 @@ impl Header {
             return Err(malformed("its end-of-text token is outside the vocabulary"));
         }
         if self.sequence_length == 0 {
-            return Err(malformed("its sequences have no length"));
+            return Err(malformed("its sequence length is 0"));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ pub fn check_file(path: &Path) -> Result<()> {
     match header.file_size() {
         Some(expected) if expected == size => Ok(()),
         Some(expected) => Err(malformed(&format!("it has {size} bytes, its header says {expected}"))),
-        None => Err(malformed("its header says more bytes than any file has")),
+        None => Err(malformed("its header claims more bytes than a file can have")),
     }
 }
 
@@ -179,7 +179,7 @@ impl PackedTokens {
         match header.file_size() {
             Some(size) if size == map.len() as u64 => Ok(Self { map, header }),
             Some(size) => Err(malformed(&format!("it has {} bytes, its header says {size}", map.len()))),
-            None => Err(malformed("its header says more bytes than any file has")),
+            None => Err(malformed("its header claims more bytes than a file can have")),
         }
     }
 
@@ -211,7 +211,7 @@ impl PackedTokens {
         self.header.vocabulary
     }
 
-    /// The id that follows every document.
+    /// Returns the id that follows every document.
     pub fn end_of_text(&self) -> u32 {
         self.header.end_of_text
     }
@@ -262,7 +262,7 @@ impl<W: Write> PackedWriter<W> {
     /// When the counts are not possible or `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         header.check()?;
-        header.file_size().ok_or_else(|| malformed("its header says more bytes than any file has"))?;
+        header.file_size().ok_or_else(|| malformed("its header claims more bytes than a file can have"))?;
         inner.write_all(&header.encode())?;
         Ok(Self { inner, header, left: header.sequences * header.sequence_length, bytes: Vec::new() })
     }
@@ -289,7 +289,7 @@ impl<W: Write> PackedWriter<W> {
     /// When fewer ids were written than the header declares, or `inner` cannot be flushed.
     pub fn finish(mut self) -> Result<W> {
         if self.left > 0 {
-            return Err(malformed(&format!("{} ids of those that its header says are missing", self.left)));
+            return Err(malformed(&format!("{} of the ids that its header declares are missing", self.left)));
         }
         self.inner.flush()?;
         Ok(self.inner)

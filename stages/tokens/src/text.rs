@@ -132,12 +132,12 @@ impl TextTokenizer {
         &self.bytes[start..end]
     }
 
-    /// The id that ends each document.
+    /// Returns the id that ends each document.
     pub fn end_of_text(&self) -> u32 {
         self.end_of_text
     }
 
-    /// The number of ids: every id is below it.
+    /// Returns the number of ids: every id is below it.
     pub fn vocabulary(&self) -> u32 {
         self.ends.len() as u32
     }

@@ -153,7 +153,7 @@ impl WordCounts {
         Ok((path, file))
     }
 
-    /// The words that training keeps: the most frequent ones, of equally frequent ones the first by their bytes, until
+    /// Returns the words that training keeps: the most frequent ones, of equally frequent ones the first by their bytes, until
     /// their bytes together are `limit`.
     ///
     /// # Errors
@@ -283,7 +283,7 @@ impl CountedWords {
         self.counts.push(count);
     }
 
-    /// The number of words that are kept.
+    /// Returns the number of words that are kept.
     pub fn len(&self) -> usize {
         self.counts.len()
     }
@@ -308,7 +308,7 @@ impl CountedWords {
         self.ends[position]
     }
 
-    /// The words with their counts, in order.
+    /// Returns the words with their counts, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).zip(&self.counts).map(|((start, end), count)| (&self.bytes[start..*end], *count))

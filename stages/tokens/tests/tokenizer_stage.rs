@@ -166,9 +166,9 @@ fn too_little_text_for_the_vocabulary_is_a_warning() {
 fn the_warning_of_too_few_ids_names_the_setting_that_keeps_them_few() {
     for (settings, reason) in [
         (json!({ "word_bytes": 1 }), "word_bytes = 1 keeps "),
-        (json!({ "min_frequency": 1_000_000 }), "no pair that is left occurs min_frequency = 1000000 times"),
-        (json!({ "vocabulary": 30_000, "max_token_length": 4 }), "tokens of more than max_token_length = 4 bytes"),
-        (json!({ "vocabulary": 30_000 }), "they have no more pairs to merge"),
+        (json!({ "min_frequency": 1_000_000 }), "no remaining pair occurs min_frequency = 1000000 times"),
+        (json!({ "vocabulary": 30_000, "max_token_length": 4 }), "longer than max_token_length = 4 bytes"),
+        (json!({ "vocabulary": 30_000 }), "no pairs remain to merge"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let mut harness = Harness::new(folder.path());

@@ -33,7 +33,7 @@ pub struct Audit {
     pub pairs: u64,
     /// Those among them that share a bucket.
     pub found: u64,
-    /// `found / pairs`; null where there is no pair.
+    /// `found / pairs`; null without pairs.
     pub recall: Option<f64>,
     /// Pairs among them of two documents that were both kept.
     pub left: u64,
@@ -133,7 +133,7 @@ impl Audit {
     }
 }
 
-/// The sample, by rank.
+/// Returns the sample, by rank.
 fn sample(
     size: usize,
     ranked: &Ranked,

@@ -40,7 +40,7 @@ pub struct SignatureSettings {
 }
 
 impl SignatureSettings {
-    /// The layout of the records.
+    /// Returns the layout of the records.
     pub fn layout(&self) -> Layout {
         Layout { keys: self.prefer.len(), bands: self.bands.bands }
     }

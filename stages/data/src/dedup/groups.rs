@@ -173,7 +173,7 @@ impl Groups {
     }
 }
 
-/// A record of the member of a group, which sorts by group and then rank.
+/// Returns a record of the member of a group, which sorts by group and then rank.
 fn member(group: &[u8; 16], rank: u32) -> [u8; 20] {
     let mut record = [0; 20];
     record[..16].copy_from_slice(group);

@@ -77,7 +77,6 @@ use self::scratch::Scratch;
 
 /// Removes exact and near duplicates; each removal is verified against a document that is kept, and says which.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "DedupSpec")]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
     /// Which documents are exact duplicates: those equal without white space, or those with the same bytes.
@@ -135,7 +134,6 @@ impl Spec {
 
 /// It has no settings that leave the output alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "DedupExec")]
 pub struct Exec {}
 
 /// The kind.
@@ -152,8 +150,8 @@ impl Stage for Dedup {
     fn ports() -> Ports {
         Ports::new()
             .input("documents", PortType::Documents, "the documents")
-            .output("documents", PortType::Documents, "those that are kept, with their cluster")
-            .output("dropped", PortType::Rows, "those that are removed, each with its witness and their similarity")
+            .output("documents", PortType::Documents, "the kept documents, with their cluster")
+            .output("dropped", PortType::Rows, "the removed documents, each with its witness and their similarity")
             .output("report", PortType::Report, "counts, bands, measured recall, clusters, licenses")
     }
 

@@ -33,7 +33,7 @@ impl Scratch {
         let folder = context.scratch.join("dedup");
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StageError::io("empty the scratch", &error));
+                return Err(StageError::io("clear the scratch directory", &error));
             }
             _ => fs::create_dir_all(&folder)?,
         }

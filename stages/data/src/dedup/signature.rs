@@ -62,7 +62,7 @@ fn fold_avx2(permutations: &Permutations, tokens: &[u64]) -> Signature {
     fold(permutations, tokens)
 }
 
-/// One source for all processors: inlined into each of the functions above, and vectorised for its features.
+/// Computes a signature. One source for all processors: inlined into each of the functions above, and vectorised for its features.
 #[inline(always)]
 fn fold(permutations: &Permutations, tokens: &[u64]) -> Signature {
     let mut signature = [u32::MAX; PERMUTATIONS];

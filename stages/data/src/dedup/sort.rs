@@ -126,7 +126,7 @@ impl Sorter {
         Ok(path)
     }
 
-    /// The places of the records in order, each with its first eight bytes, which decide most comparisons.
+    /// Returns the places of the records in order, each with its first eight bytes, which decide most comparisons.
     fn order(&self) -> Vec<(u64, u32)> {
         let width = self.width;
         let prefix = |record: &[u8]| {

@@ -122,5 +122,5 @@ fn with_decisions(batch: &RecordBatch, decisions: &[RowDecision]) -> Result<Reco
 }
 
 fn fault(error: datafusion::arrow::error::ArrowError) -> StageError {
-    StageError::new(format!("cannot make the rows: {error}"))
+    StageError::new(format!("cannot create the rows: {error}"))
 }

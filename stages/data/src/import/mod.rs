@@ -100,7 +100,7 @@ pub struct Spec {
     /// escapes, and 1 MiB for the other columns; a longer line is skipped without being held.
     #[schemars(range(min = 1, max = i32::MAX / 2))]
     pub max_line: u64,
-    /// The digest that the sources must have, as a former import's report gives it (`sources`).
+    /// The digest that the sources must have, as the report of an earlier import records it (`sources`).
     pub blake3: Option<String>,
 }
 
@@ -166,7 +166,7 @@ impl Stage for Import {
         problems
     }
 
-    /// An empty pattern means that the source is still to be set; it is ignored if `export` is connected.
+    /// Returns the pattern. An empty one means that the source is not set yet; it is ignored if `export` is connected.
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         vec![exec.source.clone()]
     }
@@ -183,8 +183,8 @@ impl Stage for Import {
         let mut sources = sources(exec, context)?;
         let digest = sources_digest(&sources);
         if let Some(pinned) = spec.blake3.as_ref().filter(|pinned| **pinned != digest.to_string()) {
-            return Err(StageError::new(format!("the sources have the digest {digest}, not {pinned}"))
-                .hint("if the new sources are meant, write their digest to the setting 'blake3'"));
+            return Err(StageError::new(format!("the digest of the sources is {digest}, expected {pinned}"))
+                .hint("if the new sources are intended, set 'blake3' to their digest"));
         }
         let files = sources.len();
         sources.dedup_by_key(|source| source.digest);
@@ -208,14 +208,12 @@ impl Stage for Import {
         }
         if report.identical_shards > 0 {
             let equal = report.identical_shards;
-            context
-                .progress
-                .warn(format!("{} equal to another byte for byte, read once", counted(equal as u64, "shard")));
+            context.progress.warn(format!("{} identical to another, read once", counted(equal as u64, "shard")));
         }
         let (kept, rows, shards) = (report.kept, report.rows, sources.len() as u64);
         let empty = sources.iter().filter(|source| source.size == 0).count();
         if empty > 0 {
-            context.progress.warn(format!("{} of {shards} without any bytes", counted(empty as u64, "file")));
+            context.progress.warn(format!("{} of {shards} without content", counted(empty as u64, "file")));
         }
         let rejected: u64 = report.rejected.values().sum();
         if rejected > 0 {
@@ -286,7 +284,7 @@ impl<'a> Limits<'a> {
         if faults.shards > max_bad_shards {
             let shards = counted(faults.shards, "unreadable shard");
             return Err(StageError::new(format!("{shards}, more than max_bad_shards = {max_bad_shards}"))
-                .hint("get these files again, or raise max_bad_shards"));
+                .hint("download these files again, or raise max_bad_shards"));
         }
         if faults.rows > max_bad_rows {
             let rows = counted(faults.rows, "malformed row");

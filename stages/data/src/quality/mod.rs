@@ -221,7 +221,7 @@ impl Stage for QualityStage {
         Ports::new()
             .input("documents", PortType::Documents, "documents")
             .optional_input("tokenizer", PortType::Tokenizer, "for the rule `characters_per_token`")
-            .output("documents", PortType::Documents, "those that no rule removes")
+            .output("documents", PortType::Documents, "the documents that no rule removes")
             .output("dropped", PortType::Rows, "the others, with the rule and what was measured")
             .output("report", PortType::Report, "counts by rule, with overlaps")
     }
@@ -261,7 +261,7 @@ fn observe(batch: &RecordBatch, combinations: &mut Combinations) -> Result<()> {
     let bits = |name: &str| {
         let column = matches.and_then(|matches| matches.column_by_name(name));
         let column = column.and_then(|column| column.as_primitive_opt::<UInt32Type>());
-        column.ok_or_else(|| StageError::new(format!("the plan gives no '{name}'")))
+        column.ok_or_else(|| StageError::new(format!("the plan returned no column '{name}'")))
     };
     let (matched, spared) = (bits(MATCHED)?, bits(SPARED)?);
     for (matched, spared) in matched.values().iter().zip(spared.values()) {

@@ -1,4 +1,4 @@
-//! Python files put together from templates.
+//! Python files generated from templates.
 //!
 //! In a template `{noun}`, `{nouns}`, `{field}`, `{other}` and `{Class}` stand for words of the file's topic, `{a}` and `{b}` for
 //! variables, `{n}` and `{m}` for numbers. A file uses only its own words, so that a model can predict what comes later from what

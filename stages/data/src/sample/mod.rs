@@ -1,7 +1,7 @@
 //! `sample`: a synthetic export, so that a first run needs no download.
 //!
 //! It writes shards as BigQuery does: `file-000000000000.json.gz` and so on, gzip of JSON lines with the query's six columns,
-//! INT64 as strings, and `<`, `>`, `&`, `=`, `'` escaped. All code is put together from the templates in [`code`], which
+//! INT64 as strings, and `<`, `>`, `&`, `=`, `'` escaped. All code is generated from the templates in [`code`], which
 //! belong to this program; every repository is named `synthetic/...` and every file says in its first line that it is
 //! generated. The export exercises every later stage:
 //!
@@ -59,7 +59,7 @@ fn memory(spec: &Spec) -> u64 {
 pub struct Sample;
 
 /// Writes a synthetic export of Python files in the form of the GitHub query's, for trying the pipeline without a
-/// download. The code is put together from templates; it is no one's code.
+/// download. The code is generated from templates and has no other author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -146,7 +146,7 @@ impl Stage for Sample {
         context.outputs.tree("problems")?.write("problems.jsonl", PROBLEMS)?;
         let output = context.outputs.tree("export")?;
         context.progress.start("", Unit::Rows, Some(documents.len()));
-        context.progress.info("a synthetic export, put together from templates");
+        context.progress.info("a synthetic export, generated from templates");
         let shards: Vec<u64> = (0..u64::from(spec.shards)).collect();
         tables::each_part(context, &shards, |shard| {
             let file = output.create(&format!("file-{shard:012}.json.gz"))?;

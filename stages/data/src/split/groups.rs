@@ -85,7 +85,7 @@ impl Groups {
             sum.add(*amount);
             *repositories += 1;
         }
-        // Of equal ones that with the smallest id: the places depend on the order in which rows came.
+        // Of equal ones, the one with the smallest id: positions depend on the order of the rows.
         let rank = |root: &u32, amount: &Amount| (amount.bytes, amount.rows, Reverse(self.identity.get(root)));
         let (group, (amount, repositories)) =
             sums.iter().max_by(|(a, (x, _)), (b, (y, _))| rank(a, x).cmp(&rank(b, y)))?;
@@ -117,7 +117,7 @@ pub(super) fn largest_repository(table: &Table, context: &Context) -> Result<Opt
     session.stream(plan, |batch| {
         if batch.num_rows() > 0 {
             let names = batch.column_by_name(REPO_NAME).and_then(|column| column.as_string_opt::<i32>());
-            let names = names.ok_or_else(|| StageError::new("the plan gives no repositories"))?;
+            let names = names.ok_or_else(|| StageError::new("the plan returned no repositories"))?;
             largest = Some((names.value(0).to_owned(), amount(&batch, 0)?));
         }
         Ok(())
@@ -131,12 +131,12 @@ fn amounts() -> Result<Vec<Expr>> {
     Ok(vec![count(lit(1i64)).alias(ROWS), sum(size).alias(SIZE)])
 }
 
-/// A row of [`amounts`].
+/// Returns a row of [`amounts`].
 fn amount(batch: &RecordBatch, index: usize) -> Result<Amount> {
     let number = |name: &str| {
         let column: Option<&Int64Array> =
             batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
-        let column = column.ok_or_else(|| StageError::new(format!("the plan gives no '{name}'")))?;
+        let column = column.ok_or_else(|| StageError::new(format!("the plan returned no column '{name}'")))?;
         // Neither is negative.
         Ok::<_, StageError>(column.value(index).max(0) as u64)
     };
@@ -164,7 +164,7 @@ struct Forest {
 impl Forest {
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let column = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-        let missing = || StageError::new("the plan gives no groups");
+        let missing = || StageError::new("the plan returned no groups");
         let (names, ids) = (column(REPO_NAME).ok_or_else(missing)?, column(ID).ok_or_else(missing)?);
         let clusters: Option<&StringArray> = column(CLUSTER);
         for index in 0..batch.num_rows() {

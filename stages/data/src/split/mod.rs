@@ -114,7 +114,7 @@ struct Piece {
 }
 
 impl Shares {
-    /// A warning where validation has far more or less than the fraction.
+    /// Returns a warning if validation has far more or less than the fraction.
     fn warning(&self) -> Option<String> {
         let Share { documents, bytes } = self.valid;
         let fits = |share: f64| (self.fraction / 2.0..=self.fraction * 2.0).contains(&share);
@@ -139,7 +139,7 @@ impl Shares {
         }
         if let Some(piece) = self.largest_group.as_ref().filter(|piece| piece.repositories > Some(1)) {
             text += &format!(
-                "; the largest group, {} repositories with near-duplicates in common has {} of the bytes, in {}",
+                "; the largest group, {} repositories that share near-duplicates, has {} of the bytes, in {}",
                 count(piece.repositories.unwrap_or(0)),
                 percent(piece.share.bytes),
                 side(piece)
@@ -172,7 +172,7 @@ impl Stage for Split {
             .input("documents", PortType::Documents, "documents")
             .output("train", PortType::Documents, "documents to train on")
             .output("valid", PortType::Documents, "documents to validate with")
-            .output("report", PortType::Report, "what came to each side")
+            .output("report", PortType::Report, "the counts of each side")
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
@@ -202,12 +202,12 @@ impl Stage for Split {
             By::Shard => by_shard(spec, &table, context)?,
         };
         if report.rows != table.rows() || report.rows != report.train.rows + report.valid.rows {
-            return Err(StageError::new("the sides do not have all rows"));
+            return Err(StageError::new("the two sides together do not have all rows"));
         }
         if report.rows == 0 {
-            context.progress.warn("there are no documents to divide: both sides are empty");
+            context.progress.warn("there are no documents to split: both sides are empty");
         } else if report.valid.rows == 0 {
-            context.progress.warn("nothing to validate with: all documents hang together, and train");
+            context.progress.warn("no documents to validate with: all of them form one group, which is trained on");
         } else if let Some(warning) = report.shares.as_ref().and_then(Shares::warning) {
             context.progress.warn(warning);
         }

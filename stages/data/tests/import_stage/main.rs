@@ -132,7 +132,7 @@ fn exports_without_rows_are_empty_tables_with_a_warning() {
 fn no_source_two_sources_and_no_match_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = Harness::new(folder.path());
-    assert!(message(harness.run::<Import>(json!({}))).contains("no source is given"));
+    assert!(message(harness.run::<Import>(json!({}))).contains("no source is set"));
     fs::create_dir(folder.path().join("none")).unwrap();
     let none = format!("{}/none/*", folder.path().display());
     assert!(message(harness.run::<Import>(json!({"source": none}))).contains("no file matches"));
@@ -150,7 +150,7 @@ fn a_pinned_digest_holds_for_these_shards_only() {
     assert!(fixture.import(json!({ "blake3": pin })).is_ok());
     fixture.shard("t", line(&three()[0]).as_bytes());
     let message = message(fixture.import(json!({ "blake3": pin })));
-    assert!(message.contains("the sources have the digest"), "{message}");
+    assert!(message.contains("the digest of the sources is"), "{message}");
     assert!(fixture.import(json!({"blake3": "xyz"})).is_err());
 }
 

@@ -195,7 +195,7 @@ fn complete(model: &Gpt2, requests: &[Request], generation: &Generation<'_>, bat
     }
 }
 
-/// The cache of these rows, with room for `more` tokens, and the logits `[rows, vocabulary]` of their first new token.
+/// Returns the cache of these rows, with room for `more` tokens, and the logits `[rows, vocabulary]` of their first new token.
 /// Rows of one prompt are adjacent: it is read once for all of them.
 fn read_prompts(
     model: &Gpt2,

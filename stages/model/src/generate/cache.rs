@@ -30,14 +30,14 @@ struct Layer {
 }
 
 impl Cache {
-    /// The cache of one row: the keys and values of its tokens, each `[1, heads, tokens, head width]`, a pair a layer.
+    /// Returns the cache of one row: the keys and values of its tokens, each `[1, heads, tokens, head width]`, a pair a layer.
     pub fn of_prompt(layers: Vec<(Tensor<4>, Tensor<4>)>) -> Self {
         let used = layers.first().map_or(0, |(keys, _)| keys.dims()[2]);
         let layers = layers.into_iter().map(|(keys, values)| Layer { keys, values }).collect();
         Self { layers, padding: vec![0], used }
     }
 
-    /// One batch of several prompts' caches, the row of each repeated, with room for `more` tokens a row.
+    /// Returns one batch of several prompts' caches, the row of each repeated, with room for `more` tokens a row.
     pub fn join(prompts: &[(Self, usize)], more: usize) -> Self {
         let used = prompts.iter().map(|(prompt, _)| prompt.used).max().unwrap_or(0);
         let layers = prompts.first().map_or(0, |(prompt, _)| prompt.layers.len());

@@ -67,7 +67,7 @@ impl Sampling {
     }
 }
 
-/// The index of the greatest logit, the first among equals.
+/// Returns the index of the greatest logit, the first among equals.
 fn most_probable(logits: &[f32]) -> Option<usize> {
     let greater = |best: usize, id: usize| if logits[id] > logits[best] { id } else { best };
     (0..logits.len()).reduce(greater)

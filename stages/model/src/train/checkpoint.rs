@@ -126,7 +126,7 @@ impl Checkpoints {
             match read(&folder, step, config, trainer) {
                 Ok(restored) => return Ok(Some(restored)),
                 Err(error) => {
-                    progress.warn(format!("the checkpoint of step {step} is damaged and is left out: {error}"));
+                    progress.warn(format!("skipped the damaged checkpoint of step {step}: {error}"));
                     remove(&folder)?;
                 }
             }
@@ -145,7 +145,7 @@ impl Checkpoints {
     }
 }
 
-/// The tensors of a checkpoint: parameters, means, squares.
+/// Returns the tensors of a checkpoint: parameters, means, squares.
 fn state_tensors(config: &Gpt2Config) -> Vec<TensorShape> {
     let tensors = config.tensors();
     let named = |part: &'static str| {
@@ -171,7 +171,7 @@ fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer) ->
     let whole =
         seal.step == step && Digest::of_file(&state)? == seal.state && Digest::of_file(&metrics)? == seal.metrics;
     if !whole {
-        return Err(StageError::new("its files are not what was written"));
+        return Err(StageError::new("its files have changed"));
     }
     let mut file = TensorFile::open(&state)?;
     let mut tensors = Vec::new();

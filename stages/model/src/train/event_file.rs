@@ -81,7 +81,7 @@ fn put_bytes(message: &mut Vec<u8>, field: u64, content: &[u8]) {
     message.extend(content);
 }
 
-/// The checksum of a record: crc32c, rotated right by 15 and shifted by a constant.
+/// Returns the checksum of a record: crc32c, rotated right by 15 and shifted by a constant.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,6 +1,6 @@
 //! Infers before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
-use contract::figures::{count, counted};
+use contract::figures::counted;
 use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
 use tokens::packed::PackedTokens;
 
@@ -18,8 +18,13 @@ const PASSES: f64 = 16.0;
 pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
     let mut inferred = Inferred::default();
-    inferred.same_tokenizer("valid", &train, &valid, "training and validation come from");
-    inferred.same_tokenizer("tokenizer", &train, &inputs.port("tokenizer"), "the tokens and the model's folder have");
+    inferred.same_tokenizer("valid", &train, &valid, "training and validation have");
+    inferred.same_tokenizer(
+        "tokenizer",
+        &train,
+        &inputs.port("tokenizer"),
+        "the tokens and the model's directory have",
+    );
     inferred.compare(
         "inputs.train",
         init.vocabulary.as_ref(),
@@ -34,7 +39,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     // Different vocabularies imply different tokenizers: one conflict is enough.
     let vocabularies = [&init, &train].map(|facts| facts.vocabulary.as_ref().map(|fact| fact.value));
     if vocabularies[0].is_none() || vocabularies[0] == vocabularies[1] {
-        inferred.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens come from");
+        inferred.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens have");
     }
     inferred.compare(
         "inputs.valid",
@@ -122,18 +127,18 @@ pub(super) fn lint(spec: &Spec, inputs: &Inputs) -> Vec<Advice> {
     let a_step = spec.batch.saturating_mul(spec.accumulation);
     let read = spec.steps.saturating_mul(a_step);
     let passes = read as f64 / sequences as f64;
+    let digits = if passes < 10.0 { 2 } else { 0 };
     let text = format!(
-        "{} of {} read {}: the {} that there are, {}",
+        "{} of {} read {}: {passes:.digits$} epochs over {}",
         counted(spec.steps, "step"),
         counted(a_step, "sequence"),
         counted(read.saturating_mul(length), "token"),
-        count(sequences.saturating_mul(length)),
-        if passes < 10.0 { format!("{passes:.2} times") } else { format!("{passes:.0} times") },
+        counted(sequences.saturating_mul(length), "token"),
     );
     let warning = (passes > PASSES).then(|| {
         let enough = (PASSES * sequences as f64 / a_step.max(1) as f64).ceil() as u64;
         format!(
-            "more than {PASSES} passes over the same tokens teach little: more data, or {}",
+            "more than {PASSES} epochs over the same tokens improve little: use more data, or {}",
             counted(enough, "step")
         )
     });

@@ -41,7 +41,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The step and its series by name.
+    /// Returns the step and its series by name.
     pub fn series(&self) -> (u64, Vec<(&'static str, f64)>) {
         match *self {
             Self::Update { step, loss, learning_rate, gradient_norm, .. } => {

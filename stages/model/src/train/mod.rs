@@ -399,10 +399,10 @@ fn check_tokenizer(train: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()
 fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()> {
     let hint = "a longer text, a larger share of it, or a shorter sequence_length in the pack stage";
     if train.sequences() == 0 {
-        return Err(StageError::new("the training tokens hold no sequence").hint(hint));
+        return Err(StageError::new("the training tokens contain no sequence").hint(hint));
     }
     if train.sequence_length() < 2 {
-        return Err(StageError::new("sequences of one token hold nothing to predict")
+        return Err(StageError::new("sequences of one token have nothing to predict")
             .hint("raise sequence_length in the pack stage"));
     }
     if i32::try_from(train.vocabulary()).is_err() {
@@ -410,7 +410,7 @@ fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()
     }
     let Some(valid) = valid else { return Ok(()) };
     if valid.sequences() == 0 {
-        return Err(StageError::new("the validation tokens hold no sequence").hint(
+        return Err(StageError::new("the validation tokens contain no sequence").hint(
             "leave the input 'valid' out, or raise fraction in the split stage or lower sequence_length in the pack stage",
         ));
     }

@@ -21,7 +21,6 @@ const MAX_STEPS: u64 = 1 << 32;
 /// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
 /// on from its last checkpoint and, on the CPU, ends with the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "TrainSpec")]
 pub struct Spec {
     /// The sizes of a published model (`gpt2` or `gpt2-xl`), in place of `layers`, `width` and `heads`.
     #[serde(default)]
@@ -94,7 +93,6 @@ pub struct Spec {
 
 /// How often to tell and to save; the result does not depend on it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "TrainExec")]
 pub struct Exec {
     /// Updates between two reports of the loss.
     #[serde(default = "log_every")]
@@ -316,7 +314,7 @@ fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {
     for (name, size) in sizes {
         match size {
             Some(_) if spec.preset.is_some() => problems.push(
-                Problem::new(name, "preset gives the sizes already")
+                Problem::new(name, "preset already sets the sizes")
                     .depends_on("preset")
                     .hint("keep either preset or the three sizes"),
             ),

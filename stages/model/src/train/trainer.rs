@@ -52,7 +52,7 @@ impl Measuring {
     pub fn read(self) -> Result<Measured> {
         match host_values(self.0)?[..] {
             [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
-            _ => Err(StageError::new("the device returned the loss and the norm in another shape")),
+            _ => Err(StageError::new("the device returned the loss and the norm in an unexpected shape")),
         }
     }
 }

@@ -117,7 +117,11 @@ fn a_damaged_checkpoint_is_left_out_and_the_one_before_is_used() {
         harness.progress = contract::Progress::default();
         assert_eq!(digests(&harness.run::<Train>(settings()).unwrap()), expected, "{file}");
         let notes = harness.progress.drain();
-        assert!(notes.iter().any(|note| matches!(note, Note::Warning { text } if text.contains("step 9 is damaged"))));
+        assert!(
+            notes
+                .iter()
+                .any(|note| matches!(note, Note::Warning { text } if text.contains("damaged checkpoint of step 9")))
+        );
         assert!(notes.iter().any(|note| matches!(note, Note::Info { text } if text == "resumed after step 6")));
     }
 }

@@ -24,7 +24,7 @@ fn tokens_that_do_not_fit_are_refused() {
     assert!(error.starts_with("the validation tokens (vocabulary 7"), "{error}");
     harness.connect("train", &tokens(folder.path(), "none", VOCABULARY, 0));
     let error = harness.run::<Train>(settings()).unwrap_err().to_string();
-    assert_eq!(error, "the training tokens hold no sequence");
+    assert_eq!(error, "the training tokens contain no sequence");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn without_validation_sequences_the_error_says_how_to_train_all_the_same() {
     let mut harness = harness(folder.path());
     harness.connect("valid", &tokens(folder.path(), "none", VOCABULARY, 0));
     let StageError::Failed(failure) = harness.run::<Train>(settings()).unwrap_err() else { panic!("no failure") };
-    assert_eq!(failure.message, "the validation tokens hold no sequence");
+    assert_eq!(failure.message, "the validation tokens contain no sequence");
     let hint = failure.hint.unwrap();
     assert!(hint.contains("leave the input 'valid' out") && hint.contains("raise fraction"), "{hint}");
     harness.inputs.remove("valid");
@@ -59,7 +59,7 @@ fn settings_that_make_no_sense_are_problems() {
     let folder = tempfile::tempdir().unwrap();
     let problem = |more| harness(folder.path()).run::<Train>(with(more)).unwrap_err().to_string();
     assert_eq!(problem(json!({ "width": 33 })), "width: must be a multiple of heads (4), not 33");
-    assert!(problem(json!({ "preset": "gpt2" })).starts_with("layers: preset gives the sizes already"));
+    assert!(problem(json!({ "preset": "gpt2" })).starts_with("layers: preset already sets the sizes"));
     assert_eq!(problem(json!({ "layers": null })), ": layers is missing: layers, width and heads go together");
     let none = problem(json!({ "layers": null, "width": null, "heads": null }));
     assert_eq!(none, "the model has no sizes");

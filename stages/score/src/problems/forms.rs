@@ -116,7 +116,7 @@ impl Row<'_> {
         }
     }
 
-    /// The setup that the file gives.
+    /// The setup code in the file.
     fn setup(&self) -> Result<Option<String>> {
         match (&self.fields.setup, self.form) {
             (Some(field), _) => self.text(field).map(Some),
@@ -197,7 +197,7 @@ fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
         .hint("set form, or fields, to what the file has")
 }
 
-/// Whether it is a name of Python, of ASCII letters.
+/// Returns whether it is a name of Python, of ASCII letters.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
@@ -311,7 +311,7 @@ mod tests {
         let mut other = with("task_id", json!("a/1"));
         other.as_object_mut().unwrap().remove("test");
         let cases = [
-            (error(&[add(), add()], Fields::default()), "problems.jsonl:2: the task 'a/0' is in line 1 already"),
+            (error(&[add(), add()], Fields::default()), "problems.jsonl:2: duplicate task 'a/0', first in line 1"),
             (error(&[add(), other], Fields::default()), "problems.jsonl:2: the field 'test' is missing"),
             (
                 error(&[with("prompt", json!(3))], Fields::default()),

@@ -91,8 +91,8 @@ fn distinct<T: serde::de::DeserializeOwned>(
     file.read(|line, value| {
         let problem = problem(value)?;
         if let Some(first) = seen.insert(problem.task_id.clone(), line) {
-            let message = format!("the task '{}' is in line {first} already", shortened(&problem.task_id));
-            return Err(StageError::new(message).hint("give each problem an identifier of its own"));
+            let message = format!("duplicate task '{}', first in line {first}", shortened(&problem.task_id));
+            return Err(StageError::new(message).hint("give each problem its own identifier"));
         }
         if problems.len() == MOST_PROBLEMS {
             return Err(StageError::new(format!("there are more than {} problems", count(MOST_PROBLEMS as u64)))

@@ -32,7 +32,6 @@ pub use split::Ledger;
 /// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
 /// the run's seed; writes a ledger of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Settings")]
 #[serde(default)]
 pub struct Spec {
     /// Tokens a sequence: what the model sees at once. At least 2: one token predicts the next.
@@ -143,7 +142,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
         let ledger = packer.pack(name, &Table::open(tree)?, output)?;
         if ledger.sequences == 0 {
             context.progress.warn(format!(
-                "'{name}' has {}, which fill no sequence of {}",
+                "'{name}' has {}, too few for one sequence of {}",
                 counted(ledger.tokens, "token"),
                 count(spec.sequence_length as u64)
             ));

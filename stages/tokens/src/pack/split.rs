@@ -150,8 +150,8 @@ impl Packer<'_> {
         if encoding.get_ids() == ids {
             return Ok(());
         }
-        Err(StageError::new(format!("document {id} has other ids than tokenizers gives it"))
-            .hint("this is a defect of the encoder with this tokenizer: please report it with the document"))
+        Err(StageError::new(format!("document {id}: the encoder and tokenizers return different ids"))
+            .hint("this is a bug in the encoder: please report it, with the tokenizer and the document"))
     }
 
     /// Returns whether the ids decode to the text.
@@ -205,7 +205,7 @@ impl Packer<'_> {
             self.context.cancel.check()?;
             let place = record.start as usize * width..(record.start + record.tokens) as usize * width;
             let map = maps[record.part as usize].as_deref().unwrap_or_default();
-            let bytes = map.get(place).ok_or_else(|| StageError::new("a scratch file changed under the stage"))?;
+            let bytes = map.get(place).ok_or_else(|| StageError::new("a scratch file changed while the stage ran"))?;
             let kept = record.tokens.min(ledger.emitted.saturating_sub(at)) as usize * width;
             file.write_all(&bytes[..kept])?;
             ids.clear();
@@ -255,7 +255,8 @@ impl Packer<'_> {
             self.context.cancel.check()?;
             let from = if self.spec.shuffle == Shuffle::Sequences { order.apply(sequence) } else { sequence };
             let place = from as usize * size..(from as usize + 1) * size;
-            let bytes = stream.get(place).ok_or_else(|| StageError::new("a scratch file changed under the stage"))?;
+            let bytes =
+                stream.get(place).ok_or_else(|| StageError::new("a scratch file changed while the stage ran"))?;
             ids.clear();
             packed::decode_ids(bytes, header.width(), &mut ids);
             writer.push(&ids)?;

@@ -52,10 +52,9 @@ const REPORT_DOCUMENTS: u64 = 500;
 /// Learns a byte-level BPE tokenizer, as GPT-2's, from a sample of the documents; writes it in the files of Hugging
 /// Face tokenizers and transformers, with a report on how it cuts code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Settings")]
 #[serde(default)]
 pub struct Spec {
-    /// Ids in all: special tokens, the 256 bytes and what is learned. Fewer where the text gives no more pairs.
+    /// The number of ids: special tokens, the 256 bytes and the learned tokens. Fewer if the text has no more pairs to merge.
     #[schemars(range(min = 257, max = 1 << 20))]
     pub vocabulary: u32,
     /// Documents to learn from, drawn by the run's seed; all where there are fewer.
@@ -93,7 +92,7 @@ impl Default for Spec {
     }
 }
 
-/// Nothing that leaves the tokenizer as it is.
+/// All settings change the output.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -126,7 +125,7 @@ impl Stage for Tokenizer {
             vocabulary: Some(Fact::own(spec.vocabulary.into(), "vocabulary")),
             ..Facts::default()
         };
-        // The text may have fewer distinct words than are kept, so this is no more than a bound.
+        // An upper bound: the text may have fewer distinct words.
         let cost = Cost { memory_bound: Some(memory(spec)), ..Cost::default() };
         Inferred { outputs: [("tokenizer", facts)].into(), cost, ..Inferred::default() }
     }
@@ -136,7 +135,8 @@ impl Stage for Tokenizer {
         let (old, new) = (merges(before)?, merges(after)?);
         let known: HashSet<_> = old.iter().collect();
         let changed = new.iter().filter(|merge| !known.contains(merge)).count();
-        let moved = if changed == 0 && old.len() == new.len() && old != new { ", their order did" } else { "" };
+        let moved =
+            if changed == 0 && old.len() == new.len() && old != new { ", their order is different" } else { "" };
         Some(format!(
             "{} of {} changed{moved}",
             figures::count(changed as u64),
@@ -181,13 +181,13 @@ fn check(spec: &Spec) -> Vec<Problem> {
 fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
-        format!("word_bytes = {bytes} keeps {kept} of their {distinct} distinct words; raise it")
+        format!("word_bytes = {bytes} keeps {kept} of {distinct} distinct words: raise it")
     } else if spec.min_frequency > 1 {
-        format!("no pair that is left occurs min_frequency = {} times", spec.min_frequency)
+        format!("no remaining pair occurs min_frequency = {} times", spec.min_frequency)
     } else if learned.met_max_length {
-        format!("all pairs that are left make tokens of more than max_token_length = {} bytes", spec.max_token_length)
+        format!("every remaining pair makes a token longer than max_token_length = {} bytes", spec.max_token_length)
     } else {
-        "they have no more pairs to merge".to_owned()
+        "no pairs remain to merge".to_owned()
     }
 }
 
@@ -205,7 +205,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     let table = Table::open(context.inputs.tree("documents")?)?;
     if table.rows() == 0 {
         return Err(StageError::new("there are no documents to learn a tokenizer from")
-            .hint("see in the reports of the stages before it where they were dropped"));
+            .hint("the reports of the upstream stages say where documents were dropped"));
     }
     let sizes = [spec.documents, spec.documents.min(REPORT_DOCUMENTS)];
     context.progress.start("choose documents", Unit::Rows, None);
@@ -227,7 +227,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     let learned = merges::learn(&counted, &ids, first, goal, &context.progress, &context.cancel)?;
     if learned.uses.len() < spec.vocabulary as usize {
         context.progress.warn(format!(
-            "the documents give {}, fewer than the {} asked for: {}",
+            "learned {}, fewer than the {} requested: {}",
             figures::counted(learned.uses.len() as u64, "id"),
             figures::count(spec.vocabulary.into()),
             why_fewer(spec, &counted, &learned)

@@ -276,7 +276,7 @@ fn ratio(numerator: u64, denominator: u64) -> f64 {
     if denominator == 0 { 0.0 } else { numerator as f64 / denominator as f64 }
 }
 
-/// The lengths for which `before` and a run of `unit` are a token.
+/// Returns the lengths for which `before` and a run of `unit` are a token.
 fn runs(tokenizer: &TextTokenizer, before: &[u8], unit: u8) -> Vec<usize> {
     let length = |token: &[u8]| {
         let run = token.strip_prefix(before)?;

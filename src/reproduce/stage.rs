@@ -12,7 +12,7 @@ use crate::run::StageOutcome;
 /// The comparison of one stage with its lock.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum StageReproduction {
     /// The same bytes.
     Identical {
         /// What differs without effect.
@@ -69,14 +69,14 @@ pub enum Cause {
     NotDeterministic,
 }
 
-impl Verdict {
-    /// Whether the stage counts as reproduced.
+impl StageReproduction {
+    /// Returns whether the stage counts as reproduced.
     pub const fn holds(&self) -> bool {
         matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }
 
     /// Compares the output of a stage with its lock. `tolerated` are the input ports that read a stage which is
-    /// [`Verdict::Equal`], or is downstream of one, so that they cannot have the same bytes.
+    /// [`StageReproduction::Equal`], or is downstream of one, so that they cannot have the same bytes.
     pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: &BTreeSet<String>) -> Self {
         let differences = differences(locked, found);
         if locked.trees() == found.record.outputs {
@@ -234,13 +234,13 @@ mod tests {
         found.record.key = Digest::of(b"another key");
     }
 
-    fn causes(verdict: Verdict) -> (&'static str, Vec<Cause>) {
+    fn causes(verdict: StageReproduction) -> (&'static str, Vec<Cause>) {
         match verdict {
-            Verdict::Identical { causes } => ("identical", causes),
-            Verdict::Equal { causes, .. } => ("equal", causes),
-            Verdict::NotComparable => ("not comparable", Vec::new()),
-            Verdict::Different { causes, .. } => ("different", causes),
-            Verdict::NotAttempted { .. } => ("not attempted", Vec::new()),
+            StageReproduction::Identical { causes } => ("identical", causes),
+            StageReproduction::Equal { causes, .. } => ("equal", causes),
+            StageReproduction::NotComparable => ("not comparable", Vec::new()),
+            StageReproduction::Different { causes, .. } => ("different", causes),
+            StageReproduction::NotAttempted { .. } => ("not attempted", Vec::new()),
         }
     }
 
@@ -250,7 +250,9 @@ mod tests {
         let model = BTreeSet::from(["model".to_owned()]);
         let (input, revision) = (Cause::Input { port: "model".to_owned() }, Cause::Revision { locked: 1, here: 2 });
         let elsewhere = |found: &mut StageOutcome| found.record.machine.cpu = Some("another".to_owned());
-        let of = |tolerance, found: StageOutcome, excused| causes(Verdict::of(&locked(tolerance), &found, excused));
+        let of = |tolerance, found: StageOutcome, excused| {
+            causes(StageReproduction::of(&locked(tolerance), &found, excused))
+        };
         // The same machine must give the same bytes.
         assert_eq!(of(Some(LIMIT), found(|_| ()), &none), ("different", vec![Cause::NotDeterministic]));
         assert_eq!(of(Some(LIMIT), found(elsewhere), &none), ("equal", vec![]));
