@@ -36,11 +36,19 @@ pub fn default_limits() -> Limits {
     Limits { wall: std::time::Duration::from_secs(9), ..Limits::default() }
 }
 
+/// Builds the sandbox in which samples are run.
+///
+/// # Errors
+/// When there is no usable interpreter, or the kernel refuses a layer that is not switched off; [`unavailable`] says what to do.
+pub fn open_sandbox(options: &RunOptions) -> Result<Sandbox, Unavailable> {
+    let RunOptions { python, dangerously_run_without, .. } = options;
+    Sandbox::new(Settings { python: python.clone(), dangerously_run_without: dangerously_run_without.clone() })
+}
+
 /// Runs samples of problems. Results that `cache` has are not computed again.
 ///
 /// # Errors
-/// When the sandbox cannot be built with all of its layers; when the self-test fails ([`selftest::check`]); those of
-/// [`Runner::run`].
+/// When the sandbox cannot be built with all of its layers, and those of [`run_samples_in`].
 pub fn run_samples(
     problems: &[Problem],
     samples: Vec<Sample>,
@@ -49,9 +57,23 @@ pub fn run_samples(
     cancel: &Cancel,
     progress: &Progress,
 ) -> Result<Results> {
-    let RunOptions { truncation, limits, python, dangerously_run_without: without, .. } = options;
-    let settings = Settings { python: python.clone(), dangerously_run_without: without.clone() };
-    let sandbox = Sandbox::new(settings).map_err(unavailable)?;
+    run_samples_in(&open_sandbox(options).map_err(unavailable)?, problems, samples, options, cache, cancel, progress)
+}
+
+/// Does the same as [`run_samples`] in a sandbox that [`open_sandbox`] built with the same options.
+///
+/// # Errors
+/// When the self-test fails ([`selftest::check`]); those of [`Runner::run`].
+pub fn run_samples_in(
+    sandbox: &Sandbox,
+    problems: &[Problem],
+    samples: Vec<Sample>,
+    options: &RunOptions,
+    cache: &mut Cache,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Results> {
+    let RunOptions { truncation, limits, dangerously_run_without: without, .. } = options;
     let python = sandbox.python_version().to_owned();
     let conditions = Conditions { limits: limits.clone(), python, without: without.clone() };
     let execute = |program: &sandbox::Program| sandbox.run(program, limits);
@@ -84,7 +106,8 @@ pub fn run_samples(
     })
 }
 
-fn unavailable(error: Unavailable) -> StageError {
+/// The error of a stage whose sandbox cannot be built, with what to do.
+pub fn unavailable(error: Unavailable) -> StageError {
     let hint = match &error {
         Unavailable::System => "generated programs are untrusted: run this on Linux",
         Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",

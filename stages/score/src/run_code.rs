@@ -18,13 +18,14 @@ use std::time::Duration;
 use contract::figures::{count, counted};
 use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
 use sandbox::{Layer, Limits};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::evaluator::{RunOptions, default_limits, run_samples};
 use crate::problems::{self, Fields, Form};
 use crate::samples;
+use crate::settings::{PYTHON, layers, warn_without};
 use crate::truncate::{Preset, Rule, Truncation};
 
 /// The file of an input tree that holds the samples.
@@ -102,12 +103,6 @@ impl LimitSettings {
     }
 }
 
-/// The names of the sandbox's layers.
-fn layers(_: &mut SchemaGenerator) -> Schema {
-    let names = Layer::ALL.map(Layer::name);
-    json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
-}
-
 /// Where the problems are, and how programs are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -125,7 +120,7 @@ pub struct Exec {
 
 impl Default for Exec {
     fn default() -> Self {
-        Self { problems: SourcePattern::default(), python: "python3".to_owned(), workers: 0 }
+        Self { problems: SourcePattern::default(), python: PYTHON.to_owned(), workers: 0 }
     }
 }
 
@@ -186,10 +181,7 @@ impl Stage for RunCode {
         if spec.rule == Rule::LastStop {
             context.progress.warn("the rule last-stop destroys correct answers; use it only to compare with CodeParrot's published numbers");
         }
-        if !spec.dangerously_run_without.is_empty() {
-            let off: Vec<_> = spec.dangerously_run_without.iter().map(Layer::to_string).collect();
-            context.progress.warn(format!("generated programs run without layers of the sandbox: {}", off.join(", ")));
-        }
+        warn_without(context, &spec.dangerously_run_without);
         let options = RunOptions {
             truncation: spec.truncation(),
             limits: spec.limits.limits(),
