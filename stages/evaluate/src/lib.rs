@@ -4,21 +4,29 @@
 //! |---|---|
 //! | [`loss`] | `EvalLoss`, the stage kind `eval-loss` |
 //! | [`losses`] | the loss of each token of some sequences |
-//! | [`tally`] | sums of losses, and the measures computed from them |
+//! | [`sums`] | exact sums of losses, and the measures computed from them |
+//! | [`tally`] | the losses of sequences, and `report.json` and `report.md` |
+//! | [`slices`] | the tokens divided by license, repository size, file length, position and contamination |
+//! | [`document_slices`] | the slices of the documents in packed tokens |
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
-//! | [`prompts`] | the default prompts |
+//! | [`prompts`] | prompts with their tests, and the default ones |
+//! | [`completion_tests`] | tests of completions in a sandbox |
 //! | [`sample_code`] | `SampleCode`, the stage kind `sample-code` |
 //! | [`completed`] | `completions.json` and `completions.md` |
 //! | `cost` | the cost of an evaluation |
 //! | [`threads`] | the stage's thread pool |
 
 pub mod completed;
+pub mod completion_tests;
 pub mod completions;
 mod cost;
+pub mod document_slices;
 pub mod loss;
 pub mod losses;
 pub mod prompts;
 pub mod sample_code;
+pub mod slices;
+pub mod sums;
 pub mod tally;
 pub mod threads;
 

@@ -93,8 +93,8 @@ pub fn run_samples(
     })
 }
 
-/// The failure of a stage for which there is no sandbox.
-pub(crate) fn unavailable(error: Unavailable) -> StageError {
+/// Returns the error of a stage whose sandbox cannot be built, with what to do.
+pub fn unavailable(error: Unavailable) -> StageError {
     let hint = match &error {
         Unavailable::System => "generated programs are untrusted: run this on Linux",
         Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",

@@ -33,7 +33,7 @@
 //! | [`bootstrap`] | intervals |
 //! | [`scores`] | pass@k by temperature, and comparisons |
 //! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
-//! | [`settings`] | checks of settings that several kinds share |
+//! | [`settings`] | settings that several kinds share, and checks |
 //! | [`escape`] | text that a model wrote, on its way into a page |
 //! | [`problems::Problems`], [`run_code`], [`eval_code`] | the stage kinds |
 //! | [`scoring`] | a file of samples outside a run |

@@ -20,13 +20,14 @@ use std::time::Duration;
 use contract::figures::{count, counted};
 use contract::{Context, Needs, PortType, Ports, Problem, Result, Stage, StageError};
 use sandbox::{Layer, Limits, Unavailable};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::evaluator::{RunOptions, default_limits, run_samples, unavailable};
 use crate::problems;
 use crate::samples;
+use crate::settings::{PYTHON, layers, warn_without};
 use crate::truncate::{Preset, Rule, Truncation};
 
 /// The file of an input tree that holds the samples.
@@ -99,12 +100,6 @@ impl LimitSettings {
     }
 }
 
-/// The names of the sandbox's layers.
-fn layers(_: &mut SchemaGenerator) -> Schema {
-    let names = Layer::ALL.map(Layer::name);
-    json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
-}
-
 /// How programs are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -122,7 +117,7 @@ pub struct Exec {
 
 impl Default for Exec {
     fn default() -> Self {
-        Self { python: "python3".to_owned(), workers: 0, optional: false }
+        Self { python: PYTHON.to_owned(), workers: 0, optional: false }
     }
 }
 
@@ -191,10 +186,7 @@ impl Stage for RunCode {
         if spec.rule == Rule::LastStop {
             context.progress.warn("the rule last-stop destroys correct answers; use it only to compare with CodeParrot's published numbers");
         }
-        if !spec.dangerously_run_without.is_empty() {
-            let off: Vec<_> = spec.dangerously_run_without.iter().map(Layer::to_string).collect();
-            context.progress.warn(format!("generated programs run without layers of the sandbox: {}", off.join(", ")));
-        }
+        warn_without(context, &spec.dangerously_run_without);
         let mut cache = Cache::open(&context.scratch)?;
         let results =
             run_samples(&sandbox, &problems, samples, &options, &mut cache, &context.cancel, &context.progress)?;

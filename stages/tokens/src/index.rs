@@ -169,6 +169,24 @@ impl DocumentIndex {
         Some(Entry { id, start: number(record, 32), tokens: number(record, 40) })
     }
 
+    /// The number of sequences of the packed file.
+    pub fn sequences(&self) -> u64 {
+        self.header.sequences
+    }
+
+    /// Returns the document that holds a token of the stream (from 0), and its number; `None` past the last document.
+    pub fn at(&self, token: u64) -> Option<(usize, Entry)> {
+        let (mut low, mut high) = (0, self.documents());
+        // The documents below `low` start at the token or before it, those from `high` on after it.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.get(middle)?.start <= token { low = middle + 1 } else { high = middle }
+        }
+        let document = low.checked_sub(1)?;
+        let entry = self.get(document)?;
+        (token - entry.start < entry.tokens).then_some((document, entry))
+    }
+
     /// Returns the number in the stream of a sequence of the packed file.
     pub fn stream_sequence(&self, sequence: u64) -> u64 {
         match self.header.permutation {

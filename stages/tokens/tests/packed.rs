@@ -142,3 +142,29 @@ fn the_index_reads_back_and_refuses_other_sizes() {
         assert!(DocumentIndex::open(&corpus::tree_of(folder.path(), tokens::index::FILE, bad)).is_err());
     }
 }
+
+#[test]
+fn a_token_belongs_to_the_document_that_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // The second document is empty but for its end-of-text token.
+    let lengths = [5, 1, 3];
+    let head = tokens::index::Header { documents: 3, sequences: 4, permutation: None };
+    let mut writer = IndexWriter::new(Vec::new(), head).unwrap();
+    let mut start = 0;
+    for (number, tokens) in lengths.into_iter().enumerate() {
+        writer.push(Entry { id: contract::Digest::of(&[number as u8]), start, tokens }).unwrap();
+        start += tokens;
+    }
+    let bytes = writer.finish().unwrap();
+    let index = DocumentIndex::open(&corpus::tree_of(folder.path(), tokens::index::FILE, &bytes)).unwrap();
+    let found: Vec<_> = (0..10).map(|token| index.at(token).map(|(document, _)| document)).collect();
+    let expected = [0, 0, 0, 0, 0, 1, 2, 2, 2].map(Some);
+    assert_eq!(found[..9], expected);
+    assert_eq!((found[9], index.sequences()), (None, 4));
+    assert_eq!(index.at(7).unwrap().1, index.get(2).unwrap());
+
+    let head = tokens::index::Header { documents: 0, sequences: 0, permutation: None };
+    let bytes = IndexWriter::new(Vec::new(), head).unwrap().finish().unwrap();
+    let index = DocumentIndex::open(&corpus::tree_of(folder.path(), tokens::index::FILE, &bytes)).unwrap();
+    assert_eq!(index.at(0), None);
+}

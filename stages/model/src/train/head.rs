@@ -70,17 +70,29 @@ pub fn head_loss(
 
 /// Returns only the mean loss, `[1]`.
 pub fn mean_loss(features: Tensor<2>, embedding: Tensor<2>, next: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
-    let [rows, width] = features.dims();
+    let [rows, _] = features.dims();
+    row_losses(features, embedding, next, 1.0 / rows as f64, precision).sum()
+}
+
+/// Returns only the loss of each row in nats, times `share`: `[rows]`.
+pub fn row_losses(
+    features: Tensor<2>,
+    embedding: Tensor<2>,
+    next: Tensor<1, Int>,
+    share: f64,
+    precision: Precision,
+) -> Tensor<1> {
+    let [_, width] = features.dims();
     let factor = precision.factor(embedding);
     let losses = chunks(&features, &factor).map(|range| {
         let features = precision.factor(features.clone().slice([range.clone(), 0..width]));
-        fused::head(features.matmul(factor.clone().transpose()), next.clone().slice(range), 1.0 / rows as f64).0
+        fused::head(features.matmul(factor.clone().transpose()), next.clone().slice(range), share).0
     });
-    Tensor::cat(losses.collect(), 0).sum()
+    Tensor::cat(losses.collect(), 0)
 }
 
 /// Splits the rows of `features` into ranges whose logits fit in one chunk.
-pub fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item = Range<usize>> + use<> {
+fn chunks(features: &Tensor<2>, embedding: &Tensor<2>) -> impl Iterator<Item = Range<usize>> + use<> {
     let ([rows, _], [vocabulary, _]) = (features.dims(), embedding.dims());
     let chunk = chunk(rows, vocabulary, &features.device());
     (0..rows).step_by(chunk).map(move |start| start..rows.min(start + chunk))

@@ -214,8 +214,11 @@ fn as_module(prompt: &str) -> String {
     format!("{prompt}{end}{indent}    pass\n")
 }
 
-/// The functions and classes that a solution defines at its top level and the tests name.
-fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
+/// Returns the functions and classes that a solution defines at its top level and the tests name.
+///
+/// # Errors
+/// When there is none.
+pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     let name = |line: &str| {
         let rest = ["def ", "class ", "async def "].into_iter().find_map(|word| line.strip_prefix(word))?;
