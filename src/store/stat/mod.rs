@@ -1,9 +1,43 @@
 //! File signatures: what `stat` reports of a file whose digest is known, so that an untouched file is not read again.
 
 mod index;
-mod signature;
 mod sources;
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
 pub(super) use index::Index;
-pub use signature::Signature;
 pub use sources::{SourceSnapshot, Sources};
+
+/// What `stat` reports of a file. Equal signatures of a path mean an untouched file. Times are nanoseconds since 1970, clamped
+/// to 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Signature {
+    /// Device number.
+    pub device: u64,
+    /// Inode number: another one when the file was replaced.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of modification.
+    pub modified: i64,
+    /// Time of the last change of content or metadata, which no program can set.
+    pub changed: i64,
+    /// Type and permissions.
+    pub mode: u32,
+}
+
+impl Signature {
+    /// Returns the signature of a file with this metadata.
+    pub fn of(metadata: &Metadata) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            mode: metadata.mode(),
+        }
+    }
+}
