@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::forms::Row;
-pub use self::forms::{Fields, Form};
+pub use self::forms::{Fields, Form, tested};
 pub use self::stage::Problems;
 use crate::framed::Framed;
 use crate::lines::JsonLines;
