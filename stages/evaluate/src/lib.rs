@@ -4,7 +4,10 @@
 //! |---|---|
 //! | [`loss`] | `EvalLoss`, the stage kind `eval-loss` |
 //! | [`losses`] | the loss of each token of some sequences |
-//! | [`tally`] | sums of losses, and the measures computed from them |
+//! | [`sums`] | exact sums of losses, and the measures computed from them |
+//! | [`tally`] | the losses of sequences, and `report.json` and `report.md` |
+//! | [`slices`] | the tokens divided by license, repository size, file length, position and contamination |
+//! | [`document_slices`] | the slices of the documents in packed tokens |
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
 //! | [`prompts`] | the default prompts |
 //! | [`sample_code`] | `SampleCode`, the stage kind `sample-code` |
@@ -15,10 +18,13 @@
 pub mod completed;
 pub mod completions;
 mod cost;
+pub mod document_slices;
 pub mod loss;
 pub mod losses;
 pub mod prompts;
 pub mod sample_code;
+pub mod slices;
+pub mod sums;
 pub mod tally;
 pub mod threads;
 

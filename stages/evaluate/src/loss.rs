@@ -1,13 +1,14 @@
 //! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::tally`] defines the measures. `batch` sequences are read at once. It is part of the key, because a matrix
+//! [`crate::sums`] defines the measures, [`crate::slices`] the ways in which the tokens are divided: every loss is computed once, and
+//! the slices are sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
 
 use contract::figures::counted;
 use contract::{
-    Class, ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Result, Stage, StageError,
-    Unit,
+    Class, ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::train::head::LOGITS;
@@ -18,7 +19,10 @@ use tokens::packed::PackedTokens;
 use tokens::text::TextTokenizer;
 
 use crate::cost::Sizes;
+use crate::document_slices::DocumentSlices;
 use crate::losses::token_losses;
+use crate::slices::{SliceSettings, Slicer};
+use crate::sums::{Measures, Nats, Prediction, Sums};
 use crate::tally::{LossReport, Tally};
 use crate::threads::on_threads;
 
@@ -26,7 +30,8 @@ use crate::threads::on_threads;
 #[derive(Debug)]
 pub struct EvalLoss;
 
-/// Measures a model's loss, perplexity and bits per byte over packed tokens.
+/// Measures a model's loss, perplexity and bits per byte over packed tokens: of all, and by license, repository size, file length and
+/// position. With the input `contaminated`, for example the rows that a program found to be in a benchmark, with and without these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalLossSpec")]
 pub struct Spec {
@@ -38,6 +43,9 @@ pub struct Spec {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub sequences: Option<u64>,
+    /// Where slices begin: each number of a list begins one, which ends before the next.
+    #[serde(default)]
+    pub slices: SliceSettings,
 }
 
 fn batch() -> usize {
@@ -53,7 +61,7 @@ impl Stage for EvalLoss {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-loss";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const CLASS: Class = Class::Compute;
     const TOLERANCE: Option<f64> = Some(0.02);
 
@@ -62,6 +70,16 @@ impl Stage for EvalLoss {
             .input("model", PortType::Model, "the model")
             .input("tokens", PortType::Tokens, "what it predicts: validation tokens")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that the tokens were packed with")
+            .optional_input(
+                "documents",
+                PortType::Documents,
+                "the documents that were packed: for slices by license, repository size and file length",
+            )
+            .optional_input(
+                "contaminated",
+                PortType::Rows,
+                "rows whose column id names contaminated documents: for slices with and without these",
+            )
             .output("report", PortType::Report, "report.json and report.md")
     }
 
@@ -94,6 +112,10 @@ impl Stage for EvalLoss {
         facts.complete("tokens", input("tokens").as_ref().map(PackedTokens::facts).unwrap_or_default());
     }
 
+    fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        spec.slices.check()
+    }
+
     fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
@@ -103,18 +125,16 @@ impl Stage for EvalLoss {
         let tokens = PackedTokens::open(context.inputs.tree("tokens")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         check_inputs(&folder.config()?, &tokens, &tokenizer)?;
+        let documents = DocumentSlices::read(context, &spec.slices, &tokens)?;
         let report = on_threads(context, || {
             let (_, model) = folder.load(&model::device::resolve(context.resources.device)?)?;
-            measure(spec, context, &model, &tokens, &tokenizer)
+            measure(spec, context, &model, &tokens, &tokenizer, Slicer::new(&spec.slices, documents))
         })?;
         context.progress.info(report.line());
-        let measures = [
-            ("loss", Some(report.loss)),
-            ("perplexity", Some(report.perplexity)),
-            ("bits_per_byte", report.bits_per_byte),
-        ];
-        for (name, value) in measures {
-            value.into_iter().for_each(|value| context.progress.metric(report.tokens, name, value));
+        let Measures { tokens, loss, perplexity, bits_per_byte, .. } = report.measures;
+        let metrics = [("loss", Some(loss)), ("perplexity", Some(perplexity)), ("bits_per_byte", bits_per_byte)];
+        for (name, value) in metrics {
+            value.into_iter().for_each(|value| context.progress.metric(tokens, name, value));
         }
         let output = context.outputs.tree("report")?;
         output.write_json("report.json", &report)?;
@@ -165,6 +185,7 @@ fn measure(
     model: &Gpt2,
     tokens: &PackedTokens,
     tokenizer: &TextTokenizer,
+    mut slicer: Slicer<'_>,
 ) -> Result<LossReport> {
     let length = tokens.sequence_length();
     let cap = spec.sequences.and_then(|cap| usize::try_from(cap).ok()).unwrap_or(usize::MAX);
@@ -177,12 +198,37 @@ fn measure(
         context.cancel.check()?;
         ids.clear();
         let batch = first..first.saturating_add(spec.batch).min(sequences);
-        batch.into_iter().try_for_each(|sequence| tokens.read(sequence, &mut ids))?;
+        batch.clone().try_for_each(|sequence| tokens.read(sequence, &mut ids))?;
         let losses = token_losses(model, &ids, length)?;
-        for (ids, losses) in ids.chunks_exact(length).zip(losses.chunks_exact(length - 1)) {
-            tally.add(losses.iter().zip(&ids[1..]).map(|(loss, id)| (*loss, bytes(*id))))?;
+        for ((sequence, ids), losses) in batch.zip(ids.chunks_exact(length)).zip(losses.chunks_exact(length - 1)) {
+            let prediction = |(loss, id): (&f32, &u32)| match Nats::of(*loss) {
+                Some(loss) => Ok(Prediction { loss, bytes: bytes(*id) }),
+                None => Err(out_of_range(sequence, *loss)),
+            };
+            let predictions = losses.iter().zip(&ids[1..]).map(prediction).collect::<Result<Vec<_>>>()?;
+            tally.add(&predictions);
+            slicer.add(sequence as u64, &predictions)?;
         }
         context.progress.add(losses.len() as u64);
     }
-    Ok(tally.report(length as u64, tokens.sequences() as u64))
+    check_partitions(&tally, &slicer)?;
+    Ok(tally.report(length as u64, tokens.sequences() as u64, slicer.tables()))
+}
+
+fn out_of_range(sequence: usize, loss: f32) -> StageError {
+    let problem = if loss.is_finite() { "out of range" } else { "not a finite number" };
+    StageError::new(format!("the loss of sequence {sequence} is {problem}"))
+        .hint("the model's training has diverged: look at its loss, and lower the learning rate")
+}
+
+/// Checks that the slices of every partition add up to the whole.
+fn check_partitions(tally: &Tally, slicer: &Slicer<'_>) -> Result<()> {
+    for (by, slices) in slicer.sums() {
+        let mut sums = Sums::default();
+        slices.iter().for_each(|slice| sums += *slice);
+        if sums != *tally.sums() {
+            return Err(StageError::new(format!("the slices by {} do not add up", by.title())));
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use contract::error::Failure;
 use contract::harness::Harness;
 use contract::{InputTree, StageError};
 use evaluate::EvalLoss;
+use evaluate::sums::{Nats, Prediction};
 use evaluate::tally::Tally;
 use model::Gpt2;
 use serde_json::{Value, json};
@@ -207,7 +208,12 @@ fn the_report_for_people_says_what_was_measured() {
          | bits per byte | 8.0056 |\n\
          | sequences | the first 2 of 3, 4 tokens each |\n\
          | tokens predicted | 6 |\n\
-         | of these, text | 5, 5 bytes |\n"
+         | of these, text | 5, 5 bytes |\n\n\
+         ## By position in the sequence\n\n\
+         | tokens before it | tokens | loss | perplexity | bits per byte |\n\
+         |---|---:|---:|---:|---:|\n\
+         | 1 | 2 | 5.5491 | 257.0000 | 8.0056 |\n\
+         | 2 to 3 | 4 | 5.5491 | 257.0000 | 8.0056 |\n"
     );
 }
 
@@ -255,8 +261,9 @@ fn it_stops_when_it_is_asked_to() {
 #[test]
 fn a_token_of_several_bytes_counts_them_all() {
     let mut tally = Tally::default();
-    tally.add([(2.0, Some(4)), (1.0, Some(2)), (9.0, None)]).unwrap();
-    let report = tally.report(4, 1);
+    let prediction = |(loss, bytes)| Prediction { loss: Nats::of(loss).unwrap(), bytes };
+    tally.add(&[(2.0, Some(4)), (1.0, Some(2)), (9.0, None)].map(prediction));
+    let report = tally.report(4, 1, Vec::new()).measures;
     assert_eq!(report.loss, 4.0);
     assert_eq!(report.bits_per_byte, Some(3.0 / (std::f64::consts::LN_2 * 6.0)));
     assert_eq!((report.text_tokens, report.text_bytes, report.tokens), (2, 6, 3));

@@ -17,19 +17,16 @@ use contract::harness::Harness;
 use contract::{InputTree, Stage};
 use evaluate::EvalLoss;
 use serde_json::{Value, json};
-use support::{END, SIZES, model_tree, random_gpt2, tokenizer_tree, tokens_tree};
+use support::{
+    END, SIZES, TestDocument, documents_tree, indexed_tokens_tree, model_tree, random_gpt2, rows_tree, tokenizer_tree,
+};
 
 fn described(tree: &InputTree) -> String {
     let read = |path: &str| std::fs::read(&tree.required(path).unwrap().location).unwrap();
     let paths: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
     let mut text = format!("report: {}\n", paths.join(" "));
     let report: BTreeMap<String, Value> = serde_json::from_slice(&read("report.json")).unwrap();
-    for (name, value) in &report {
-        text += &match value.as_f64().filter(|_| value.is_f64()) {
-            Some(fraction) => format!("{name} {fraction:.3}\n"),
-            None => format!("{name} {value}\n"),
-        };
-    }
+    report.iter().for_each(|(name, value)| text += &lines(name, value));
     let mut in_number = false;
     for character in String::from_utf8(read("report.md")).unwrap().chars() {
         let is_digit = character.is_ascii_digit() || (in_number && character == '.');
@@ -41,6 +38,20 @@ fn described(tree: &InputTree) -> String {
         in_number = is_digit;
     }
     text
+}
+
+/// A value as lines of whole numbers, texts and measures, each with the path to it.
+fn lines(path: &str, value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            (0..).zip(items).map(|(at, item): (usize, _)| lines(&format!("{path}.{at}"), item)).collect()
+        }
+        Value::Object(fields) => fields.iter().map(|(name, field)| lines(&format!("{path}.{name}"), field)).collect(),
+        value => match value.as_f64().filter(|_| value.is_f64()) {
+            Some(fraction) => format!("{path} {fraction:.3}\n"),
+            None => format!("{path} {value}\n"),
+        },
+    }
 }
 
 /// Whether two lines say the same, but for the third decimal of a measure, or as much of a larger one.
@@ -59,10 +70,25 @@ fn outputs_are_those_of_their_revision() {
     let place = |name: &str| folder.path().join(name);
     let id = |at: usize| if at % 11 == 7 { END } else { (at * at + 3 * at) as u32 % 256 };
     let sequences: Vec<Vec<u32>> = (0..7).map(|row| (0..12).map(|at| id(row * 12 + at)).collect()).collect();
+    let document = |repository: &str, license: Option<&str>, length: usize| TestDocument {
+        repository: repository.to_owned(),
+        path: format!("{length}.py"),
+        license: license.map(str::to_owned),
+        text: "x".repeat(length),
+    };
+    let documents = [
+        (document("a", Some("mit"), 10), 30),
+        (document("b", None, 300), 1),
+        (document("b", Some("isc"), 0), 40),
+        (document("c", Some("mit"), 2), 20),
+    ];
+    let table: Vec<_> = documents.iter().map(|(document, _)| document.clone()).collect();
     let trees = Harness::new(folder.path())
         .connect("model", &model_tree(&place("model"), &SIZES, &random_gpt2(1)))
-        .connect("tokens", &tokens_tree(&place("tokens"), 257, &sequences))
+        .connect("tokens", &indexed_tokens_tree(&place("tokens"), 257, &sequences, &documents))
         .connect("tokenizer", &tokenizer_tree(&place("tokenizer"), 0))
+        .connect("documents", &documents_tree(&place("documents"), &table, &["a"]))
+        .connect("contaminated", &rows_tree(&place("contaminated"), "id", &[table[2].id()]))
         .run::<EvalLoss>(json!({ "batch": 2, "sequences": 5 }))
         .unwrap();
     assert_eq!(trees.keys().collect::<Vec<_>>(), ["report"]);

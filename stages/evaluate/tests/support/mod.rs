@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "each test file uses some of it, and fails by panicking")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use contract::{InputFile, InputTree, OutputTree, Outputs};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use model::config::TensorShape;
 use model::{Gpt2, Gpt2Config};
 use serde_json::{Map, Value, json};
+use tokens::index::{Entry, IndexWriter};
 use tokens::packed::{Header, PackedWriter};
 
 /// The id of `<|endoftext|>`: it follows the 256 bytes.
@@ -143,5 +146,79 @@ pub fn tokens_tree(folder: &Path, vocabulary: u32, sequences: &[Vec<u32>]) -> In
         let mut writer = PackedWriter::new(output.create("tokens.bin").unwrap(), header).unwrap();
         sequences.iter().for_each(|sequence| writer.push(sequence).unwrap());
         writer.finish().unwrap().finish().unwrap();
+    })
+}
+
+/// Packed sequences with an index, in whose stream these documents have so many tokens each.
+pub fn indexed_tokens_tree(
+    folder: &Path,
+    vocabulary: u32,
+    sequences: &[Vec<u32>],
+    documents: &[(TestDocument, u64)],
+) -> InputTree {
+    let header = tokens::index::Header {
+        documents: documents.len() as u64,
+        sequences: sequences.len() as u64,
+        permutation: None,
+    };
+    let index = tree(&folder.join("index"), |output| {
+        let mut writer = IndexWriter::new(output.create(tokens::index::FILE).unwrap(), header).unwrap();
+        let mut start = 0;
+        for (document, tokens) in documents {
+            writer.push(Entry { id: document.id().parse().unwrap(), start, tokens: *tokens }).unwrap();
+            start += tokens;
+        }
+        writer.finish().unwrap().finish().unwrap();
+    });
+    let tokens = tokens_tree(&folder.join("tokens"), vocabulary, sequences);
+    InputTree { files: [index.files, tokens.files].concat(), ..tokens }
+}
+
+/// A document of a table.
+#[derive(Debug, Clone)]
+pub struct TestDocument {
+    pub repository: String,
+    pub path: String,
+    pub license: Option<String>,
+    pub text: String,
+}
+
+impl TestDocument {
+    /// Its id in a table.
+    pub fn id(&self) -> String {
+        tables::document_id(&self.repository, &self.path, &self.text).to_string()
+    }
+}
+
+/// A table of documents, spread over shards of these names in turns. What it says of their sizes is wrong.
+pub fn documents_tree(folder: &Path, documents: &[TestDocument], shards: &[&str]) -> InputTree {
+    tree(folder, |output| {
+        for (number, shard) in shards.iter().enumerate() {
+            let mut writer = tables::ShardWriter::new(output, contract::Digest::of(shard.as_bytes()));
+            for document in documents.iter().skip(number).step_by(shards.len()) {
+                let row = tables::Document {
+                    repo_name: &document.repository,
+                    path: &document.path,
+                    copies: 1,
+                    size: 7,
+                    license: document.license.as_deref(),
+                    content: &document.text,
+                };
+                writer.push(&row).unwrap();
+            }
+            writer.finish().unwrap();
+        }
+    })
+}
+
+/// A table of rows with these values in its one column.
+pub fn rows_tree(folder: &Path, column: &str, values: &[String]) -> InputTree {
+    let values: ArrayRef = Arc::new(StringArray::from_iter_values(values));
+    let rows = RecordBatch::try_from_iter([(column, values)]).unwrap();
+    tree(folder, |output| {
+        let mut file = tables::RowsFile::new(output, "rows", rows.schema());
+        file.write(&rows).unwrap();
+        file.finish().unwrap();
+        tables::close(output, &rows.schema(), contract::PortType::Rows).unwrap();
     })
 }
