@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use contract::figures::{count, counted};
-use model::generate::{Completion, End, Stops};
+use model::generate::{Completion, End, Sampling, Stops};
+use score::escape;
 use serde::Serialize;
 use tokens::text::TextTokenizer;
 
+use crate::completion_tests::{TO_TEST, TestFacts, TestResult};
 use crate::prompts::Prompt;
 
 /// The content of `completions.json`.
@@ -25,6 +27,9 @@ pub struct Report {
     pub completions: usize,
     /// Completions that are blank.
     pub blank: usize,
+    /// How completions were tested; none where no prompt has tests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestFacts>,
     /// The prompts in order.
     pub prompts: Vec<Completed>,
 }
@@ -40,6 +45,9 @@ pub struct Completed {
     pub max_length: usize,
     /// How many of its completions differ from one another.
     pub distinct: usize,
+    /// How many of its completions passed its tests; none where it was not tested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<usize>,
     /// Its completions in order.
     pub completions: Vec<CompletionText>,
 }
@@ -55,6 +63,9 @@ pub struct CompletionText {
     pub ended: &'static str,
     /// Whether it is white space only.
     pub blank: bool,
+    /// The result of its tests; none where it was not tested.
+    #[serde(flatten)]
+    pub result: Option<TestResult>,
 }
 
 impl CompletionText {
@@ -62,7 +73,8 @@ impl CompletionText {
     pub fn new(completion: &Completion, stops: &Stops, tokenizer: &TextTokenizer) -> Self {
         let bytes = tokenizer.decode_bytes(&completion.tokens);
         let text = String::from_utf8_lossy(stops.cut(&bytes)).trim_end().to_owned();
-        Self { blank: text.trim().is_empty(), text, tokens: completion.tokens.len(), ended: ended(completion.end) }
+        let (tokens, ended) = (completion.tokens.len(), ended(completion.end));
+        Self { blank: text.trim().is_empty(), text, tokens, ended, result: None }
     }
 }
 
@@ -81,11 +93,43 @@ impl Completed {
     /// Creates a prompt of `tokens` tokens with its completions.
     pub fn new(prompt: &Prompt, tokens: usize, completions: Vec<CompletionText>) -> Self {
         let distinct = completions.iter().map(|completion| completion.text.as_str()).collect::<BTreeSet<_>>().len();
-        Self { text: prompt.text.clone(), tokens, max_length: prompt.max_length, distinct, completions }
+        Self { text: prompt.text.clone(), tokens, max_length: prompt.max_length, distinct, passed: None, completions }
     }
 }
 
 impl Report {
+    /// Creates a report of completions that are not tested.
+    pub fn new(sampling: Sampling, seed: u64, prompts: Vec<Completed>) -> Self {
+        let Sampling { temperature, top_p, top_k } = sampling;
+        let all = || prompts.iter().flat_map(|prompt| &prompt.completions);
+        let (completions, blank) = (all().count(), all().filter(|completion| completion.blank).count());
+        Self { temperature, top_p, top_k, seed, completions, blank, tests: None, prompts }
+    }
+
+    /// Returns the texts of the completions of each prompt.
+    pub fn sources(&self) -> Vec<Vec<&str>> {
+        let texts = self.prompts.iter().map(|prompt| prompt.completions.iter());
+        texts.map(|texts| texts.map(|completion| completion.text.as_str()).collect()).collect()
+    }
+
+    /// Adds how the completions were tested, and the results of each prompt, which are none or one for each of its completions.
+    pub fn set_tests(&mut self, facts: TestFacts, results: Vec<Vec<TestResult>>) {
+        for (prompt, results) in self.prompts.iter_mut().zip(results) {
+            prompt.passed = (!results.is_empty()).then(|| results.iter().filter(|result| result.passed).count());
+            for (completion, result) in prompt.completions.iter_mut().zip(results) {
+                completion.result = Some(result);
+            }
+        }
+        self.tests = Some(facts);
+    }
+
+    /// Returns how many completions passed, of how many that were tested; `None` if none was.
+    pub fn passed(&self) -> Option<(usize, usize)> {
+        let tested = || self.prompts.iter().filter_map(|prompt| Some((prompt.passed?, prompt.completions.len())));
+        let sum = |(passed, all), (more, others)| (passed + more, all + others);
+        tested().next().map(|_| tested().fold((0, 0), sum))
+    }
+
     /// Formats the report as Markdown.
     pub fn markdown(&self) -> String {
         let mut page = format!(
@@ -97,31 +141,64 @@ impl Report {
             counted(self.completions as u64, "completion"),
             count(self.blank as u64)
         );
+        page += &self.tests.as_ref().map_or(String::new(), |tests| self.tests_section(tests));
         for (number, prompt) in (1..).zip(&self.prompts) {
-            let all = prompt.completions.len() as u64;
-            page += &format!(
-                "\n## Prompt {number}\n\n{}\n{} of at most {}; {} of {} distinct.\n",
-                block(&prompt.text),
-                counted(prompt.tokens as u64, "token"),
-                count(prompt.max_length as u64),
-                count(prompt.distinct as u64),
-                counted(all, "completion")
-            );
-            for (number, completion) in (1..).zip(&prompt.completions) {
-                let body = match completion.blank {
-                    true => "*White space only.*\n".to_owned(),
-                    false => block(&completion.text),
-                };
-                // Writing to a String cannot fail.
-                let _ = write!(
-                    page,
-                    "\n{number} of {all} ({}, ended by {}):\n\n{body}",
-                    counted(completion.tokens as u64, "token"),
-                    completion.ended
-                );
-            }
+            page += &prompt.section(number);
         }
         page
+    }
+
+    fn tests_section(&self, tests: &TestFacts) -> String {
+        let (python, without) = match tests {
+            TestFacts::Skipped { skipped } => {
+                return format!("\nThe completions were not tested: {}; {TO_TEST}.\n", escape::markdown(skipped));
+            }
+            TestFacts::Run { python, without, .. } => (python, without),
+        };
+        let mut text = format!("\nTested in a sandbox with Python {}", escape::markdown(python));
+        if !without.is_empty() {
+            text += &format!(", without its layers {}", without.join(", "));
+        }
+        text += ".\n\n| prompt | passed |\n|---|---:|\n";
+        for (number, prompt) in (1..).zip(&self.prompts) {
+            let passed = prompt.passed.map_or("not tested".to_owned(), |passed| {
+                format!("{} of {}", count(passed as u64), count(prompt.completions.len() as u64))
+            });
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "| {number} | {passed} |");
+        }
+        text
+    }
+}
+
+impl Completed {
+    fn section(&self, number: usize) -> String {
+        let all = self.completions.len() as u64;
+        let mut section = format!(
+            "\n## Prompt {number}\n\n{}\n{} of at most {}; {} of {} distinct{}.\n",
+            block(&self.text),
+            counted(self.tokens as u64, "token"),
+            count(self.max_length as u64),
+            count(self.distinct as u64),
+            counted(all, "completion"),
+            self.passed.map_or(String::new(), |passed| format!(", {} passed", count(passed as u64))),
+        );
+        for (number, completion) in (1..).zip(&self.completions) {
+            let body = match completion.blank {
+                true => "*White space only.*\n".to_owned(),
+                false => block(&completion.text),
+            };
+            let result = completion.result.as_ref();
+            // Writing to a String cannot fail.
+            let _ = write!(
+                section,
+                "\n{number} of {all} ({}, ended by {}{}):\n\n{body}",
+                counted(completion.tokens as u64, "token"),
+                completion.ended,
+                result.map_or(String::new(), |result| format!("; {}", escape::markdown(&result.result))),
+            );
+        }
+        section
     }
 }
 

@@ -4,9 +4,14 @@
 //! completion is cut where the next block of code begins. It stops being generated as soon as it holds such a place: the cut is the same.
 //! A completion of white space only is marked as blank.
 //!
+//! Prompts may carry tests: then each completion is run in a sandbox, and the report says how many of a prompt's passed
+//! ([`crate::completion_tests`]).
+//!
 //! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
 //! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
 //! size may change the last bits of a logit, and with it, rarely, a choice.
+
+use std::collections::BTreeSet;
 
 use contract::figures::{count, counted};
 use contract::{
@@ -15,11 +20,14 @@ use contract::{
 };
 use model::folder::ModelFolder;
 use model::generate::{Generation, Request, Sampling, Stops, generate};
+use sandbox::Layer;
 use schemars::JsonSchema;
+use score::settings::{PYTHON, layers, warn_without};
 use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
 use crate::completed::{Completed, CompletionText, Report};
+use crate::completion_tests::{CompletionTests, WithoutPython};
 use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
@@ -31,7 +39,8 @@ const MAX_COMPLETIONS: usize = 100_000;
 #[derive(Debug)]
 pub struct EvalCompletions;
 
-/// Completes prompts with a model, cuts each completion at the first block, and writes them for people to read.
+/// Completes prompts with a model, cuts each completion at the first block, and writes them for people to read. Completions of prompts that
+/// carry tests are run in a sandbox, which needs Linux and Python.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalCompletionsSpec")]
 #[serde(default)]
@@ -57,6 +66,12 @@ pub struct Spec {
     /// Completions that are generated together. More is faster and takes more memory.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
+    /// What happens where prompts have tests, but there is no Python: `skip` writes the completions without testing them.
+    pub without_python: WithoutPython,
+    /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every completion that is
+    /// tested.
+    #[schemars(schema_with = "layers")]
+    pub dangerously_run_without: BTreeSet<Layer>,
 }
 
 impl Default for Spec {
@@ -69,14 +84,27 @@ impl Default for Spec {
             top_k: 0,
             stops: default_stops(),
             batch: 16,
+            without_python: WithoutPython::default(),
+            dangerously_run_without: BTreeSet::new(),
         }
     }
 }
 
-/// It has no settings that leave the output as it is.
+/// How completions are tested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 #[schemars(rename = "EvalCompletionsExec")]
-pub struct Exec {}
+pub struct Exec {
+    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    #[schemars(length(min = 1))]
+    pub python: String,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self { python: PYTHON.to_owned() }
+    }
+}
 
 impl Spec {
     fn sampling(&self) -> Sampling {
@@ -131,27 +159,33 @@ impl Stage for EvalCompletions {
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
+        let tests = spec.prompts.iter().enumerate();
+        let mut problems: Vec<_> =
+            tests.flat_map(|(number, prompt)| prompt.check(&format!("prompts[{number}]"))).collect();
         let (prompts, completions) = (spec.prompts.len(), spec.completions);
-        if prompts.saturating_mul(completions) <= MAX_COMPLETIONS {
-            return Vec::new();
+        if prompts.saturating_mul(completions) > MAX_COMPLETIONS {
+            let most = MAX_COMPLETIONS / prompts.max(1);
+            let message = format!(
+                "must be at most {most} for {prompts} prompts, not {completions}: there are {MAX_COMPLETIONS} completions at \
+                 most in all"
+            );
+            problems.push(Problem::new("completions", message).depends_on("prompts"));
         }
-        let most = MAX_COMPLETIONS / prompts.max(1);
-        let message = format!(
-            "must be at most {most} for {prompts} prompts, not {completions}: there are {MAX_COMPLETIONS} completions at \
-             most in all"
-        );
-        vec![Problem::new("completions", message).depends_on("prompts")]
+        problems
     }
 
     fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
 
-    fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
+    fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         let folder = ModelFolder::of(context.inputs.tree("model")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         let config = folder.config()?;
         check_vocabulary(&tokenizer, config.vocabulary)?;
+        let Spec { prompts, dangerously_run_without: without, without_python, .. } = spec;
+        let threads = context.resources.threads;
+        let tests = CompletionTests::prepare(prompts, &exec.python, without, *without_python, threads)?;
         let requests = requests(spec, &tokenizer, context, config.positions)?;
         context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
         let stops = Stops::new(spec.stops.iter().map(String::as_str));
@@ -174,7 +208,13 @@ impl Stage for EvalCompletions {
         let prompts = spec.prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {
             Completed::new(prompt, request.prompt.len(), completions.iter().map(text).collect())
         });
-        write(spec, context, prompts.collect())
+        let mut report = Report::new(spec.sampling(), context.seed, prompts.collect());
+        if let Some(tests) = tests {
+            warn_without(context, without);
+            let (facts, results) = tests.run(&report.sources(), &context.cancel, &context.progress)?;
+            report.set_tests(facts, results);
+        }
+        write(&report, context)
     }
 }
 
@@ -211,23 +251,15 @@ fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions
     (1..).zip(&spec.prompts).map(request).collect()
 }
 
-fn write(spec: &Spec, context: &Context, prompts: Vec<Completed>) -> Result<()> {
-    let all = || prompts.iter().flat_map(|prompt| &prompt.completions);
-    let report = Report {
-        temperature: spec.temperature,
-        top_p: spec.top_p,
-        top_k: spec.top_k,
-        seed: context.seed,
-        completions: all().count(),
-        blank: all().filter(|completion| completion.blank).count(),
-        prompts,
-    };
-    context.progress.info(format!(
-        "{}, {} of them blank",
-        counted(report.completions as u64, "completion"),
-        count(report.blank as u64)
-    ));
+fn write(report: &Report, context: &Context) -> Result<()> {
+    let mut line =
+        format!("{}, {} of them blank", counted(report.completions as u64, "completion"), count(report.blank as u64));
+    if let Some((passed, tested)) = report.passed() {
+        line += &format!("; {} of {} passed their tests", count(passed as u64), count(tested as u64));
+        context.progress.metric(tested as u64, "passed", passed as f64);
+    }
+    context.progress.info(line);
     let output = context.outputs.tree("report")?;
-    output.write_json("completions.json", &report)?;
+    output.write_json("completions.json", report)?;
     output.write("completions.md", report.markdown().as_bytes())
 }

@@ -9,13 +9,15 @@
 //! | [`slices`] | the tokens divided by license, repository size, file length, position and contamination |
 //! | [`document_slices`] | the slices of the documents in packed tokens |
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
-//! | [`prompts`] | the default prompts |
+//! | [`prompts`] | prompts with their tests, and the default ones |
+//! | [`completion_tests`] | tests of completions in a sandbox |
 //! | [`sample_code`] | `SampleCode`, the stage kind `sample-code` |
 //! | [`completed`] | `completions.json` and `completions.md` |
 //! | `cost` | the cost of an evaluation |
 //! | [`threads`] | the stage's thread pool |
 
 pub mod completed;
+pub mod completion_tests;
 pub mod completions;
 mod cost;
 pub mod document_slices;

