@@ -71,3 +71,31 @@ fn tests_that_no_reference_solution_passes_are_refused() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("two"), "{}", ran.stderr);
 }
+
+/// The text of a file of the latest run.
+fn latest(bench: &Bench, path: &str) -> String {
+    std::fs::read_to_string(bench.cache().join("runs/run/latest").join(path)).unwrap()
+}
+
+#[test]
+fn without_python_completions_are_written_and_one_line_says_that_they_are_not_tested() {
+    let bench = Bench::small();
+    let tested = "prompts = [{ text = \"def add(a, b):\", max_length = 48, solution = \" return a + b\", tests = \"assert add(1, 2) == 3\" }]";
+    bench.edit("prompts = [{ text = \"def add(a, b):\\n\", max_length = 48 }]", tested);
+    let ran = bench.pipeline_with(&[("PATH", "/nowhere")], &["run", "run.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("not tested")).collect();
+    assert_eq!(lines.len(), 1, "{}", ran.stderr);
+    assert!(lines[0].contains("python3") && lines[0].contains("without_python"), "{}", lines[0]);
+    let page = latest(&bench, "completions/report/completions.md");
+    assert!(page.contains("The completions were not tested: ") && page.contains("2 of 2 ("), "{page}");
+    if project().is_none() {
+        return;
+    }
+    // Python is not in the key, the setting is.
+    assert_eq!(bench.run(), [""; 0]);
+    let strict = ["--set", "stages.completions.without_python=\"fail\""];
+    assert_eq!(bench.run_with(&strict), ["completions"]);
+    let page = latest(&bench, "completions/report/completions.md");
+    assert!(page.contains("Tested in a sandbox with Python 3.") && page.contains("| 1 | 0 of 2 |"), "{page}");
+}
