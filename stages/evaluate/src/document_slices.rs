@@ -5,26 +5,22 @@
 //! index, in which the documents of a sequence are neighbours.
 //!
 //! The file is filled in passes: a pass holds as many ids of the index as fit in a part of the stage's memory (all of them, unless there are
-//! millions), sorted, and reads the inputs once. A pass has the ids of a range, so that no id is missed. The tables are read by plans that
-//! spill. So memory depends neither on the number of documents nor on their size, but for the rows, without text, of the largest repository.
+//! millions), sorted, and reads the inputs once. A pass has the ids of a range, so that no id is missed. Memory: that part, a row group of
+//! text, and 32 bytes a repository.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 use contract::figures::{count, counted};
 use contract::{Context, Digest, InputTree, Result, StageError, shortened};
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::dataframe::DataFrame;
-use datafusion::functions::string::expr_fn::octet_length;
-use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::expr_fn::{count as rows, max, min};
-use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, WindowFunctionDefinition};
-use datafusion::prelude::{cast as as_type, col, lit};
+use datafusion::functions_aggregate::expr_fn::count as rows;
+use datafusion::prelude::{col, lit};
 use tables::{CONTENT, ID, LICENSE, REPO_NAME, Session, Table, plan_error, read_rows};
 use tokens::index::DocumentIndex;
 use tokens::packed::PackedTokens;
@@ -43,9 +39,8 @@ const PART_OF_MEMORY: u64 = 8;
 /// Ids of a pass at least.
 const LEAST_IDS: u64 = 1024;
 
-/// Names of the columns of the plans.
-const BYTES: &str = "bytes";
-const FILES: &str = "files";
+/// The name of the number of rows in an aggregate.
+const ROWS: &str = "rows";
 
 /// The slices of documents, on disk.
 #[derive(Debug)]
@@ -158,26 +153,32 @@ impl DocumentSlices {
     }
 
     fn add_documents(&mut self, context: &Context, settings: &SliceSettings, table: &Table) -> Result<()> {
-        let session = Session::new(context)?;
-        let named = named_licenses(&session, table, settings.licenses)?;
+        let named = named_licenses(context, table, settings.licenses)?;
         let places: HashMap<&str, u16> = (1..).zip(&named).map(|(place, name)| (name.as_str(), place)).collect();
-        let other = named.len() as u16 + 1;
+        let of_license = |name: &str| places.get(name).copied().unwrap_or(named.len() as u16 + 1);
+        let files = files_of_repositories(context, table)?;
         self.passes(context).each(|ids| {
-            session.stream(facts_of_documents(&session, table)?, |batch| {
-                let [id, license] = [ID, LICENSE].map(|name| text(&batch, name));
-                let (id, license) = (id?, license?);
-                let (bytes, files) = (number(&batch, BYTES)?, number(&batch, FILES)?);
-                for row in 0..batch.num_rows() {
-                    let of = |name| places.get(name).copied().unwrap_or(other);
-                    let facts = Facts {
-                        license: if license.is_null(row) { 0 } else { of(license.value(row)) },
-                        repository_files: slice_of(&settings.repository_files, files(row)),
-                        file_bytes: slice_of(&settings.file_bytes, bytes(row)),
-                    };
-                    ids.of(&digest(id.value(row))?).try_for_each(|document| self.put(document, 0, &facts.encode()))?;
+            for part in table.parts() {
+                for batch in part.read(&[ID, REPO_NAME, LICENSE, CONTENT])? {
+                    context.cancel.check()?;
+                    let batch = batch?;
+                    let [id, repository, license, content] =
+                        [ID, REPO_NAME, LICENSE, CONTENT].map(|name| text(&batch, name));
+                    let (id, repository, license, content) = (id?, repository?, license?, content?);
+                    for row in 0..batch.num_rows() {
+                        let files = files.get(&identity(repository.value(row))).copied().unwrap_or(0);
+                        let facts = Facts {
+                            license: if license.is_null(row) { 0 } else { of_license(license.value(row)) },
+                            repository_files: slice_of(&settings.repository_files, files),
+                            file_bytes: slice_of(&settings.file_bytes, content.value(row).len() as u64),
+                        };
+                        // Of rows with one id, whose texts and repositories are equal, the last one decides.
+                        let id = digest(id.value(row))?;
+                        ids.of(&id).try_for_each(|document| self.put(document, 0, &facts.encode()))?;
+                    }
                 }
-                Ok(())
-            })
+            }
+            Ok(())
         })?;
         self.licenses = [vec!["no license".to_owned()], named, vec!["other licenses".to_owned()]].concat();
         match self.count(|document| document.facts.is_none())? {
@@ -303,30 +304,48 @@ fn malformed(problem: &str) -> StageError {
     StageError::new(format!("{} does not fit {}: {problem}", tokens::index::FILE, tokens::packed::FILE))
 }
 
-/// The licenses with the most documents.
-fn named_licenses(session: &Session, table: &Table, most: u16) -> Result<Vec<String>> {
-    let order = vec![col(FILES).sort(false, false), col(LICENSE).sort(true, false)];
-    let plan = session.documents(table)?.filter(col(LICENSE).is_not_null());
-    let plan = plan.and_then(|plan| plan.aggregate(vec![col(LICENSE)], vec![rows(lit(1i64)).alias(FILES)]));
-    let plan = plan.and_then(|plan| plan.sort(order)?.limit(0, Some(most.into()))).map_err(plan_error)?;
-    let mut named = Vec::new();
-    session.stream(plan, |batch| {
-        named.extend(text(&batch, LICENSE)?.iter().flatten().map(str::to_owned));
-        Ok(())
+/// Returns the licenses with the most documents; of equal ones, the first by name.
+fn named_licenses(context: &Context, table: &Table, most: u16) -> Result<Vec<String>> {
+    let mut named = BTreeSet::new();
+    each_value(context, table, LICENSE, |license, rows| {
+        named.insert((Reverse(rows), license.to_owned()));
+        if named.len() > usize::from(most) {
+            named.pop_last();
+        }
     })?;
-    Ok(named)
+    Ok(named.into_iter().map(|(_, license)| license).collect())
 }
 
-/// The license, the bytes and the files of the repository of each id. Rows of one id have equal texts and repositories; of their licenses, which
-/// should be equal too, the first one by name is taken, so that the order of rows decides nothing.
-fn facts_of_documents(session: &Session, table: &Table) -> Result<DataFrame> {
-    let bytes = as_type(octet_length(col(CONTENT)), DataType::Int64).alias(BYTES);
-    let counted = WindowFunction::new(WindowFunctionDefinition::AggregateUDF(count_udaf()), vec![lit(1i64)]);
-    let files = Expr::from(counted).partition_by(vec![col(REPO_NAME)]).build().map_err(plan_error)?.alias(FILES);
-    let of_an_id = [min(col(LICENSE)).alias(LICENSE), max(col(BYTES)).alias(BYTES), max(col(FILES)).alias(FILES)];
-    let plan = session.documents(table)?.select(vec![col(ID), col(LICENSE), col(REPO_NAME), bytes]);
-    let plan = plan.and_then(|plan| plan.window(vec![files])?.aggregate(vec![col(ID)], of_an_id.into()));
-    plan.map_err(plan_error)
+/// Returns the number of rows of each repository, by its identity.
+fn files_of_repositories(context: &Context, table: &Table) -> Result<HashMap<u128, u64>> {
+    let mut files = HashMap::new();
+    each_value(context, table, REPO_NAME, |name, rows| {
+        files.insert(identity(name), rows);
+    })?;
+    Ok(files)
+}
+
+/// Calls `each` with every value of a column of texts, in any order, and the number of its rows.
+fn each_value(context: &Context, table: &Table, column: &str, mut each: impl FnMut(&str, u64)) -> Result<()> {
+    let session = Session::new(context)?;
+    let plan = session.documents(table)?.aggregate(vec![col(column)], vec![rows(lit(1i64)).alias(ROWS)]);
+    session.stream(plan.map_err(plan_error)?, |batch| {
+        let values = text(&batch, column)?;
+        let counts = batch.column_by_name(ROWS).and_then(|rows| rows.as_primitive_opt::<Int64Type>());
+        let counts: &Int64Array = counts.ok_or_else(|| StageError::new("the plan has no number of rows"))?;
+        for (value, rows) in values.iter().zip(counts.values()) {
+            if let Some(value) = value {
+                each(value, u64::try_from(*rows).unwrap_or(0));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Identifies a repository by 128 bits of the hash of its name.
+fn identity(repository: &str) -> u128 {
+    let digest = Digest::of(repository.as_bytes());
+    digest.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
 /// A column of texts, whatever their layout.
@@ -334,13 +353,6 @@ fn text(batch: &RecordBatch, name: &str) -> Result<StringArray> {
     let column = batch.column_by_name(name).and_then(|column| cast(column, &DataType::Utf8).ok());
     let column = column.and_then(|column| column.as_string_opt::<i32>().cloned());
     column.ok_or_else(|| StageError::new(format!("the table has no column '{name}' of text")))
-}
-
-/// A column of numbers, none of which is negative.
-fn number(batch: &RecordBatch, name: &str) -> Result<impl Fn(usize) -> u64 + use<>> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).cloned();
-    let column = column.ok_or_else(|| StageError::new(format!("the plan has no column '{name}'")))?;
-    Ok(move |row| u64::try_from(column.value(row)).unwrap_or(0))
 }
 
 fn digest(id: &str) -> Result<Digest> {
