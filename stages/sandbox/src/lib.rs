@@ -72,9 +72,9 @@ mod settings;
 mod verdict;
 
 #[cfg(target_os = "linux")]
-pub use linux::Sandbox;
+pub use linux::{CommandSandbox, Reach, Sandbox, Supervisor};
 #[cfg(not(target_os = "linux"))]
-pub use other::Sandbox;
+pub use other::{CommandSandbox, Reach, Sandbox, Supervisor};
 
 /// Changes whenever the verdict of some program may: verdicts that a caller keeps are worth nothing under another revision.
 pub const REVISION: u32 = 1;
