@@ -132,15 +132,16 @@ impl CommandSandbox {
     }
 }
 
-/// Gives a file, or a directory with all that is in it, to a user. Links are not followed.
-fn give(path: &Path, user: u32, except: &[PathBuf]) -> io::Result<()> {
-    if except.iter().any(|kept| kept == path) {
-        return Ok(());
+/// Gives a file, or a directory with all that is in it, to a user: of `protected`, the directories alone, so that they can be
+/// read. Links are not followed.
+fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
+    let is_directory = fs::symlink_metadata(path)?.is_dir();
+    if is_directory || !protected.iter().any(|kept| path.starts_with(kept)) {
+        lchown(path, Some(user), Some(user))?;
     }
-    lchown(path, Some(user), Some(user))?;
-    if fs::symlink_metadata(path)?.is_dir() {
+    if is_directory {
         for entry in fs::read_dir(path)? {
-            give(&entry?.path(), user, except)?;
+            give(&entry?.path(), user, protected)?;
         }
     }
     Ok(())

@@ -69,17 +69,22 @@ pub(super) fn of_command() -> Result<Vec<libc::sock_filter>, BackendError> {
     Ok(program.iter().map(instruction).collect())
 }
 
-/// Returns a filter that reports each call which opens or looks for a file, or starts a program; the call waits for the reply.
+/// Returns a filter that reports each call which opens or looks for a file, or starts a program; the call waits for the reply. Calls of
+/// the x32 ABI, whose numbers are in neither list, fail with `ENOSYS`.
 pub(super) fn watch() -> Vec<libc::sock_filter> {
     let step = |code: u32, yes: u8, value: u32| libc::sock_filter { code: code as u16, jt: yes, jf: 0, k: value };
     let calls: Vec<_> = OPENING.iter().chain(LOOKING).collect();
-    let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
-    for (place, call) in calls.iter().enumerate() {
-        let to_report = (calls.len() - place) as u8;
-        steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_report, **call as u32));
+    let count = calls.len() as u8;
+    let mut steps = vec![
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, count + 2, X32_CALLS),
+    ];
+    for (place, call) in (0..).zip(&calls) {
+        steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, count - place, **call as u32));
     }
-    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
-    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_USER_NOTIF));
+    let results =
+        [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32];
+    steps.extend(results.map(|result| step(libc::BPF_RET | libc::BPF_K, 0, result)));
     steps
 }
 
@@ -105,6 +110,9 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWPID,
     libc::CLONE_NEWNET,
 ];
+
+/// The first number of a system call of the x32 ABI, which has the same architecture as others.
+const X32_CALLS: u32 = 0x4000_0000;
 
 /// Pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;

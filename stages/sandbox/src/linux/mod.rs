@@ -94,6 +94,11 @@ impl Sandbox {
         &self.plan.python.version
     }
 
+    /// Returns the layers that are on.
+    pub fn layers(&self) -> &[Layer] {
+        &self.plan.layers
+    }
+
     /// Runs a program's tests. An error says nothing about the program.
     ///
     /// A server that breaks is replaced once.

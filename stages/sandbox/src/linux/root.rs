@@ -9,6 +9,7 @@
 //! | `/proc` | not there | of the process's pid namespace, where the kernel lets it be mounted |
 
 use std::{
+    collections::BTreeSet,
     ffi::{CString, OsString},
     fs, io,
     os::unix::{
@@ -46,7 +47,7 @@ const SYSTEM_SETTINGS: [&str; 13] = [
 ];
 
 /// What a process may do with what is mounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Access {
     ReadOnly,
     Writable,
@@ -84,6 +85,8 @@ pub(super) struct RawMount {
 pub(super) struct Root {
     directory: TempDir,
     mounts: Vec<Mount>,
+    /// What was mounted by its path.
+    exposed: BTreeSet<(PathBuf, Access)>,
     /// The caller's directory that is `/tmp`: mount points below `/tmp` are made in there.
     temporary: Option<PathBuf>,
 }
@@ -96,7 +99,7 @@ impl Root {
         let directory = tempfile::Builder::new().prefix("sandbox-").tempdir()?;
         // The unprivileged user that runs in it must be able to enter. Only names are visible in it.
         open_to_all(directory.path())?;
-        Ok(Self { directory, mounts: Vec::new(), temporary: None })
+        Ok(Self { directory, mounts: Vec::new(), exposed: BTreeSet::new(), temporary: None })
     }
 
     /// Creates the root of Python programs.
@@ -228,7 +231,7 @@ impl Root {
                 make(&here)?;
             } else {
                 let target = self.within(&reached);
-                if self.mounts.iter().any(|mount| mount.target == target && mount.access == access) {
+                if !self.exposed.insert((target.clone(), access)) {
                     continue;
                 }
                 if metadata.is_dir() {
