@@ -24,6 +24,7 @@
 //! | [`baseline`], [`build_name`] | the build that reasons and output comparisons refer to |
 //! | [`size`], [`fit`] | bytes that stages read and write; what they need, compared with what the machine has |
 //! | [`lint`] | advice of stages on their inputs |
+//! | [`machine`] | what this machine provides for stages |
 //! | [`sources`] | files outside the store |
 
 mod baseline;
@@ -33,6 +34,7 @@ mod estimate;
 pub mod fit;
 mod history;
 pub mod lint;
+pub mod machine;
 mod planned;
 mod reason;
 mod recipe;

@@ -71,3 +71,30 @@ fn tests_that_no_reference_solution_passes_are_refused() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("two"), "{}", ran.stderr);
 }
+
+#[test]
+fn check_says_which_layers_of_the_sandbox_the_machine_provides() {
+    let Some(bench) = project() else { return };
+    let checked = bench.pipeline(&["check", "run.toml"]);
+    match checked.code {
+        0 => {
+            assert!(checked.stdout.contains("\n  tests: this machine provides Python 3."), "{}", checked.stdout);
+            assert!(checked.stdout.contains(" and the layers root, pid, network, "), "{}", checked.stdout);
+        }
+        _ => assert!(checked.stderr.contains("stage 'tests': cannot confine programs: layer '"), "{}", checked.stderr),
+    }
+    let missing = ["check", "run.toml", "--set", "stages.tests.python=\"/nowhere/python3\""];
+    let checked = bench.pipeline(&missing);
+    assert_eq!(checked.code, 2, "{}", checked.stdout);
+    assert!(
+        checked.stderr.contains("stage 'tests': cannot use Python interpreter '/nowhere/python3'"),
+        "{}",
+        checked.stderr
+    );
+    let checked = bench.pipeline(&[&missing[..], &["--json"]].concat());
+    let problems: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let problem = &problems["problems"][0];
+    assert_eq!((checked.code, &problem["severity"]), (2, &"error".into()), "{problem}");
+    let layers = ["check", "run.toml", "--set", "stages.tests.dangerously_run_without=[\"landlock\"]"];
+    assert!(!bench.pipeline(&layers).stdout.contains("landlock"));
+}

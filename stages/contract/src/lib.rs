@@ -18,6 +18,7 @@
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`resume`] | the checkpoint of an interrupted build |
 //! | [`infer`] | facts, conflicts and costs inferred before anything runs |
+//! | [`machine`] | what a machine provides for a stage |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
@@ -34,6 +35,7 @@ pub mod figures;
 pub mod harness;
 pub mod infer;
 pub mod kind;
+pub mod machine;
 pub mod outputs;
 pub mod path;
 pub mod port;
@@ -52,6 +54,7 @@ pub use draw::Draw;
 pub use error::{Problem, Result, StageError};
 pub use infer::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, Origin, Shape};
 pub use kind::{AnyStage, Kind};
+pub use machine::MachineCheck;
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use path::{push_key, setting_path};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};

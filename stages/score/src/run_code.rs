@@ -16,13 +16,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Class, Context, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
-use sandbox::{Layer, Limits};
+use contract::{Class, Context, MachineCheck, Needs, PortType, Ports, Problem, Result, SourcePattern, Stage};
+use sandbox::{Layer, Limits, Settings};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::evaluator::{RunOptions, default_limits, run_samples};
+use crate::evaluator::{RunOptions, check_machine, default_limits, run_samples};
 use crate::problems::{self, Fields, Form};
 use crate::samples;
 use crate::truncate::{Preset, Rule, Truncation};
@@ -145,7 +145,7 @@ impl Stage for RunCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "run-code";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
 
     fn ports() -> Ports {
@@ -172,6 +172,11 @@ impl Stage for RunCode {
 
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {
         vec![exec.problems.clone()]
+    }
+
+    fn check_machine(spec: &Spec, exec: &Exec) -> Vec<MachineCheck> {
+        let (python, dangerously_run_without) = (exec.python.clone().into(), spec.dangerously_run_without.clone());
+        vec![check_machine(Settings { python, dangerously_run_without })]
     }
 
     fn needs(_: &Spec, exec: &Exec) -> Needs {
