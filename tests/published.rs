@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contract::{Cancel, Progress};
-use evaluate::completion_tests::{CompletionTests, WithoutPython};
+use evaluate::completion_tests::{CompletionTests, WithoutSandbox};
 use evaluate::prompts::Prompt;
 use pipeline::exit::Exit;
 use pipeline::key::KeyInput;
@@ -124,7 +124,7 @@ fn the_tests_of_the_manifests_prompts_take_right_completions_and_no_wrong_ones()
             .unwrap_or_else(|errors| panic!("{errors}"));
         let stage = manifest.stages.values().find(|stage| stage.kind.name == "eval-completions").unwrap();
         let prompts: Vec<Prompt> = serde_json::from_value(stage.stage.spec()["prompts"].clone()).unwrap();
-        let prepared = CompletionTests::prepare(&prompts, "python3", &[].into(), WithoutPython::Fail, 2);
+        let prepared = CompletionTests::prepare(&prompts, "python3", &[].into(), WithoutSandbox::Fail, 2);
         let tests = match prepared {
             Ok(tests) => tests.unwrap(),
             Err(error) => return eprintln!("skipped: {error}"),

@@ -1,7 +1,7 @@
 //! `pipeline check`: reports what can be known of a manifest before anything runs, without reading data.
 //!
 //! Of earlier outputs only headers are read. A missing source file is a warning, since it may exist on the machine that runs the
-//! manifest; what `run` would refuse is an error. New source files are hashed only to decide whether a stage that does not fit
+//! manifest; what `run` would refuse is an error, and so is what a stage needs of this machine and does not find. New source files are hashed only to decide whether a stage that does not fit
 //! this machine is cached.
 
 use std::collections::BTreeSet;
@@ -75,13 +75,20 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
         let (text, hint) = (one.text.clone(), one.warning.clone());
         add(Severity::Warning, vec![one.place.clone()], text, hint, one.full_text());
     }
+    let machine = project.check_machine();
+    for one in machine.iter().filter(|one| one.missing.is_some()) {
+        add(Severity::Error, vec![one.place.clone()], one.message(), one.missing.clone(), one.full_text());
+    }
+    let provided: Vec<_> = machine.iter().filter(|one| one.missing.is_none()).collect();
     let errors = problems.iter().filter(|(problem, _)| problem.severity == Severity::Error).count();
     let exit = if errors > 0 { Exit::Usage } else { Exit::Done };
     if arguments.json {
         let problems =
             project.manifest.warnings.placed().into_iter().chain(problems.into_iter().map(|(problem, _)| problem));
         let stage = |name: &StageName| {
-            let remarks: Vec<_> = advice.iter().filter(|one| one.stage == *name).map(|one| &one.text).collect();
+            let remarks = advice.iter().filter(|one| one.stage == *name).map(|one| &one.text);
+            let provided = provided.iter().filter(|one| one.stage == *name).map(|one| &one.text);
+            let remarks: Vec<_> = remarks.chain(provided).collect();
             json!({ "name": name, "cost": decider.cost(&project.manifest.stages[name]), "remarks": remarks })
         };
         let stages: Vec<_> = project.manifest.graph.order().iter().map(stage).collect();
@@ -106,6 +113,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
             writeln!(out, "  {name}: {cost}")?;
         }
         for one in advice.iter().filter(|one| one.stage == *name && one.warning.is_none()) {
+            writeln!(out, "  {name}: {}", one.text)?;
+        }
+        for one in provided.iter().filter(|one| one.stage == *name) {
             writeln!(out, "  {name}: {}", one.text)?;
         }
     }

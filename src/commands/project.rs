@@ -13,6 +13,7 @@ use crate::manifest::{self, Manifest, Overrides, StageName};
 use crate::parallel::limit_threads;
 use crate::plan::fit::{self, ALLOW, ResourceShortfall, Task};
 use crate::plan::lint::{self, LocatedAdvice};
+use crate::plan::machine::{self, LocatedMachineCheck};
 use crate::plan::{Decider, Plan, tasks_if_all_run};
 use crate::report::RunLock;
 use crate::run::Budget;
@@ -197,6 +198,11 @@ impl Project {
         let stages = stages.into_iter().filter_map(|name| self.manifest.stages.get(name));
         let inputs = |stage| lint::last_inputs(&self.manifest, stage, store);
         stages.flat_map(|stage| lint::of(&self.manifest, stage, &inputs(stage))).collect()
+    }
+
+    /// Finds out what this machine provides for the stages that need something of it.
+    pub(super) fn check_machine(&self) -> Vec<LocatedMachineCheck> {
+        self.manifest.graph.order().iter().flat_map(|name| machine::of(&self.manifest.stages[name])).collect()
     }
 
     /// Plans one stage and its dependencies.

@@ -21,6 +21,7 @@ mod estimate;
 pub mod fit;
 mod history;
 pub mod lint;
+pub mod machine;
 mod planned;
 mod reason;
 mod recipe;

@@ -103,7 +103,7 @@ fn without_python_completions_are_written_and_one_line_says_that_they_are_not_te
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("not tested")).collect();
     assert_eq!(lines.len(), 1, "{}", ran.stderr);
-    assert!(lines[0].contains("python3") && lines[0].contains("without_python"), "{}", lines[0]);
+    assert!(lines[0].contains("python3") && lines[0].contains("without_sandbox"), "{}", lines[0]);
     let page = latest(&bench, "completions/report/completions.md");
     assert!(page.contains("The completions were not tested: ") && page.contains("2 of 2 ("), "{page}");
     if project().is_none() {
@@ -111,8 +111,35 @@ fn without_python_completions_are_written_and_one_line_says_that_they_are_not_te
     }
     // Python is not in the key, the setting is.
     assert_eq!(bench.run(), [""; 0]);
-    let strict = ["--set", "stages.completions.without_python=\"fail\""];
+    let strict = ["--set", "stages.completions.without_sandbox=\"fail\""];
     assert_eq!(bench.run_with(&strict), ["completions"]);
     let page = latest(&bench, "completions/report/completions.md");
     assert!(page.contains("Tested in a sandbox with Python 3.") && page.contains("| 1 | 0 of 2 |"), "{page}");
+}
+
+#[test]
+fn check_says_which_layers_of_the_sandbox_the_machine_provides() {
+    let Some(bench) = project() else { return };
+    let checked = bench.pipeline(&["check", "run.toml"]);
+    match checked.code {
+        0 => {
+            assert!(checked.stdout.contains("\n  tests: this machine provides Python 3."), "{}", checked.stdout);
+            assert!(checked.stdout.contains(" and the layers root, pid, network, "), "{}", checked.stdout);
+        }
+        _ => assert!(checked.stderr.contains("stage 'tests': cannot confine programs: layer '"), "{}", checked.stderr),
+    }
+    let missing = ["check", "run.toml", "--set", "stages.tests.python=\"/nowhere/python3\""];
+    let checked = bench.pipeline(&missing);
+    assert_eq!(checked.code, 2, "{}", checked.stdout);
+    assert!(
+        checked.stderr.contains("stage 'tests': cannot use Python interpreter '/nowhere/python3'"),
+        "{}",
+        checked.stderr
+    );
+    let checked = bench.pipeline(&[&missing[..], &["--json"]].concat());
+    let problems: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let problem = &problems["problems"][0];
+    assert_eq!((checked.code, &problem["severity"]), (2, &"error".into()), "{problem}");
+    let layers = ["check", "run.toml", "--set", "stages.tests.dangerously_run_without=[\"landlock\"]"];
+    assert!(!bench.pipeline(&layers).stdout.contains("landlock"));
 }

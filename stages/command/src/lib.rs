@@ -31,18 +31,24 @@
 //! | in the key | not in the key |
 //! |---|---|
 //! | `program` and `arguments`, as text with placeholders | the program's own file, unless `files` lists it |
+//! | `sandbox`, if it is on | `readable` |
 //! | `environment`, names and values | the values of the variables that `pass` names |
 //! | `outputs`: names and types | `timeout_seconds` |
 //! | the contents of `files`, and their names as the manifest writes them | the directory at which a relative name starts |
-//! | the contents of the inputs | the time, the host, the network, and everything else that the program reads |
+//! | the contents of the inputs | the time, the host, the network, and everything else that the program reads: none of this is there with `sandbox`, but the clock, the system's programs and `readable` |
 //!
-//! # Limits
+//! # With the rights of the user, or in a sandbox
 //!
-//! The program is trusted code with the rights of the user; this is no sandbox. It can read any file, and where it runs
+//! Without `sandbox`, the program is trusted code with the rights of the user. It can read any file, and where it runs
 //! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
-//! same for the same key only if the program is deterministic. Executable bits are not kept. Where the pipeline itself
+//! same for the same key only if the program is deterministic and reads nothing else. Where the pipeline itself
 //! is killed with -9, the program is killed too on Linux; processes that it started continue, but in a directory that the next
 //! run has removed.
+//!
+//! With `sandbox = true` it sees only what is declared ([`confined`]); it and all that it started end together. Where the pipeline
+//! runs as root, the program runs as the user `nobody`, who owns the working directory meanwhile.
+//!
+//! Executable bits are not kept.
 //!
 //! | module | contents |
 //! |---|---|
@@ -50,9 +56,11 @@
 //! | [`placeholder`] | `{input:PORT}` and the others |
 //! | [`workspace`] | the working directory: links the inputs, collects the outputs |
 //! | [`output`] | checks an output for its declared type |
+//! | [`confined`] | the sandbox of a program, and the files that it looked for outside |
 //! | [`process`] | runs a program in its own process group |
 //! | [`log`] | the last lines of what it wrote |
 
+pub mod confined;
 pub mod leftover;
 pub mod log;
 pub mod output;

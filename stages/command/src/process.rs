@@ -98,9 +98,9 @@ struct Group {
     reaped: bool,
 }
 
-/// Has the kernel kill the program when the thread that starts it ends.
+/// Has the kernel kill the program when the thread that starts it ends. (A sandbox does so itself.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn end_with_this_thread(command: &mut Command) {
+pub fn end_with_this_thread(command: &mut Command) {
     let parent = Pid::this();
     let before_exec = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -115,11 +115,10 @@ fn end_with_this_thread(command: &mut Command) {
 
 /// Elsewhere the program outlives a parent that is killed.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn end_with_this_thread(_: &mut Command) {}
+pub fn end_with_this_thread(_: &mut Command) {}
 
 impl Group {
     fn start(command: &mut Command) -> io::Result<Self> {
-        end_with_this_thread(command);
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let group = Self { leader: command.process_group(0).spawn()?, reaped: false };
         running.insert(group.id().as_raw());

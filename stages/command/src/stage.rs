@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
 use contract::{
-    Context, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError, Unit, is_port_name,
-    setting_path,
+    Context, MachineCheck, PortType, Ports, Problem, Result, SourceFile, SourcePattern, Stage, StageError, Unit,
+    is_port_name, setting_path,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::confined::{self, Confined};
 use crate::placeholder::{INPUT, Place, Template};
 use crate::process::{ProgramEnd, describe};
 use crate::workspace::{self, Workspace};
@@ -26,8 +27,8 @@ const FILES: &str = "files";
 #[derive(Debug)]
 pub struct Command;
 
-/// Runs any program over declared inputs and outputs, without a shell. The program is trusted code, not a sandbox, and its
-/// own file is in the key only where `files` lists it.
+/// Runs any program over declared inputs and outputs, without a shell. The program's own file is in the key only where `files`
+/// lists it. It runs with the rights of the user, or with `sandbox = true` sees only what is declared.
 ///
 /// The program runs in a directory of its own. `{input:PORT}` is a directory with the input's files, read-only. A table
 /// (documents or rows) is there as plain Parquet files with all columns, `content` among them, and exactly the table's rows:
@@ -92,6 +93,13 @@ pub struct Spec {
     /// Environment variables with their values, which are part of the key. Placeholders as in the arguments.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// Run the program in a sandbox, so that its output depends on nothing undeclared. It reads the inputs, `files`, what
+    /// `readable` lists, and the system's programs and libraries (`/usr`, `/bin`, `/lib` and the like, and what belongs to them in `/etc`);
+    /// it writes its working directory with the outputs, and an empty `/tmp`. There is no network, no home directory and no
+    /// other process, and the time zone is UTC. Files of the machine that it looks for and does not see are named, in the error if it
+    /// fails and in a warning otherwise. Needs Linux with user namespaces, seccomp and Landlock: see docs/sandbox.md.
+    #[serde(default)]
+    pub sandbox: bool,
 }
 
 /// What does not change the output.
@@ -105,6 +113,11 @@ pub struct Exec {
     /// Environment variables that are passed through. Their values are not part of the key.
     #[serde(default = "passed")]
     pub pass: BTreeSet<String>,
+    /// Files and directories beside the system's that the program may read in the sandbox, as absolute paths: an environment of
+    /// Python, for example. What they hold is not part of the key.
+    #[serde(default)]
+    #[schemars(inner(length(min = 1)))]
+    pub readable: Vec<PathBuf>,
     /// Seconds after which the program is stopped and the stage fails. Without it there is no limit.
     #[serde(default)]
     #[schemars(range(min = 1, max = u32::MAX))]
@@ -178,6 +191,12 @@ impl Stage for Command {
                     .hint("list the file in `files` and name it as \"{source:NAME}\""),
             );
         }
+        for (number, path) in exec.readable.iter().enumerate() {
+            if !path.is_absolute() || path.parent().is_none() {
+                let message = format!("'{}' is not an absolute path below /", path.display());
+                problems.push(Problem::new(format!("readable[{number}]"), message));
+            }
+        }
         for (setting, text) in spec.templates() {
             problems.extend(check_template(spec, exec, &setting, text).err());
         }
@@ -204,20 +223,33 @@ impl Stage for Command {
         exec.files.clone()
     }
 
+    fn check_machine(spec: &Spec, _: &Exec) -> Vec<MachineCheck> {
+        if spec.sandbox { vec![confined::check_machine()] } else { Vec::new() }
+    }
+
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         context.cancel.check()?;
-        let mut command = command(spec, exec, context)?;
+        let command = command(spec, exec, context)?;
         let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
         let log = std::path::absolute(context.scratch.join("log"))?;
         leftover::end(&log)
             .map_err(|error| StageError::io("end what an earlier run of it left running", &error).in_file(&log))?;
         let workspace = Workspace::lay_out(&context.scratch.join("work"), context, ports.iter().copied())?;
         let writer = File::create(&log)?;
-        command
-            .current_dir(workspace.folder())
-            .stdin(process::Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
+        let (mut command, confined) = match spec.sandbox {
+            true => {
+                let reach = confined::reach(&context.scratch, &workspace, &log, &context.sources, &exec.readable)?;
+                let (command, confined) = Confined::confine(&command, reach)?;
+                (command, Some(confined))
+            }
+            false => {
+                let mut command = command;
+                command.current_dir(workspace.folder());
+                crate::process::end_with_this_thread(&mut command);
+                (command, None)
+            }
+        };
+        command.stdin(process::Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let timeout = exec.timeout_seconds.map(Duration::from_secs);
         context.progress.start("", Unit::Seconds, None);
         let each_second = |seconds| {
@@ -225,22 +257,27 @@ impl Stage for Command {
             let last = log::last_lines(&log, 1).unwrap_or_default();
             context.progress.phase(last.first().map_or("", |line| line.trim()));
         };
-        let outcome = crate::process::run(&mut command, &context.cancel, timeout, each_second)
-            .map_err(|error| not_started(&command, &error))?;
+        let outcome = crate::process::run(&mut command, &context.cancel, timeout, each_second);
+        let (undeclared, missing) = confined.map_or(Ok(Default::default()), |confined| confined.finish(&outcome))?;
+        if let Some(missing) = missing {
+            return Err(missing);
+        }
+        let outcome = outcome.map_err(|error| undeclared.explain(not_started(&command, &error)))?;
         log::last_lines(&log, log::KEPT).unwrap_or_default().into_iter().for_each(|line| context.progress.output(line));
         let program = spec.program.as_str();
         match outcome {
             ProgramEnd::Cancelled => return Err(StageError::Interrupted),
             ProgramEnd::TimedOut => {
                 let limit = exec.timeout_seconds.unwrap_or_default();
-                return Err(failed(&format!("'{program}' ran longer than {limit} s and was stopped"), &log)
-                    .hint(format!("raise timeout_seconds; the log is {}", log.display())));
+                let failed = failed(&format!("'{program}' ran longer than {limit} s and was stopped"), &log);
+                let failed = failed.hint(format!("raise timeout_seconds; the log is {}", log.display()));
+                return Err(undeclared.explain(failed));
             }
             ProgramEnd::Exited(status) if !status.success() => {
-                return Err(failed(&format!("'{program}' {}", describe(status)), &log)
-                    .hint(format!("its whole output is {}", log.display())));
+                let failed = failed(&format!("'{program}' {}", describe(status)), &log);
+                return Err(undeclared.explain(failed.hint(format!("its whole output is {}", log.display()))));
             }
-            ProgramEnd::Exited(_) => {}
+            ProgramEnd::Exited(_) => undeclared.warn(&context.progress),
         }
         workspace.check_inputs()?;
         spec.ports().try_for_each(|(port, ty)| output::take(context, &workspace, port, ty))

@@ -16,8 +16,19 @@ use contract::{Context, InputTree, OutputTree, Result, StageError};
 /// The format in which programs read tables, and its version: raised when [`tables::export_parts`] writes other bytes.
 const PLAIN: &str = "parquet-1";
 
-fn make(folder: &Path) -> Result<()> {
+/// Makes a directory and those above it.
+pub fn make(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| StageError::io("make a folder", &error).in_file(folder))
+}
+
+/// Removes a directory with all that is in it, if it is there.
+pub fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StageError::io("remove a directory of an earlier run", &error).in_file(folder))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The working directory of one run.
@@ -75,12 +86,7 @@ impl Workspace {
     /// # Errors
     /// When a file or directory cannot be removed or created.
     pub fn lay_out<'a>(folder: &Path, context: &Context, outputs: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StageError::io("empty the working directory", &error).in_file(folder));
-            }
-            _ => {}
-        }
+        remove(folder)?;
         let mut inputs = Vec::new();
         for (port, tree) in context.inputs.iter() {
             let root = folder.join(input(port));
@@ -103,6 +109,12 @@ impl Workspace {
     /// Returns the directory in which the program runs.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Returns the files outside the directory that its links lead to.
+    pub fn linked(&self) -> impl Iterator<Item = &Path> {
+        let locations = self.inputs.iter().map(|input| input.location.as_path());
+        locations.filter(|location| !location.starts_with(&self.folder))
     }
 
     /// Checks that the program did not write to an input.

@@ -143,6 +143,10 @@ fn what_does_not_change_the_output_is_not_in_the_key() {
     assert_eq!(spec(all), json!({ "program": "x" }));
     let environment = json!({ "program": "x", "environment": { "A": "1" }, "outputs": { "files": "files" } });
     assert_eq!(spec(environment.clone()), environment);
+    let without = json!({ "program": "x", "sandbox": false, "readable": ["/opt/x"] });
+    assert_eq!(spec(without), json!({ "program": "x" }), "keys of before the setting hold");
+    let within = json!({ "program": "x", "sandbox": true });
+    assert_eq!(spec(within.clone()), within);
 }
 
 #[test]
@@ -159,11 +163,14 @@ fn wrong_settings_are_named() {
         "outputs": { "Bad Name": "files", "b": "report" },
         "environment": { "A=": "{output}" },
         "pass": [""],
+        "readable": ["/opt", "opt/x", "/"],
     });
     assert_eq!(
         problems(wrong),
         [
             "program: 'scripts/run.sh' is a relative path",
+            "readable[1]: 'opt/x' is not an absolute path below /",
+            "readable[2]: '/' is not an absolute path below /",
             "arguments[1]: '{inptu:x}' is no placeholder",
             "arguments[2]: there is no output 'nope'",
             "arguments[3]: names a file, but `files` lists none",

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
 use crate::infer::{Advice, Inferred, InputFacts};
+use crate::machine::MachineCheck;
 use crate::port::Ports;
 use crate::resume::Checkpoint;
 use crate::stage::{Needs, SourcePattern, Stage};
@@ -65,6 +66,8 @@ pub trait AnyStage: Send + Sync {
     fn lint(&self, inputs: &Inputs) -> Vec<Advice>;
     /// See [`Stage::compare`].
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
+    /// See [`Stage::check_machine`].
+    fn check_machine(&self) -> Vec<MachineCheck>;
     /// See [`Stage::needs`].
     fn needs(&self) -> Needs;
     /// Runs the stage.
@@ -234,6 +237,10 @@ where
 
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String> {
         S::compare(before, after)
+    }
+
+    fn check_machine(&self) -> Vec<MachineCheck> {
+        S::check_machine(&self.spec, &self.exec)
     }
 
     fn needs(&self) -> Needs {

@@ -19,6 +19,7 @@
 //! | [`resume`] | the checkpoint of an interrupted build |
 //! | [`given`] | files from outside the store or, in their place, from another stage |
 //! | [`infer`] | facts, conflicts and costs inferred before anything runs |
+//! | [`machine`] | what a machine provides for a stage |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
@@ -36,6 +37,7 @@ pub mod given;
 pub mod harness;
 pub mod infer;
 pub mod kind;
+pub mod machine;
 pub mod outputs;
 pub mod path;
 pub mod port;
@@ -55,6 +57,7 @@ pub use error::{Problem, Result, StageError};
 pub use given::{GivenFile, SourceOrInput};
 pub use infer::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, Origin, Shape};
 pub use kind::{AnyStage, Kind};
+pub use machine::MachineCheck;
 pub use outputs::{OutputFile, OutputTree, Outputs, Staged};
 pub use path::{push_key, setting_path};
 pub use port::{InputPort, OutputPort, PortType, Ports, is_port_name};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Context, InputTree, Inputs};
 use crate::error::{Problem, Result};
 use crate::infer::{Advice, Inferred, InputFacts};
+use crate::machine::MachineCheck;
 use crate::port::Ports;
 use crate::resume::Checkpoint;
 
@@ -167,6 +168,12 @@ pub trait Stage: Send + Sync + 'static {
     /// is for people: what cannot be read is skipped, and with `None` the engine describes the difference.
     fn compare(_before: &Inputs, _after: &Inputs) -> Option<String> {
         None
+    }
+
+    /// Finds out what this machine provides for the stage, and what it lacks, by trying: it may start processes. `pipeline check` shows it;
+    /// what is missing here is an error there, since [`Stage::run`] would fail.
+    fn check_machine(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<MachineCheck> {
+        Vec::new()
     }
 
     /// Returns the resources that it uses.

@@ -7,11 +7,10 @@
 //!
 //! As for problems, nothing is reported unless each `solution` passes and an empty completion fails under the same limits ([`score::selftest`]).
 //!
-//! # Without Python
+//! # Without a sandbox
 //! The interpreter is a place on the machine, so neither it nor its absence is in the key; its version is in the report. Where there is no
-//! usable interpreter, or the system is not Linux, [`WithoutPython`] decides. It is in the key: `skip` and `fail` are two outputs, so an
-//! untested one that is in the store is never taken for a tested one. A layer of the sandbox that the kernel refuses is an error, as it
-//! is for the stage kind `run-code`.
+//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] decides. It is in the key: `skip` and `fail` are two outputs, so an
+//! untested one that is in the store is never taken for a tested one.
 
 use std::collections::BTreeSet;
 
@@ -36,12 +35,13 @@ const SOURCE: &str = "source";
 const BLANK: &str = "failed: blank";
 /// What to do where completions were not tested.
 pub(crate) const TO_TEST: &str =
-    "to test them, use Linux with Python 3.9 or later and set without_python = \"fail\", which makes another key";
+    "to test them, use Linux with Python 3.9 or later and set without_sandbox = \"fail\", which makes another key";
 
-/// What happens where prompts have tests, but no program can run: there is no usable Python interpreter, or the system is not Linux.
+/// What happens where prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
+/// Linux, or the kernel refuses a layer of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum WithoutPython {
+pub enum WithoutSandbox {
     /// The completions are written, and the report says that they are not tested.
     #[default]
     Skip,
@@ -90,12 +90,12 @@ impl<'p> CompletionTests<'p> {
     /// Prepares the tests, of which `workers` run at the same time; `None` if no prompt has any.
     ///
     /// # Errors
-    /// When the kernel refuses a layer of the sandbox that `without` does not hold, or there is no Python and `without_python` is `Fail`.
+    /// When this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
     pub fn prepare(
         prompts: &'p [Prompt],
         python: &str,
         without: &BTreeSet<Layer>,
-        without_python: WithoutPython,
+        without_sandbox: WithoutSandbox,
         workers: usize,
     ) -> Result<Option<Self>> {
         if !prompts.iter().any(Prompt::is_tested) {
@@ -110,8 +110,8 @@ impl<'p> CompletionTests<'p> {
         };
         let sandbox = match options.sandbox() {
             Ok(sandbox) => Ok(sandbox),
-            Err(error @ (Unavailable::System | Unavailable::Python { .. }))
-                if without_python == WithoutPython::Skip =>
+            Err(error @ (Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_)))
+                if without_sandbox == WithoutSandbox::Skip =>
             {
                 Err(error.to_string())
             }

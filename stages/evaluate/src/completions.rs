@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
 use crate::completed::{Completed, CompletionText, Report};
-use crate::completion_tests::{CompletionTests, WithoutPython};
+use crate::completion_tests::{CompletionTests, WithoutSandbox};
 use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
@@ -67,7 +67,7 @@ pub struct Spec {
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
     /// What happens where prompts have tests, but there is no Python: `skip` writes the completions without testing them.
-    pub without_python: WithoutPython,
+    pub without_sandbox: WithoutSandbox,
     /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every completion that is
     /// tested.
     #[schemars(schema_with = "layers")]
@@ -84,7 +84,7 @@ impl Default for Spec {
             top_k: 0,
             stops: default_stops(),
             batch: 16,
-            without_python: WithoutPython::default(),
+            without_sandbox: WithoutSandbox::default(),
             dangerously_run_without: BTreeSet::new(),
         }
     }
@@ -182,9 +182,9 @@ impl Stage for EvalCompletions {
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         let config = folder.config()?;
         check_vocabulary(&tokenizer, config.vocabulary)?;
-        let Spec { prompts, dangerously_run_without: without, without_python, .. } = spec;
+        let Spec { prompts, dangerously_run_without: without, without_sandbox, .. } = spec;
         let threads = context.resources.threads;
-        let tests = CompletionTests::prepare(prompts, &exec.python, without, *without_python, threads)?;
+        let tests = CompletionTests::prepare(prompts, &exec.python, without, *without_sandbox, threads)?;
         let requests = requests(spec, &tokenizer, context, config.positions)?;
         context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
         let stops = Stops::new(spec.stops.iter().map(String::as_str));

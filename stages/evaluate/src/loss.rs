@@ -7,8 +7,8 @@
 
 use contract::figures::counted;
 use contract::{
-    ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage,
-    StageError, Unit,
+    ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+    Unit,
 };
 use model::folder::ModelFolder;
 use model::train::head::LOGITS;

@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! [`Sandbox`] is for these programs; [`CommandSandbox`] is for a trusted command that is to see only what is declared.
+//!
 //! # What it promises
 //!
 //! 1. A program passes only if its tests ran to their end, in a process in which no code of the candidate ran, over
@@ -51,6 +53,27 @@
 //! `AssertionError` changes only the candidate's own process. When the tests end, the candidate is killed: no finalizer
 //! and no `atexit` function is waited for.
 //!
+//! # A command
+//!
+//! ```no_run
+//! use sandbox::{CommandSandbox, Reach};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let reach = Reach { directory: "/data/work".into(), temporary: "/data/tmp".into(), ..Reach::default() };
+//! let sandbox = CommandSandbox::new(reach)?;
+//! let mut command = std::process::Command::new("/usr/bin/make");
+//! let supervisor = sandbox.confine(&mut command)?;
+//! let status = command.status()?;
+//! let looked_for = supervisor.finish();
+//! sandbox.take_back()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The command starts in namespaces of its own with the layers of [`Layer::OF_COMMANDS`]. It ends with its own status or signal, and
+//! when it has ended, or the thread that started it has, no process of it is left. [`Supervisor::finish`] returns the files of the
+//! machine that it looked for and did not see.
+//!
 //! # Modules
 //!
 //! | module | noun |
@@ -59,7 +82,7 @@
 //! | `program` | [`Program`] |
 //! | `verdict` | [`Verdict`], [`Failure`] |
 //! | `error` | [`Unavailable`], [`Broken`] |
-//! | `linux` | [`Sandbox`]: `python` (the interpreter's files), `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock), `slot` (a server, one run), `usage` (what `/proc` says of processes) |
+//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
 //! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `probe.py` |
 
 mod error;
@@ -72,12 +95,12 @@ mod settings;
 mod verdict;
 
 #[cfg(target_os = "linux")]
-pub use linux::Sandbox;
+pub use linux::{CommandSandbox, Reach, Sandbox, Supervisor};
 #[cfg(not(target_os = "linux"))]
-pub use other::Sandbox;
+pub use other::{CommandSandbox, Reach, Sandbox, Supervisor};
 
 /// Changes whenever the verdict of some program may: verdicts that a caller keeps are worth nothing under another revision.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

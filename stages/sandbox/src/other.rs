@@ -1,4 +1,10 @@
-use crate::{Broken, Limits, Program, Settings, Unavailable, Verdict};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
 /// The sandbox of systems other than Linux: [`Sandbox::new`] returns an error.
 pub enum Sandbox {}
@@ -15,7 +21,72 @@ impl Sandbox {
     }
 
     /// Cannot be called: no value of this type exists.
+    pub fn layers(&self) -> &[Layer] {
+        match *self {}
+    }
+
+    /// Cannot be called: no value of this type exists.
     pub fn run(&self, _: &Program, _: &Limits) -> Result<Verdict, Broken> {
         match *self {}
+    }
+}
+
+/// What a command reaches beside the programs and libraries of the system.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Files and directories that it may read.
+    pub readable: Vec<PathBuf>,
+    /// Files and directories that it may write.
+    pub writable: Vec<PathBuf>,
+    /// What of `writable` and `directory` it may only read.
+    pub protected: Vec<PathBuf>,
+    /// The directory in which it starts.
+    pub directory: PathBuf,
+    /// Its `/tmp`.
+    pub temporary: PathBuf,
+}
+
+/// The sandbox for commands of systems other than Linux: [`CommandSandbox::new`] returns an error.
+pub enum CommandSandbox {}
+
+/// Cannot be made.
+pub enum Supervisor {}
+
+impl CommandSandbox {
+    /// Returns [`Unavailable::System`].
+    pub fn new(_: Reach) -> Result<Self, Unavailable> {
+        Err(Unavailable::System)
+    }
+
+    /// Cannot be called: no value of this type exists.
+    pub fn shows(&self, _: &Path) -> bool {
+        match *self {}
+    }
+
+    /// Cannot be called: no value of this type exists.
+    pub fn confine(&self, _: &mut Command) -> Result<Supervisor, Unavailable> {
+        match *self {}
+    }
+
+    /// Cannot be called: no value of this type exists.
+    pub fn take_back(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Returns [`Unavailable::System`].
+    pub fn check() -> Result<&'static [Layer], Unavailable> {
+        Err(Unavailable::System)
+    }
+}
+
+impl Supervisor {
+    /// Cannot be called: no value of this type exists.
+    pub fn missing(&mut self, _: &io::Error) -> Vec<Missing> {
+        match *self {}
+    }
+
+    /// Cannot be called: no value of this type exists.
+    pub fn finish(self) -> Vec<PathBuf> {
+        match self {}
     }
 }

@@ -64,6 +64,18 @@ impl Layer {
         Self::Environment,
         Self::Checker,
     ];
+    /// Those of commands, all of which are always on.
+    pub const OF_COMMANDS: [Self; 9] = [
+        Self::Root,
+        Self::Pid,
+        Self::Network,
+        Self::Ipc,
+        Self::Uts,
+        Self::Seccomp,
+        Self::Landlock,
+        Self::Privileges,
+        Self::Descriptors,
+    ];
     /// Those that need a user namespace.
     pub const NAMESPACES: [Self; 5] = [Self::Root, Self::Pid, Self::Network, Self::Ipc, Self::Uts];
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use contract::{Cancel, Progress, Result, StageError};
+use contract::{Cancel, MachineCheck, Progress, Result, StageError};
 use sandbox::{Layer, Limits, Sandbox, Settings, Unavailable};
 
 use crate::cache::Cache;
@@ -93,15 +93,34 @@ pub fn run_samples(
     })
 }
 
+/// Finds out whether this machine has the sandbox of these settings.
+pub fn check_machine(settings: Settings) -> MachineCheck {
+    match Sandbox::new(settings) {
+        Ok(sandbox) => {
+            let layers: Vec<_> = sandbox.layers().iter().map(|layer| layer.name()).collect();
+            let version = sandbox.python_version();
+            let text = format!("this machine provides Python {version} and the layers {}", layers.join(", "));
+            MachineCheck::provided("", text)
+        }
+        Err(error) => {
+            let setting = if matches!(error, Unavailable::Python { .. }) { "python" } else { "" };
+            MachineCheck::missing(setting, error.to_string(), hint(&error))
+        }
+    }
+}
+
 /// Returns the error of a stage whose sandbox cannot be built, with what to do.
 pub fn unavailable(error: Unavailable) -> StageError {
-    let hint = match &error {
+    StageError::new(error.to_string()).hint(hint(&error))
+}
+
+fn hint(error: &Unavailable) -> &'static str {
+    match error {
         Unavailable::System => "generated programs are untrusted: run this on Linux",
         Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",
         Unavailable::Layers(_) => {
             "docs/sandbox.md says what each layer stops; dangerously_run_without runs generated programs without it"
         }
         Unavailable::Start(_) => "see that the machine has free memory and processes",
-    };
-    StageError::new(error.to_string()).hint(hint)
+    }
 }

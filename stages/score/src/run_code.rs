@@ -18,13 +18,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Context, Needs, PortType, Ports, Problem, Result, Stage, StageError};
-use sandbox::{Layer, Limits, Unavailable};
+use contract::{Context, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage, StageError};
+use sandbox::{Layer, Limits, Settings, Unavailable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::evaluator::{RunOptions, default_limits, run_samples, unavailable};
+use crate::evaluator::{RunOptions, check_machine, default_limits, run_samples, unavailable};
 use crate::problems;
 use crate::samples;
 use crate::settings::{PYTHON, layers, warn_without};
@@ -137,7 +137,7 @@ impl Stage for RunCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "run-code";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
 
     fn ports() -> Ports {
         Ports::new()
@@ -159,6 +159,15 @@ impl Stage for RunCode {
                 .push(Problem::new("limits.wall_seconds", message).hint("set it to three times cpu_seconds or more"));
         }
         problems
+    }
+
+    fn check_machine(spec: &Spec, exec: &Exec) -> Vec<MachineCheck> {
+        let (python, dangerously_run_without) = (exec.python.clone().into(), spec.dangerously_run_without.clone());
+        let mut check = check_machine(Settings { python, dangerously_run_without });
+        if exec.optional && check.missing.take().is_some() {
+            check.text += "; the stage is optional and will be skipped";
+        }
+        vec![check]
     }
 
     fn needs(_: &Spec, exec: &Exec) -> Needs {

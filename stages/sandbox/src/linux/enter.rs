@@ -1,14 +1,16 @@
-//! Moves a new process into its namespaces and its root, before it starts the interpreter.
+//! Moves a new process into its namespaces and its root, before it starts its program.
 //!
-//! An ordinary user's process gets a user namespace first, in which it may mount. Root's process mounts first, since its
-//! interpreter may be in a directory that only root can read; then it becomes the user `nobody`, and gets a user namespace as
-//! above. Either way the process ends as user 0 of a namespace that maps one ordinary user.
+//! An ordinary user's process gets a user namespace first, in which it may mount. Root's process mounts first, since what
+//! it mounts may be in a directory that only root can read; then it becomes the user `nobody`, and gets a user namespace as
+//! above. Either way the process ends in a user namespace that maps one ordinary user.
+//!
+//! A Python program's server makes its pid namespaces itself. A command has no such server: here its process forks the first
+//! process of a pid namespace ([`super::init`]), which forks the command's.
 
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::OwnedFd,
-    path::Path,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::Command,
 };
 
@@ -21,53 +23,85 @@ use nix::{
     unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root, setgroups, sethostname, setresgid, setresuid, write},
 };
 
-use super::root::Root;
+use super::{
+    confine::Confinement,
+    init::Init,
+    root::{Access, RawMount, Root, text},
+};
 use crate::Layer;
 
 /// The user and the group that root's processes become.
-const NOBODY: u32 = 65534;
+pub(super) const NOBODY: u32 = 65534;
+
+const NONE: Option<&CStr> = None;
+
+/// A step that failed, and the kernel's error.
+pub(super) type Failed = (u8, Errno);
 
 /// What the process does; made beforehand, since it may not allocate then.
 pub(super) struct Entry {
-    root: Option<(CString, Vec<(CString, CString)>)>,
+    root: Option<NewRoot>,
     namespaces: Vec<(Layer, CloneFlags)>,
     privileged: bool,
+    user_namespace: bool,
     users: String,
     groups: String,
     /// Receives the byte of [`step`] that failed.
     steps: OwnedFd,
+    command: Option<CommandEntry>,
+}
+
+/// The root directory on disk, and what is mounted there.
+struct NewRoot {
+    path: CString,
+    mounts: Vec<RawMount>,
+    /// The mount points of `/proc` and `/dev/shm`, for a command.
+    kernel: Option<[CString; 2]>,
+}
+
+/// What only a command's process does.
+pub(super) struct CommandEntry {
+    pub init: Init,
+    pub confinement: Confinement,
+    /// Where it works, inside the root.
+    pub directory: CString,
 }
 
 impl Entry {
-    pub fn new(layers: &[Layer], root: &Root, steps: OwnedFd) -> io::Result<Self> {
+    /// Creates the entry of a Python program's server (`command` is `None`), or of a command.
+    pub fn new(layers: &[Layer], root: &Root, steps: OwnedFd, command: Option<CommandEntry>) -> io::Result<Self> {
         let privileged = geteuid().is_root();
         let (user, group) = if privileged { (NOBODY, NOBODY) } else { (geteuid().as_raw(), getegid().as_raw()) };
+        // The server must be able to mount, and is user 0; a command is the user that it always is.
+        let (user_inside, group_inside) = if command.is_some() { (user, group) } else { (0, 0) };
         let namespaces = [
             (Layer::Root, CloneFlags::CLONE_NEWNS),
             (Layer::Network, CloneFlags::CLONE_NEWNET),
             (Layer::Ipc, CloneFlags::CLONE_NEWIPC),
             (Layer::Uts, CloneFlags::CLONE_NEWUTS),
         ];
-        let path = |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).map_err(io::Error::other);
+        let new_root = || {
+            let place = |place: &str| text(&root.within(place.as_ref()));
+            let kernel = || io::Result::Ok([place("/proc")?, place("/dev/shm")?]);
+            let kernel = command.as_ref().map(|_| kernel()).transpose()?;
+            io::Result::Ok(NewRoot { path: text(root.path())?, mounts: root.raw_mounts()?, kernel })
+        };
         Ok(Self {
-            root: layers
-                .contains(&Layer::Root)
-                .then(|| io::Result::Ok((path(root.path())?, root.mounts()?)))
-                .transpose()?,
+            root: layers.contains(&Layer::Root).then(new_root).transpose()?,
             namespaces: namespaces.into_iter().filter(|(layer, _)| layers.contains(layer)).collect(),
             privileged,
-            users: format!("0 {user} 1"),
-            groups: format!("0 {group} 1"),
+            user_namespace: Layer::NAMESPACES.iter().any(|layer| layers.contains(layer)),
+            users: format!("{user_inside} {user} 1"),
+            groups: format!("{group_inside} {group} 1"),
             steps,
+            command,
         })
     }
 
     /// Makes `command` do this before it starts its program.
-    pub fn install(self, command: &mut Command, user_namespace: bool) {
-        use std::os::unix::process::CommandExt;
-
+    pub fn install(self, command: &mut Command) {
         let enter = move || {
-            self.enter(user_namespace).map_err(|(step, error)| {
+            self.enter().map_err(|(step, error)| {
                 let _ = write(&self.steps, &[step]);
                 io::Error::from(error)
             })
@@ -75,86 +109,124 @@ impl Entry {
         // SAFETY: the closure runs between fork and exec of a process that may have had other threads, so it must not
         // take a lock that one of them may have held: it neither allocates nor prints. All that it reads was made
         // before; the calls are single system calls with paths that are C strings already, and its errors are plain
-        // numbers (`io::Error::from(Errno)` holds the number only). Checked by `a_sandbox_starts_while_threads_allocate`.
+        // numbers (`io::Error::from(Errno)` holds the number only). The processes that it forks, by a system call that
+        // runs no handlers, are held to the same. Checked by `a_sandbox_starts_while_threads_allocate`.
         unsafe { command.pre_exec(enter) };
     }
 
-    fn enter(&self, user_namespace: bool) -> Result<(), (u8, Errno)> {
-        let at = |step| move |error| (step, error);
-        // Kept open over the change of root; it is closed by exec.
-        let process = open(c"/proc/self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(at(step::USER))?;
+    fn enter(&self) -> Result<(), Failed> {
+        let user = |error| (step::USER, error);
         if self.privileged {
-            if let Some((root, mounts)) = &self.root {
-                unshare(CloneFlags::CLONE_NEWNS).map_err(at(Layer::Root as u8))?;
-                change_root(root, mounts).map_err(at(Layer::Root as u8))?;
-            }
-            setgroups(&[]).map_err(at(step::USER))?;
-            let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-            setresgid(group, group, group).map_err(at(step::USER))?;
-            setresuid(user, user, user).map_err(at(step::USER))?;
-            // Without it, the maps of the process would still belong to root.
-            prctl::set_dumpable(true).map_err(at(step::USER))?;
+            // The pid namespace belongs to the first user namespace then, which changes nothing for what is in it.
+            self.fork_init()?;
         }
-        if user_namespace {
-            unshare(CloneFlags::CLONE_NEWUSER).map_err(at(step::USER))?;
-            let put = |name: &CStr, text: &str| -> Result<(), Errno> {
-                let file = openat(&process, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-                write(&file, text.as_bytes()).map(drop)
-            };
-            put(c"setgroups", "deny").map_err(at(step::USER))?;
-            put(c"uid_map", &self.users).map_err(at(step::USER))?;
-            put(c"gid_map", &self.groups).map_err(at(step::USER))?;
+        // Kept open over the change of root; it is closed by exec.
+        let process = open(c"/proc/self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(user)?;
+        if self.privileged {
+            if let Some(root) = &self.root {
+                unshare(CloneFlags::CLONE_NEWNS).map_err(at(Layer::Root))?;
+                root.change().map_err(at(Layer::Root))?;
+            }
+            become_nobody().map_err(user)?;
+        }
+        if self.user_namespace {
+            self.enter_user_namespace(&process).map_err(user)?;
+        }
+        if !self.privileged {
+            self.fork_init()?;
         }
         for (layer, flag) in &self.namespaces {
-            unshare(*flag).map_err(at(*layer as u8))?;
+            unshare(*flag).map_err(at(*layer))?;
             if *layer == Layer::Uts {
-                sethostname("sandbox").map_err(at(*layer as u8))?;
+                sethostname("sandbox").map_err(at(*layer))?;
             }
         }
-        if let (Some((root, mounts)), false) = (&self.root, self.privileged) {
-            change_root(root, mounts).map_err(at(Layer::Root as u8))?;
+        if let (Some(root), false) = (&self.root, self.privileged) {
+            root.change().map_err(at(Layer::Root))?;
+        }
+        if let Some(command) = &self.command {
+            chdir(command.directory.as_c_str()).map_err(at(Layer::Root))?;
+            // From here on in the command's own process.
+            command.init.fork_command().map_err(at(Layer::Pid))?;
+            command.confinement.apply()?;
         }
         Ok(())
     }
+
+    /// Goes on in the first process of a pid namespace, for a command.
+    fn fork_init(&self) -> Result<(), Failed> {
+        self.command.as_ref().map_or(Ok(()), |command| command.init.fork().map_err(at(Layer::Pid)))
+    }
+
+    fn enter_user_namespace(&self, process: &OwnedFd) -> Result<(), Errno> {
+        unshare(CloneFlags::CLONE_NEWUSER)?;
+        let put = |name: &CStr, text: &str| -> Result<(), Errno> {
+            let file = openat(process, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+            write(&file, text.as_bytes()).map(drop)
+        };
+        put(c"setgroups", "deny")?;
+        put(c"uid_map", &self.users)?;
+        put(c"gid_map", &self.groups)
+    }
+}
+
+fn at(layer: Layer) -> impl FnOnce(Errno) -> Failed {
+    move |error| (layer as u8, error)
+}
+
+fn become_nobody() -> Result<(), Errno> {
+    setgroups(&[])?;
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    // Without it, the maps of the process would still belong to root.
+    prctl::set_dumpable(true)
 }
 
 /// Which step failed, as one byte: a layer's number, or the user namespace.
 pub(super) mod step {
-    use crate::Layer;
+    use crate::{Layer, Missing};
 
     pub const USER: u8 = 255;
 
-    /// Returns the layers that fail with the step.
-    pub fn layers(step: u8) -> Vec<Layer> {
-        Layer::ALL
-            .into_iter()
-            .filter(|layer| *layer as u8 == step || (step == USER && Layer::NAMESPACES.contains(layer)))
-            .collect()
+    /// Returns those of `layers` that fail with the step.
+    pub fn missing(step: u8, layers: &[Layer], reason: &str) -> Vec<Missing> {
+        let fails = |layer: &&Layer| **layer as u8 == step || (step == USER && Layer::NAMESPACES.contains(layer));
+        layers.iter().filter(fails).map(|layer| Missing { layer: *layer, reason: reason.to_owned() }).collect()
     }
 }
 
-fn change_root(root: &CStr, mounts: &[(CString, CString)]) -> Result<(), Errno> {
-    const NONE: Option<&CStr> = None;
-    // Nothing that is mounted from here on is seen outside.
-    mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
-    mount(Some(root), root, NONE, bind, NONE)?;
-    // First, since it would lock the devices' mounts too.
-    lock(root, true)?;
-    for (source, target) in mounts {
-        mount(Some(source.as_c_str()), target.as_c_str(), NONE, bind, NONE)?;
-        lock(target, !source.to_bytes().starts_with(b"/dev/"))?;
+impl NewRoot {
+    /// Makes this the root of the process's mount namespace, in which nothing else is left.
+    fn change(&self) -> Result<(), Errno> {
+        // Nothing that is mounted from here on is seen outside.
+        mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+        let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+        let path = self.path.as_c_str();
+        mount(Some(path), path, NONE, bind, NONE)?;
+        // First, since it would lock the devices' mounts too.
+        lock(path, Access::ReadOnly.attributes())?;
+        for RawMount { source, target, attributes } in &self.mounts {
+            mount(Some(source.as_c_str()), target.as_c_str(), NONE, bind, NONE)?;
+            lock(target, *attributes)?;
+        }
+        if let Some([proc, shared]) = &self.kernel {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            // Refused where the system hides a part of its own `/proc`, as containers do: then there is none.
+            let read_only = flags | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+            let _ = mount(Some(c"proc"), proc.as_c_str(), Some(c"proc"), read_only, NONE);
+            mount(Some(c"tmpfs"), shared.as_c_str(), Some(c"tmpfs"), flags, Some(c"mode=1777"))?;
+        }
+        chdir(path)?;
+        // The old root ends up under the new one, and is taken away from there.
+        pivot_root(c".", c".")?;
+        umount2(c".", MntFlags::MNT_DETACH)?;
+        chdir(c"/")
     }
-    chdir(root)?;
-    // The old root ends up under the new one, and is taken away from there.
-    pivot_root(c".", c".")?;
-    umount2(c".", MntFlags::MNT_DETACH)?;
-    chdir(c"/")
 }
 
-/// Makes a mount and those under it read-only, without set-user-id programs and, unless it is one, without devices.
-fn lock(target: &CStr, no_devices: bool) -> Result<(), Errno> {
-    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | if no_devices { libc::MOUNT_ATTR_NODEV } else { 0 };
+/// Sets attributes of a mount and those under it.
+fn lock(target: &CStr, set: u64) -> Result<(), Errno> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a C string and the attributes are a struct of the size that is passed; both outlive the call,
     // which writes to neither. Checked by the escape `write outside` in tests/escapes.rs.

@@ -1,4 +1,6 @@
-//! The system call filter of a confined process: an allowlist. Every other call fails with `ENOSYS`, as if the kernel did
+//! The system call filters of confined processes.
+//!
+//! That of a Python program is an allowlist. Every other call fails with `ENOSYS`, as if the kernel did
 //! not have it, so that libraries fall back to older calls (the C library from `clone3`, whose flags a filter cannot
 //! read, to `clone`, whose flags it can).
 //!
@@ -13,25 +15,13 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// Returns the filter as the kernel's instructions, eight bytes each.
-pub(super) fn filter() -> Result<Vec<u8>, BackendError> {
+/// Returns the filter of a Python program as the kernel's instructions, eight bytes each.
+pub(super) fn of_python() -> Result<Vec<u8>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(ALLOWED_X86_64.iter().map(|call| (*call, Vec::new())));
-    let only = |argument, compare, value| -> Result<SeccompRule, BackendError> {
-        SeccompRule::new(vec![SeccompCondition::new(argument, Length::Dword, compare, value)?])
-    };
     // No new namespace.
-    let namespaces = [
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWCGROUP,
-        libc::CLONE_NEWUTS,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWNET,
-    ];
-    let namespaces = namespaces.iter().fold(0, |all, flag| all | *flag as u32 as u64);
+    let namespaces = NAMESPACES.iter().fold(0, |all, flag| all | *flag as u32 as u64);
     rules.insert(libc::SYS_clone, vec![only(0, Compare::MaskedEq(namespaces), 0)?]);
     // Pairs of connected sockets of this machine. Datagram pairs could send to any other address.
     let stream = SeccompRule::new(vec![
@@ -45,9 +35,7 @@ pub(super) fn filter() -> Result<Vec<u8>, BackendError> {
     let controls = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX];
     let controls = controls.iter().map(|control| only(1, Compare::Eq, *control as u32 as u64));
     rules.insert(libc::SYS_ioctl, controls.collect::<Result<_, _>>()?);
-    let target = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filter = SeccompFilter::new(rules, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow, target)?;
-    let program: BpfProgram = filter.try_into()?;
+    let program = compiled(rules, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?;
     Ok(program
         .iter()
         .flat_map(|step| {
@@ -60,7 +48,172 @@ pub(super) fn filter() -> Result<Vec<u8>, BackendError> {
         .collect())
 }
 
-/// Allowed with any arguments.
+/// Returns the filter of a command: calls of administration, of namespaces and of other processes' memory fail with `ENOSYS`;
+/// so does io_uring, through which files are opened that [`watch`] does not see.
+pub(super) fn of_command() -> Result<Vec<libc::sock_filter>, BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    // The flags of `clone3` cannot be read; the C library falls back to `clone`.
+    rules.insert(libc::SYS_clone3, Vec::new());
+    let namespaces = NAMESPACES.iter().map(|flag| *flag as u32 as u64);
+    let namespaces = namespaces.map(|flag| only(0, Compare::MaskedEq(flag), flag));
+    rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    let other = families.map(|family| SeccompCondition::new(0, Length::Dword, Compare::Ne, family as u64));
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(other.into_iter().collect::<Result<_, _>>()?)?]);
+    // Input for a terminal.
+    let controls = [libc::TIOCSTI, TIOCLINUX].map(|control| only(1, Compare::Eq, control as u32 as u64));
+    rules.insert(libc::SYS_ioctl, controls.into_iter().collect::<Result<_, _>>()?);
+    let program = compiled(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
+    let instruction =
+        |step: &seccompiler::sock_filter| libc::sock_filter { code: step.code, jt: step.jt, jf: step.jf, k: step.k };
+    Ok(program.iter().map(instruction).collect())
+}
+
+/// Returns a filter that reports each call which opens or looks for a file, or starts a program; the call waits for the reply. Calls of
+/// the x32 ABI, whose numbers are in neither list, fail with `ENOSYS`.
+pub(super) fn watch() -> Vec<libc::sock_filter> {
+    let step = |code: u32, yes: u8, value: u32| libc::sock_filter { code: code as u16, jt: yes, jf: 0, k: value };
+    let calls: Vec<_> = OPENING.iter().chain(LOOKING).collect();
+    let count = calls.len() as u8;
+    let mut steps = vec![
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, count + 2, X32_CALLS),
+    ];
+    for (place, call) in (0..).zip(&calls) {
+        steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, count - place, **call as u32));
+    }
+    let results =
+        [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32];
+    steps.extend(results.map(|result| step(libc::BPF_RET | libc::BPF_K, 0, result)));
+    steps
+}
+
+fn only(argument: u8, compare: Compare, value: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(argument, Length::Dword, compare, value)?])
+}
+
+fn compiled(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    others: SeccompAction,
+    matching: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
+    let target = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, others, matching, target)?.try_into()
+}
+
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
+/// The first number of a system call of the x32 ABI, which has the same architecture as others.
+const X32_CALLS: u32 = 0x4000_0000;
+
+/// Pastes into a virtual console.
+const TIOCLINUX: libc::Ioctl = 0x541C;
+
+/// The calls that open a file or start a program.
+pub(super) const OPENING: &[i64] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_creat,
+];
+
+/// The calls that look for a file without opening it.
+pub(super) const LOOKING: &[i64] = &[
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+];
+
+/// The calls of both lists whose path starts at a directory, the first argument.
+pub(super) const AT_DIRECTORY: &[i64] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_execveat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+];
+
+/// Not for commands.
+const DENIED: &[i64] = &[
+    // Mounts and namespaces
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // Other processes
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    // Files that paths do not name
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    // The kernel
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_syslog,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_vhangup,
+];
+
+/// Allowed to Python programs with any arguments.
 const ALLOWED: &[i64] = &[
     // Memory
     libc::SYS_brk,

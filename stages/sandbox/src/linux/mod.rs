@@ -1,11 +1,15 @@
 //! The sandbox on Linux.
 
+mod command;
+mod confine;
 mod enter;
 mod filter;
+mod init;
 mod python;
 mod root;
 mod rules;
 mod slot;
+mod supervisor;
 mod usage;
 
 use std::{
@@ -15,6 +19,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+pub use self::{
+    command::{CommandSandbox, Reach},
+    supervisor::Supervisor,
+};
 use self::{
     python::Python,
     root::Root,
@@ -48,10 +56,10 @@ impl Sandbox {
         let mut without: BTreeSet<Layer> = settings.dangerously_run_without;
         let mut missing = Vec::new();
         let python = Python::find(&settings.python)?;
-        let root = Root::new(&python).map_err(Broken::system("cannot make the root directory"))?;
+        let root = Root::of_python(&python).map_err(Broken::system("cannot make the root directory"))?;
         let refused = |error: String| Broken::Server(error);
-        let filter = filter::filter().map_err(|error| refused(error.to_string()))?;
-        let rules = match rules::rules(&python, &root).map_err(|error| refused(error.to_string()))? {
+        let filter = filter::of_python().map_err(|error| refused(error.to_string()))?;
+        let rules = match rules::of_python(&python, &root).map_err(|error| refused(error.to_string()))? {
             Some(rules) => rules,
             None => {
                 if without.insert(Layer::Landlock) {
@@ -84,6 +92,11 @@ impl Sandbox {
     /// Returns the version of the interpreter, such as `3.11.7`.
     pub fn python_version(&self) -> &str {
         &self.plan.python.version
+    }
+
+    /// Returns the layers that are on.
+    pub fn layers(&self) -> &[Layer] {
+        &self.plan.layers
     }
 
     /// Runs a program's tests. An error says nothing about the program.

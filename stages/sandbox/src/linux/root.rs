@@ -1,15 +1,16 @@
 //! The root directory of a confined process: empty directories and links on disk, and what is mounted over them.
 //!
-//! | path | what |
-//! |---|---|
-//! | the interpreter's own paths | the same files, read-only |
-//! | `/dev/null`, `/dev/zero`, `/dev/random`, `/dev/urandom` | the devices |
-//! | `/private/tmp` | a tmpfs of limited size, new for each program; `/tmp` is a link to it |
-//!
-//! There is no `/proc`, no `/etc`, and no shell.
+//! | path | of a Python program | of a command |
+//! |---|---|---|
+//! | system | the interpreter and its library | [`SYSTEM`] and [`SYSTEM_SETTINGS`] |
+//! | declared files | none | under their own names, read-only or writable |
+//! | `/dev` | `null`, `zero`, `random`, `urandom` | also `full`, links to the process's descriptors, and `shm`, a tmpfs |
+//! | `/tmp` | a tmpfs of limited size, new for each program: a link to `/private/tmp` | a directory of the caller |
+//! | `/proc` | not there | of the process's pid namespace, where the kernel lets it be mounted |
 
 use std::{
-    ffi::CString,
+    collections::BTreeSet,
+    ffi::{CString, OsString},
     fs, io,
     os::unix::{
         ffi::OsStrExt,
@@ -20,38 +21,143 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::python::Python;
+use super::{command::Reach, python::Python};
 
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
+
+/// Directories of programs and libraries that every command sees, where the system has them.
+const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+
+/// Entries of `/etc` that belong to installed programs, by the beginning of their names. The machine's name, network, time zone
+/// and accounts are not among them, but for the names of users.
+const SYSTEM_SETTINGS: [&str; 13] = [
+    "alternatives",
+    "fonts",
+    "group",
+    "java",
+    "ld.so.",
+    "locale.",
+    "magic",
+    "mime.types",
+    "nsswitch.conf",
+    "passwd",
+    "perl",
+    "python",
+    "ssl",
+];
+
+/// What a process may do with what is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Access {
+    ReadOnly,
+    Writable,
+    Device,
+}
+
+impl Access {
+    /// The attributes of the mount; no set-user-id program works anywhere.
+    pub fn attributes(self) -> u64 {
+        let more = match self {
+            Self::ReadOnly => libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
+            Self::Writable => libc::MOUNT_ATTR_NODEV,
+            Self::Device => libc::MOUNT_ATTR_RDONLY,
+        };
+        libc::MOUNT_ATTR_NOSUID | more
+    }
+}
+
+/// A file or directory that is mounted under the root.
+#[derive(Clone, Debug)]
+pub(super) struct Mount {
+    pub source: PathBuf,
+    target: PathBuf,
+    pub access: Access,
+}
+
+/// A [`Mount`] as the kernel is given it.
+pub(super) struct RawMount {
+    pub source: CString,
+    pub target: CString,
+    pub attributes: u64,
+}
 
 /// A root directory on disk, removed when dropped.
 pub(super) struct Root {
     directory: TempDir,
-    mounts: Vec<(PathBuf, PathBuf)>,
+    mounts: Vec<Mount>,
+    /// What was mounted by its path.
+    exposed: BTreeSet<(PathBuf, Access)>,
+    /// The caller's directory that is `/tmp`: mount points below `/tmp` are made in there.
+    temporary: Option<PathBuf>,
 }
 
 impl Root {
-    /// The directory, inside the root, that holds the mount point of `/tmp`.
+    /// The directory, inside the root, that holds the mount point of a Python program's `/tmp`.
     pub const PRIVATE: &str = "/private";
 
-    pub fn new(python: &Python) -> io::Result<Self> {
+    fn empty() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("sandbox-").tempdir()?;
-        // The unprivileged user that runs the interpreter must be able to enter. Only names of system files are visible in it.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        let mut root = Self { directory, mounts: Vec::new() };
+        // The unprivileged user that runs in it must be able to enter. Only names are visible in it.
+        open_to_all(directory.path())?;
+        Ok(Self { directory, mounts: Vec::new(), exposed: BTreeSet::new(), temporary: None })
+    }
+
+    /// Creates the root of Python programs.
+    pub fn of_python(python: &Python) -> io::Result<Self> {
+        let mut root = Self::empty()?;
         for path in python.directories.iter().chain(&python.files).chain(&python.links) {
-            root.expose(path)?;
+            root.expose(path, Access::ReadOnly)?;
         }
-        for path in DEVICES {
-            root.expose(Path::new(path))?;
-        }
+        root.expose_devices(&DEVICES)?;
         let empty = root.within(Path::new("/private/empty"));
-        fs::create_dir_all(&empty)?;
+        make(&empty)?;
         for path in &python.hidden {
-            root.mounts.push((empty.clone(), root.within(path)));
+            let target = root.within(path);
+            root.mounts.push(Mount { source: empty.clone(), target, access: Access::ReadOnly });
         }
-        fs::create_dir_all(root.within(Path::new("/private/tmp")))?;
+        make(&root.within(Path::new("/private/tmp")))?;
         symlink("private/tmp", root.within(Path::new("/tmp")))?;
+        Ok(root)
+    }
+
+    /// Creates the root of a command.
+    pub fn of_command(reach: &Reach) -> io::Result<Self> {
+        let mut root = Self::empty()?;
+        let present = SYSTEM.into_iter().map(PathBuf::from).filter(|path| path.exists());
+        let mut system: Vec<PathBuf> = present.collect();
+        for entry in fs::read_dir("/etc").into_iter().flatten().flatten() {
+            let is_shown = |name: &str| SYSTEM_SETTINGS.iter().any(|start| name.starts_with(start));
+            if entry.file_name().to_str().is_some_and(is_shown) && entry.path().exists() {
+                system.push(entry.path());
+            }
+        }
+        system.sort();
+        for path in &system {
+            root.expose(path, Access::ReadOnly)?;
+        }
+        root.expose_devices(&DEVICES)?;
+        root.expose_devices(&["/dev/full"])?;
+        for (name, target) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+            symlink(format!("/proc/self/{target}"), root.within(&Path::new("/dev").join(name)))?;
+        }
+        for place in ["/proc", "/dev/shm", "/tmp"] {
+            make(&root.within(Path::new(place)))?;
+        }
+        let target = root.within(Path::new("/tmp"));
+        root.mounts.push(Mount { source: reach.temporary.clone(), target, access: Access::Writable });
+        root.temporary = Some(reach.temporary.clone());
+        let mut readable = reach.readable.clone();
+        // A directory before what is in it.
+        readable.sort();
+        for path in &readable {
+            root.expose(path, Access::ReadOnly)?;
+        }
+        for path in reach.writable.iter().chain([&reach.directory]) {
+            root.expose(path, Access::Writable)?;
+        }
+        for path in &reach.protected {
+            root.expose(path, Access::ReadOnly)?;
+        }
         Ok(root)
     }
 
@@ -60,23 +166,47 @@ impl Root {
         self.directory.path()
     }
 
-    /// Returns the directory on disk that holds the mount point of `/tmp`.
+    /// Returns the directory on disk that holds the mount point of a Python program's `/tmp`.
     pub fn private(&self) -> PathBuf {
         self.within(Path::new(Self::PRIVATE))
     }
 
-    /// Returns what to mount where: sources, and targets under the directory on disk.
-    pub fn mounts(&self) -> io::Result<Vec<(CString, CString)>> {
-        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
-        self.mounts.iter().map(|(source, target)| Ok((text(source)?, text(target)?))).collect()
+    /// Returns what is mounted, in order.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
     }
 
-    fn within(&self, path: &Path) -> PathBuf {
+    /// Returns what to mount where: sources, and targets under the directory on disk.
+    pub fn raw_mounts(&self) -> io::Result<Vec<RawMount>> {
+        let raw = |mount: &Mount| {
+            Ok(RawMount {
+                source: text(&mount.source)?,
+                target: text(&mount.target)?,
+                attributes: mount.access.attributes(),
+            })
+        };
+        self.mounts.iter().map(raw).collect()
+    }
+
+    /// Returns the path on disk of what has this path in the root.
+    pub fn within(&self, path: &Path) -> PathBuf {
         self.path().join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Returns where the mount point or link with this path in the root is made.
+    fn made_at(&self, path: &Path) -> PathBuf {
+        match (&self.temporary, path.strip_prefix("/tmp")) {
+            (Some(temporary), Ok(rest)) => temporary.join(rest),
+            _ => self.within(path),
+        }
+    }
+
+    fn expose_devices(&mut self, devices: &[&str]) -> io::Result<()> {
+        devices.iter().try_for_each(|device| self.expose(Path::new(device), Access::Device))
+    }
+
     /// Makes `path` visible in the root under the same name, with the links that lead to it.
-    fn expose(&mut self, path: &Path) -> io::Result<()> {
+    fn expose(&mut self, path: &Path, access: Access) -> io::Result<()> {
         let mut reached = PathBuf::from("/");
         let mut rest: Vec<_> = components(path);
         while let Some(part) = rest.pop() {
@@ -85,7 +215,7 @@ impl Root {
                 continue;
             }
             reached.push(&part);
-            let here = self.within(&reached);
+            let here = self.made_at(&reached);
             let metadata = fs::symlink_metadata(&reached)?;
             if metadata.is_symlink() {
                 let target = fs::read_link(&reached)?;
@@ -98,22 +228,45 @@ impl Root {
                 }
                 rest.extend(components(&target));
             } else if !rest.is_empty() {
-                fs::create_dir_all(&here)?;
-            } else if !self.mounts.iter().any(|(_, target)| *target == here) {
+                make(&here)?;
+            } else {
+                let target = self.within(&reached);
+                if !self.exposed.insert((target.clone(), access)) {
+                    continue;
+                }
                 if metadata.is_dir() {
-                    fs::create_dir_all(&here)?;
-                } else {
+                    make(&here)?;
+                } else if !here.exists() {
                     fs::File::create(&here)?;
                 }
-                self.mounts.push((reached.clone(), here));
+                self.mounts.push(Mount { source: reached.clone(), target, access });
             }
         }
         Ok(())
     }
 }
 
+/// Returns a path as the kernel is given it.
+pub(super) fn text(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Makes a directory and those above it that are missing, whatever the caller's mask.
+fn make(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    directory.parent().map_or(Ok(()), make)?;
+    fs::create_dir(directory)?;
+    open_to_all(directory)
+}
+
+fn open_to_all(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
+}
+
 /// The parts of a path below the root, last first.
-fn components(path: &Path) -> Vec<std::ffi::OsString> {
+fn components(path: &Path) -> Vec<OsString> {
     let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
     let mut parts: Vec<_> = parts.map(|part| part.as_os_str().to_owned()).collect();
     parts.reverse();

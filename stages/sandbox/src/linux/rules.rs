@@ -7,25 +7,33 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use super::{python::Python, root::Root};
+use super::{
+    python::Python,
+    root::{Access as MountAccess, Root},
+};
 
-/// Returns the rules as a descriptor, or `None` where the kernel has no Landlock.
+const VERSION: ABI = ABI::V6;
+
+/// What may be done with files that may be changed.
+pub(super) fn all() -> BitFlags<AccessFs> {
+    AccessFs::from_all(VERSION)
+}
+
+/// What may be done with files that may only be read.
+pub(super) fn read() -> BitFlags<AccessFs> {
+    AccessFs::from_read(VERSION)
+}
+
+/// Returns the rules of a Python program as a descriptor, or `None` where the kernel has no Landlock.
 ///
 /// Readable: the interpreter and its library. Readable and writable: what is mounted under the root's private directory,
-/// and `/dev/null`. TCP, abstract sockets of others and signals to others are refused where the kernel's Landlock can.
-pub(super) fn rules(python: &Python, root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
-    let version = ABI::V6;
-    let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(version))?
-        .handle_access(AccessNet::from_all(version))?
-        .scope(Scope::from_all(version))?
-        .create()?;
-    let read = AccessFs::from_read(version);
+/// and `/dev/null`.
+pub(super) fn of_python(python: &Python, root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
+    let mut rules = empty()?;
     for path in python.directories.iter().chain(&python.files).chain(&python.links) {
-        rules = allow(rules, path, if path.is_dir() { read } else { AccessFs::ReadFile | AccessFs::Execute })?;
+        rules = allow(rules, path, read())?;
     }
-    rules = allow(rules, &root.private(), AccessFs::from_all(version) & !AccessFs::Execute)?;
+    rules = allow(rules, &root.private(), all() & !AccessFs::Execute)?;
     for device in ["/dev/zero", "/dev/random", "/dev/urandom"] {
         rules = allow(rules, Path::new(device), AccessFs::ReadFile.into())?;
     }
@@ -33,7 +41,41 @@ pub(super) fn rules(python: &Python, root: &Root) -> Result<Option<OwnedFd>, Rul
     Ok(rules.into())
 }
 
+/// Returns the rules of a command: what its root holds, readable or writable as it is mounted there.
+pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
+    let mut rules = allow(empty()?, root.path(), AccessFs::ReadDir.into())?;
+    for mount in root.mounts() {
+        let access = match mount.access {
+            MountAccess::ReadOnly => read(),
+            MountAccess::Writable => all(),
+            MountAccess::Device => AccessFs::ReadFile | AccessFs::WriteFile,
+        };
+        rules = allow(rules, &mount.source, access)?;
+    }
+    Ok(rules.into())
+}
+
+/// What a command may do with `/proc` and with `/dev/shm`, as far as the kernel's Landlock knows it.
+pub(super) fn of_kernel_files() -> [u64; 2] {
+    // SAFETY: with this flag the call touches no memory and returns the version.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, 1) };
+    let known = AccessFs::from_all(ABI::from(i32::try_from(version).unwrap_or(0)));
+    [read(), all()].map(|access| (access & known).bits())
+}
+
+/// Rules that allow no file. TCP, abstract sockets of others and signals to others are refused where the kernel's Landlock can.
+fn empty() -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all())?
+        .handle_access(AccessNet::from_all(VERSION))?
+        .scope(Scope::from_all(VERSION))?
+        .create()
+}
+
 fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, RulesetError> {
+    let of_files = AccessFs::from_file(VERSION);
+    let access = if path.is_dir() { access } else { access & of_files };
     match PathFd::new(path) {
         Ok(file) => rules.add_rule(PathBeneath::new(file, access)),
         // What cannot be opened cannot be read either.

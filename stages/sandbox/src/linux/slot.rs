@@ -114,7 +114,8 @@ impl Slot {
             .map_err(Broken::system("cannot make a socket"))?;
         let (mut steps, step) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let namespaces = Layer::NAMESPACES.iter().any(|layer| plan.layers.contains(layer));
-        let entry = Entry::new(&plan.layers, &plan.root, step.into()).map_err(Broken::system("cannot name a path"))?;
+        let entry =
+            Entry::new(&plan.layers, &plan.root, step.into(), None).map_err(Broken::system("cannot name a path"))?;
         let mut command = Command::new(&plan.python.executable);
         command.args(["-s", "-S", "-B", "-c", SERVER]);
         if plan.layers.contains(&Layer::Environment) {
@@ -123,20 +124,14 @@ impl Slot {
         // The same hashes, and the same order of sets, in every run.
         command.envs([("PYTHONHASHSEED", "0"), ("PYTHONUTF8", "1"), ("PYTHONSAFEPATH", "1")]);
         command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-        entry.install(&mut command, namespaces);
+        entry.install(&mut command);
         let spawned = command.spawn();
         // Closes this process's ends of what the command holds.
         drop(command);
         let child = spawned.map_err(|error| {
             let mut step = [0];
             match steps.read(&mut step) {
-                Ok(1) => Unstarted::Layers(
-                    step::layers(step[0])
-                        .into_iter()
-                        .filter(|layer| plan.layers.contains(layer))
-                        .map(|layer| Missing { layer, reason: error.to_string() })
-                        .collect(),
-                ),
+                Ok(1) => Unstarted::Layers(step::missing(step[0], &plan.layers, &error.to_string())),
                 _ => Broken::System { action: "cannot start the interpreter", error }.into(),
             }
         })?;

@@ -266,8 +266,9 @@ def rebuilt(bases, text, number):
 
 
 def text_of(error):
+    """What an exception says. Lone surrogates are written as escapes: the host reads UTF-8."""
     try:
-        return str(error)[:1000]
+        return str(error)[:1000].encode("utf-8", "backslashreplace").decode()
     except BaseException:
         return ""
 

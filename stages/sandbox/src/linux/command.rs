@@ -1,0 +1,148 @@
+//! The sandbox of a command: a trusted program that sees only what is declared.
+//!
+//! Of the layers of Python programs, limits and the checker are not applied: the caller decides how long a command runs. The
+//! network is off, and so is everything else that [`filter::of_command`] and [`super::rules`] refuse.
+
+use std::{
+    fs, io,
+    os::unix::fs::lchown,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::{
+    confine::Confinement,
+    enter::{CommandEntry, Entry, NOBODY},
+    filter,
+    init::Init,
+    root::{Root, text},
+    rules,
+    supervisor::Supervisor,
+};
+use crate::{Broken, Layer, Missing, Unavailable};
+
+/// What a command reaches beside the programs and libraries of the system.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Files and directories that it may read.
+    pub readable: Vec<PathBuf>,
+    /// Files and directories that it may write.
+    pub writable: Vec<PathBuf>,
+    /// What of `writable` and `directory` it may only read.
+    pub protected: Vec<PathBuf>,
+    /// The directory in which it starts, which it may write.
+    pub directory: PathBuf,
+    /// An empty directory, which is its `/tmp`.
+    pub temporary: PathBuf,
+}
+
+/// A sandbox for one command. Where the caller is root, the command runs as the user `nobody`, who owns what it may write until
+/// [`CommandSandbox::take_back`].
+pub struct CommandSandbox {
+    root: Root,
+    reach: Reach,
+}
+
+impl CommandSandbox {
+    /// Prepares a sandbox. All paths are absolute, and what they name exists.
+    pub fn new(reach: Reach) -> Result<Self, Unavailable> {
+        let root = Root::of_command(&reach).map_err(Broken::system("cannot make the root directory"))?;
+        Ok(Self { root, reach })
+    }
+
+    /// Returns whether a file of the machine is seen in the sandbox, under the same name.
+    pub fn shows(&self, path: &Path) -> bool {
+        let Ok(real) = path.canonicalize() else { return false };
+        self.root.mounts().iter().any(|mount| real.starts_with(&mount.source) && mount.source != self.reach.temporary)
+    }
+
+    /// Has `command` start in the sandbox. Its environment is left as it is; its working directory must not be set.
+    pub fn confine(&self, command: &mut Command) -> Result<Supervisor, Unavailable> {
+        let rules = rules::of_command(&self.root).map_err(|error| Broken::Server(error.to_string()))?;
+        let Some(rules) = rules else {
+            let missing = Missing { layer: Layer::Landlock, reason: "the kernel has no Landlock".into() };
+            return Err(Unavailable::Layers(vec![missing]));
+        };
+        let filter = filter::of_command().map_err(|error| Broken::Server(error.to_string()))?;
+        let (steps, step) = io::pipe().map_err(Broken::system("cannot make a pipe"))?;
+        nix::fcntl::fcntl(&steps, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+            .map_err(Broken::system("cannot set up a pipe"))?;
+        let (near, far) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(Broken::system("cannot make a socket"))?;
+        let directory = text(&self.reach.directory).map_err(Broken::system("cannot name a path"))?;
+        let init = Init::new().map_err(Broken::system("cannot make a pipe"))?;
+        let confinement = Confinement {
+            rules,
+            kernel_files: rules::of_kernel_files(),
+            filter,
+            watch: filter::watch(),
+            supervisor: far,
+        };
+        let entry = CommandEntry { init, confinement, directory };
+        let layers = Layer::OF_COMMANDS.to_vec();
+        let entry = Entry::new(&layers, &self.root, step.into(), Some(entry));
+        entry.map_err(Broken::system("cannot name a path"))?.install(command);
+        self.own(NOBODY).map_err(Broken::system("cannot hand over what the command may write"))?;
+        Ok(Supervisor::start(near, steps, layers).map_err(Broken::system("cannot start a thread"))?)
+    }
+
+    /// Makes the caller the owner of what the command wrote.
+    pub fn take_back(&self) -> io::Result<()> {
+        self.own(nix::unistd::geteuid().as_raw())
+    }
+
+    /// Gives what the command may write to a user, if the caller is root: the command is then another user.
+    fn own(&self, user: u32) -> io::Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        let Reach { writable, protected, directory, temporary, .. } = &self.reach;
+        writable.iter().chain([directory, temporary]).try_for_each(|path| give(path, user, protected))
+    }
+
+    /// Runs a program that does nothing in a sandbox, to find out which layers the kernel refuses; returns those that it provides.
+    pub fn check() -> Result<&'static [Layer], Unavailable> {
+        let folder = tempfile::tempdir().map_err(Broken::system("cannot make a directory"))?;
+        let place = |name: &str| -> io::Result<PathBuf> {
+            let path = folder.path().canonicalize()?.join(name);
+            fs::create_dir(&path).map(|()| path)
+        };
+        let [directory, temporary] = ["work", "tmp"].map(place);
+        let failed = || Broken::system("cannot make a directory");
+        let reach = Reach {
+            directory: directory.map_err(failed())?,
+            temporary: temporary.map_err(failed())?,
+            ..Reach::default()
+        };
+        let sandbox = Self::new(reach)?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", ":"]).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut supervisor = sandbox.confine(&mut command)?;
+        let status = command.status();
+        let missing = status.as_ref().err().map(|error| supervisor.missing(error)).unwrap_or_default();
+        supervisor.finish();
+        match status {
+            Ok(status) if status.success() => Ok(&Layer::OF_COMMANDS),
+            Ok(status) => Err(Broken::Server(format!("a program that does nothing failed: {status}")).into()),
+            Err(_) if !missing.is_empty() => Err(Unavailable::Layers(missing)),
+            Err(error) => Err(Broken::System { action: "cannot start /bin/sh", error }.into()),
+        }
+    }
+}
+
+/// Gives a file, or a directory with all that is in it, to a user: of `protected`, the directories alone, so that they can be
+/// read. Links are not followed.
+fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
+    let is_directory = fs::symlink_metadata(path)?.is_dir();
+    if is_directory || !protected.iter().any(|kept| path.starts_with(kept)) {
+        lchown(path, Some(user), Some(user))?;
+    }
+    if is_directory {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), user, protected)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The layers that a command's process applies to itself, last before it starts the command.
+//!
+//! | layer | how |
+//! |---|---|
+//! | descriptors | all but the standard ones are closed when the command starts |
+//! | privileges | no new privileges; the bounding set emptied and every capability dropped |
+//! | landlock | the rules of [`super::rules`], with `/proc` and `/dev/shm`, which exist only by now |
+//! | seccomp | the filters of [`super::filter`]; the second one's listener goes to the [supervisor](super::supervisor) |
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::enter::Failed;
+use crate::Layer;
+
+/// Made before the fork; applied between fork and exec, where nothing may allocate.
+pub(super) struct Confinement {
+    pub rules: OwnedFd,
+    /// What may be done with `/proc` and with `/dev/shm`, of what the rules know.
+    pub kernel_files: [u64; 2],
+    pub filter: Vec<libc::sock_filter>,
+    pub watch: Vec<libc::sock_filter>,
+    /// Takes the listener to the supervisor.
+    pub supervisor: OwnedFd,
+}
+
+/// `struct landlock_path_beneath_attr` of the kernel.
+#[repr(C, packed)]
+struct PathBeneath {
+    allowed_access: u64,
+    parent: RawFd,
+}
+
+const RULE_PATH_BENEATH: libc::c_int = 1;
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+/// More than the kernel has capabilities.
+const CAPABILITIES: libc::c_ulong = 64;
+
+impl Confinement {
+    pub fn apply(&self) -> Result<(), Failed> {
+        let at = |layer: Layer| move |error| (layer as u8, error);
+        call(libc::SYS_close_range, [3, libc::c_ulong::from(u32::MAX), libc::c_ulong::from(libc::CLOSE_RANGE_CLOEXEC)])
+            .map_err(at(Layer::Descriptors))?;
+        call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as _, 1, 0]).map_err(at(Layer::Privileges))?;
+        self.restrict().map_err(at(Layer::Landlock))?;
+        drop_capabilities().map_err(at(Layer::Privileges))?;
+        self.filter_calls().map_err(at(Layer::Seccomp))
+    }
+
+    fn restrict(&self) -> Result<(), Errno> {
+        let rules = self.rules.as_raw_fd();
+        for (path, allowed_access) in [c"/proc", c"/dev/shm"].into_iter().zip(self.kernel_files) {
+            // SAFETY: the path is a C string. The descriptor is closed by exec.
+            let parent = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
+            let rule = PathBeneath { allowed_access, parent };
+            // SAFETY: the rule is laid out as the kernel's and outlives the call.
+            let added =
+                unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules, RULE_PATH_BENEATH, &raw const rule, 0) };
+            Errno::result(added)?;
+        }
+        call(libc::SYS_landlock_restrict_self, [rules as _, 0, 0]).map(drop)
+    }
+
+    fn filter_calls(&self) -> Result<(), Errno> {
+        set_filter(&self.filter, 0)?;
+        let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        // A signal does not interrupt a call that is being looked at, where the kernel knows this.
+        let listener = match set_filter(&self.watch, listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+            Err(Errno::EINVAL) => set_filter(&self.watch, listener)?,
+            listener => listener?,
+        };
+        send_descriptor(self.supervisor.as_raw_fd(), listener)?;
+        // SAFETY: the descriptor is this function's own.
+        unsafe { libc::close(listener) };
+        Ok(())
+    }
+}
+
+fn call(number: libc::c_long, arguments: [libc::c_ulong; 3]) -> Result<libc::c_long, Errno> {
+    let [first, second, third] = arguments;
+    // SAFETY: the callers pass numbers only, of calls that touch no memory.
+    Errno::result(unsafe { libc::syscall(number, first, second, third, 0, 0) })
+}
+
+fn drop_capabilities() -> Result<(), Errno> {
+    for capability in 0..CAPABILITIES {
+        match call(libc::SYS_prctl, [libc::PR_CAPBSET_DROP as _, capability, 0]) {
+            // Beyond the last one.
+            Err(Errno::EINVAL) => break,
+            result => result?,
+        };
+    }
+    let (header, sets) = ([CAPABILITY_VERSION, 0], [0_u32; 6]);
+    // SAFETY: both arrays are laid out as version 3 of the call has them, and outlive it.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }).map(drop)
+}
+
+fn set_filter(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Result<RawFd, Errno> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program is as long as is said and outlives the call, which reads it only.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    Errno::result(result).map(|result| result as RawFd)
+}
+
+/// A control message with one descriptor.
+#[repr(C)]
+struct Rights {
+    header: libc::cmsghdr,
+    descriptor: RawFd,
+}
+
+/// Sends a descriptor with one byte. (The safe wrapper allocates.)
+fn send_descriptor(socket: RawFd, descriptor: RawFd) -> Result<(), Errno> {
+    let mut byte = [0_u8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: all pointers are to variables that outlive the call, with their lengths; a zeroed header is a valid one.
+    unsafe {
+        let mut rights = Rights { header: std::mem::zeroed(), descriptor };
+        rights.header.cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+        rights.header.cmsg_level = libc::SOL_SOCKET;
+        rights.header.cmsg_type = libc::SCM_RIGHTS;
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut rights).cast();
+        message.msg_controllen = size_of::<Rights>() as _;
+        Errno::result(libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL)).map(drop)
+    }
+}
