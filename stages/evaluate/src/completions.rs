@@ -66,7 +66,7 @@ pub struct Spec {
     /// Completions that are generated together. More is faster and takes more memory.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
-    /// What happens where prompts have tests, but there is no Python: `skip` writes the completions without testing them.
+    /// What happens where prompts have tests, but this machine has no sandbox for them: `skip` writes the completions without testing them.
     pub without_sandbox: WithoutSandbox,
     /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every completion that is
     /// tested.
