@@ -10,7 +10,7 @@ use evaluate::completed::CompletionText;
 use evaluate::completions::check_vocabulary;
 use evaluate::prompts::default_stops;
 use model::folder::ModelFolder;
-use model::generate::{Generation, Request, Sampling, Stops, generate};
+use model::generate::{Generation, Generator, Request, Sampling, Stops};
 use serde_json::json;
 use tokens::text::{CONFIG_FILE, FILE, TextTokenizer};
 
@@ -181,6 +181,7 @@ fn complete(
         let message = format!("the prompt has {} tokens, and the model reads {}", ids.len(), config.positions);
         return Err(CommandError::usage(message).hint("shorten the prompt"));
     }
+    let generator = Generator::new(config, model)?;
     let request = Request { maximum: ids.len().saturating_add(arguments.max_tokens as usize), prompt: ids };
     let generation = Generation {
         sampling: Sampling { temperature: arguments.temperature, top_p: arguments.top_p, top_k: arguments.top_k },
@@ -193,7 +194,7 @@ fn complete(
         cancel,
         progress: &Progress::default(),
     };
-    let completions = match generate(&config, &model, &[request], &generation) {
+    let completions = match generator.complete(&[request], &generation) {
         Err(contract::StageError::Interrupted) => return Ok(Exit::Interrupted),
         completions => completions?,
     };

@@ -16,7 +16,7 @@ use contract::{
     Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
-use model::generate::{Completion, End, Generation, Request, Sampling, Stops, generate};
+use model::generate::{Completion, End, Generation, Generator, Request, Sampling, Stops};
 use schemars::JsonSchema;
 use score::problems::{self, Fields, Form, check_source};
 use score::run_code::SAMPLES;
@@ -97,7 +97,7 @@ impl Stage for SampleCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "sample-code";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const CLASS: Class = Class::Compute;
     const SEEDED: bool = true;
 
@@ -150,6 +150,7 @@ impl Stage for SampleCode {
         let mut lines = context.outputs.tree("samples")?.create(SAMPLES)?;
         on_threads(context, || {
             let (config, model) = folder.load(&model::device::resolve(context.resources.device)?)?;
+            let generator = Generator::new(config, model)?;
             for &temperature in &spec.temperatures {
                 let generation = Generation {
                     sampling: Sampling { temperature, top_p: spec.top_p, top_k: spec.top_k },
@@ -162,8 +163,8 @@ impl Stage for SampleCode {
                     cancel: &context.cancel,
                     progress: &context.progress,
                 };
-                let completions = generate(&config, &model, &requests, &generation)?;
-                warn_of_long_prompts(context, &completions, config.positions);
+                let completions = generator.complete(&requests, &generation)?;
+                warn_of_long_prompts(context, &completions, generator.config().positions);
                 for (problem, completions) in problems.iter().zip(&completions) {
                     for (index, completion) in (0..).zip(completions) {
                         let text = tokenizer.decode_bytes(&completion.tokens);
