@@ -56,11 +56,6 @@ impl Matrix {
         Self { inputs, outputs, panels, bias: bias.chunks(COLUMNS).map(padded).collect() }
     }
 
-    /// The number of columns.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// Copies a column to `values` `[inputs]`.
     pub fn column(&self, column: usize, values: &mut [f32]) {
         let panel = &self.panels[column / COLUMNS * self.inputs..][..self.inputs];

@@ -172,11 +172,6 @@ impl CpuModel {
     fn logits(&self, x: &[f32]) -> Vec<f32> {
         self.tokens.product(&self.last.of_rows(x), |_| {})
     }
-
-    /// The number of ids.
-    pub fn vocabulary(&self) -> usize {
-        self.tokens.outputs()
-    }
 }
 
 /// The tokens of a forward pass: a row is a token of a prompt, or the newest token of a sequence.
