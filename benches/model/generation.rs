@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{Cancel, Draw, Progress, Result, StageError};
-use model::generate::{Generation, Request, Sampling, Stops, generate};
+use model::generate::{Generation, Generator, Request, Sampling, Stops};
 use model::initial::initial_values;
 use model::{Gpt2, Gpt2Config};
 
@@ -33,7 +33,8 @@ fn main() -> Result<()> {
         config.parameters() as f64 / 1e6
     );
 
-    let (cached, cached_seconds) = timed(|| with_cache(&config, &model, &requests))?;
+    let generator = Generator::new(config, model.clone())?;
+    let (cached, cached_seconds) = timed(|| with_cache(&generator, &requests))?;
     let (plain, plain_seconds) = timed(|| without_cache(&model, &requests))?;
     if cached != plain {
         return Err(StageError::new("the cache changes what is written"));
@@ -57,7 +58,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     Ok((done, started.elapsed().as_secs_f64()))
 }
 
-fn with_cache(config: &Gpt2Config, model: &Gpt2, requests: &[Request]) -> Result<Vec<Vec<u32>>> {
+fn with_cache(generator: &Generator, requests: &[Request]) -> Result<Vec<Vec<u32>>> {
     let generation = Generation {
         sampling: Sampling::GREEDY,
         completions: 1,
@@ -69,7 +70,7 @@ fn with_cache(config: &Gpt2Config, model: &Gpt2, requests: &[Request]) -> Result
         cancel: &Cancel::default(),
         progress: &Progress::default(),
     };
-    let completions = generate(config, model, requests, &generation)?;
+    let completions = generator.complete(requests, &generation)?;
     Ok(completions.into_iter().flatten().map(|completion| completion.tokens).collect())
 }
 

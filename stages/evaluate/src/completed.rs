@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use contract::figures::{count, counted};
+use model::generate::stream::completion_text;
 use model::generate::{Completion, End, Sampling, Stops};
 use score::escape;
 use serde::Serialize;
@@ -71,8 +72,7 @@ pub struct CompletionText {
 impl CompletionText {
     /// Creates a completion, cut at the first of the stops.
     pub fn new(completion: &Completion, stops: &Stops, tokenizer: &TextTokenizer) -> Self {
-        let bytes = tokenizer.decode_bytes(&completion.tokens);
-        let text = String::from_utf8_lossy(stops.cut(&bytes)).trim_end().to_owned();
+        let text = completion_text(&tokenizer.decode_bytes(&completion.tokens), stops);
         let (tokens, ended) = (completion.tokens.len(), ended(completion.end));
         Self { blank: text.trim().is_empty(), text, tokens, ended, result: None }
     }

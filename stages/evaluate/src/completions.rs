@@ -8,8 +8,8 @@
 //! ([`crate::completion_tests`]).
 //!
 //! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
-//! end or asking for more completions changes no other. `batch` is part of the key, because a matrix product of another
-//! size may change the last bits of a logit, and with it, rarely, a choice.
+//! end or asking for more completions changes no other. `batch` is part of the key, because on a GPU a matrix product of
+//! another size may change the last bits of a logit, and with it, rarely, a choice.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use contract::{
     StageError, Unit,
 };
 use model::folder::ModelFolder;
-use model::generate::{Generation, Request, Sampling, Stops, generate};
+use model::generate::{Generation, Generator, Request, Sampling, Stops};
 use sandbox::Layer;
 use schemars::JsonSchema;
 use score::settings::{PYTHON, layers, warn_without};
@@ -116,7 +116,7 @@ impl Stage for EvalCompletions {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
@@ -201,7 +201,7 @@ impl Stage for EvalCompletions {
                 cancel: &context.cancel,
                 progress: &context.progress,
             };
-            generate(&config, &model, &requests, &generation)
+            Generator::new(config, model)?.complete(&requests, &generation)
         })?;
         let text = |completion| CompletionText::new(completion, &stops, &tokenizer);
         let prompts = spec.prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {

@@ -7,6 +7,7 @@
 //! | logits, their logarithms and temporary values | `12 · rows · vocabulary` |
 //! | completions, held until they are written | 1,024 each and 32 a token |
 //! | keys and values of the tokens so far, and a copy while rows leave | `16 · layers · rows · sequence · width` |
+//! | the token embedding twice more, while it is prepared for generation on the CPU | `8 · vocabulary · width` |
 //! | the program, the tokenizer, buffers | 256 MiB |
 //!
 //! A token takes 2 operations a parameter for the forward pass and `4 · layers · width · sequence` for attention: a third
@@ -72,7 +73,8 @@ impl Sizes {
         let cache = 16.0 * self.layers * rows * longest * self.width;
         let logits = 12.0 * rows * self.vocabulary;
         let held = lengths.iter().map(|length| *length as f64 * TOKEN + COMPLETION).sum::<f64>() * completions as f64;
-        let memory = 4.0 * self.parameters + self.activations(longest, longest) + cache + logits + held + FIXED;
+        let model = 4.0 * self.parameters + 8.0 * self.vocabulary * self.width;
+        let memory = model + self.activations(longest, longest) + cache + logits + held + FIXED;
         let tokens = lengths.iter().map(|length| *length as f64).sum::<f64>() * completions as f64;
         Cost {
             tokens: Some(tokens as u64),

@@ -14,7 +14,7 @@ use contract::{
     Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
-use model::generate::{Completion, End, Generation, Request, Sampling, Stops, generate};
+use model::generate::{Completion, End, Generation, Generator, Request, Sampling, Stops};
 use schemars::JsonSchema;
 use score::problems;
 use score::run_code::SAMPLES;
@@ -85,7 +85,7 @@ impl Stage for SampleCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "sample-code";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
@@ -134,6 +134,7 @@ impl Stage for SampleCode {
         let mut lines = context.outputs.tree("samples")?.create(SAMPLES)?;
         on_threads(context, || {
             let (config, model) = folder.load(&model::device::resolve(context.resources.device)?)?;
+            let generator = Generator::new(config, model)?;
             for &temperature in &spec.temperatures {
                 let generation = Generation {
                     sampling: Sampling { temperature, top_p: spec.top_p, top_k: spec.top_k },
@@ -146,8 +147,8 @@ impl Stage for SampleCode {
                     cancel: &context.cancel,
                     progress: &context.progress,
                 };
-                let completions = generate(&config, &model, &requests, &generation)?;
-                warn_of_long_prompts(context, &completions, config.positions);
+                let completions = generator.complete(&requests, &generation)?;
+                warn_of_long_prompts(context, &completions, generator.config().positions);
                 for (problem, completions) in problems.iter().zip(&completions) {
                     for (index, completion) in (0..).zip(completions) {
                         let text = tokenizer.decode_bytes(&completion.tokens);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{Cancel, Draw, Progress, StageError};
 use model::folder::ModelFolder;
-use model::generate::{Cache, Completion, End, Generation, Request, Sampling, Stops, decode, generate};
+use model::generate::{Cache, Completion, End, Generation, Generator, Request, Sampling, Stops, decode};
 use model::initial::initial_values;
 use model::{Gpt2, Gpt2Config};
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ impl Setup {
             cancel: &self.cancel,
             progress: &Progress::default(),
         };
-        generate(&SIZES, model, requests, &generation)
+        Generator::new(SIZES, model.clone())?.complete(requests, &generation)
     }
 }
 
@@ -159,7 +159,7 @@ fn greedy_text_is_that_of_transformers() {
         // Beside a shorter prompt, so that the rows have padding.
         let other = Request { prompt: prompt[..3].to_vec(), maximum: 20 };
         let requests = [other.clone(), Request { prompt, maximum: config.positions }, other];
-        let completions = generate(&config, &model, &requests, &generation).unwrap();
+        let completions = Generator::new(config, model).unwrap().complete(&requests, &generation).unwrap();
         for completion in &completions[1] {
             assert_eq!(completion.tokens, greedy, "{name}");
             assert_eq!(completion.end, End::Maximum);

@@ -97,6 +97,32 @@ loops! {
         }
     }
 
+    /// [`gelu`], in place.
+    pub fn gelu_in_place<>(x: &mut [f32]) {
+        for x in x {
+            let twice = *x * (*x * *x).mul_add(CUBIC, TWICE);
+            *x /= 1.0 + exp(-twice);
+        }
+    }
+
+    /// Replaces each `x` by `e^(x − greatest)` and returns their sum: the softmax but for the division.
+    pub fn softmax_powers<>(x: &mut [f32]) -> f32 {
+        let mut tops = [f32::MIN; LANES];
+        let mut raise = |x: &[f32]| {
+            for (x, top) in x.iter().zip(&mut tops) {
+                *top = if *x > *top { *x } else { *top };
+            }
+        };
+        let (whole, rest) = x.as_chunks::<LANES>();
+        whole.iter().for_each(|x| raise(x));
+        raise(rest);
+        let top = tops.iter().fold(f32::MIN, |top, more| if *more > top { *more } else { top });
+        for x in x.iter_mut() {
+            *x = exp(*x - top);
+        }
+        sum(x, |x| x)
+    }
+
     /// Multiplies each `dy` by the slope of [`super::gelu_new`] at `x`.
     pub fn gelu_backward<T>(x: &[T], dy: &mut [T]) {
         for (x, dy) in x.iter().zip(dy) {
@@ -324,6 +350,8 @@ mod tests {
             let [x, w, b, dy] = [1, 2, 3, 4].map(|seed| values(size, seed));
             let zeros = vec![0f32; size];
             agree!({ let mut y = zeros.clone(); } gelu::<f32>(&x, &mut y) => [&y[..]]);
+            agree!({ let mut x = x.clone(); } gelu_in_place::<>(&mut x) => [&x[..]]);
+            agree!({ let mut x = x.clone(); } softmax_powers::<>(&mut x) => [&x[..]]);
             agree!({ let mut dy = dy.clone(); } gelu_backward::<f32>(&x, &mut dy) => [&dy[..]]);
             agree!({ let mut y = zeros.clone(); } layer_norm::<f32>(&x, &w, &b, &mut y, 1e-5) => [&y[..]]);
             agree!(

@@ -28,7 +28,7 @@ mod flex;
 mod gradient;
 #[cfg(feature = "cuda")]
 pub mod kernels;
-mod loops;
+pub(crate) mod loops;
 
 #[cfg(feature = "cuda")]
 use burn::backend::fusion::custom::TensorSpec;

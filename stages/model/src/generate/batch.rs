@@ -1,16 +1,12 @@
 //! Completes prompts in batches.
 
-use burn::tensor::Tensor;
 use contract::{Cancel, Draw, Progress, Result, StageError};
 use rayon::prelude::*;
 
-use super::cache::Cache;
-use super::decode;
+use super::engine::Engine;
 use super::sampling::Sampling;
 use super::stops::Stops;
 use crate::config::Gpt2Config;
-use crate::gpt2::Gpt2;
-use crate::parameters::host_values;
 
 /// A prompt to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,16 +78,24 @@ struct Row {
     end: Option<End>,
 }
 
-/// Returns the completions of each request, in order.
-///
-/// # Errors
-/// When the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
-/// finite numbers.
-pub fn generate(
+/// A new token of a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewToken {
+    /// The number of the request, from 0.
+    pub prompt: usize,
+    /// The number of the completion, from 0.
+    pub completion: usize,
+    /// The id.
+    pub id: u32,
+}
+
+/// Generates the completions of each request, in order, and calls `each` with each new token.
+pub(super) fn complete_all(
     config: &Gpt2Config,
-    model: &Gpt2,
+    engine: &Engine,
     requests: &[Request],
     generation: &Generation<'_>,
+    each: &mut dyn FnMut(NewToken) -> Result<()>,
 ) -> Result<Vec<Vec<Completion>>> {
     let mut rows = Vec::new();
     for (prompt, request) in requests.iter().enumerate() {
@@ -99,7 +103,7 @@ pub fn generate(
         rows.extend((0..generation.completions).map(|completion| Row::new(config, prompt, completion, request)));
     }
     for batch in rows.chunks_mut(generation.batch.max(1)) {
-        complete(model, requests, generation, batch)?;
+        complete(engine, requests, generation, batch, each)?;
     }
     let mut completions: Vec<Vec<Completion>> = requests.iter().map(|_| Vec::new()).collect();
     for row in rows {
@@ -167,50 +171,46 @@ impl Row {
 }
 
 /// Completes the rows of one batch.
-fn complete(model: &Gpt2, requests: &[Request], generation: &Generation<'_>, batch: &mut [Row]) -> Result<()> {
+fn complete(
+    engine: &Engine,
+    requests: &[Request],
+    generation: &Generation<'_>,
+    batch: &mut [Row],
+    each: &mut dyn FnMut(NewToken) -> Result<()>,
+) -> Result<()> {
     let without_room = batch.iter().filter(|row| row.end.is_some()).count();
     generation.progress.add(without_room as u64);
     let mut rows: Vec<&mut Row> = batch.iter_mut().filter(|row| row.end.is_none()).collect();
-    let Some(more) = rows.iter().map(|row| row.limit - row.before).max() else { return Ok(()) };
-
-    let (mut cache, mut logits) = read_prompts(model, requests, generation, &rows, more)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    // Rows of one prompt are adjacent: it is read once for all of them.
+    let prompts = rows.chunk_by(|one, other| one.prompt == other.prompt);
+    let prompts: Vec<_> = prompts
+        .map(|same| (requests[same[0].prompt].prompt.as_slice(), same.len(), same[0].limit - same[0].before))
+        .collect();
+    let (mut cached, mut logits) = engine.read_prompts(&prompts, generation.cancel)?;
     loop {
         generation.cancel.check()?;
-        let [_, vocabulary] = logits.dims();
-        let values = host_values(logits.flatten::<1>(0, 1))?;
+        let vocabulary = logits.len() / rows.len();
         rows.par_iter_mut()
-            .zip(values.par_chunks_exact(vocabulary))
+            .zip(logits.par_chunks_exact(vocabulary))
             .try_for_each(|(row, logits)| row.grow(generation, logits))?;
+        for row in rows.iter().filter(|row| row.end != Some(End::EndOfText)) {
+            if let Some(&id) = row.tokens.last() {
+                each(NewToken { prompt: row.prompt, completion: row.completion, id })?;
+            }
+        }
         let left: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].end.is_none()).collect();
         generation.progress.add((rows.len() - left.len()) as u64);
         if left.is_empty() {
             return Ok(());
         }
         if left.len() < rows.len() {
-            cache.keep(&left);
+            cached.keep(&left);
             rows.retain(|row| row.end.is_none());
         }
         let newest: Vec<u32> = rows.iter().filter_map(|row| row.tokens.last().copied()).collect();
-        logits = decode::step(model, &mut cache, &newest);
+        logits = engine.step(&mut cached, &newest, generation.cancel)?;
     }
-}
-
-/// Returns the cache of these rows, with room for `more` tokens, and the logits `[rows, vocabulary]` of their first new token.
-/// Rows of one prompt are adjacent: it is read once for all of them.
-fn read_prompts(
-    model: &Gpt2,
-    requests: &[Request],
-    generation: &Generation<'_>,
-    rows: &[&mut Row],
-    more: usize,
-) -> Result<(Cache, Tensor<2>)> {
-    let mut prompts = Vec::new();
-    let mut logits = Vec::new();
-    for same in rows.chunk_by(|one, other| one.prompt == other.prompt) {
-        generation.cancel.check()?;
-        let (cache, next) = decode::read_prompt(model, &requests[same[0].prompt].prompt);
-        prompts.push((cache, same.len()));
-        logits.push(next.repeat_dim(0, same.len()));
-    }
-    Ok((Cache::join(&prompts, more), Tensor::cat(logits, 0)))
 }

@@ -2,7 +2,8 @@
 //!
 //! With temperature `T` > 0, in this order (that of Hugging Face's `generate`):
 //!
-//! 1. `p ∝ exp(logit / T)`;
+//! 1. `p ∝ exp(logit / T)`; a token whose probability is below e⁻⁴⁰ of the greatest is left out, which 53 random bits
+//!    could hardly draw;
 //! 2. `top_k` > 0 keeps the `top_k` most probable tokens;
 //! 3. `top_p` < 1 keeps the smallest set of the most probable tokens whose probability, of what 2 left, is at least
 //!    `top_p`;
@@ -13,6 +14,9 @@
 //! token on every machine.
 
 use std::cmp::Ordering;
+
+/// The logarithm of the least share of the greatest probability that a token may have.
+const LEAST_POWER: f64 = -40.0;
 
 /// The settings by which the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,16 +41,14 @@ impl Sampling {
     /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` when a logit
     /// is not a finite number or there is none.
     pub fn choose(&self, logits: &[f32], unit: f64) -> Option<u32> {
-        if !logits.iter().all(|logit| logit.is_finite()) {
-            return None;
-        }
         let greatest = most_probable(logits)?;
         if !self.draws() {
             return Some(greatest as u32);
         }
         let peak = f64::from(logits[greatest]);
-        let weights = logits.iter().map(|&logit| libm::exp((f64::from(logit) - peak) / self.temperature));
-        let mut kept: Vec<(u32, f64)> = (0..).zip(weights).collect();
+        let powers = logits.iter().map(|&logit| (f64::from(logit) - peak) / self.temperature);
+        let kept = (0..).zip(powers).filter(|(_, power)| *power >= LEAST_POWER);
+        let mut kept: Vec<(u32, f64)> = kept.map(|(id, power)| (id, libm::exp(power))).collect();
         if self.top_k > 0 && self.top_k < kept.len() {
             kept.select_nth_unstable_by(self.top_k - 1, by_probability);
             kept.truncate(self.top_k);
@@ -67,10 +69,25 @@ impl Sampling {
     }
 }
 
-/// Returns the index of the greatest logit, the first among equals.
+/// Returns the index of the greatest logit, the first among equals; `None` when a logit is not a finite number or there is none.
 fn most_probable(logits: &[f32]) -> Option<usize> {
-    let greater = |best: usize, id: usize| if logits[id] > logits[best] { id } else { best };
-    (0..logits.len()).reduce(greater)
+    // By lanes, so that the loop needs no order: a vocabulary is read for each token.
+    let (mut tops, mut zeros) = ([f32::NEG_INFINITY; 16], [0f32; 16]);
+    let mut add = |logits: &[f32]| {
+        for ((logit, top), zero) in logits.iter().zip(&mut tops).zip(&mut zeros) {
+            *top = if *logit > *top { *logit } else { *top };
+            // Of a number that is not finite, NaN.
+            *zero += logit * 0.0;
+        }
+    };
+    let (whole, rest) = logits.as_chunks::<16>();
+    whole.iter().for_each(|logits| add(logits));
+    add(rest);
+    if zeros.iter().any(|zero| zero.is_nan()) {
+        return None;
+    }
+    let top = tops.into_iter().reduce(f32::max)?;
+    logits.iter().position(|logit| *logit == top)
 }
 
 /// From the most probable down; among equals the lower id first.

@@ -22,6 +22,17 @@ impl Stops {
         })
     }
 
+    /// Returns the length of the completion that no further bytes can change: before the first text, and before what may be the
+    /// beginning of one.
+    pub fn certain(&self, completion: &[u8]) -> usize {
+        let beginning = |text: &Vec<u8>| {
+            let longest = completion.len().min(text.len() - 1);
+            (1..=longest).rev().find(|&size| completion.ends_with(&text[..size]))
+        };
+        let held = self.0.iter().filter_map(beginning).max().unwrap_or(0);
+        self.cut(completion).len().min(completion.len() - held)
+    }
+
     /// Returns the completion before the first text.
     pub fn cut<'a>(&self, completion: &'a [u8]) -> &'a [u8] {
         let first = |text: &Vec<u8>| completion.windows(text.len()).position(|window| window == text);

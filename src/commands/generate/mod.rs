@@ -1,0 +1,110 @@
+//! `pipeline generate`: completes prompts with a model.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `source` | the model of a directory, a manifest or a run |
+//! | `prompt` | the prompt of the command line, a file or standard input |
+//! | `session` | a loaded model with the settings of the command line |
+//! | `interactive` | prompts that are typed at a terminal |
+
+mod interactive;
+mod prompt;
+mod session;
+mod source;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use contract::Device;
+use serde_json::json;
+
+use self::session::Session;
+use super::CommandError;
+use super::arguments::ManifestOptions;
+use super::signals::stop_on_signals;
+use super::stdout::{print_json, stdout};
+use crate::exit::Exit;
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArguments {
+    /// A directory with a GPT-2 as transformers saves it (config.json, model.safetensors, tokenizer.json), a manifest, or a
+    /// run: `quickstart.3`.
+    pub model: String,
+    /// The text to complete [default: that of --file, else of standard input; at a terminal, prompts are asked for].
+    pub prompt: Option<String>,
+    /// The stage of the manifest or the run whose model is used [default: the last one that gives a model].
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Option<String>,
+    /// Complete the text of this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub file: Option<PathBuf>,
+    /// Completions. One is printed while it is generated, more when all have ended.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub completions: u16,
+    /// Tokens of the longest completion; the model may read fewer.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// Tokens of the longest text, prompt and completion together; in place of --max-tokens.
+    #[arg(long, value_name = "N", conflicts_with = "max_tokens", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_length: Option<u32>,
+    /// Divides the logits; 0 takes the most probable token every time.
+    #[arg(long, value_name = "T", default_value_t = 0.4, value_parser = at_least_zero)]
+    pub temperature: f64,
+    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = share)]
+    pub top_p: f64,
+    /// Draws from this many of the most probable tokens; 0 keeps all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// End a completion at this text; may be repeated [default: where the next block of Python begins].
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// End a completion at no text.
+    #[arg(long, conflicts_with = "stop")]
+    pub no_stop: bool,
+    /// Seeds the choices.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// The compute device: cpu, cuda:N or auto.
+    #[arg(long, default_value = "auto")]
+    pub device: Device,
+    #[command(flatten)]
+    pub options: ManifestOptions,
+    /// Print the completions as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn at_least_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| (0.0..=1000.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0 to 1000".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 1.0);
+    number.ok_or_else(|| "expected a number above 0, and at most 1".to_owned())
+}
+
+pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
+    if prompt::is_asked_for(arguments) {
+        return interactive::run(arguments);
+    }
+    let cancel = stop_on_signals()?;
+    let prompt = prompt::read(arguments)?;
+    let session = Session::open(arguments)?;
+    let texts = match arguments.json || arguments.completions > 1 {
+        true => session.complete(&prompt, &cancel)?,
+        false => {
+            let mut out = stdout();
+            let completed = session.print(&prompt, &prompt, &mut out, &cancel)?;
+            return Ok(if completed.is_some() { Exit::Done } else { Exit::Interrupted });
+        }
+    };
+    let Some(texts) = texts else { return Ok(Exit::Interrupted) };
+    if arguments.json {
+        return Ok(print_json(&json!({ "prompt": prompt, "completions": texts }))?);
+    }
+    session::print_all(&prompt, &texts, &mut stdout())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,67 @@
+//! A completion's text as it grows.
+//!
+//! The text of a completion is that before its first stop text, without white space at its end, and with U+FFFD for what is not
+//! UTF-8. A [`TextStream`] returns it piece by piece, as the tokens come: a piece is text that no further token can change.
+//! Held back is what may be the beginning of a stop text, the beginning of a character whose last bytes are missing, and white space
+//! after which the text may end.
+
+use super::stops::Stops;
+
+/// The text of one completion, piece by piece.
+#[derive(Debug)]
+pub struct TextStream<'a> {
+    stops: &'a Stops,
+    /// All bytes so far.
+    bytes: Vec<u8>,
+    /// The bytes whose text was returned.
+    returned: usize,
+}
+
+impl<'a> TextStream<'a> {
+    /// Creates the stream of an empty completion.
+    pub fn new(stops: &'a Stops) -> Self {
+        Self { stops, bytes: Vec::new(), returned: 0 }
+    }
+
+    /// Adds the bytes of a token, and returns the text that is now certain.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.bytes.extend_from_slice(bytes);
+        let end = self.stops.certain(&self.bytes);
+        self.piece(whole_characters(&self.bytes[..end]))
+    }
+
+    /// Returns the rest of the text.
+    pub fn finish(mut self) -> String {
+        let end = self.stops.cut(&self.bytes).len();
+        self.piece(end)
+    }
+
+    /// Returns the text up to `end`, which must not be in a character, without white space at its end.
+    fn piece(&mut self, end: usize) -> String {
+        // A stop text that was complete in an earlier push ends all text.
+        let new = self.bytes.get(self.returned..end).unwrap_or_default();
+        let text = String::from_utf8_lossy(new);
+        let text = text.trim_end();
+        let held: usize = String::from_utf8_lossy(new)[text.len()..].len();
+        self.returned += new.len() - held;
+        text.to_owned()
+    }
+}
+
+/// Returns the text of a completion's bytes as a [`TextStream`] returns it in all.
+pub fn completion_text(bytes: &[u8], stops: &Stops) -> String {
+    String::from_utf8_lossy(stops.cut(bytes)).trim_end().to_owned()
+}
+
+/// The length without a character at the end whose last bytes are missing.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match bytes.utf8_chunks().last() {
+        Some(last) if !last.invalid().is_empty() && is_beginning(last.invalid()) => bytes.len() - last.invalid().len(),
+        _ => bytes.len(),
+    }
+}
+
+/// Whether more bytes may make a character of these, which are not one.
+fn is_beginning(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
