@@ -15,13 +15,14 @@ use std::collections::BTreeSet;
 
 use contract::figures::{count, counted};
 use contract::{
-    ConflictText, Context, Draw, Fact, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage,
-    StageError, Unit,
+    ConflictText, Context, Draw, Fact, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem,
+    Result, Stage, StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Generation, Generator, Request, Sampling, Stops};
-use sandbox::Layer;
+use sandbox::{Layer, Settings};
 use schemars::JsonSchema;
+use score::evaluator::check_machine;
 use score::settings::{PYTHON, layers, warn_without};
 use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
@@ -171,6 +172,15 @@ impl Stage for EvalCompletions {
             problems.push(Problem::new("completions", message).depends_on("prompts"));
         }
         problems
+    }
+
+    fn check_machine(spec: &Spec, exec: &Exec) -> Vec<MachineCheck> {
+        if !spec.prompts.iter().any(Prompt::is_tested) {
+            return Vec::new();
+        }
+        let (python, dangerously_run_without) = (exec.python.clone().into(), spec.dangerously_run_without.clone());
+        let otherwise = (spec.without_sandbox == WithoutSandbox::Skip).then_some("completions will not be tested");
+        vec![check_machine(Settings { python, dangerously_run_without }, otherwise)]
     }
 
     fn needs(_: &Spec, _: &Exec) -> Needs {

@@ -93,8 +93,9 @@ pub fn run_samples(
     })
 }
 
-/// Finds out whether this machine has the sandbox of these settings.
-pub fn check_machine(settings: Settings) -> MachineCheck {
+/// Finds out whether this machine has the sandbox of these settings. `otherwise` says what the stage does without one; `None` if it cannot
+/// run.
+pub fn check_machine(settings: Settings, otherwise: Option<&str>) -> MachineCheck {
     match Sandbox::new(settings) {
         Ok(sandbox) => {
             let layers: Vec<_> = sandbox.layers().iter().map(|layer| layer.name()).collect();
@@ -104,7 +105,10 @@ pub fn check_machine(settings: Settings) -> MachineCheck {
         }
         Err(error) => {
             let setting = if matches!(error, Unavailable::Python { .. }) { "python" } else { "" };
-            MachineCheck::missing(setting, error.to_string(), hint(&error))
+            match otherwise {
+                Some(otherwise) => MachineCheck::provided(setting, format!("{error}; {otherwise}")),
+                None => MachineCheck::missing(setting, error.to_string(), hint(&error)),
+            }
         }
     }
 }

@@ -163,11 +163,8 @@ impl Stage for RunCode {
 
     fn check_machine(spec: &Spec, exec: &Exec) -> Vec<MachineCheck> {
         let (python, dangerously_run_without) = (exec.python.clone().into(), spec.dangerously_run_without.clone());
-        let mut check = check_machine(Settings { python, dangerously_run_without });
-        if exec.optional && check.missing.take().is_some() {
-            check.text += "; the stage is optional and will be skipped";
-        }
-        vec![check]
+        let otherwise = exec.optional.then_some("the stage is optional and will be skipped");
+        vec![check_machine(Settings { python, dangerously_run_without }, otherwise)]
     }
 
     fn needs(_: &Spec, exec: &Exec) -> Needs {
