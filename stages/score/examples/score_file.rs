@@ -40,6 +40,7 @@ fn main() -> Result<(), StageError> {
     })?;
     let seconds = begun.elapsed().as_secs_f64();
     println!("{}", scored.report.line());
+    println!("{} of {} samples passed", scored.report.passed, scored.report.samples);
     let programs = scored.report.programs + 2 * scored.report.problems;
     println!(
         "{programs} programs, {workers} workers, {seconds:.1} s: {:.0} programs a second",
