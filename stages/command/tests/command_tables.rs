@@ -539,22 +539,22 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
         (
             vec![fixture.parquet("5.parquet", &[text("content"), ("row", numbers.clone())])],
             "file '5.parquet' has a column 'row'",
-            "rename it",
+            "rename the column",
         ),
         (
             vec![fixture.parquet("jaccard.parquet", &[text("content"), text("jaccard")])],
             "file 'jaccard.parquet' has a column 'jaccard'",
-            "rename it",
+            "rename the column",
         ),
         (
             vec![fixture.parquet("cluster.parquet", &[text("content"), text("cluster")])],
             "file 'cluster.parquet' has a column 'cluster'",
-            "rename it",
+            "rename the column",
         ),
         (
             vec![fixture.parquet("_x.parquet", &[text("content"), text("_x")])],
             "file '_x.parquet' has a column '_x'",
-            "rename it",
+            "rename the column",
         ),
         (vec![fixture.parquet("6.parquet", &[("content", missing)])], "file '6.parquet' has no 'content' in row 0", ""),
         (
@@ -565,7 +565,7 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
         (
             vec![fixture.parquet("twice.parquet", &[text("content"), text("content")])],
             "column 'content' is there twice in file 'twice.parquet'",
-            "rename one",
+            "rename or remove one",
         ),
         (
             vec![fixture.parquet("copies.parquet", &[text("content"), ("copies", negative.clone())])],

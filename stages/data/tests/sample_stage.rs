@@ -134,6 +134,6 @@ fn settings_that_do_not_fit_each_other_are_problems() {
     }
     assert_eq!(
         digests(&harness.run::<Sample>(json!({"repositories": 1, "files_per_repository": 1})).unwrap()).len(),
-        1
+        2
     );
 }

@@ -117,7 +117,8 @@ impl Stage for EvalCompletions {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
-    const REVISION: u32 = 4;
+    // What the sandbox decides is in the output. Both numbers only rise, and so does their sum.
+    const REVISION: u32 = 3 + sandbox::REVISION;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

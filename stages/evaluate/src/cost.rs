@@ -113,7 +113,8 @@ mod tests {
         assert!(memory(1) > 4 * 111_000_000 && memory(1) < 1 << 30, "{}", memory(1));
         assert!(memory(64) > 4 * memory(1), "{} {}", memory(64), memory(1));
         let memory = |batch| small.complete(batch, 1000, &[64, 1024]).memory.unwrap();
-        assert!(memory(1) > 4 * 111_000_000 && memory(1) < 1 << 30, "{}", memory(1));
+        // With two copies of the embedding, while it is packed.
+        assert!(memory(1) > 4 * 111_000_000 && memory(1) < 5 << 28, "{}", memory(1));
         assert!(memory(64) > 4 * memory(1), "{} {}", memory(64), memory(1));
     }
 }

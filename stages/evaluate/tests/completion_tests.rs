@@ -178,10 +178,10 @@ fn without_an_interpreter_completions_are_written_or_the_stage_fails() {
     assert!(page.contains("\nThe completions were not tested: ") && page.contains("```python\nx*9\n```"), "{page}");
     let warning = |note| if let Note::Warning { text } = note { Some(text) } else { None };
     let warnings: Vec<_> = fixture.harness.progress.drain().into_iter().filter_map(warning).collect();
-    assert!(warnings.len() == 1 && warnings[0].contains("without_python = \"fail\""), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("without_sandbox = \"fail\""), "{warnings:?}");
     let report = fixture.report(settings.clone());
     assert!(report["tests"]["skipped"].is_string() && report["prompts"][0].get("passed").is_none(), "{report}");
-    settings["without_python"] = json!("fail");
+    settings["without_sandbox"] = json!("fail");
     let failure = fixture.failure(settings.clone());
     let lacks = failure.message.contains("/nowhere/python3") || failure.message.contains("needs Linux");
     assert!(lacks && failure.hint.is_some(), "{failure}");

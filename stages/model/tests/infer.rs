@@ -144,7 +144,7 @@ fn tokens_of_two_tokenizers_conflict() {
         conflicts(&infer(json!({}), &ports)),
         [
             ("inputs.valid", "training and validation have two tokenizers", "b"),
-            ("inputs.tokenizer", "the tokens and the model's directory use different tokenizers", "c"),
+            ("inputs.tokenizer", "the tokens and the model's directory have two tokenizers", "c"),
         ]
     );
 }
@@ -161,7 +161,7 @@ fn sequences_of_two_lengths_conflict() {
 #[test]
 fn a_model_of_another_tokenizer_conflicts() {
     let inferred = infer(json!({}), &[("train", tokens("b", 64)), ("init", model("a", 32_768, 64))]);
-    let message = "the model of 'init' and the tokens use different tokenizers";
+    let message = "the model of 'init' and the tokens have two tokenizers";
     assert_eq!(conflicts(&inferred), [("inputs.train", message, "b")]);
 }
 

@@ -58,6 +58,9 @@ pub struct Estimate {
     pub above_zero: f64,
 }
 
+/// Below this a mean is zero: values are from -1 to 1, and means of differences of pass@k are multiples of far larger numbers.
+const ROUNDING: f64 = 1e-12;
+
 impl Bootstrap {
     /// Returns the mean of `values`, one a problem, with its interval.
     ///
@@ -83,7 +86,9 @@ impl Bootstrap {
                 drawn.sum::<f64>() / values.len() as f64
             })
             .collect();
-        let above = means.iter().map(|mean| if *mean > 0.0 { 2 } else { u64::from(*mean == 0.0) }).sum::<u64>();
+        // A sum of differences that cancel is zero but for its rounding.
+        let twice_above = |mean: &f64| if mean.abs() < ROUNDING { 1 } else { 2 * u64::from(*mean > 0.0) };
+        let above = means.iter().map(twice_above).sum::<u64>();
         means.sort_by(f64::total_cmp);
         let outside = (self.draws as f64 * (1.0 - self.level) / 2.0) as usize;
         let outside = outside.min((self.draws - 1) / 2);

@@ -3,7 +3,7 @@
 //! One file of JSON lines, `programs.jsonl`, to which one line is added for each program that ended, in the order in which they end:
 //!
 //! ```json
-//! {"program": "<64 hex digits>", "failure": "assertion", "detail": "AssertionError"}
+//! {"check": "<64 hex digits>", "program": "<64 hex digits>", "failure": "assertion", "detail": "AssertionError"}
 //! ```
 //!
 //! | what may happen | what follows |
@@ -11,7 +11,7 @@
 //! | `kill -9` | each line is written at once: the programs that were running are lost, one for each worker |
 //! | the machine stops | lines since the last sync are lost: at most [`SYNC_EVERY`] |
 //! | a torn last line | it is removed when the file is opened |
-//! | a damaged line | it is skipped: its program runs again |
+//! | a damaged line | its check, the digest of the other fields, does not match: it is skipped, and its program runs again |
 //! | a second process opens the directory | an error: the file is locked |
 
 use std::collections::HashMap;
@@ -42,6 +42,32 @@ struct Line {
     program: Digest,
     #[serde(flatten)]
     result: ProgramResult,
+}
+
+/// A line with the digest of its JSON.
+#[derive(Serialize, Deserialize)]
+struct CheckedLine {
+    check: Digest,
+    #[serde(flatten)]
+    line: Line,
+}
+
+impl Line {
+    fn check(&self) -> serde_json::Result<Digest> {
+        Ok(Digest::of(&serde_json::to_vec(self)?))
+    }
+
+    fn encode(self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(&CheckedLine { check: self.check()?, line: self })?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// Reads an undamaged line.
+    fn decode(text: &[u8]) -> Option<Self> {
+        let CheckedLine { check, line } = serde_json::from_slice(text).ok()?;
+        (line.check().ok()? == check).then_some(line)
+    }
 }
 
 impl Cache {
@@ -76,8 +102,7 @@ impl Cache {
         }
         file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
         let lines = content[..whole].split(|byte| *byte == b'\n');
-        let results = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-        let results = results.map(|line| (line.program, line.result)).collect();
+        let results = lines.filter_map(Line::decode).map(|line| (line.program, line.result)).collect();
         Ok(Self { results, file: Some(file), unsynced: 0 })
     }
 
@@ -93,9 +118,7 @@ impl Cache {
     pub fn add(&mut self, program: Digest, result: ProgramResult) -> Result<()> {
         if let Some(file) = &mut self.file {
             let line = Line { program, result: result.clone() };
-            let mut text = serde_json::to_vec(&line).map_err(|error| StageError::new(error.to_string()))?;
-            text.push(b'\n');
-            file.write_all(&text)?;
+            file.write_all(&line.encode().map_err(|error| StageError::new(error.to_string()))?)?;
             self.unsynced += 1;
             if self.unsynced == SYNC_EVERY {
                 self.sync()?;
@@ -188,8 +211,13 @@ mod tests {
             content[place] = byte;
             fs::write(folder.path().join(FILE), &content).unwrap();
             let cache = Cache::open(folder.path()).unwrap();
-            // A damaged line, or two that became one; never a result for a program that has another.
+            // A damaged line, or two that became one.
             prop_assert!(cache.results.len() >= 2);
+            for number in 0..4 {
+                let found = cache.get(&digest(number));
+                prop_assert!(found.is_none_or(|found| *found == result(number)), "{found:?}");
+            }
+            prop_assert!(cache.results.keys().all(|program| (0..4).any(|number| digest(number) == *program)));
         }
     }
 }

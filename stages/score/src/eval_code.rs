@@ -46,7 +46,7 @@ impl Stage for EvalCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-code";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     /// The bootstrap's draws.
     const SEEDED: bool = true;
 

@@ -129,7 +129,7 @@ impl Line {
 /// The indices so far, by problem and temperature.
 #[derive(Default)]
 struct Indices {
-    given: BTreeSet<(usize, Temperature, u64)>,
+    used: BTreeSet<(usize, Temperature, u64)>,
     counts: BTreeMap<(usize, Temperature), u64>,
 }
 
@@ -138,13 +138,11 @@ impl Indices {
     fn next(&mut self, problem: usize, temperature: Temperature, given: Option<u64>) -> Result<u64> {
         let place = self.counts.entry((problem, temperature)).or_default();
         *place += 1;
-        match given {
-            Some(index) if !self.given.insert((problem, temperature, index)) => {
-                Err(StageError::new(format!("duplicate sample of this task, temperature and index {index}"))
-                    .hint("a duplicate sample would count twice: remove one"))
-            }
-            Some(index) => Ok(index),
-            None => Ok(*place - 1),
+        let index = given.unwrap_or(*place - 1);
+        match self.used.insert((problem, temperature, index)) {
+            true => Ok(index),
+            false => Err(StageError::new(format!("duplicate sample of this task, temperature and index {index}"))
+                .hint("a duplicate sample would count twice: remove one; give every sample an index or none")),
         }
     }
 }

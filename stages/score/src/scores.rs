@@ -143,7 +143,8 @@ impl Measure {
         pairs.map(|(temperature, k)| counts.score(temperature, k, &self.bootstrap)).collect()
     }
 
-    /// Returns the differences to a baseline: for each k, those of temperatures that both have, then that of each side's best.
+    /// Returns the differences to a baseline: for each k, those of temperatures that both have, then that of each side's best
+    /// where these are two temperatures.
     ///
     /// # Errors
     /// When the problems differ, or as [`Measure::scores`].
@@ -163,7 +164,9 @@ impl Measure {
             let common = ours.groups.keys().filter(|temperature| theirs.groups.contains_key(temperature));
             let pairs = common.map(|temperature| (*temperature, *temperature, false));
             let bests = (our_best[place].temperature, their_best[place].temperature, true);
-            for (temperature, baseline_temperature, is_best) in pairs.chain([bests]) {
+            // The best of both at one temperature is among the pairs.
+            let bests = (bests.0 != bests.1).then_some(bests);
+            for (temperature, baseline_temperature, is_best) in pairs.chain(bests) {
                 let (one, other) = (ours.values(temperature, k)?, theirs.values(baseline_temperature, k)?);
                 let values: Vec<_> = one.iter().zip(&other).map(|(one, other)| one - other).collect();
                 let Estimate { mean: difference, interval, above_zero } = self.bootstrap.estimate(&values)?;
@@ -311,7 +314,7 @@ pub(crate) mod tests {
         };
         let (baseline, ours) = (of(&groups), of(&better));
         let differences = measure(&[1]).differences(&ours, &baseline).unwrap();
-        assert_eq!(differences.len(), 2);
+        assert_eq!(differences.len(), 1);
         let Difference { difference, low, high, ahead, .. } = differences[0];
         assert!((difference - 0.1).abs() < 1e-12);
         // Each problem is the same or better: the pairs leave no doubt, though the intervals of the two scores overlap.
