@@ -18,7 +18,7 @@ pub(super) struct StageOutput {
     pub(super) key: Digest,
     /// The selected ports, in the order in which the kind declares them.
     pub(super) ports: Vec<PortOutput>,
-    /// As [`ReadableBuild::stale`].
+    /// See [`ReadableBuild::stale`].
     pub(super) stale: Option<String>,
 }
 
@@ -102,6 +102,6 @@ pub(super) struct ReadableBuild {
     pub(super) key: Digest,
     /// The tree of each port.
     pub(super) outputs: BTreeMap<String, Digest>,
-    /// Why it does not match the manifest and its inputs as they are: `will run: learning_rate: 5e-4 -> 6e-4`.
+    /// The reason that it does not match the manifest and its inputs as they are: `will run: learning_rate: 5e-4 -> 6e-4`.
     pub(super) stale: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Finds the directory of the store; the rules are the same for every command and working directory.
 //!
 //! `--cache DIR`, else `exec.cache` of the manifest or its machine file, else `$PIPELINE_CACHE`; else the nearest directory
-//! `cache` at or above the manifest, up to the root of its git repository, that holds a store or is empty but for notes.
+//! `cache` at or above the manifest, up to the root of its git repository, that contains a store or is empty except for notes.
 //! If there is none, the first run creates one at the root of the git repository, else beside the manifest.
 //!
 //! A command without a manifest starts at the working directory, and reads `exec.cache` of `pipeline.toml` and `machine.toml`
@@ -80,7 +80,7 @@ fn default_dir(start: &Path) -> PathBuf {
     dirs.iter().find(|dir| may_hold_store(dir)).or_else(root).unwrap_or(&start).join(NAME)
 }
 
-/// Returns a directory and those above it, up to the root of its git repository. World-writable directories above it, such as
+/// Returns a directory and its ancestors, up to the root of its git repository. World-writable directories above it, such as
 /// `/tmp`, are skipped: a store there may belong to another user.
 fn project_dirs(start: &Path) -> Vec<&Path> {
     let is_public = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o002 != 0);

@@ -81,23 +81,23 @@ pub struct Spec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
     #[schemars(length(min = 1))]
     pub program: String,
-    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces. No shell
-    /// looks at them, so that spaces need no quotes. In a script for `sh -c` a path of `files` may hold any character: pass it as
+    /// The arguments of the program. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` are replaced by paths; `{{` and `}}` by braces. No
+    /// shell parses them, so spaces need no quotes. In a script for `sh -c`, pass a path of `files`, which may contain any character, as
     /// an argument, `["-c", "wc \"$1\"", "sh", "{source:NAME}"]`. The files of an input that is not a table are links: `cp -rL`
     /// and `find -L` follow them.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// The output ports and their types (above). Without any there is one, `files`.
+    /// The output ports and their types (above). By default, there is one output port, `files`.
     #[serde(default)]
     pub outputs: BTreeMap<String, PortType>,
-    /// Environment variables with their values, which are part of the key. Placeholders as in the arguments.
+    /// Environment variables with their values, which are part of the key. Values may contain the same placeholders as arguments.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Run the program in a sandbox, so that its output depends on nothing undeclared. It reads the inputs, `files`, what
-    /// `readable` lists, and the system's programs and libraries (`/usr`, `/bin`, `/lib` and the like, and what belongs to them in `/etc`);
-    /// it writes its working directory with the outputs, and an empty `/tmp`. There is no network, no home directory and no
-    /// other process, and the time zone is UTC. Files of the machine that it looks for and does not see are named, in the error if it
-    /// fails and in a warning otherwise. Needs Linux with user namespaces, seccomp and Landlock: see docs/sandbox.md.
+    /// Run the program in a sandbox, so that its output depends only on declared inputs. The program can read the inputs, `files`,
+    /// `readable`, and the system's programs and libraries (`/usr`, `/bin`, `/lib` and the like, and their files in `/etc`);
+    /// it can write to its working directory, which contains the outputs, and to an empty `/tmp`. There is no network, no home directory and
+    /// no other process, and the time zone is UTC. Other files of the machine that the program looks for are listed in the error if it
+    /// fails, and in a warning otherwise. The sandbox needs Linux with user namespaces, seccomp and Landlock: see docs/sandbox.md.
     #[serde(default)]
     pub sandbox: bool,
 }
@@ -106,19 +106,19 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CommandExec")]
 pub struct Exec {
-    /// Scripts and other files outside the store that the program reads. Their contents and their names, as they are written
-    /// here, are part of the key; the directory at which a relative one starts is not.
+    /// Scripts and other files outside the store that the program reads. Their contents and their names, as written
+    /// here, are part of the key; the base directory of relative names is not.
     #[serde(default)]
     pub files: Vec<SourcePattern>,
-    /// Environment variables that are passed through. Their values are not part of the key.
+    /// Environment variables that the program inherits. Their values are not part of the key.
     #[serde(default = "passed")]
     pub pass: BTreeSet<String>,
-    /// Files and directories beside the system's that the program may read in the sandbox, as absolute paths: an environment of
-    /// Python, for example. What they hold is not part of the key.
+    /// Additional files and directories that the program may read in the sandbox, as absolute paths, for example a virtual
+    /// environment of Python. Their content is not part of the key.
     #[serde(default)]
     #[schemars(inner(length(min = 1)))]
     pub readable: Vec<PathBuf>,
-    /// Seconds after which the program is stopped and the stage fails. Without it there is no limit.
+    /// The time limit in seconds, after which the program is stopped and the stage fails. By default, there is no limit.
     #[serde(default)]
     #[schemars(range(min = 1, max = u32::MAX))]
     pub timeout_seconds: Option<u64>,

@@ -41,8 +41,8 @@ pub struct License;
 /// Keeps documents whose repository has one of the licenses in `allow`; a document without a known license is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
-    /// License keys that are kept, of: agpl-3.0, apache-2.0, artistic-2.0, bsd-2-clause, bsd-3-clause, cc0-1.0, epl-1.0,
-    /// gpl-2.0, gpl-3.0, isc, lgpl-2.1, lgpl-3.0, mit, mpl-2.0, unlicense. Their order makes no difference.
+    /// The license keys to keep, from: agpl-3.0, apache-2.0, artistic-2.0, bsd-2-clause, bsd-3-clause, cc0-1.0, epl-1.0,
+    /// gpl-2.0, gpl-3.0, isc, lgpl-2.1, lgpl-3.0, mit, mpl-2.0, unlicense. Their order has no effect.
     #[serde(serialize_with = "sorted")]
     #[schemars(extend("items" = { "type": "string", "enum": KEYS }, "minItems" = 1, "uniqueItems" = true))]
     pub allow: Vec<String>,

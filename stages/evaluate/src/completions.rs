@@ -46,31 +46,31 @@ pub struct EvalCompletions;
 #[schemars(rename = "EvalCompletionsSpec")]
 #[serde(default)]
 pub struct Spec {
-    /// What is completed.
+    /// The prompts to complete.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Prompt>,
-    /// Completions of each prompt.
+    /// The number of completions of each prompt.
     #[schemars(range(min = 1, max = 10_000))]
     pub completions: usize,
-    /// Divides the logits; 0 takes the most probable token every time.
+    /// Sampling temperature; 0 always picks the most probable token.
     #[schemars(range(min = 0, max = 1000))]
     pub temperature: f64,
-    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    /// Sample only from the smallest set of tokens whose total probability is at least this value; 1 keeps all tokens.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
-    /// Draws from this many of the most probable tokens; 0 keeps all.
+    /// Sample only from this many of the most probable tokens; 0 keeps all tokens.
     #[schemars(range(max = 1 << 20))]
     pub top_k: usize,
-    /// Texts at whose first place a completion is cut.
+    /// Texts at which completions are truncated: each completion ends before the first occurrence of any of them.
     #[schemars(inner(length(min = 1)))]
     pub stops: Vec<String>,
-    /// Completions that are generated together. More is faster and takes more memory.
+    /// The number of completions that are generated in one batch. A larger batch is faster and needs more memory.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
-    /// What happens where prompts have tests, but this machine has no sandbox for them: `skip` writes the completions without testing them.
+    /// What to do if prompts have tests but the sandbox is not available on this machine: `skip` writes the completions without testing them, `fail` fails.
     pub without_sandbox: WithoutSandbox,
-    /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every completion that is
-    /// tested.
+    /// Layers of the sandbox to switch off if the kernel refuses them. docs/sandbox.md lists the attacks that each layer stops; without it, every
+    /// tested completion can use them.
     #[schemars(schema_with = "layers")]
     pub dangerously_run_without: BTreeSet<Layer>,
 }

@@ -35,15 +35,15 @@ pub struct EvalLoss;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalLossSpec")]
 pub struct Spec {
-    /// Sequences that the model reads at once. More is faster on a GPU and takes more memory.
+    /// The number of sequences per batch. A larger batch is faster on a GPU and needs more memory.
     #[serde(default = "batch")]
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
-    /// The number of sequences at most; all where it is left out. Packed sequences are shuffled, so the first ones are a sample.
+    /// The maximum number of sequences; by default, all. Packed sequences are shuffled, so the first ones are a sample.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub sequences: Option<u64>,
-    /// Where slices begin: each number of a list begins one, which ends before the next.
+    /// The boundaries of the slices: each number of a list is the start of a slice, which ends before the next number.
     #[serde(default)]
     pub slices: SliceSettings,
 }

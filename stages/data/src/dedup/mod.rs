@@ -79,27 +79,27 @@ use self::scratch::Scratch;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
-    /// Which documents are exact duplicates: those equal without white space, or those with the same bytes.
+    /// Which documents are exact duplicates: `whitespace`, those that are equal without white space, or `bytes`, those with the same bytes.
     pub exact: Exact,
-    /// Whether near-duplicates are removed as well.
+    /// Whether to remove near-duplicates as well.
     pub near: bool,
-    /// The Jaccard similarity of token sets from which documents are near-duplicates, above 0 and at most 1.
+    /// The minimum Jaccard similarity of the token sets of near-duplicates, above 0 and at most 1.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub threshold: f64,
-    /// Tokens of a set's element: 1 for single tokens, n for runs of n.
+    /// The number of tokens in an element of the sets: 1 for single tokens, n for runs of n tokens.
     #[schemars(range(min = 1, max = 64))]
     pub shingle: usize,
-    /// Documents of fewer tokens, repetitions counted, have no near-duplicates.
+    /// The minimum number of tokens, with repetitions, of documents that are compared; shorter documents have no near-duplicates.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_tokens: usize,
-    /// Which copy is kept, the first key that differs deciding; the smallest id after them.
+    /// Which copy is kept: the first of these keys that differs decides, then the smallest id.
     #[schemars(extend("uniqueItems" = true))]
     pub prefer: Vec<Preference>,
-    /// The least probability with which two documents exactly at the threshold are compared. A higher one costs more
+    /// The minimum probability that two documents exactly at the threshold are compared. A higher value needs more
     /// comparisons.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub recall: f64,
-    /// Documents that are compared with all others to measure the recall; 0 measures nothing.
+    /// The number of documents that are compared with all others to measure the recall; 0 disables the measurement.
     #[schemars(range(max = 10_000))]
     pub audit: usize,
 }

@@ -90,17 +90,17 @@ pub struct Spec {
     pub max_size: u64,
     /// Keep files with NUL bytes in their content.
     pub allow_binary: bool,
-    /// How many malformed rows, over all shards, go to the output `rejected` before the stage fails.
+    /// The maximum number of malformed rows, over all shards; they are written to the output `rejected`. With more, the stage fails.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_rows: u64,
-    /// How many shards that cannot be read, or not to their end, are skipped before the stage fails.
+    /// The maximum number of shards that cannot be read completely; they are skipped. With more, the stage fails.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_shards: u64,
-    /// Longest content, in bytes; a row with a longer one is malformed. A line of JSON may have six times as many, for
-    /// escapes, and 1 MiB for the other columns; a longer line is skipped without being held.
+    /// The maximum size of the content, in bytes; a row with more is malformed. A line of JSON may have six times as many bytes, for
+    /// escapes, and 1 MiB for the other columns; a longer line is skipped without being read into memory.
     #[schemars(range(min = 1, max = i32::MAX / 2))]
     pub max_line: u64,
-    /// The digest that the sources must have, as the report of an earlier import records it (`sources`).
+    /// The digest that the sources must have; the report of an earlier import contains it (`sources`).
     pub blake3: Option<String>,
 }
 
@@ -123,7 +123,7 @@ impl Default for Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Exec {
-    /// A glob over the export's shards, for example `data/file-*.json.gz`.
+    /// A glob pattern that matches the export's shards, for example `data/file-*.json.gz`.
     pub source: SourcePattern,
 }
 

@@ -57,9 +57,9 @@ pub struct Spec {
     pub line_max: LineMax,
     /// Removes files whose lines have more characters than this on average.
     pub line_mean: LineMean,
-    /// Removes files of whose characters fewer than this part are letters or digits.
+    /// Removes files in which the share of letters and digits among the characters is below this.
     pub alpha_fraction: AlphaFraction,
-    /// Removes files of fewer characters a token than this, where an input `tokenizer` is connected.
+    /// Removes files with fewer characters per token than this, if an input `tokenizer` is connected.
     pub characters_per_token: CharactersPerToken,
     /// Removes test and configuration files, with a probability.
     pub config_or_test: ConfigOrTest,
@@ -73,7 +73,7 @@ pub struct Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Switch {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
 }
 
@@ -81,9 +81,9 @@ pub struct Switch {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LineMax {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
-    /// Characters of the longest line that is kept.
+    /// The maximum number of characters in a line of a kept file.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub threshold: u64,
 }
@@ -92,9 +92,9 @@ pub struct LineMax {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LineMean {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
-    /// Characters of a line on average that are kept.
+    /// The maximum mean number of characters per line of a kept file.
     #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub threshold: f64,
 }
@@ -103,9 +103,9 @@ pub struct LineMean {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AlphaFraction {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
-    /// The smallest part of letters and digits that is kept, from 0 to 1.
+    /// The minimum share of letters and digits in a kept file, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
 }
@@ -114,9 +114,9 @@ pub struct AlphaFraction {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CharactersPerToken {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
-    /// Characters of a token on average that are kept.
+    /// The minimum mean number of characters per token of a kept file.
     #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub threshold: f64,
 }
@@ -125,9 +125,9 @@ pub struct CharactersPerToken {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConfigOrTest {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
-    /// How often a newline may come with `config` or with `test`, from 0 to 1.
+    /// The maximum number of occurrences of `config` or of `test` per newline, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: f64,
     /// The probability that such a file is removed.
@@ -139,7 +139,7 @@ pub struct ConfigOrTest {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HasNoKeywords {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
     /// The probability that such a file is removed.
     #[schemars(range(min = 0, max = 1))]
@@ -150,9 +150,9 @@ pub struct HasNoKeywords {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FewAssignments {
-    /// Whether the rule is applied.
+    /// Whether to apply the rule.
     pub on: bool,
-    /// Equals signs of the files that are removed, at most.
+    /// The maximum number of equals signs in a removed file.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub threshold: u64,
 }

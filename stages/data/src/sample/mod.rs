@@ -63,22 +63,22 @@ pub struct Sample;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// Repositories; each has one license.
+    /// The number of repositories; each has one license.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub repositories: u32,
-    /// Files in each repository.
+    /// The number of files in each repository.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub files_per_repository: u32,
-    /// Shards that the export is cut into.
+    /// The number of shards of the export.
     #[schemars(range(min = 1, max = 10_000))]
     pub shards: u32,
-    /// The part of the files that are exact copies of another, from 0 to 1.
+    /// The share of files that are exact copies of another file, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub exact_duplicates: f64,
-    /// The part of the files that are near copies of another, from 0 to 1.
+    /// The share of files that are near copies of another file, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub near_duplicates: f64,
-    /// Malformed rows in all.
+    /// The total number of malformed rows.
     #[schemars(range(max = 1_000_000))]
     pub bad_rows: u32,
 }

@@ -36,12 +36,12 @@ pub struct Split;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// `repository`: whole repositories and clusters by chance; `shard`: one shard of the export.
+    /// How documents are assigned to validation: `repository`, random whole repositories and clusters; `shard`, one shard of the export.
     pub by: By,
-    /// By repository: the part of the groups that goes to validation, above 0 and below 1.
+    /// With `repository`: the share of groups that are assigned to validation, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub fraction: f64,
-    /// By shard: the first digits of the digest of the validation shard; without it, the shard whose digest sorts last.
+    /// With `shard`: the first digits of the digest of the validation shard; by default, the shard whose digest sorts last.
     pub valid_shard: Option<String>,
 }
 
@@ -49,9 +49,9 @@ pub struct Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
-    /// Repositories, and near-duplicate clusters where they are known.
+    /// Whole repositories, and near-duplicate clusters if they are known.
     Repository,
-    /// Shards.
+    /// Shards of the export.
     Shard,
 }
 

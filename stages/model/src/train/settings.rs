@@ -22,70 +22,70 @@ const MAX_STEPS: u64 = 1 << 32;
 /// on from its last checkpoint and, on the CPU, ends with the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
-    /// The sizes of a published model (`gpt2` or `gpt2-xl`), in place of `layers`, `width` and `heads`.
+    /// The sizes of a published model (`gpt2` or `gpt2-xl`), instead of `layers`, `width` and `heads`.
     #[serde(default)]
     pub preset: Option<Preset>,
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1024))]
     pub layers: Option<u32>,
-    /// Features of a token; a multiple of `heads`.
+    /// The number of features per token; a multiple of `heads`.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_535))]
     pub width: Option<u32>,
-    /// Attention heads a block.
+    /// The number of attention heads per block.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_535))]
     pub heads: Option<u32>,
-    /// Sequences of one forward and backward pass (the micro-batch); memory grows with it.
+    /// The number of sequences in one forward and backward pass (the micro-batch); memory grows with it.
     #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub batch: u64,
-    /// Micro-batches of one update, whose gradients are averaged.
+    /// The number of micro-batches per update; their gradients are averaged.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub accumulation: u64,
     /// The number format of matrix products: `f32`, or `bf16` for a GPU.
     #[serde(default)]
     pub precision: Precision,
-    /// Updates.
+    /// The number of updates.
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: u64,
-    /// The greatest learning rate.
+    /// The maximum learning rate.
     #[schemars(range(max = 1000), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Updates over which the rate grows from 0 to `learning_rate`.
+    /// The number of updates in which the rate grows from 0 to `learning_rate`.
     #[serde(default)]
     #[schemars(range(max = MAX_STEPS))]
     pub warmup: u64,
-    /// The rate at the end of the cosine.
+    /// The learning rate at the end of the cosine schedule.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub min_learning_rate: f64,
-    /// Decay of matrices and embeddings (not of biases and layer norms).
+    /// The weight decay of matrices and embeddings (not of biases and layer norms).
     #[serde(default = "weight_decay")]
     #[schemars(range(min = 0, max = 1000))]
     pub weight_decay: f64,
-    /// AdamW's decay of the mean of the gradients.
+    /// AdamW's decay rate of the mean of the gradients.
     #[serde(default = "beta1")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
-    /// AdamW's decay of the mean of their squares.
+    /// AdamW's decay rate of the mean of the squared gradients.
     #[serde(default = "beta2")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
-    /// AdamW's term that keeps the divisor from 0.
+    /// AdamW's term that prevents division by zero.
     #[serde(default = "epsilon")]
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
-    /// The greatest global norm of the gradients: longer ones are shortened to it.
+    /// The maximum global norm of the gradients: larger gradients are scaled down to it.
     #[serde(default = "clip")]
     #[schemars(range(max = 1_000_000_000_000u64), extend("exclusiveMinimum" = 0))]
     pub clip: f64,
-    /// Updates between two measures of the validation loss; without it, measured at the end only.
+    /// The number of updates between two measurements of the validation loss; by default, it is measured only at the end.
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub validate_every: Option<u64>,
-    /// How many validation sequences to measure at most; without it, all.
+    /// The maximum number of validation sequences to measure; by default, all.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub validate_sequences: Option<u64>,
@@ -94,11 +94,11 @@ pub struct Spec {
 /// How often to tell and to save; the result does not depend on it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {
-    /// Updates between two reports of the loss.
+    /// The number of updates between two reports of the loss.
     #[serde(default = "log_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub log_every: u64,
-    /// Updates between two checkpoints: at most so many are done again after a kill.
+    /// The number of updates between two checkpoints: after a kill, at most this many are repeated.
     #[serde(default = "checkpoint_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub checkpoint_every: u64,

@@ -38,22 +38,22 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fields {
-    /// The identifier, a string or an integer. All forms: `task_id`.
+    /// The identifier, a string or an integer. All formats: `task_id`.
     pub task_id: Option<String>,
-    /// What a model completes. `mbpp`: `text`; others: `prompt`.
+    /// The prompt, which the model completes. `mbpp`: `text`; others: `prompt`.
     pub prompt: Option<String>,
     /// The reference solution. `mbpp`: `code`; others: `canonical_solution`.
     pub canonical_solution: Option<String>,
-    /// The tests, a string or a list of strings. `human-eval`: `test`; `mbpp`: `test_list`; `evalplus` has none.
+    /// The tests, a string or a list of strings. `human-eval`: `test`; `mbpp`: `test_list`; `evalplus`: no field.
     pub test: Option<String>,
-    /// The function under test. `mbpp` has none: it is what the reference solution defines and the tests name.
+    /// The function under test. `mbpp`: no field, the function that the reference solution defines and the tests call; others: `entry_point`.
     pub entry_point: Option<String>,
     /// Python source that runs before the tests in their module, a string or a list of strings. `mbpp`: `test_setup_code`,
-    /// if it is there; others: the prompt itself.
+    /// if it exists; others: the prompt itself.
     pub setup: Option<String>,
-    /// Lists of argument lists. `evalplus`: `base_input` and `plus_input`; others have none.
+    /// Lists of argument lists. `evalplus`: `base_input` and `plus_input`; others: no field.
     pub inputs: Option<Vec<String>>,
-    /// The absolute tolerance of numbers. `evalplus`: `atol`, if it is there.
+    /// The absolute tolerance of numbers. `evalplus`: `atol`, if it exists.
     pub tolerance: Option<String>,
 }
 

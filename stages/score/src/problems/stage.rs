@@ -19,9 +19,9 @@ pub struct Problems;
 #[serde(default)]
 #[schemars(rename = "ProblemsSpec")]
 pub struct Spec {
-    /// The form of the file.
+    /// The format of the file.
     pub form: Form,
-    /// Names of the fields in the file that are not those of the form.
+    /// The names of fields in the file that differ from those of the format.
     pub fields: Fields,
 }
 
@@ -30,7 +30,7 @@ pub struct Spec {
 #[serde(default)]
 #[schemars(rename = "ProblemsExec")]
 pub struct Exec {
-    /// The file, for example `data/HumanEval.jsonl.gz`.
+    /// The file with the problems, for example `data/HumanEval.jsonl.gz`.
     pub source: SourcePattern,
 }
 

@@ -34,10 +34,10 @@ pub use split::Ledger;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// Tokens a sequence: what the model sees at once. At least 2: one token predicts the next.
+    /// The number of tokens per sequence: the context of the model. At least 2: one token predicts the next.
     #[schemars(range(min = 2, max = 1 << 20))]
     pub sequence_length: u32,
-    /// What is shuffled.
+    /// What to shuffle.
     pub shuffle: Shuffle,
 }
 
@@ -48,9 +48,9 @@ pub enum Shuffle {
     /// The documents, before they are joined.
     #[default]
     Documents,
-    /// The documents, and then the sequences, so that those of one long document lie far apart.
+    /// The documents, and then the sequences, so that the sequences of one long document are far apart.
     Sequences,
-    /// Nothing: the order of the table.
+    /// Nothing: the documents keep the order of the table.
     None,
 }
 

@@ -57,23 +57,23 @@ pub struct Spec {
     /// The number of ids: special tokens, the 256 bytes and the learned tokens. Fewer if the text has no more pairs to merge.
     #[schemars(range(min = 257, max = 1 << 20))]
     pub vocabulary: u32,
-    /// Documents to learn from, drawn by the run's seed; all where there are fewer.
+    /// The number of documents to learn from, drawn with the run's seed; all if there are fewer.
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub documents: u64,
     /// Special tokens, which take the first ids. The first of them ends each document in training.
     #[schemars(length(min = 1, max = 1000), extend("uniqueItems" = true))]
     pub special_tokens: Vec<String>,
-    /// A pair of symbols that occurs less often is not merged. 0 and 1 are the same: each pair that occurs.
+    /// The minimum number of occurrences of a pair of symbols to merge. 0 and 1 both merge every pair that occurs.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub min_frequency: u64,
-    /// Bytes of the longest token: pairs that would make a longer one are not merged.
+    /// The maximum length of a token, in bytes: pairs that would create a longer token are not merged.
     #[schemars(range(min = 2, max = 1024))]
     pub max_token_length: u32,
-    /// Bytes of distinct words to learn from, the most frequent ones first. Learning takes about 32 times that much
-    /// memory; 32 MiB hold some four million words, more than 200,000 Python files have.
+    /// The total size of the distinct words to learn from, in bytes, the most frequent words first. Learning takes about 32 times that much
+    /// memory; 32 MiB suffice for about four million words, more than 200,000 Python files contain.
     #[schemars(range(min = 1, max = 1 << 30))]
     pub word_bytes: u64,
-    /// Tokens that a model takes, as transformers' `model_max_length`.
+    /// The maximum number of tokens of a model: transformers' `model_max_length`.
     #[schemars(range(min = 1, max = 1 << 30))]
     pub model_max_length: u32,
 }
