@@ -169,15 +169,19 @@ impl Stage for Command {
 
     fn ports() -> Ports {
         let ports = Ports::new()
-            .optional_input(INPUT, PortType::Files, "what `input = \"stage\"` connects; others are named freely")
-            .output(FILES, PortType::Files, "what the program writes; `outputs` names other ports");
+            .optional_input(
+                INPUT,
+                PortType::Files,
+                "the files of `input = \"stage\"`; further inputs have names of your choice",
+            )
+            .output(FILES, PortType::Files, "the files that the program writes; `outputs` declares other ports");
         Ports { open: true, ..ports }
     }
 
     fn ports_of(spec: &Spec) -> Ports {
         let declared = Ports { outputs: Vec::new(), ..Self::ports() };
         spec.ports().fold(declared, |ports, (name, ty)| {
-            let ports = ports.output(name.to_owned(), ty, "what the program writes");
+            let ports = ports.output(name.to_owned(), ty, "the output of the program");
             ports.declared_by(setting_path("outputs", name))
         })
     }

@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 pub enum PortType {
     /// A table of documents: `text/` and `rows/` Parquet parts.
     Documents,
-    /// A table of rows without text: what was dropped or rejected, and why.
+    /// A table of rows without text: removed or rejected rows, with reasons.
     Rows,
-    /// A folder with `tokenizer.json`.
+    /// A directory with `tokenizer.json`.
     Tokenizer,
     /// Packed token sequences.
     Tokens,
-    /// A folder in Hugging Face form: `config.json` and `model.safetensors`.
+    /// A model directory in Hugging Face format: `config.json` and `model.safetensors`.
     Model,
-    /// A folder with `problems.jsonl`: programming problems with unit tests.
+    /// A directory with `problems.jsonl`: programming problems with unit tests.
     Problems,
     /// JSON and text for people: counts, metrics, completions.
     Report,
-    /// Any files: what a `command` stage reads and writes.
+    /// Any files that a `command` stage reads or writes.
     Files,
 }
 

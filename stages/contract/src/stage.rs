@@ -46,7 +46,7 @@ impl SourcePattern {
     /// The value of the JSON schema's `format` that marks such a setting.
     pub const FORMAT: &'static str = "path-pattern";
 
-    /// Returns the absolute pattern of a relative one that starts at `folder`, which is escaped already.
+    /// Returns the absolute pattern of a relative pattern that starts at `folder`, which is already escaped.
     pub fn in_folder(folder: &str, pattern: &str) -> Self {
         Self(format!("{}{ANCHOR}{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
     }

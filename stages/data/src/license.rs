@@ -86,7 +86,7 @@ impl Stage for License {
         Ports::new()
             .input("documents", PortType::Documents, "documents with their licenses")
             .output("documents", PortType::Documents, "the documents under an allowed license")
-            .output("dropped", PortType::Rows, "the others, with their license")
+            .output("dropped", PortType::Rows, "the removed documents, with their license")
             .output("report", PortType::Report, "counts by license")
     }
 

@@ -29,15 +29,15 @@ use serde_json::Value;
 
 use crate::prompts::Prompt;
 
-/// The function that returns the source which is to be parsed.
+/// The name of the function that returns the source to parse.
 const SOURCE: &str = "source";
-/// What a blank completion has in place of a result.
+/// The result of a blank completion.
 const BLANK: &str = "failed: blank";
-/// What to do where completions were not tested.
+/// A hint for completions that were not tested.
 pub(crate) const TO_TEST: &str =
     "to test them, use Linux with Python 3.9 or later and set without_sandbox = \"fail\", which makes another key";
 
-/// What happens where prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
+/// What to do if prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
 /// Linux, or the kernel refuses a layer of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -49,7 +49,7 @@ pub enum WithoutSandbox {
     Fail,
 }
 
-/// How completions were tested, or why they were not.
+/// How completions were tested, or the reason that they were not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TestFacts {

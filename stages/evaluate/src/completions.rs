@@ -33,15 +33,15 @@ use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
-/// Completions of the largest evaluation: all are held in memory until they are written.
+/// The maximum number of completions: all are kept in memory until they are written.
 const MAX_COMPLETIONS: usize = 100_000;
 
 /// The stage kind `eval-completions`.
 #[derive(Debug)]
 pub struct EvalCompletions;
 
-/// Completes prompts with a model, cuts each completion at the first block, and writes them for people to read. Completions of prompts that
-/// carry tests are run in a sandbox, which needs Linux and Python.
+/// Completes prompts with a model, truncates each completion after the first block, and writes a report for people to read. Completions of
+/// prompts with tests are run in a sandbox, which needs Linux and Python.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalCompletionsSpec")]
 #[serde(default)]

@@ -30,8 +30,8 @@ use crate::threads::on_threads;
 #[derive(Debug)]
 pub struct EvalLoss;
 
-/// Measures a model's loss, perplexity and bits per byte over packed tokens: of all, and by license, repository size, file length and
-/// position. With the input `contaminated`, for example the rows that a program found to be in a benchmark, with and without these.
+/// Measures a model's loss, perplexity and bits per byte over packed tokens: in total, and by license, repository size, file length and
+/// position. With the input `contaminated`, for example rows that a program found in a benchmark, also with and without these documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalLossSpec")]
 pub struct Spec {
@@ -67,7 +67,7 @@ impl Stage for EvalLoss {
     fn ports() -> Ports {
         Ports::new()
             .input("model", PortType::Model, "the model")
-            .input("tokens", PortType::Tokens, "what it predicts: validation tokens")
+            .input("tokens", PortType::Tokens, "the tokens to predict: validation tokens")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that the tokens were packed with")
             .optional_input(
                 "documents",
@@ -77,7 +77,7 @@ impl Stage for EvalLoss {
             .optional_input(
                 "contaminated",
                 PortType::Rows,
-                "rows whose column id names contaminated documents: for slices with and without these",
+                "rows whose column id contains the ids of contaminated documents: for slices with and without them",
             )
             .output("report", PortType::Report, "report.json and report.md")
     }

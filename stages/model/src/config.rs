@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 pub struct Gpt2Config {
     /// Token ids: `0..vocabulary`.
     pub vocabulary: usize,
-    /// The longest sequence in tokens.
+    /// The maximum length of a sequence, in tokens.
     pub positions: usize,
-    /// Features of a token; a multiple of `heads`.
+    /// The number of features per token; a multiple of `heads`.
     pub width: usize,
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     pub layers: usize,
-    /// Attention heads a block.
+    /// The number of attention heads per block.
     pub heads: usize,
-    /// The id that joins documents, if it is known.
+    /// The id of the token between documents, if it is known.
     pub end_of_text: Option<u32>,
 }
 

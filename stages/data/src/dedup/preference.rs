@@ -16,17 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use super::license_key::LicenseKey;
 
-/// One key of the order.
+/// One key of the sort order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preference {
     /// The more permissive license: permissive, then weak copyleft (lgpl, mpl, epl), gpl, agpl, then unknown or none.
     License,
-    /// More copies on GitHub.
+    /// The document with more copies on GitHub.
     Copies,
-    /// More bytes of content.
+    /// The document with more bytes of content.
     Larger,
-    /// Fewer bytes of content.
+    /// The document with fewer bytes of content.
     Smaller,
     /// The shorter path.
     Path,

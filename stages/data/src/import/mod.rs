@@ -76,7 +76,7 @@ const SOURCES_DOMAIN: &str = "pipeline 2026 import sources v1";
 pub struct Import;
 
 /// Reads a GitHub query export (BigQuery's `.json.gz`, JSON lines or Parquet) into a table of documents, and applies the
-/// query's WHERE rules. Give it either a `source` or an input `export`.
+/// query's WHERE rules. Set either a `source` or an input `export`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -142,9 +142,9 @@ impl Stage for Import {
 
     fn ports() -> Ports {
         Ports::new()
-            .optional_input("export", PortType::Files, "shards that another stage made, in place of `source`")
+            .optional_input("export", PortType::Files, "shards that another stage wrote, instead of `source`")
             .output("documents", PortType::Documents, "the documents")
-            .output("dropped", PortType::Rows, "what the WHERE rules dropped")
+            .output("dropped", PortType::Rows, "the rows that the WHERE rules removed")
             .output(
                 "rejected",
                 PortType::Rows,

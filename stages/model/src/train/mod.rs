@@ -67,8 +67,8 @@ impl Stage for Train {
         Ports::new()
             .input("train", PortType::Tokens, "sequences to learn from")
             .optional_input("valid", PortType::Tokens, "sequences to measure the loss on")
-            .optional_input("tokenizer", PortType::Tokenizer, "copied into the model's folder")
-            .optional_input("init", PortType::Model, "the model to start from; else the seed draws one")
+            .optional_input("tokenizer", PortType::Tokenizer, "copied into the model's directory")
+            .optional_input("init", PortType::Model, "the model to start from; by default, a random initialization")
             .output("model", PortType::Model, "config.json, model.safetensors and the tokenizer's files")
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }

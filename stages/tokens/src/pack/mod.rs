@@ -30,7 +30,7 @@ use split::Packer;
 pub use split::Ledger;
 
 /// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
-/// the run's seed; writes a ledger of every token.
+/// the run's seed; reports the use of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -41,7 +41,7 @@ pub struct Spec {
     pub shuffle: Shuffle,
 }
 
-/// What is shuffled, by draws of the run's seed.
+/// What to shuffle, with the run's seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shuffle {
@@ -79,15 +79,15 @@ impl Stage for Pack {
     fn ports() -> Ports {
         Ports::new()
             .input("train", PortType::Documents, "the documents to train on")
-            .input("tokenizer", PortType::Tokenizer, "what turns them into ids")
+            .input("tokenizer", PortType::Tokenizer, "the tokenizer to encode them with")
             .optional_input("valid", PortType::Documents, "the documents to evaluate on")
             .output("train", PortType::Tokens, "sequences of the documents to train on")
             .output(
                 "valid",
                 PortType::Tokens,
-                "sequences of the documents to evaluate on; none where there are no documents",
+                "sequences of the documents to evaluate on; empty if there are no documents",
             )
-            .output("report", PortType::Report, "where every token went: report.json, report.md")
+            .output("report", PortType::Report, "counts of all tokens: report.json, report.md")
     }
 
     fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {

@@ -46,11 +46,11 @@ pub use report::Report;
 
 /// Bytes of memory that learning uses for each byte of distinct words.
 const MEMORY_PER_WORD_BYTE: u64 = 32;
-/// Documents that the report encodes.
+/// The number of documents that the report encodes.
 const REPORT_DOCUMENTS: u64 = 500;
 
-/// Learns a byte-level BPE tokenizer, as GPT-2's, from a sample of the documents; writes it in the files of Hugging
-/// Face tokenizers and transformers, with a report on how it cuts code.
+/// Learns a byte-level BPE tokenizer, like GPT-2's, from a sample of the documents. Writes it in the format of Hugging
+/// Face tokenizers and transformers, with a report on the tokens of code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -112,7 +112,7 @@ impl Stage for Tokenizer {
         Ports::new()
             .input("documents", PortType::Documents, "the documents to learn from")
             .output("tokenizer", PortType::Tokenizer, "tokenizer.json and its companions")
-            .output("report", PortType::Report, "how it cuts code: report.json, report.md")
+            .output("report", PortType::Report, "statistics of the tokens of code: report.json, report.md")
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
