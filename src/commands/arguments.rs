@@ -52,7 +52,7 @@ impl StoreOptions {
         Err(error.hint("set one with --cache DIR or --manifest FILE; the first run creates it"))
     }
 
-    /// Returns the options for `reference`, which may be a manifest in place of a run.
+    /// Returns the options for `reference`, which may be a manifest instead of a run.
     pub(super) fn for_reference(&self, reference: &str) -> Self {
         match self.cache.is_none() && self.manifest.is_none() && names_manifest(reference) {
             true => Self { cache: None, manifest: Some(reference.into()) },

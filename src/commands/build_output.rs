@@ -72,7 +72,7 @@ impl StageOutput {
 /// this name; `None` if it was never built.
 ///
 /// # Errors
-/// If the store cannot be read, or the build is damaged.
+/// Returns an error if the store cannot be read, or the build is damaged.
 pub(super) fn build_of(
     project: &Project,
     store: &Store,

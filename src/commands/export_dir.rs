@@ -28,7 +28,7 @@ impl ExportDir {
     /// Prepares a new directory outside the store.
     ///
     /// # Errors
-    /// If the path exists, cannot be written, or is in the store.
+    /// Returns an error if the path exists, cannot be written, or is in the store.
     pub(super) fn claim(dir: &Path, store: &Path) -> Result<Self, CommandError> {
         let refuse = |message: String| CommandError::usage(message).hint(HINT);
         let name = dir.display();
@@ -60,7 +60,7 @@ impl ExportDir {
     /// Moves the content to its place. A signal must not interrupt this ([`super::signals::Temporary::undisturbed`]).
     ///
     /// # Errors
-    /// If the directory exists by now.
+    /// Returns an error if the directory exists by now.
     pub(super) fn publish(&self) -> Result<(), CommandError> {
         let cannot = |error| CommandError::usage(format!("cannot create '{}': {error}", self.dir.display())).hint(HINT);
         fs::rename(self.path(), &self.dir).map_err(cannot)

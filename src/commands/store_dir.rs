@@ -20,7 +20,7 @@ const NAME: &str = "cache";
 /// Returns the store of a manifest; `named` is its `exec.cache`.
 ///
 /// # Errors
-/// If there is no working directory.
+/// Returns an error if there is no working directory.
 pub(super) fn of_manifest(
     manifest: &Path,
     flag: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(super) fn of_manifest(
 /// Returns the store of a command without a manifest.
 ///
 /// # Errors
-/// If there is no working directory.
+/// Returns an error if there is no working directory.
 pub(super) fn of_working_directory(flag: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     if let Some(place) = flag {
         return Ok(place);

@@ -38,7 +38,7 @@ pub enum Event {
         key: Digest,
         /// Its share of the threads.
         threads: usize,
-        /// Why it runs, a line each.
+        /// The reason that it runs, a line each.
         reasons: Vec<String>,
     },
     /// Another process builds the same key.

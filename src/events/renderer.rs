@@ -30,7 +30,7 @@ pub trait Renderer: Send {
     /// Takes one event.
     ///
     /// # Errors
-    /// When it cannot be written; the renderer is then not called again.
+    /// Returns an error if it cannot be written; the renderer is then not called again.
     fn event(&mut self, event: &Stamped) -> io::Result<()>;
 
     /// Returns what it does with the events.
@@ -41,7 +41,7 @@ pub trait Renderer: Send {
     /// Writes buffered events; called when no event waits.
     ///
     /// # Errors
-    /// As [`Renderer::event`].
+    /// See [`Renderer::event`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

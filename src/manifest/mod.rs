@@ -167,7 +167,7 @@ pub struct Head {
 /// Reads the head of a manifest with its layers. Ignores problems of its stages.
 ///
 /// # Errors
-/// If a layer cannot be read or is not valid TOML, or the head is invalid.
+/// Returns an error if a layer cannot be read or is not valid TOML, or the head is invalid.
 pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, &Overrides::default(), &[], &mut diagnostics);
@@ -192,7 +192,7 @@ pub fn store_named_in(directory: &Path) -> Option<PathBuf> {
 /// Reads the text of [`Manifest::resolved`], with these `--set` arguments applied. `name` is the name of the text in messages.
 ///
 /// # Errors
-/// As [`load`].
+/// See [`load`].
 pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
     let mut diagnostics = Diagnostics::new(name);
     let directory = std::env::current_dir().unwrap_or_default();

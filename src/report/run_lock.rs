@@ -135,7 +135,7 @@ pub struct LockedOutput {
     pub files: Vec<String>,
 }
 
-/// Why a text is not a valid lock.
+/// The reason that a text is not a valid lock.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLock {
     /// Not TOML, or not of the format.
@@ -197,7 +197,7 @@ impl RunLock {
     /// Returns the text of the file.
     ///
     /// # Errors
-    /// If a value has no TOML form.
+    /// Returns an error if a value has no TOML form.
     pub fn encode(&self) -> Result<String, toml::ser::Error> {
         let body = toml::to_string_pretty(self)?;
         Ok(format!("{CHECK}{}\"\n{body}", Digest::of(body.as_bytes())))

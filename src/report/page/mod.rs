@@ -39,7 +39,7 @@ struct StageRow {
     seconds: Option<f64>,
     /// Files and bytes of all its ports.
     output: Option<(usize, u64)>,
-    /// Why it ran, and its result, a line each.
+    /// The reason that it ran, and its result, a line each.
     notes: Vec<String>,
     /// The run in which a cached stage ran (`quickstart.1`), and the relative path of that run's page.
     ran_in: Option<(String, String)>,

@@ -42,7 +42,7 @@ pub struct Undeclared(Vec<PathBuf>);
 /// Returns what a program in this working directory reaches.
 ///
 /// # Errors
-/// When `/tmp` cannot be made; when a file of `readable` is missing.
+/// Returns an error if `/tmp` cannot be made, or if a file of `readable` is missing.
 pub fn reach(
     scratch: &Path,
     workspace: &Workspace,
@@ -73,7 +73,7 @@ impl Confined {
     /// Returns `command` as it is started in a sandbox.
     ///
     /// # Errors
-    /// When the kernel has no sandbox; when the program is not seen in there.
+    /// Returns an error if the kernel has no sandbox, or if the program is not seen in there.
     pub fn confine(command: &Command, reach: Reach) -> Result<(Command, Self)> {
         let temporary = reach.temporary.clone();
         let sandbox = CommandSandbox::new(reach).map_err(unavailable)?;
@@ -88,7 +88,7 @@ impl Confined {
     /// the sandbox.
     ///
     /// # Errors
-    /// When what the program wrote cannot be taken over.
+    /// Returns an error if what the program wrote cannot be taken over.
     pub fn finish(mut self, outcome: &io::Result<ProgramEnd>) -> Result<(Undeclared, Option<StageError>)> {
         let missing = outcome.as_ref().err().map(|error| self.supervisor.missing(error)).unwrap_or_default();
         let undeclared = Undeclared(self.supervisor.finish());

@@ -11,7 +11,7 @@ use std::path::Path;
 /// Kills the processes with this log, an absolute path, and waits until they have exited.
 ///
 /// # Errors
-/// When one does not exit within a second, or may not be signalled.
+/// Returns an error if one does not exit within a second, or may not be signalled.
 #[cfg(target_os = "linux")]
 pub fn end(log: &Path) -> io::Result<()> {
     use std::time::{Duration, Instant};

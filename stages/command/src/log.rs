@@ -16,7 +16,7 @@ const BYTES: u64 = 64 << 10;
 /// Returns at most so many of the last lines of a log, each cut to 400 characters, with control characters escaped.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Returns an error if the file cannot be read.
 pub fn last_lines(path: &Path, most: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();

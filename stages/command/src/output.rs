@@ -27,7 +27,7 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// Adds an output of this type.
 ///
 /// # Errors
-/// When it is not of its type; the error names the port, the file and what is missing in it.
+/// Returns an error if it is not of its type; the error names the port, the file and what is missing in it.
 pub fn take(context: &Context, workspace: &Workspace, port: &str, ty: PortType) -> Result<()> {
     let written = workspace.written(port)?;
     let tree = context.outputs.tree(port)?;

@@ -2,8 +2,8 @@
 //!
 //! | placeholder | replaced by |
 //! |---|---|
-//! | `{input:PORT}` | the folder of that input; `{input}` is the one of port `input` |
-//! | `{output:PORT}` | the folder of that output; `{output}` where there is one only |
+//! | `{input:PORT}` | the directory of that input; `{input}` is the one of port `input` |
+//! | `{output:PORT}` | the directory of that output; `{output}` where there is one only |
 //! | `{source:NAME}` | the path of the file of `files` that ends in `NAME`; `{source}` where there is one only |
 //! | `{{`, `}}` | a brace |
 //!

@@ -39,7 +39,7 @@ pub enum ProgramEnd {
 /// Runs a program to its end. Calls `each_second` once a second with the seconds that it has run.
 ///
 /// # Errors
-/// When it cannot be started or waited for.
+/// Returns an error if it cannot be started or waited for.
 pub fn run(
     command: &mut Command,
     cancel: &Cancel,

@@ -138,7 +138,7 @@ impl Spec {
     /// Returns the output port that a placeholder names.
     ///
     /// # Errors
-    /// Why the name is invalid.
+    /// The reason that the name is invalid.
     fn output(&self, name: Option<&str>) -> Result<&str, String> {
         let mut ports = self.ports().map(|(port, _)| port);
         match name {

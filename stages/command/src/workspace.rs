@@ -84,7 +84,7 @@ impl Workspace {
     /// Empties `folder`, links the inputs into it and creates a directory for each output.
     ///
     /// # Errors
-    /// When a file or directory cannot be removed or created.
+    /// Returns an error if a file or directory cannot be removed or created.
     pub fn lay_out<'a>(folder: &Path, context: &Context, outputs: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         remove(folder)?;
         let mut inputs = Vec::new();
@@ -120,7 +120,7 @@ impl Workspace {
     /// Checks that the program did not write to an input.
     ///
     /// # Errors
-    /// When it did; the file is then damaged.
+    /// Returns an error if it did; the file is then damaged.
     pub fn check_inputs(&self) -> Result<()> {
         for Input { name, location, place: before, stamp: untouched } in &self.inputs {
             // The program may remove or replace links in its own directory.
@@ -137,7 +137,7 @@ impl Workspace {
     /// Returns the files below an output's directory, sorted by path.
     ///
     /// # Errors
-    /// When there is none, one has a name that is not UTF-8, or one is neither a folder nor a regular file.
+    /// Returns an error if there is none, one has a name that is not UTF-8, or one is neither a directory nor a regular file.
     pub fn written(&self, port: &str) -> Result<Vec<Written>> {
         let root = self.folder.join(output(port));
         let refused = |what: String| StageError::new(format!("output '{port}' {what}"));
@@ -181,7 +181,7 @@ impl Workspace {
     /// Adds files of an output unchanged.
     ///
     /// # Errors
-    /// When one has an unsafe name or cannot be moved.
+    /// Returns an error if one has an unsafe name or cannot be moved.
     pub fn take(&self, port: &str, written: &[Written], tree: &OutputTree) -> Result<()> {
         for Written { name, location } in written {
             let metadata = fs::symlink_metadata(location)?;

@@ -23,7 +23,7 @@ impl Cancel {
     /// Returns an error if the stage was asked to stop; to be called between units of work.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] when the stage was asked to stop.
+    /// Returns [`StageError::Interrupted`] if the stage was asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.is_set() { Err(StageError::Interrupted) } else { Ok(()) }
     }

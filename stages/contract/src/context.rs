@@ -61,7 +61,7 @@ impl Inputs {
     /// Returns the tree of a required port.
     ///
     /// # Errors
-    /// When the port is not connected, which the engine's check of the manifest rules out.
+    /// Returns an error if the port is not connected, which the engine's check of the manifest rules out.
     pub fn tree(&self, port: &str) -> Result<&InputTree> {
         self.get(port).ok_or_else(|| StageError::new(format!("input '{port}' is not connected")))
     }
@@ -100,7 +100,7 @@ impl InputTree {
     /// Returns the file at a path of the tree.
     ///
     /// # Errors
-    /// When the tree has no such file.
+    /// Returns an error if the tree has no such file.
     pub fn required(&self, path: &str) -> Result<&InputFile> {
         self.file(path).ok_or_else(|| StageError::new(format!("the input has no file '{path}'")))
     }
@@ -152,12 +152,12 @@ impl SourceFile {
 
     /// Returns the digests of contents, each bound to its file's name: what a key holds of sources whose names matter.
     ///
-    /// A file's name is the one that the manifest uses: its path from the folder at which its pattern starts
+    /// A file's name is the one that the manifest uses: its path from the directory at which its pattern starts
     /// ([`SourcePattern::folder`]), so that a project may move and two of its files may not swap. A file that only an absolute
-    /// pattern names is called by its path below the innermost folder that holds all such files, with a leading `/`.
+    /// pattern names is called by its path below the innermost directory that holds all such files, with a leading `/`.
     pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self>, patterns: &[SourcePattern]) -> Vec<Digest> {
         let mut starts: Vec<_> = patterns.iter().filter_map(SourcePattern::folder).collect();
-        // The longest first: of folders within each other the order of patterns says nothing.
+        // The longest first: of directories within each other the order of patterns says nothing.
         starts.sort_by_key(|start| (Reverse(start.components().count()), start.clone()));
         let relative = |file: &Self| starts.iter().find_map(|start| file.path.strip_prefix(start).ok().map(name_bytes));
         let named: Vec<_> = files.map(|file| (file, relative(file))).collect();

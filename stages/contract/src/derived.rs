@@ -65,7 +65,7 @@ impl Derived {
     /// those that are there, else with those that `make` writes into the directory that it is given. They are read-only.
     ///
     /// # Errors
-    /// What `make` returns; [`StageError::Interrupted`] when `cancel` was set; when the files cannot be written.
+    /// What `make` returns; [`StageError::Interrupted`] when `cancel` was set, or if the files cannot be written.
     pub fn provide(
         &self,
         of: Digest,
@@ -138,7 +138,7 @@ impl Derived {
     /// `None` when `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
     ///
     /// # Errors
-    /// When a file that is there cannot be read.
+    /// Returns an error if a file that is there cannot be read.
     pub fn damaged(
         &self,
         name: &str,
@@ -166,7 +166,7 @@ impl Derived {
     /// Removes an entry, unless it is being made now. Returns whether it was removed.
     ///
     /// # Errors
-    /// When something of it cannot be removed.
+    /// Returns an error if something of it cannot be removed.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         let Some(folder) = &self.folder else { return Ok(true) };
         let entry = Entry { folder, name: name.to_owned() };

@@ -32,7 +32,7 @@ impl Digest {
     /// Hashes a file's content ([`Digest::of_file_in_pieces`]).
     ///
     /// # Errors
-    /// Any error of opening or reading the file.
+    /// Returns any error of opening or reading the file.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         Self::of_file_in_pieces(path, |_| true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
     }
@@ -42,7 +42,7 @@ impl Digest {
     /// returning false; the result is then `None`.
     ///
     /// # Errors
-    /// Any error of opening or reading the file.
+    /// Returns any error of opening or reading the file.
     pub fn of_file_in_pieces(path: &Path, mut piece: impl FnMut(u64) -> bool) -> io::Result<Option<Self>> {
         const PIECE: usize = 4 << 20;
         let mut file = File::open(path)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The result of stage code.
 pub type Result<T, E = StageError> = std::result::Result<T, E>;
 
-/// Why a stage stopped.
+/// The reason that a stage stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// The stage was asked to stop.
@@ -83,7 +83,7 @@ impl StageError {
     }
 }
 
-/// For `?` on reads and writes inside the store and the scratch folder, where no path says more.
+/// For `?` on reads and writes inside the store and the scratch directory, where no path says more.
 impl From<io::Error> for StageError {
     fn from(error: io::Error) -> Self {
         let failure = Self::new(error.to_string());
@@ -101,7 +101,7 @@ impl From<io::Error> for StageError {
 pub struct Problem {
     /// Its path ([`crate::setting_path`]): `allow[3]`, `rules.line_max.threshold`; empty for the stage as a whole.
     pub setting: String,
-    /// Why it is invalid: `must be at most steps (10), not 20`.
+    /// The reason that it is invalid: `must be at most steps (10), not 20`.
     pub message: String,
     /// The other settings that the check read. They are shown beside this one, and the problem is not reported while one
     /// of them is itself in error.

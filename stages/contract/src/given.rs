@@ -55,7 +55,7 @@ impl SourceOrInput<'_> {
     /// Returns the files of a running stage; there is at least one.
     ///
     /// # Errors
-    /// When both or none are given, or there is no file.
+    /// Returns an error if both or none are given, or there is no file.
     pub fn files(&self, context: &Context) -> Result<Vec<GivenFile>> {
         let Self { source, port, example } = self;
         let files: Vec<GivenFile> = match (context.inputs.get(port), source.0.is_empty()) {

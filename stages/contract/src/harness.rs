@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::{Cancel, SourcePattern};
 
-/// A folder in which stages run, one after another.
+/// A directory in which stages run, one after another.
 #[derive(Debug)]
 pub struct Harness {
     folder: PathBuf,
@@ -72,7 +72,7 @@ impl Harness {
     /// Runs a stage of a type-erased kind.
     ///
     /// # Errors
-    /// As [`Harness::run`].
+    /// See [`Harness::run`].
     pub fn run_kind(&mut self, kind: &Kind, settings: &Map<String, Value>) -> Result<BTreeMap<String, InputTree>> {
         self.runs += 1;
         let folder = self.folder.join(self.runs.to_string());
@@ -115,7 +115,7 @@ impl Harness {
     }
 }
 
-/// Returns the files that match; a pattern here is a plain path, or a folder followed by `/*`.
+/// Returns the files that match; a pattern here is a plain path, or a directory followed by `/*`.
 fn sources(patterns: &[SourcePattern]) -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     for SourcePattern(pattern) in patterns.iter().filter(|pattern| !pattern.0.is_empty()) {

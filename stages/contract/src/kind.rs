@@ -73,7 +73,7 @@ pub trait AnyStage: Send + Sync {
     /// Runs the stage.
     ///
     /// # Errors
-    /// As [`Stage::run`].
+    /// See [`Stage::run`].
     fn run(&self, context: &Context) -> Result<()>;
 }
 

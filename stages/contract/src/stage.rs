@@ -33,11 +33,11 @@ impl Default for Needs {
     }
 }
 
-/// A glob over files outside the store, as a setting. A relative pattern starts at the folder of the manifest that holds
+/// A glob over files outside the store, as a setting. A relative pattern starts at the directory of the manifest that holds
 /// it; on the command line, at the working directory. It names a place, not content, so it belongs in [`Stage::Exec`].
 ///
 /// The engine makes a relative pattern absolute and keeps what was written: `FOLDER/./PATTERN`. As in rsync, `/./` separates
-/// the folder, which may move, from the name that the manifest uses ([`SourcePattern::folder`]).
+/// the directory, which may move, from the name that the manifest uses ([`SourcePattern::folder`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SourcePattern(pub String);
@@ -70,7 +70,7 @@ impl SourcePattern {
     }
 }
 
-/// Separates the folder of a relative pattern from the pattern.
+/// Separates the directory of a relative pattern from the pattern.
 const ANCHOR: &str = "/./";
 
 /// The absolute pattern.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Paths are relative, `/`-separated, sorted by bytes, unique, and free of control characters, `.`, `..` and empty
-//! components ([`TreePath`]), so that one tree has one encoding and no tree can reach outside its folder.
+//! components ([`TreePath`]), so that one tree has one encoding and no tree can reach outside its directory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const HEADER: &str = "pipeline tree 1";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TreePath(String);
 
-/// Why a text is not a valid [`TreePath`] or [`Tree`].
+/// The reason that a text is not a valid [`TreePath`] or [`Tree`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
     /// Absolute, with `..`, empty components, backslashes or control characters.
@@ -90,7 +90,7 @@ impl Tree {
     /// Creates a tree of these files, in any order.
     ///
     /// # Errors
-    /// When two share a path.
+    /// Returns an error if two share a path.
     pub fn new(mut entries: Vec<TreeEntry>) -> Result<Self, TreeError> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         match entries.windows(2).find(|pair| pair[0].path == pair[1].path) {

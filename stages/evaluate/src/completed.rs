@@ -60,7 +60,7 @@ pub struct CompletionText {
     pub text: String,
     /// Generated tokens, including those that were cut.
     pub tokens: usize,
-    /// Why it ended: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
+    /// The reason that it ended: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
     pub ended: &'static str,
     /// Whether it is white space only.
     pub blank: bool,

@@ -90,7 +90,7 @@ impl<'p> CompletionTests<'p> {
     /// Prepares the tests, of which `workers` run at the same time; `None` if no prompt has any.
     ///
     /// # Errors
-    /// When this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
+    /// Returns an error if this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
     pub fn prepare(
         prompts: &'p [Prompt],
         python: &str,
@@ -124,7 +124,7 @@ impl<'p> CompletionTests<'p> {
     /// if they are skipped.
     ///
     /// # Errors
-    /// When the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
+    /// Returns an error if the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
     pub fn run(
         &self,
         completions: &[Vec<&str>],

@@ -230,7 +230,7 @@ impl Stage for EvalCompletions {
 /// Checks that a tokenizer has no ids that the model does not know.
 ///
 /// # Errors
-/// When it has.
+/// Returns an error if it has.
 pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
     if tokenizer.vocabulary() as usize <= vocabulary {
         return Ok(());

@@ -76,7 +76,7 @@ impl DocumentSlices {
     /// Reads the inputs `documents` and `contaminated` of the stage; `None` if neither is connected.
     ///
     /// # Errors
-    /// When the tokens have no index, an input cannot be read, or `documents` lacks a document of the tokens.
+    /// Returns an error if the tokens have no index, an input cannot be read, or `documents` lacks a document of the tokens.
     pub fn read(context: &Context, settings: &SliceSettings, tokens: &PackedTokens) -> Result<Option<Self>> {
         let (documents, contaminated) = (context.inputs.get("documents"), context.inputs.get("contaminated"));
         if documents.is_none() && contaminated.is_none() {
@@ -117,7 +117,7 @@ impl DocumentSlices {
     /// Calls `each` for each document of a sequence, in order, with its tokens among the `predictions` of the sequence.
     ///
     /// # Errors
-    /// When the scratch file cannot be read.
+    /// Returns an error if the scratch file cannot be read.
     pub fn of_sequence(
         &self,
         sequence: u64,

@@ -170,7 +170,7 @@ impl<'s> Slicer<'s> {
     /// Adds the predictions of a sequence of the packed file.
     ///
     /// # Errors
-    /// When the slices of its documents cannot be read.
+    /// Returns an error if the slices of its documents cannot be read.
     pub fn add(&mut self, sequence: u64, predictions: &[Prediction]) -> Result<()> {
         for (position, prediction) in (1..).zip(predictions) {
             self.positions[usize::from(slice_of(&self.settings.positions, position))].add(*prediction);

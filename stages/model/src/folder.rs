@@ -44,7 +44,7 @@ impl ModelFolder {
     /// Returns the model of an input tree.
     ///
     /// # Errors
-    /// When the tree lacks one of the two files.
+    /// Returns an error if the tree lacks one of the two files.
     pub fn of(tree: &InputTree) -> Result<Self> {
         let location = |name: &str| tree.required(name).map(|file| file.location.clone());
         Ok(Self { config: location(CONFIG)?, weights: location(WEIGHTS)? })
@@ -58,7 +58,7 @@ impl ModelFolder {
     /// Reads the sizes.
     ///
     /// # Errors
-    /// When `config.json` cannot be read or specifies a computation other than GPT-2's.
+    /// Returns an error if `config.json` cannot be read or specifies a computation other than GPT-2's.
     pub fn config(&self) -> Result<Gpt2Config> {
         let text = fs::read_to_string(&self.config).map_err(|e| StageError::io("read it", &e).in_file(&self.config))?;
         read_config(&text).map_err(|error| error.in_file(&self.config))
@@ -79,7 +79,7 @@ impl ModelFolder {
     /// Reads the model onto `device`; on an autodiff device its parameters require gradients.
     ///
     /// # Errors
-    /// As [`ModelFolder::config`], and when a tensor is missing or has another shape or type.
+    /// See [`ModelFolder::config`]; returns an error if a tensor is missing or has another shape or type.
     pub fn load(&self, device: &Device) -> Result<(Gpt2Config, Gpt2)> {
         let config = self.config()?;
         let mut file = TensorFile::open(&self.weights)?;
@@ -92,7 +92,7 @@ impl ModelFolder {
 /// Writes the model's three files to an output port.
 ///
 /// # Errors
-/// When a tensor cannot be read from the device or a file cannot be written.
+/// Returns an error if a tensor cannot be read from the device or a file cannot be written.
 pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()> {
     output.write_json(CONFIG, &config_json(config))?;
     output.write_json(GENERATION, &generation_json(config))?;
@@ -104,7 +104,7 @@ pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()
 /// Writes `model.safetensors`.
 ///
 /// # Errors
-/// As [`save`].
+/// See [`save`].
 pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write) -> Result<()> {
     let tensors: Vec<_> = config
         .tensors()
@@ -226,7 +226,7 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
 /// tokenizer's own settings name another, its `tokenizer_config.json` is rewritten.
 ///
 /// # Errors
-/// When a file cannot be read or written, or `tokenizer_config.json` is not an object.
+/// Returns an error if a file cannot be read or written, or `tokenizer_config.json` is not an object.
 pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &OutputTree) -> Result<()> {
     for file in tokenizer.files.iter().filter(|file| is_of_a_tokenizer(file.path.as_str())) {
         let path = file.path.as_str();

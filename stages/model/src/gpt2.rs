@@ -83,7 +83,7 @@ impl Gpt2 {
     /// parameters require gradients if `device` is an autodiff device.
     ///
     /// # Errors
-    /// An error of `values`.
+    /// Returns an error of `values`.
     pub fn new<E>(
         config: &Gpt2Config,
         device: &Device,

@@ -37,7 +37,7 @@ impl TensorFile {
     /// Reads the header of the file at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read, does not have the format, or is shorter or longer than its header declares.
+    /// Returns an error if the file cannot be read, does not have the format, or is shorter or longer than its header declares.
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |error| StageError::io("read it", &error).in_file(path);
         let malformed = |why: String| StageError::new(format!("not a safetensors file: {why}")).in_file(path);
@@ -79,7 +79,7 @@ impl TensorFile {
     /// Reads the values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
     ///
     /// # Errors
-    /// When there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
+    /// Returns an error if there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let wrong = |why: String| StageError::new(format!("tensor '{name}' {why}")).in_file(&self.path);
         let info = self.header.info(name).ok_or_else(|| wrong("is missing".into()))?;
@@ -125,7 +125,7 @@ fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 /// Writes a file of `f32` tensors; calls `values` for each in turn.
 ///
 /// # Errors
-/// An error of `values`; when a tensor has another size than its shape or a value that is not finite, or when
+/// Returns an error of `values`, or if a tensor has another size than its shape or a value that is not finite, or when
 /// `writer` fails.
 pub fn write_tensors(
     writer: &mut impl Write,

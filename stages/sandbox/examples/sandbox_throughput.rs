@@ -1,4 +1,4 @@
-//! Prints how many small programs a second the sandbox runs, with every layer on.
+//! Prints how many small programs per second the sandbox runs, with every layer on.
 //!
 //! `cargo run --release --example sandbox_throughput -- [PROGRAMS] [THREADS]`
 

@@ -13,7 +13,7 @@ pub enum Unavailable {
     Python {
         /// The interpreter as the settings name it.
         python: String,
-        /// Why it cannot be used.
+        /// The reason that it cannot be used.
         reason: String,
     },
     /// The kernel refuses layers that the settings do not switch off.

@@ -27,7 +27,7 @@
 //!    escapes in docs/sandbox.md, which a test computes.
 //! 3. A layer that the kernel refuses is an error of [`Sandbox::new`], which names it. Nothing runs with fewer layers than
 //!    the settings ask for.
-//! 4. A busy machine changes no verdict: processor time is what is limited, and the limit of elapsed time does not count the time in
+//! 4. A busy machine changes no verdict: CPU time is what is limited, and the limit of elapsed time does not count the time in
 //!    which a program waited for a processor (30 times the limit at most). Hashes and `random` start the same way in every process.
 //! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
 //!    of it is left.

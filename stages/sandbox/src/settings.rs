@@ -38,7 +38,7 @@ pub enum Layer {
     Landlock,
     /// All capabilities dropped for good.
     Privileges,
-    /// Limits of processor time, memory, file size, processes and descriptors.
+    /// Limits of CPU time, memory, file size, processes and descriptors.
     Limits,
     /// Descriptors other than the program's own are closed.
     Descriptors,
@@ -107,7 +107,7 @@ impl fmt::Display for Layer {
 /// What one program may use. The candidate's process and the checker's have each limit to themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Processor time of each process, as the kernel's scheduler measures it. A program is ended shortly after, and one that used more
+    /// CPU time of each process, as the kernel's scheduler measures it. A program is ended shortly after, and one that used more
     /// than this has failed whatever its tests say.
     pub cpu: Duration,
     /// Elapsed time of the whole run, less the time that its processes waited for a processor: the second line, for programs

@@ -29,7 +29,7 @@ impl Verdict {
     }
 }
 
-/// Why a program failed. A candidate can choose among these by what it raises, but not turn one into a pass.
+/// The reason that a program failed. A candidate can choose among these by what it raises, but not turn one into a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failure {
@@ -41,7 +41,7 @@ pub enum Failure {
     Assertion,
     /// Another exception.
     Exception,
-    /// The processor time or the elapsed time was exceeded.
+    /// The CPU time or the elapsed time was exceeded.
     Timeout,
     /// The memory was exceeded.
     Memory,

@@ -64,7 +64,7 @@ impl Bootstrap {
     /// Equal seeds draw equal problems, whatever the values: two estimates over the same problems share their draws.
     ///
     /// # Errors
-    /// When there are no values or no draws, or the level is not between 0 and 1.
+    /// Returns an error if there are no values or no draws, or the level is not between 0 and 1.
     pub fn estimate(&self, values: &[f64]) -> Result<Estimate> {
         if values.is_empty() || self.draws == 0 {
             return Err(StageError::new("an interval needs at least one problem and one draw"));

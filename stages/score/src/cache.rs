@@ -32,7 +32,7 @@ const FILE: &str = "programs.jsonl";
 #[derive(Debug, Default)]
 pub struct Cache {
     results: HashMap<Digest, ProgramResult>,
-    /// None where results are kept in memory only.
+    /// `None` if results are kept in memory only.
     file: Option<File>,
     unsynced: usize,
 }
@@ -53,7 +53,7 @@ impl Cache {
     /// Opens the results of a directory, which is made when it is missing.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or another process has it open.
+    /// Returns an error if the file cannot be read or written, or another process has it open.
     pub fn open(directory: &Path) -> Result<Self> {
         let failed = |error: &std::io::Error| StageError::io("open the results of programs", error).in_file(directory);
         fs::create_dir_all(directory).map_err(|error| failed(&error))?;
@@ -89,7 +89,7 @@ impl Cache {
     /// Keeps a result.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn add(&mut self, program: Digest, result: ProgramResult) -> Result<()> {
         if let Some(file) = &mut self.file {
             let line = Line { program, result: result.clone() };
@@ -108,7 +108,7 @@ impl Cache {
     /// Brings all lines to disk.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// Returns an error if the disk fails.
     pub fn sync(&mut self) -> Result<()> {
         if let Some(file) = &self.file {
             file.sync_data()?;

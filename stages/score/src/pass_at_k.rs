@@ -21,7 +21,7 @@ use contract::{Result, StageError};
 /// Returns pass@k of one problem.
 ///
 /// # Errors
-/// When `k` is 0 or more than `n`, or `c` is more than `n`.
+/// Returns an error if `k` is 0 or more than `n`, or `c` is more than `n`.
 pub fn pass_at_k(n: u64, c: u64, k: u64) -> Result<f64> {
     if c > n {
         return Err(StageError::new(format!("{c} of {n} samples cannot have passed")));

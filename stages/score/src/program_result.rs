@@ -14,14 +14,14 @@ const ADDRESS_DIGITS: usize = 6;
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramResult {
-    /// Why it failed; `null` if it passed.
+    /// The reason that it failed; `null` if it passed.
     pub failure: Option<FailureKind>,
     /// The exception's type and message, or the limit that was exceeded. The candidate chose part of this text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-/// Why a program failed: the sandbox's kinds ([`sandbox::Failure`]), and programs without a verdict.
+/// The reason that a program failed: the sandbox's kinds ([`sandbox::Failure`]), and programs without a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {
@@ -33,7 +33,7 @@ pub enum FailureKind {
     Assertion,
     /// Another exception.
     Exception,
-    /// The processor time or the elapsed time was exceeded.
+    /// The CPU time or the elapsed time was exceeded.
     Timeout,
     /// The memory was exceeded.
     Memory,

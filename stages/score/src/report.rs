@@ -96,7 +96,7 @@ pub struct Example {
     pub prompt: String,
     /// What ran.
     pub text: String,
-    /// Why it failed.
+    /// The reason that it failed.
     pub failure: Option<FailureKind>,
     /// The exception's type and message.
     pub detail: String,
@@ -123,7 +123,7 @@ impl Report {
     /// Measures results, and compares them with those of a baseline.
     ///
     /// # Errors
-    /// As [`Measure::scores`] and [`Measure::differences`].
+    /// See [`Measure::scores`] and [`Measure::differences`].
     pub fn new(results: &Results, baseline: Option<&Results>, measure: &Measure) -> Result<Self> {
         let Results { facts, samples } = results;
         let scores = measure.scores(&Counts::of(results))?;
@@ -204,7 +204,7 @@ impl Report {
     /// The files `report.json`, `report.md`, `report.html` and `pass-at-k.svg` by name.
     ///
     /// # Errors
-    /// When a score is not a number of JSON.
+    /// Returns an error if a score is not a number of JSON.
     pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 4]> {
         let mut json = serde_json::to_vec_pretty(self)
             .map_err(|error| StageError::new(format!("the report cannot be written as JSON: {error}")))?;
@@ -220,7 +220,7 @@ impl Report {
     /// Writes [`Report::files`].
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if they cannot be written.
     pub fn write(&self, output: &OutputTree) -> Result<()> {
         self.files()?.iter().try_for_each(|(name, content)| output.write(name, content))
     }

@@ -55,7 +55,7 @@ pub struct RunFacts {
 /// [`Limits`] in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LimitFacts {
-    /// Seconds of processor time.
+    /// Seconds of CPU time.
     pub cpu_seconds: f64,
     /// Seconds of elapsed time.
     pub wall_seconds: f64,
@@ -171,7 +171,7 @@ impl Results {
     /// Writes both files.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if they cannot be written.
     pub fn write(&self, output: &OutputTree) -> Result<()> {
         let mut file = output.create(RESULTS)?;
         for sample in &self.samples {
@@ -198,7 +198,7 @@ impl Results {
     /// Reads both files.
     ///
     /// # Errors
-    /// When one is missing, damaged, or not complete.
+    /// Returns an error if one is missing, damaged, or not complete.
     pub fn read(tree: &InputTree) -> Result<Self> {
         let foreign = |error: StageError| error.hint("connect the output 'results' of a stage of kind run-code");
         let facts = tree.required(FACTS).map_err(foreign)?;

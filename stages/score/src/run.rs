@@ -56,7 +56,7 @@ impl Runner<'_> {
     /// Runs the jobs whose results are not known; returns the results of all in their order. `phase` is its name.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] when `cancel` was set; when a result cannot be written; when the sandbox has no verdict for
+    /// Returns [`StageError::Interrupted`] if `cancel` was set, or if a result cannot be written, or if the sandbox has no verdict for
     /// many programs.
     pub fn run(&self, phase: &str, jobs: &[Job<'_>], cache: &mut Cache) -> Result<Vec<Ended>> {
         let digests: Vec<Digest> = jobs.iter().map(|job| job.digest(self.conditions)).collect();

@@ -45,7 +45,7 @@ pub struct Sample {
     pub temperature: Temperature,
     /// Its number among the samples of its problem and temperature.
     pub index: u64,
-    /// Why it ended.
+    /// The reason that it ended.
     pub stop: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub struct SampleLine<'s> {
     /// Its number among the samples of its problem and temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// Why it ended.
+    /// The reason that it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<&'s str>,
 }
@@ -80,7 +80,7 @@ pub struct SampleLine<'s> {
 /// Reads a file of samples of `problems`; `name` is what messages call it. They stay in the file's order.
 ///
 /// # Errors
-/// When the file cannot be read, a line is not of the form, names an unknown task, or repeats an index, or when a problem has no sample
+/// Returns an error if the file cannot be read, a line is not of the form, names an unknown task, or repeats an index, or if a problem has no sample
 /// of some temperature; each with file, line and hint.
 pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
     let places: BTreeMap<&str, usize> = problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();

@@ -136,7 +136,7 @@ impl Measure {
     /// Returns pass@k for each temperature and k, in ascending order.
     ///
     /// # Errors
-    /// When a k is 0 or more than the samples of a problem.
+    /// Returns an error if a k is 0 or more than the samples of a problem.
     pub fn scores(&self, counts: &Counts) -> Result<Vec<Score>> {
         let ks = self.chosen_ks(counts.fewest());
         let pairs = counts.groups.keys().flat_map(|temperature| ks.iter().map(move |k| (*temperature, *k)));
@@ -146,7 +146,7 @@ impl Measure {
     /// Returns the differences to a baseline: for each k, those of temperatures that both have, then that of each side's best.
     ///
     /// # Errors
-    /// When the problems differ, or as [`Measure::scores`].
+    /// Returns an error if the problems differ, or as [`Measure::scores`].
     pub fn differences(&self, results: &Results, baseline: &Results) -> Result<Vec<Difference>> {
         let order = matched(results, baseline)?;
         let (ours, mut theirs) = (Counts::of(results), Counts::of(baseline));

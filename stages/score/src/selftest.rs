@@ -44,7 +44,7 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
 /// Checks how the jobs ended.
 ///
 /// # Errors
-/// When a reference solution failed or an empty completion passed: which problems, and why.
+/// Returns an error if a reference solution failed or an empty completion passed: which problems, and why.
 pub fn check(problems: &[Problem], jobs: &[Job<'_>], ended: &[Ended]) -> Result<SelfTest> {
     let all = problems.len();
     let mut failed = Vec::new();

@@ -14,7 +14,7 @@ impl Temperature {
     /// A temperature of 0 to 1000, or none.
     ///
     /// # Errors
-    /// When it is another number.
+    /// Returns an error if it is another number.
     pub fn new(value: Option<f64>) -> Result<Self> {
         match value {
             Some(value) if !(0.0..=1000.0).contains(&value) => {

@@ -66,7 +66,7 @@ impl RowCount {
 /// Compares all texts of a row group with the size statistics in its footer; a file without statistics passes.
 ///
 /// # Errors
-/// When the texts have another number of bytes than was written.
+/// Returns an error if the texts have another number of bytes than was written.
 pub(crate) fn text_bytes(file: impl ToString, group: &RowGroupMetaData, texts: &ArrayRef) -> Result<(), TableError> {
     let written = group.columns().iter().find_map(|column| column.unencoded_byte_array_data_bytes());
     let Some(expected) = written.and_then(|bytes| u64::try_from(bytes).ok()) else { return Ok(()) };

@@ -56,8 +56,8 @@ pub struct PlainFile {
 /// Writes the documents of plain files as a table (module docs). Returns their number.
 ///
 /// # Errors
-/// When a file does not hold documents (the error names the file, the column and the expected type); when one cannot be read or
-/// written; when the stage was asked to stop.
+/// Returns an error if a file does not hold documents (the error names the file, the column and the expected type), or if one cannot be read or
+/// written, or if the stage was asked to stop.
 pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
     // Near-duplicate groups that `dedup` found stay with their documents, for `split`.
@@ -99,7 +99,7 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
 /// Writes plain files as a table of rows (module docs). Returns the number of rows.
 ///
 /// # Errors
-/// When a file is not Parquet or has other columns than the first; when one cannot be read or written; when the stage was asked
+/// Returns an error if a file is not Parquet or has other columns than the first, or if one cannot be read or written, or if the stage was asked
 /// to stop.
 pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
@@ -160,7 +160,7 @@ fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
 /// Returns the columns that `counts` accepts, all nullable, in the order of the first file.
 ///
 /// # Errors
-/// When a file has others.
+/// Returns an error if a file has others.
 fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<Vec<FieldRef>> {
     let columns = |file: &Opened<'_>| -> Vec<FieldRef> {
         let counted = file.schema().fields().iter().filter(|field| counts(field.name()));

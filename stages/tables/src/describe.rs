@@ -44,7 +44,7 @@ pub struct Column {
 /// Describes a table of documents or of rows.
 ///
 /// # Errors
-/// When the tree is neither, or its files cannot be read.
+/// Returns an error if the tree is neither, or its files cannot be read.
 pub fn describe(tree: &InputTree) -> Result<Description> {
     let (rows, schema, batch) = match RowsTable::open(tree)? {
         Some(table) => {

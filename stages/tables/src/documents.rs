@@ -41,7 +41,7 @@ impl Part {
     /// Reads all documents with all columns ([`crate::Table::schema`]).
     ///
     /// # Errors
-    /// When a file cannot be opened.
+    /// Returns an error if a file cannot be opened.
     pub fn documents(&self) -> Result<Documents, TableError> {
         let names = with_content(&self.rows_schema);
         let names: Vec<_> = names.fields().iter().map(|field| field.name().as_str()).collect();
@@ -51,7 +51,7 @@ impl Part {
     /// Reads all documents with these columns, in this order.
     ///
     /// # Errors
-    /// When a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
+    /// Returns an error if a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
     /// [`Part::row_count`] rows were read.
     pub fn read(&self, columns: &[&str]) -> Result<Documents, TableError> {
         let all = with_content(&self.rows_schema);

@@ -27,12 +27,12 @@ pub enum Format {
     JsonLines,
 }
 
-/// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the folder `destination`,
+/// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the directory `destination`,
 /// which is created: one file for each part with exactly its rows; for a table without rows one file, `empty`, with its columns. Holds
 /// about a row group of text ([`TEXT_GROUP_BYTES`]) in memory. Returns the number of rows.
 ///
 /// # Errors
-/// When the tree is not a table, or a file cannot be read to its end or written.
+/// Returns an error if the tree is not a table, or a file cannot be read to its end or written.
 pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u64> {
     let plain = Plain::open(tree)?;
     make(destination)?;
@@ -62,7 +62,7 @@ pub fn is_table(tree: &InputTree) -> bool {
 /// Writes a table as [`export`] does, as Parquet, on the threads of a stage.
 ///
 /// # Errors
-/// As [`export`], and when the stage was asked to stop.
+/// See [`export`]; returns an error if the stage was asked to stop.
 pub fn export_parts(context: &Context, tree: &InputTree, destination: &Path) -> Result<()> {
     let plain = Plain::open(tree)?;
     make(destination)?;

@@ -72,7 +72,7 @@ impl Attrition {
 /// `_`: those are for `observe`, which is called with each batch that the plan returns (without `content`), on any thread.
 ///
 /// # Errors
-/// An error of the plan or of writing, a plan that loses rows, or that the stage was asked to stop.
+/// Returns an error of the plan or of writing, a plan that loses rows, or an error if the stage was asked to stop.
 pub fn filter(
     context: &Context,
     table: &Table,

@@ -31,7 +31,7 @@ pub const RULE: &str = "rule";
 pub const DETAIL: &str = "detail";
 /// Column of near-duplicate groups: equal for documents of one group, null without one.
 pub const CLUSTER: &str = "cluster";
-/// Column of the id of the document that is kept in place of a duplicate.
+/// Column of the id of the document that is kept instead of a duplicate.
 pub const WITNESS: &str = "witness";
 /// Column of the similarity of a duplicate and its witness.
 pub const JACCARD: &str = "jaccard";

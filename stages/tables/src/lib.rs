@@ -22,15 +22,15 @@
 //! be there: a stage that drops or annotates rows writes a new `rows/` and links the same `text/` files
 //! ([`contract::OutputTree::link`]). A text file therefore holds documents that the table does not have. It is a Parquet
 //! file, but its name does not say so: a program that reads `**/*.parquet` of the tree finds exactly the table's rows, and
-//! [`export()`] writes a folder in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
+//! [`export()`] writes a directory in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
 //!
 //! A part holds rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more
 //! where it does not fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The
 //! order of a table is the order of its part names, then `row`. A part with no row left is not in the tree, in neither
-//! folder. A table without rows has one part, [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]),
+//! directory. A table without rows has one part, [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]),
 //! so that a query finds its columns before the first row is rejected or dropped.
 //!
-//! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the folder `rows/` alone,
+//! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the directory `rows/` alone,
 //! with columns of its own.
 //!
 //! Bytes are determined by the rows: the writer's name is fixed, text is zstd level 1 in row groups of

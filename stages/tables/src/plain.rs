@@ -34,7 +34,7 @@ impl PlainReader {
     /// Reads the footer.
     ///
     /// # Errors
-    /// When the file has no valid Parquet footer.
+    /// Returns an error if the file has no valid Parquet footer.
     pub fn open(file: &File) -> Result<Self, ParquetError> {
         // The types that the writer meant (a string in 64 bits, a dictionary) are ignored: they are all strings.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
@@ -66,7 +66,7 @@ impl PlainReader {
     /// Reads these columns of `file`, the one that was opened, or all columns.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn read(&self, file: File, columns: Option<&[&str]>) -> Result<PlainBatches, ParquetError> {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let mask = match columns {

@@ -53,7 +53,7 @@ impl FilesProvider {
     /// Returns the table that a tree holds, of documents or of rows.
     ///
     /// # Errors
-    /// When the tree is not a table, or a footer cannot be read.
+    /// Returns an error if the tree is not a table, or a footer cannot be read.
     pub fn open(tree: &InputTree) -> std::result::Result<Self, TableError> {
         match RowsTable::open(tree)? {
             Some(table) => {

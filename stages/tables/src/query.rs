@@ -55,7 +55,7 @@ pub enum Answer {
     First(usize),
 }
 
-/// Why a query failed.
+/// The reason that a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// No table has this name.
@@ -147,7 +147,7 @@ impl Query {
     /// Creates a session without tables, with these resources; `scratch` is a directory to spill into.
     ///
     /// # Errors
-    /// When the threads or the spill directory cannot be created.
+    /// Returns an error if the threads or the spill directory cannot be created.
     pub fn new(resources: Resources, scratch: &Path) -> Result<Self> {
         Ok(Self { session: Session::standalone(resources, scratch)? })
     }
@@ -156,7 +156,7 @@ impl Query {
     /// `"stage"`.
     ///
     /// # Errors
-    /// When the tree is not a table.
+    /// Returns an error if the tree is not a table.
     pub fn register(&self, stage: &str, port: &str, is_first: bool, tree: &InputTree) -> Result<()> {
         let provider: Arc<dyn TableProvider> = Arc::new(FilesProvider::open(tree)?);
         let context = self.session.context();
@@ -183,7 +183,7 @@ impl Query {
     /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows come.
     ///
     /// # Errors
-    /// When the query is invalid, the tables cannot be read, or the result cannot be written.
+    /// Returns an error if the query is invalid, the tables cannot be read, or the result cannot be written.
     pub fn answer(
         &self,
         sql: &str,

@@ -36,7 +36,7 @@ impl<'a> RowsFile<'a> {
     /// Adds rows. Columns are matched by name; columns that the file does not have are ignored.
     ///
     /// # Errors
-    /// When a column is missing, has a null that its type does not allow, or cannot be written.
+    /// Returns an error if a column is missing, has a null that its type does not allow, or cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -66,7 +66,7 @@ impl<'a> RowsFile<'a> {
     /// Finishes the file. Returns the number of its rows.
     ///
     /// # Errors
-    /// When the last bytes cannot be written.
+    /// Returns an error if the last bytes cannot be written.
     pub fn finish(self) -> Result<u64> {
         if let Some(writer) = self.writer {
             writer.into_inner().map_err(write_error)?.finish()?;
@@ -91,7 +91,7 @@ impl<'a> RowsPart<'a> {
     /// Adds rows, in the part's order.
     ///
     /// # Errors
-    /// As [`RowsFile::write`].
+    /// See [`RowsFile::write`].
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows.write(batch)
     }
@@ -99,7 +99,7 @@ impl<'a> RowsPart<'a> {
     /// Finishes the part. Without rows it is not in the tree, otherwise its text is linked. Returns the number of its rows.
     ///
     /// # Errors
-    /// As [`RowsFile::finish`].
+    /// See [`RowsFile::finish`].
     pub fn finish(self) -> Result<u64> {
         let output = self.rows.output;
         let rows = self.rows.finish()?;
@@ -114,7 +114,7 @@ impl<'a> RowsPart<'a> {
 /// called when all parts of the output are finished.
 ///
 /// # Errors
-/// When the part cannot be written.
+/// Returns an error if the part cannot be written.
 pub fn close(output: &OutputTree, schema: &SchemaRef, port: PortType) -> Result<()> {
     if !output.is_empty() {
         return Ok(());
@@ -157,7 +157,7 @@ impl RowsTable {
     /// Opens the table of a tree whose files are all in `rows/`. Reads the footers, no data.
     ///
     /// # Errors
-    /// When a file does not belong to a table, a footer is damaged, or files differ in their columns.
+    /// Returns an error if a file does not belong to a table, a footer is damaged, or files differ in their columns.
     pub(crate) fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
         if tree.files.is_empty() || tree.files.iter().any(|file| !file.path.as_str().starts_with("rows/")) {
             return Ok(None);
@@ -187,7 +187,7 @@ impl RowsInput {
     /// Its rows in batches.
     ///
     /// # Errors
-    /// When the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.
+    /// Returns an error if the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.
     pub(crate) fn read(&self) -> Result<Batches, TableError> {
         Batches::open(&self.file, self.row_count)
     }
@@ -223,7 +223,7 @@ impl Iterator for Batches {
 /// open at a time.
 ///
 /// # Errors
-/// When a footer cannot be read; each batch, when a file cannot be read, or ends before its last row.
+/// Returns an error if a footer cannot be read; each batch, when a file cannot be read, or ends before its last row.
 pub fn read_rows(tree: &InputTree) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + '_, TableError> {
     let counts: Vec<_> =
         tree.below("rows").map(|file| Ok((file, row_count(&footer(file)?)))).collect::<Result<_, TableError>>()?;

@@ -36,7 +36,7 @@ impl Table {
     /// Opens the table of a tree. Reads the footers of the `rows/` parts, no data.
     ///
     /// # Errors
-    /// When the tree is not a table: an unexpected file, half a part, parts that differ in columns, columns of the format
+    /// Returns an error if the tree is not a table: an unexpected file, half a part, parts that differ in columns, columns of the format
     /// missing or of another type, a damaged footer.
     pub fn open(tree: &InputTree) -> Result<Self, TableError> {
         let mut halves: BTreeMap<String, (Option<InputFile>, Option<InputFile>)> = BTreeMap::new();

@@ -117,7 +117,7 @@ impl<'a> ShardWriter<'a> {
     /// Adds a document without further columns.
     ///
     /// # Errors
-    /// When the bytes cannot be written.
+    /// Returns an error if the bytes cannot be written.
     pub fn push(&mut self, document: &Document<'_>) -> Result<()> {
         self.push_with(document, None)
     }
@@ -125,7 +125,7 @@ impl<'a> ShardWriter<'a> {
     /// Adds a document; `further` is a batch of exactly the further columns, and the document's row in it.
     ///
     /// # Errors
-    /// When the bytes cannot be written.
+    /// Returns an error if the bytes cannot be written.
     pub fn push_with(&mut self, document: &Document<'_>, further: Option<(&RecordBatch, usize)>) -> Result<()> {
         let full =
             |part: &OpenPart<'_>| part.documents >= PART_ROWS || part.bytes + document.content.len() > PART_TEXT_BYTES;
@@ -143,7 +143,7 @@ impl<'a> ShardWriter<'a> {
     /// Finishes the shard's last part.
     ///
     /// # Errors
-    /// When the last bytes cannot be written.
+    /// Returns an error if the last bytes cannot be written.
     pub fn finish(self) -> Result<()> {
         self.part.map_or(Ok(()), OpenPart::finish)
     }

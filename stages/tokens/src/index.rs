@@ -103,7 +103,7 @@ impl<W: Write> IndexWriter<W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// When `inner` cannot be written.
+    /// Returns an error if `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         inner.write_all(&header.encode())?;
         Ok(Self { inner, left: header.documents })
@@ -112,7 +112,7 @@ impl<W: Write> IndexWriter<W> {
     /// Writes the next document.
     ///
     /// # Errors
-    /// When there are more than the header declares, or `inner` cannot be written.
+    /// Returns an error if there are more than the header declares, or `inner` cannot be written.
     pub fn push(&mut self, entry: Entry) -> Result<()> {
         self.left = self.left.checked_sub(1).ok_or_else(|| malformed("more documents than its header says"))?;
         self.inner.write_all(entry.id.as_bytes())?;
@@ -124,7 +124,7 @@ impl<W: Write> IndexWriter<W> {
     /// Finishes the file and returns `inner`.
     ///
     /// # Errors
-    /// When there are fewer documents than the header declares.
+    /// Returns an error if there are fewer documents than the header declares.
     pub fn finish(self) -> Result<W> {
         if self.left > 0 { Err(malformed("fewer documents than its header says")) } else { Ok(self.inner) }
     }
@@ -141,7 +141,7 @@ impl DocumentIndex {
     /// Opens the `documents.bin` of a tree of type `tokens`.
     ///
     /// # Errors
-    /// When the tree has none, it cannot be mapped, or its header and size do not agree.
+    /// Returns an error if the tree has none, it cannot be mapped, or its header and size do not agree.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let input = tree.required(FILE)?;
         let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;

@@ -65,7 +65,7 @@ pub struct Learned {
 /// `progress` counts ids, including the initial ones.
 ///
 /// # Errors
-/// When the stage was asked to stop.
+/// Returns an error if the stage was asked to stop.
 pub fn learn(
     words: &CountedWords,
     alphabet: &[u32; 256],

@@ -144,7 +144,7 @@ fn malformed(problem: &str) -> StageError {
 /// Checks that a file has a header of this format and the size that it declares. The ids are not read.
 ///
 /// # Errors
-/// When it does not, or cannot be read.
+/// Returns an error if it does not, or cannot be read.
 pub fn check_file(path: &Path) -> Result<()> {
     let mut file = File::open(path)?;
     let mut bytes = [0; HEADER_SIZE];
@@ -168,7 +168,7 @@ impl PackedTokens {
     /// Opens the `tokens.bin` of a tree of type `tokens`.
     ///
     /// # Errors
-    /// When the tree has none, it cannot be mapped, or its header and size do not agree.
+    /// Returns an error if the tree has none, it cannot be mapped, or its header and size do not agree.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let input = tree.required(FILE)?;
         let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;
@@ -224,7 +224,7 @@ impl PackedTokens {
     /// Appends the `sequence_length` ids of a sequence (from 0) to `into`.
     ///
     /// # Errors
-    /// When there is no such sequence, or an id is outside the vocabulary (`into` is then as it was).
+    /// Returns an error if there is no such sequence, or an id is outside the vocabulary (`into` is then as it was).
     pub fn read(&self, sequence: usize, into: &mut Vec<u32>) -> Result<()> {
         if sequence >= self.sequences() {
             return Err(StageError::new(format!("there is no sequence {sequence}: {FILE} has {}", self.sequences())));
@@ -259,7 +259,7 @@ impl<W: Write> PackedWriter<W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// When the counts are not possible or `inner` cannot be written.
+    /// Returns an error if the counts are not possible or `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         header.check()?;
         header.file_size().ok_or_else(|| malformed("its header claims more bytes than a file can have"))?;
@@ -270,7 +270,7 @@ impl<W: Write> PackedWriter<W> {
     /// Writes the ids that follow; sequences may be split over calls anywhere.
     ///
     /// # Errors
-    /// When an id is outside the vocabulary, there are more ids than the header declares, or `inner` cannot be written.
+    /// Returns an error if an id is outside the vocabulary, there are more ids than the header declares, or `inner` cannot be written.
     pub fn push(&mut self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| **id >= self.header.vocabulary) {
             return Err(malformed(&format!("id {id} is outside the vocabulary of {}", self.header.vocabulary)));
@@ -286,7 +286,7 @@ impl<W: Write> PackedWriter<W> {
     /// Finishes the file and returns `inner`.
     ///
     /// # Errors
-    /// When fewer ids were written than the header declares, or `inner` cannot be flushed.
+    /// Returns an error if fewer ids were written than the header declares, or `inner` cannot be flushed.
     pub fn finish(mut self) -> Result<W> {
         if self.left > 0 {
             return Err(malformed(&format!("{} of the ids that its header declares are missing", self.left)));

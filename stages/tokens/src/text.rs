@@ -41,7 +41,7 @@ impl TextTokenizer {
     /// Opens the tokenizer of a tree of type `tokenizer`.
     ///
     /// # Errors
-    /// When a file is missing or does not describe a byte-level tokenizer with an end-of-text token.
+    /// Returns an error if a file is missing or does not describe a byte-level tokenizer with an end-of-text token.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let read = |file: &contract::InputFile| {
             let text =
@@ -59,7 +59,7 @@ impl TextTokenizer {
     /// Creates a tokenizer from the content of a `tokenizer.json`, with this token at the end of each document.
     ///
     /// # Errors
-    /// As [`TextTokenizer::open`].
+    /// See [`TextTokenizer::open`].
     pub fn from_json(mut json: Value, end_of_text: &str) -> Result<Self> {
         let fault = |problem: String| StageError::new(format!("{FILE} {problem}"));
         let kind = |part: &str| json.get(part).and_then(|part| part.get("type")).and_then(Value::as_str);
@@ -100,7 +100,7 @@ impl TextTokenizer {
     /// Encodes a text, all of it as ordinary text.
     ///
     /// # Errors
-    /// When the tokenizer lacks a byte of the text.
+    /// Returns an error if the tokenizer lacks a byte of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encoder.encode_ordinary(text);
         ids.map_err(|error| StageError::new(format!("a text cannot be tokenised: {error}")))
@@ -109,7 +109,7 @@ impl TextTokenizer {
     /// Encodes a prompt: as [`TextTokenizer::encode`], but an empty one is the end-of-text token, from which a model starts a new document.
     ///
     /// # Errors
-    /// As [`TextTokenizer::encode`].
+    /// See [`TextTokenizer::encode`].
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         if text.is_empty() { Ok(vec![self.end_of_text()]) } else { self.encode(text) }
     }

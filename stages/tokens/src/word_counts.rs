@@ -115,7 +115,7 @@ impl WordCounts {
     /// Adds a counter's words and empties the counter.
     ///
     /// # Errors
-    /// When a run cannot be written.
+    /// Returns an error if a run cannot be written.
     pub fn absorb(&mut self, counter: &mut Counter) -> Result<()> {
         for (word, count) in std::mem::take(counter).words {
             self.counter.add(&word, count);
@@ -157,7 +157,7 @@ impl WordCounts {
     /// their bytes together are `limit`.
     ///
     /// # Errors
-    /// When a run cannot be read.
+    /// Returns an error if a run cannot be read.
     pub fn finish(mut self, limit: u64) -> Result<CountedWords> {
         if !self.runs.is_empty() {
             self.spill()?;

@@ -50,7 +50,7 @@ impl Audit {
     /// Compares `size` documents with all.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be read, or the stage was asked to stop.
     pub fn of(
         size: usize,
         ranked: &Ranked,

@@ -39,7 +39,7 @@ impl SetCache {
     /// Returns the place of the set of the document of this rank.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn place(&mut self, ranked: &Ranked, rank: u32) -> io::Result<SetPlace> {
         let slots = self.places.len();
         let slot = &mut self.places[rank as usize % slots];
@@ -56,7 +56,7 @@ impl SetCache {
     /// Returns the set of the document of this rank, whose place is `place`.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn set(&mut self, ranked: &Ranked, rank: u32, place: SetPlace) -> io::Result<&[u64]> {
         let slot = rank as usize % self.sets.len();
         if !matches!(&self.sets[slot], Some((cached, _)) if *cached == rank) {

@@ -60,7 +60,7 @@ impl<'a> Collector<'a> {
     /// Creates a collector that uses half of `scratch.memory`.
     ///
     /// # Errors
-    /// When the file of the sets cannot be created.
+    /// Returns an error if the file of the sets cannot be created.
     pub fn new(settings: &'a SignatureSettings, scratch: &'a Scratch) -> Result<Self> {
         let sets = scratch.create("sets")?;
         let sorter = Sorter::new(scratch, "documents", settings.layout().width(), 2);
@@ -81,7 +81,7 @@ impl<'a> Collector<'a> {
     /// Returns all documents, in order.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn finish(self) -> Result<Ranked> {
         let sorter = self.sorter.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ranked::write(sorter.finish()?, self.settings.layout(), self.sets, self.scratch)
@@ -109,7 +109,7 @@ impl Reader<'_> {
     /// Adds the document with this number in the table.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written, or the stage was asked to stop.
     pub fn add(&mut self, number: u32, id: [u8; 32], traits: &Traits, content: &str) -> Result<()> {
         let settings = self.collector.settings;
         self.tokens.read(content);
@@ -135,7 +135,7 @@ impl Reader<'_> {
     /// Writes the buffered documents; to be called after the last one.
     ///
     /// # Errors
-    /// As [`Reader::add`].
+    /// See [`Reader::add`].
     pub fn flush(&mut self) -> Result<()> {
         let collector = self.collector;
         let base = collector.elements.fetch_add(self.sets.len() as u64, Ordering::Relaxed);

@@ -95,7 +95,7 @@ struct Decider<'a> {
 /// Decides on all documents, `block` at a time (at least 1), within `scratch.memory` and the memory of [`DisjointSet`].
 ///
 /// # Errors
-/// When the scratch directory cannot be written or read, or the stage was asked to stop.
+/// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
 pub fn decide(
     ranked: &Ranked,
     groups: &mut Groups,

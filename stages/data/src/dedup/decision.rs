@@ -89,7 +89,7 @@ impl DecisionWriter {
     /// Appends the decision on the next rank.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn push(&mut self, decision: DocumentDecision) -> io::Result<()> {
         self.0.write_all(&decision.to_bytes())
     }
@@ -97,7 +97,7 @@ impl DecisionWriter {
     /// Flushes the file and opens it for reading.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn finish(self) -> io::Result<DecisionFile> {
         Ok(DecisionFile(self.0.into_inner().map_err(io::IntoInnerError::into_error)?))
     }
@@ -107,7 +107,7 @@ impl DecisionFile {
     /// Returns the decisions on `count` ranks from `first`.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn read(&self, first: u32, count: u32) -> io::Result<Vec<DocumentDecision>> {
         let mut bytes = vec![0; count as usize * WIDTH];
         read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;

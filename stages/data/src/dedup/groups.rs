@@ -61,7 +61,7 @@ impl Groups {
     /// Finds the groups, using `scratch.memory` and one bit a document.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn find(ranked: &Ranked, scratch: &Scratch) -> Result<Self> {
         let mut facts = Sorter::new(scratch, "facts", FACT, 4);
         let layout = ranked.layout();
@@ -113,7 +113,7 @@ impl Groups {
     /// Returns the groups of the document of this rank. Ranks must be in order.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn shared(&mut self, rank: u32) -> Result<Shared> {
         self.facts.of(rank)
     }

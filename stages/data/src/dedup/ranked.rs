@@ -26,7 +26,7 @@ impl Ranked {
     /// Writes sorted records.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or there are more documents than 2^32 - 2.
+    /// Returns an error if the scratch directory cannot be written or read, or there are more documents than 2^32 - 2.
     pub fn write(mut sorted: Sorted, layout: Layout, sets: File, scratch: &Scratch) -> Result<Self> {
         let mut writer = BufWriter::with_capacity(1 << 18, scratch.create("ranked")?);
         let mut length = 0u32;
@@ -54,7 +54,7 @@ impl Ranked {
     /// Reads the records of `count` ranks from `first` into `buffer`, which then holds them alone.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn records(&self, first: u32, count: u32, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.resize(count as usize * self.layout.width(), 0);
         read_at(&self.records, buffer, u64::from(first) * self.layout.width() as u64)
@@ -86,7 +86,7 @@ impl Ranked {
     /// Returns the document of one rank.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn document(&self, rank: u32) -> io::Result<DocumentRecord> {
         let mut buffer = Vec::new();
         self.records(rank, 1, &mut buffer)?;
@@ -96,7 +96,7 @@ impl Ranked {
     /// Reads a token set into `set`, which then holds it alone.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn set(&self, place: SetPlace, set: &mut Vec<u64>, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.resize(8 * place.length as usize, 0);
         read_at(&self.sets, bytes, 8 * place.start)?;

@@ -83,7 +83,7 @@ impl RowDecisions {
     /// Writes the decisions on all rows.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn find(ranked: &Ranked, decisions: &Decisions, scratch: &Scratch) -> Result<(Self, Clusters, Licenses)> {
         // root, id, number, then the decision without its cluster: sorts the members of a cluster together, the smallest id first.
         const HEAD: usize = 4 + 32 + 4;
@@ -136,7 +136,7 @@ impl RowDecisions {
     /// Returns the decisions on `count` rows from number `first`.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn read(&self, first: u32, count: usize) -> io::Result<Vec<RowDecision>> {
         let mut bytes = vec![0; count * WIDTH];
         read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;

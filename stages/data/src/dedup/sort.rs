@@ -81,7 +81,7 @@ impl Sorter {
     /// Adds records, one after another in `records`.
     ///
     /// # Errors
-    /// When a run cannot be written, or the stage was asked to stop.
+    /// Returns an error if a run cannot be written, or the stage was asked to stop.
     pub fn push(&mut self, records: &[u8]) -> Result<()> {
         debug_assert_eq!(records.len() % self.width, 0);
         for record in records.chunks_exact(self.width) {
@@ -166,7 +166,7 @@ impl Sorter {
     /// Ends the input.
     ///
     /// # Errors
-    /// When a run cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if a run cannot be written or read, or the stage was asked to stop.
     pub fn finish(mut self) -> Result<Sorted> {
         if self.runs.is_empty() {
             let order = self.order();
@@ -183,7 +183,7 @@ impl Sorted {
     /// The next record.
     ///
     /// # Errors
-    /// When a run cannot be read, or the stage was asked to stop.
+    /// Returns an error if a run cannot be read, or the stage was asked to stop.
     // Not an `Iterator`: the record is lent until the next call, so that none is allocated.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<&[u8]>> {

@@ -47,7 +47,7 @@ impl Form {
     /// Detects the format of a file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub(super) fn of(source: &GivenFile) -> io::Result<Self> {
         let mut head = Vec::new();
         File::open(&source.location)?.take(HEAD as u64).read_to_end(&mut head)?;

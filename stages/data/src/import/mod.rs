@@ -321,7 +321,7 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<GivenFile>> {
 /// Detects the formats of all shards.
 ///
 /// # Errors
-/// When more than `max_bad_shards` have an unsupported format, or a file cannot be read.
+/// Returns an error if more than `max_bad_shards` have an unsupported format, or a file cannot be read.
 fn forms(spec: &Spec, sources: &[GivenFile]) -> Result<Vec<Form>> {
     let form =
         |source: &GivenFile| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));

@@ -40,7 +40,7 @@ pub(super) struct ShardReport {
     kept: u64,
     dropped: u64,
     rejected: u64,
-    /// Why it could not be read, or not to its end.
+    /// The reason that it could not be read, or not to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<&'static str>,
 }

@@ -28,7 +28,7 @@ impl<'a> Row<'a> {
     /// Reads a line.
     ///
     /// # Errors
-    /// Why the line is not a row, in a few words.
+    /// The reason that the line is not a row, in a few words.
     pub(super) fn parse(line: &'a str) -> Result<Self, String> {
         if is_too_deep(line.as_bytes()) {
             return Err(format!("values are nested more than {MAX_DEPTH} deep"));
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for Row<'de> {
 /// Checks a number of copies or bytes.
 ///
 /// # Errors
-/// Why it is not a valid number, in a few words.
+/// The reason that it is not a valid number, in a few words.
 pub(super) fn count(name: &str, number: i64) -> Result<i64, String> {
     if number < 0 { Err(format!("column '{name}' is {number}, expected 0 or more")) } else { Ok(number) }
 }

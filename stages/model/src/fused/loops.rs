@@ -191,7 +191,7 @@ loops! {
         }
     }
 
-    /// [`super::head`] of one row: the loss, and the gradient in place of the logits. `scratch` is as long as a row.
+    /// [`super::head`] of one row: the loss, and the gradient instead of the logits. `scratch` is as long as a row.
     pub fn head<T>(row: &mut [T], scratch: &mut [f32], next: usize, share: f32) -> f32 {
         let mut tops = [f32::MIN; LANES];
         let mut widen = |row: &[T], scratch: &mut [f32]| {

@@ -17,7 +17,7 @@ pub struct Request {
     pub maximum: usize,
 }
 
-/// Why a completion ended.
+/// The reason that a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The model generated the end-of-text token (which is not part of the completion).
@@ -37,7 +37,7 @@ pub enum End {
 pub struct Completion {
     /// The new ids.
     pub tokens: Vec<u32>,
-    /// Why it ended.
+    /// The reason that it ended.
     pub end: End,
 }
 
@@ -71,7 +71,7 @@ struct Row {
     before: usize,
     /// Tokens that the sequence may have.
     limit: usize,
-    /// Why it ends there.
+    /// The reason that it ends there.
     at_limit: End,
     tokens: Vec<u32>,
     text: Vec<u8>,

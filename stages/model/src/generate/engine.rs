@@ -31,7 +31,7 @@ impl Engine {
     /// Creates the engine of the model's device.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
+    /// Returns an error if a tensor cannot be read.
     pub fn new(config: &Gpt2Config, model: Gpt2) -> Result<Self> {
         match is_gpu(&model.wte.weight.val().device()) {
             true => Ok(Self::Tensors(Box::new(model))),

@@ -19,7 +19,7 @@ impl Generator {
     /// uses them.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
+    /// Returns an error if a tensor cannot be read.
     pub fn new(config: Gpt2Config, model: Gpt2) -> Result<Self> {
         let engine = Engine::new(&config, model)?;
         Ok(Self { config, engine })
@@ -33,7 +33,7 @@ impl Generator {
     /// Returns the completions of each request, in order.
     ///
     /// # Errors
-    /// When the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
+    /// Returns an error if the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
     /// finite numbers.
     pub fn complete(&self, requests: &[Request], generation: &Generation<'_>) -> Result<Vec<Vec<Completion>>> {
         self.stream(requests, generation, &mut |_| Ok(()))
@@ -42,7 +42,7 @@ impl Generator {
     /// As [`Generator::complete`], and calls `each` with each new token as soon as it is chosen.
     ///
     /// # Errors
-    /// As [`Generator::complete`], and an error of `each`, which ends the generation.
+    /// See [`Generator::complete`], and an error of `each`, which ends the generation.
     pub fn stream(
         &self,
         requests: &[Request],

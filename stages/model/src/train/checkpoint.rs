@@ -31,7 +31,7 @@ const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = "unfinished";
 const KEPT: usize = 2;
 
-/// The checkpoints of one run, in its scratch folder.
+/// The checkpoints of one run, in its scratch directory.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -74,7 +74,7 @@ impl Checkpoints {
     /// Opens the checkpoints below `scratch` and removes the remains of an interrupted write.
     ///
     /// # Errors
-    /// When the directory cannot be created or cleaned.
+    /// Returns an error if the directory cannot be created or cleaned.
     pub fn below(scratch: &Path) -> Result<Self> {
         let folder = scratch.join(FOLDER);
         fs::create_dir_all(&folder)?;
@@ -86,7 +86,7 @@ impl Checkpoints {
     /// Writes the state after `step` updates, which took `seconds` in all runs together.
     ///
     /// # Errors
-    /// When a tensor cannot be read from the device, a value is not finite, or the checkpoint cannot be written.
+    /// Returns an error if a tensor cannot be read from the device, a value is not finite, or the checkpoint cannot be written.
     pub fn save(
         &self,
         step: u64,
@@ -119,7 +119,7 @@ impl Checkpoints {
     /// damaged one is reported and removed.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn restore(&self, config: &Gpt2Config, trainer: &mut Trainer, progress: &Progress) -> Result<Option<Restored>> {
         for step in self.steps()?.into_iter().rev() {
             let folder = self.folder.join(format!("{step:08}"));

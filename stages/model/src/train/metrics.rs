@@ -57,7 +57,7 @@ impl Metric {
 /// Writes `metrics.jsonl`.
 ///
 /// # Errors
-/// When `writer` fails.
+/// Returns an error if `writer` fails.
 pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     for metric in metrics {
         serde_json::to_writer(&mut *writer, metric).map_err(|error| StageError::new(error.to_string()))?;
@@ -69,7 +69,7 @@ pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
 /// Writes metrics bit for bit, for a checkpoint: six little-endian words each.
 ///
 /// # Errors
-/// When `writer` fails.
+/// Returns an error if `writer` fails.
 pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     for metric in metrics {
         let words = match *metric {
@@ -90,7 +90,7 @@ pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
 /// Reads the metrics that [`write_words`] wrote.
 ///
 /// # Errors
-/// When the bytes do not have that format.
+/// Returns an error if the bytes do not have that format.
 pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
     let malformed = || StageError::new("not a list of metrics");
     let (words, rest) = bytes.as_chunks::<8>();
@@ -120,7 +120,7 @@ pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
 /// Writes all series as a TensorBoard event file.
 ///
 /// # Errors
-/// When `writer` fails.
+/// Returns an error if `writer` fails.
 pub fn write_events(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     let mut file = EventFile::start(writer)?;
     for metric in metrics {

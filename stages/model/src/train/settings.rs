@@ -165,7 +165,7 @@ impl Spec {
     /// Returns the sizes of a new model for these tokens.
     ///
     /// # Errors
-    /// When the settings have no sizes.
+    /// Returns an error if the settings have no sizes.
     pub fn sizes(&self, tokens: &PackedTokens) -> Result<Gpt2Config> {
         let (layers, width, heads) = self.shape().ok_or_else(|| {
             StageError::new("the model has no sizes")
@@ -184,7 +184,7 @@ impl Spec {
     /// Checks that a model can continue with these settings and tokens.
     ///
     /// # Errors
-    /// When it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
+    /// Returns an error if it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
     pub fn check_continues(&self, config: &Gpt2Config, tokens: &PackedTokens) -> Result<()> {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
@@ -256,7 +256,7 @@ impl Spec {
     /// Rejects a training that clearly does not fit into a GPU with `capacity` bytes.
     ///
     /// # Errors
-    /// When the estimate is more than a tenth above the capacity.
+    /// Returns an error if the estimate is more than a tenth above the capacity.
     pub(super) fn check_gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> Result<()> {
         let needs = self.gpu_memory(config, length, capacity);
         if needs <= capacity.saturating_add(capacity / 10) {

@@ -9,7 +9,7 @@
 //! | host | limits; a zygote forks the candidate's process | the candidate's source, the output pipe |
 //! | host | one byte; the other zygote forks the checker's process | the tests with the nonce, the verdict pipe |
 //! | host | `kill`, if a limit is exceeded | |
-//! | server | both processes' status and processor time, once neither is left | |
+//! | server | both processes' status and CPU time, once neither is left | |
 
 use std::{
     collections::BTreeSet,
@@ -65,7 +65,7 @@ const PRELOAD: &[&str] = &[
     "typing",
 ];
 
-/// The shortest time between two looks at a program's processor time.
+/// The shortest time between two looks at a program's CPU time.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How many times the limit of elapsed time a program may wait for a processor beside it.
@@ -194,7 +194,7 @@ impl Slot {
     ) -> Result<Verdict, Broken> {
         let started = Instant::now();
         let mut deadline = started + limits.wall;
-        // No program has used its processor time before.
+        // No program has used its CPU time before.
         let mut next_look = if self.limited { started + limits.cpu } else { deadline + PATIENCE };
         let mut exceeded = None;
         let report = loop {
@@ -267,7 +267,7 @@ impl Slot {
         usage::waited(self.processes())
     }
 
-    /// What is left of the processor time: of the process that used the most, and of the two that may use it.
+    /// What is left of the CPU time: of the process that used the most, and of the two that may use it.
     fn time_left(&self, limits: &Limits) -> Duration {
         let used: Vec<_> = self.processes().map(usage::used).collect();
         let most = used.iter().max().copied().unwrap_or_default();
@@ -317,7 +317,7 @@ struct Report {
     checker: Process,
 }
 
-/// The wait status of the first process, and the processor time of all.
+/// The wait status of the first process, and the CPU time of all.
 #[derive(Deserialize)]
 struct Process {
     status: i32,

@@ -217,7 +217,7 @@ fn as_module(prompt: &str) -> String {
 /// Returns the functions and classes that a solution defines at its top level and the tests name.
 ///
 /// # Errors
-/// When there is none.
+/// Returns an error if there is none.
 pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     let name = |line: &str| {

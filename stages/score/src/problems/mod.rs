@@ -64,7 +64,7 @@ impl Problem {
 /// Reads a file of problems in a public form; `name` is what messages call it.
 ///
 /// # Errors
-/// When the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
+/// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
 /// each with file, line and hint.
 pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
     let file = JsonLines { location, name, most_line: MOST_LINE };
@@ -74,7 +74,7 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
 /// Reads the problems that the stage kind `problems` wrote.
 ///
 /// # Errors
-/// Those of [`read`].
+/// See [`read`].
 pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
     // Text in JSON takes at most six times its bytes, and evalplus' arguments are JSON in a string.
     let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line: 6 * MOST_LINE };
@@ -110,7 +110,7 @@ fn distinct<T: serde::de::DeserializeOwned>(
 /// Checks an identifier of a task.
 ///
 /// # Errors
-/// When it is empty, longer than 256 bytes, or has control characters.
+/// Returns an error if it is empty, longer than 256 bytes, or has control characters.
 pub(crate) fn checked_task_id(task_id: &str) -> Result<()> {
     match task_id {
         "" => Err(StageError::new("the task's identifier is empty")),
