@@ -19,14 +19,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::pass_at_k::mean;
 
-/// What is drawn, and how much of it an interval holds.
+/// The settings of the bootstrap: the draws, and the level of the intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
-    /// Draws of all problems.
+    /// The number of draws of all problems.
     pub draws: usize,
-    /// The share of the draws' means within an interval, above 0 and below 1.
+    /// The confidence level: the share of the draws' means within an interval, above 0 and below 1.
     pub level: f64,
-    /// Seeds the draws.
+    /// The seed of the draws.
     pub seed: u64,
 }
 
@@ -53,13 +53,13 @@ pub struct Estimate {
     pub mean: f64,
     /// Its interval.
     pub interval: Interval,
-    /// The share of draws with a mean above 0, half of those at 0 included: where the values are differences, how often the first is
+    /// The share of draws with a mean above 0, counting half of those at 0: for differences, how often the first is
     /// ahead.
     pub above_zero: f64,
 }
 
 impl Bootstrap {
-    /// Returns the mean of `values`, one a problem, with its interval.
+    /// Returns the mean of `values`, one per problem, with its interval.
     ///
     /// Equal seeds draw equal problems, whatever the values: two estimates over the same problems share their draws.
     ///

@@ -1,4 +1,4 @@
-//! Text that a model wrote, on its way into a page: it is shown, and does nothing.
+//! Escapes generated text for pages, so that it is shown without effects on the page.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! The stage kind `eval-code`: pass@k of results with intervals, and the comparison with a baseline.
 //!
-//! It runs no program: a changed k or interval measures the results of `run-code` again, in a second or so. [`crate::run_code`] says which stage's
-//! key holds what.
+//! It runs no program: a changed k or interval only measures the results of `run-code` again, in about a second. [`crate::run_code`] describes
+//! what the key of each stage covers.
 
 use contract::{Context, Inputs, Needs, PortType, Ports, Problem, Result, Stage};
 use schemars::JsonSchema;

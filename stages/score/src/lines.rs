@@ -1,4 +1,4 @@
-//! JSON lines from anywhere: plain or gzip, distinguished by the first two bytes, read one line at a time within bounds.
+//! Untrusted JSON lines: plain or gzip, distinguished by the first two bytes, read one line at a time with limits.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,7 +9,7 @@ use contract::{Result, StageError};
 use flate2::bufread::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
-/// Bytes of all lines of a file at most, decompressed: they are held in memory.
+/// The maximum size of all lines of a file, in decompressed bytes: they are kept in memory.
 pub const MOST_BYTES: u64 = 1 << 30;
 
 /// The first bytes of a gzip member.
@@ -18,11 +18,11 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A file of JSON lines.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLines<'f> {
-    /// Where its bytes are.
+    /// The location of its bytes.
     pub location: &'f Path,
-    /// What messages call it.
+    /// The name of the file in messages.
     pub name: &'f Path,
-    /// Bytes of its longest line.
+    /// The maximum length of a line, in bytes.
     pub most_line: u64,
 }
 
@@ -60,7 +60,7 @@ impl JsonLines<'_> {
         Ok(())
     }
 
-    /// The value of a line; `None` of a blank one. `bytes` is the length of all lines so far.
+    /// Parses a line; returns `None` for a blank line. `bytes` is the length of all lines so far.
     fn value<T: DeserializeOwned>(&self, line: &[u8], bytes: u64) -> Result<Option<T>> {
         if line.len() as u64 > self.most_line {
             let message = format!("the line is longer than {} bytes", count(self.most_line));
@@ -83,7 +83,7 @@ impl JsonLines<'_> {
     }
 }
 
-/// The message of an error without serde_json's place, which is within the line.
+/// Returns the message of an error without serde_json's position, which is relative to the line.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let (message, place) = text.split_once(" at line ").unwrap_or((&text, ""));

@@ -40,7 +40,7 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> Result<f64> {
     Ok((n - steps + 1..=n).fold(0.0, |p, i| p + (1.0 - p) * (numerator / i as f64)))
 }
 
-/// Returns the mean of values, in their order; 0 of none.
+/// Returns the mean of values, in their order; 0 if there are none.
 pub fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count

@@ -1,16 +1,16 @@
 //! The stage kind `run-code`: runs samples against the unit tests of their problems.
 //!
-//! It is one of two, since their settings decide different things, and a key holds all settings of its stage:
+//! It is separate from `eval-code`, because a key covers all settings of its stage, and their settings affect different work:
 //!
-//! | stage | its key holds | a change of |
+//! | stage | its key covers | effect of a change |
 //! |---|---|---|
 //! | a stage that writes samples | model, prompts, temperatures, seed | the model: generates again |
 //! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, generates nothing |
 //! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, runs nothing |
 //!
-//! A machine that cannot run the sandbox fails the stage, or skips it if the manifest says that it is optional.
+//! On a machine that cannot run the sandbox, the stage fails, or is skipped if the manifest declares it optional.
 //!
-//! The interpreter is a place on the machine, so it is not in the key; its version is in the output. The results of programs are kept in the scratch
+//! The interpreter is a path on the machine, so it is not in the key; its version is in the output. The results of programs are cached in the scratch
 //! directory ([`crate::cache`]), so a run that was stopped continues.
 
 use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ impl LimitSettings {
     }
 }
 
-/// How programs are run.
+/// Settings for running programs, which are not in the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Exec {
@@ -122,7 +122,7 @@ impl Default for Exec {
 }
 
 impl Spec {
-    /// The preset with the settings that replace a part of it.
+    /// Returns the truncation of the preset, with the settings that override it.
     fn truncation(&self) -> Truncation {
         let mut truncation = self.truncation.truncation();
         truncation.rule = self.rule;

@@ -46,7 +46,7 @@ const SYSTEM_SETTINGS: [&str; 13] = [
     "ssl",
 ];
 
-/// What a process may do with what is mounted.
+/// The access of a process to a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Access {
     ReadOnly,
@@ -74,7 +74,7 @@ pub(super) struct Mount {
     pub access: Access,
 }
 
-/// A [`Mount`] as the kernel is given it.
+/// A [`Mount`] in the representation of the kernel.
 pub(super) struct RawMount {
     pub source: CString,
     pub target: CString,
@@ -85,7 +85,7 @@ pub(super) struct RawMount {
 pub(super) struct Root {
     directory: TempDir,
     mounts: Vec<Mount>,
-    /// What was mounted by its path.
+    /// The mounts by path.
     exposed: BTreeSet<(PathBuf, Access)>,
     /// The caller's directory that is `/tmp`: mount points below `/tmp` are made in there.
     temporary: Option<PathBuf>,
@@ -251,7 +251,7 @@ pub(super) fn text(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
-/// Makes a directory and those above it that are missing, whatever the caller's mask.
+/// Creates a directory and its missing ancestors, whatever the caller's mask.
 fn make(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());

@@ -14,12 +14,12 @@ use super::{
 
 const VERSION: ABI = ABI::V6;
 
-/// What may be done with files that may be changed.
+/// The access rights for writable files.
 pub(super) fn all() -> BitFlags<AccessFs> {
     AccessFs::from_all(VERSION)
 }
 
-/// What may be done with files that may only be read.
+/// The access rights for read-only files.
 pub(super) fn read() -> BitFlags<AccessFs> {
     AccessFs::from_read(VERSION)
 }
@@ -55,7 +55,7 @@ pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     Ok(rules.into())
 }
 
-/// What a command may do with `/proc` and with `/dev/shm`, as far as the kernel's Landlock knows it.
+/// The access rights of a command for `/proc` and `/dev/shm`, as far as the kernel's Landlock supports them.
 pub(super) fn of_kernel_files() -> [u64; 2] {
     // SAFETY: with this flag the call touches no memory and returns the version.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, 1) };

@@ -71,7 +71,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How many times the limit of elapsed time a program may wait for a processor beside it.
 const MOST_WAITED: u32 = 30;
 
-/// How long a server may take to start, and to end a program's processes.
+/// The time limit for a server to start, and to end a program's processes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) enum Unstarted {
@@ -310,7 +310,7 @@ impl Drop for Slot {
     }
 }
 
-/// What the server says of a program's processes.
+/// The server's report on a program's processes.
 #[derive(Deserialize)]
 struct Report {
     candidate: Option<Process>,
@@ -351,9 +351,9 @@ fn missing(text: &str) -> Option<Missing> {
     Some(Missing { layer, reason: reason.to_owned() })
 }
 
-/// What came out of a pipe, which is never waited for.
+/// The bytes that were read from a pipe, without waiting.
 struct Collected {
-    /// `None` after its end.
+    /// The pipe; `None` after its end.
     pipe: Option<PipeReader>,
     length: u64,
     text: Vec<u8>,
@@ -365,7 +365,7 @@ impl Collected {
         Ok(Self { pipe: Some(pipe), length: 0, text: Vec::new() })
     }
 
-    /// Reads what there is, and keeps the first `kept` bytes of all.
+    /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
     fn read(&mut self, kept: usize) -> Result<(), Broken> {
         let mut part = [0; 1 << 14];
         // At most a pipe's content, so that a writer cannot hold the reader up.

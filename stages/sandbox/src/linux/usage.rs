@@ -1,4 +1,4 @@
-//! What running processes have had of the processors, as `/proc` says it.
+//! The processor usage of running processes, from `/proc`.
 //!
 //! | | where | |
 //! |---|---|---|
@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Processes that are looked at, at most: the limits of a program allow far fewer.
+/// The maximum number of processes to examine: the limits of a program allow far fewer.
 const MOST_PROCESSES: usize = 4096;
 
 /// Returns the processes below `root`, and itself.

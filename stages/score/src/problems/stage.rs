@@ -25,7 +25,7 @@ pub struct Spec {
     pub fields: Fields,
 }
 
-/// Where the file is.
+/// The location of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "ProblemsExec")]
