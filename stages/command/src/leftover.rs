@@ -1,7 +1,7 @@
-//! Kills what a program left running when the engine that started it was killed: the kernel ends only the program itself, and what it
-//! had started might write to the next try's outputs, by their full path.
+//! Kills the processes that a program left running when the engine was killed: the kernel ends only the program itself, and processes that it
+//! had started might write to the outputs of the next attempt, by their full path.
 //!
-//! What a program starts writes to the program's log, unless its output is redirected. Before a stage is run again,
+//! These processes write to the program's log, unless their output is redirected. Before a stage is run again,
 //! every process that still has the stage's log as its standard output or error is killed: the caller holds the lock of the stage's key,
 //! so no other stage can be running with it. On Linux only; a process with both another output and another error is not found.
 

@@ -2,12 +2,12 @@
 //!
 //! | placeholder | replaced by |
 //! |---|---|
-//! | `{input:PORT}` | the directory of that input; `{input}` is the one of port `input` |
-//! | `{output:PORT}` | the directory of that output; `{output}` where there is one only |
-//! | `{source:NAME}` | the path of the file of `files` that ends in `NAME`; `{source}` where there is one only |
+//! | `{input:PORT}` | the directory of that input; `{input}` is that of the port `input` |
+//! | `{output:PORT}` | the directory of that output; `{output}` if there is only one |
+//! | `{source:NAME}` | the path of the file in `files` that ends in `NAME`; `{source}` if there is only one |
 //! | `{{`, `}}` | a brace |
 //!
-//! Anything else in braces is an error, so that a typing error does not reach the program.
+//! Anything else in braces is an error, so that a typo does not reach the program.
 
 use std::str::FromStr;
 
@@ -15,7 +15,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Piece>);
 
-/// The path that a placeholder stands for.
+/// The path that replaces a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// An input port.
@@ -32,7 +32,7 @@ enum Piece {
     Place(Place),
 }
 
-/// The port that `{input}` names.
+/// The port of `{input}`.
 pub const INPUT: &str = "input";
 
 impl FromStr for Template {
@@ -95,7 +95,7 @@ impl Template {
     /// Returns the text with each placeholder replaced.
     ///
     /// # Errors
-    /// The first error of `value`.
+    /// Returns the first error of `value`.
     pub fn fill<E>(&self, mut value: impl FnMut(&Place) -> Result<String, E>) -> Result<String, E> {
         self.0.iter().try_fold(String::new(), |text, piece| match piece {
             Piece::Text(literal) => Ok(text + literal),

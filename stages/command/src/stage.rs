@@ -27,13 +27,13 @@ const FILES: &str = "files";
 #[derive(Debug)]
 pub struct Command;
 
-/// Runs any program over declared inputs and outputs, without a shell. The program's own file is in the key only where `files`
-/// lists it. It runs with the rights of the user, or with `sandbox = true` sees only what is declared.
+/// Runs any program on declared inputs and outputs, without a shell. The program's own file is in the key only if `files`
+/// lists it. The program runs with the rights of the user; with `sandbox = true`, it can access only declared files.
 ///
-/// The program runs in a directory of its own. `{input:PORT}` is a directory with the input's files, read-only. A table
-/// (documents or rows) is there as plain Parquet files with all columns, `content` among them, and exactly the table's rows:
-/// read `{input:PORT}/*.parquet`. It is written once for all stages that read it. `{output:PORT}` is an empty directory; all
-/// files that it holds at the end are the output.
+/// The program runs in a separate directory. `{input:PORT}` is a directory with the input's files, read-only. A table
+/// (documents or rows) is provided as plain Parquet files with all columns, including `content`, and exactly the table's rows:
+/// read `{input:PORT}/*.parquet`. These files are written once for all stages that read them. `{output:PORT}` is an empty directory; all
+/// files that it contains at the end are the output.
 ///
 /// The stage fails unless each output is valid for its declared type:
 ///
@@ -41,9 +41,9 @@ pub struct Command;
 ///   (integers) are taken where they are there, `id` is computed, further columns are kept;
 /// - `rows`: Parquet files that all have the same columns;
 /// - `tokenizer`: `tokenizer.json`; `tokens`: `tokens.bin`; `model`: `config.json` and `model.safetensors`;
-/// - `report`: any files, those that end in `.json` being JSON; `files`: any files.
+/// - `report`: any files, of which those that end in `.json` must be JSON; `files`: any files.
 ///
-/// Example: drop every document that does not compile. The script is in the key; the outputs can feed any stage.
+/// Example: remove every document that does not compile. The script is in the key; any stage can read the outputs.
 ///
 /// ```toml
 /// [stages.compiled]
@@ -102,7 +102,7 @@ pub struct Spec {
     pub sandbox: bool,
 }
 
-/// What does not change the output.
+/// Settings that do not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CommandExec")]
 pub struct Exec {
@@ -135,10 +135,10 @@ impl Spec {
         self.outputs.iter().map(|(name, ty)| (name.as_str(), *ty)).chain(default)
     }
 
-    /// Returns the output port that a placeholder names.
+    /// Returns the output port of a placeholder.
     ///
     /// # Errors
-    /// The reason that the name is invalid.
+    /// Returns the reason that the name is invalid.
     fn output(&self, name: Option<&str>) -> Result<&str, String> {
         let mut ports = self.ports().map(|(port, _)| port);
         match name {

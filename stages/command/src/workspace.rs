@@ -1,4 +1,4 @@
-//! The working directory of a program: links the inputs before it runs, collects the outputs after.
+//! The working directory of a program: links the inputs before the program runs, and collects the outputs afterwards.
 //!
 //! ```text
 //! in/PORT/PATH            a symbolic link to a file of the store
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 use contract::{Context, InputTree, OutputTree, Result, StageError};
 
-/// The format in which programs read tables, and its version: raised when [`tables::export_parts`] writes other bytes.
+/// The format in which programs read tables, and its version. Increase it when [`tables::export_parts`] writes different bytes.
 const PLAIN: &str = "parquet-1";
 
-/// Makes a directory and those above it.
+/// Creates a directory and its missing ancestors.
 pub fn make(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| StageError::io("make a folder", &error).in_file(folder))
 }
 
-/// Removes a directory with all that is in it, if it is there.
+/// Removes a directory with its content, if it exists.
 pub fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -50,7 +50,7 @@ struct Input {
 
 /// The identity of a file, whatever its name.
 type Place = (u64, u64);
-/// The metadata that change when a file is written to.
+/// The metadata that change when a file is modified.
 type Stamp = (u64, i64, i64);
 
 fn place(metadata: &Metadata) -> Place {
@@ -178,7 +178,7 @@ impl Workspace {
         Ok(written)
     }
 
-    /// Adds files of an output unchanged.
+    /// Adds the files of an output, unchanged.
     ///
     /// # Errors
     /// Returns an error if one has an unsafe name or cannot be moved.

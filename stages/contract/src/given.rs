@@ -1,4 +1,4 @@
-//! Files that a stage reads from outside the store or, in their place, from another stage.
+//! Files that a stage reads from outside the store or, alternatively, from another stage.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use crate::error::{Result, StageError};
 use crate::infer::{Conflict, InputFacts, Origin};
 use crate::stage::SourcePattern;
 
-/// The setting `source` of a stage, and the input port that may be connected in its place.
+/// The setting `source` of a stage, and the input port that may be connected instead.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceOrInput<'s> {
     /// The value of the setting; an empty pattern means that it is not set.
     pub source: &'s SourcePattern,
-    /// The port.
+    /// The input port.
     pub port: &'static str,
     /// A pattern for hints: `data/file-*.json.gz`.
     pub example: &'static str,
 }
 
-/// A file that was given to a stage.
+/// A source file, or a file of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenFile {
     /// Its path, for messages.
@@ -28,7 +28,7 @@ pub struct GivenFile {
     pub location: PathBuf,
     /// Its digest.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 

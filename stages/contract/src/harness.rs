@@ -24,17 +24,17 @@ pub struct Harness {
     runs: usize,
     /// The inputs of the next run.
     pub inputs: BTreeMap<String, InputTree>,
-    /// Its share of the machine.
+    /// Its share of the machine's resources.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
-    /// Kept between runs, so that a test can read notes and set the cancel flag.
+    /// The progress, kept between runs so that a test can read the notes.
     pub progress: Progress,
     /// The flag that asks the running stage to stop.
     pub cancel: Cancel,
     /// The scratch directory; a new one for each run if `None`.
     pub scratch: Option<PathBuf>,
-    /// Kept between runs.
+    /// The cache of derived files, kept between runs.
     pub derived: Derived,
 }
 

@@ -1,4 +1,4 @@
-//! What is inferred before anything runs, from the settings of a stage and of the stages upstream.
+//! Inference before anything runs, from the settings of a stage and of the stages upstream.
 //!
 //! The engine walks the graph once. Each stage receives the [`Facts`] of its inputs and returns those of its outputs,
 //! the settings that contradict each other ([`Conflict`]: shown with the lines of both), and its [`Cost`]. An unknown
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A value decided by a setting of some stage.
+/// A value that a setting of a stage determines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact<T> {
     /// The value.
     pub value: T,
-    /// Where it was decided.
+    /// The setting that determines it.
     pub origin: Origin,
 }
 
@@ -41,11 +41,11 @@ pub struct Facts {
     pub tokenizer: Option<Fact<()>>,
     /// An upper bound on the number of ids.
     pub vocabulary: Option<Fact<u64>>,
-    /// Tokens of a packed sequence.
+    /// The number of tokens in a packed sequence.
     pub sequence_length: Option<Fact<u64>>,
-    /// The longest sequence of a model, in tokens.
+    /// The maximum sequence length of a model, in tokens.
     pub positions: Option<Fact<u64>>,
-    /// Trainable values of a model.
+    /// The number of trainable values of a model.
     pub parameters: Option<Fact<u64>>,
     /// Layers, width and heads of a model.
     pub shape: Option<Fact<Shape>>,
@@ -56,11 +56,11 @@ pub struct Facts {
 /// The sizes of a transformer, without vocabulary and positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     pub layers: u64,
-    /// Features of a token.
+    /// The number of features per token.
     pub width: u64,
-    /// Attention heads a block.
+    /// The number of attention heads per block.
     pub heads: u64,
 }
 
@@ -115,11 +115,11 @@ pub struct Conflict {
     pub setting: String,
     /// The contradiction.
     pub message: String,
-    /// The other setting, of this stage itself if it names none.
+    /// The other setting; it belongs to this stage if it has no stage.
     pub with: Origin,
-    /// What the other setting says, in a few words.
+    /// A short description of the other setting.
     pub label: String,
-    /// What to do about it.
+    /// The hint.
     pub hint: String,
 }
 
@@ -132,7 +132,7 @@ pub struct Advice {
     pub port: &'static str,
     /// The observation.
     pub text: String,
-    /// What to do about it, if this deserves a warning.
+    /// The hint, if the advice is a warning.
     pub warning: Option<String>,
 }
 
@@ -153,7 +153,7 @@ pub struct Cost {
     pub disk: Option<u64>,
 }
 
-/// What a stage infers.
+/// The inferred facts of a stage.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Inferred {
     /// The facts of its outputs, by port.
@@ -203,8 +203,8 @@ impl Inferred {
 pub struct ConflictText {
     /// The contradiction.
     pub message: String,
-    /// What the other setting says.
+    /// A short description of the other setting.
     pub label: String,
-    /// What to do about it.
+    /// The hint.
     pub hint: String,
 }

@@ -1,4 +1,4 @@
-//! Where a running stage writes.
+//! The output ports of a running stage.
 //!
 //! Files are hashed while they are written, into a staging directory that the engine empties before each run; the engine
 //! then moves them into the store. All methods take `&self` and may be called from any thread: the order of calls makes

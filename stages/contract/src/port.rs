@@ -1,4 +1,4 @@
-//! What flows along an edge of the graph. An edge joins an output to an input of the same type.
+//! The ports of stages. An edge of the graph connects an output to an input of the same type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -77,7 +77,7 @@ pub struct OutputPort {
     /// The type of the output.
     #[serde(rename = "type")]
     pub ty: PortType,
-    /// What it holds, in one line.
+    /// Its content, in one line.
     pub about: Cow<'static, str>,
     /// The path of the setting that declares it; `None` if every stage of the kind has it.
     #[serde(skip)]
@@ -125,7 +125,7 @@ impl Ports {
         self
     }
 
-    /// Names the setting that declares the output added last.
+    /// Records the setting that declares the output added last.
     #[must_use]
     pub fn declared_by(mut self, setting: impl Into<String>) -> Self {
         if let Some(output) = self.outputs.last_mut() {

@@ -30,13 +30,13 @@ pub struct TreePath(String);
 /// The reason that a text is not a valid [`TreePath`] or [`Tree`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
-    /// Absolute, with `..`, empty components, backslashes or control characters.
+    /// The path is absolute, or contains `..`, empty components, backslashes or control characters.
     #[error("'{}' is not a safe relative path", .0.escape_debug())]
     Path(String),
     /// Two files of one tree share a path.
     #[error("'{0}' is listed twice in the tree")]
     Twice(TreePath),
-    /// A line is not of the format.
+    /// A line does not match the format.
     #[error("line {0} is not a valid line of a tree file")]
     Line(usize),
 }
@@ -78,7 +78,7 @@ pub struct TreeEntry {
     pub path: TreePath,
     /// The digest of its content.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
@@ -104,7 +104,7 @@ impl Tree {
         &self.0
     }
 
-    /// Bytes of all files.
+    /// Returns the total size of all files, in bytes.
     pub fn size(&self) -> u64 {
         self.0.iter().map(|entry| entry.size).sum()
     }
@@ -116,10 +116,10 @@ impl Tree {
         })
     }
 
-    /// Decodes what [`Tree::encode`] returned.
+    /// Decodes the bytes of [`Tree::encode`].
     ///
     /// # Errors
-    /// On anything that `encode` would not have written: hostile paths, wrong order, a missing last newline.
+    /// Returns an error for bytes that `encode` cannot produce: hostile paths, wrong order, a missing final newline.
     pub fn decode(text: &str) -> Result<Self, TreeError> {
         let mut entries = Vec::new();
         for (number, line) in text.lines().enumerate() {

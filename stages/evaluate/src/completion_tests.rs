@@ -1,16 +1,16 @@
-//! Tests of completions, in the sandbox and by the evaluator of [`score`].
+//! Tests of completions, in the sandbox and with the evaluator of [`score`].
 //!
 //! | prompt | its problem | a completion passes if |
 //! |---|---|---|
 //! | with `tests` | the program is `setup`, the prompt and the completion; the tests call its functions | the tests end without an exception |
 //! | with `parses` | the program is a function that returns the source; the tests parse it | it is not blank, and the source parses |
 //!
-//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails under the same limits ([`score::selftest`]).
+//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails with the same limits ([`score::selftest`]).
 //!
 //! # Without a sandbox
-//! The interpreter is a place on the machine, so neither it nor its absence is in the key; its version is in the report. Where there is no
-//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] decides. It is in the key: `skip` and `fail` are two outputs, so an
-//! untested one that is in the store is never taken for a tested one.
+//! The interpreter is a path on the machine, so neither it nor its absence is in the key; its version is in the report. If there is no
+//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] applies. It is in the key: `skip` and `fail` have different keys, so an
+//! untested output in the store is never used as a tested one.
 
 use std::collections::BTreeSet;
 
@@ -42,10 +42,10 @@ pub(crate) const TO_TEST: &str =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WithoutSandbox {
-    /// The completions are written, and the report says that they are not tested.
+    /// Write the completions; the report states that they are not tested.
     #[default]
     Skip,
-    /// The stage fails.
+    /// Fail the stage.
     Fail,
 }
 
@@ -53,19 +53,19 @@ pub enum WithoutSandbox {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TestFacts {
-    /// They were.
+    /// The completions were tested.
     Run {
         /// The interpreter's version.
         python: String,
         /// The sandbox's revision.
         sandbox: u32,
-        /// Layers of the sandbox that were off.
+        /// The layers of the sandbox that were off.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         without: Vec<String>,
     },
-    /// They were not.
+    /// The completions were not tested.
     Skipped {
-        /// Why.
+        /// The reason.
         skipped: String,
     },
 }
@@ -120,7 +120,7 @@ impl<'p> CompletionTests<'p> {
         Ok(Some(Self { prompts, options, sandbox }))
     }
 
-    /// Tests the completions of each prompt, which are cut. Returns how, and the results of each prompt, none where it has no tests; warns
+    /// Tests the truncated completions of each prompt. Returns how they were tested, and the results of each prompt, empty if it has no tests; warns
     /// if they are skipped.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl<'p> CompletionTests<'p> {
     }
 }
 
-/// The problem of a prompt with tests.
+/// Returns the problem of a prompt with tests.
 fn problem(prompt: &Prompt, number: usize) -> Result<Problem> {
     let task_id = format!("prompt {}", number + 1);
     let solution = prompt.solution.clone().unwrap_or_default();
@@ -192,13 +192,13 @@ fn problem(prompt: &Prompt, number: usize) -> Result<Problem> {
     })
 }
 
-/// The sample of a completion.
+/// Returns the sample of a completion.
 fn sample(prompt: &Prompt, problem: usize, index: u64, completion: &str) -> Result<Sample> {
     let text = if prompt.parses { returned(&prompt.program(completion)) } else { completion.to_owned() };
     Ok(Sample { problem, text, is_whole: prompt.parses, temperature: Temperature::new(None)?, index, stop: None })
 }
 
-/// A program that returns a source. A string of JSON is one of Python too.
+/// Returns a program that returns a source. A JSON string is also a Python string.
 fn returned(source: &str) -> String {
     format!("def {SOURCE}():\n    return {}\n", Value::String(source.to_owned()))
 }

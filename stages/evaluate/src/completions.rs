@@ -1,15 +1,15 @@
 //! The stage kind `eval-completions`: completes prompts with a model.
 //!
 //! Each prompt is completed several times by nucleus sampling, as `transformers`' text generation does it, and each
-//! completion is cut where the next block of code begins. It stops being generated as soon as it holds such a place: the cut is the same.
-//! A completion of white space only is marked as blank.
+//! completion is truncated at the start of the next block of code. Generation stops at that point, which does not change the result.
+//! A completion that contains only white space is marked as blank.
 //!
-//! Prompts may carry tests: then each completion is run in a sandbox, and the report says how many of a prompt's passed
+//! Prompts may have tests: then each completion is run in a sandbox, and the report contains the number of each prompt's completions that passed
 //! ([`crate::completion_tests`]).
 //!
 //! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
-//! end or asking for more completions changes no other. `batch` is part of the key, because on a GPU a matrix product of
-//! another size may change the last bits of a logit, and with it, rarely, a choice.
+//! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of
+//! another size may change the last bits of a logit and, rarely, the choice of a token.
 
 use std::collections::BTreeSet;
 
@@ -91,7 +91,7 @@ impl Default for Spec {
     }
 }
 
-/// How completions are tested.
+/// Settings for testing completions, which are not in the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "EvalCompletionsExec")]
@@ -227,7 +227,7 @@ impl Stage for EvalCompletions {
     }
 }
 
-/// Checks that a tokenizer has no ids that the model does not know.
+/// Checks that the model supports all ids of the tokenizer.
 ///
 /// # Errors
 /// Returns an error if it has.
@@ -242,7 +242,7 @@ pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<
     .hint("connect the tokenizer that the model was trained with"))
 }
 
-/// Encodes the prompts; warns of a prompt that leaves no room for a completion.
+/// Encodes the prompts; warns about a prompt that leaves no room for a completion.
 fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
         let ids = tokenizer.encode_prompt(&prompt.text)?;

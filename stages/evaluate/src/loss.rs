@@ -1,6 +1,6 @@
 //! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::sums`] defines the measures, [`crate::slices`] the ways in which the tokens are divided: every loss is computed once, and
+//! [`crate::sums`] defines the measures, [`crate::slices`] the divisions of the tokens: every loss is computed once, and
 //! the slices are sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
@@ -52,7 +52,7 @@ fn batch() -> usize {
     8
 }
 
-/// It has no settings that leave the output as it is.
+/// There are no settings that do not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalLossExec")]
 pub struct Exec {}

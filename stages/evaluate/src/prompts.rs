@@ -1,5 +1,5 @@
 //! Prompts, how completions of them are tested, and the defaults: the four examples of chapter 10 of "Natural Language Processing with
-//! Transformers" (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is cut.
+//! Transformers" (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is truncated.
 
 use contract::Problem;
 use schemars::JsonSchema;
@@ -46,12 +46,12 @@ impl Prompt {
         self.parses || self.tests.is_some()
     }
 
-    /// The program of its text, after its setup, and a completion.
+    /// Returns the program: setup, text and completion.
     pub(crate) fn program(&self, completion: &str) -> String {
         format!("{}{completion}", self.beginning())
     }
 
-    /// What a program has before the completion.
+    /// Returns the part of the program before the completion.
     pub(crate) fn beginning(&self) -> String {
         match &self.setup {
             Some(setup) => format!("{}\n{}", setup.trim_end(), self.text),
@@ -59,7 +59,7 @@ impl Prompt {
         }
     }
 
-    /// Returns the problems of its tests; `place` is its setting.
+    /// Returns the problems of its tests; `place` is the path of its setting.
     pub(crate) fn check(&self, place: &str) -> Vec<Problem> {
         let of = |setting: &str, message: &str| Problem::new(format!("{place}.{setting}"), message);
         let mut problems = Vec::new();
@@ -96,7 +96,7 @@ pub fn default_prompts() -> Vec<Prompt> {
     [(area, 64), (urls, 64), (mean, 64), (forest, 96)].map(|(text, max_length)| Prompt::new(text, max_length)).into()
 }
 
-/// Returns the texts with which the next block begins.
+/// Returns the texts at the start of the next block.
 pub fn default_stops() -> Vec<String> {
     ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"].map(str::to_owned).into()
 }

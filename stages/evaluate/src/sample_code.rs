@@ -1,11 +1,11 @@
-//! The stage kind `sample-code`: what a model writes for programming problems, for the stage kind `run-code`.
+//! The stage kind `sample-code`: generates code for programming problems, for the stage kind `run-code`.
 //!
-//! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. A completion stops being generated once it
-//! holds a text at which `run-code` would cut it, and is written whole: `run-code` cuts. The random numbers of a completion depend on
-//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature change no other.
+//! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. Generation of a completion stops once it
+//! contains a text at which `run-code` would truncate it. It is written completely: `run-code` truncates it. The random numbers of a completion depend on
+//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature do not change the others.
 //!
-//! Prompts lose the white space at their end before they become ids, as in CodeParrot's script and bigcode's harness: a model's tokens
-//! join a line break with the indentation that follows it. The completion then begins with that line break.
+//! White space at the end of prompts is removed before encoding, as in CodeParrot's script and bigcode's harness: a model's tokens
+//! combine a line break with the indentation that follows it. The completion then begins with that line break.
 
 use std::path::Path;
 
@@ -76,7 +76,7 @@ impl Default for Spec {
     }
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SampleCodeExec")]
 pub struct Exec {}
@@ -174,7 +174,7 @@ impl Stage for SampleCode {
     }
 }
 
-/// The prompts as ids, without the white space at their end.
+/// Returns the prompts as ids, without the white space at their end.
 fn requests(spec: &Spec, problems: &[problems::Problem], tokenizer: &TextTokenizer) -> Result<Vec<Request>> {
     let request = |problem: &problems::Problem| {
         let prompt = tokenizer.encode_prompt(problem.prompt.trim_end())?;
