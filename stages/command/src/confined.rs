@@ -117,7 +117,7 @@ fn find(command: &Command, sandbox: &CommandSandbox) -> Result<PathBuf> {
     match (programs.iter().find(|path| sandbox.shows(path)), programs.first()) {
         (Some(seen), _) => Ok((*seen).clone()),
         (None, Some(hidden)) => {
-            let message = format!("the program '{}' is not seen in the sandbox", hidden.display());
+            let message = format!("the program '{}' is not visible in the sandbox", hidden.display());
             let hint = "list the directory of its installation in `readable`, or the program itself in `files`";
             Err(StageError::new(message).hint(hint))
         }

@@ -27,7 +27,7 @@ pub fn end(log: &Path) -> io::Result<()> {
             return Ok(());
         }
         if began.elapsed() > PATIENCE {
-            return Err(io::Error::other(format!("process {} does not end", left[0])));
+            return Err(io::Error::other(format!("process {} does not exit", left[0])));
         }
         for process in &left {
             tracing::warn!(%process, log = %log.display(), "ends what a killed run left running");

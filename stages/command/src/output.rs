@@ -57,7 +57,7 @@ fn of_port(error: StageError, port: &str, ty: PortType) -> StageError {
     match error {
         StageError::Failed(failure) => {
             let Failure { message, hint, .. } = *failure;
-            let error = StageError::new(format!("output '{port}' does not hold {}: {message}", article(ty)));
+            let error = StageError::new(format!("output '{port}' does not contain {}: {message}", article(ty)));
             match hint {
                 Some(hint) => error.hint(hint),
                 None => error,

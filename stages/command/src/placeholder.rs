@@ -53,7 +53,7 @@ impl FromStr for Template {
             }
             let (inside, after) = match rest.split_once('}') {
                 Some(parts) if brace == "{" => parts,
-                _ => return Err(format!("'{brace}' has no counterpart")),
+                _ => return Err(format!("unmatched '{brace}'")),
             };
             pieces.push(Piece::Text(std::mem::take(&mut literal)));
             pieces.push(Piece::Place(inside.parse()?));
@@ -71,14 +71,14 @@ impl FromStr for Place {
     fn from_str(inside: &str) -> Result<Self, String> {
         let (noun, name) = match inside.split_once(':') {
             Some((noun, name)) if !name.is_empty() => (noun, Some(name.to_owned())),
-            Some(_) => return Err(format!("'{{{inside}}}' names nothing")),
+            Some(_) => return Err(format!("placeholder '{{{inside}}}' has no name")),
             None => (inside, None),
         };
         match noun {
             "input" => Ok(Self::Input(name.unwrap_or_else(|| INPUT.to_owned()))),
             "output" => Ok(Self::Output(name)),
             "source" => Ok(Self::Source(name)),
-            _ => Err(format!("'{{{inside}}}' is no placeholder")),
+            _ => Err(format!("unknown placeholder '{{{inside}}}'")),
         }
     }
 }
@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn anything_else_in_braces_is_an_error() {
-        assert_eq!(filled("{inptu:x}").unwrap_err(), "'{inptu:x}' is no placeholder");
+        assert_eq!(filled("{inptu:x}").unwrap_err(), "unknown placeholder '{inptu:x}'");
         assert_eq!(filled("{input:}").unwrap_err(), "'{input:}' names nothing");
-        assert_eq!(filled("a { b").unwrap_err(), "'{' has no counterpart");
-        assert_eq!(filled("a } b").unwrap_err(), "'}' has no counterpart");
+        assert_eq!(filled("a { b").unwrap_err(), "unmatched '{'");
+        assert_eq!(filled("a } b").unwrap_err(), "unmatched '}'");
     }
 }

@@ -38,7 +38,7 @@ pub struct Command;
 /// The stage fails unless each output is valid for its declared type:
 ///
 /// - `documents`: Parquet files with a string column `content`; `repo_name`, `path`, `license` (strings), `copies` and `size`
-///   (integers) are taken where they are there, `id` is computed, further columns are kept;
+///   (integers) are used if they exist, `id` is computed, further columns are kept;
 /// - `rows`: Parquet files that all have the same columns;
 /// - `tokenizer`: `tokenizer.json`; `tokens`: `tokens.bin`; `model`: `config.json` and `model.safetensors`;
 /// - `report`: any files, of which those that end in `.json` must be JSON; `files`: any files.
@@ -299,7 +299,7 @@ fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result
         Problem::new(setting, message).hint(hint)
     };
     if text.contains('\0') {
-        return Err(problem("holds a zero byte"));
+        return Err(problem("contains a zero byte"));
     }
     let template: Template = text.parse().map_err(|error: String| problem(&error))?;
     template.places().try_for_each(|place| match place {
@@ -311,7 +311,7 @@ fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result
             Err(problem("names a file, but `files` lists none").depends_on("files"))
         }
         Place::Source(Some(name)) if !exec.files.iter().any(|file| may_be(&file.0, name)) => {
-            Err(problem(&format!("no file of `files` is named '{name}'")).depends_on("files"))
+            Err(problem(&format!("no file in `files` is named '{name}'")).depends_on("files"))
         }
         Place::Input(_) | Place::Source(_) => Ok(()),
     })
@@ -324,7 +324,7 @@ fn command(spec: &Spec, exec: &Exec, context: &Context) -> Result<process::Comma
         template.fill(|place| match place {
             Place::Input(port) => match context.inputs.get(port) {
                 Some(_) => Ok(workspace::input(port)),
-                None => Err(StageError::new(format!("'{text}' names the input '{port}', which is not connected"))
+                None => Err(StageError::new(format!("'{text}' refers to the input '{port}', which is not connected"))
                     .hint(format!("connect it: inputs = {{ {port} = \"stage.output\" }}"))),
             },
             Place::Output(name) => Ok(workspace::output(spec.output(name.as_deref()).map_err(StageError::new)?)),
@@ -354,11 +354,11 @@ fn source(sources: &[SourceFile], name: Option<&str>) -> Result<String> {
     let file = match (named.next(), named.next()) {
         (Some(file), None) => file,
         (None, _) => {
-            return Err(StageError::new(format!("'{wanted}' is no file of `files`"))
+            return Err(StageError::new(format!("'{wanted}' matches no file in `files`"))
                 .hint("list it: files = [\"scripts/NAME\"]"));
         }
         (Some(_), Some(_)) => {
-            return Err(StageError::new(format!("'{wanted}' may be one of several files"))
+            return Err(StageError::new(format!("'{wanted}' may match several files"))
                 .hint("name it by more of its path, such as {source:folder/NAME}"));
         }
     };

@@ -18,7 +18,7 @@ const PLAIN: &str = "parquet-1";
 
 /// Creates a directory and its missing ancestors.
 pub fn make(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| StageError::io("make a folder", &error).in_file(folder))
+    fs::create_dir_all(folder).map_err(|error| StageError::io("create a directory", &error).in_file(folder))
 }
 
 /// Removes a directory with its content, if it exists.
@@ -142,21 +142,21 @@ impl Workspace {
         let root = self.folder.join(output(port));
         let refused = |what: String| StageError::new(format!("output '{port}' {what}"));
         if !root.is_dir() || fs::symlink_metadata(&root)?.is_symlink() {
-            return Err(refused("is no folder any more".to_owned()));
+            return Err(refused("is no longer a directory".to_owned()));
         }
         let mut written = Vec::new();
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             let read = |error: io::Error| {
                 let place = folder.strip_prefix(&root).unwrap_or(&folder).display();
-                refused(format!("holds a folder that cannot be read, {place}: {error}"))
+                refused(format!("contains a directory that cannot be read, {place}: {error}"))
             };
             let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
             for entry in entries.map_err(read)? {
                 let path = entry.path();
                 let relative = path.strip_prefix(&root).unwrap_or(&path);
                 let Some(name) = relative.to_str().map(str::to_owned) else {
-                    return Err(refused(format!("holds '{}', whose name is not UTF-8", relative.display())));
+                    return Err(refused(format!("contains '{}', whose name is not UTF-8", relative.display())));
                 };
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
@@ -165,8 +165,8 @@ impl Workspace {
                     written.push(Written { name, location: path });
                 } else {
                     let what = describe(kind);
-                    return Err(refused(format!("holds '{}', which is {what}", name.escape_debug()))
-                        .hint("an output holds folders and regular files only"));
+                    return Err(refused(format!("contains '{}', which is {what}", name.escape_debug()))
+                        .hint("an output may contain only directories and regular files"));
                 }
             }
         }
@@ -186,7 +186,7 @@ impl Workspace {
         for Written { name, location } in written {
             let metadata = fs::symlink_metadata(location)?;
             tree.adopt(name, &self.alone(location, &metadata)?).map_err(|error| {
-                StageError::new(format!("output '{port}' holds a file that cannot be kept: {error}"))
+                StageError::new(format!("output '{port}' contains a file that cannot be stored: {error}"))
             })?;
         }
         Ok(())

@@ -91,7 +91,7 @@ impl SourceOrInput<'_> {
             true => format!("the input '{port}' has no files"),
             false => format!("no file matches '{source}'"),
         };
-        Err(StageError::new(message).hint(format!("a pattern such as '{example}' starts at the manifest's folder")))
+        Err(StageError::new(message).hint(format!("a pattern such as '{example}' starts at the manifest's directory")))
     }
 
     fn both(&self) -> String {

@@ -142,7 +142,7 @@ impl Stage for EvalCompletions {
                 |length, positions| ConflictText {
                     message: format!("prompt {} may grow to {length} tokens, the model reads {positions}", number + 1),
                     label: format!("{positions} tokens"),
-                    hint: format!("lower max_length to {positions} at most"),
+                    hint: format!("lower max_length to at most {positions}"),
                 },
             );
         }

@@ -90,7 +90,7 @@ impl TensorFile {
         let (start, end) = info.data_offsets;
         let dtype = info.dtype;
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(wrong(format!("holds {dtype:?}, expected F32, F16 or BF16"))
+            return Err(wrong(format!("has type {dtype:?}, expected F32, F16 or BF16"))
                 .hint("quantised weights are not read; save the model in one of these types"));
         }
         let mut bytes = vec![0; end - start];
@@ -101,7 +101,7 @@ impl TensorFile {
         let values = decode(dtype, &bytes);
         match non_finite(&values) {
             None => Ok(values),
-            Some(value) => Err(wrong(format!("is not finite: it holds {value}"))
+            Some(value) => Err(wrong(format!("is not finite: it contains {value}"))
                 .hint("the training that wrote it diverged: train again with a lower learning_rate")),
         }
     }
@@ -152,7 +152,7 @@ pub fn write_tensors(
             return Err(StageError::new(format!("tensor '{}' has {} values", tensor.name, values.len())));
         }
         if let Some(value) = non_finite(&values) {
-            return Err(StageError::new(format!("tensor '{}' is not finite: it holds {value}", tensor.name))
+            return Err(StageError::new(format!("tensor '{}' is not finite: it contains {value}", tensor.name))
                 .hint("lower learning_rate, or raise warmup"));
         }
         bytes.clear();

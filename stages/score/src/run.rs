@@ -147,7 +147,7 @@ fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the sandbox gave no verdict for {} of {} programs: {last}",
+        "the sandbox returned no verdict for {} of {} programs: {last}",
         count(broke as u64),
         count(finished as u64)
     );
@@ -275,6 +275,6 @@ mod tests {
         };
         let runner = runner(&execute, &conditions, &cancel, &progress);
         let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err();
-        assert_eq!(error.to_string(), "the sandbox gave no verdict for 4 of 4 programs: the sandbox broke: gone");
+        assert_eq!(error.to_string(), "the sandbox returned no verdict for 4 of 4 programs: the sandbox broke: gone");
     }
 }

@@ -117,7 +117,7 @@ impl Line {
             (None, None) => return Err(StageError::new("the field 'completion' is missing")),
             (Some(_), Some(_)) => {
                 return Err(StageError::new("the line has both a completion and a solution")
-                    .hint("keep the one that is to be scored"));
+                    .hint("keep only the sample to score"));
             }
         };
         let temperature = Temperature::new(self.temperature)?;

@@ -198,7 +198,7 @@ impl<'f> Opened<'f> {
         })?;
         let mut names = BTreeSet::new();
         if let Some(twice) = reader.schema().fields().iter().find(|field| !names.insert(field.name())) {
-            return Err(StageError::new(format!("column '{}' is there twice in file '{name}'", twice.name()))
+            return Err(StageError::new(format!("column '{}' occurs twice in file '{name}'", twice.name()))
                 .hint("columns are identified by name: rename or remove one of them"));
         }
         Ok(Self { name, location, reader })

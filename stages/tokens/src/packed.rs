@@ -238,7 +238,7 @@ impl PackedTokens {
         if highest >= self.header.vocabulary {
             into.truncate(before);
             return Err(malformed(&format!(
-                "sequence {sequence} holds id {highest}, outside the vocabulary of {}",
+                "sequence {sequence} contains id {highest}, outside the vocabulary of {}",
                 self.header.vocabulary
             )));
         }

@@ -202,12 +202,12 @@ impl Stage for Split {
             By::Shard => by_shard(spec, &table, context)?,
         };
         if report.rows != table.rows() || report.rows != report.train.rows + report.valid.rows {
-            return Err(StageError::new("the two sides together do not have all rows"));
+            return Err(StageError::new("training and validation together do not contain all rows"));
         }
         if report.rows == 0 {
             context.progress.warn("there are no documents to split: both sides are empty");
         } else if report.valid.rows == 0 {
-            context.progress.warn("no documents to validate with: all of them form one group, which is trained on");
+            context.progress.warn("no validation documents: all documents form one group, which is used for training");
         } else if let Some(warning) = report.shares.as_ref().and_then(Shares::warning) {
             context.progress.warn(warning);
         }

@@ -117,7 +117,7 @@ fn check(config: &Gpt2Config, prompt: usize, request: &Request) -> Result<()> {
     let number = prompt + 1;
     if request.prompt.is_empty() {
         return Err(StageError::new(format!("prompt {number} has no tokens"))
-            .hint("a model needs at least one token to go on from, such as the end-of-text token"));
+            .hint("a model needs at least one token to continue from, such as the end-of-text token"));
     }
     match request.prompt.iter().find(|&&id| id as usize >= config.vocabulary) {
         Some(id) => Err(StageError::new(format!(

@@ -104,13 +104,13 @@ impl CommandSandbox {
 
     /// Runs a program that does nothing in a sandbox, to find out which layers the kernel refuses; returns those that it provides.
     pub fn check() -> Result<&'static [Layer], Unavailable> {
-        let folder = tempfile::tempdir().map_err(Broken::system("cannot make a directory"))?;
+        let folder = tempfile::tempdir().map_err(Broken::system("cannot create a directory"))?;
         let place = |name: &str| -> io::Result<PathBuf> {
             let path = folder.path().canonicalize()?.join(name);
             fs::create_dir(&path).map(|()| path)
         };
         let [directory, temporary] = ["work", "tmp"].map(place);
-        let failed = || Broken::system("cannot make a directory");
+        let failed = || Broken::system("cannot create a directory");
         let reach = Reach {
             directory: directory.map_err(failed())?,
             temporary: temporary.map_err(failed())?,

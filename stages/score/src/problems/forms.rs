@@ -230,7 +230,7 @@ pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     names.sort();
     names.dedup();
     match names.is_empty() {
-        true => Err(StageError::new("the tests name no function that the reference solution defines")
+        true => Err(StageError::new("the tests use no function that the reference solution defines")
             .hint("set fields.entry_point to the field that names the function under test")),
         false => Ok(names),
     }
