@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn anything_else_in_braces_is_an_error() {
         assert_eq!(filled("{inptu:x}").unwrap_err(), "unknown placeholder '{inptu:x}'");
-        assert_eq!(filled("{input:}").unwrap_err(), "'{input:}' names nothing");
+        assert_eq!(filled("{input:}").unwrap_err(), "placeholder '{input:}' has no name");
         assert_eq!(filled("a { b").unwrap_err(), "unmatched '{'");
         assert_eq!(filled("a } b").unwrap_err(), "unmatched '}'");
     }

@@ -1,8 +1,8 @@
-//! `license`: keeps documents of repositories under the licenses that are allowed.
+//! `license`: keeps documents of repositories with an allowed license.
 //!
 //! The keys are the 15 of GitHub's BigQuery data set ([`KEYS`]). A document's license is compared without regard
-//! to case and surrounding spaces; one that is null, `unknown` or no key at all is allowed by no list, so its document is
-//! dropped. The report counts every license that the input holds, kept or dropped.
+//! to case and surrounding spaces. A license that is null, `unknown` or not one of the keys is never allowed, so its document is
+//! dropped. The report counts every license in the input, kept or dropped.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -48,7 +48,7 @@ pub struct Spec {
     pub allow: Vec<String>,
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -64,11 +64,11 @@ fn sorted<S: Serializer>(allow: &[String], serializer: S) -> Result<S::Ok, S::Er
 struct Report {
     #[serde(flatten)]
     attrition: Attrition,
-    /// By license, as the documents have it (`null` where they have none).
+    /// The counts by license, as in the documents (`null` if they have none).
     licenses: BTreeMap<String, Count>,
 }
 
-/// Documents with one license.
+/// The number of documents with one license.
 #[derive(Debug, Default, Serialize)]
 struct Count {
     kept: u64,
@@ -111,7 +111,7 @@ impl Stage for License {
     }
 }
 
-/// `license` where the license is not allowed, else null.
+/// Returns `license` if the license is not allowed, otherwise null.
 fn rule(allow: &[String]) -> Result<Expr, datafusion::error::DataFusionError> {
     let keys = allow.iter().map(|key| lit(key.as_str())).collect();
     let allowed = lower(btrim(vec![col(LICENSE)])).in_list(keys, false).is_true();

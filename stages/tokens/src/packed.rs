@@ -43,22 +43,22 @@ pub const FILE: &str = "tokens.bin";
 /// The counts of a packed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Every id is below it.
+    /// The size of the vocabulary: every id is below it.
     pub vocabulary: u32,
     /// The id that follows every document.
     pub end_of_text: u32,
-    /// Tokens a sequence.
+    /// The number of tokens per sequence.
     pub sequence_length: u64,
-    /// Sequences.
+    /// The number of sequences.
     pub sequences: u64,
-    /// Documents that were packed.
+    /// The number of packed documents.
     pub documents: u64,
-    /// Bytes of text that the ids decode to, end-of-text tokens not counted.
+    /// The number of bytes of text that the ids decode to, without end-of-text tokens.
     pub text_bytes: u64,
 }
 
 impl Header {
-    /// Bytes an id.
+    /// Returns the number of bytes per id.
     pub fn width(&self) -> usize {
         if self.vocabulary <= 1 << 16 { 2 } else { 4 }
     }
@@ -201,12 +201,12 @@ impl PackedTokens {
         Facts { vocabulary, sequence_length: fact(header.sequence_length), sequences, ..Facts::default() }
     }
 
-    /// Tokens a sequence.
+    /// The number of tokens per sequence.
     pub fn sequence_length(&self) -> usize {
         self.header.sequence_length as usize
     }
 
-    /// Every id is below it.
+    /// The size of the vocabulary: every id is below it.
     pub fn vocabulary(&self) -> u32 {
         self.header.vocabulary
     }
@@ -216,7 +216,7 @@ impl PackedTokens {
         self.header.end_of_text
     }
 
-    /// Bytes of text that all sequences decode to, end-of-text tokens not counted: the denominator of bits per byte.
+    /// Returns the number of bytes of text that all sequences decode to, without end-of-text tokens: the denominator of bits per byte.
     pub fn text_bytes(&self) -> u64 {
         self.header.text_bytes
     }

@@ -15,7 +15,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Returns whether the sample holds the document with this id. Rows with equal ids go together.
+    /// Returns whether the sample contains the document with this id. Rows with equal ids are treated alike.
     pub fn takes(&self, id: &str) -> bool {
         self.draw.bits(id.as_bytes()) <= self.bound
     }

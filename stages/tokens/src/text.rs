@@ -15,11 +15,11 @@ use crate::alphabet;
 
 /// The file of a tree of type `tokenizer` that defines the whole tokenizer.
 pub const FILE: &str = "tokenizer.json";
-/// The file beside it that names the special tokens.
+/// The file beside it with the special tokens.
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
 /// The token that ends a document, unless [`CONFIG_FILE`] names another.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// Bytes of the longest token, as the vocabulary writes it, that the encoder's tables hold.
+/// The maximum length of a token in the vocabulary's encoding that the encoder's tables support, in bytes.
 const LONGEST_TOKEN: usize = u16::MAX as usize;
 
 /// A byte-level tokenizer. Its methods may be called from many threads.
@@ -119,12 +119,12 @@ impl TextTokenizer {
         String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
     }
 
-    /// Decodes ids to bytes, exactly. Ids outside the vocabulary have none.
+    /// Decodes ids to bytes, exactly. Ids outside the vocabulary are skipped.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
         ids.iter().flat_map(|id| self.token_bytes(*id)).copied().collect()
     }
 
-    /// Returns the bytes that an id decodes to, for a special token the bytes of its name; none for an id outside the vocabulary.
+    /// Returns the bytes that an id decodes to (for a special token, the bytes of its name); empty for an id outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let start = if id == 0 { 0 } else { self.ends.get(id - 1).copied().unwrap_or(self.bytes.len()) };

@@ -8,15 +8,15 @@ use std::io;
 use super::ranked::Ranked;
 use super::record::SetPlace;
 
-/// Bytes of a set, assumed in the choice of the number of slots.
+/// The assumed size of a set in bytes, for choosing the number of slots.
 const SET_BYTES: usize = 2048;
 
-/// Places and sets by rank. Each rank has one slot; a new entry replaces the old one.
+/// Locations and sets by rank. Each rank has one slot; a new entry replaces the old one.
 #[derive(Debug)]
 pub struct SetCache {
     places: Vec<Option<(u32, SetPlace)>>,
     sets: Vec<Option<(u32, Vec<u64>)>>,
-    /// Bytes of the sets, and the limit above which all are dropped.
+    /// The size of the sets in bytes, and the limit above which all are dropped.
     bytes: usize,
     limit: usize,
     buffer: Vec<u8>,

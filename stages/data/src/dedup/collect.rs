@@ -1,6 +1,6 @@
 //! Collects documents from the readers of the parts and sorts them into the order in which they are decided.
 //!
-//! Token sets go to one file as they come, records to a [`Sorter`]. The position of a set depends on the threads; no output
+//! Token sets are appended to one file as they arrive, records go to a [`Sorter`]. The position of a set depends on the threads; no output
 //! does.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use super::signature::signature;
 use super::sort::Sorter;
 use super::tokens::{Tokens, set_hash};
 
-/// Elements and documents that a reader buffers before it writes them.
+/// The number of elements and documents that a reader buffers before it writes them.
 const ELEMENTS: usize = 1 << 17;
 const DOCUMENTS: usize = 1 << 11;
 
@@ -29,11 +29,11 @@ const DOCUMENTS: usize = 1 << 11;
 pub struct SignatureSettings {
     /// Which documents are exact duplicates.
     pub exact: Exact,
-    /// Tokens of an element of the set.
+    /// The number of tokens in an element of the set.
     pub shingle: usize,
-    /// A document of fewer tokens, counted with repetitions, has no near-duplicates.
+    /// The minimum number of tokens, with repetitions, for near-duplicates.
     pub min_tokens: usize,
-    /// Bands of the signatures.
+    /// The bands of the signatures.
     pub bands: Bands,
     /// Which copy is kept.
     pub prefer: Vec<Preference>,
@@ -132,7 +132,7 @@ impl Reader<'_> {
         if self.sets.len() < ELEMENTS && self.pending.len() < DOCUMENTS { Ok(()) } else { self.flush() }
     }
 
-    /// Writes the buffered documents; to be called after the last one.
+    /// Writes the buffered documents. Call it after the last document.
     ///
     /// # Errors
     /// See [`Reader::add`].

@@ -10,7 +10,7 @@ use super::record::take;
 /// The rule by which a document is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// An earlier document has its fingerprint.
+    /// An earlier document has the same fingerprint.
     Exact,
     /// Its token set is near that of a kept document.
     Near,
@@ -42,11 +42,11 @@ pub enum DocumentDecision {
     },
 }
 
-/// Bytes of a decision in a file.
+/// The size of a decision in a file, in bytes.
 pub const WIDTH: usize = 1 + 4 + 4 + 4;
 
 impl DocumentDecision {
-    /// As bytes.
+    /// Encodes the decision as bytes.
     pub fn to_bytes(self) -> [u8; WIDTH] {
         let mut bytes = [0; WIDTH];
         if let Self::Removed { rule, witness, overlap } = self {

@@ -9,25 +9,25 @@
 //! - How many and which documents are exact duplicates depends on the content and on `exact` and `prefer` alone, not on
 //!   the threshold. The witness of an exact duplicate is the copy that is kept; where that copy is itself removed as a
 //!   near-duplicate, it is the copy's witness (so the similarity can then be below the threshold).
-//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. How many pairs share none although they
+//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. The number of pairs that share none although they
 //!   reach it is measured ([`audit`]) and reported beside the theoretical figure.
-//! - The kept copy is what `prefer` says ([`preference`]); documents are decided in that order, each once ([`decide`]).
-//! - A document of fewer than `min_tokens` tokens has exact duplicates only.
+//! - `prefer` determines the kept copy ([`preference`]); documents are decided in that order, each once ([`decide`]).
+//! - A document of fewer than `min_tokens` tokens has only exact duplicates.
 //! - The bytes of all outputs are the same for any number of threads, order of parts, or memory.
 //!
 //! # Steps
 //! | step | module | memory |
 //! |---|---|---|
-//! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch a thread |
+//! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch per thread |
 //! | sort the documents by preference | [`sort`] | external |
-//! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit a document |
-//! | decide each document in order | [`decide`] | [`u32_array`] in memory or in a file, and a [`cache`] a thread |
+//! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit per document |
+//! | decide each document in order | [`decide`] | [`u32_array`] in memory or in a file, and a [`cache`] per thread |
 //! | name clusters, sort decisions by row | [`row_decision`] | external |
 //! | measure recall | [`audit`] | the sample |
-//! | write rows; text is linked | [`write`] | a batch a thread |
+//! | write rows; text is linked | [`write`] | a batch per thread |
 //!
-//! The text is read once. Everything else works on scratch files of about 3 KiB a document. What grows in memory with
-//! the table is one bit a document, and [`disjoint_set`]: a few bytes for each kept document that a removed one joins to another.
+//! The text is read once. Everything else works on scratch files of about 3 KiB per document. The memory that grows with
+//! the table is one bit per document, and [`disjoint_set`]: a few bytes for each kept document that a removed one joins to another.
 //!
 //! # Columns
 //! `documents` gains `cluster`: the smallest id of the document's cluster ([`row_decision`]), null where the document has no
@@ -132,11 +132,11 @@ impl Spec {
     }
 }
 
-/// It has no settings that leave the output alone.
+/// There are no settings that do not change the output.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
-/// The kind.
+/// The stage kind `dedup`.
 #[derive(Debug)]
 pub struct Dedup;
 

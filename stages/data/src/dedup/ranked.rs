@@ -10,7 +10,7 @@ use super::record::{DocumentRecord, Layout, SetPlace};
 use super::scratch::Scratch;
 use super::sort::Sorted;
 
-/// Records that are read at once.
+/// The number of records that are read at once.
 const CHUNK: u32 = 4096;
 
 /// Records by rank and token sets, both in the scratch directory.
@@ -51,7 +51,7 @@ impl Ranked {
         self.layout
     }
 
-    /// Reads the records of `count` ranks from `first` into `buffer`, which then holds them alone.
+    /// Reads the records of `count` ranks from `first` into `buffer`, replacing its content.
     ///
     /// # Errors
     /// Returns an error if the scratch directory cannot be read.
@@ -63,7 +63,7 @@ impl Ranked {
     /// Calls `each` with the rank, document and record of each document, in order, and counts them as progress.
     ///
     /// # Errors
-    /// What `each` returns, when the scratch directory cannot be read, or the stage was asked to stop.
+    /// Returns an error of `each`, an error if the scratch directory cannot be read, or an error if the stage was asked to stop.
     pub fn each(
         &self,
         scratch: &Scratch,
@@ -93,7 +93,7 @@ impl Ranked {
         Ok(self.layout.read(&buffer))
     }
 
-    /// Reads a token set into `set`, which then holds it alone.
+    /// Reads a token set into `set`, replacing its content.
     ///
     /// # Errors
     /// Returns an error if the scratch directory cannot be read.

@@ -13,7 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 pub struct Scratch {
     /// The directory; no other run writes to it.
     pub folder: PathBuf,
-    /// Bytes of memory that the steps share.
+    /// The memory that the steps share, in bytes.
     pub memory: u64,
     /// The stage's threads.
     pub pool: Arc<ThreadPool>,

@@ -15,9 +15,9 @@ use rayon::slice::ParallelSliceMut;
 
 use super::scratch::Scratch;
 
-/// Runs that are merged at once, each an open file; more than that are first merged into one.
+/// The number of runs that are merged at once, each an open file; more runs are first merged into one.
 const FAN_IN: usize = 32;
-/// Bytes that a record needs while its run is sorted, besides its own: a prefix and an index, padded.
+/// The bytes that a record needs in addition while its run is sorted: a prefix and an index, padded.
 const OVERHEAD: usize = 16;
 
 /// Accepts records in any order.
@@ -26,7 +26,7 @@ pub struct Sorter {
     scratch: Scratch,
     name: &'static str,
     width: usize,
-    /// Records of one run.
+    /// The number of records in one run.
     capacity: usize,
     buffer: Vec<u8>,
     runs: Vec<PathBuf>,
@@ -126,7 +126,7 @@ impl Sorter {
         Ok(path)
     }
 
-    /// Returns the places of the records in order, each with its first eight bytes, which decide most comparisons.
+    /// Returns the positions of the records in order, each with its first eight bytes, which decide most comparisons.
     fn order(&self) -> Vec<(u64, u32)> {
         let width = self.width;
         let prefix = |record: &[u8]| {

@@ -14,7 +14,7 @@
 //! | files for each rule of `quality` | 10 in 100 of the rest |
 //! | malformed rows, spread over the shards | `bad_rows` |
 //!
-//! Beside the export it gives programming problems with unit tests about the code of the templates (docs/eval-code.md), so that a model
+//! Besides the export, it writes programming problems with unit tests about the code of the templates (docs/eval-code.md), so that a model
 //! trained on the export can be evaluated.
 //!
 //! A document is generated from hash(seed, its number) alone, and document `i` is in shard `i` modulo `shards`. The time in
@@ -39,7 +39,7 @@ use self::row::{bad_row, line};
 /// Problems with unit tests about the code of the templates, the same for all settings.
 const PROBLEMS: &[u8] = include_bytes!("problems.jsonl");
 
-/// Files of the largest export.
+/// The maximum number of files of an export.
 const FILES: u64 = 100_000_000;
 
 /// Memory for a file that has exact copies: its entry in a hash map, while that grows.
@@ -96,7 +96,7 @@ impl Default for Spec {
     }
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 

@@ -5,7 +5,7 @@
 //! for each split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
 //! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
 //!
-//! | file of `train` and `valid` | what |
+//! | file of `train` and `valid` | content |
 //! |---|---|
 //! | `tokens.bin` | the sequences |
 //! | `documents.bin` | the position of each document ([`crate::index`]) |
@@ -60,7 +60,7 @@ impl Default for Spec {
     }
 }
 
-/// Nothing that leaves the tokens as they are.
+/// There are no settings that do not change the output.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -104,15 +104,15 @@ impl Stage for Pack {
 /// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Tokens a sequence.
+    /// The number of tokens per sequence.
     pub sequence_length: u32,
-    /// What was shuffled.
+    /// The setting `shuffle`.
     pub shuffle: Shuffle,
-    /// Ids in all.
+    /// The total number of ids.
     pub vocabulary: u32,
-    /// Bytes an id in the packed file.
+    /// The number of bytes per id in the packed file.
     pub bytes_per_id: usize,
-    /// The ledger of each split.
+    /// The token counts of each split.
     pub splits: BTreeMap<String, Ledger>,
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use contract::{Digest, Result};
 
-/// Bytes of a record on disk, and about its size in memory.
+/// The size of a record on disk, in bytes, and approximately in memory.
 const RECORD_BYTES: usize = 64;
 
 /// The position of a document's tokens.
@@ -24,7 +24,7 @@ pub struct Record {
     pub part: u32,
     /// Its first token in that file.
     pub start: u64,
-    /// Its tokens, including the end-of-text token.
+    /// The number of tokens, including the end-of-text token.
     pub tokens: u64,
 }
 

@@ -5,11 +5,11 @@
 //! in the order in which they were learned. Text is not normalised, a leading space is part of a word, and none is added.
 //!
 //! Words are counted exactly ([`crate::word_counts`]); merges are learned from the most frequent of them, as many as
-//! `word_bytes` holds ([`crate::merges`]). Memory follows from this setting, not from the size of the table.
+//! fit into `word_bytes` ([`crate::merges`]). Memory depends on this setting, not on the size of the table.
 //!
 //! No token is longer than `max_token_length` bytes, which transformers' trainer does not bound by default: long runs of
-//! one character would take many ids, and the encoder's tables cost the square of a token's length. The report holds the
-//! bound and the longest token.
+//! one character would take many ids, and the encoder's tables grow with the square of a token's length. The report contains the
+//! limit and the longest token.
 //!
 //! | file of `tokenizer` | read by |
 //! |---|---|
@@ -44,7 +44,7 @@ use crate::word_counts::{CountedWords, Counter, WordCounts};
 
 pub use report::Report;
 
-/// Bytes of memory that learning uses for each byte of distinct words.
+/// The memory that learning uses per byte of distinct words, in bytes.
 const MEMORY_PER_WORD_BYTE: u64 = 32;
 /// The number of documents that the report encodes.
 const REPORT_DOCUMENTS: u64 = 500;
@@ -153,7 +153,7 @@ impl Stage for Tokenizer {
     }
 }
 
-/// Bytes of memory that learning takes where the text has as many words as are kept.
+/// Returns the memory that learning uses, in bytes, if the text has at least as many words as are kept.
 fn memory(spec: &Spec) -> u64 {
     spec.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)
 }
@@ -177,7 +177,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
     problems
 }
 
-/// Describes why learning ended before the vocabulary was full.
+/// Describes the reason that learning ended before the vocabulary was full.
 fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
@@ -194,9 +194,9 @@ fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
 /// Counts of the documents that were read.
 #[derive(Debug, Clone, Copy, Default)]
 struct ReadCounts {
-    /// Documents that were read.
+    /// The number of documents that were read.
     rows: u64,
-    /// Those among them that are learned from, and their bytes.
+    /// The number of documents that are learned from, and their bytes.
     documents: u64,
     bytes: u64,
 }
