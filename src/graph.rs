@@ -2,7 +2,7 @@
 //!
 //! An edge goes from a stage to one that reads its output. The order is topological and fixed by the manifest alone: of the
 //! stages whose inputs are all placed, the first by name comes next. The graph of a valid manifest is acyclic, so its order
-//! holds every stage; otherwise stages on and downstream of a cycle are not in the order.
+//! contains every stage; otherwise stages on and downstream of a cycle are not in the order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};

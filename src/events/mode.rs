@@ -1,4 +1,4 @@
-//! How a run is shown.
+//! The display modes of a run.
 
 use std::io::{self, IsTerminal};
 
@@ -7,7 +7,7 @@ use super::json::Json;
 use super::plain::Plain;
 use super::renderer::{Purpose, Renderer};
 
-/// How a run is shown.
+/// The display modes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Bars on a terminal.

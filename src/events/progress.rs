@@ -1,6 +1,6 @@
 //! The progress of a stage: `120 of 2,000 steps  loss/train 4.21  3.1/s  10:06 left`.
 //!
-//! For a stage that runs a program it is the time so far and the last line that the program wrote: `0:42  epoch 3`.
+//! For a stage that runs a program, it shows the time so far and the last line of the program's output: `0:42  epoch 3`.
 
 use std::collections::BTreeMap;
 

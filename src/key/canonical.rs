@@ -2,7 +2,7 @@
 //!
 //! Fields of an object are sorted by the bytes of their names; arrays keep their order. Numbers: an integer of at least 0 is
 //! unsigned, a negative one signed, anything written with a fraction or an exponent is a float, with -0.0 normalised to 0.0.
-//! JSON has no NaN and no infinity, so none can enter.
+//! JSON has no NaN and no infinity.
 
 use std::fmt::{self, Write};
 

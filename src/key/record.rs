@@ -53,7 +53,7 @@ impl Leaf {
 /// A value that differs between two keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyDifference {
-    /// Which value.
+    /// The path of the value.
     pub path: KeyPath,
     /// The value in the older key; an absent setting was at its default.
     pub old: Option<Value>,

@@ -13,9 +13,9 @@ use crate::parallel;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Nothing runs until it is fixed.
+    /// An error: nothing runs until it is fixed.
     Error,
-    /// The manifest loads.
+    /// A warning: the manifest still loads.
     Warning,
 }
 
@@ -28,7 +28,7 @@ pub struct Label {
     pub text: String,
 }
 
-/// Characters of the longest message: keys and values in it may be as long as a file.
+/// The maximum length of a message, in characters: keys and values in it may be as long as a file.
 const LONGEST: usize = 500;
 
 /// One problem.
@@ -40,7 +40,7 @@ pub struct Diagnostic {
     pub message: String,
     /// The places: the first is that of the problem, the others explain it.
     pub labels: Vec<Label>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Diagnostic {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into().or(self.hint);
@@ -80,7 +80,7 @@ pub struct PlacedDiagnostic {
     pub message: String,
     /// The places: the first is that of the problem, the others explain it.
     pub places: Vec<PlacedLabel>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
 }
 

@@ -74,7 +74,7 @@ impl Node {
     /// Converts it to JSON.
     ///
     /// # Errors
-    /// The first value in it that JSON cannot represent.
+    /// Returns the first value in it that JSON cannot represent.
     pub fn json(&self) -> Result<Json, &Self> {
         Ok(match &self.value {
             Value::String(text) => Json::String(text.clone()),

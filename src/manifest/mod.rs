@@ -23,7 +23,7 @@
 //! # Layers
 //! From the lowest; tables merge at any depth, other values are replaced, and every value keeps its place:
 //!
-//! 1. the file that `extends` names, and the files that it extends (a relative path starts at the file that names it);
+//! 1. the file in `extends`, and the files that it extends (a relative path starts at the file that contains it);
 //! 2. the file;
 //! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest (`machine`);
 //! 4. each `--set PATH=VALUE`, in order (`set`).
@@ -100,7 +100,7 @@ use self::stage::Draft;
 use crate::graph::Graph;
 pub use crate::stage_name::{NotAStageName, StageName};
 
-/// The manifest of a command that names none.
+/// The default manifest of commands.
 pub const DEFAULT: &str = "pipeline.toml";
 
 /// The layers above a manifest's files.
@@ -138,7 +138,7 @@ pub struct Manifest {
 /// Reads and validates a manifest whose stages are of these kinds.
 ///
 /// # Errors
-/// Every problem of every layer (module docs).
+/// Returns every problem of every layer (module docs).
 pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, overrides, kinds, &mut diagnostics);
@@ -155,7 +155,7 @@ pub fn origin(path: &Path) -> PathBuf {
     found.map_or_else(here, |(directory, name)| directory.join(name))
 }
 
-/// The part of a manifest that commands on a store need.
+/// The head of a manifest, which commands on a store need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The name of the run.

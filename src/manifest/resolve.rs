@@ -1,4 +1,4 @@
-//! The resolution of edges, each to an output of the type that its input port expects.
+//! Resolves edges to outputs of the type that the input port expects.
 
 use std::collections::BTreeMap;
 

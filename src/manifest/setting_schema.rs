@@ -77,7 +77,7 @@ impl fmt::Display for Range {
 /// The schema that allows anything.
 static ANYTHING: Value = Value::Bool(true);
 
-/// References followed at most: a cyclic schema allows anything.
+/// The maximum number of references to follow: a cyclic schema allows anything.
 const REFERENCES: usize = 32;
 
 impl<'s> SettingSchema<'s> {

@@ -1,4 +1,4 @@
-//! The settings of a stage after validation, and what its kind itself finds wrong with them.
+//! The settings of a stage after validation, and the problems that its kind finds in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// Returns a path, then the paths of what holds it, inner first.
+/// Returns a path, then the paths of the tables that contain it, inner first.
 pub(super) fn with_parents(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind(['.', '[']).map(|end| &path[..end]))
 }

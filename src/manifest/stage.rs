@@ -71,7 +71,7 @@ impl fmt::Debug for StageDeclaration {
     }
 }
 
-/// What settings alone decide about a stage.
+/// The facts about a stage that depend on settings alone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InferredStage {
     pub facts: InputFacts,

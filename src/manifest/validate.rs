@@ -261,7 +261,7 @@ impl Validator<'_> {
     }
 }
 
-/// How a size outside its bounds is described.
+/// The description of a size outside its bounds.
 #[derive(Clone, Copy)]
 struct Unit {
     short: &'static str,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::run_lock::{LockedStage, RunLock};
 
-/// What differs between two runs.
+/// The differences between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunDiff {
     /// Settings of the resolved manifests that differ, sorted by path.
@@ -37,13 +37,13 @@ pub struct SettingDiff {
 pub struct StageDiff {
     /// Its name.
     pub stage: String,
-    /// How it differs.
+    /// The kind of difference.
     pub change: StageChange,
     /// Metrics that differ: older and newer value.
     pub metrics: BTreeMap<String, [Option<f64>; 2]>,
 }
 
-/// How a stage differs.
+/// The kinds of differences of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum StageChange {
@@ -56,7 +56,7 @@ pub enum StageChange {
         /// By port: the number of files added, removed and changed.
         ports: BTreeMap<String, [usize; 3]>,
     },
-    /// It has another key and the same output.
+    /// It has a different key and the same output.
     SameOutput,
 }
 

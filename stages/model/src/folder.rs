@@ -1,7 +1,7 @@
 //! A model as a directory in Hugging Face's format: `config.json`, `generation_config.json` and `model.safetensors`.
 //!
-//! Written: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
-//! left out, as transformers' `save_pretrained` does. Read: that, and other variants in use: names without the prefix (`GPT2Model`), `f16` and
+//! Format for writing: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
+//! left out, as in transformers' `save_pretrained`. Reading also accepts other variants in use: names without the prefix (`GPT2Model`), `f16` and
 //! `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored.
 //! A `config.json` that specifies a computation other than ours is rejected.
 
@@ -27,7 +27,7 @@ pub const CONFIG: &str = "config.json";
 /// The tensors.
 pub const WEIGHTS: &str = "model.safetensors";
 const GENERATION: &str = "generation_config.json";
-/// The longest sequence, in `tokenizer_config.json`.
+/// The maximum sequence length, in `tokenizer_config.json`.
 const MAX_LENGTH: &str = "model_max_length";
 const PREFIX: &str = "transformer.";
 /// The version of transformers whose `config.json` this one follows.
@@ -69,7 +69,7 @@ impl ModelFolder {
         Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
     }
 
-    /// Completes the facts of a connected port with those of the model there, unless a setting gave its sizes.
+    /// Completes the facts of a connected port with those of the model there, unless a setting determines its sizes.
     pub fn observe(facts: &mut InputFacts, port: &str, input: &dyn Fn(&str) -> Option<InputTree>) {
         if facts.has(port) && facts.port(port).shape.is_none() {
             facts.complete(port, input(port).as_ref().map(Self::facts).unwrap_or_default());
@@ -222,8 +222,8 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     })
 }
 
-/// Writes the files of a tokenizer beside those of a model, whose longest sequence is that of the directory: if the
-/// tokenizer's own settings name another, its `tokenizer_config.json` is rewritten.
+/// Writes the files of a tokenizer beside those of a model, with the model's maximum sequence length: if the
+/// tokenizer's own settings have another, its `tokenizer_config.json` is rewritten.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or written, or `tokenizer_config.json` is not an object.
@@ -243,7 +243,7 @@ pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &Outpu
     Ok(())
 }
 
-/// Returns whether a file of a tokenizer's directory is copied beside a model: what transformers loads, without reports.
+/// Returns whether a file of a tokenizer's directory is copied beside a model: files that transformers loads, without reports.
 fn is_of_a_tokenizer(path: &str) -> bool {
     const FILES: [&str; 6] = [
         "tokenizer.json",

@@ -20,7 +20,7 @@ use crate::device::is_gpu;
 use crate::fused;
 use crate::precision::Precision;
 
-/// Added to the variance of a layer norm.
+/// The epsilon that is added to the variance of a layer norm.
 pub const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// The whole model.
@@ -39,11 +39,11 @@ pub struct Gpt2 {
 /// One block.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Before the attention.
+    /// The layer norm before the attention.
     pub ln_1: LayerNorm,
     /// Causal self-attention.
     pub attn: Attention,
-    /// Before the feed-forward part.
+    /// The layer norm before the feed-forward part.
     pub ln_2: LayerNorm,
     /// The feed-forward part.
     pub mlp: Mlp,
@@ -56,7 +56,7 @@ pub struct Attention {
     pub c_attn: Linear,
     /// `[width, width]`.
     pub c_proj: Linear,
-    /// Heads.
+    /// The number of heads.
     pub heads: usize,
 }
 

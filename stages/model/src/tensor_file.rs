@@ -7,7 +7,7 @@
 //! data: the tensors one after another, row by row, little-endian
 //! ```
 //!
-//! Every value is finite: a tensor that holds infinity or NaN is neither read nor written.
+//! Every value is finite: a tensor that contains infinity or NaN is neither read nor written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +21,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::config::TensorShape;
 
-/// Bytes of the largest header that is read: a damaged length must not allocate all memory.
+/// The maximum header size that is read, in bytes: a damaged length must not allocate all memory.
 const GREATEST_HEADER: u64 = 100 << 20;
 
 /// An open file and its header.
@@ -125,7 +125,7 @@ fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 /// Writes a file of `f32` tensors; calls `values` for each in turn.
 ///
 /// # Errors
-/// Returns an error of `values`, or if a tensor has another size than its shape or a value that is not finite, or when
+/// Returns an error of `values`, or an error if a tensor has another size than its shape or a value that is not finite, or if
 /// `writer` fails.
 pub fn write_tensors(
     writer: &mut impl Write,

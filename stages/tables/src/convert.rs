@@ -3,24 +3,24 @@
 //! # Documents
 //! Every file needs a column `content`; the other columns of the format may be missing or null:
 //!
-//! | column | type | where it is missing or null |
+//! | column | type | if it is missing or null |
 //! |---|---|---|
 //! | `content` | string | an error |
 //! | `repo_name`, `path` | string | `<file>#<row>`: the file's path in the output and the row in the file, from 0; so a document without a repository is a repository of its own, and a split by repository divides such documents one by one |
 //! | `copies` | integer, not negative | 1 |
 //! | `size` | integer, not negative | bytes of `content` |
 //! | `license` | string | null |
-//! | `id` | | always computed ([`document_id`]), as repository, path or text may not be those of the input any more |
-//! | `row` | | the format's own: a file that has it is an error |
-//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | what stages write or compute with, and would replace: an error; a `cluster` that an input has passes as it is |
+//! | `id` | | always computed ([`document_id`]), because repository, path or text may have changed |
+//! | `row` | | reserved for the format: a file that has it is an error |
+//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | reserved for stages, which would replace them: an error; a `cluster` that an input has is kept unchanged |
 //!
 //! Further columns are kept; two columns of one name are an error. All files have the same columns, in any order; those of the format may be missing in some.
 //! Each file is a shard ([`ShardWriter`]): one that is larger than a part becomes several.
 //!
 //! # Rows
-//! Any columns, each name once, the same in all files, in any order. Each file is a part.
+//! Any columns are allowed, with unique names, the same in all files, in any order. Each file is a part.
 //!
-//! Files without rows are a table without rows that has their columns.
+//! Files without rows become a table without rows that has their columns.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -29,11 +29,11 @@ pub struct Documents {
     count: RowCount,
 }
 
-/// The text half.
+/// The reader of the text.
 struct Text {
     file: InputFile,
     metadata: ArrowReaderMetadata,
-    /// Rows of each row group.
+    /// The number of rows in each row group.
     groups: Vec<Range<usize>>,
 }
 

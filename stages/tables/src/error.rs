@@ -24,7 +24,7 @@ pub enum TableError {
     /// A column that is missing, or not of the type that the format says.
     #[error("the table's file '{file}' has no column '{column}' of type {expected}")]
     Column {
-        /// The file.
+        /// The content of the file.
         file: String,
         /// The column.
         column: String,
@@ -48,7 +48,7 @@ pub enum TableError {
     /// A reader that ended before the last row, or returned other text than was written.
     #[error("read {found} {what} of the table's file '{file}', expected {expected}")]
     Incomplete {
-        /// The file.
+        /// The content of the file.
         file: String,
         /// What was counted.
         what: &'static str,
@@ -60,7 +60,7 @@ pub enum TableError {
     /// The file is not a Parquet file, or is damaged.
     #[error("cannot read '{file}' of the table: {error}")]
     Parquet {
-        /// The file.
+        /// The content of the file.
         file: String,
         /// The message of the reader.
         error: ParquetError,

@@ -1,4 +1,4 @@
-//! Runs work on parts in parallel, as many at a time as the stage has threads.
+//! Runs work on parts in parallel, on as many threads as the stage has.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -18,9 +18,9 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use crate::complete::RowCount;
 use crate::table::row_count;
 
-/// Rows of a batch at most.
+/// The maximum number of rows in a batch.
 const BATCH_ROWS: usize = 64;
-/// Bytes of a batch at most, unless one row has more. The number of rows decoded at a time follows from the mean of the row group.
+/// The maximum size of a batch in bytes, unless one row is larger. The number of rows decoded at a time depends on the mean of the row group.
 const BATCH_BYTES: u64 = 32 << 20;
 
 /// The columns of a plain Parquet file, and its rows.
@@ -63,7 +63,7 @@ impl PlainReader {
         row_count(&self.metadata)
     }
 
-    /// Reads these columns of `file`, the one that was opened, or all columns.
+    /// Reads these columns, or all columns, of `file`, which must be the opened file.
     ///
     /// # Errors
     /// Returns an error if it cannot be read.
@@ -79,7 +79,7 @@ impl PlainReader {
     }
 }
 
-/// The rows of a plain file in batches, strings and bytes as views.
+/// Returns the rows of a plain file in batches, with strings and bytes as views.
 ///
 /// # Errors
 /// Each item, when the file cannot be read; the end, when the number of rows is not the one in the footer.

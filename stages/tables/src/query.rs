@@ -35,15 +35,15 @@ pub enum AnswerFormat {
     Table,
     /// Comma-separated values with a header.
     Csv,
-    /// One JSON object a line, without null values.
+    /// One JSON object per line, without null values.
     Json,
     /// One Parquet file.
     Parquet,
 }
 
-/// Rows that a text table shows.
+/// The maximum number of rows that a text table shows.
 pub const TABLE_ROWS: usize = 10_000;
-/// Bytes of memory of these rows.
+/// The maximum memory of these rows, in bytes.
 const TABLE_BYTES: usize = 64 << 20;
 
 /// Whether a result was written completely.
@@ -51,7 +51,7 @@ const TABLE_BYTES: usize = 64 << 20;
 pub enum Answer {
     /// All rows.
     Whole,
-    /// As many as a text table shows.
+    /// Only the rows that a text table shows.
     First(usize),
 }
 
@@ -152,7 +152,7 @@ impl Query {
         Ok(Self { session: Session::standalone(resources, scratch)? })
     }
 
-    /// Makes the table of `stage.port` known as `"stage"."port"` and as `"stage.port"`, and where `is_first` also as
+    /// Registers the table of `stage.port` as `"stage"."port"` and as `"stage.port"`, and if `is_first` also as
     /// `"stage"`.
     ///
     /// # Errors
@@ -179,8 +179,8 @@ impl Query {
         Ok(())
     }
 
-    /// Runs a query. Statements that would define or write anything are rejected. A text table holds its rows in
-    /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows come.
+    /// Runs a query. Statements that would define or write anything are rejected. A text table keeps its rows in
+    /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows arrive.
     ///
     /// # Errors
     /// Returns an error if the query is invalid, the tables cannot be read, or the result cannot be written.

@@ -14,10 +14,10 @@ use crate::error::TableError;
 use crate::format::{EMPTY_PART, part_of, rows_options, rows_path, text_options, text_path, text_schema, write_error};
 use crate::table::{Part, footer, open, row_count};
 
-/// Rows of a batch that is read from a file of rows.
+/// The number of rows in a batch that is read from a file of rows.
 const READ_ROWS: usize = 8192;
 
-/// `rows/<name>.parquet` of an output port. The file is made by the first row: without one there is none.
+/// The writer of `rows/<name>.parquet` of an output port. The first row creates the file: without rows, there is no file.
 #[derive(Debug)]
 pub struct RowsFile<'a> {
     output: &'a OutputTree,
@@ -28,7 +28,7 @@ pub struct RowsFile<'a> {
 }
 
 impl<'a> RowsFile<'a> {
-    /// Creates the writer of a part of that name with these columns; nothing is written yet.
+    /// Creates the writer of a part of this name with these columns; nothing is written yet.
     pub fn new(output: &'a OutputTree, name: &str, schema: SchemaRef) -> Self {
         Self { output, path: rows_path(name), schema, writer: None, rows: 0 }
     }
@@ -83,7 +83,7 @@ pub struct RowsPart<'a> {
 }
 
 impl<'a> RowsPart<'a> {
-    /// Returns the part's rows with these columns, `row` among them; [`Part::rows_schema`] where none is added.
+    /// Returns the part's rows with these columns, including `row`; without added columns, [`Part::rows_schema`].
     pub fn new(output: &'a OutputTree, part: &'a Part, schema: SchemaRef) -> Self {
         Self { part, rows: RowsFile::new(output, &part.name, schema) }
     }
@@ -110,8 +110,8 @@ impl<'a> RowsPart<'a> {
     }
 }
 
-/// Finishes a table of documents or of rows: one without rows gets the part [`EMPTY_PART`], which holds its columns. To be
-/// called when all parts of the output are finished.
+/// Finishes a table of documents or of rows: a table without rows gets the part [`EMPTY_PART`], which contains its columns. Call
+/// it when all parts of the output are finished.
 ///
 /// # Errors
 /// Returns an error if the part cannot be written.
@@ -138,14 +138,14 @@ fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWrit
 pub(crate) struct RowsTable {
     /// Its files, sorted by path.
     pub(crate) parts: Vec<RowsInput>,
-    /// The columns of each.
+    /// The columns of each file.
     pub(crate) schema: SchemaRef,
 }
 
 /// A file of rows.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsInput {
-    /// The file.
+    /// The content of the file.
     pub(crate) file: InputFile,
     /// The name of the part.
     pub(crate) name: String,
@@ -184,7 +184,7 @@ impl RowsTable {
 }
 
 impl RowsInput {
-    /// Its rows in batches.
+    /// Returns the rows in batches.
     ///
     /// # Errors
     /// Returns an error if the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.

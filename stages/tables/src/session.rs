@@ -66,7 +66,7 @@ impl Session {
         Ok(Self { context: SessionContext::new_with_state(state), runtime, cancel })
     }
 
-    /// DataFusion's own session, to register functions and tables and to plan SQL.
+    /// Returns DataFusion's own session, to register functions and tables and to plan SQL.
     pub fn context(&self) -> &SessionContext {
         &self.context
     }

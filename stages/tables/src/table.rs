@@ -17,7 +17,7 @@ pub struct Table {
     rows_schema: SchemaRef,
 }
 
-/// A part of a table: rows, and the text that they point into.
+/// A part of a table: rows, and the text that they refer to.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// Its name, the same in both directories.
@@ -69,7 +69,7 @@ impl Table {
         Ok(Self { parts, rows_schema })
     }
 
-    /// Its parts that have rows, sorted by name.
+    /// Returns the parts that have rows, sorted by name.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -79,7 +79,7 @@ impl Table {
         self.parts.iter().map(|part| part.row_count).sum()
     }
 
-    /// Returns the columns of `rows/`, `row` among them.
+    /// Returns the columns of `rows/`, including `row`.
     pub fn rows_schema(&self) -> &SchemaRef {
         &self.rows_schema
     }

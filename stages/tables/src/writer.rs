@@ -22,13 +22,13 @@ pub struct Document<'a> {
     pub repo_name: &'a str,
     /// The path in the repository.
     pub path: &'a str,
-    /// The number of copies in the export.
+    /// The number of copies, according to the export.
     pub copies: i64,
-    /// Bytes of content, as the export says.
+    /// The size of the content in bytes, according to the export.
     pub size: i64,
     /// The repository's license key.
     pub license: Option<&'a str>,
-    /// The file.
+    /// The content of the file.
     pub content: &'a str,
 }
 
@@ -47,7 +47,7 @@ struct OpenPart<'a> {
     rows: RowsFile<'a>,
     schema: SchemaRef,
     text_schema: SchemaRef,
-    /// Documents and bytes of text in the part so far, those of `group` among them.
+    /// The number of documents and bytes of text in the part so far, including those of `group`.
     documents: usize,
     bytes: usize,
     group: Group,
@@ -69,7 +69,7 @@ struct Group {
     bytes: usize,
 }
 
-/// Values of columns that the format does not define: for each document the index of a batch, and of a row in it.
+/// The values of columns that the format does not define: for each document, the index of a batch and of a row in it.
 #[derive(Default)]
 struct Further {
     batches: Vec<RecordBatch>,

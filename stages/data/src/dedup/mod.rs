@@ -4,11 +4,11 @@
 //! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are removed first:
 //!   rule `exact`, an earlier document has the same fingerprint ([`fingerprint`]: the content without white space, or its
 //!   bytes). Then rule `near`: the Jaccard similarity of its token set ([`tokens`], [`jaccard`]) and the witness's is at least
-//!   `threshold`, computed on the sets and not estimated. `dropped` says for each document the rule, the witness and the
+//!   `threshold`, computed on the sets and not estimated. `dropped` contains for each document the rule, the witness and the
 //!   similarity.
 //! - How many and which documents are exact duplicates depends on the content and on `exact` and `prefer` alone, not on
 //!   the threshold. The witness of an exact duplicate is the copy that is kept; where that copy is itself removed as a
-//!   near-duplicate, it is the copy's witness (so the similarity can then be below the threshold).
+//!   near-duplicate, the witness is that copy's witness (so the similarity can then be below the threshold).
 //! - No two kept documents that share a bucket ([`bands`]) reach the threshold. The number of pairs that share none although they
 //!   reach it is measured ([`audit`]) and reported beside the theoretical figure.
 //! - `prefer` determines the kept copy ([`preference`]); documents are decided in that order, each once ([`decide`]).

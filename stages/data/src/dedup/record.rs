@@ -7,7 +7,7 @@
 //! fingerprint        16  equal for exact duplicates
 //! set hash           16  equal for equal token sets
 //! set                8   the offset of its token set in the file of the sets, in elements,
-//!                    4   and how many elements it has
+//!                    4   and its number of elements
 //! license            1
 //! comparable         1   whether it has enough tokens for near-duplicates
 //! buckets            8 bytes per band; zeros if it is not comparable

@@ -1,4 +1,4 @@
-//! What computes the logits: [`cpu`] on the CPU, Burn's tensors ([`decode`]) on a GPU.
+//! The engine that computes the logits: [`cpu`] on the CPU, Burn's tensors ([`decode`]) on a GPU.
 
 use burn::tensor::Tensor;
 use contract::{Cancel, Result};

@@ -39,10 +39,10 @@ impl Generator {
         self.stream(requests, generation, &mut |_| Ok(()))
     }
 
-    /// As [`Generator::complete`], and calls `each` with each new token as soon as it is chosen.
+    /// Does the same as [`Generator::complete`], and calls `each` with each new token as soon as it is chosen.
     ///
     /// # Errors
-    /// See [`Generator::complete`], and an error of `each`, which ends the generation.
+    /// See [`Generator::complete`]; also returns an error of `each`, which ends the generation.
     pub fn stream(
         &self,
         requests: &[Request],

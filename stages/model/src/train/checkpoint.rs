@@ -43,7 +43,7 @@ struct Seal {
     step: u64,
     state: Digest,
     metrics: Digest,
-    /// Seconds that all runs of the training took up to here; 0 in a checkpoint of an older program.
+    /// The seconds that all runs of the training took so far; 0 in a checkpoint of an older program.
     #[serde(default)]
     seconds: f64,
 }
@@ -51,11 +51,11 @@ struct Seal {
 /// The content of a checkpoint besides the state of the trainer.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Updates so far.
+    /// The number of updates so far.
     pub step: u64,
     /// The metrics so far.
     pub metrics: Vec<Metric>,
-    /// Seconds that all runs of the training took so far.
+    /// The seconds that all runs of the training took so far.
     pub seconds: f64,
 }
 

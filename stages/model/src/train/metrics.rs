@@ -1,6 +1,6 @@
 //! The metrics of training, step by step.
 //!
-//! `metrics.jsonl` holds one JSON object a line, in the order of the steps: an update
+//! `metrics.jsonl` contains one JSON object per line, in the order of the steps: an update
 //! (`step`, `tokens` read so far, `loss` before the update, `learning_rate`, `gradient_norm` before clipping) or a validation
 //! (`step`, `validation_loss`, `validation_perplexity`). `step` counts finished updates. The file has no times, so that
 //! equal runs write equal bytes.
@@ -18,24 +18,24 @@ use crate::train::event_file::EventFile;
 pub enum Metric {
     /// An update.
     Update {
-        /// Updates so far, this one included.
+        /// The number of updates so far, including this one.
         step: u64,
-        /// Tokens read so far.
+        /// The number of tokens read so far.
         tokens: u64,
         /// The mean loss of the step's sequences in nats, before the update.
         loss: f64,
-        /// The rate used.
+        /// The learning rate used.
         learning_rate: f64,
         /// The global norm before clipping.
         gradient_norm: f64,
     },
     /// A validation.
     Validation {
-        /// Updates so far.
+        /// The number of updates so far.
         step: u64,
         /// The mean loss of the validation sequences in nats.
         validation_loss: f64,
-        /// Its exponential.
+        /// The exponential of the loss.
         validation_perplexity: f64,
     },
 }

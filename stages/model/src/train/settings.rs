@@ -91,7 +91,7 @@ pub struct Spec {
     pub validate_sequences: Option<u64>,
 }
 
-/// How often to tell and to save; the result does not depend on it.
+/// The intervals of reports and checkpoints; the result does not depend on them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {
     /// The number of updates between two reports of the loss.

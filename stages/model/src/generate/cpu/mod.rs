@@ -33,7 +33,7 @@ use crate::fused::loops;
 use crate::gpt2::{Gpt2, LAYER_NORM_EPSILON, LayerNorm};
 use crate::parameters::host_values;
 
-/// The weights of a model, as they are read.
+/// The weights of a model, in the order in which they are read.
 pub struct CpuModel {
     sizes: Sizes,
     /// The token embedding as the output head: a column is a token.
@@ -188,7 +188,7 @@ impl Tokens<'_> {
         }
     }
 
-    /// What a row attends to: the tokens up to its own.
+    /// Returns the tokens that a row attends to: those up to its own.
     fn visible(&self, row: usize) -> cache::Visible<'_> {
         match self {
             Self::Prompt(segment) => [(segment, row + 1), (segment, 0)],
