@@ -1,4 +1,4 @@
-//! Floor 1: the stages of a manifest as a directed graph, with the algorithms of petgraph.
+//! Floor 1: the stages of a manifest as a directed graph, using the algorithms of petgraph.
 //!
 //! An edge goes from a stage to one that reads its output. The order is topological and fixed by the manifest alone: of the
 //! stages whose inputs are all placed, the first by name comes next. The graph of a valid manifest is acyclic, so its order

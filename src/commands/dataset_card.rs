@@ -15,7 +15,7 @@ use tables::Column;
 
 /// A table of an export.
 pub(super) struct ExportedTable {
-    /// Its port, and the directory that contains its files.
+    /// The port, and the directory that contains its files.
     pub(super) port: String,
     pub(super) ty: PortType,
     pub(super) columns: Vec<Column>,

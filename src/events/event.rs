@@ -32,11 +32,11 @@ pub enum Event {
     StageStarted {
         /// The stage.
         stage: String,
-        /// Its kind.
+        /// The kind.
         kind: String,
-        /// Its key.
+        /// The key.
         key: Digest,
-        /// Its share of the threads.
+        /// The share of the threads.
         threads: usize,
         /// The reasons that it runs, one line each.
         reasons: Vec<String>,
@@ -52,7 +52,7 @@ pub enum Event {
     StageProgress {
         /// The stage.
         stage: String,
-        /// Its counters.
+        /// The counters.
         sample: Sample,
         /// The rate in units per second, if known.
         rate: Option<f64>,
@@ -69,7 +69,7 @@ pub enum Event {
     StageFinished {
         /// The stage.
         stage: String,
-        /// Its output, by port.
+        /// The output, by port.
         outputs: BTreeMap<String, OutputSummary>,
         /// The duration, in seconds.
         seconds: f64,
@@ -90,9 +90,9 @@ pub enum Event {
     StageCached {
         /// The stage.
         stage: String,
-        /// Its key.
+        /// The key.
         key: Digest,
-        /// Its output, by port.
+        /// The output, by port.
         outputs: BTreeMap<String, OutputSummary>,
     },
     /// A stage failed.
@@ -131,7 +131,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns the stage that it concerns, if it concerns one.
+    /// Returns the stage of the event, if it concerns one.
     pub fn stage(&self) -> Option<&str> {
         match self {
             Self::StageStarted { stage, .. }

@@ -21,7 +21,7 @@ pub struct Plain<W> {
 }
 
 impl<W: Write + Send> Plain<W> {
-    /// Creates a renderer that writes to `output` with ANSI colours; an `anstream` stream removes them where they are not wanted.
+    /// Creates a renderer that writes to `output` with ANSI colours; an `anstream` stream removes them if they are not wanted.
     pub fn new(output: W) -> Self {
         Self { output, quiet: false, lines: Lines::default(), printed: HashMap::new() }
     }

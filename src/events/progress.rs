@@ -9,8 +9,8 @@ use contract::progress::Sample;
 
 use super::figures;
 
-/// Formats a sample, its rate in units a second, and the last value of each series: what matters most comes first, since a
-/// narrow terminal cuts the end.
+/// Formats a sample, its rate in units per second, and the last value of each series: the most important comes first, because a
+/// narrow terminal truncates the end.
 pub(super) fn figures_of(sample: &Sample, rate: Option<f64>, metrics: &BTreeMap<String, f64>) -> String {
     let Sample { phase, unit, done, total } = sample;
     let amount = figures::amount(*done, *total, *unit);

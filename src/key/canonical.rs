@@ -50,13 +50,13 @@ impl<'a> Canonical<'a> {
         Self::Object(fields)
     }
 
-    /// Returns whether it is neither an array nor an object.
+    /// Returns whether the value is neither an array nor an object.
     pub const fn is_scalar(&self) -> bool {
         !matches!(self, Self::Array(_) | Self::Object(_))
     }
 }
 
-/// A scalar, or an array of scalars, as JSON text.
+/// Formats a scalar, or an array of scalars, as JSON text.
 impl fmt::Display for Canonical<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for KeyRecord {
 /// One value of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
-    /// Its path, as text: `settings.rules.line_max`.
+    /// The path, as text: `settings.rules.line_max`.
     pub path: String,
     /// The value, as JSON text.
     pub value: String,

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! # Layers
-//! From the lowest; tables merge at any depth, other values are replaced, and every value keeps its place:
+//! The layers, from the lowest. Tables merge at any depth, other values are replaced, and every value keeps its position:
 //!
 //! 1. the file in `extends`, and the files that it extends (a relative path starts at the file that contains it);
 //! 2. the file;
@@ -121,11 +121,11 @@ pub struct Manifest {
     pub name: String,
     /// The seed of all random choices.
     pub seed: u64,
-    /// Where the seed is set, if it is.
+    /// The position of the seed, if it is set.
     pub seed_place: Option<Place>,
     /// The settings of the machine.
     pub exec: ExecSettings,
-    /// Where the memory is set, if it is.
+    /// The position of the memory setting, if it is set.
     pub memory_place: Option<Place>,
     /// The stages by name.
     pub stages: BTreeMap<StageName, StageDeclaration>,

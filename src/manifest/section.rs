@@ -69,7 +69,7 @@ impl Section {
         self.0.as_ref()?.json.get(key)?.as_u64()
     }
 
-    /// Returns a string and where it is written.
+    /// Returns a string and its position.
     fn string(&self, key: &str) -> Option<(&str, Span)> {
         let settings = self.0.as_ref()?;
         Some((settings.json.get(key)?.as_str()?, settings.locations.get(key)?.value))

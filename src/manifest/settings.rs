@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::Span;
 
-/// Where a setting is written.
+/// The position of a setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Location {
     /// The key; of an item of an array, the item.
@@ -24,11 +24,11 @@ pub(super) struct Settings {
     pub json: Map<String, Json>,
     /// Whether all are valid.
     pub is_valid: bool,
-    /// Where the table is declared.
+    /// The position of the table.
     pub declared: Span,
     /// The paths of settings that unknown keys most likely misspell.
     pub misspelt: BTreeSet<String>,
-    /// Where each setting is written, by its path.
+    /// The position of each setting, by its path.
     pub locations: BTreeMap<String, Location>,
 }
 

@@ -20,7 +20,7 @@ pub struct RunDiff {
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingDiff {
-    /// Its path: `stages.train.learning_rate`.
+    /// The path: `stages.train.learning_rate`.
     pub path: String,
     /// The older run's value; `None` if it has none, or the default of another revision of the kind.
     pub old: Option<Value>,
@@ -35,7 +35,7 @@ pub struct SettingDiff {
 /// A stage that differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageDiff {
-    /// Its name.
+    /// The name.
     pub stage: String,
     /// The kind of difference.
     pub change: StageChange,
@@ -47,13 +47,13 @@ pub struct StageDiff {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum StageChange {
-    /// Only the newer run has it.
+    /// The stage exists only in the newer run.
     Added,
-    /// Only the older run has it.
+    /// The stage exists only in the older run.
     Removed,
-    /// Its output differs.
+    /// The output differs.
     Output {
-        /// By port: the number of files added, removed and changed.
+        /// The number of files added, removed and changed, by port.
         ports: BTreeMap<String, [usize; 3]>,
     },
     /// It has a different key and the same output.

@@ -66,7 +66,7 @@ pub struct RunLock {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRun {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The number of the run among those of its name.
     pub number: u32,
@@ -90,13 +90,13 @@ pub struct LockedRun {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStage {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its kind.
+    /// The kind.
     pub kind: String,
     /// The kind's revision.
     pub revision: u32,
-    /// Its key.
+    /// The key.
     pub key: Digest,
     /// The tree that each input port read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -118,7 +118,7 @@ pub struct LockedStage {
     pub metrics: BTreeMap<String, f64>,
     /// The machine that it was built on.
     pub machine: Machine,
-    /// Its outputs by port.
+    /// The outputs by port.
     pub outputs: BTreeMap<String, LockedOutput>,
 }
 

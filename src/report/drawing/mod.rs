@@ -12,18 +12,18 @@ mod svg;
 pub struct Drawing {
     /// The stages, in topological order.
     pub stages: Vec<Node>,
-    /// From and to, as indexes of stages, with the outputs that are read.
+    /// The edges: from and to, as indexes of stages, with the outputs that are read.
     pub edges: Vec<(usize, usize, String)>,
 }
 
 /// A stage of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its kind.
+    /// The kind.
     pub kind: String,
-    /// Its status: `cached`, `will run`, `failed`.
+    /// The status: `cached`, `will run`, `failed`.
     pub status: &'static str,
     /// The colours of the status.
     pub colours: Colours,
@@ -44,7 +44,7 @@ impl Colours {
     pub const BLUE: Self = Self("#dce8f7", "#3f6fb0");
     /// Failed.
     pub const RED: Self = Self("#fbdcdc", "#b03030");
-    /// Not run.
+    /// The stage was not run.
     pub const GREY: Self = Self("#eeeeee", "#888888");
 }
 

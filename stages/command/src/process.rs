@@ -25,7 +25,7 @@ pub const GRACE: Duration = Duration::from_secs(2);
 /// The interval at which the program, the cancel flag and the clock are checked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramEnd {
     /// The program exited.

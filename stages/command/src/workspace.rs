@@ -41,7 +41,7 @@ pub struct Workspace {
 /// An input file, which the program must not change.
 #[derive(Debug)]
 struct Input {
-    /// Its path in the working directory.
+    /// The path in the working directory.
     name: String,
     location: PathBuf,
     place: Place,
@@ -64,9 +64,9 @@ fn stamp(metadata: &Metadata) -> Stamp {
 /// A file of an output.
 #[derive(Debug, Clone)]
 pub struct Written {
-    /// Its path in the output.
+    /// The path in the output.
     pub name: String,
-    /// Its location on disk.
+    /// The location on disk.
     pub location: PathBuf,
 }
 

@@ -85,9 +85,9 @@ impl Inputs {
 /// A tree of the store, with the locations of its files.
 #[derive(Debug, Clone)]
 pub struct InputTree {
-    /// Its content digest.
+    /// The content digest.
     pub digest: Digest,
-    /// Its files, sorted by path.
+    /// The files, sorted by path.
     pub files: Vec<InputFile>,
 }
 
@@ -116,7 +116,7 @@ impl InputTree {
 /// One immutable file of an input tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Its path in the tree.
+    /// The path in the tree.
     pub path: TreePath,
     /// The path of its bytes on disk (the name of that file has no meaning).
     pub location: PathBuf,
@@ -129,7 +129,7 @@ pub struct InputFile {
 /// One file outside the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Its path.
+    /// The path.
     pub path: PathBuf,
     /// The digest of its content.
     pub digest: Digest,

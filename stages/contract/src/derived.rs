@@ -135,7 +135,7 @@ impl Derived {
     }
 
     /// Hashes the files of an entry. Returns those that are missing or differ from its list, each with the digest that it has;
-    /// `None` when `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
+    /// `None` if `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
     ///
     /// # Errors
     /// Returns an error if an existing file cannot be read.

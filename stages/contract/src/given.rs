@@ -22,11 +22,11 @@ pub struct SourceOrInput<'s> {
 /// A source file, or a file of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenFile {
-    /// Its path, for messages.
+    /// The path, for messages.
     pub name: PathBuf,
-    /// Its location on disk.
+    /// The location on disk.
     pub location: PathBuf,
-    /// Its digest.
+    /// The digest.
     pub digest: Digest,
     /// The size in bytes.
     pub size: u64,

@@ -34,7 +34,7 @@ impl<T> Fact<T> {
     }
 }
 
-/// What is known about the data on an edge.
+/// The known facts about the data on an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     /// The tokenizer, identified by the stage that trains it.
@@ -160,7 +160,7 @@ pub struct Inferred {
     pub outputs: BTreeMap<&'static str, Facts>,
     /// Settings that contradict each other.
     pub conflicts: Vec<Conflict>,
-    /// Its cost.
+    /// The cost.
     pub cost: Cost,
 }
 

@@ -65,7 +65,7 @@ pub struct InputPort {
     pub ty: PortType,
     /// Whether the stage can run without it.
     pub required: bool,
-    /// Its purpose, in one line.
+    /// The purpose, in one line.
     pub about: Cow<'static, str>,
 }
 
@@ -77,7 +77,7 @@ pub struct OutputPort {
     /// The type of the output.
     #[serde(rename = "type")]
     pub ty: PortType,
-    /// Its content, in one line.
+    /// The content, in one line.
     pub about: Cow<'static, str>,
     /// The path of the setting that declares it; `None` if every stage of the kind has it.
     #[serde(skip)]

@@ -74,7 +74,7 @@ impl fmt::Display for TreePath {
 /// One file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TreeEntry {
-    /// Its path in the tree.
+    /// The path in the tree.
     pub path: TreePath,
     /// The digest of its content.
     pub digest: Digest,

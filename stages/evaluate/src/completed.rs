@@ -49,7 +49,7 @@ pub struct Completed {
     /// The number of completions that passed the tests; `None` if it was not tested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passed: Option<usize>,
-    /// Its completions in order.
+    /// The completions in order.
     pub completions: Vec<CompletionText>,
 }
 

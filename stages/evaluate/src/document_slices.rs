@@ -348,7 +348,7 @@ fn identity(repository: &str) -> u128 {
     digest.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
-/// A column of texts in any layout.
+/// Returns a column of texts in any layout.
 fn text(batch: &RecordBatch, name: &str) -> Result<StringArray> {
     let column = batch.column_by_name(name).and_then(|column| cast(column, &DataType::Utf8).ok());
     let column = column.and_then(|column| column.as_string_opt::<i32>().cloned());

@@ -45,7 +45,7 @@ impl std::ops::AddAssign for Nats {
 /// A predicted token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prediction {
-    /// Its loss.
+    /// The loss.
     pub loss: Nats,
     /// The bytes that it decodes to; `None` for a special token.
     pub bytes: Option<u64>,

@@ -52,7 +52,7 @@ impl Preset {
 pub struct TensorShape {
     /// The name without the prefix `transformer.`.
     pub name: String,
-    /// Its dimensions.
+    /// The dimensions.
     pub shape: Vec<usize>,
 }
 

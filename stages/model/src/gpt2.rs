@@ -143,7 +143,7 @@ impl Gpt2 {
 }
 
 impl Block {
-    /// `[batch, sequence, width]` to the same, with Burn's attention or, where a mask is given, [`fused::causal_attention`].
+    /// Maps `[batch, sequence, width]` to the same, with Burn's attention or, if a mask is given, [`fused::causal_attention`].
     pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), mask, precision);
         x.clone() + self.mlp.forward(self.ln_2.factor(x, precision), precision)
@@ -186,7 +186,7 @@ impl Attention {
 }
 
 impl Mlp {
-    /// `[batch, sequence, width]` to the same.
+    /// Maps `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let inner = fused::gelu_new(precision.linear(&self.c_fc, x));
         precision.result(precision.linear(&self.c_proj, inner))
@@ -194,7 +194,7 @@ impl Mlp {
 }
 
 impl LayerNorm {
-    /// `[.., width]` to the same.
+    /// Maps `[.., width]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.factor(x, Precision::F32)
     }

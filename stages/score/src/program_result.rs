@@ -31,7 +31,7 @@ pub enum FailureKind {
     Name,
     /// An assertion failed.
     Assertion,
-    /// Another exception.
+    /// Another exception was raised.
     Exception,
     /// The CPU time or the elapsed time was exceeded.
     Timeout,
@@ -62,7 +62,7 @@ impl FailureKind {
         Self::Unjudged,
     ];
 
-    /// Its name, in lower case.
+    /// Returns the name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",

@@ -64,9 +64,9 @@ pub struct Report {
 /// The counts of a problem's samples.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProblemRow {
-    /// Its identifier.
+    /// The identifier.
     pub task_id: String,
-    /// Its samples.
+    /// The samples.
     pub samples: u64,
     /// The number of samples that passed.
     pub passed: u64,
@@ -86,11 +86,11 @@ pub struct Comparison {
 /// A sample to show.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Example {
-    /// Its problem.
+    /// The problem.
     pub task_id: String,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     pub index: u64,
     /// The prompt; empty if the sample is a whole program.
     pub prompt: String,

@@ -74,7 +74,7 @@ pub struct LimitFacts {
 /// The data of a problem that a report needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemFacts {
-    /// Its identifier.
+    /// The identifier.
     pub task_id: String,
     /// The digest of its prompt and tests.
     pub digest: Digest,
@@ -89,7 +89,7 @@ pub struct SampleResult {
     pub problem: usize,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     pub index: u64,
     /// The code that ran: a truncated completion, or a whole program.
     pub text: String,

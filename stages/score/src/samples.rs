@@ -43,7 +43,7 @@ pub struct Sample {
     pub is_whole: bool,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     pub index: u64,
     /// The reason that it ended.
     pub stop: Option<String>,
@@ -69,7 +69,7 @@ pub struct SampleLine<'s> {
     /// The sampling temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
     /// The reason that it ended.

@@ -47,9 +47,9 @@ const SHARD_DOMAIN: &str = "pipeline 2026 plain file v1";
 /// A Parquet file that another program wrote.
 #[derive(Debug, Clone)]
 pub struct PlainFile {
-    /// Its path in the output.
+    /// The path in the output.
     pub name: String,
-    /// Its location on disk.
+    /// The location on disk.
     pub location: PathBuf,
 }
 
@@ -318,7 +318,7 @@ impl<'f> Opened<'f> {
     }
 }
 
-/// Returns the format's own columns of a batch, if they exist and have the right type.
+/// The format's own columns of a batch, if they exist and have the right type.
 struct Columns {
     id: Option<StringViewArray>,
     content: Option<StringViewArray>,

@@ -34,9 +34,9 @@ pub struct Description {
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its type, as Arrow names it.
+    /// The type, as Arrow names it.
     #[serde(rename = "type")]
     pub ty: String,
 }

@@ -18,7 +18,7 @@ use crate::error::TableError;
 use crate::format::{CONTENT, ROW, TEXT_GROUP_ROWS};
 use crate::table::{Part, footer, open, with_content};
 
-/// The documents of a part in order, as batches that each hold rows of one row group of text (at most about
+/// The documents of a part in order, in batches of rows of one row group of text each (at most about
 /// [`crate::TEXT_GROUP_BYTES`] of content). Texts that no row points to are skipped; without `content` among the columns the text file is not opened.
 pub struct Documents {
     part: String,

@@ -10,7 +10,7 @@ pub enum TableError {
     /// A file that a table does not have.
     #[error("the input is not a table: unexpected file '{path}'")]
     Foreign {
-        /// Its place in the tree.
+        /// The place in the tree.
         path: String,
     },
     /// A part without its rows or without its text.
@@ -28,7 +28,7 @@ pub enum TableError {
         file: String,
         /// The column.
         column: String,
-        /// Its type.
+        /// The type.
         expected: String,
     },
     /// Parts with other columns than the first.
@@ -42,7 +42,7 @@ pub enum TableError {
     Rows {
         /// The part.
         part: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// A reader that ended before the last row, or returned other text than was written.
@@ -50,11 +50,11 @@ pub enum TableError {
     Incomplete {
         /// The content of the file.
         file: String,
-        /// What was counted.
+        /// The counted unit.
         what: &'static str,
-        /// How many were written.
+        /// The number that was written.
         expected: u64,
-        /// How many were read.
+        /// The number that was read.
         found: u64,
     },
     /// The file is not a Parquet file, or is damaged.

@@ -79,7 +79,7 @@ impl PlainReader {
     }
 }
 
-/// Returns the rows of a plain file in batches, with strings and bytes as views.
+/// The rows of a plain file in batches, with strings and bytes as views.
 ///
 /// # Errors
 /// Each item, when the file cannot be read; the end, when the number of rows is not the one in the footer.

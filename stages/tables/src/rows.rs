@@ -136,7 +136,7 @@ fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWrit
 /// A table of rows ([`contract::PortType::Rows`]) in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsTable {
-    /// Its files, sorted by path.
+    /// The files, sorted by path.
     pub(crate) parts: Vec<RowsInput>,
     /// The columns of each file.
     pub(crate) schema: SchemaRef,
@@ -149,7 +149,7 @@ pub(crate) struct RowsInput {
     pub(crate) file: InputFile,
     /// The name of the part.
     pub(crate) name: String,
-    /// Its rows.
+    /// The rows.
     pub(crate) row_count: u64,
 }
 

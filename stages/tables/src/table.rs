@@ -20,7 +20,7 @@ pub struct Table {
 /// A part of a table: rows, and the text that they refer to.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Its name, the same in both directories.
+    /// The name, the same in both directories.
     pub name: String,
     /// Its Parquet file of rows.
     pub rows: InputFile,

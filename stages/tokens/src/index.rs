@@ -57,7 +57,7 @@ pub struct Header {
 pub struct Entry {
     /// The document.
     pub id: Digest,
-    /// Its first token.
+    /// The first token.
     pub start: u64,
     /// The number of tokens, including the end-of-text token.
     pub tokens: u64,
@@ -169,12 +169,12 @@ impl DocumentIndex {
         Some(Entry { id, start: number(record, 32), tokens: number(record, 40) })
     }
 
-    /// The number of sequences of the packed file.
+    /// Returns the number of sequences in the packed file.
     pub fn sequences(&self) -> u64 {
         self.header.sequences
     }
 
-    /// Returns the document that holds a token of the stream (from 0), and its number; `None` past the last document.
+    /// Returns the document that contains a token of the stream (from 0), and its number; `None` past the last document.
     pub fn at(&self, token: u64) -> Option<(usize, Entry)> {
         let (mut low, mut high) = (0, self.documents());
         // The documents below `low` start at the token or before it, those from `high` on after it.

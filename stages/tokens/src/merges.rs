@@ -101,9 +101,9 @@ const CHECK_EVERY: usize = 1 << 16;
 
 /// The symbols of all words, in one slot for each byte and one before, between and after the words.
 ///
-/// The first slot of a symbol holds its id; the last one, where it is another, [`BACK`] and the symbol's length. All
-/// between hold no id. So both neighbours of a symbol are found from its place, and a place that is no longer the start
-/// of a symbol is seen to be none.
+/// The first slot of a symbol contains its id; the last one, if it is a different slot, [`BACK`] and the symbol's length. All
+/// slots between contain no id. So both neighbours of a symbol are found from its place, and a place that is no longer the start
+/// of a symbol is recognised as such.
 #[derive(Debug)]
 struct Symbols(Vec<u32>);
 

@@ -23,7 +23,7 @@ pub struct SetCache {
 }
 
 impl SetCache {
-    /// Creates a cache of about `memory` bytes; it holds at least one set, whatever its size.
+    /// Creates a cache of about `memory` bytes; it contains at least one set, whatever its size.
     pub fn new(memory: u64) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         let slots = |bytes: usize, each: usize| (bytes / each).clamp(1, 1 << 20);

@@ -12,7 +12,7 @@ use super::record::take;
 pub enum Rule {
     /// An earlier document has the same fingerprint.
     Exact,
-    /// Its token set is near that of a kept document.
+    /// The token set is near that of a kept document.
     Near,
 }
 

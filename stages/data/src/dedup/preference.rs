@@ -35,13 +35,13 @@ pub enum Preference {
 /// The properties of a document that the order compares.
 #[derive(Debug, Clone, Copy)]
 pub struct Traits<'a> {
-    /// Its license.
+    /// The license.
     pub license: LicenseKey,
     /// The number of copies on GitHub.
     pub copies: u64,
     /// The size of the content, in bytes.
     pub size: u64,
-    /// Its path in its repository.
+    /// The path in its repository.
     pub path: &'a str,
 }
 

@@ -38,7 +38,7 @@ pub struct DocumentRecord {
     pub set_hash: [u8; 16],
     /// The location of its token set.
     pub set: SetPlace,
-    /// Its license.
+    /// The license.
     pub license: LicenseKey,
     /// Whether it has enough tokens for near-duplicates.
     pub comparable: bool,

@@ -33,7 +33,7 @@ pub struct Sorter {
     made: usize,
 }
 
-/// Returns records in order.
+/// An iterator over the records in order.
 #[derive(Debug)]
 pub struct Sorted {
     width: usize,

@@ -8,9 +8,9 @@ use super::positioned::{read_at, write_at};
 /// An array of `u32` in memory or in a file.
 #[derive(Debug)]
 pub enum U32Array {
-    /// In memory.
+    /// An array in memory.
     Memory(Vec<u32>),
-    /// Little-endian in a file.
+    /// An array in a file, little-endian.
     File(File),
 }
 

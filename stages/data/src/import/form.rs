@@ -30,9 +30,9 @@ pub(super) enum Form {
 pub(super) struct Other {
     /// The name under which it is counted: `zstd`, `utf-16`.
     pub kind: &'static str,
-    /// Its description: "zstd-compressed data".
+    /// The description: "zstd-compressed data".
     pub name: String,
-    /// What to do about it.
+    /// The hint.
     pub hint: &'static str,
 }
 

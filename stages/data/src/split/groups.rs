@@ -32,7 +32,7 @@ impl Amount {
 
 /// The group with the most bytes.
 pub(super) struct LargestGroup {
-    /// Its number ([`Groups::of`]).
+    /// The number ([`Groups::of`]).
     pub group: u32,
     pub repositories: u64,
     pub amount: Amount,

@@ -11,7 +11,7 @@ use crate::config::Gpt2Config;
 /// A prompt to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Its ids.
+    /// The ids.
     pub prompt: Vec<u32>,
     /// The maximum number of tokens, including the prompt (Hugging Face's `max_length`).
     pub maximum: usize,

@@ -15,9 +15,9 @@ use crate::parameters::host_values;
 /// A model that is ready to generate.
 #[derive(Debug)]
 pub(super) enum Engine {
-    /// On the CPU.
+    /// The engine on the CPU.
     Cpu(CpuModel),
-    /// On another device.
+    /// The engine on another device.
     Tensors(Box<Gpt2>),
 }
 

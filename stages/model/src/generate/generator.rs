@@ -25,7 +25,7 @@ impl Generator {
         Ok(Self { config, engine })
     }
 
-    /// The sizes of the model.
+    /// Returns the sizes of the model.
     pub fn config(&self) -> &Gpt2Config {
         &self.config
     }

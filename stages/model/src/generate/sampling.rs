@@ -38,7 +38,7 @@ impl Sampling {
         self.temperature > 0.0
     }
 
-    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` when a logit
+    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` if a logit
     /// is not a finite number or there is none.
     pub fn choose(&self, logits: &[f32], unit: f64) -> Option<u32> {
         let greatest = most_probable(logits)?;
@@ -69,7 +69,7 @@ impl Sampling {
     }
 }
 
-/// Returns the index of the greatest logit, the first among equals; `None` when a logit is not a finite number or there is none.
+/// Returns the index of the greatest logit, the first among equals; `None` if a logit is not a finite number or there is none.
 fn most_probable(logits: &[f32]) -> Option<usize> {
     // By lanes, so that the loop needs no order: a vocabulary is read for each token.
     let (mut tops, mut zeros) = ([f32::NEG_INFINITY; 16], [0f32; 16]);

@@ -30,9 +30,9 @@ const PART_OF_GPU_MEMORY: u64 = 64;
 pub struct HeadLoss {
     /// The mean loss in nats, times the scale: `[1]`.
     pub loss: Tensor<1>,
-    /// Its gradient by the features, `[rows, width]`.
+    /// The gradient by the features, `[rows, width]`.
     pub features: Tensor<2>,
-    /// Its gradient by the embedding, `[vocabulary, width]`.
+    /// The gradient by the embedding, `[vocabulary, width]`.
     pub embedding: Tensor<2>,
 }
 

@@ -217,7 +217,7 @@ impl Spec {
     }
 
     /// Returns the bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
-    /// [`crate::train`] hold the formula).
+    /// [`crate::train`] contain the formula).
     pub(super) fn memory(&self, config: &Gpt2Config, length: u64) -> u64 {
         let [layers, width, heads] = [config.layers, config.width, config.heads].map(|size| size as u64);
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };

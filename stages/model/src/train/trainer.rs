@@ -17,7 +17,7 @@ pub struct Trainer {
     device: Device,
     /// The model, on an autodiff device.
     pub model: Gpt2,
-    /// Its optimiser.
+    /// The optimiser.
     pub optimizer: AdamW,
     precision: Precision,
 }
@@ -133,7 +133,7 @@ impl Trainer {
     }
 
     /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
-    /// by one, so a sequence of `n` ids gives `n - 1` rows.
+    /// by one, so a sequence of `n` ids has `n - 1` rows.
     fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
         let features = model.features(ids.clone(), self.precision);

@@ -12,7 +12,7 @@ use crate::Unavailable;
 /// An interpreter, with the files that a root directory must contain to run it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Python {
-    /// Its version, such as `3.11.7`.
+    /// The version, such as `3.11.7`.
     pub version: String,
     /// The program itself, without links.
     pub executable: PathBuf,

@@ -24,7 +24,7 @@ pub(super) fn read() -> BitFlags<AccessFs> {
     AccessFs::from_read(VERSION)
 }
 
-/// Returns the rules of a Python program as a descriptor, or `None` where the kernel has no Landlock.
+/// Returns the rules of a Python program as a descriptor, or `None` if the kernel has no Landlock.
 ///
 /// Readable: the interpreter and its library. Readable and writable: what is mounted under the root's private directory,
 /// and `/dev/null`.
@@ -41,7 +41,7 @@ pub(super) fn of_python(python: &Python, root: &Root) -> Result<Option<OwnedFd>,
     Ok(rules.into())
 }
 
-/// Returns the rules of a command: what its root holds, readable or writable as it is mounted there.
+/// Returns the rules of a command: the content of its root, readable or writable as it is mounted there.
 pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     let mut rules = allow(empty()?, root.path(), AccessFs::ReadDir.into())?;
     for mount in root.mounts() {
@@ -63,7 +63,7 @@ pub(super) fn of_kernel_files() -> [u64; 2] {
     [read(), all()].map(|access| (access & known).bits())
 }
 
-/// Rules that allow no file. TCP, abstract sockets of others and signals to others are refused where the kernel's Landlock can.
+/// Returns rules that allow no file. TCP, and abstract sockets of and signals to other processes, are refused if the kernel's Landlock supports it.
 fn empty() -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

@@ -68,7 +68,7 @@ const PRELOAD: &[&str] = &[
 /// The shortest time between two looks at a program's CPU time.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How many times the limit of elapsed time a program may wait for a processor beside it.
+/// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
 const MOST_WAITED: u32 = 30;
 
 /// The time limit for a server to start, and to end a program's processes.
@@ -262,12 +262,12 @@ impl Slot {
         usage::tree(self.child.id()).into_iter().filter(|process| !self.resident.contains(process))
     }
 
-    /// How long the program's processes have waited for a processor.
+    /// Returns the time that the program's processes have waited for a processor.
     fn waited(&self) -> Duration {
         usage::waited(self.processes())
     }
 
-    /// What is left of the CPU time: of the process that used the most, and of the two that may use it.
+    /// Returns the remaining CPU time: of the process that used the most, and of the two that may use it.
     fn time_left(&self, limits: &Limits) -> Duration {
         let used: Vec<_> = self.processes().map(usage::used).collect();
         let most = used.iter().max().copied().unwrap_or_default();

@@ -33,7 +33,7 @@ const MOST_TASK_ID: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Problem {
-    /// Its identifier.
+    /// The identifier.
     pub task_id: String,
     /// The prompt, which the model completes.
     pub prompt: String,

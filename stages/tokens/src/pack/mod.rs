@@ -41,7 +41,7 @@ pub struct Spec {
     pub shuffle: Shuffle,
 }
 
-/// What to shuffle, with the run's seed.
+/// The items to shuffle, with the run's seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shuffle {

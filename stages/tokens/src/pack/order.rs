@@ -22,7 +22,7 @@ pub struct Record {
     pub id: Digest,
     /// The number of the file of tokens.
     pub part: u32,
-    /// Its first token in that file.
+    /// The first token in that file.
     pub start: u64,
     /// The number of tokens, including the end-of-text token.
     pub tokens: u64,

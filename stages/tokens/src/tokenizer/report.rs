@@ -31,7 +31,7 @@ const KEYWORDS: [&str; 35] = [
     "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
     "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
 ];
-/// Its words that are reserved in some places (`keyword.softkwlist`).
+/// The words that are reserved in some places (`keyword.softkwlist`).
 const SOFT_KEYWORDS: [&str; 4] = ["_", "case", "match", "type"];
 /// The program that the chapter tokenises with each tokenizer.
 const PROGRAM: &str = "def say_hello():\n    print(\"Hello, World!\")\n# Print it\nsay_hello()\n";
