@@ -98,7 +98,7 @@ impl Graph {
     }
 }
 
-/// Kahn's algorithm, with a heap of the ready stages.
+/// Sorts topologically with Kahn's algorithm, using a heap of the ready stages.
 fn order(graph: &DiGraph<StageName, ()>) -> Vec<StageName> {
     let mut missing: Vec<_> =
         graph.node_indices().map(|node| graph.neighbors_directed(node, Direction::Incoming).count()).collect();

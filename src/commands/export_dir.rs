@@ -13,7 +13,7 @@ const HINT: &str = "name a new directory";
 /// A directory to be created. Its content is removed unless [`ExportDir::publish`] succeeds.
 pub(super) struct ExportDir {
     dir: PathBuf,
-    /// Beside the directory: on the same file system.
+    /// The temporary directory beside the directory, on the same file system.
     temporary: OwnedDir,
 }
 

@@ -49,7 +49,7 @@ pub enum RunsCommand {
     Forget(RunArguments),
 }
 
-/// One run.
+/// A reference to one run.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// The run: `quickstart.3`, or a name.
@@ -62,7 +62,7 @@ pub struct RunArguments {
 /// A run of the list.
 struct ListedRun {
     folder: RunDir,
-    /// `None` if the run has not ended.
+    /// The lock; `None` if the run has not ended.
     lock: Option<LockSummary>,
     is_running: bool,
     is_latest: bool,

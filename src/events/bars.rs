@@ -19,7 +19,7 @@ use super::renderer::Renderer;
 enum Mark {
     /// The finished part.
     Bar,
-    /// Activity without a known end.
+    /// A spinner for activity without a known end.
     Spinner,
     /// The text alone, on a narrow terminal.
     Nothing,

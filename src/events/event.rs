@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// `{"at":1.25,"event":"stage-started","stage":"train",...}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// Seconds since the run started.
+    /// The seconds since the run started.
     pub at: f64,
     /// The event.
     #[serde(flatten)]

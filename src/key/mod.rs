@@ -62,7 +62,7 @@ impl FromStr for Key {
     }
 }
 
-/// Everything that determines a stage's output.
+/// The content of a key: everything that determines a stage's output.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyInput<'a> {
     /// The stage kind.

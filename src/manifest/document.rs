@@ -21,7 +21,7 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     String(String),
-    /// Saturated: no setting allows more than 64 bits.
+    /// An integer, saturated to 64 bits: no setting allows more.
     Integer(i128),
     Float(f64),
     Boolean(bool),

@@ -27,7 +27,7 @@ pub struct Edge {
 pub(super) struct EdgeDeclaration {
     /// The input port.
     pub port: String,
-    /// `stage` or `stage.output`.
+    /// The text `stage` or `stage.output`.
     pub text: String,
     /// The position of `text`.
     pub span: Span,
@@ -47,7 +47,7 @@ impl EdgeDeclaration {
 #[derive(Debug, Default)]
 pub(super) struct EdgeDeclarations {
     pub list: Vec<EdgeDeclaration>,
-    /// Ports of invalid edges: that they are missing is not reported as well.
+    /// The ports of invalid edges, which are not also reported as missing.
     pub invalid: BTreeSet<String>,
     /// Whether the stage has a table of inputs.
     pub has_table: bool,

@@ -160,7 +160,7 @@ pub fn origin(path: &Path) -> PathBuf {
 pub struct Head {
     /// The name of the run.
     pub name: String,
-    /// `exec.cache`.
+    /// The setting `exec.cache`.
     pub cache: Option<PathBuf>,
 }
 

@@ -29,13 +29,13 @@ pub struct RunSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ExecSettings {
-    /// Threads for all stages together. Default: all cores.
+    /// The number of threads for all stages together. Default: all cores.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub threads: Option<u16>,
-    /// Stages that may run at the same time. Default: as threads and memory allow.
+    /// The maximum number of stages that run at the same time. Default: as threads and memory allow.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub jobs: Option<u16>,
-    /// Memory for all stages together: bytes, or a string such as "2GiB".
+    /// The memory for all stages together: bytes, or a string such as "2GiB".
     pub memory: Option<ByteSize>,
     /// The compute device: "auto", "cpu" or "cuda:N".
     #[schemars(with = "Option<String>")]

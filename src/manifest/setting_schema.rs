@@ -81,7 +81,7 @@ static ANYTHING: Value = Value::Bool(true);
 const REFERENCES: usize = 32;
 
 impl<'s> SettingSchema<'s> {
-    /// Wraps a whole schema.
+    /// Creates the view of a whole schema.
     pub fn of(root: &'s Value) -> Self {
         Self { root, schema: root, ty: None }
     }

@@ -113,7 +113,7 @@ pub fn end_with_this_thread(command: &mut Command) {
     unsafe { command.pre_exec(before_exec) };
 }
 
-/// Elsewhere the program outlives a parent that is killed.
+/// Does nothing: on other systems, the program outlives a killed parent.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn end_with_this_thread(_: &mut Command) {}
 

@@ -27,7 +27,7 @@ pub struct Context {
     pub scratch: PathBuf,
     /// Files derived from one input alone, created once for all stages.
     pub derived: Derived,
-    /// Its share of the machine's resources.
+    /// The share of the machine's resources for the stage.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,

@@ -24,7 +24,7 @@ pub struct Harness {
     runs: usize,
     /// The inputs of the next run.
     pub inputs: BTreeMap<String, InputTree>,
-    /// Its share of the machine's resources.
+    /// The share of the machine's resources for the stage.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,

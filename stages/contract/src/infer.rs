@@ -47,7 +47,7 @@ pub struct Facts {
     pub positions: Option<Fact<u64>>,
     /// The number of trainable values of a model.
     pub parameters: Option<Fact<u64>>,
-    /// Layers, width and heads of a model.
+    /// The layers, width and heads of a model.
     pub shape: Option<Fact<Shape>>,
     /// The number of packed sequences. No setting decides it, so it is known only once they are packed.
     pub sequences: Option<Fact<u64>>,
@@ -113,7 +113,7 @@ impl InputFacts {
 pub struct Conflict {
     /// The setting of this stage, or `inputs.<port>`, or empty for the stage as a whole.
     pub setting: String,
-    /// The contradiction.
+    /// The description of the contradiction.
     pub message: String,
     /// The other setting; it belongs to this stage if it has no stage.
     pub with: Origin,
@@ -139,17 +139,17 @@ pub struct Advice {
 /// The estimated cost of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Cost {
-    /// Tokens that a model reads; an upper bound if the number is decided at run time.
+    /// The number of tokens that a model reads; an upper bound if the number is known only at run time.
     pub tokens: Option<u64>,
-    /// Floating-point operations for these tokens.
+    /// The number of floating-point operations for these tokens.
     pub flops: Option<f64>,
-    /// Estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
+    /// The estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
     /// but also spill is [`crate::Needs::memory`].
     pub memory: Option<u64>,
-    /// Upper bound of memory that cannot be spilled, in bytes, where the inputs decide how much is used: a machine with
+    /// The upper bound of memory that cannot be spilled, in bytes, if the inputs determine how much is used: a machine with
     /// less may still run the stage.
     pub memory_bound: Option<u64>,
-    /// Peak bytes on disk, output and scratch together.
+    /// The peak disk usage of output and scratch together, in bytes.
     pub disk: Option<u64>,
 }
 
@@ -201,7 +201,7 @@ impl Inferred {
 /// The text of a [`Conflict`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictText {
-    /// The contradiction.
+    /// The description of the contradiction.
     pub message: String,
     /// A short description of the other setting.
     pub label: String,

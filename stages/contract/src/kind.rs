@@ -86,7 +86,7 @@ struct Typed<S: Stage> {
 }
 
 impl Kind {
-    /// Erases the types of `S`.
+    /// Creates the kind of `S`, with its types erased.
     pub fn of<S: Stage>() -> Self {
         Self {
             name: S::KIND,

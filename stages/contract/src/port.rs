@@ -58,7 +58,7 @@ pub fn is_port_name(name: &str) -> bool {
 /// An input port of a stage kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InputPort {
-    /// Its name in `inputs = { NAME = "stage.output" }`.
+    /// The name in `inputs = { NAME = "stage.output" }`.
     pub name: Cow<'static, str>,
     /// The type that it accepts.
     #[serde(rename = "type")]
@@ -72,7 +72,7 @@ pub struct InputPort {
 /// An output port of a stage kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutputPort {
-    /// Its name in `"stage.NAME"`.
+    /// The name in `"stage.NAME"`.
     pub name: Cow<'static, str>,
     /// The type of the output.
     #[serde(rename = "type")]

@@ -11,20 +11,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Bytes read or written.
+    /// The unit is bytes read or written.
     Bytes,
-    /// Rows of a table.
+    /// The unit is rows of a table.
     #[default]
     Rows,
-    /// Optimiser steps.
+    /// The unit is optimiser steps.
     Steps,
-    /// Tokens read or written.
+    /// The unit is tokens read or written.
     Tokens,
-    /// Merges of a tokenizer.
+    /// The unit is merges of a tokenizer.
     Merges,
-    /// Completions of a prompt.
+    /// The unit is completions of a prompt.
     Completions,
-    /// Seconds since it started: of a stage that cannot know how much it has done, such as one that runs a program.
+    /// The unit is seconds since the start, for a stage whose progress is unknown, such as one that runs a program.
     Seconds,
 }
 
@@ -49,7 +49,7 @@ pub enum Note {
     },
     /// One value of a series: the loss at a step.
     Metric {
-        /// Position in the series.
+        /// The position in the series.
         step: u64,
         /// The name of the series, such as `loss/train`.
         name: String,

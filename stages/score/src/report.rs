@@ -25,17 +25,17 @@ const MOST_SHOWN: usize = 4000;
 /// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// pass@k for each temperature and k.
+    /// The scores: pass@k for each temperature and k.
     pub scores: Vec<Score>,
     /// The best temperature for each k.
     pub best: Vec<Score>,
-    /// Samples.
+    /// The number of samples.
     pub samples: u64,
     /// The number of samples that passed.
     pub passed: u64,
     /// The number of different programs.
     pub programs: u64,
-    /// Problems.
+    /// The number of problems.
     pub problems: u64,
     /// The number of problems that at least one sample solved.
     pub solved: u64,

@@ -70,7 +70,7 @@ pub struct Difference {
 pub struct Counts {
     /// The problems' identifiers.
     tasks: Vec<String>,
-    /// (samples, passed) of each problem.
+    /// The numbers of samples and of passed samples, by problem.
     groups: BTreeMap<Temperature, Vec<(u64, u64)>>,
 }
 

@@ -23,7 +23,7 @@ pub struct SelfTest {
     pub canonical_passed: u64,
     /// The number of empty completions that passed: 0.
     pub empty_passed: u64,
-    /// Problems.
+    /// The number of problems.
     pub problems: u64,
 }
 

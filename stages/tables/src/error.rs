@@ -31,7 +31,7 @@ pub enum TableError {
         /// The type.
         expected: String,
     },
-    /// Parts with other columns than the first.
+    /// A part has different columns from the first part.
     #[error("the table's part '{part}' has different columns from its first part")]
     Columns {
         /// The part.

@@ -146,7 +146,7 @@ struct Scan {
     schema: Arc<Schema>,
 }
 
-/// Adjacent parts, read one after another.
+/// A partition: adjacent parts, read one after another.
 #[derive(Debug)]
 struct Partition {
     parts: Vec<Source>,

@@ -35,7 +35,7 @@ use memmap2::Mmap;
 pub const MAGIC: [u8; 8] = *b"plTokens";
 /// The version of the format.
 pub const VERSION: u32 = 1;
-/// Bytes before the first id; a multiple of 64, so that the ids are aligned.
+/// The number of bytes before the first id; a multiple of 64, so that the ids are aligned.
 pub const HEADER_SIZE: usize = 64;
 /// The file's path in a tree of type `tokens`.
 pub const FILE: &str = "tokens.bin";

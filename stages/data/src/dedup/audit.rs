@@ -28,7 +28,7 @@ const BLOCK: u32 = 4096;
 pub struct Audit {
     /// The number of documents in the sample.
     pub sample: u64,
-    /// Pairs of a document of the sample and another that reach the threshold, by their token sets. Documents with the
+    /// The number of pairs of a document in the sample and another document that reach the threshold, by their token sets. Documents with the
     /// same content or token set count as one.
     pub pairs: u64,
     /// The number of these pairs that share a bucket.

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::signature::{PERMUTATIONS, Signature};
 
-/// Bands and rows; their product is at most [`PERMUTATIONS`].
+/// The numbers of bands and rows; their product is at most [`PERMUTATIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bands {
     /// The number of bands.

@@ -51,7 +51,7 @@ pub struct Decisions {
 /// The result of the search for one document among the documents kept so far.
 #[derive(Debug, Default)]
 struct Search {
-    /// Kept members of each of its buckets when the search was made.
+    /// The number of kept members of each of its buckets at the time of the search.
     seen: Vec<u32>,
     /// The kept documents that reach the threshold, with their overlap.
     near: Vec<(Overlap, u32)>,
@@ -86,9 +86,9 @@ struct Decider<'a> {
     threshold: f64,
     /// The witness of each fingerprint that several documents have: the first of them if it is kept, else its witness.
     fingerprints: U32Array,
-    /// Three values for each token set that several documents have: the witness and the overlap with it.
+    /// The witness and the overlap with it (three values), for each token set that several documents have.
     sets: U32Array,
-    /// Kept members of each bucket.
+    /// The kept members of each bucket.
     buckets: U32Array,
 }
 

@@ -32,9 +32,9 @@ pub struct DocumentRecord {
     pub id: [u8; 32],
     /// The position in the table.
     pub number: u32,
-    /// Equal for exact duplicates.
+    /// The fingerprint, equal for exact duplicates.
     pub fingerprint: [u8; 16],
-    /// Equal for equal token sets.
+    /// The hash of the token set, equal for equal token sets.
     pub set_hash: [u8; 16],
     /// The location of its token set.
     pub set: SetPlace,

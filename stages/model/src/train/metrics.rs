@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::train::event_file::EventFile;
 
-/// One line.
+/// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Metric {

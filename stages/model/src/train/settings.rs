@@ -351,7 +351,7 @@ mod tests {
     const SMALL: [usize; 5] = [12, 768, 12, 32_768, 1024];
     const XL: [usize; 5] = [48, 1600, 25, 32_768, 1024];
 
-    /// Bytes that CubeCL reserved for two steps with the null driver (`gpu memory`).
+    /// The memory that CubeCL reserved for two steps with the null driver, in bytes (`gpu memory`).
     #[test]
     fn the_estimate_for_a_gpu_is_within_a_tenth_of_what_is_reserved() {
         let (tiny, medium) = ([4, 256, 4, 4096, 256], [24, 1024, 16, 50_257, 1024]);

@@ -27,7 +27,7 @@ pub struct Trainer {
 pub struct Batch {
     /// Token ids, row by row.
     pub ids: Vec<i32>,
-    /// Sequences.
+    /// The number of sequences.
     pub sequences: usize,
 }
 

@@ -93,7 +93,7 @@ impl CommandSandbox {
         self.own(nix::unistd::geteuid().as_raw())
     }
 
-    /// Gives what the command may write to a user, if the caller is root: the command is then another user.
+    /// Changes the owner of the files that the command may write, if the caller is root: the command then runs as another user.
     fn own(&self, user: u32) -> io::Result<()> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(());
@@ -132,7 +132,7 @@ impl CommandSandbox {
     }
 }
 
-/// Gives a file, or a directory with all that is in it, to a user: of `protected`, the directories alone, so that they can be
+/// Changes the owner of a file, or of a directory with its content. In `protected`, only the directories are changed, so that they can be
 /// read. Links are not followed.
 fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
     let is_directory = fs::symlink_metadata(path)?.is_dir();

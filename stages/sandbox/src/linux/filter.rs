@@ -114,7 +114,7 @@ const NAMESPACES: [libc::c_int; 7] = [
 /// The first number of a system call of the x32 ABI, which has the same architecture as others.
 const X32_CALLS: u32 = 0x4000_0000;
 
-/// Pastes into a virtual console.
+/// The `ioctl` that pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;
 
 /// The calls that open a file or start a program.

@@ -324,7 +324,7 @@ struct Process {
     seconds: f64,
 }
 
-/// Decides from the checker's line and its wait status, within the limits.
+/// Returns the verdict from the checker's line and its wait status, within the limits.
 fn judge(nonce: &str, line: &[u8], status: i32) -> Result<Verdict, Broken> {
     let ended = |detail: &str| Ok(Verdict::Failed { failure: Failure::Ended, detail: detail.into() });
     let Ok((given, result, detail)) = serde_json::from_slice::<(String, String, String)>(line) else {

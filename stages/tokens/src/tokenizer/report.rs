@@ -45,7 +45,7 @@ pub struct Report {
     pub training: Training,
     /// The counts of encoding some of the documents.
     pub sample: Sample,
-    /// Python's words in the vocabulary.
+    /// The reserved words of Python in the vocabulary.
     pub keywords: Keywords,
     /// Runs of whitespace in the vocabulary.
     pub indentation: Indentation,
@@ -76,7 +76,7 @@ pub struct Training {
     pub distinct_words_kept: u64,
     /// The number of tokens of the kept words, with repetitions.
     pub tokens: u64,
-    /// Their number of bytes per token.
+    /// The number of bytes per token of these words.
     pub bytes_per_token: f64,
     /// The number of learned merges.
     pub merges: u64,
