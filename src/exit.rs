@@ -6,7 +6,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Everything requested is done.
+    /// Everything requested succeeded.
     Done = 0,
     /// A stage failed; the outputs of the others are stored.
     StageFailed = 1,

@@ -1,8 +1,8 @@
-//! Floor 1: the stages of a manifest as a directed graph, with the algorithms of petgraph.
+//! Floor 1: the stages of a manifest as a directed graph, using the algorithms of petgraph.
 //!
 //! An edge goes from a stage to one that reads its output. The order is topological and fixed by the manifest alone: of the
 //! stages whose inputs are all placed, the first by name comes next. The graph of a valid manifest is acyclic, so its order
-//! holds every stage; otherwise stages on and downstream of a cycle are not in the order.
+//! contains every stage; otherwise stages on and downstream of a cycle are not in the order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -98,7 +98,7 @@ impl Graph {
     }
 }
 
-/// Kahn's algorithm, with a heap of the ready stages.
+/// Sorts topologically with Kahn's algorithm, using a heap of the ready stages.
 fn order(graph: &DiGraph<StageName, ()>) -> Vec<StageName> {
     let mut missing: Vec<_> =
         graph.node_indices().map(|node| graph.neighbors_directed(node, Direction::Incoming).count()).collect();

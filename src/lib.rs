@@ -2,17 +2,17 @@
 //!
 //! Data flows one way: manifest, plan, run, store, report. Floors, from the top; each module knows what is below it:
 //!
-//! | floor | module | what it promises |
+//! | floor | module | contents |
 //! |---|---|---|
 //! | 5 | [`commands`], [`kinds`] | the subcommands; the one table of stage kinds (feature `stages`) |
 //! | 4 | [`reproduce`] | runs a locked manifest again and compares every stage |
 //! | 4 | [`run`] | executes a plan and records the run: scheduler, resources, one stage's execution |
 //! | 4 | [`report`] | documents about runs: lock, page, diff |
 //! | 3 | [`plan`] | decides which stages are stale, and why |
-//! | 2 | [`store`] | outputs by content |
+//! | 2 | [`store`] | stores outputs by content |
 //! | 1 | [`manifest`] above [`graph`], [`key`], [`events`] | typed stages with positions; their graph; what determines an output, hashed and written out; one stream of events |
 //! | 0 | [`clock`], `parallel` | the system clock, which may jump; the limit on threads, and the same work on many items |
-//! | 0 | [`contract`] | what the engine and a stage kind know of each other |
+//! | 0 | [`contract`] | the interface between the engine and a stage kind |
 
 pub mod clock;
 #[cfg(feature = "stages")]

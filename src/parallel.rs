@@ -4,9 +4,9 @@ use std::panic::resume_unwind;
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
-/// Items per thread, at least: fewer take less time than to start a thread.
+/// The minimum number of items per thread: fewer take less time than to start a thread.
 const MIN_ITEMS: usize = 8;
-/// Threads of [`map`], at most: more wait for each other in the file system.
+/// The maximum number of threads of [`map`]: more would wait for each other in the file system.
 const MAX_THREADS: usize = 4;
 
 static LIMIT: OnceLock<usize> = OnceLock::new();

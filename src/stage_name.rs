@@ -12,7 +12,7 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct StageName(String);
 
-/// A string that is not a valid stage name.
+/// The error for a string that is not a valid stage name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid stage name '{}' (at most {MAX_LENGTH} letters, digits, '_' and '-', the first a letter or digit)", .0.escape_debug())]
 pub struct NotAStageName(pub String);
@@ -20,7 +20,7 @@ pub struct NotAStageName(pub String);
 const MAX_LENGTH: usize = 100;
 
 impl StageName {
-    /// The same rule as a regular expression.
+    /// The rule for names as a regular expression.
     pub const PATTERN: &'static str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
 
     /// Returns the name as a string slice.

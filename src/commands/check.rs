@@ -1,6 +1,6 @@
 //! `pipeline check`: reports what can be known of a manifest before anything runs, without reading data.
 //!
-//! Of earlier outputs only headers are read. A missing source file is a warning, since it may exist on the machine that runs the
+//! Only the headers of earlier outputs are read. A missing source file is a warning, because it may exist on the machine that runs the
 //! manifest; what `run` would refuse is an error, and so is what a stage needs of this machine and does not find. New source files are hashed only to decide whether a stage that does not fit
 //! this machine is cached.
 

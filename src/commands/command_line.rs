@@ -35,7 +35,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  pipeline plan manifests/quickstart.toml\n  \
         pipeline plan manifests/quickstart.toml --set stages.train.learning_rate=6e-4 --json")]
     Plan(plan::PlanArguments),
-    /// Check a manifest, and whether its stages fit this machine, without reading data.
+    /// Check a manifest, and whether its stages fit on this machine, without reading data.
     #[command(after_help = "Example: pipeline check manifests/codeparrot-small.toml")]
     Check(check::CheckArguments),
     /// Explain why a stage is stale: the settings and inputs that differ from an earlier build, old and new.
@@ -72,7 +72,7 @@ pub(super) enum Command {
     /// Show the running processes of a store, and the keys whose builds differ.
     #[command(after_help = "Example: pipeline status --json")]
     Status(status::StatusArguments),
-    /// Print a past run as it was shown.
+    /// Print the progress of a past run again.
     #[command(after_help = "Examples:\n  pipeline replay quickstart\n  pipeline replay quickstart.3 --json")]
     Replay(replay::ReplayArguments),
     /// Print the log of a stage of a past run: its progress, warnings and metrics.
@@ -93,7 +93,7 @@ pub(super) enum Command {
         pipeline generate model/ --file prompt.py --temperature 0 --max-tokens 200 --no-stop\n  \
         echo 'import numpy as np' | pipeline generate model/ --completions 4 --json")]
     Generate(generate::GenerateArguments),
-    /// Score samples of code by the unit tests of their problems, in a sandbox: pass@k with intervals.
+    /// Run code samples against the unit tests of their problems, in a sandbox, and print pass@k with intervals.
     #[command(after_help = "Examples:\n  pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz\n  \
         pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz --truncation bigcode --k 1,10 --report report/")]
     Score(score::ScoreArguments),

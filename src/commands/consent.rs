@@ -21,7 +21,7 @@ const PROGRAM_KINDS: [&str; 1] = [command::Command::KIND];
 /// Prints the programs that these stages of a lock run.
 ///
 /// # Errors
-/// If there are any and `is_allowed` is false.
+/// Returns an error if there are any and `is_allowed` is false.
 pub(super) fn require(
     lock: &str,
     project: &Project,

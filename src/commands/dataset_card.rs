@@ -6,7 +6,7 @@
 //! | `default` | the first table of documents and those with the same columns: named after their ports, or `train` if there is only one |
 //! | one for each other table, named after its port | `train` |
 //!
-//! Other outputs, and tables without files, are in none.
+//! Other outputs, and tables without files, are not in any configuration.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ use tables::Column;
 
 /// A table of an export.
 pub(super) struct ExportedTable {
-    /// Its port, and the directory that holds its files.
+    /// The port, and the directory that contains its files.
     pub(super) port: String,
     pub(super) ty: PortType,
     pub(super) columns: Vec<Column>,

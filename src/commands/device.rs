@@ -26,7 +26,7 @@ pub(super) fn budget(
     Ok(Budget { device, allow_oversize: options.allow_oversize, ..budget })
 }
 
-/// Returns the device that these stages use. One that a stage needs must exist: that is reported before hours of data stages, not
+/// Returns the device that these stages use. A device that a stage needs must exist: an error is reported before hours of data stages, not
 /// after.
 pub(super) fn resolve<'n>(
     device: Device,

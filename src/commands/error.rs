@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::manifest::{Diagnostics, suggest};
 use crate::store::StoreError;
 
-/// Why a command failed.
+/// The reason that a command failed.
 #[derive(Debug)]
 pub(super) enum CommandError {
     /// The manifest is invalid.

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<Exit, CommandError> {
     let (manifest, place, destination) = match arguments.place.as_slice() {
         [manifest, stage, dir] => (manifest.as_str(), stage, PathBuf::from(dir)),
         [stage, dir] if !is_manifest(stage) => (DEFAULT, stage, PathBuf::from(dir)),
-        _ => return Err(CommandError::usage("no directory is named").hint("pipeline export MANIFEST STAGE DIR")),
+        _ => return Err(CommandError::usage("no directory given").hint("pipeline export MANIFEST STAGE DIR")),
     };
     let project = Project::load(Path::new(manifest), &arguments.options)?;
     let store = project.read_store()?;

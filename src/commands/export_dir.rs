@@ -13,7 +13,7 @@ const HINT: &str = "name a new directory";
 /// A directory to be created. Its content is removed unless [`ExportDir::publish`] succeeds.
 pub(super) struct ExportDir {
     dir: PathBuf,
-    /// Beside the directory: on the same file system.
+    /// The temporary directory beside the directory, on the same file system.
     temporary: OwnedDir,
 }
 
@@ -28,7 +28,7 @@ impl ExportDir {
     /// Prepares a new directory outside the store.
     ///
     /// # Errors
-    /// If the path exists, cannot be written, or is in the store.
+    /// Returns an error if the path exists, cannot be written, or is in the store.
     pub(super) fn claim(dir: &Path, store: &Path) -> Result<Self, CommandError> {
         let refuse = |message: String| CommandError::usage(message).hint(HINT);
         let name = dir.display();
@@ -60,7 +60,7 @@ impl ExportDir {
     /// Moves the content to its place. A signal must not interrupt this ([`super::signals::Temporary::undisturbed`]).
     ///
     /// # Errors
-    /// If the directory exists by now.
+    /// Returns an error if the directory exists by now.
     pub(super) fn publish(&self) -> Result<(), CommandError> {
         let cannot = |error| CommandError::usage(format!("cannot create '{}': {error}", self.dir.display())).hint(HINT);
         fs::rename(self.path(), &self.dir).map_err(cannot)

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
     let (reference, stage) = match arguments.place.as_slice() {
         [run, stage] => (run.clone(), stage),
         [stage] if !names_manifest(stage) => (newest(&arguments.store)?, stage),
-        _ => return Err(CommandError::usage("no stage is named").hint("pipeline logs RUN STAGE")),
+        _ => return Err(CommandError::usage("no stage given").hint("pipeline logs RUN STAGE")),
     };
     let run = run_of_stage(&reference, stage, &arguments.store)?.unwrap_or(reference);
     let (mut stages, mut is_found) = (Vec::new(), false);
@@ -102,7 +102,7 @@ fn newest(options: &StoreOptions) -> Result<String, CommandError> {
         let modified = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
         newest = newest.max(modified.ok().map(|modified| (modified, run.to_string())));
     }
-    let none = || CommandError::usage("the store has no runs").hint("name the store with --cache DIR");
+    let none = || CommandError::usage("the store has no runs").hint("set the store with --cache DIR");
     newest.map(|(_, run)| run).ok_or_else(none)
 }
 

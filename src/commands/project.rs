@@ -200,7 +200,7 @@ impl Project {
         stages.flat_map(|stage| lint::of(&self.manifest, stage, &inputs(stage))).collect()
     }
 
-    /// Finds out what this machine provides for the stages that need something of it.
+    /// Returns what this machine provides for the stages that require something of it.
     pub(super) fn check_machine(&self) -> Vec<LocatedMachineCheck> {
         self.manifest.graph.order().iter().flat_map(|name| machine::of(&self.manifest.stages[name])).collect()
     }

@@ -136,7 +136,7 @@ pub(super) fn run(arguments: &ReproduceArguments) -> Result<Exit, CommandError> 
 fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<OwnedDir>), CommandError> {
     match keep {
         Some(dir) => {
-            let refuse = |message: String| CommandError::usage(message).hint("name a new or an empty directory");
+            let refuse = |message: String| CommandError::usage(message).hint("choose a new or an empty directory");
             if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
                 return Err(refuse(format!("{} is not empty", dir.display())));
             }
@@ -154,7 +154,7 @@ fn new_store(keep: Option<&Path>) -> Result<(PathBuf, Option<OwnedDir>), Command
     }
 }
 
-/// How stages are counted, in this order.
+/// The labels of the stage counts, in printing order.
 const OUTCOMES: [&str; 5] = ["identical", "equal within tolerance", "not comparable", "different", "not attempted"];
 
 fn print(reproduction: &Reproduction, lock: &RunLock, as_json: bool) -> Result<(), CommandError> {

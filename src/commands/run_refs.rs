@@ -81,7 +81,7 @@ pub(super) fn parse(reference: &str, store: &Store) -> Result<(String, Option<u3
     }
     let error = CommandError::usage(format!("there is no run, manifest or lock file '{reference}'"));
     Err(match names.is_empty() {
-        true => error.hint(format!("{} has no runs: name the store with --cache DIR", root().display())),
+        true => error.hint(format!("{} has no runs: set the store with --cache DIR", root().display())),
         false => error.suggest(reference, "the runs are", names.iter().map(String::as_str)),
     })
 }
@@ -102,10 +102,10 @@ pub(super) fn lock_of(store: &Store, run: &RunDir) -> Result<Option<RunLock>, St
     load_from(store, run, RunLock::decode)
 }
 
-/// Returns the summary of a run's lock, as [`lock_of`] does the whole lock.
+/// Returns the summary of a run's lock; [`lock_of`] returns the whole lock.
 ///
 /// # Errors
-/// As [`lock_of`].
+/// See [`lock_of`].
 pub(super) fn summary_of(store: &Store, run: &RunDir) -> Result<Option<LockSummary>, StoreError> {
     load_from(store, run, RunLock::summarize)
 }

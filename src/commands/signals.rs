@@ -45,7 +45,7 @@ struct Shared {
     is_released: AtomicBool,
 }
 
-/// How long the handler waits for the main thread to fail writing.
+/// The time that the handler waits for the main thread to fail writing.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Ends the program on the first signal, for commands that only read, and removes the temporary directory that `create` creates.

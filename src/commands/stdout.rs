@@ -54,7 +54,7 @@ pub(super) fn json_text(text: String) -> String {
 pub(super) struct NotPrinted(pub(super) io::Error);
 
 impl NotPrinted {
-    /// Marks an error of standard output; its kind stays.
+    /// Marks an error of standard output; its kind is preserved.
     pub(super) fn mark(error: io::Error) -> io::Error {
         io::Error::new(error.kind(), Self(error))
     }

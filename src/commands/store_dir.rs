@@ -1,7 +1,7 @@
 //! Finds the directory of the store; the rules are the same for every command and working directory.
 //!
 //! `--cache DIR`, else `exec.cache` of the manifest or its machine file, else `$PIPELINE_CACHE`; else the nearest directory
-//! `cache` at or above the manifest, up to the root of its git repository, that holds a store or is empty but for notes.
+//! `cache` at or above the manifest, up to the root of its git repository, that contains a store or is empty except for notes.
 //! If there is none, the first run creates one at the root of the git repository, else beside the manifest.
 //!
 //! A command without a manifest starts at the working directory, and reads `exec.cache` of `pipeline.toml` and `machine.toml`
@@ -20,7 +20,7 @@ const NAME: &str = "cache";
 /// Returns the store of a manifest; `named` is its `exec.cache`.
 ///
 /// # Errors
-/// If there is no working directory.
+/// Returns an error if there is no working directory.
 pub(super) fn of_manifest(
     manifest: &Path,
     flag: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(super) fn of_manifest(
 /// Returns the store of a command without a manifest.
 ///
 /// # Errors
-/// If there is no working directory.
+/// Returns an error if there is no working directory.
 pub(super) fn of_working_directory(flag: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     if let Some(place) = flag {
         return Ok(place);
@@ -80,7 +80,7 @@ fn default_dir(start: &Path) -> PathBuf {
     dirs.iter().find(|dir| may_hold_store(dir)).or_else(root).unwrap_or(&start).join(NAME)
 }
 
-/// Returns a directory and those above it, up to the root of its git repository. World-writable directories above it, such as
+/// Returns a directory and its ancestors, up to the root of its git repository. World-writable directories above it, such as
 /// `/tmp`, are skipped: a store there may belong to another user.
 fn project_dirs(start: &Path) -> Vec<&Path> {
     let is_public = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o002 != 0);

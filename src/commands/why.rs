@@ -24,7 +24,7 @@ use crate::store::Lookup;
 struct ComparedBuild {
     #[serde(flatten)]
     build: BuildName,
-    /// How long it took, if that is recorded.
+    /// The duration, if it is recorded.
     seconds: Option<f64>,
 }
 

@@ -14,12 +14,12 @@ use super::line::{Line, Lines};
 use super::progress::figures_of;
 use super::renderer::Renderer;
 
-/// What a line shows between its head and its text.
+/// The graphic of a line between its head and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
-    /// The part that is done.
+    /// The finished part.
     Bar,
-    /// Activity without a known end.
+    /// A spinner for activity without a known end.
     Spinner,
     /// The text alone, on a narrow terminal.
     Nothing,
@@ -48,7 +48,7 @@ impl Mark {
     }
 }
 
-/// How often spinners turn.
+/// The interval at which spinners turn.
 const TICK: Duration = Duration::from_millis(120);
 
 /// Shows running stages as bars on standard error.

@@ -6,18 +6,18 @@ use contract::progress::Sample;
 use contract::{Digest, Note};
 use serde::{Deserialize, Serialize};
 
-/// An event with its time, as `--json` prints it and `events.jsonl` keeps it, one object a line:
+/// An event with its time, in the format of `--json` and `events.jsonl`, one object per line:
 /// `{"at":1.25,"event":"stage-started","stage":"train",...}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// Seconds since the run started.
+    /// The seconds since the run started.
     pub at: f64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// Something that happened. Every event of a kind has all its fields; one without a value is `null`.
+/// An event of a run. Every event of a kind has all its fields; a field without a value is `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -32,13 +32,13 @@ pub enum Event {
     StageStarted {
         /// The stage.
         stage: String,
-        /// Its kind.
+        /// The kind.
         kind: String,
-        /// Its key.
+        /// The key.
         key: Digest,
-        /// Its share of the threads.
+        /// The share of the threads.
         threads: usize,
-        /// Why it runs, a line each.
+        /// The reasons that it runs, one line each.
         reasons: Vec<String>,
     },
     /// Another process builds the same key.
@@ -52,9 +52,9 @@ pub enum Event {
     StageProgress {
         /// The stage.
         stage: String,
-        /// Its counters.
+        /// The counters.
         sample: Sample,
-        /// Units a second, if known.
+        /// The rate in units per second, if known.
         rate: Option<f64>,
     },
     /// A note of a running stage.
@@ -69,11 +69,11 @@ pub enum Event {
     StageFinished {
         /// The stage.
         stage: String,
-        /// Its output, by port.
+        /// The output, by port.
         outputs: BTreeMap<String, OutputSummary>,
-        /// How long it ran, in seconds.
+        /// The duration, in seconds.
         seconds: f64,
-        /// The ports with the same bytes as in the build `compared_with`: they make no stage stale.
+        /// The ports with the same bytes as in the build `compared_with`: they do not make stages stale.
         unchanged: Vec<String>,
         /// Whether its bytes differ from the build of its key that is used, or from every earlier one: it is not deterministic.
         #[serde(default)]
@@ -83,16 +83,16 @@ pub enum Event {
         compared_with: Option<String>,
         /// The difference from the output of that build, as the kind describes it: `12 of 8,192 merges changed`.
         compared: Option<String>,
-        /// The differences from the key of that build, a line each, if every port has the same bytes.
+        /// The differences from the key of that build, one line each, if every port has the same bytes.
         without_effect: Vec<String>,
     },
     /// A stage's output is in the store.
     StageCached {
         /// The stage.
         stage: String,
-        /// Its key.
+        /// The key.
         key: Digest,
-        /// Its output, by port.
+        /// The output, by port.
         outputs: BTreeMap<String, OutputSummary>,
     },
     /// A stage failed.
@@ -103,35 +103,35 @@ pub enum Event {
         message: String,
         /// The file and line: `data/x.json.gz:17`, `train.toml:41`.
         place: Option<String>,
-        /// What to do about it.
+        /// The hint.
         hint: Option<String>,
     },
     /// A stage was not run.
     StageSkipped {
         /// The stage.
         stage: String,
-        /// Why: `import failed`.
+        /// The reason, such as `import failed`.
         because: String,
     },
     /// The last event.
     RunFinished {
-        /// How it ended.
+        /// The status at the end.
         status: RunStatus,
-        /// Stages that ran and succeeded.
+        /// The number of stages that ran and succeeded.
         ran: usize,
-        /// Stages whose output was in the store.
+        /// The number of stages whose output was in the store.
         cached: usize,
-        /// Stages that failed.
+        /// The number of failed stages.
         failed: usize,
-        /// Stages that could not run.
+        /// The number of stages that could not run.
         skipped: usize,
-        /// How long it took, in seconds.
+        /// The duration, in seconds.
         seconds: f64,
     },
 }
 
 impl Event {
-    /// Returns the stage that it concerns, if it concerns one.
+    /// Returns the stage of the event, if it concerns one.
     pub fn stage(&self) -> Option<&str> {
         match self {
             Self::StageStarted { stage, .. }
@@ -147,15 +147,15 @@ impl Event {
     }
 }
 
-/// How a run ended.
+/// The status of a run at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunStatus {
-    /// Everything was done.
+    /// The run succeeded.
     Done,
     /// A stage failed.
     Failed,
-    /// It was interrupted.
+    /// The run was interrupted.
     Interrupted,
 }
 
@@ -164,9 +164,9 @@ pub enum RunStatus {
 pub struct OutputSummary {
     /// The digest of its tree.
     pub digest: Digest,
-    /// Number of files.
+    /// The number of files.
     pub files: usize,
-    /// Their size in bytes.
+    /// The total size of the files, in bytes.
     pub bytes: u64,
 }
 

@@ -77,7 +77,7 @@ pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
     }
 }
 
-/// Formats a rate in units a second: `8,123/s`, `3.1/s`, `12 MiB/s`.
+/// Formats a rate in units per second: `8,123/s`, `3.1/s`, `12 MiB/s`.
 pub fn rate(rate: f64, unit: Unit) -> String {
     if unit == Unit::Bytes {
         format!("{}/s", size(rate.max(0.0) as u64))

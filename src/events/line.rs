@@ -16,7 +16,7 @@ use super::event::{Event, OutputSummary, RunStatus, Stamped};
 use super::figures;
 use super::progress::figures_of;
 
-/// Formats events as lines; keeps what a later line of the same stage needs.
+/// Formats events as lines; keeps the data that later lines of the same stage need.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     width: usize,
@@ -35,7 +35,7 @@ struct Notes {
 pub(super) struct Line {
     pub(super) verb: Verb,
     stage: String,
-    /// The columns of the stage's name; 0 in a line about the run.
+    /// The width of the stage's name; 0 in a line about the run.
     width: usize,
     pub(super) text: String,
 }

@@ -1,15 +1,15 @@
-//! Floor 1: one stream of events, from which everything is made that is shown or kept of a run.
+//! Floor 1: one stream of events, from which all output and records of a run are made.
 //!
-//! The threads that run stages hold an [`EventSender`]; one thread passes each [`Event`] to the console renderer of the chosen
+//! The threads that run stages have an [`EventSender`]; one thread passes each [`Event`] to the console renderer of the chosen
 //! [`Mode`] and to the recorder of `events.jsonl`. A renderer never fails the run: a console or a disk that accepts no more text is
 //! dropped. A renderer that is slower than the run delays it only when thousands of events wait.
 //!
-//! | mode | where | what |
+//! | mode | stream | content |
 //! |---|---|---|
 //! | [`Mode::Bars`] | stderr, a terminal | a line for each finished or cached stage, below them a bar for each running one |
-//! | [`Mode::Plain`] | stderr | a line for each start and end, and one for progress every ten seconds a stage |
+//! | [`Mode::Plain`] | stderr | a line for each start and end, and one for progress every ten seconds per stage |
 //! | [`Mode::Quiet`] | stderr | failures and warnings |
-//! | [`Mode::Json`] | stdout | every event, one JSON object a line |
+//! | [`Mode::Json`] | stdout | every event, one JSON object per line |
 
 mod bars;
 mod event;

@@ -1,4 +1,4 @@
-//! How a run is shown.
+//! The display modes of a run.
 
 use std::io::{self, IsTerminal};
 
@@ -7,16 +7,16 @@ use super::json::Json;
 use super::plain::Plain;
 use super::renderer::{Purpose, Renderer};
 
-/// How a run is shown.
+/// The display modes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Bars on a terminal.
+    /// Show bars on a terminal.
     Bars,
-    /// Lines, without a terminal.
+    /// Print lines, without a terminal.
     Plain,
-    /// Failures and warnings only.
+    /// Print only failures and warnings.
     Quiet,
-    /// The events as JSON lines on standard output.
+    /// Print the events as JSON lines to standard output.
     Json,
 }
 

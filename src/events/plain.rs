@@ -7,7 +7,7 @@ use super::event::{Event, Stamped};
 use super::line::{Line, Lines, Verb};
 use super::renderer::Renderer;
 
-/// Seconds between two progress lines of one stage.
+/// The seconds between two progress lines of one stage.
 const PROGRESS_EVERY: f64 = 10.0;
 
 /// Writes a line for each start and end, or for failures and warnings only.
@@ -16,12 +16,12 @@ pub struct Plain<W> {
     output: W,
     quiet: bool,
     lines: Lines,
-    /// When each running stage last had a line.
+    /// The time of the last line of each running stage.
     printed: HashMap<String, f64>,
 }
 
 impl<W: Write + Send> Plain<W> {
-    /// Creates a renderer that writes to `output` with ANSI colours; an `anstream` stream removes them where they are not wanted.
+    /// Creates a renderer that writes to `output` with ANSI colours; an `anstream` stream removes them if they are not wanted.
     pub fn new(output: W) -> Self {
         Self { output, quiet: false, lines: Lines::default(), printed: HashMap::new() }
     }

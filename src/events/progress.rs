@@ -1,6 +1,6 @@
 //! The progress of a stage: `120 of 2,000 steps  loss/train 4.21  3.1/s  10:06 left`.
 //!
-//! For a stage that runs a program it is the time so far and the last line that the program wrote: `0:42  epoch 3`.
+//! For a stage that runs a program, it shows the time so far and the last line of the program's output: `0:42  epoch 3`.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use contract::progress::Sample;
 
 use super::figures;
 
-/// Formats a sample, its rate in units a second, and the last value of each series: what matters most comes first, since a
-/// narrow terminal cuts the end.
+/// Formats a sample, its rate in units per second, and the last value of each series: the most important comes first, because a
+/// narrow terminal truncates the end.
 pub(super) fn figures_of(sample: &Sample, rate: Option<f64>, metrics: &BTreeMap<String, f64>) -> String {
     let Sample { phase, unit, done, total } = sample;
     let amount = figures::amount(*done, *total, *unit);

@@ -1,17 +1,17 @@
-//! What shows or keeps events.
+//! The renderers, which show or record events.
 
 use std::io;
 
 use super::event::Stamped;
 
-/// What a renderer does with events.
+/// The purpose of a renderer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Shows them to people.
+    /// Shows events to people.
     Shown,
-    /// Prints them on standard output for a program.
+    /// Prints events to standard output for a program.
     Printed,
-    /// Keeps them.
+    /// Records events.
     Recorded,
 }
 
@@ -25,23 +25,23 @@ impl Purpose {
     }
 }
 
-/// Shows or keeps events.
+/// Shows or records events.
 pub trait Renderer: Send {
-    /// Takes one event.
+    /// Renders one event.
     ///
     /// # Errors
-    /// When it cannot be written; the renderer is then not called again.
+    /// Returns an error if it cannot be written; the renderer is then not called again.
     fn event(&mut self, event: &Stamped) -> io::Result<()>;
 
-    /// Returns what it does with the events.
+    /// Returns the purpose of the renderer.
     fn purpose(&self) -> Purpose {
         Purpose::Shown
     }
 
-    /// Writes buffered events; called when no event waits.
+    /// Writes buffered events. It is called when no event waits.
     ///
     /// # Errors
-    /// As [`Renderer::event`].
+    /// See [`Renderer::event`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

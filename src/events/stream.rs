@@ -12,7 +12,7 @@ use super::json::Json;
 use super::renderer::{Purpose, Renderer};
 use crate::stderr::stderr;
 
-/// Events that wait for the renderers, at most.
+/// The maximum number of events that wait for the renderers.
 const CAPACITY: usize = 4096;
 
 enum Message {

@@ -2,7 +2,7 @@
 //!
 //! Fields of an object are sorted by the bytes of their names; arrays keep their order. Numbers: an integer of at least 0 is
 //! unsigned, a negative one signed, anything written with a fraction or an exponent is a float, with -0.0 normalised to 0.0.
-//! JSON has no NaN and no infinity, so none can enter.
+//! JSON has no NaN and no infinity.
 
 use std::fmt::{self, Write};
 
@@ -50,13 +50,13 @@ impl<'a> Canonical<'a> {
         Self::Object(fields)
     }
 
-    /// Returns whether it is neither an array nor an object.
+    /// Returns whether the value is neither an array nor an object.
     pub const fn is_scalar(&self) -> bool {
         !matches!(self, Self::Array(_) | Self::Object(_))
     }
 }
 
-/// A scalar, or an array of scalars, as JSON text.
+/// Formats a scalar, or an array of scalars, as JSON text.
 impl fmt::Display for Canonical<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -37,12 +37,12 @@ impl Key {
         Self(digest)
     }
 
-    /// Returns the hash, as the store takes it.
+    /// Returns the hash, as the store expects it.
     pub const fn digest(self) -> Digest {
         self.0
     }
 
-    /// Returns the first 12 hexadecimal digits, for people.
+    /// Returns the first 12 hexadecimal digits, for display.
     pub fn short(self) -> String {
         self.0.short()
     }
@@ -62,7 +62,7 @@ impl FromStr for Key {
     }
 }
 
-/// Everything that determines a stage's output.
+/// The content of a key: everything that determines a stage's output.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyInput<'a> {
     /// The stage kind.

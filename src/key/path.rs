@@ -14,11 +14,11 @@ pub(super) const SOURCES: &str = "sources";
 pub enum KeyPath {
     /// `inputs.PORT`: the content digest of an input.
     Input(String),
-    /// `kind`
+    /// `kind`: the stage kind.
     Kind,
-    /// `revision`: of the kind.
+    /// `revision`: the revision of the kind.
     Revision,
-    /// `seed`: of the run.
+    /// `seed`: the seed of the run.
     Seed,
     /// `settings.PATH`: a setting, by its path in the manifest (`rules.line_max`).
     Setting(String),

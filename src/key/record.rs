@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for KeyRecord {
 /// One value of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
-    /// Its path, as text: `settings.rules.line_max`.
+    /// The path, as text: `settings.rules.line_max`.
     pub path: String,
     /// The value, as JSON text.
     pub value: String,
@@ -53,7 +53,7 @@ impl Leaf {
 /// A value that differs between two keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyDifference {
-    /// Which value.
+    /// The path of the value.
     pub path: KeyPath,
     /// The value in the older key; an absent setting was at its default.
     pub old: Option<Value>,

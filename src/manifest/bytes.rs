@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// A string that is not a number of bytes.
+/// The error for a string that is not a number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a number of bytes: write 536870912, 512MiB, 50G or 1.5GB", .0.escape_debug())]
 pub struct NotAByteSize(String);

@@ -1,4 +1,4 @@
-//! Problems of a manifest or a command line, each with its places and a hint.
+//! Problems of a manifest or a command line, each with its positions and a hint.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::parallel;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Nothing runs until it is fixed.
+    /// An error: nothing runs until it is fixed.
     Error,
-    /// The manifest loads.
+    /// A warning: the manifest still loads.
     Warning,
 }
 
@@ -28,7 +28,7 @@ pub struct Label {
     pub text: String,
 }
 
-/// Characters of the longest message: keys and values in it may be as long as a file.
+/// The maximum length of a message, in characters: keys and values in it may be as long as a file.
 const LONGEST: usize = 500;
 
 /// One problem.
@@ -38,32 +38,32 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The message: a lowercase fragment.
     pub message: String,
-    /// The places: the first is that of the problem, the others explain it.
+    /// The positions: the first is that of the problem, the others explain it.
     pub labels: Vec<Label>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
 }
 
 impl Diagnostic {
-    /// Creates an error without a place.
+    /// Creates an error without a position.
     pub fn error(message: impl AsRef<str>) -> Self {
         let message = shortened_to(message.as_ref(), LONGEST).into_owned();
         Self { severity: Severity::Error, message, labels: Vec::new(), hint: None }
     }
 
-    /// Creates a warning without a place.
+    /// Creates a warning without a position.
     pub fn warning(message: impl AsRef<str>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
 
-    /// Adds a place with a label.
+    /// Adds a position with a label.
     #[must_use]
     pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label { span, text: text.into() });
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into().or(self.hint);
@@ -78,9 +78,9 @@ pub struct PlacedDiagnostic {
     pub severity: Severity,
     /// The message.
     pub message: String,
-    /// The places: the first is that of the problem, the others explain it.
+    /// The positions: the first is that of the problem, the others explain it.
     pub places: Vec<PlacedLabel>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
 }
 
@@ -94,7 +94,7 @@ pub struct PlacedLabel {
     pub text: String,
 }
 
-/// All problems of one manifest or command line, with the texts that they point into.
+/// The problems of one manifest or command line, with the texts that they point into.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     subject: String,
@@ -186,7 +186,7 @@ impl Diagnostics {
         self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// Sorts by place; problems without a place come first.
+    /// Sorts by position; problems without a position come first.
     pub(super) fn sort(&mut self) {
         self.list.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
     }

@@ -21,7 +21,7 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     String(String),
-    /// Saturated: no setting allows more than 64 bits.
+    /// An integer, saturated to 64 bits: no setting allows more.
     Integer(i128),
     Float(f64),
     Boolean(bool),
@@ -74,7 +74,7 @@ impl Node {
     /// Converts it to JSON.
     ///
     /// # Errors
-    /// The first value in it that JSON cannot represent.
+    /// Returns the first value in it that JSON cannot represent.
     pub fn json(&self) -> Result<Json, &Self> {
         Ok(match &self.value {
             Value::String(text) => Json::String(text.clone()),

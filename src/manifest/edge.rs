@@ -1,4 +1,4 @@
-//! Edges as they are written: `input = "stage"` and `inputs = { port = "stage.output" }`.
+//! Edges as declared: `input = "stage"` and `inputs = { port = "stage.output" }`.
 
 use std::collections::BTreeSet;
 
@@ -18,18 +18,18 @@ pub struct Edge {
     pub stage: StageName,
     /// The output port of that stage.
     pub output: String,
-    /// Where the edge is written.
+    /// The position of the edge.
     pub place: Place,
 }
 
-/// An edge as it is written.
+/// An edge as declared.
 #[derive(Debug, Clone)]
 pub(super) struct EdgeDeclaration {
     /// The input port.
     pub port: String,
-    /// `stage` or `stage.output`.
+    /// The text `stage` or `stage.output`.
     pub text: String,
-    /// Where `text` is written.
+    /// The position of `text`.
     pub span: Span,
 }
 
@@ -43,11 +43,11 @@ impl EdgeDeclaration {
     }
 }
 
-/// The edges of a stage as they are written.
+/// The edges of a stage as declared.
 #[derive(Debug, Default)]
 pub(super) struct EdgeDeclarations {
     pub list: Vec<EdgeDeclaration>,
-    /// Ports of invalid edges: that they are missing is not reported as well.
+    /// The ports of invalid edges, which are not also reported as missing.
     pub invalid: BTreeSet<String>,
     /// Whether the stage has a table of inputs.
     pub has_table: bool,

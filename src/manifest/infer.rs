@@ -64,7 +64,7 @@ fn with_origin(facts: Facts, stage: &str) -> Facts {
     }
 }
 
-/// Returns where a setting is written: the edge of `inputs.<port>`, the setting or the nearest table that holds it, else the
+/// Returns where a setting is written: the edge of `inputs.<port>`, the setting or the nearest table that contains it, else the
 /// stage.
 fn span(drafts: &BTreeMap<&str, &Draft<'_>>, stage: &str, setting: &str) -> Option<Span> {
     let draft = drafts.get(stage)?;

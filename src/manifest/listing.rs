@@ -8,9 +8,9 @@ use contract::setting_path;
 /// One setting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting<'s> {
-    /// Its path: `threshold`, `line_max.threshold`, `prompts[].text`.
+    /// The path: `threshold`, `line_max.threshold`, `prompts[].text`.
     pub path: String,
-    /// Its default, if that is not null.
+    /// The default, if that is not null.
     pub default: Option<&'s Value>,
     /// Whether it is required.
     pub required: bool,
@@ -18,7 +18,7 @@ pub struct Setting<'s> {
     pub permitted: String,
     /// The allowed strings with their docs, if all have docs.
     pub choices: Vec<(&'s str, &'s str)>,
-    /// Its docs.
+    /// The docs.
     pub about: &'s str,
 }
 

@@ -1,4 +1,4 @@
-//! The machine file: settings that depend on the machine and change no output. It has the form of a manifest, with `[exec]`
+//! The machine file: settings that depend on the machine and do not change outputs. It has the format of a manifest, with `[exec]`
 //! and those settings of stages that are not hashed (`stages.export.source`). Several manifests may share it: a stage that
 //! this manifest lacks is ignored, with a warning if its name is similar to that of a stage.
 

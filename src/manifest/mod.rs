@@ -21,9 +21,9 @@
 //! ```
 //!
 //! # Layers
-//! From the lowest; tables merge at any depth, other values are replaced, and every value keeps its place:
+//! The layers, from the lowest. Tables merge at any depth, other values are replaced, and every value keeps its position:
 //!
-//! 1. the file that `extends` names, and the files that it extends (a relative path starts at the file that names it);
+//! 1. the file in `extends`, and the files that it extends (a relative path starts at the file that contains it);
 //! 2. the file;
 //! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest (`machine`);
 //! 4. each `--set PATH=VALUE`, in order (`set`).
@@ -100,7 +100,7 @@ use self::stage::Draft;
 use crate::graph::Graph;
 pub use crate::stage_name::{NotAStageName, StageName};
 
-/// The manifest of a command that names none.
+/// The default manifest of commands.
 pub const DEFAULT: &str = "pipeline.toml";
 
 /// The layers above a manifest's files.
@@ -121,11 +121,11 @@ pub struct Manifest {
     pub name: String,
     /// The seed of all random choices.
     pub seed: u64,
-    /// Where the seed is set, if it is.
+    /// The position of the seed, if it is set.
     pub seed_place: Option<Place>,
     /// The settings of the machine.
     pub exec: ExecSettings,
-    /// Where the memory is set, if it is.
+    /// The position of the memory setting, if it is set.
     pub memory_place: Option<Place>,
     /// The stages by name.
     pub stages: BTreeMap<StageName, StageDeclaration>,
@@ -138,7 +138,7 @@ pub struct Manifest {
 /// Reads and validates a manifest whose stages are of these kinds.
 ///
 /// # Errors
-/// Every problem of every layer (module docs).
+/// Returns every problem of every layer (module docs).
 pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, overrides, kinds, &mut diagnostics);
@@ -155,19 +155,19 @@ pub fn origin(path: &Path) -> PathBuf {
     found.map_or_else(here, |(directory, name)| directory.join(name))
 }
 
-/// The part of a manifest that commands on a store need.
+/// The head of a manifest, which commands on a store need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The name of the run.
     pub name: String,
-    /// `exec.cache`.
+    /// The setting `exec.cache`.
     pub cache: Option<PathBuf>,
 }
 
 /// Reads the head of a manifest with its layers. Ignores problems of its stages.
 ///
 /// # Errors
-/// If a layer cannot be read or is not valid TOML, or the head is invalid.
+/// Returns an error if a layer cannot be read or is not valid TOML, or the head is invalid.
 pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, &Overrides::default(), &[], &mut diagnostics);
@@ -192,7 +192,7 @@ pub fn store_named_in(directory: &Path) -> Option<PathBuf> {
 /// Reads the text of [`Manifest::resolved`], with these `--set` arguments applied. `name` is the name of the text in messages.
 ///
 /// # Errors
-/// As [`load`].
+/// See [`load`].
 pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) -> Result<Manifest, Diagnostics> {
     let mut diagnostics = Diagnostics::new(name);
     let directory = std::env::current_dir().unwrap_or_default();

@@ -18,7 +18,7 @@ pub struct Place {
     pub column: usize,
 }
 
-/// `codeparrot-small.toml:41:1`; the command line has no lines.
+/// Formats the position: `codeparrot-small.toml:41:1`; the command line has no lines.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column } = self;

@@ -99,11 +99,11 @@ pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Op
             let (message, hint) = match error.kind() {
                 io::ErrorKind::NotFound => (format!("'{name}' does not exist"), role.absent(path)),
                 io::ErrorKind::IsADirectory => {
-                    let hint = (!matches!(role, Role::Machine)).then(|| "name the manifest in it".to_owned());
+                    let hint = (!matches!(role, Role::Machine)).then(|| "choose the manifest in it".to_owned());
                     (format!("'{name}' is a directory"), hint)
                 }
                 io::ErrorKind::FileTooLarge => {
-                    let hint = "a manifest names data files, it does not contain data".to_owned();
+                    let hint = "a manifest lists data files; it does not contain data".to_owned();
                     (format!("'{name}' is larger than {} MiB", LARGEST >> 20), Some(hint))
                 }
                 io::ErrorKind::InvalidInput => (format!("'{name}' is not a regular file"), None),

@@ -19,7 +19,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normali
 use super::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 use super::source::Sources;
 
-/// Problems shown in full; the rest are counted.
+/// The maximum number of problems shown in full; the rest are counted.
 const SHOWN: usize = 50;
 const WIDTH: usize = 120;
 
@@ -45,7 +45,7 @@ impl Diagnostics {
     }
 }
 
-/// As [`Diagnostics::render`], without colours.
+/// Renders like [`Diagnostics::render`], without colours.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))

@@ -1,4 +1,4 @@
-//! The resolution of edges, each to an output of the type that its input port expects.
+//! Resolves edges to outputs of the type that the input port expects.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::edge::{Edge, EdgeDeclaration};
 use super::stage::Draft;
 use super::suggest;
 
-/// Resolves the edges of one stage. `names` holds all stages of the manifest; `drafts` those of a known kind.
+/// Resolves the edges of one stage. `names` contains all stages of the manifest; `drafts` those of a known kind.
 pub(super) fn resolve(
     draft: &Draft<'_>,
     names: &Table,

@@ -29,13 +29,13 @@ pub struct RunSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ExecSettings {
-    /// Threads for all stages together. Default: all cores.
+    /// The number of threads for all stages together. Default: all cores.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub threads: Option<u16>,
-    /// Stages that may run at the same time. Default: as threads and memory allow.
+    /// The maximum number of stages that run at the same time. Default: as threads and memory allow.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub jobs: Option<u16>,
-    /// Memory for all stages together: bytes, or a string such as "2GiB".
+    /// The memory for all stages together: bytes, or a string such as "2GiB".
     pub memory: Option<ByteSize>,
     /// The compute device: "auto", "cpu" or "cuda:N".
     #[schemars(with = "Option<String>")]
@@ -69,7 +69,7 @@ impl Section {
         self.0.as_ref()?.json.get(key)?.as_u64()
     }
 
-    /// Returns a string and where it is written.
+    /// Returns a string and its position.
     fn string(&self, key: &str) -> Option<(&str, Span)> {
         let settings = self.0.as_ref()?;
         Some((settings.json.get(key)?.as_str()?, settings.locations.get(key)?.value))

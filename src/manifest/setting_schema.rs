@@ -30,7 +30,7 @@ pub(super) struct SettingSchema<'s> {
     ty: Option<&'s str>,
 }
 
-/// The values that a schema allows. `OneOf` holds a schema for each of several types.
+/// The values that a schema allows. `OneOf` contains a schema for each of several types.
 #[derive(Debug)]
 pub(super) enum ValueType<'s> {
     Anything,
@@ -65,7 +65,7 @@ impl Range {
     }
 }
 
-/// `more than 0 and at most 1`.
+/// Formats the bounds: `more than 0 and at most 1`.
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bounds: Vec<_> = self.0.iter().map(|((_, word, _), bound)| format!("{word} {bound}")).collect();
@@ -77,11 +77,11 @@ impl fmt::Display for Range {
 /// The schema that allows anything.
 static ANYTHING: Value = Value::Bool(true);
 
-/// References followed at most: a cyclic schema allows anything.
+/// The maximum number of references to follow: a cyclic schema allows anything.
 const REFERENCES: usize = 32;
 
 impl<'s> SettingSchema<'s> {
-    /// Wraps a whole schema.
+    /// Creates the view of a whole schema.
     pub fn of(root: &'s Value) -> Self {
         Self { root, schema: root, ty: None }
     }

@@ -1,4 +1,4 @@
-//! The settings of a stage after validation, and what its kind itself finds wrong with them.
+//! The settings of a stage after validation, and the problems that its kind finds in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::Span;
 
-/// Where a setting is written.
+/// The position of a setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Location {
     /// The key; of an item of an array, the item.
@@ -24,11 +24,11 @@ pub(super) struct Settings {
     pub json: Map<String, Json>,
     /// Whether all are valid.
     pub is_valid: bool,
-    /// Where the table is declared.
+    /// The position of the table.
     pub declared: Span,
     /// The paths of settings that unknown keys most likely misspell.
     pub misspelt: BTreeSet<String>,
-    /// Where each setting is written, by its path.
+    /// The position of each setting, by its path.
     pub locations: BTreeMap<String, Location>,
 }
 
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// Returns a path, then the paths of what holds it, inner first.
+/// Returns a path, then the paths of the tables that contain it, inner first.
 pub(super) fn with_parents(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind(['.', '[']).map(|end| &path[..end]))
 }

@@ -16,7 +16,7 @@ pub struct Span {
     pub source: SourceId,
     /// The first byte.
     pub start: usize,
-    /// One past the last byte.
+    /// The position after the last byte.
     pub end: usize,
 }
 

@@ -20,21 +20,21 @@ use crate::stage_name::StageName;
 /// One stage of a manifest.
 #[derive(Clone)]
 pub struct StageDeclaration {
-    /// Its name.
+    /// The name.
     pub name: StageName,
-    /// Its kind.
+    /// The kind.
     pub kind: Kind,
     /// The kind with this stage's settings.
     pub stage: Arc<dyn AnyStage>,
-    /// Its ports.
+    /// The ports.
     pub ports: Ports,
     /// The edge of each connected input port.
     pub inputs: BTreeMap<String, Edge>,
     /// The facts of its inputs that settings decide.
     facts: InputFacts,
-    /// Its cost, as far as settings decide it.
+    /// The cost, as far as settings decide it.
     pub cost: Cost,
-    /// Where it is declared.
+    /// The position of its declaration.
     pub place: Place,
     locations: BTreeMap<String, Location>,
     sources: Arc<Sources>,
@@ -49,7 +49,7 @@ impl StageDeclaration {
         if facts == self.facts { self.cost } else { self.stage.infer(&facts).cost }
     }
 
-    /// Returns where a setting, or the nearest table that holds it, is written.
+    /// Returns where a setting, or the nearest table that contains it, is written.
     pub fn setting(&self, path: &str) -> Option<Place> {
         nearest(&self.locations, path).map(|span| self.sources.place(span))
     }
@@ -71,7 +71,7 @@ impl fmt::Debug for StageDeclaration {
     }
 }
 
-/// What settings alone decide about a stage.
+/// The facts about a stage that depend on settings alone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InferredStage {
     pub facts: InputFacts,
@@ -84,9 +84,9 @@ pub(super) const RESERVED: [&str; 3] = ["kind", "input", "inputs"];
 /// A stage of a known kind, before its edges are resolved.
 pub(super) struct Draft<'k> {
     pub name: StageName,
-    /// Where it is declared.
+    /// The position of its declaration.
     pub header: Span,
-    /// Where its kind is named.
+    /// The position of its kind.
     pub kind_span: Span,
     pub kind: &'k Kind,
     /// `None` if its settings are invalid.
@@ -103,7 +103,7 @@ impl Draft<'_> {
         self.stage.is_some() || !self.kind.ports.open
     }
 
-    /// Returns where a setting, or the nearest table that holds it, is written.
+    /// Returns where a setting, or the nearest table that contains it, is written.
     pub fn setting(&self, path: &str) -> Option<Span> {
         nearest(&self.locations, path)
     }

@@ -1,6 +1,6 @@
 //! "Did you mean": the known name most similar to an unknown one.
 
-/// Candidates compared at most, so that a hostile manifest with a hundred thousand stages still gets an answer.
+/// The maximum number of compared candidates, so that a hostile manifest with a hundred thousand stages still gets an answer.
 pub(super) const MOST: usize = 500;
 
 /// Returns the candidate that `written` most likely misspells: at most one edit (insertion, deletion, substitution or swap of
@@ -23,7 +23,7 @@ pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>)
         .map(|(_, candidate)| candidate)
 }
 
-/// Names listed in a hint.
+/// The maximum number of names in a hint.
 const LISTED: usize = 30;
 
 /// Returns a hint for an unknown name: the nearest known one, else all of them after `known`.

@@ -10,7 +10,7 @@ use super::source::{SourceId, Sources, Span};
 /// Parses a text.
 ///
 /// # Errors
-/// The first syntax error, in the words of the `toml` crate except for missing values and strings without quotes.
+/// Returns the first syntax error, with the message of the `toml` crate except for missing values and strings without quotes.
 pub(super) fn parse(source: SourceId, sources: &Sources) -> Result<Table, Diagnostic> {
     let text = &sources.get(source).text;
     match DeTable::parse(text) {

@@ -151,7 +151,7 @@ impl Validator<'_> {
                 let (message, expected) = match inner.value {
                     Value::Integer(_) => ("is out of range", "expected an integer of 64 bits"),
                     Value::Float(_) => ("is not finite", "expected a finite number"),
-                    _ => ("cannot hold a date or time", "a date or time"),
+                    _ => ("cannot be a date or time", "a date or time"),
                 };
                 self.invalid(inner, format!("'{path}' {message}"), expected)
             }),
@@ -201,7 +201,7 @@ impl Validator<'_> {
             ),
             // An empty setting means that the stage has no source yet; an empty item means nothing.
             (Ok(_), _) if text.is_empty() && path.ends_with(']') => {
-                (format!("'{path}' is empty"), "name a file, or remove the item")
+                (format!("'{path}' is empty"), "set a file name, or remove the item")
             }
             (Ok(_), None) => (
                 format!("'{path}' starts at '{}', which is not valid UTF-8", directory.display()),
@@ -261,7 +261,7 @@ impl Validator<'_> {
     }
 }
 
-/// How a size outside its bounds is described.
+/// The description of a size outside its bounds.
 #[derive(Clone, Copy)]
 struct Unit {
     short: &'static str,

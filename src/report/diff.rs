@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::run_lock::{LockedStage, RunLock};
 
-/// What differs between two runs.
+/// The differences between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunDiff {
     /// Settings of the resolved manifests that differ, sorted by path.
@@ -20,7 +20,7 @@ pub struct RunDiff {
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingDiff {
-    /// Its path: `stages.train.learning_rate`.
+    /// The path: `stages.train.learning_rate`.
     pub path: String,
     /// The older run's value; `None` if it has none, or the default of another revision of the kind.
     pub old: Option<Value>,
@@ -35,28 +35,28 @@ pub struct SettingDiff {
 /// A stage that differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageDiff {
-    /// Its name.
+    /// The name.
     pub stage: String,
-    /// How it differs.
+    /// The kind of difference.
     pub change: StageChange,
     /// Metrics that differ: older and newer value.
     pub metrics: BTreeMap<String, [Option<f64>; 2]>,
 }
 
-/// How a stage differs.
+/// The kinds of differences of a stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum StageChange {
-    /// Only the newer run has it.
+    /// The stage exists only in the newer run.
     Added,
-    /// Only the older run has it.
+    /// The stage exists only in the older run.
     Removed,
-    /// Its output differs.
+    /// The output differs.
     Output {
-        /// By port: the number of files added, removed and changed.
+        /// The number of files added, removed and changed, by port.
         ports: BTreeMap<String, [usize; 3]>,
     },
-    /// It has another key and the same output.
+    /// It has a different key and the same output.
     SameOutput,
 }
 

@@ -1,4 +1,4 @@
-//! `run.lock`: a record of a run, as TOML, from which it can be reproduced anywhere and compared.
+//! `run.lock`: a record of a run, in TOML, from which it can be reproduced and compared anywhere.
 //!
 //! ```toml
 //! check = "<64 hex digits>"       # digest of everything after this line
@@ -51,7 +51,7 @@ const STAGE: &str = "[[stages]]";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunLock {
-    /// [`VERSION`].
+    /// The format version, [`VERSION`].
     pub version: u32,
     /// The manifest as resolved ([`crate::manifest::Manifest::resolved`]).
     pub manifest: String,
@@ -66,19 +66,19 @@ pub struct RunLock {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRun {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The number of the run among those of its name.
     pub number: u32,
-    /// How it ended.
+    /// The status at the end.
     pub status: RunStatus,
-    /// When it started, in UTC: `2026-11-25T06:36:11Z`.
+    /// The start time, in UTC: `2026-11-25T06:36:11Z`.
     pub started: String,
-    /// How long it took, in seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
     /// The compute device.
     pub device: String,
-    /// Threads of all stages together.
+    /// The total number of threads of all stages.
     pub threads: usize,
     /// The version of the program.
     pub program: String,
@@ -90,13 +90,13 @@ pub struct LockedRun {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedStage {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its kind.
+    /// The kind.
     pub kind: String,
     /// The kind's revision.
     pub revision: u32,
-    /// Its key.
+    /// The key.
     pub key: Digest,
     /// The tree that each input port read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -104,7 +104,7 @@ pub struct LockedStage {
     /// The external files that it read, as `<digest> <bytes> <path>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
-    /// How long the build took, in seconds.
+    /// The duration of the build, in seconds.
     pub seconds: f64,
     /// Whether this run built it; false if it was cached.
     pub ran: bool,
@@ -118,7 +118,7 @@ pub struct LockedStage {
     pub metrics: BTreeMap<String, f64>,
     /// The machine that it was built on.
     pub machine: Machine,
-    /// Its outputs by port.
+    /// The outputs by port.
     pub outputs: BTreeMap<String, LockedOutput>,
 }
 
@@ -135,10 +135,10 @@ pub struct LockedOutput {
     pub files: Vec<String>,
 }
 
-/// Why a text is not a valid lock.
+/// The reason that a text is not a valid lock.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLock {
-    /// Not TOML, or not of the format.
+    /// The text is not TOML, or does not match the format.
     #[error("line {line}: {problem}")]
     Format {
         /// The line, from 1.
@@ -158,7 +158,7 @@ pub enum InvalidLock {
     /// A name has a control character.
     #[error("invalid name {0:?}")]
     Name(String),
-    /// Another format version.
+    /// The lock has another format version.
     #[error("expected version {VERSION}, found {0}")]
     Version(u32),
     /// The files of an output do not match its tree.
@@ -182,14 +182,14 @@ impl InvalidLock {
     }
 }
 
-/// A run and the number of its stages: what `pipeline runs` lists.
+/// A run and the number of its stages, as `pipeline runs` lists them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LockSummary {
     /// The run.
     pub run: LockedRun,
-    /// Stages that the run built.
+    /// The number of stages that the run built.
     pub ran: usize,
-    /// Stages that had an output when the run ended.
+    /// The number of stages that had an output when the run ended.
     pub stages: usize,
 }
 
@@ -197,13 +197,13 @@ impl RunLock {
     /// Returns the text of the file.
     ///
     /// # Errors
-    /// If a value has no TOML form.
+    /// Returns an error if a value has no TOML form.
     pub fn encode(&self) -> Result<String, toml::ser::Error> {
         let body = toml::to_string_pretty(self)?;
         Ok(format!("{CHECK}{}\"\n{body}", Digest::of(body.as_bytes())))
     }
 
-    /// Reads what [`RunLock::encode`] returned; CRLF line endings are accepted.
+    /// Parses the text of [`RunLock::encode`]; CRLF line endings are accepted.
     ///
     /// # Errors
     /// See [`InvalidLock`].
@@ -277,7 +277,7 @@ impl RunLock {
     }
 }
 
-/// Returns what follows the check, which must match it.
+/// Returns the text after the check, which must match it.
 fn checked_body(text: &str) -> Result<&str, InvalidLock> {
     let (check, body) = text.split_once('\n').ok_or(InvalidLock::NoCheck)?;
     let check = check.strip_prefix(CHECK).and_then(|check| check.strip_suffix('"')).ok_or(InvalidLock::NoCheck)?;

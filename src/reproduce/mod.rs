@@ -22,7 +22,7 @@ use crate::report::RunLock;
 use crate::run::Outcome;
 use crate::store::{Store, StoreError};
 
-/// The reason why a stage that the command line leaves out is not attempted.
+/// The reason for not attempting a stage that the command line leaves out.
 pub const NOT_REQUESTED: &str = "not requested";
 
 /// The result of a reproduction.
@@ -32,7 +32,7 @@ pub struct Reproduction {
     pub stages: Vec<(String, StageReproduction)>,
     /// Stages of the manifest that are not in the lock.
     pub not_locked: Vec<String>,
-    /// The first stage that differs although its inputs do not; else the first that differs.
+    /// The first stage that differs although its inputs do not; otherwise, the first stage that differs.
     pub first_divergent: Option<String>,
 }
 
@@ -100,7 +100,7 @@ impl Reproduction {
 /// builds are not recorded, so that a stage with an equal key is still built.
 ///
 /// # Errors
-/// The first stage whose locked output is missing or damaged in the other store.
+/// Returns the first stage whose locked output is missing or damaged in the other store.
 pub fn provide(
     lock: &RunLock,
     stages: &BTreeSet<StageName>,

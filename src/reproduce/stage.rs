@@ -13,25 +13,25 @@ use crate::run::StageOutcome;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum StageReproduction {
-    /// The same bytes.
+    /// The bytes are the same.
     Identical {
-        /// What differs without effect.
+        /// The differences that had no effect.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// Other bytes, on another device or processor or downstream of such a stage, with every loss within the lock's tolerance.
+    /// The bytes are different, on another device or processor or downstream of such a stage, with every loss within the lock's tolerance.
     Equal {
         /// The relative tolerance.
         tolerance: f64,
         /// The largest relative difference of a loss.
         largest: f64,
-        /// What else differs, other than inputs that are equal within tolerance.
+        /// Other differences, except inputs that are equal within tolerance.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// Other bytes of a kind without a tolerance, whose inputs are equal only within tolerance.
+    /// The bytes of a kind without a tolerance are different, but its inputs are equal only within tolerance.
     NotComparable,
-    /// Other bytes.
+    /// The bytes are different.
     Different {
         /// The possible causes.
         causes: Vec<Cause>,
@@ -40,7 +40,7 @@ pub enum StageReproduction {
     },
     /// The stage has no output.
     NotAttempted {
-        /// Why.
+        /// The reason.
         because: String,
     },
 }
@@ -51,17 +51,17 @@ pub enum StageReproduction {
 pub enum Cause {
     /// The kind has another revision in this program.
     Revision {
-        /// In the lock.
+        /// The revision in the lock.
         locked: u32,
-        /// In this program.
+        /// The revision in this program.
         here: u32,
     },
-    /// An input has other content.
+    /// An input has different content.
     Input {
         /// The port.
         port: String,
     },
-    /// The source files have other content.
+    /// The source files have different content.
     Sources,
     /// The settings differ, by `--set` or a changed default.
     Settings,
@@ -100,7 +100,7 @@ impl StageReproduction {
     }
 }
 
-/// Returns what differs of what determines the output.
+/// Returns the differences in what determines the output.
 fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     let mut causes = Vec::new();
     if locked.revision != found.record.revision {
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Returns the outcome of the same stage with other bytes, modified by `change`.
+    /// Returns the outcome of the same stage with different bytes, modified by `change`.
     fn found(change: impl FnOnce(&mut StageOutcome)) -> StageOutcome {
         let record = Record {
             key: Digest::of(b"key"),

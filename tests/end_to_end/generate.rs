@@ -282,7 +282,7 @@ fn what_cannot_be_completed_is_refused() {
     bench.write("latin1", b"caf\xe9").write("model.safetensors", b"");
     for (arguments, code, message) in [
         (&["run.toml", "x"][..], 1, "stage 'train' has no output yet"),
-        (&["run.toml", "x", "--stage", "pack"], 2, "stage 'pack' gives no model"),
+        (&["run.toml", "x", "--stage", "pack"], 2, "stage 'pack' does not produce a model"),
         (&["none", "x"], 2, "'none' is neither a directory, a manifest nor a run"),
         (&["none.toml", "x"], 2, "none.toml"),
         (&[".", "x", "--set", "run.seed=2"], 2, "--set needs a manifest, found a directory"),
@@ -311,7 +311,7 @@ fn a_run_without_a_model_and_a_prompt_without_room_are_refused() {
     for (arguments, code, message) in [
         (&["run.9", "x"][..], 2, "run 'run' has no number 9"),
         (&["rum", "x"], 2, "did you mean 'run'?"),
-        (&["run.1", "x", "--stage", "pack"], 2, "stage 'pack' gives no model"),
+        (&["run.1", "x", "--stage", "pack"], 2, "stage 'pack' does not produce a model"),
         (&["run.1", "x", "--stage", "trian"], 2, "did you mean 'train'?"),
         (&["run.1", "x", "--as", "other"], 2, "--as needs a manifest, found a run"),
         (&["model", &long], 2, "and the model reads 64"),

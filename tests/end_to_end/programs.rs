@@ -151,7 +151,7 @@ fn documents_that_a_command_writes_feed_the_stages_below_it() {
     bench.edit("cp {input:documents}/*.parquet {output}", "echo text > {output}/a.parquet");
     let ran = bench.pipeline(&["run", "run.toml"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    let expected = "output 'kept' does not hold documents: file 'a.parquet' is not a Parquet file";
+    let expected = "output 'kept' does not contain documents: file 'a.parquet' is not a Parquet file";
     assert!(ran.stderr.contains(expected) && ran.stderr.contains("skipped"), "{}", ran.stderr);
 }
 

@@ -1,4 +1,4 @@
-//! `pipeline cache gc`: removes what nothing needs from a store.
+//! `pipeline cache gc`: removes unreferenced data and builds from a store.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -145,7 +145,7 @@ fn with_lock(mut root: GcRoot, lock: &RunLock) -> GcRoot {
     root
 }
 
-/// Prints how much each run and lock file keeps; of past runs only those that keep something alone.
+/// Prints how much each run and lock file keeps; of past runs, only those that alone keep some data.
 fn print_retained(out: &mut impl Write, removals: &Removals) -> Result<(), CommandError> {
     let keeping = removals.kept.iter().filter(|kept| kept.bytes > 0);
     let (mut shown, mut others): (Vec<_>, Vec<_>) = keeping.partition(|kept| kept.alone > 0 || kept.by.ends_with(')'));

@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, CommandError> {
     Ok(if inventory.damage.is_empty() { Exit::Done } else { Exit::StoreDamaged })
 }
 
-/// `3 min`, `2 h`, `5 d` before now.
+/// Formats an age: `3 min`, `2 h`, `5 d`.
 pub(super) fn ago(started: u64) -> String {
     figures::age(milliseconds(clock::now()).saturating_sub(started) / 1000)
 }

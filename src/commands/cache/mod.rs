@@ -14,7 +14,7 @@ use crate::exit::Exit;
 /// Arguments of `cache`.
 #[derive(Debug, Args)]
 pub struct CacheArguments {
-    /// What to do.
+    /// The maintenance command.
     #[command(subcommand)]
     pub command: CacheCommand,
 }

@@ -10,7 +10,7 @@ use crate::store::{Inventory, RunDir};
 /// The users that the locks of runs name, the later runs of a name last.
 #[derive(Default)]
 pub(super) struct Users {
-    /// `run.3/stage`, by key, run and stage.
+    /// The users, as `run.3/stage`, by key, run and stage.
     earlier: BTreeMap<(Digest, String, String), String>,
 }
 

@@ -1,11 +1,11 @@
 //! Prompts that are typed at a terminal.
 //!
-//! The model is loaded once. A prompt has any number of lines and ends with a line that holds only `.`, so that code with
+//! The model is loaded once. A prompt has any number of lines and ends with a line that contains only `.`, so that code with
 //! empty lines can be pasted. Ctrl-C ends the completion, or discards the lines that were typed; while the model is being
 //! loaded it ends the program. Ctrl-D ends the program. The completions go to standard output, all else to standard error.
 //!
-//! Ctrl-C is waited for on a thread, and blocked on all others: so it interrupts no read, and a termination signal
-//! ends the program as it would any other.
+//! A separate thread waits for Ctrl-C, which is blocked on all others: so it does not interrupt reads, and a termination
+//! signal ends the program as usual.
 
 use std::io::{self, BufRead, Write};
 use std::process;
@@ -23,26 +23,26 @@ use crate::stderr::stderr;
 
 /// The line that ends a prompt.
 const END: &str = ".";
-/// What is shown before the first line of a prompt, and before the others.
+/// The marks shown before the first line of a prompt, and before the other lines.
 const MARKS: [&str; 2] = [">>> ", "... "];
 
-/// What Ctrl-C interrupts.
+/// The activity that Ctrl-C interrupts.
 #[derive(Debug)]
 enum Activity {
     Loading,
-    /// Lines are being typed; whether those so far were discarded.
+    /// The user is typing lines; the value is whether Ctrl-C discarded the lines so far.
     Typing {
         discarded: bool,
     },
     Completing(Cancel),
 }
 
-/// What the main thread does, for the thread that waits for Ctrl-C.
+/// The activity of the main thread, shared with the thread that waits for Ctrl-C.
 #[derive(Debug, Clone)]
 struct Interrupts(Arc<Mutex<Activity>>);
 
 impl Interrupts {
-    /// Starts to wait for Ctrl-C. No other thread may have been started.
+    /// Starts the thread that waits for Ctrl-C. The caller must not have started other threads.
     fn listen() -> Result<Self, CommandError> {
         let cannot = |error: &dyn std::fmt::Display| CommandError::failed(format!("cannot listen for Ctrl-C: {error}"));
         let signals = SigSet::from(Signal::SIGINT);
@@ -74,7 +74,7 @@ impl Interrupts {
         }
     }
 
-    /// Returns whether the lines so far were discarded, and forgets it.
+    /// Returns whether Ctrl-C discarded the lines so far, and resets that state.
     fn was_discarded(&self) -> bool {
         match &mut *self.activity() {
             Activity::Typing { discarded } => std::mem::take(discarded),
@@ -160,7 +160,7 @@ fn typed(input: &mut impl BufRead, interrupts: &Interrupts) -> Result<Option<Str
     }
 }
 
-/// Shows a mark on standard error, without the end of a line. A failure is ignored, as that of other messages.
+/// Prints a mark to standard error, without a newline. Failures are ignored, as for other messages.
 fn mark(text: &str) {
     let mut err = io::stderr().lock();
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());

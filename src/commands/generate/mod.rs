@@ -28,42 +28,42 @@ use crate::exit::Exit;
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArguments {
-    /// A directory with a GPT-2 as transformers saves it (config.json, model.safetensors, tokenizer.json), a manifest, or a
-    /// run: `quickstart.3`.
+    /// The model: a directory with a GPT-2 model as transformers saves it (config.json, model.safetensors, tokenizer.json), a
+    /// manifest, or a run: `quickstart.3`.
     pub model: String,
-    /// The text to complete [default: that of --file, else of standard input; at a terminal, prompts are asked for].
+    /// The text to complete [default: the content of --file, else standard input; a terminal asks for prompts].
     pub prompt: Option<String>,
-    /// The stage of the manifest or the run whose model is used [default: the last one that gives a model].
+    /// The stage of the manifest or the run whose model is used [default: the last one that produces a model].
     #[arg(long, value_name = "STAGE")]
     pub stage: Option<String>,
-    /// Complete the text of this file.
+    /// Read the prompt from this file.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub file: Option<PathBuf>,
-    /// Completions. One is printed while it is generated, more when all have ended.
+    /// Number of completions. One completion is printed while it is generated, several when all are complete.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub completions: u16,
-    /// Tokens of the longest completion; the model may read fewer.
+    /// Maximum number of tokens in a completion; the context of the model may allow fewer.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
-    /// Tokens of the longest text, prompt and completion together; in place of --max-tokens.
+    /// Maximum number of tokens in prompt and completion together; replaces --max-tokens.
     #[arg(long, value_name = "N", conflicts_with = "max_tokens", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_length: Option<u32>,
-    /// Divides the logits; 0 takes the most probable token every time.
+    /// Sampling temperature; 0 always picks the most probable token.
     #[arg(long, value_name = "T", default_value_t = 0.4, value_parser = at_least_zero)]
     pub temperature: f64,
-    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    /// Sample only from the smallest set of tokens whose total probability is at least this value; 1 keeps all tokens.
     #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = share)]
     pub top_p: f64,
-    /// Draws from this many of the most probable tokens; 0 keeps all.
+    /// Sample only from this many of the most probable tokens; 0 keeps all tokens.
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub top_k: usize,
-    /// End a completion at this text; may be repeated [default: where the next block of Python begins].
+    /// Stop at this text (repeatable) [default: the start of the next block of Python code].
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// End a completion at no text.
+    /// Do not stop at any text.
     #[arg(long, conflicts_with = "stop")]
     pub no_stop: bool,
-    /// Seeds the choices.
+    /// Random seed for sampling.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// The compute device: cpu, cuda:N or auto.

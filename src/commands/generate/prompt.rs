@@ -6,10 +6,10 @@ use std::io::{self, IsTerminal, Read};
 use super::GenerateArguments;
 use crate::commands::CommandError;
 
-/// Bytes of the longest prompt that is read.
+/// The maximum size of a prompt, in bytes.
 const MAX_PROMPT: u64 = 16 << 20;
 
-/// Returns whether prompts are asked for: there is none, and standard input is a terminal.
+/// Returns whether to ask for prompts: no prompt is given, and standard input is a terminal.
 pub(super) fn is_asked_for(arguments: &GenerateArguments) -> bool {
     arguments.prompt.is_none() && arguments.file.is_none() && !arguments.json && io::stdin().is_terminal()
 }
@@ -40,7 +40,7 @@ fn read_text(name: &str, source: &mut dyn Read) -> Result<String, CommandError> 
     })
 }
 
-/// Returns bytes as text, or the place of the first byte that is not UTF-8, from 1.
+/// Returns bytes as text, or the position of the first byte that is not UTF-8, counted from 1.
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, usize> {
     String::from_utf8(bytes).map_err(|error| error.utf8_error().valid_up_to() + 1)
 }

@@ -14,7 +14,7 @@ use super::GenerateArguments;
 use super::source::ModelSource;
 use crate::commands::CommandError;
 
-/// Completions that are generated together.
+/// The number of completions that are generated in one batch.
 const BATCH: usize = 16;
 
 /// A loaded model with the settings of the command line.
@@ -23,7 +23,7 @@ pub(super) struct Session<'a> {
     tokenizer: TextTokenizer,
     generator: Generator,
     stops: Stops,
-    /// Where the model computes.
+    /// The device on which the model computes.
     threads: ThreadPool,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Session<'a> {
         Ok(Self { arguments, tokenizer: source.tokenizer, generator, stops, threads })
     }
 
-    /// Completes a prompt; `None` if `cancel` was set meanwhile.
+    /// Completes a prompt; returns `None` if `cancel` was set meanwhile.
     pub(super) fn complete(&self, prompt: &str, cancel: &Cancel) -> Result<Option<Vec<CompletionText>>, CommandError> {
         match self.generate(prompt, cancel, &mut |_| Ok(())) {
             Ok(completions) => Ok(Some(completions.iter().map(|completion| self.text(completion)).collect())),
@@ -58,7 +58,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Writes `before` and the completion of a prompt, piece by piece as it is generated, and the end of the line. Returns the completion;
+    /// Writes `before`, the completion of a prompt as it is generated, and a newline. Returns the completion;
     /// `None` if `cancel` was set meanwhile.
     pub(super) fn print(
         &self,
@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Why there are no completions.
+/// The reason that there are no completions.
 enum Failure {
     Generation(StageError),
     Command(CommandError),
@@ -179,7 +179,7 @@ impl From<Failure> for CommandError {
     }
 }
 
-/// Writes completions, each after `before`; several with their numbers.
+/// Writes completions, each after `before`; several completions are numbered.
 pub(super) fn print_all(before: &str, texts: &[CompletionText], out: &mut impl Write) -> io::Result<()> {
     for (number, completion) in (1..).zip(texts) {
         if texts.len() > 1 {

@@ -16,11 +16,11 @@ use crate::report::{LockedStage, RunLock};
 use crate::stderr::stderr;
 use crate::store::{Store, StoreGuard};
 
-/// Where the files of a model are.
+/// The location of a model's files.
 pub(super) struct ModelSource {
     pub(super) folder: ModelFolder,
     pub(super) tokenizer: TextTokenizer,
-    /// Keeps the files in the store.
+    /// Keeps the files in the store while the value lives.
     _guard: Option<StoreGuard>,
 }
 
@@ -56,7 +56,8 @@ impl ModelSource {
             stderr!("note: the model is that of the last build of {}, which {stale}", output.stage);
         }
         let port = output.ports.iter().find(|port| port.ty == PortType::Model);
-        let port = port.ok_or_else(|| CommandError::failed(format!("stage '{}' gave no model", output.stage)))?;
+        let port =
+            port.ok_or_else(|| CommandError::failed(format!("stage '{}' did not produce a model", output.stage)))?;
         Self::of_tree(&port.tree, guard)
     }
 
@@ -65,7 +66,7 @@ impl ModelSource {
         let options = StoreOptions { cache: arguments.options.cache.clone(), manifest: None };
         let unknown = || {
             let error = CommandError::usage(format!("'{reference}' is neither a directory, a manifest nor a run"));
-            error.hint("name a directory with config.json and model.safetensors, a file that ends in .toml, or a run of the store (--cache DIR)")
+            error.hint("choose a directory with config.json and model.safetensors, a file that ends in .toml, or a run of the store (--cache DIR)")
         };
         let path = store_dir::of_working_directory(options.cache.clone())?;
         if !Store::is_at(&path)? {
@@ -86,7 +87,7 @@ impl ModelSource {
     }
 }
 
-/// Refuses options that only a manifest has, and `--stage` where there are no stages.
+/// Refuses options that apply only to a manifest, and `--stage` if there are no stages.
 fn refuse_options(arguments: &GenerateArguments, given: &str, without_stages: bool) -> Result<(), CommandError> {
     let options = &arguments.options;
     let of_manifest = [
@@ -101,7 +102,7 @@ fn refuse_options(arguments: &GenerateArguments, given: &str, without_stages: bo
     }
 }
 
-/// Returns the output that gives the model, as `STAGE.PORT`.
+/// Returns the output that contains the model, as `STAGE.PORT`.
 fn model_output(project: &Project, stage: Option<&str>) -> Result<String, CommandError> {
     let named = stage.map(|name| project.stage(name)).transpose()?;
     let order = project.manifest.graph.order();
@@ -111,12 +112,12 @@ fn model_output(project: &Project, stage: Option<&str>) -> Result<String, Comman
         ports.iter().find(|port| port.ty == PortType::Model).map(|port| format!("{name}.{}", port.name))
     };
     candidates.into_iter().find_map(port).ok_or_else(|| match stage {
-        Some(name) => CommandError::usage(format!("stage '{name}' gives no model")),
-        None => CommandError::usage("no stage of the manifest gives a model"),
+        Some(name) => CommandError::usage(format!("stage '{name}' does not produce a model")),
+        None => CommandError::usage("no stage of the manifest produces a model"),
     })
 }
 
-/// Returns the tree of the model of a run: that of `stage`, else that of the last stage that gave one.
+/// Returns the tree of the model of a run: that of `stage`, else that of the last stage that produced a model.
 fn model_of(lock: &RunLock, stage: Option<&str>) -> Result<Digest, CommandError> {
     let run = format!("{}.{}", lock.run.name, lock.run.number);
     let model = |stage: &LockedStage| {
@@ -124,13 +125,13 @@ fn model_of(lock: &RunLock, stage: Option<&str>) -> Result<Digest, CommandError>
     };
     let Some(name) = stage else {
         let found = lock.stages.iter().rev().find_map(model);
-        return found.ok_or_else(|| CommandError::usage(format!("no stage of run '{run}' gave a model")));
+        return found.ok_or_else(|| CommandError::usage(format!("no stage of run '{run}' produced a model")));
     };
     let Some(named) = lock.stages.iter().find(|stage| stage.name == name) else {
         let error = CommandError::usage(format!("run '{run}' has no output of a stage '{name}'"));
         return Err(error.suggest(name, "its stages are", lock.stages.iter().map(|stage| stage.name.as_str())));
     };
-    model(named).ok_or_else(|| CommandError::usage(format!("stage '{name}' gives no model")))
+    model(named).ok_or_else(|| CommandError::usage(format!("stage '{name}' does not produce a model")))
 }
 
 /// Opens the tokenizer of a directory.

@@ -12,39 +12,39 @@ mod svg;
 pub struct Drawing {
     /// The stages, in topological order.
     pub stages: Vec<Node>,
-    /// From and to, as indexes of stages, with the outputs that are read.
+    /// The edges: from and to, as indexes of stages, with the outputs that are read.
     pub edges: Vec<(usize, usize, String)>,
 }
 
 /// A stage of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its kind.
+    /// The kind.
     pub kind: String,
-    /// Its status: `cached`, `will run`, `failed`.
+    /// The status: `cached`, `will run`, `failed`.
     pub status: &'static str,
     /// The colours of the status.
     pub colours: Colours,
 }
 
-/// Fill and stroke, as CSS colours.
+/// The fill and stroke colours, in CSS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colours(pub &'static str, pub &'static str);
 
 impl Colours {
-    /// Up to date.
+    /// The stage is up to date.
     pub const GREEN: Self = Self("#e3f4e1", "#3c8a3c");
-    /// Ran, or will run.
+    /// The stage ran, or will run.
     pub const ORANGE: Self = Self("#fde7c8", "#c8791b");
-    /// May run.
+    /// The stage may run.
     pub const YELLOW: Self = Self("#fdf7d2", "#b6a21c");
-    /// Waiting for another process.
+    /// The stage waits for another process.
     pub const BLUE: Self = Self("#dce8f7", "#3f6fb0");
-    /// Failed.
+    /// The stage failed.
     pub const RED: Self = Self("#fbdcdc", "#b03030");
-    /// Not run.
+    /// The stage was not run.
     pub const GREY: Self = Self("#eeeeee", "#888888");
 }
 

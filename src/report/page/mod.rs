@@ -21,9 +21,9 @@ mod html;
 struct Page {
     /// The run: `quickstart.3`.
     id: String,
-    /// When it started, in UTC.
+    /// The start time, in UTC.
     started: String,
-    /// How it ended and after how many seconds; `None` for a run that was killed.
+    /// The status at the end and the duration in seconds; `None` for a run that was killed.
     ended: Option<(RunStatus, f64)>,
     /// The stages in the order of the graph.
     stages: Vec<StageRow>,
@@ -37,9 +37,9 @@ struct StageRow {
     name: String,
     status: StageStatus,
     seconds: Option<f64>,
-    /// Files and bytes of all its ports.
+    /// The number of files and bytes of all its ports.
     output: Option<(usize, u64)>,
-    /// Why it ran, and its result, a line each.
+    /// The reasons that it ran, and its result, one line each.
     notes: Vec<String>,
     /// The run in which a cached stage ran (`quickstart.1`), and the relative path of that run's page.
     ran_in: Option<(String, String)>,
@@ -48,7 +48,7 @@ struct StageRow {
     metrics: BTreeMap<String, Series>,
 }
 
-/// What happened to a stage.
+/// The result of a stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum StageStatus {
     #[default]

@@ -3,11 +3,11 @@
 //! | the program | |
 //! |---|---|
 //! | reads | its inputs, `files`, `readable`, the system's programs and libraries |
-//! | writes | its working directory but for `in`, its log, and `/tmp`, which is a directory in scratch |
-//! | does not see | any other file, the network, other processes |
+//! | writes | its working directory except `in`, its log, and `/tmp`, which is a directory in scratch |
+//! | cannot access | any other file, the network, other processes |
 //!
-//! A file of the machine that it looks for and does not see is named: in the error if the program fails, else in a warning,
-//! since its output then depends on nothing undeclared.
+//! If the program looks for another file of the machine, the file is listed: in the error if the program fails, otherwise in a warning,
+//! because its output then depends only on declared files.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,26 +23,26 @@ use sandbox::{CommandSandbox, Layer, Reach, Supervisor, Unavailable};
 use crate::process::ProgramEnd;
 use crate::workspace::{Workspace, make, remove};
 
-/// Undeclared files that a message names.
+/// The maximum number of undeclared files in a message.
 const NAMED: usize = 10;
-/// How to run a program where there is no sandbox.
+/// The hint for running a program without a sandbox.
 const WITHOUT: &str = "with sandbox = false the program runs without it, and with all rights of the user";
 
-/// A sandbox with its program.
+/// A program in its sandbox.
 pub struct Confined {
     sandbox: CommandSandbox,
     supervisor: Supervisor,
     temporary: PathBuf,
 }
 
-/// Files of the machine that a program looked for and did not see.
+/// Undeclared files of the machine that a program looked for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Undeclared(Vec<PathBuf>);
 
-/// Returns what a program in this working directory reaches.
+/// Returns the files that a program in this working directory can access.
 ///
 /// # Errors
-/// When `/tmp` cannot be made; when a file of `readable` is missing.
+/// Returns an error if `/tmp` cannot be made, or if a file of `readable` is missing.
 pub fn reach(
     scratch: &Path,
     workspace: &Workspace,
@@ -70,10 +70,10 @@ pub fn reach(
 }
 
 impl Confined {
-    /// Returns `command` as it is started in a sandbox.
+    /// Configures `command` to start in a sandbox.
     ///
     /// # Errors
-    /// When the kernel has no sandbox; when the program is not seen in there.
+    /// Returns an error if the kernel has no sandbox, or if the program is not seen in there.
     pub fn confine(command: &Command, reach: Reach) -> Result<(Command, Self)> {
         let temporary = reach.temporary.clone();
         let sandbox = CommandSandbox::new(reach).map_err(unavailable)?;
@@ -84,11 +84,11 @@ impl Confined {
         Ok((inside, Self { sandbox, supervisor, temporary }))
     }
 
-    /// Waits until nothing of the program is left; returns the undeclared files that it looked for, and an error if the kernel refused
+    /// Waits until all processes of the program have ended. Returns the undeclared files that it looked for, and an error if the kernel refused
     /// the sandbox.
     ///
     /// # Errors
-    /// When what the program wrote cannot be taken over.
+    /// Returns an error if what the program wrote cannot be taken over.
     pub fn finish(mut self, outcome: &io::Result<ProgramEnd>) -> Result<(Undeclared, Option<StageError>)> {
         let missing = outcome.as_ref().err().map(|error| self.supervisor.missing(error)).unwrap_or_default();
         let undeclared = Undeclared(self.supervisor.finish());
@@ -117,7 +117,7 @@ fn find(command: &Command, sandbox: &CommandSandbox) -> Result<PathBuf> {
     match (programs.iter().find(|path| sandbox.shows(path)), programs.first()) {
         (Some(seen), _) => Ok((*seen).clone()),
         (None, Some(hidden)) => {
-            let message = format!("the program '{}' is not seen in the sandbox", hidden.display());
+            let message = format!("the program '{}' is not visible in the sandbox", hidden.display());
             let hint = "list the directory of its installation in `readable`, or the program itself in `files`";
             Err(StageError::new(message).hint(hint))
         }
@@ -141,7 +141,7 @@ impl Undeclared {
         }
     }
 
-    /// Warns of the files that a program did without.
+    /// Warns about undeclared files that a successful program looked for.
     pub fn warn(&self, progress: &Progress) {
         if !self.0.is_empty() {
             let hint = "the program ran without them; declare what it needs in `files` or `readable`";
@@ -161,7 +161,7 @@ fn unavailable(error: Unavailable) -> StageError {
     StageError::new(error.to_string()).hint(WITHOUT)
 }
 
-/// Finds out whether this machine has the sandbox.
+/// Tests whether this machine provides the sandbox.
 pub fn check_machine() -> MachineCheck {
     match CommandSandbox::check() {
         Ok(layers) => {

@@ -1,7 +1,7 @@
-//! Kills what a program left running when the engine that started it was killed: the kernel ends only the program itself, and what it
-//! had started might write to the next try's outputs, by their full path.
+//! Kills the processes that a program left running when the engine was killed: the kernel ends only the program itself, and processes that it
+//! had started might write to the outputs of the next attempt, by their full path.
 //!
-//! What a program starts writes to the program's log, unless its output is redirected. Before a stage is run again,
+//! These processes write to the program's log, unless their output is redirected. Before a stage is run again,
 //! every process that still has the stage's log as its standard output or error is killed: the caller holds the lock of the stage's key,
 //! so no other stage can be running with it. On Linux only; a process with both another output and another error is not found.
 
@@ -11,7 +11,7 @@ use std::path::Path;
 /// Kills the processes with this log, an absolute path, and waits until they have exited.
 ///
 /// # Errors
-/// When one does not exit within a second, or may not be signalled.
+/// Returns an error if one does not exit within a second, or may not be signalled.
 #[cfg(target_os = "linux")]
 pub fn end(log: &Path) -> io::Result<()> {
     use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub fn end(log: &Path) -> io::Result<()> {
             return Ok(());
         }
         if began.elapsed() > PATIENCE {
-            return Err(io::Error::other(format!("process {} does not end", left[0])));
+            return Err(io::Error::other(format!("process {} does not exit", left[0])));
         }
         for process in &left {
             tracing::warn!(%process, log = %log.display(), "ends what a killed run left running");

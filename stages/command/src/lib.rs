@@ -14,15 +14,15 @@
 //!
 //! | | |
 //! |---|---|
-//! | working directory | a directory of its own, empty but for `in` and `out` |
+//! | working directory | a separate directory, empty except for `in` and `out` |
 //! | `in/PORT/…` | an input's files, as symbolic links to read-only files of the store |
 //! | `in/PORT/*.parquet` | of a table of documents or rows, whatever the type of its port: its rows with all columns, `content` among them, as plain Parquet files, read-only, made once for all stages ([`contract::derived`]). That the tree is a table is told from its files ([`tables::is_table`]) |
 //! | `out/PORT/` | an empty directory for each output; every regular file that it holds at the end is the output, which must be valid for its declared type ([`output`]) |
-//! | arguments | as declared, with [placeholders](placeholder) replaced; no shell looks at them |
-//! | environment | `environment`, and the variables that `pass` names; nothing else |
+//! | arguments | as declared, with [placeholders](placeholder) replaced; no shell parses them |
+//! | environment | `environment`, and the variables that `pass` lists; nothing else |
 //! | standard input | empty |
 //! | standard output and error | the file `log` in the stage's scratch directory; its last lines are in the error message |
-//! | process group | its own; what the program left running in it is killed when the program exits |
+//! | process group | its own; processes that are left in it are killed when the program exits |
 //!
 //! `{input:…}` and `{output:…}` are relative paths, so that the arguments are the same on every machine.
 //!
@@ -32,33 +32,33 @@
 //! |---|---|
 //! | `program` and `arguments`, as text with placeholders | the program's own file, unless `files` lists it |
 //! | `sandbox`, if it is on | `readable` |
-//! | `environment`, names and values | the values of the variables that `pass` names |
+//! | `environment`, names and values | the values of the variables that `pass` lists |
 //! | `outputs`: names and types | `timeout_seconds` |
-//! | the contents of `files`, and their names as the manifest writes them | the directory at which a relative name starts |
-//! | the contents of the inputs | the time, the host, the network, and everything else that the program reads: none of this is there with `sandbox`, but the clock, the system's programs and `readable` |
+//! | the contents of `files`, and their names as in the manifest | the base directory of relative names |
+//! | the contents of the inputs | the time, the host, the network, and everything else that the program reads: with `sandbox`, only the clock, the system's programs and `readable` are accessible |
 //!
 //! # With the rights of the user, or in a sandbox
 //!
-//! Without `sandbox`, the program is trusted code with the rights of the user. It can read any file, and where it runs
-//! as root it can write through the links into the store: a changed input fails the stage and names the file. Its output is the
-//! same for the same key only if the program is deterministic and reads nothing else. Where the pipeline itself
-//! is killed with -9, the program is killed too on Linux; processes that it started continue, but in a directory that the next
+//! Without `sandbox`, the program is trusted code with the rights of the user. It can read any file, and if it runs
+//! as root, it can write through the links into the store: a changed input fails the stage with an error that names the file. Its output is the
+//! same for the same key only if the program is deterministic and reads nothing else. If the pipeline itself
+//! is killed with SIGKILL, the program is killed too on Linux; processes that it started continue, but in a directory that the next
 //! run has removed.
 //!
-//! With `sandbox = true` it sees only what is declared ([`confined`]); it and all that it started end together. Where the pipeline
-//! runs as root, the program runs as the user `nobody`, who owns the working directory meanwhile.
+//! With `sandbox = true`, it can access only declared files ([`confined`]), and all the processes that it started end with it. If the pipeline
+//! runs as root, the program runs as the user `nobody`, who owns the working directory during the run.
 //!
-//! Executable bits are not kept.
+//! Executable permissions are not preserved.
 //!
 //! | module | contents |
 //! |---|---|
 //! | [`stage`] | `Command`, the stage kind |
-//! | [`placeholder`] | `{input:PORT}` and the others |
+//! | [`placeholder`] | placeholders such as `{input:PORT}` |
 //! | [`workspace`] | the working directory: links the inputs, collects the outputs |
 //! | [`output`] | checks an output for its declared type |
 //! | [`confined`] | the sandbox of a program, and the files that it looked for outside |
 //! | [`process`] | runs a program in its own process group |
-//! | [`log`] | the last lines of what it wrote |
+//! | [`log`] | the last lines of its output |
 
 pub mod confined;
 pub mod leftover;

@@ -1,22 +1,22 @@
-//! The last lines of what a program wrote.
+//! The last lines of a program's output.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Lines that a failure shows.
+/// The number of lines that a failure shows.
 pub const SHOWN: usize = 20;
-/// Lines that are kept with the events of a run.
+/// The number of lines that the events of a run contain.
 pub const KEPT: usize = 500;
-/// Characters of a line that it shows.
+/// The maximum number of characters of a line.
 const CHARACTERS: usize = 400;
-/// Bytes that are read from the end of the log.
+/// The number of bytes that are read from the end of the log.
 const BYTES: u64 = 64 << 10;
 
-/// Returns at most so many of the last lines of a log, each cut to 400 characters, with control characters escaped.
+/// Returns up to this many of the last lines of a log, each truncated to 400 characters, with control characters escaped.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Returns an error if the file cannot be read.
 pub fn last_lines(path: &Path, most: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
@@ -28,7 +28,7 @@ pub fn last_lines(path: &Path, most: usize) -> io::Result<Vec<String>> {
     Ok(lines[lines.len().saturating_sub(most)..].iter().map(|line| shown(line)).collect())
 }
 
-/// Escapes a line for a terminal and cuts it if it is long.
+/// Escapes a line for a terminal and truncates it if it is long.
 fn shown(line: &str) -> String {
     match line.char_indices().nth(CHARACTERS) {
         Some((end, _)) => contract::printable(&line[..end], &['\t']) + "…",

@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | `documents` | Parquet files with a column `content` | a table of documents ([`tables::documents_from`]) |
 //! | `rows` | Parquet files of the same columns | a table of rows ([`tables::rows_from`]) |
-//! | `tokenizer` | `tokenizer.json`, as the library tokenizers writes it | the files as they are |
-//! | `tokens` | `tokens.bin`, in the format of the kind `pack` | the files as they are |
-//! | `model` | `config.json` and `model.safetensors` | the files as they are |
-//! | `report` | any files; those that end in `.json` are JSON | the files as they are |
-//! | `files` | any files | the files as they are |
+//! | `tokenizer` | `tokenizer.json`, in the format of the library tokenizers | the files, unchanged |
+//! | `tokens` | `tokens.bin`, in the format of the kind `pack` | the files, unchanged |
+//! | `model` | `config.json` and `model.safetensors` | the files, unchanged |
+//! | `report` | any files; those that end in `.json` must be JSON | the files, unchanged |
+//! | `files` | any files | the files, unchanged |
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -21,13 +21,13 @@ use tables::PlainFile;
 
 use crate::workspace::{Workspace, Written};
 
-/// The longest header of a file of tensors that its format allows.
+/// The maximum header size of a safetensors file.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Adds an output of this type.
+/// Adds the files of an output port of this type.
 ///
 /// # Errors
-/// When it is not of its type; the error names the port, the file and what is missing in it.
+/// Returns an error if the files are not valid for the type; it names the port, the file and what is missing.
 pub fn take(context: &Context, workspace: &Workspace, port: &str, ty: PortType) -> Result<()> {
     let written = workspace.written(port)?;
     let tree = context.outputs.tree(port)?;
@@ -57,7 +57,7 @@ fn of_port(error: StageError, port: &str, ty: PortType) -> StageError {
     match error {
         StageError::Failed(failure) => {
             let Failure { message, hint, .. } = *failure;
-            let error = StageError::new(format!("output '{port}' does not hold {}: {message}", article(ty)));
+            let error = StageError::new(format!("output '{port}' does not contain {}: {message}", article(ty)));
             match hint {
                 Some(hint) => error.hint(hint),
                 None => error,
@@ -80,13 +80,13 @@ fn article(ty: PortType) -> &'static str {
     }
 }
 
-/// Returns the file of this name, which an output of the type must have.
+/// Returns the file of this name, which is required for the type.
 fn required<'w>(written: &'w [Written], name: &str, hint: &str) -> Result<&'w Written> {
     let found = written.iter().find(|file| file.name == name);
     found.ok_or_else(|| StageError::new(format!("it has no file '{name}'")).hint(hint))
 }
 
-/// Checks that a file holds one JSON object.
+/// Checks that a file contains one JSON object.
 fn object(file: &Written) -> Result<Map<String, Value>> {
     let reader = BufReader::new(File::open(&file.location)?);
     let value: Value = serde_json::from_reader(reader).map_err(|error| not_json(file, &error))?;

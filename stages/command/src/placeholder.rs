@@ -2,12 +2,12 @@
 //!
 //! | placeholder | replaced by |
 //! |---|---|
-//! | `{input:PORT}` | the folder of that input; `{input}` is the one of port `input` |
-//! | `{output:PORT}` | the folder of that output; `{output}` where there is one only |
-//! | `{source:NAME}` | the path of the file of `files` that ends in `NAME`; `{source}` where there is one only |
+//! | `{input:PORT}` | the directory of that input; `{input}` is that of the port `input` |
+//! | `{output:PORT}` | the directory of that output; `{output}` if there is only one |
+//! | `{source:NAME}` | the path of the file in `files` that ends in `NAME`; `{source}` if there is only one |
 //! | `{{`, `}}` | a brace |
 //!
-//! Anything else in braces is an error, so that a typing error does not reach the program.
+//! Anything else in braces is an error, so that a typo does not reach the program.
 
 use std::str::FromStr;
 
@@ -15,7 +15,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Piece>);
 
-/// The path that a placeholder stands for.
+/// The path that replaces a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// An input port.
@@ -32,7 +32,7 @@ enum Piece {
     Place(Place),
 }
 
-/// The port that `{input}` names.
+/// The port of `{input}`.
 pub const INPUT: &str = "input";
 
 impl FromStr for Template {
@@ -53,7 +53,7 @@ impl FromStr for Template {
             }
             let (inside, after) = match rest.split_once('}') {
                 Some(parts) if brace == "{" => parts,
-                _ => return Err(format!("'{brace}' has no counterpart")),
+                _ => return Err(format!("unmatched '{brace}'")),
             };
             pieces.push(Piece::Text(std::mem::take(&mut literal)));
             pieces.push(Piece::Place(inside.parse()?));
@@ -71,14 +71,14 @@ impl FromStr for Place {
     fn from_str(inside: &str) -> Result<Self, String> {
         let (noun, name) = match inside.split_once(':') {
             Some((noun, name)) if !name.is_empty() => (noun, Some(name.to_owned())),
-            Some(_) => return Err(format!("'{{{inside}}}' names nothing")),
+            Some(_) => return Err(format!("placeholder '{{{inside}}}' has no name")),
             None => (inside, None),
         };
         match noun {
             "input" => Ok(Self::Input(name.unwrap_or_else(|| INPUT.to_owned()))),
             "output" => Ok(Self::Output(name)),
             "source" => Ok(Self::Source(name)),
-            _ => Err(format!("'{{{inside}}}' is no placeholder")),
+            _ => Err(format!("unknown placeholder '{{{inside}}}'")),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Template {
     /// Returns the text with each placeholder replaced.
     ///
     /// # Errors
-    /// The first error of `value`.
+    /// Returns the first error of `value`.
     pub fn fill<E>(&self, mut value: impl FnMut(&Place) -> Result<String, E>) -> Result<String, E> {
         self.0.iter().try_fold(String::new(), |text, piece| match piece {
             Piece::Text(literal) => Ok(text + literal),
@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn anything_else_in_braces_is_an_error() {
-        assert_eq!(filled("{inptu:x}").unwrap_err(), "'{inptu:x}' is no placeholder");
-        assert_eq!(filled("{input:}").unwrap_err(), "'{input:}' names nothing");
-        assert_eq!(filled("a { b").unwrap_err(), "'{' has no counterpart");
-        assert_eq!(filled("a } b").unwrap_err(), "'}' has no counterpart");
+        assert_eq!(filled("{inptu:x}").unwrap_err(), "unknown placeholder '{inptu:x}'");
+        assert_eq!(filled("{input:}").unwrap_err(), "placeholder '{input:}' has no name");
+        assert_eq!(filled("a { b").unwrap_err(), "unmatched '{'");
+        assert_eq!(filled("a } b").unwrap_err(), "unmatched '}'");
     }
 }

@@ -4,9 +4,9 @@
 //! outputs while they are read. To stop it, the group is sent SIGTERM and, after [`GRACE`], SIGKILL. The program is
 //! reaped only after the group was killed: until then its id is not reused and the signal reaches no other process.
 //!
-//! On Linux the kernel kills the program when the thread that started it ends, and so when this process is killed with
-//! -9. That thread waits for the program in [`run`], so that nothing else ends it. It reaches the program alone: what
-//! the program started continues then, until the stage is run again ([`crate::leftover`]), and so does a program with the
+//! On Linux the kernel kills the program when the thread that started it ends, and thus when this process is killed with
+//! SIGKILL. That thread waits for the program in [`run`], so that nothing else ends it. Only the program itself is killed: processes
+//! that it started continue, until the stage is run again ([`crate::leftover`]), and so does a program with the
 //! set-user-ID bit, for which the kernel clears this setting.
 
 use std::collections::BTreeSet;
@@ -20,26 +20,26 @@ use contract::Cancel;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The time that a program has to exit after SIGTERM.
+/// The time limit for a program to exit after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(2);
 /// The interval at which the program, the cancel flag and the clock are checked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramEnd {
-    /// It exited.
+    /// The program exited.
     Exited(ExitStatus),
-    /// It was asked to stop.
+    /// The program was asked to stop.
     Cancelled,
-    /// It ran longer than it may.
+    /// The program exceeded its time limit.
     TimedOut,
 }
 
 /// Runs a program to its end. Calls `each_second` once a second with the seconds that it has run.
 ///
 /// # Errors
-/// When it cannot be started or waited for.
+/// Returns an error if it cannot be started or waited for.
 pub fn run(
     command: &mut Command,
     cancel: &Cancel,
@@ -113,7 +113,7 @@ pub fn end_with_this_thread(command: &mut Command) {
     unsafe { command.pre_exec(before_exec) };
 }
 
-/// Elsewhere the program outlives a parent that is killed.
+/// Does nothing: on other systems, the program outlives a killed parent.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn end_with_this_thread(_: &mut Command) {}
 
@@ -154,7 +154,7 @@ impl Group {
         self.end()
     }
 
-    /// Kills what is left of the group and reaps the program.
+    /// Kills the remaining processes of the group and reaps the program.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGKILL);
         // Once the program is reaped its id may be another's.

@@ -27,23 +27,23 @@ const FILES: &str = "files";
 #[derive(Debug)]
 pub struct Command;
 
-/// Runs any program over declared inputs and outputs, without a shell. The program's own file is in the key only where `files`
-/// lists it. It runs with the rights of the user, or with `sandbox = true` sees only what is declared.
+/// Runs any program on declared inputs and outputs, without a shell. The program's own file is in the key only if `files`
+/// lists it. The program runs with the rights of the user; with `sandbox = true`, it can access only declared files.
 ///
-/// The program runs in a directory of its own. `{input:PORT}` is a directory with the input's files, read-only. A table
-/// (documents or rows) is there as plain Parquet files with all columns, `content` among them, and exactly the table's rows:
-/// read `{input:PORT}/*.parquet`. It is written once for all stages that read it. `{output:PORT}` is an empty directory; all
-/// files that it holds at the end are the output.
+/// The program runs in a separate directory. `{input:PORT}` is a directory with the input's files, read-only. A table
+/// (documents or rows) is provided as plain Parquet files with all columns, including `content`, and exactly the table's rows:
+/// read `{input:PORT}/*.parquet`. These files are written once for all stages that read them. `{output:PORT}` is an empty directory; all
+/// files that it contains at the end are the output.
 ///
 /// The stage fails unless each output is valid for its declared type:
 ///
 /// - `documents`: Parquet files with a string column `content`; `repo_name`, `path`, `license` (strings), `copies` and `size`
-///   (integers) are taken where they are there, `id` is computed, further columns are kept;
+///   (integers) are used if they exist, `id` is computed, further columns are kept;
 /// - `rows`: Parquet files that all have the same columns;
 /// - `tokenizer`: `tokenizer.json`; `tokens`: `tokens.bin`; `model`: `config.json` and `model.safetensors`;
-/// - `report`: any files, those that end in `.json` being JSON; `files`: any files.
+/// - `report`: any files, of which those that end in `.json` must be JSON; `files`: any files.
 ///
-/// Example: drop every document that does not compile. The script is in the key; the outputs can feed any stage.
+/// Example: remove every document that does not compile. The script is in the key; any stage can read the outputs.
 ///
 /// ```toml
 /// [stages.compiled]
@@ -81,44 +81,44 @@ pub struct Spec {
     /// The program: a name that is looked up in PATH, an absolute path, or `{source:NAME}`.
     #[schemars(length(min = 1))]
     pub program: String,
-    /// Its arguments. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` stand for paths; `{{` and `}}` for braces. No shell
-    /// looks at them, so that spaces need no quotes. In a script for `sh -c` a path of `files` may hold any character: pass it as
+    /// The arguments of the program. `{input:PORT}`, `{output:PORT}` and `{source:NAME}` are replaced by paths; `{{` and `}}` by braces. No
+    /// shell parses them, so spaces need no quotes. In a script for `sh -c`, pass a path of `files`, which may contain any character, as
     /// an argument, `["-c", "wc \"$1\"", "sh", "{source:NAME}"]`. The files of an input that is not a table are links: `cp -rL`
     /// and `find -L` follow them.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// The output ports and their types (above). Without any there is one, `files`.
+    /// The output ports and their types (above). By default, there is one output port, `files`.
     #[serde(default)]
     pub outputs: BTreeMap<String, PortType>,
-    /// Environment variables with their values, which are part of the key. Placeholders as in the arguments.
+    /// Environment variables with their values, which are part of the key. Values may contain the same placeholders as arguments.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Run the program in a sandbox, so that its output depends on nothing undeclared. It reads the inputs, `files`, what
-    /// `readable` lists, and the system's programs and libraries (`/usr`, `/bin`, `/lib` and the like, and what belongs to them in `/etc`);
-    /// it writes its working directory with the outputs, and an empty `/tmp`. There is no network, no home directory and no
-    /// other process, and the time zone is UTC. Files of the machine that it looks for and does not see are named, in the error if it
-    /// fails and in a warning otherwise. Needs Linux with user namespaces, seccomp and Landlock: see docs/sandbox.md.
+    /// Run the program in a sandbox, so that its output depends only on declared inputs. The program can read the inputs, `files`,
+    /// `readable`, and the system's programs and libraries (`/usr`, `/bin`, `/lib` and the like, and their files in `/etc`);
+    /// it can write to its working directory, which contains the outputs, and to an empty `/tmp`. There is no network, no home directory and
+    /// no other process, and the time zone is UTC. Other files of the machine that the program looks for are listed in the error if it
+    /// fails, and in a warning otherwise. The sandbox needs Linux with user namespaces, seccomp and Landlock: see docs/sandbox.md.
     #[serde(default)]
     pub sandbox: bool,
 }
 
-/// What does not change the output.
+/// Settings that do not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CommandExec")]
 pub struct Exec {
-    /// Scripts and other files outside the store that the program reads. Their contents and their names, as they are written
-    /// here, are part of the key; the directory at which a relative one starts is not.
+    /// Scripts and other files outside the store that the program reads. Their contents and their names, as written
+    /// here, are part of the key; the base directory of relative names is not.
     #[serde(default)]
     pub files: Vec<SourcePattern>,
-    /// Environment variables that are passed through. Their values are not part of the key.
+    /// Environment variables that the program inherits. Their values are not part of the key.
     #[serde(default = "passed")]
     pub pass: BTreeSet<String>,
-    /// Files and directories beside the system's that the program may read in the sandbox, as absolute paths: an environment of
-    /// Python, for example. What they hold is not part of the key.
+    /// Additional files and directories that the program may read in the sandbox, as absolute paths, for example a virtual
+    /// environment of Python. Their content is not part of the key.
     #[serde(default)]
     #[schemars(inner(length(min = 1)))]
     pub readable: Vec<PathBuf>,
-    /// Seconds after which the program is stopped and the stage fails. Without it there is no limit.
+    /// The time limit in seconds, after which the program is stopped and the stage fails. By default, there is no limit.
     #[serde(default)]
     #[schemars(range(min = 1, max = u32::MAX))]
     pub timeout_seconds: Option<u64>,
@@ -135,10 +135,10 @@ impl Spec {
         self.outputs.iter().map(|(name, ty)| (name.as_str(), *ty)).chain(default)
     }
 
-    /// Returns the output port that a placeholder names.
+    /// Returns the output port of a placeholder.
     ///
     /// # Errors
-    /// Why the name is invalid.
+    /// Returns the reason that the name is invalid.
     fn output(&self, name: Option<&str>) -> Result<&str, String> {
         let mut ports = self.ports().map(|(port, _)| port);
         match name {
@@ -169,15 +169,19 @@ impl Stage for Command {
 
     fn ports() -> Ports {
         let ports = Ports::new()
-            .optional_input(INPUT, PortType::Files, "what `input = \"stage\"` connects; others are named freely")
-            .output(FILES, PortType::Files, "what the program writes; `outputs` names other ports");
+            .optional_input(
+                INPUT,
+                PortType::Files,
+                "the files of `input = \"stage\"`; further inputs have names of your choice",
+            )
+            .output(FILES, PortType::Files, "the files that the program writes; `outputs` declares other ports");
         Ports { open: true, ..ports }
     }
 
     fn ports_of(spec: &Spec) -> Ports {
         let declared = Ports { outputs: Vec::new(), ..Self::ports() };
         spec.ports().fold(declared, |ports, (name, ty)| {
-            let ports = ports.output(name.to_owned(), ty, "what the program writes");
+            let ports = ports.output(name.to_owned(), ty, "the output of the program");
             ports.declared_by(setting_path("outputs", name))
         })
     }
@@ -295,7 +299,7 @@ fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result
         Problem::new(setting, message).hint(hint)
     };
     if text.contains('\0') {
-        return Err(problem("holds a zero byte"));
+        return Err(problem("contains a zero byte"));
     }
     let template: Template = text.parse().map_err(|error: String| problem(&error))?;
     template.places().try_for_each(|place| match place {
@@ -307,7 +311,7 @@ fn check_template(spec: &Spec, exec: &Exec, setting: &str, text: &str) -> Result
             Err(problem("names a file, but `files` lists none").depends_on("files"))
         }
         Place::Source(Some(name)) if !exec.files.iter().any(|file| may_be(&file.0, name)) => {
-            Err(problem(&format!("no file of `files` is named '{name}'")).depends_on("files"))
+            Err(problem(&format!("no file in `files` is named '{name}'")).depends_on("files"))
         }
         Place::Input(_) | Place::Source(_) => Ok(()),
     })
@@ -320,7 +324,7 @@ fn command(spec: &Spec, exec: &Exec, context: &Context) -> Result<process::Comma
         template.fill(|place| match place {
             Place::Input(port) => match context.inputs.get(port) {
                 Some(_) => Ok(workspace::input(port)),
-                None => Err(StageError::new(format!("'{text}' names the input '{port}', which is not connected"))
+                None => Err(StageError::new(format!("'{text}' refers to the input '{port}', which is not connected"))
                     .hint(format!("connect it: inputs = {{ {port} = \"stage.output\" }}"))),
             },
             Place::Output(name) => Ok(workspace::output(spec.output(name.as_deref()).map_err(StageError::new)?)),
@@ -350,11 +354,11 @@ fn source(sources: &[SourceFile], name: Option<&str>) -> Result<String> {
     let file = match (named.next(), named.next()) {
         (Some(file), None) => file,
         (None, _) => {
-            return Err(StageError::new(format!("'{wanted}' is no file of `files`"))
+            return Err(StageError::new(format!("'{wanted}' matches no file in `files`"))
                 .hint("list it: files = [\"scripts/NAME\"]"));
         }
         (Some(_), Some(_)) => {
-            return Err(StageError::new(format!("'{wanted}' may be one of several files"))
+            return Err(StageError::new(format!("'{wanted}' may match several files"))
                 .hint("name it by more of its path, such as {source:folder/NAME}"));
         }
     };

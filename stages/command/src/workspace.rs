@@ -1,4 +1,4 @@
-//! The working directory of a program: links the inputs before it runs, collects the outputs after.
+//! The working directory of a program: links the inputs before the program runs, and collects the outputs afterwards.
 //!
 //! ```text
 //! in/PORT/PATH            a symbolic link to a file of the store
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 use contract::{Context, InputTree, OutputTree, Result, StageError};
 
-/// The format in which programs read tables, and its version: raised when [`tables::export_parts`] writes other bytes.
+/// The format in which programs read tables, and its version. Increase it when [`tables::export_parts`] writes different bytes.
 const PLAIN: &str = "parquet-1";
 
-/// Makes a directory and those above it.
+/// Creates a directory and its missing ancestors.
 pub fn make(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| StageError::io("make a folder", &error).in_file(folder))
+    fs::create_dir_all(folder).map_err(|error| StageError::io("create a directory", &error).in_file(folder))
 }
 
-/// Removes a directory with all that is in it, if it is there.
+/// Removes a directory with its content, if it exists.
 pub fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -41,7 +41,7 @@ pub struct Workspace {
 /// An input file, which the program must not change.
 #[derive(Debug)]
 struct Input {
-    /// Its path in the working directory.
+    /// The path in the working directory.
     name: String,
     location: PathBuf,
     place: Place,
@@ -50,7 +50,7 @@ struct Input {
 
 /// The identity of a file, whatever its name.
 type Place = (u64, u64);
-/// The metadata that change when a file is written to.
+/// The metadata that change when a file is modified.
 type Stamp = (u64, i64, i64);
 
 fn place(metadata: &Metadata) -> Place {
@@ -64,9 +64,9 @@ fn stamp(metadata: &Metadata) -> Stamp {
 /// A file of an output.
 #[derive(Debug, Clone)]
 pub struct Written {
-    /// Its path in the output.
+    /// The path in the output.
     pub name: String,
-    /// Its location on disk.
+    /// The location on disk.
     pub location: PathBuf,
 }
 
@@ -84,7 +84,7 @@ impl Workspace {
     /// Empties `folder`, links the inputs into it and creates a directory for each output.
     ///
     /// # Errors
-    /// When a file or directory cannot be removed or created.
+    /// Returns an error if a file or directory cannot be removed or created.
     pub fn lay_out<'a>(folder: &Path, context: &Context, outputs: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         remove(folder)?;
         let mut inputs = Vec::new();
@@ -120,7 +120,7 @@ impl Workspace {
     /// Checks that the program did not write to an input.
     ///
     /// # Errors
-    /// When it did; the file is then damaged.
+    /// Returns an error if it did; the file is then damaged.
     pub fn check_inputs(&self) -> Result<()> {
         for Input { name, location, place: before, stamp: untouched } in &self.inputs {
             // The program may remove or replace links in its own directory.
@@ -137,26 +137,26 @@ impl Workspace {
     /// Returns the files below an output's directory, sorted by path.
     ///
     /// # Errors
-    /// When there is none, one has a name that is not UTF-8, or one is neither a folder nor a regular file.
+    /// Returns an error if there is none, one has a name that is not UTF-8, or one is neither a directory nor a regular file.
     pub fn written(&self, port: &str) -> Result<Vec<Written>> {
         let root = self.folder.join(output(port));
         let refused = |what: String| StageError::new(format!("output '{port}' {what}"));
         if !root.is_dir() || fs::symlink_metadata(&root)?.is_symlink() {
-            return Err(refused("is no folder any more".to_owned()));
+            return Err(refused("is no longer a directory".to_owned()));
         }
         let mut written = Vec::new();
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             let read = |error: io::Error| {
                 let place = folder.strip_prefix(&root).unwrap_or(&folder).display();
-                refused(format!("holds a folder that cannot be read, {place}: {error}"))
+                refused(format!("contains a directory that cannot be read, {place}: {error}"))
             };
             let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
             for entry in entries.map_err(read)? {
                 let path = entry.path();
                 let relative = path.strip_prefix(&root).unwrap_or(&path);
                 let Some(name) = relative.to_str().map(str::to_owned) else {
-                    return Err(refused(format!("holds '{}', whose name is not UTF-8", relative.display())));
+                    return Err(refused(format!("contains '{}', whose name is not UTF-8", relative.display())));
                 };
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
@@ -165,8 +165,8 @@ impl Workspace {
                     written.push(Written { name, location: path });
                 } else {
                     let what = describe(kind);
-                    return Err(refused(format!("holds '{}', which is {what}", name.escape_debug()))
-                        .hint("an output holds folders and regular files only"));
+                    return Err(refused(format!("contains '{}', which is {what}", name.escape_debug()))
+                        .hint("an output may contain only directories and regular files"));
                 }
             }
         }
@@ -178,15 +178,15 @@ impl Workspace {
         Ok(written)
     }
 
-    /// Adds files of an output unchanged.
+    /// Adds the files of an output, unchanged.
     ///
     /// # Errors
-    /// When one has an unsafe name or cannot be moved.
+    /// Returns an error if one has an unsafe name or cannot be moved.
     pub fn take(&self, port: &str, written: &[Written], tree: &OutputTree) -> Result<()> {
         for Written { name, location } in written {
             let metadata = fs::symlink_metadata(location)?;
             tree.adopt(name, &self.alone(location, &metadata)?).map_err(|error| {
-                StageError::new(format!("output '{port}' holds a file that cannot be kept: {error}"))
+                StageError::new(format!("output '{port}' contains a file that cannot be stored: {error}"))
             })?;
         }
         Ok(())

@@ -137,7 +137,7 @@ fn a_readable_directory_is_seen_with_all_that_is_in_it() {
         "environment": { "PATH": format!("{}:/usr/bin:/bin", folder.display()) },
     });
     let failure = fixture.failure("", settings.clone());
-    assert_eq!(failure.message, format!("the program '{}' is not seen in the sandbox", tool.display()));
+    assert_eq!(failure.message, format!("the program '{}' is not visible in the sandbox", tool.display()));
     let mut settings = settings;
     settings["readable"] = json!([folder]);
     let outputs = fixture.shell("", settings.clone()).unwrap();

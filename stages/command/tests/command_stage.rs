@@ -171,7 +171,7 @@ fn wrong_settings_are_named() {
             "program: 'scripts/run.sh' is a relative path",
             "readable[1]: 'opt/x' is not an absolute path below /",
             "readable[2]: '/' is not an absolute path below /",
-            "arguments[1]: '{inptu:x}' is no placeholder",
+            "arguments[1]: unknown placeholder '{inptu:x}'",
             "arguments[2]: there is no output 'nope'",
             "arguments[3]: names a file, but `files` lists none",
             "environment.\"A=\": '{output}' is ambiguous: there are several outputs",
@@ -224,8 +224,8 @@ fn a_file_or_input_that_is_not_there_is_an_error_with_a_hint() {
     assert_eq!(failure.message, "'{input:words}' names the input 'words', which is not connected");
     let (one, other) = (fixture.file("a/run.sh", "1"), fixture.file("b/run.sh", "2"));
     let settings = |name: &str| json!({ "program": "cat", "arguments": [name], "files": [&one, &other] });
-    assert_eq!(fixture.failure(settings("{source:run.sh}")).message, "'{source:run.sh}' may be one of several files");
-    assert_eq!(fixture.failure(settings("{source:x.sh}")).message, "arguments[0]: no file of `files` is named 'x.sh'");
+    assert_eq!(fixture.failure(settings("{source:run.sh}")).message, "'{source:run.sh}' may match several files");
+    assert_eq!(fixture.failure(settings("{source:x.sh}")).message, "arguments[0]: no file in `files` is named 'x.sh'");
     assert_eq!(fixture.failure(settings("{source:a/run.sh}")).message, "output 'files' is empty");
 }
 
@@ -233,15 +233,15 @@ fn a_file_or_input_that_is_not_there_is_an_error_with_a_hint() {
 fn outputs_hold_regular_files_only() {
     let mut fixture = Fixture::new();
     for (script, message) in [
-        ("ln -s /etc/passwd out/files/link", "output 'files' holds 'link', which is a symbolic link"),
-        ("mkdir out/files/d && mkfifo out/files/d/pipe", "output 'files' holds 'd/pipe', which is a pipe"),
-        ("rm -r out/files && ln -s /etc out/files", "output 'files' is no folder any more"),
+        ("ln -s /etc/passwd out/files/link", "output 'files' contains 'link', which is a symbolic link"),
+        ("mkdir out/files/d && mkfifo out/files/d/pipe", "output 'files' contains 'd/pipe', which is a pipe"),
+        ("rm -r out/files && ln -s /etc out/files", "output 'files' is no longer a directory"),
         ("mkdir out/files/empty", "output 'files' is empty"),
     ] {
         assert_eq!(fixture.shell_failure(script).message, message);
     }
     let failure = fixture.shell_failure(r"touch 'out/files/a\b'");
-    assert!(failure.message.starts_with("output 'files' holds a file that cannot be kept"), "{}", failure.message);
+    assert!(failure.message.starts_with("output 'files' contains a file that cannot be stored"), "{}", failure.message);
 }
 
 #[test]

@@ -564,7 +564,7 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
         ),
         (
             vec![fixture.parquet("twice.parquet", &[text("content"), text("content")])],
-            "column 'content' is there twice in file 'twice.parquet'",
+            "column 'content' occurs twice in file 'twice.parquet'",
             "rename or remove one",
         ),
         (
@@ -591,7 +591,7 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
     ];
     for (files, message, hint) in cases {
         let failure = fixture.failure("documents", &files);
-        let expected = format!("output 'out' does not hold documents: {message}");
+        let expected = format!("output 'out' does not contain documents: {message}");
         assert!(failure.message.starts_with(&expected), "{} / {expected}", failure.message);
         assert!(failure.hint.unwrap_or_default().contains(hint), "{message}");
     }
@@ -599,11 +599,11 @@ fn an_output_that_is_not_a_table_is_an_error_that_names_the_file_and_the_column(
     let failure = fixture.failure("rows", &[good.clone(), other]);
     assert_eq!(
         failure.message,
-        "output 'out' does not hold rows: column 'content' is Int64 in file 'other.parquet' and Utf8 in file 'good.parquet'"
+        "output 'out' does not contain rows: column 'content' is Int64 in file 'other.parquet' and Utf8 in file 'good.parquet'"
     );
     let twice = fixture.parquet("twice.parquet", &[text("n"), text("x"), text("x")]);
     let failure = fixture.failure("rows", &[twice]).message;
-    assert!(failure.ends_with("column 'x' is there twice in file 'twice.parquet'"), "{failure}");
+    assert!(failure.ends_with("column 'x' occurs twice in file 'twice.parquet'"), "{failure}");
     assert!(fixture.failure("rows", &[words]).message.contains("file 'words.txt' is not a Parquet file"));
     // A file that is cut in half has a footer no more.
     let bytes = fs::read(&good).unwrap();
@@ -668,7 +668,7 @@ fn other_outputs_are_held_against_their_type() {
     };
     let mut wrong = |ty: &str, files: &[(&str, &[u8])], config: Option<&PathBuf>, message: &str| {
         let found = run(ty, files, config).unwrap_err();
-        assert!(found.starts_with("output 'out' does not hold ") && found.contains(message), "{found} / {message}");
+        assert!(found.starts_with("output 'out' does not contain ") && found.contains(message), "{found} / {message}");
     };
     wrong("tokenizer", &[("vocab.json", b"{}")], None, "it has no file 'tokenizer.json'");
     wrong("tokenizer", &[("tokenizer.json", b"{")], None, "file 'tokenizer.json' is not valid JSON: EOF");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Result, StageError};
 
-/// Shared by the engine, which sets it, and the stage, which looks at it between units of work of at most a second or so.
+/// The cancel flag, shared by the engine, which sets it, and the stage, which checks it between units of work of at most about a second.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -20,10 +20,10 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Returns an error if the stage was asked to stop; to be called between units of work.
+    /// Returns an error if the stage was asked to stop. Call it between units of work.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] when the stage was asked to stop.
+    /// Returns [`StageError::Interrupted`] if the stage was asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.is_set() { Err(StageError::Interrupted) } else { Ok(()) }
     }

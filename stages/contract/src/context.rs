@@ -14,20 +14,20 @@ use crate::progress::Progress;
 use crate::stage::SourcePattern;
 use crate::tree::TreePath;
 
-/// Everything a running stage may touch.
+/// The inputs, outputs and resources of a running stage.
 #[derive(Debug)]
 pub struct Context {
     /// The trees of its input ports: immutable files of the store.
     pub inputs: Inputs,
     /// Files outside the store, sorted by digest.
     pub sources: Vec<SourceFile>,
-    /// The trees of its output ports, to be written.
+    /// The output ports to write.
     pub outputs: Outputs,
     /// A scratch directory that survives a crash and is passed to the next run of the same key.
     pub scratch: PathBuf,
-    /// Files computed from one input alone, made once for all stages.
+    /// Files derived from one input alone, created once for all stages.
     pub derived: Derived,
-    /// Its share of the machine.
+    /// The share of the machine's resources for the stage.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
@@ -37,14 +37,14 @@ pub struct Context {
     pub cancel: Cancel,
 }
 
-/// A stage's share of the machine.
+/// A stage's share of the machine's resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// Threads to use.
+    /// The number of threads to use.
     pub threads: usize,
-    /// Bytes of memory that it may use.
+    /// The memory that it may use, in bytes.
     pub memory: u64,
-    /// The compute device of tensors.
+    /// The compute device for tensors.
     pub device: Device,
 }
 
@@ -61,7 +61,7 @@ impl Inputs {
     /// Returns the tree of a required port.
     ///
     /// # Errors
-    /// When the port is not connected, which the engine's check of the manifest rules out.
+    /// Returns an error if the port is not connected, which the engine's check of the manifest rules out.
     pub fn tree(&self, port: &str) -> Result<&InputTree> {
         self.get(port).ok_or_else(|| StageError::new(format!("input '{port}' is not connected")))
     }
@@ -82,12 +82,12 @@ impl Inputs {
     }
 }
 
-/// A tree of the store, with the places of its files.
+/// A tree of the store, with the locations of its files.
 #[derive(Debug, Clone)]
 pub struct InputTree {
-    /// Its content digest.
+    /// The content digest.
     pub digest: Digest,
-    /// Its files, sorted by path.
+    /// The files, sorted by path.
     pub files: Vec<InputFile>,
 }
 
@@ -100,7 +100,7 @@ impl InputTree {
     /// Returns the file at a path of the tree.
     ///
     /// # Errors
-    /// When the tree has no such file.
+    /// Returns an error if the tree has no such file.
     pub fn required(&self, path: &str) -> Result<&InputFile> {
         self.file(path).ok_or_else(|| StageError::new(format!("the input has no file '{path}'")))
     }
@@ -116,48 +116,48 @@ impl InputTree {
 /// One immutable file of an input tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Its path in the tree.
+    /// The path in the tree.
     pub path: TreePath,
-    /// The path of its bytes on disk (the name of that file means nothing).
+    /// The path of its bytes on disk (the name of that file has no meaning).
     pub location: PathBuf,
     /// The digest of its content.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 /// One file outside the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Its path.
+    /// The path.
     pub path: PathBuf,
     /// The digest of its content.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 impl SourceFile {
-    /// Formats it as `<digest> <bytes> <path>`, as it is recorded in locks and the store.
+    /// Formats it as `<digest> <bytes> <path>`, the format in locks and the store.
     pub fn line(&self) -> String {
         format!("{} {} {}", self.digest, self.size, self.path.to_string_lossy())
     }
 
-    /// Parses what [`SourceFile::line`] returned; `None` for any other text.
+    /// Parses a line of [`SourceFile::line`]; returns `None` for any other text.
     pub fn of_line(line: &str) -> Option<Self> {
         let (digest, rest) = line.split_once(' ')?;
         let (size, path) = rest.split_once(' ')?;
         Some(Self { path: path.into(), digest: digest.parse().ok()?, size: size.parse().ok()? })
     }
 
-    /// Returns the digests of contents, each bound to its file's name: what a key holds of sources whose names matter.
+    /// Returns the digests of contents, each bound to its file's name, for the key of a stage for which the names of sources matter.
     ///
-    /// A file's name is the one that the manifest uses: its path from the folder at which its pattern starts
-    /// ([`SourcePattern::folder`]), so that a project may move and two of its files may not swap. A file that only an absolute
-    /// pattern names is called by its path below the innermost folder that holds all such files, with a leading `/`.
+    /// A file's name is the name in the manifest: its path relative to the base directory of its pattern
+    /// ([`SourcePattern::folder`]), so that a moved project keeps its keys but two swapped files do not. The name of a file that only an absolute
+    /// pattern matches is its path relative to the innermost directory that contains all such files, with a leading `/`.
     pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self>, patterns: &[SourcePattern]) -> Vec<Digest> {
         let mut starts: Vec<_> = patterns.iter().filter_map(SourcePattern::folder).collect();
-        // The longest first: of folders within each other the order of patterns says nothing.
+        // The longest first: of directories within each other the order of patterns says nothing.
         starts.sort_by_key(|start| (Reverse(start.components().count()), start.clone()));
         let relative = |file: &Self| starts.iter().find_map(|start| file.path.strip_prefix(start).ok().map(name_bytes));
         let named: Vec<_> = files.map(|file| (file, relative(file))).collect();
@@ -184,7 +184,7 @@ fn name_bytes(path: &Path) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The names that digests are bound to.
+    /// Returns the names that digests are bound to.
     fn names(paths: &[&str], patterns: &[&str], expected: &[&str]) {
         let file = |path: &&str| SourceFile { path: path.into(), digest: Digest::of(path.as_bytes()), size: 0 };
         let files: Vec<_> = paths.iter().map(file).collect();

@@ -1,22 +1,22 @@
 //! Derived files: files computed on demand from one input tree, such as the plain Parquet files of a table for
-//! other programs. They are a cache: made once, shared by all stages and runs of a store, and they may be removed at any time.
+//! other programs. They are a cache: created once, shared by all stages and runs of a store, and removable at any time.
 //!
 //! ```text
-//! <tree>.<name>/files/…   the files, read-only, their time of modification one second after 1970
-//! <tree>.<name>/list      their digests and sizes, in the form of a tree ([`crate::tree`])
-//! <tree>.<name>.partial/  the same while it is made
-//! <tree>.<name>.lock      a lock of the operating system: held by the process that makes or removes the entry
+//! <tree>.<name>/files/…   the files, read-only, with a modification time one second after 1970
+//! <tree>.<name>/list      their digests and sizes, in the format of a tree ([`crate::tree`])
+//! <tree>.<name>.partial/  the same while it is being created
+//! <tree>.<name>.lock      an operating system lock, held by the process that creates or removes the entry
 //! ```
 //!
-//! `<tree>` is the digest of the input tree, `<name>` the format and its version: other bytes need another name.
+//! `<tree>` is the digest of the input tree, `<name>` the format and its version: different bytes need a different name.
 //!
 //! | event | result |
 //! |---|---|
-//! | two processes want it at the same time | one makes it, the other waits for the lock and uses it |
-//! | a kill while it is made | the partial directory is removed by the next process that makes or removes the entry |
-//! | a write to one of its files | the file's time of modification is not the sealed one: it is made again |
+//! | two processes need it at the same time | one creates it, the other waits for the lock and uses it |
+//! | a kill while it is created | the next process that creates or removes the entry removes the partial directory |
+//! | a write to one of its files | the file's modification time differs from the sealed one: the entry is created again |
 //! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory is removed |
-//! | the directory cannot be written | the files are made for the stage alone |
+//! | the directory cannot be written | the files are created for the stage alone |
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -29,10 +29,10 @@ use crate::digest::Digest;
 use crate::error::{Result, StageError};
 use crate::tree::{Tree, TreeEntry};
 
-/// One second after 1970: no file is written then.
+/// The sealed modification time, one second after 1970: no file is written at that time.
 const SEALED_AT: Duration = Duration::from_secs(1);
 const READ_ONLY: u32 = 0o444;
-/// How often a waiting process tries a lock again.
+/// The interval at which a waiting process retries a lock.
 const POLL: Duration = Duration::from_millis(20);
 
 const FILES: &str = "files";
@@ -40,7 +40,7 @@ const LIST: &str = "list";
 const PARTIAL: &str = ".partial";
 const LOCK: &str = ".lock";
 
-/// The directory of derived files; without one, every stage makes its own.
+/// The directory of derived files; without one, every stage creates its own.
 #[derive(Debug, Clone, Default)]
 pub struct Derived {
     folder: Option<PathBuf>,
@@ -49,23 +49,23 @@ pub struct Derived {
 /// One set of derived files, or the remains of one after a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedEntry {
-    /// `<tree>.<name>`.
+    /// The name of the entry: `<tree>.<name>`.
     pub name: String,
-    /// Bytes of all that belongs to it.
+    /// The total size of its files, in bytes.
     pub bytes: u64,
 }
 
 impl Derived {
-    /// Keeps derived files in this directory, which is made when it is needed.
+    /// Keeps derived files in this directory, which is created when it is needed.
     pub fn in_folder(folder: PathBuf) -> Self {
         Self { folder: Some(folder) }
     }
 
     /// Fills `destination`, a new directory on the same file system, with the files called `name` of the tree `of`, as links to
-    /// those that are there, else with those that `make` writes into the directory that it is given. They are read-only.
+    /// existing files, or else with files that `make` writes to its argument, a directory. The files are read-only.
     ///
     /// # Errors
-    /// What `make` returns; [`StageError::Interrupted`] when `cancel` was set; when the files cannot be written.
+    /// Returns an error of `make`, [`StageError::Interrupted`] if `cancel` was set, or an error if the files cannot be written.
     pub fn provide(
         &self,
         of: Digest,
@@ -135,10 +135,10 @@ impl Derived {
     }
 
     /// Hashes the files of an entry. Returns those that are missing or differ from its list, each with the digest that it has;
-    /// `None` when `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
+    /// `None` if `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
     ///
     /// # Errors
-    /// When a file that is there cannot be read.
+    /// Returns an error if an existing file cannot be read.
     pub fn damaged(
         &self,
         name: &str,
@@ -166,7 +166,7 @@ impl Derived {
     /// Removes an entry, unless it is being made now. Returns whether it was removed.
     ///
     /// # Errors
-    /// When something of it cannot be removed.
+    /// Returns an error if one of its files cannot be removed.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         let Some(folder) = &self.folder else { return Ok(true) };
         let entry = Entry { folder, name: name.to_owned() };
@@ -239,8 +239,8 @@ impl Entry<'_> {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.beside(LOCK))
     }
 
-    /// Takes the lock of this file without waiting; false where the file is not the one that has the name now: then its lock
-    /// means nothing.
+    /// Takes the lock of this file without waiting. Returns false if another file has the name by now: then the lock
+    /// has no effect.
     fn take(&self, lock: &File) -> Result<bool, TryLockError> {
         lock.try_lock()?;
         let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
@@ -279,7 +279,7 @@ impl Entry<'_> {
     }
 }
 
-/// Links one file of an entry, or copies it where it cannot be linked.
+/// Links one file of an entry, or copies it if it cannot be linked.
 fn link(file: &TreeEntry, files: &Path, destination: &Path) -> io::Result<()> {
     let (source, target) = (file.path.below(files), file.path.below(destination));
     let found = fs::symlink_metadata(&source)?;
@@ -316,7 +316,7 @@ fn seal(root: &Path, folder: &Path, entries: &mut Vec<TreeEntry>) -> io::Result<
     Ok(())
 }
 
-/// Returns whether the file system or its permissions refuse to have the directory written.
+/// Returns whether the file system or its permissions prevent writing to the directory.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
@@ -328,7 +328,7 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Bytes of a file, or of all files below a directory; what cannot be read counts as nothing.
+/// Returns the size in bytes of a file, or of all files below a directory; unreadable files count as 0.
 fn size_of(path: &Path) -> u64 {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => {
@@ -346,7 +346,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory of derived files, and how often they were made.
+    /// A directory of derived files, and the number of times that they were created.
     struct Fixture {
         folder: tempfile::TempDir,
         derived: Derived,
@@ -362,7 +362,7 @@ mod tests {
             Self { folder, derived, made: AtomicUsize::new(0) }
         }
 
-        /// Returns what a stage receives in a directory of this name.
+        /// Returns the files that a stage receives in a directory of this name.
         fn provided(&self, destination: &str) -> String {
             let destination = self.folder.path().join(destination);
             let make = |folder: &Path| {

@@ -1,4 +1,4 @@
-//! Where tensors live.
+//! Compute devices.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub enum Device {
     Cuda(usize),
 }
 
-/// A text that names no device.
+/// The error for a string that is not a device name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a device (auto, cpu or cuda:N)")]
 pub struct NotADevice(String);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Wraps 32 hash bytes.
+    /// Creates a digest from 32 hash bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -32,7 +32,7 @@ impl Digest {
     /// Hashes a file's content ([`Digest::of_file_in_pieces`]).
     ///
     /// # Errors
-    /// Any error of opening or reading the file.
+    /// Returns any error of opening or reading the file.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         Self::of_file_in_pieces(path, |_| true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
     }
@@ -42,7 +42,7 @@ impl Digest {
     /// returning false; the result is then `None`.
     ///
     /// # Errors
-    /// Any error of opening or reading the file.
+    /// Returns any error of opening or reading the file.
     pub fn of_file_in_pieces(path: &Path, mut piece: impl FnMut(u64) -> bool) -> io::Result<Option<Self>> {
         const PIECE: usize = 4 << 20;
         let mut file = File::open(path)?;
@@ -74,7 +74,7 @@ impl Digest {
         &self.0
     }
 
-    /// Returns the first 12 hexadecimal digits, for people.
+    /// Returns the first 12 hexadecimal digits, for display.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
@@ -97,7 +97,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A text that is not 64 lowercase hexadecimal digits.
+/// The error for a string that is not 64 lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a digest (64 lowercase hexadecimal digits)")]
 pub struct NotADigest(pub String);

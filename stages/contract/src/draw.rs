@@ -1,7 +1,7 @@
 //! Random choices from hash(seed, identity of the item), never from a shared stream: the same for any order, thread
 //! count or restart, and adding an item moves no other.
 
-/// Draws for one purpose.
+/// The random draws for one purpose.
 #[derive(Debug, Clone)]
 pub struct Draw(blake3::Hasher);
 

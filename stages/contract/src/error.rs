@@ -1,4 +1,4 @@
-//! What went wrong, where, and a hint. Messages are lowercase fragments fit for "failed to {error}" or "stage: {error}".
+//! The errors of stages, with their location and a hint. Messages are lowercase fragments that fit into "stage: {error}".
 
 use std::fmt;
 use std::io;
@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 /// The result of stage code.
 pub type Result<T, E = StageError> = std::result::Result<T, E>;
 
-/// Why a stage stopped.
+/// The reason that a stage stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// The stage was asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The machine lacks what the stage needs, and its settings say to skip it then: it has no output, and the run does not fail.
+    /// The machine lacks something that the stage needs, and its settings say to skip it then: it has no output, and the run does not fail.
     #[error("{0}")]
     Skipped(String),
-    /// It failed.
+    /// The stage failed.
     #[error("{0}")]
     Failed(Box<Failure>),
 }
 
-/// A failure with its place and a hint.
+/// A failure with its location and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What is wrong, without the place.
+    /// The message, without the location.
     pub message: String,
-    /// The file outside the store where it is wrong.
+    /// The file outside the store that the error is about, if any.
     pub file: Option<PathBuf>,
-    /// The line in that file, from 1.
+    /// The line in that file, counted from 1.
     pub line: Option<u64>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl StageError {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Failed(failure) = &mut self {
@@ -83,7 +83,7 @@ impl StageError {
     }
 }
 
-/// For `?` on reads and writes inside the store and the scratch folder, where no path says more.
+/// Converts errors of reads and writes inside the store and the scratch directory, for which a path would not help.
 impl From<io::Error> for StageError {
     fn from(error: io::Error) -> Self {
         let failure = Self::new(error.to_string());
@@ -99,14 +99,14 @@ impl From<io::Error> for StageError {
 /// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Its path ([`crate::setting_path`]): `allow[3]`, `rules.line_max.threshold`; empty for the stage as a whole.
+    /// The path of the setting ([`crate::setting_path`]): `allow[3]`, `rules.line_max.threshold`; empty for the stage as a whole.
     pub setting: String,
-    /// Why it is invalid: `must be at most steps (10), not 20`.
+    /// The reason that it is invalid: `must be at most steps (10), not 20`.
     pub message: String,
-    /// The other settings that the check read. They are shown beside this one, and the problem is not reported while one
-    /// of them is itself in error.
+    /// The other settings that the check read. They are shown beside this one. The problem is not reported if one
+    /// of them is itself invalid.
     pub depends_on: Vec<&'static str>,
-    /// What to do about it.
+    /// The hint.
     pub hint: Option<String>,
 }
 
@@ -116,14 +116,14 @@ impl Problem {
         Self { setting: setting.into(), message: message.into(), depends_on: Vec::new(), hint: None }
     }
 
-    /// Names another setting that the check read.
+    /// Adds another setting that the check read.
     #[must_use]
     pub fn depends_on(mut self, setting: &'static str) -> Self {
         self.depends_on.push(setting);
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,4 +1,4 @@
-//! Figures for people that stages and the engine write alike.
+//! Formats numbers for people, the same in stages and in the engine.
 
 /// Formats a number with thousands separators: `1,234,567`.
 pub fn count(number: u64) -> String {

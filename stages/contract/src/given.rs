@@ -1,4 +1,4 @@
-//! Files that a stage reads from outside the store or, in their place, from another stage.
+//! Files that a stage reads from outside the store or, alternatively, from another stage.
 
 use std::path::PathBuf;
 
@@ -8,27 +8,27 @@ use crate::error::{Result, StageError};
 use crate::infer::{Conflict, InputFacts, Origin};
 use crate::stage::SourcePattern;
 
-/// The setting `source` of a stage, and the input port that may be connected in its place.
+/// The setting `source` of a stage, and the input port that may be connected instead.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceOrInput<'s> {
     /// The value of the setting; an empty pattern means that it is not set.
     pub source: &'s SourcePattern,
-    /// The port.
+    /// The input port.
     pub port: &'static str,
     /// A pattern for hints: `data/file-*.json.gz`.
     pub example: &'static str,
 }
 
-/// A file that was given to a stage.
+/// A source file, or a file of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenFile {
-    /// Its path, for messages.
+    /// The path, for messages.
     pub name: PathBuf,
-    /// Its location on disk.
+    /// The location on disk.
     pub location: PathBuf,
-    /// Its digest.
+    /// The digest.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
@@ -55,7 +55,7 @@ impl SourceOrInput<'_> {
     /// Returns the files of a running stage; there is at least one.
     ///
     /// # Errors
-    /// When both or none are given, or there is no file.
+    /// Returns an error if both or none are given, or there is no file.
     pub fn files(&self, context: &Context) -> Result<Vec<GivenFile>> {
         let Self { source, port, example } = self;
         let files: Vec<GivenFile> = match (context.inputs.get(port), source.0.is_empty()) {
@@ -91,7 +91,7 @@ impl SourceOrInput<'_> {
             true => format!("the input '{port}' has no files"),
             false => format!("no file matches '{source}'"),
         };
-        Err(StageError::new(message).hint(format!("a pattern such as '{example}' starts at the manifest's folder")))
+        Err(StageError::new(message).hint(format!("a pattern such as '{example}' starts at the manifest's directory")))
     }
 
     fn both(&self) -> String {

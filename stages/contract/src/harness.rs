@@ -17,24 +17,24 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::{Cancel, SourcePattern};
 
-/// A folder in which stages run, one after another.
+/// A directory in which stages run, one after another.
 #[derive(Debug)]
 pub struct Harness {
     folder: PathBuf,
     runs: usize,
     /// The inputs of the next run.
     pub inputs: BTreeMap<String, InputTree>,
-    /// Its share of the machine.
+    /// The share of the machine's resources for the stage.
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
-    /// Kept between runs, so that a test can read notes and set the cancel flag.
+    /// The progress, kept between runs so that a test can read the notes.
     pub progress: Progress,
     /// The flag that asks the running stage to stop.
     pub cancel: Cancel,
     /// The scratch directory; a new one for each run if `None`.
     pub scratch: Option<PathBuf>,
-    /// Kept between runs.
+    /// The cache of derived files, kept between runs.
     pub derived: Derived,
 }
 
@@ -72,7 +72,7 @@ impl Harness {
     /// Runs a stage of a type-erased kind.
     ///
     /// # Errors
-    /// As [`Harness::run`].
+    /// See [`Harness::run`].
     pub fn run_kind(&mut self, kind: &Kind, settings: &Map<String, Value>) -> Result<BTreeMap<String, InputTree>> {
         self.runs += 1;
         let folder = self.folder.join(self.runs.to_string());
@@ -115,7 +115,7 @@ impl Harness {
     }
 }
 
-/// Returns the files that match; a pattern here is a plain path, or a folder followed by `/*`.
+/// Returns the files that match; a pattern here is a plain path, or a directory followed by `/*`.
 fn sources(patterns: &[SourcePattern]) -> Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     for SourcePattern(pattern) in patterns.iter().filter(|pattern| !pattern.0.is_empty()) {

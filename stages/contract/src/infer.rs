@@ -1,4 +1,4 @@
-//! What is inferred before anything runs, from the settings of a stage and of the stages upstream.
+//! Inference before anything runs, from the settings of a stage and of the stages upstream.
 //!
 //! The engine walks the graph once. Each stage receives the [`Facts`] of its inputs and returns those of its outputs,
 //! the settings that contradict each other ([`Conflict`]: shown with the lines of both), and its [`Cost`]. An unknown
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A value decided by a setting of some stage.
+/// A value that a setting of a stage determines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact<T> {
     /// The value.
     pub value: T,
-    /// Where it was decided.
+    /// The setting that determines it.
     pub origin: Origin,
 }
 
@@ -34,20 +34,20 @@ impl<T> Fact<T> {
     }
 }
 
-/// What is known about the data on an edge.
+/// The known facts about the data on an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     /// The tokenizer, identified by the stage that trains it.
     pub tokenizer: Option<Fact<()>>,
     /// An upper bound on the number of ids.
     pub vocabulary: Option<Fact<u64>>,
-    /// Tokens of a packed sequence.
+    /// The number of tokens in a packed sequence.
     pub sequence_length: Option<Fact<u64>>,
-    /// The longest sequence of a model, in tokens.
+    /// The maximum sequence length of a model, in tokens.
     pub positions: Option<Fact<u64>>,
-    /// Trainable values of a model.
+    /// The number of trainable values of a model.
     pub parameters: Option<Fact<u64>>,
-    /// Layers, width and heads of a model.
+    /// The layers, width and heads of a model.
     pub shape: Option<Fact<Shape>>,
     /// The number of packed sequences. No setting decides it, so it is known only once they are packed.
     pub sequences: Option<Fact<u64>>,
@@ -56,11 +56,11 @@ pub struct Facts {
 /// The sizes of a transformer, without vocabulary and positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     pub layers: u64,
-    /// Features of a token.
+    /// The number of features per token.
     pub width: u64,
-    /// Attention heads a block.
+    /// The number of attention heads per block.
     pub heads: u64,
 }
 
@@ -113,13 +113,13 @@ impl InputFacts {
 pub struct Conflict {
     /// The setting of this stage, or `inputs.<port>`, or empty for the stage as a whole.
     pub setting: String,
-    /// The contradiction.
+    /// The description of the contradiction.
     pub message: String,
-    /// The other setting, of this stage itself if it names none.
+    /// The other setting; it belongs to this stage if it has no stage.
     pub with: Origin,
-    /// What the other setting says, in a few words.
+    /// A short description of the other setting.
     pub label: String,
-    /// What to do about it.
+    /// The hint.
     pub hint: String,
 }
 
@@ -132,35 +132,35 @@ pub struct Advice {
     pub port: &'static str,
     /// The observation.
     pub text: String,
-    /// What to do about it, if this deserves a warning.
+    /// The hint, if the advice is a warning.
     pub warning: Option<String>,
 }
 
 /// The estimated cost of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Cost {
-    /// Tokens that a model reads; an upper bound if the number is decided at run time.
+    /// The number of tokens that a model reads; an upper bound if the number is known only at run time.
     pub tokens: Option<u64>,
-    /// Floating-point operations for these tokens.
+    /// The number of floating-point operations for these tokens.
     pub flops: Option<f64>,
-    /// Estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
+    /// The estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
     /// but also spill is [`crate::Needs::memory`].
     pub memory: Option<u64>,
-    /// Upper bound of memory that cannot be spilled, in bytes, where the inputs decide how much is used: a machine with
+    /// The upper bound of memory that cannot be spilled, in bytes, if the inputs determine how much is used: a machine with
     /// less may still run the stage.
     pub memory_bound: Option<u64>,
-    /// Peak bytes on disk, output and scratch together.
+    /// The peak disk usage of output and scratch together, in bytes.
     pub disk: Option<u64>,
 }
 
-/// What a stage infers.
+/// The inferred facts of a stage.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Inferred {
     /// The facts of its outputs, by port.
     pub outputs: BTreeMap<&'static str, Facts>,
     /// Settings that contradict each other.
     pub conflicts: Vec<Conflict>,
-    /// Its cost.
+    /// The cost.
     pub cost: Cost,
 }
 
@@ -201,10 +201,10 @@ impl Inferred {
 /// The text of a [`Conflict`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictText {
-    /// The contradiction.
+    /// The description of the contradiction.
     pub message: String,
-    /// What the other setting says.
+    /// A short description of the other setting.
     pub label: String,
-    /// What to do about it.
+    /// The hint.
     pub hint: String,
 }

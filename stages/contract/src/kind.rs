@@ -73,7 +73,7 @@ pub trait AnyStage: Send + Sync {
     /// Runs the stage.
     ///
     /// # Errors
-    /// As [`Stage::run`].
+    /// See [`Stage::run`].
     fn run(&self, context: &Context) -> Result<()>;
 }
 
@@ -86,7 +86,7 @@ struct Typed<S: Stage> {
 }
 
 impl Kind {
-    /// Erases the types of `S`.
+    /// Creates the kind of `S`, with its types erased.
     pub fn of<S: Stage>() -> Self {
         Self {
             name: S::KIND,
@@ -120,7 +120,7 @@ impl Kind {
     /// Creates a stage from settings that the manifest has checked against the schemas (unknown keys are ignored here).
     ///
     /// # Errors
-    /// Every problem that the types or [`Stage::check`] find, each with the path of its setting.
+    /// Returns every problem that the types or [`Stage::check`] find, each with the path of its setting.
     pub fn parse(&self, settings: &Map<String, Value>) -> Result<Box<dyn AnyStage>, Vec<Problem>> {
         (self.parse)(self, settings)
     }
@@ -141,8 +141,8 @@ impl Kind {
             .collect()
     }
 
-    /// Removes what equals `default` from `value`; `None` when nothing is left. Only tables with named fields are pruned: in
-    /// a map a missing entry is not the default's entry. `root` holds what `schema` may refer to.
+    /// Removes settings equal to `default` from `value`; returns `None` if nothing is left. Only tables with named fields are pruned: in
+    /// a map, a missing entry is not the default's entry. `root` contains the definitions that `schema` may refer to.
     fn without_defaults(value: Value, default: &Value, schema: &Value, root: &Value) -> Option<Value> {
         if value == *default {
             return None;

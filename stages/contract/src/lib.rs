@@ -17,9 +17,9 @@
 //! | [`outputs`] | the output trees that a running stage writes |
 //! | [`progress`] | rows, bytes or steps done, notes, metrics |
 //! | [`resume`] | the checkpoint of an interrupted build |
-//! | [`given`] | files from outside the store or, in their place, from another stage |
+//! | [`given`] | files from outside the store or, alternatively, from another stage |
 //! | [`infer`] | facts, conflicts and costs inferred before anything runs |
-//! | [`machine`] | what a machine provides for a stage |
+//! | [`machine`] | requirements of a stage on the machine |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |

@@ -1,23 +1,23 @@
-//! What a machine provides for a stage.
+//! Requirements of a stage on the machine.
 
-/// Something that a stage needs of the machine, as it was found ([`crate::Stage::check_machine`]).
+/// A requirement of a stage, and what this machine provides ([`crate::Stage::check_machine`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineCheck {
     /// The setting by which the stage needs it; empty for the stage as a whole.
     pub setting: &'static str,
-    /// What was found.
+    /// A description of what the machine provides.
     pub text: String,
-    /// What to do, if something is missing: the stage cannot run here.
+    /// A hint if something is missing, so that the stage cannot run here.
     pub missing: Option<String>,
 }
 
 impl MachineCheck {
-    /// The machine provides what is needed.
+    /// Creates a finding that the machine provides what the stage needs.
     pub fn provided(setting: &'static str, text: impl Into<String>) -> Self {
         Self { setting, text: text.into(), missing: None }
     }
 
-    /// Something is missing; `hint` says what to do.
+    /// Creates a finding that something is missing, with a hint.
     pub fn missing(setting: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { setting, text: text.into(), missing: Some(hint.into()) }
     }

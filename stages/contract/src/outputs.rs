@@ -1,6 +1,6 @@
-//! Where a running stage writes.
+//! The output ports of a running stage.
 //!
-//! Files are hashed while they are written, into a staging folder that the engine empties before each run; the engine
+//! Files are hashed while they are written, into a staging directory that the engine empties before each run; the engine
 //! then moves them into the store. All methods take `&self` and may be called from any thread: the order of calls makes
 //! no difference to the tree.
 
@@ -46,7 +46,7 @@ impl Outputs {
     /// Creates a staging directory for each of these ports below `staging`, which must be empty or absent.
     ///
     /// # Errors
-    /// When a directory cannot be created.
+    /// Returns an error if a directory cannot be created.
     pub fn stage(staging: &Path, ports: impl IntoIterator<Item = String>) -> io::Result<Self> {
         let tree = |port: String| {
             let folder = staging.join(&port);
@@ -59,7 +59,7 @@ impl Outputs {
     /// Returns the output port of that name.
     ///
     /// # Errors
-    /// When the kind declares no such port.
+    /// Returns an error if the kind declares no such port.
     pub fn tree(&self, port: &str) -> Result<&OutputTree> {
         self.0.get(port).ok_or_else(|| StageError::new(format!("the stage kind declares no output '{port}'")))
     }
@@ -68,7 +68,7 @@ impl Outputs {
     /// already in the store, [`OutputTree::link`], among them).
     ///
     /// # Errors
-    /// When two files of one port share a path.
+    /// Returns an error if two files of one port share a path.
     pub fn finish(self) -> Result<Staged> {
         let finish = |(port, tree): (String, OutputTree)| {
             let files = tree.files.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl OutputTree {
     /// Creates a file.
     ///
     /// # Errors
-    /// When the path is not a safe relative one or the file cannot be created.
+    /// Returns an error if the path is not a safe relative one or the file cannot be created.
     pub fn create(&self, path: &str) -> Result<OutputFile<'_>> {
         let path: TreePath = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
         let location = self.fresh();
@@ -100,7 +100,7 @@ impl OutputTree {
     /// Writes a whole file.
     ///
     /// # Errors
-    /// As [`OutputTree::create`], and when the bytes cannot be written.
+    /// See [`OutputTree::create`]; returns an error if the bytes cannot be written.
     pub fn write(&self, path: &str, content: &[u8]) -> Result<()> {
         let mut file = self.create(path)?;
         file.write_all(content)?;
@@ -110,7 +110,7 @@ impl OutputTree {
     /// Writes a value as indented JSON with a last newline. Maps must be sorted (`BTreeMap`) for equal bytes.
     ///
     /// # Errors
-    /// As [`OutputTree::write`].
+    /// See [`OutputTree::write`].
     pub fn write_json(&self, path: &str, value: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_string_pretty(value).map_err(|error| StageError::new(error.to_string()))?;
         text.push('\n');
@@ -120,7 +120,7 @@ impl OutputTree {
     /// Adds a file of an input tree unchanged, without copying it.
     ///
     /// # Errors
-    /// When the path is not a safe relative one.
+    /// Returns an error if the path is not a safe relative one.
     pub fn link(&self, path: &str, file: &InputFile) -> Result<()> {
         let path = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
         self.add(TreeEntry { path, digest: file.digest, size: file.size }, file.location.clone());
@@ -130,7 +130,7 @@ impl OutputTree {
     /// Moves a finished file from the scratch directory into the tree, and hashes it.
     ///
     /// # Errors
-    /// When the path is not a safe relative one, or the file cannot be read or moved.
+    /// Returns an error if the path is not a safe relative one, or the file cannot be read or moved.
     pub fn adopt(&self, path: &str, file: &Path) -> Result<()> {
         let path: TreePath = path.parse().map_err(|error| StageError::new(format!("{error}")))?;
         let digest = Digest::of_file(file)?;
@@ -160,7 +160,7 @@ impl OutputFile<'_> {
     /// Writes a value as a line of JSON.
     ///
     /// # Errors
-    /// When it has no JSON form or the file cannot be written.
+    /// Returns an error if it has no JSON form or the file cannot be written.
     pub fn write_json_line(&mut self, value: &impl Serialize) -> Result<()> {
         serde_json::to_writer(&mut *self, value).map_err(|error| match error.io_error_kind() {
             Some(kind) => StageError::io("write", &io::Error::from(kind)),
@@ -172,7 +172,7 @@ impl OutputFile<'_> {
     /// Finishes the file. Returns its digest and its size in bytes.
     ///
     /// # Errors
-    /// When the last bytes cannot be written or synced to disk.
+    /// Returns an error if the last bytes cannot be written or synced to disk.
     pub fn finish(self) -> Result<(Digest, u64)> {
         let writer = self.writer.into_inner().map_err(|error| error.into_error())?;
         let (file, digest, size) = writer.finish();

@@ -1,4 +1,4 @@
-//! What flows along an edge of the graph. An edge joins an output to an input of the same type.
+//! The ports of stages. An edge of the graph connects an output to an input of the same type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 pub enum PortType {
     /// A table of documents: `text/` and `rows/` Parquet parts.
     Documents,
-    /// A table of rows without text: what was dropped or rejected, and why.
+    /// A table of rows without text: removed or rejected rows, with reasons.
     Rows,
-    /// A folder with `tokenizer.json`.
+    /// A directory with `tokenizer.json`.
     Tokenizer,
     /// Packed token sequences.
     Tokens,
-    /// A folder in Hugging Face form: `config.json` and `model.safetensors`.
+    /// A model directory in Hugging Face format: `config.json` and `model.safetensors`.
     Model,
-    /// A folder with `problems.jsonl`: programming problems with unit tests.
+    /// A directory with `problems.jsonl`: programming problems with unit tests.
     Problems,
     /// JSON and text for people: counts, metrics, completions.
     Report,
-    /// Any files: what a `command` stage reads and writes.
+    /// Any files that a `command` stage reads or writes.
     Files,
 }
 
@@ -58,26 +58,26 @@ pub fn is_port_name(name: &str) -> bool {
 /// An input port of a stage kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InputPort {
-    /// Its name in `inputs = { NAME = "stage.output" }`.
+    /// The name in `inputs = { NAME = "stage.output" }`.
     pub name: Cow<'static, str>,
     /// The type that it accepts.
     #[serde(rename = "type")]
     pub ty: PortType,
     /// Whether the stage can run without it.
     pub required: bool,
-    /// Its purpose, in one line.
+    /// The purpose, in one line.
     pub about: Cow<'static, str>,
 }
 
 /// An output port of a stage kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutputPort {
-    /// Its name in `"stage.NAME"`.
+    /// The name in `"stage.NAME"`.
     pub name: Cow<'static, str>,
     /// The type of the output.
     #[serde(rename = "type")]
     pub ty: PortType,
-    /// What it holds, in one line.
+    /// The content, in one line.
     pub about: Cow<'static, str>,
     /// The path of the setting that declares it; `None` if every stage of the kind has it.
     #[serde(skip)]
@@ -125,7 +125,7 @@ impl Ports {
         self
     }
 
-    /// Names the setting that declares the output added last.
+    /// Records the setting that declares the output added last.
     #[must_use]
     pub fn declared_by(mut self, setting: impl Into<String>) -> Self {
         if let Some(output) = self.outputs.last_mut() {

@@ -1,4 +1,4 @@
-//! How far a stage is: counters that the engine samples, and notes that it drains.
+//! The progress of a stage: counters that the engine samples, and notes that it drains.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,51 +7,51 @@ use std::time::Instant;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What is counted.
+/// The unit of the count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Bytes read or written.
+    /// The unit is bytes read or written.
     Bytes,
-    /// Rows of a table.
+    /// The unit is rows of a table.
     #[default]
     Rows,
-    /// Optimiser steps.
+    /// The unit is optimiser steps.
     Steps,
-    /// Tokens.
+    /// The unit is tokens read or written.
     Tokens,
-    /// Merges of a tokenizer.
+    /// The unit is merges of a tokenizer.
     Merges,
-    /// Completions of a prompt.
+    /// The unit is completions of a prompt.
     Completions,
-    /// Seconds since it started: of a stage that cannot know how much it has done, such as one that runs a program.
+    /// The unit is seconds since the start, for a stage whose progress is unknown, such as one that runs a program.
     Seconds,
 }
 
-/// Something that a stage says while it runs.
+/// A message or a value that a stage reports while it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "kebab-case")]
 pub enum Note {
     /// A line for people.
     Info {
-        /// What it says.
+        /// The text.
         text: String,
     },
-    /// A line that people should see.
+    /// A warning.
     Warning {
-        /// What it says.
+        /// The text.
         text: String,
     },
-    /// A line that a program wrote which the stage ran.
+    /// A line of output of a program that the stage ran.
     Output {
-        /// What it says.
+        /// The text.
         text: String,
     },
     /// One value of a series: the loss at a step.
     Metric {
-        /// Position in the series.
+        /// The position in the series.
         step: u64,
-        /// `loss/train`.
+        /// The name of the series, such as `loss/train`.
         name: String,
         /// The value; `null` in JSON if it is not finite.
         #[serde(deserialize_with = "null_is_not_a_number")]
@@ -63,10 +63,10 @@ fn null_is_not_a_number<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::E
     Option::deserialize(value).map(|value| value.unwrap_or(f64::NAN))
 }
 
-/// Notes that wait for the engine, at most: it drains them ten times a second.
+/// The maximum number of notes that wait for the engine, which drains them ten times a second.
 const MAX_NOTES: usize = 65_536;
 
-/// Shared by the stage, which counts, and the engine, which shows. Cheap to clone and to call from any thread.
+/// The progress of a stage, which counts, shared with the engine, which displays it. Cheap to clone and to call from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<ProgressState>);
 
@@ -76,18 +76,18 @@ struct ProgressState {
     total: AtomicU64,
     phase: Mutex<Phase>,
     notes: Mutex<VecDeque<Note>>,
-    /// Notes that were dropped since the last drain.
+    /// The number of notes that were dropped since the last drain.
     dropped: AtomicU64,
     metrics: Mutex<BTreeMap<String, f64>>,
     earlier: Mutex<f64>,
 }
 
-/// What is counted now, and since when.
+/// The current phase, its count and its start.
 #[derive(Debug, Clone)]
 struct Phase {
     name: String,
     unit: Unit,
-    /// When the count was `from`.
+    /// The time at which the count was `from`.
     since: Instant,
     from: u64,
     /// Whether each of the units takes about the same time.
@@ -103,13 +103,13 @@ impl Default for Phase {
 /// A sample of the counters. The default is that of a stage that has not started to count.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sample {
-    /// What the stage is doing ("read shards"); empty when it has one phase only.
+    /// The current phase ("read shards"); empty if the stage has only one phase.
     pub phase: String,
-    /// What is counted.
+    /// The unit of the count.
     pub unit: Unit,
-    /// How many are done.
+    /// The number of finished units.
     pub done: u64,
-    /// How many there are in all, where that is known.
+    /// The total number of units, if it is known.
     pub total: Option<u64>,
 }
 
@@ -128,8 +128,8 @@ impl Progress {
         self.begin(phase, unit, total, true);
     }
 
-    /// Starts a phase whose first units take much longer than its last ones, or the other way round: its rate says
-    /// nothing of the time that is left, so there is none.
+    /// Starts a phase whose first units take much longer than its last ones, or the reverse. Its rate does not predict
+    /// the remaining time, so no rate is reported.
     pub fn start_uneven(&self, phase: &str, unit: Unit, total: Option<u64>) {
         self.begin(phase, unit, total, false);
     }

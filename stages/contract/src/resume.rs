@@ -1,4 +1,4 @@
-//! What an interrupted build left for the next build of the same key.
+//! The state of an interrupted build, from which the next build of the same key continues.
 
 use std::time::SystemTime;
 
@@ -7,20 +7,20 @@ use crate::progress::Unit;
 /// The state that a stage saved in its scratch directory, from which the next run of the same key continues.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Checkpoint {
-    /// Units done.
+    /// The number of finished units.
     pub done: u64,
-    /// Units in all.
+    /// The total number of units.
     pub total: u64,
-    /// What is counted.
+    /// The unit of the count.
     pub unit: Unit,
-    /// Seconds that the build took up to this state, over all its runs; 0 where that was not saved.
+    /// The seconds that the build took up to this state, over all its runs; 0 if that was not saved.
     pub seconds: f64,
-    /// When it was saved.
+    /// The time at which it was saved.
     pub saved: SystemTime,
 }
 
 impl Checkpoint {
-    /// Seconds that the rest takes at the rate so far, where that is known.
+    /// Returns the estimated seconds for the rest, at the rate so far, if it is known.
     pub fn seconds_left(&self) -> Option<f64> {
         let a_unit = (self.done > 0 && self.seconds > 0.0).then(|| self.seconds / self.done as f64)?;
         Some(a_unit * self.total.saturating_sub(self.done) as f64)

@@ -17,9 +17,9 @@ use crate::resume::Checkpoint;
 /// The resources that a stage uses while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Needs {
-    /// Threads that it can use at most; it is given between 1 and this many.
+    /// The maximum number of threads that it can use; it receives between 1 and this many.
     pub threads: usize,
-    /// Bytes of memory that it can use: with less it spills or is slower. Memory that it requires is
+    /// The memory that it can use, in bytes: with less it spills or is slower. Required memory is
     /// [`crate::Cost::memory`].
     pub memory: u64,
     /// Whether it computes on the device (the `gpu` pool has depth one).
@@ -33,11 +33,11 @@ impl Default for Needs {
     }
 }
 
-/// A glob over files outside the store, as a setting. A relative pattern starts at the folder of the manifest that holds
-/// it; on the command line, at the working directory. It names a place, not content, so it belongs in [`Stage::Exec`].
+/// A setting with a glob pattern for files outside the store. A relative pattern starts at the directory of the manifest that contains
+/// it; on the command line, at the working directory. It is a location and not content, so it belongs in [`Stage::Exec`].
 ///
-/// The engine makes a relative pattern absolute and keeps what was written: `FOLDER/./PATTERN`. As in rsync, `/./` separates
-/// the folder, which may move, from the name that the manifest uses ([`SourcePattern::folder`]).
+/// The engine makes a relative pattern absolute and keeps the original text: `FOLDER/./PATTERN`. As in rsync, `/./` separates
+/// the base directory, which may move, from the name in the manifest ([`SourcePattern::folder`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SourcePattern(pub String);
@@ -46,7 +46,7 @@ impl SourcePattern {
     /// The value of the JSON schema's `format` that marks such a setting.
     pub const FORMAT: &'static str = "path-pattern";
 
-    /// Returns the absolute pattern of a relative one that starts at `folder`, which is escaped already.
+    /// Returns the absolute pattern of a relative pattern that starts at `folder`, which is already escaped.
     pub fn in_folder(folder: &str, pattern: &str) -> Self {
         Self(format!("{}{ANCHOR}{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
     }
@@ -70,7 +70,7 @@ impl SourcePattern {
     }
 }
 
-/// Separates the folder of a relative pattern from the pattern.
+/// Separates the directory of a relative pattern from the pattern.
 const ANCHOR: &str = "/./";
 
 /// The absolute pattern.
@@ -106,12 +106,12 @@ pub trait Stage: Send + Sync + 'static {
 
     /// The value of `kind` in a manifest.
     const KIND: &'static str;
-    /// Bumped whenever the output changes for equal input and settings, or a default changes.
+    /// The revision of the kind. Increase it whenever the output changes for equal input and settings, or a default changes.
     const REVISION: u32;
-    /// Whether it draws random choices, so that the run's seed is part of its key.
+    /// Whether it makes random choices, so that the run's seed is part of its key.
     const SEEDED: bool = false;
 
-    /// Whether the names of the files outside the store matter, as those of scripts do: then the key binds each digest to
+    /// Whether the names of the files outside the store matter, as for scripts: then the key binds each digest to
     /// its file's name. Shards of an export may be renamed and reordered freely.
     const NAMED_SOURCES: bool = false;
 
@@ -119,7 +119,7 @@ pub trait Stage: Send + Sync + 'static {
     /// table.
     const COPIES_TABLES: bool = false;
 
-    /// The relative difference that its metrics may have on another device, if its bytes may differ. A kind without it produces
+    /// The allowed relative difference of its metrics on another device, if its bytes may differ. A kind without it produces
     /// the same bytes on any machine.
     const TOLERANCE: Option<f64> = None;
 
@@ -164,14 +164,14 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Describes how its outputs (by port) differ from those before, in a few words: `12 of 8,192 merges changed`. It
-    /// is for people: what cannot be read is skipped, and with `None` the engine describes the difference.
+    /// Describes briefly how its outputs (by port) differ from earlier ones: `12 of 8,192 merges changed`. The text
+    /// is for people: unreadable data is skipped, and if it returns `None`, the engine describes the difference.
     fn compare(_before: &Inputs, _after: &Inputs) -> Option<String> {
         None
     }
 
-    /// Finds out what this machine provides for the stage, and what it lacks, by trying: it may start processes. `pipeline check` shows it;
-    /// what is missing here is an error there, since [`Stage::run`] would fail.
+    /// Tests what this machine provides for the stage and what it lacks; this may start processes. `pipeline check` shows the result;
+    /// a missing requirement is an error there, because [`Stage::run`] would fail.
     fn check_machine(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<MachineCheck> {
         Vec::new()
     }
@@ -184,7 +184,7 @@ pub trait Stage: Send + Sync + 'static {
     /// Reads `context.inputs` and writes every output port.
     ///
     /// # Errors
-    /// [`crate::StageError::Interrupted`] when `context.cancel` was set, otherwise a failure with its place and a hint.
+    /// Returns [`crate::StageError::Interrupted`] if `context.cancel` was set, otherwise a failure with its location and a hint.
     fn run(spec: &Self::Spec, exec: &Self::Exec, context: &Context) -> Result<()>;
 }
 

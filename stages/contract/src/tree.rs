@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Paths are relative, `/`-separated, sorted by bytes, unique, and free of control characters, `.`, `..` and empty
-//! components ([`TreePath`]), so that one tree has one encoding and no tree can reach outside its folder.
+//! components ([`TreePath`]), so that one tree has one encoding and no tree can reach outside its directory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,16 +27,16 @@ const HEADER: &str = "pipeline tree 1";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TreePath(String);
 
-/// Why a text is not a valid [`TreePath`] or [`Tree`].
+/// The reason that a text is not a valid [`TreePath`] or [`Tree`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
-    /// Absolute, with `..`, empty components, backslashes or control characters.
+    /// The path is absolute, or contains `..`, empty components, backslashes or control characters.
     #[error("'{}' is not a safe relative path", .0.escape_debug())]
     Path(String),
     /// Two files of one tree share a path.
     #[error("'{0}' is listed twice in the tree")]
     Twice(TreePath),
-    /// A line is not of the format.
+    /// A line does not match the format.
     #[error("line {0} is not a valid line of a tree file")]
     Line(usize),
 }
@@ -74,11 +74,11 @@ impl fmt::Display for TreePath {
 /// One file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TreeEntry {
-    /// Its path in the tree.
+    /// The path in the tree.
     pub path: TreePath,
     /// The digest of its content.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
@@ -90,7 +90,7 @@ impl Tree {
     /// Creates a tree of these files, in any order.
     ///
     /// # Errors
-    /// When two share a path.
+    /// Returns an error if two share a path.
     pub fn new(mut entries: Vec<TreeEntry>) -> Result<Self, TreeError> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         match entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
@@ -104,7 +104,7 @@ impl Tree {
         &self.0
     }
 
-    /// Bytes of all files.
+    /// Returns the total size of all files, in bytes.
     pub fn size(&self) -> u64 {
         self.0.iter().map(|entry| entry.size).sum()
     }
@@ -116,10 +116,10 @@ impl Tree {
         })
     }
 
-    /// Decodes what [`Tree::encode`] returned.
+    /// Decodes the bytes of [`Tree::encode`].
     ///
     /// # Errors
-    /// On anything that `encode` would not have written: hostile paths, wrong order, a missing last newline.
+    /// Returns an error for bytes that `encode` cannot produce: hostile paths, wrong order, a missing final newline.
     pub fn decode(text: &str) -> Result<Self, TreeError> {
         let mut entries = Vec::new();
         for (number, line) in text.lines().enumerate() {

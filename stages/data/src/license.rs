@@ -1,8 +1,8 @@
-//! `license`: keeps documents of repositories under the licenses that are allowed.
+//! `license`: keeps documents of repositories with an allowed license.
 //!
 //! The keys are the 15 of GitHub's BigQuery data set ([`KEYS`]). A document's license is compared without regard
-//! to case and surrounding spaces; one that is null, `unknown` or no key at all is allowed by no list, so its document is
-//! dropped. The report counts every license that the input holds, kept or dropped.
+//! to case and surrounding spaces. A license that is null, `unknown` or not one of the keys is never allowed, so its document is
+//! dropped. The report counts every license in the input, kept or dropped.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -41,14 +41,14 @@ pub struct License;
 /// Keeps documents whose repository has one of the licenses in `allow`; a document without a known license is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
-    /// License keys that are kept, of: agpl-3.0, apache-2.0, artistic-2.0, bsd-2-clause, bsd-3-clause, cc0-1.0, epl-1.0,
-    /// gpl-2.0, gpl-3.0, isc, lgpl-2.1, lgpl-3.0, mit, mpl-2.0, unlicense. Their order makes no difference.
+    /// The license keys to keep, from: agpl-3.0, apache-2.0, artistic-2.0, bsd-2-clause, bsd-3-clause, cc0-1.0, epl-1.0,
+    /// gpl-2.0, gpl-3.0, isc, lgpl-2.1, lgpl-3.0, mit, mpl-2.0, unlicense. Their order has no effect.
     #[serde(serialize_with = "sorted")]
     #[schemars(extend("items" = { "type": "string", "enum": KEYS }, "minItems" = 1, "uniqueItems" = true))]
     pub allow: Vec<String>,
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -64,11 +64,11 @@ fn sorted<S: Serializer>(allow: &[String], serializer: S) -> Result<S::Ok, S::Er
 struct Report {
     #[serde(flatten)]
     attrition: Attrition,
-    /// By license, as the documents have it (`null` where they have none).
+    /// The counts by license, as in the documents (`null` if they have none).
     licenses: BTreeMap<String, Count>,
 }
 
-/// Documents with one license.
+/// The number of documents with one license.
 #[derive(Debug, Default, Serialize)]
 struct Count {
     kept: u64,
@@ -86,7 +86,7 @@ impl Stage for License {
         Ports::new()
             .input("documents", PortType::Documents, "documents with their licenses")
             .output("documents", PortType::Documents, "the documents under an allowed license")
-            .output("dropped", PortType::Rows, "the others, with their license")
+            .output("dropped", PortType::Rows, "the removed documents, with their license")
             .output("report", PortType::Report, "counts by license")
     }
 
@@ -111,7 +111,7 @@ impl Stage for License {
     }
 }
 
-/// `license` where the license is not allowed, else null.
+/// Returns `license` if the license is not allowed, otherwise null.
 fn rule(allow: &[String]) -> Result<Expr, datafusion::error::DataFusionError> {
     let keys = allow.iter().map(|key| lit(key.as_str())).collect();
     let allowed = lower(btrim(vec![col(LICENSE)])).in_list(keys, false).is_true();

@@ -192,7 +192,7 @@ fn a_new_repository_moves_no_other() {
 
 #[test]
 fn one_repository_and_none_are_training_data_with_a_warning() {
-    for (docs, warning) in [(many(1), "no documents to validate with"), (Vec::new(), "no documents to split")] {
+    for (docs, warning) in [(many(1), "no validation documents"), (Vec::new(), "no documents to split")] {
         let mut fixture = Fixture::new();
         let input = table(&mut fixture, &docs);
         fixture.harness.progress.drain();

@@ -18,17 +18,17 @@ use crate::prompts::Prompt;
 pub struct Report {
     /// The temperature.
     pub temperature: f64,
-    /// The probability that was kept.
+    /// The setting `top_p`.
     pub top_p: f64,
-    /// The number of tokens that were kept; 0 for all.
+    /// The setting `top_k`; 0 for all tokens.
     pub top_k: usize,
     /// The run's seed.
     pub seed: u64,
-    /// Completions in all.
+    /// The total number of completions.
     pub completions: usize,
-    /// Completions that are blank.
+    /// The number of blank completions.
     pub blank: usize,
-    /// How completions were tested; none where no prompt has tests.
+    /// How completions were tested; `None` if no prompt has tests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tests: Option<TestFacts>,
     /// The prompts in order.
@@ -40,37 +40,37 @@ pub struct Report {
 pub struct Completed {
     /// The prompt.
     pub text: String,
-    /// Its tokens.
+    /// The number of tokens of the prompt.
     pub tokens: usize,
-    /// The longest sequence in tokens, including the prompt.
+    /// The maximum number of tokens, including the prompt.
     pub max_length: usize,
-    /// How many of its completions differ from one another.
+    /// The number of different completions.
     pub distinct: usize,
-    /// How many of its completions passed its tests; none where it was not tested.
+    /// The number of completions that passed the tests; `None` if it was not tested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passed: Option<usize>,
-    /// Its completions in order.
+    /// The completions in order.
     pub completions: Vec<CompletionText>,
 }
 
 /// One completion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompletionText {
-    /// The text before the cut, without trailing white space.
+    /// The truncated text, without trailing white space.
     pub text: String,
-    /// Generated tokens, including those that were cut.
+    /// The number of generated tokens, including the truncated ones.
     pub tokens: usize,
-    /// Why it ended: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
+    /// The reason that it ended: `end-of-text`, `stop`, `max-length`, `model-length` or `no-room`.
     pub ended: &'static str,
-    /// Whether it is white space only.
+    /// Whether it contains only white space.
     pub blank: bool,
-    /// The result of its tests; none where it was not tested.
+    /// The result of its tests; `None` if it was not tested.
     #[serde(flatten)]
     pub result: Option<TestResult>,
 }
 
 impl CompletionText {
-    /// Creates a completion, cut at the first of the stops.
+    /// Creates a completion, truncated at the first stop.
     pub fn new(completion: &Completion, stops: &Stops, tokenizer: &TextTokenizer) -> Self {
         let text = completion_text(&tokenizer.decode_bytes(&completion.tokens), stops);
         let (tokens, ended) = (completion.tokens.len(), ended(completion.end));
@@ -78,7 +78,7 @@ impl CompletionText {
     }
 }
 
-/// The name of why a completion has no more tokens.
+/// Returns the name of the reason that a completion ended.
 pub(crate) fn ended(end: End) -> &'static str {
     match end {
         End::EndOfText => "end-of-text",
@@ -98,7 +98,7 @@ impl Completed {
 }
 
 impl Report {
-    /// Creates a report of completions that are not tested.
+    /// Creates a report of untested completions.
     pub fn new(sampling: Sampling, seed: u64, prompts: Vec<Completed>) -> Self {
         let Sampling { temperature, top_p, top_k } = sampling;
         let all = || prompts.iter().flat_map(|prompt| &prompt.completions);
@@ -112,7 +112,7 @@ impl Report {
         texts.map(|texts| texts.map(|completion| completion.text.as_str()).collect()).collect()
     }
 
-    /// Adds how the completions were tested, and the results of each prompt, which are none or one for each of its completions.
+    /// Adds how the completions were tested, and the results of each prompt: none, or one for each of its completions.
     pub fn set_tests(&mut self, facts: TestFacts, results: Vec<Vec<TestResult>>) {
         for (prompt, results) in self.prompts.iter_mut().zip(results) {
             prompt.passed = (!results.is_empty()).then(|| results.iter().filter(|result| result.passed).count());
@@ -123,7 +123,7 @@ impl Report {
         self.tests = Some(facts);
     }
 
-    /// Returns how many completions passed, of how many that were tested; `None` if none was.
+    /// Returns the number of completions that passed and the number that were tested; `None` if none were tested.
     pub fn passed(&self) -> Option<(usize, usize)> {
         let tested = || self.prompts.iter().filter_map(|prompt| Some((prompt.passed?, prompt.completions.len())));
         let sum = |(passed, all), (more, others)| (passed + more, all + others);

@@ -1,16 +1,16 @@
-//! Tests of completions, in the sandbox and by the evaluator of [`score`].
+//! Tests of completions, in the sandbox and with the evaluator of [`score`].
 //!
 //! | prompt | its problem | a completion passes if |
 //! |---|---|---|
 //! | with `tests` | the program is `setup`, the prompt and the completion; the tests call its functions | the tests end without an exception |
 //! | with `parses` | the program is a function that returns the source; the tests parse it | it is not blank, and the source parses |
 //!
-//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails under the same limits ([`score::selftest`]).
+//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails with the same limits ([`score::selftest`]).
 //!
 //! # Without a sandbox
-//! The interpreter is a place on the machine, so neither it nor its absence is in the key; its version is in the report. Where there is no
-//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] decides. It is in the key: `skip` and `fail` are two outputs, so an
-//! untested one that is in the store is never taken for a tested one.
+//! The interpreter is a path on the machine, so neither it nor its absence is in the key; its version is in the report. If there is no
+//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] applies. It is in the key: `skip` and `fail` have different keys, so an
+//! untested output in the store is never used as a tested one.
 
 use std::collections::BTreeSet;
 
@@ -29,43 +29,43 @@ use serde_json::Value;
 
 use crate::prompts::Prompt;
 
-/// The function that returns the source which is to be parsed.
+/// The name of the function that returns the source to parse.
 const SOURCE: &str = "source";
-/// What a blank completion has in place of a result.
+/// The result of a blank completion.
 const BLANK: &str = "failed: blank";
-/// What to do where completions were not tested.
+/// A hint for completions that were not tested.
 pub(crate) const TO_TEST: &str =
     "to test them, use Linux with Python 3.9 or later and set without_sandbox = \"fail\", which makes another key";
 
-/// What happens where prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
+/// What to do if prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
 /// Linux, or the kernel refuses a layer of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WithoutSandbox {
-    /// The completions are written, and the report says that they are not tested.
+    /// Write the completions; the report states that they are not tested.
     #[default]
     Skip,
-    /// The stage fails.
+    /// Fail the stage.
     Fail,
 }
 
-/// How completions were tested, or why they were not.
+/// How completions were tested, or the reason that they were not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TestFacts {
-    /// They were.
+    /// The completions were tested.
     Run {
         /// The interpreter's version.
         python: String,
         /// The sandbox's revision.
         sandbox: u32,
-        /// Layers of the sandbox that were off.
+        /// The layers of the sandbox that were off.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         without: Vec<String>,
     },
-    /// They were not.
+    /// The completions were not tested.
     Skipped {
-        /// Why.
+        /// The reason.
         skipped: String,
     },
 }
@@ -90,7 +90,7 @@ impl<'p> CompletionTests<'p> {
     /// Prepares the tests, of which `workers` run at the same time; `None` if no prompt has any.
     ///
     /// # Errors
-    /// When this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
+    /// Returns an error if this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
     pub fn prepare(
         prompts: &'p [Prompt],
         python: &str,
@@ -120,11 +120,11 @@ impl<'p> CompletionTests<'p> {
         Ok(Some(Self { prompts, options, sandbox }))
     }
 
-    /// Tests the completions of each prompt, which are cut. Returns how, and the results of each prompt, none where it has no tests; warns
+    /// Tests the truncated completions of each prompt. Returns how they were tested, and the results of each prompt, empty if it has no tests; warns
     /// if they are skipped.
     ///
     /// # Errors
-    /// When the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
+    /// Returns an error if the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
     pub fn run(
         &self,
         completions: &[Vec<&str>],
@@ -166,7 +166,7 @@ impl<'p> CompletionTests<'p> {
     }
 }
 
-/// The problem of a prompt with tests.
+/// Returns the problem of a prompt with tests.
 fn problem(prompt: &Prompt, number: usize) -> Result<Problem> {
     let task_id = format!("prompt {}", number + 1);
     let solution = prompt.solution.clone().unwrap_or_default();
@@ -192,13 +192,13 @@ fn problem(prompt: &Prompt, number: usize) -> Result<Problem> {
     })
 }
 
-/// The sample of a completion.
+/// Returns the sample of a completion.
 fn sample(prompt: &Prompt, problem: usize, index: u64, completion: &str) -> Result<Sample> {
     let text = if prompt.parses { returned(&prompt.program(completion)) } else { completion.to_owned() };
     Ok(Sample { problem, text, is_whole: prompt.parses, temperature: Temperature::new(None)?, index, stop: None })
 }
 
-/// A program that returns a source. A string of JSON is one of Python too.
+/// Returns a program that returns a source. A JSON string is also a Python string.
 fn returned(source: &str) -> String {
     format!("def {SOURCE}():\n    return {}\n", Value::String(source.to_owned()))
 }

@@ -1,15 +1,15 @@
 //! The stage kind `eval-completions`: completes prompts with a model.
 //!
 //! Each prompt is completed several times by nucleus sampling, as `transformers`' text generation does it, and each
-//! completion is cut where the next block of code begins. It stops being generated as soon as it holds such a place: the cut is the same.
-//! A completion of white space only is marked as blank.
+//! completion is truncated at the start of the next block of code. Generation stops at that point, which does not change the result.
+//! A completion that contains only white space is marked as blank.
 //!
-//! Prompts may carry tests: then each completion is run in a sandbox, and the report says how many of a prompt's passed
+//! Prompts may have tests: then each completion is run in a sandbox, and the report contains the number of each prompt's completions that passed
 //! ([`crate::completion_tests`]).
 //!
 //! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
-//! end or asking for more completions changes no other. `batch` is part of the key, because on a GPU a matrix product of
-//! another size may change the last bits of a logit, and with it, rarely, a choice.
+//! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of
+//! another size may change the last bits of a logit and, rarely, the choice of a token.
 
 use std::collections::BTreeSet;
 
@@ -33,44 +33,44 @@ use crate::cost::Sizes;
 use crate::prompts::{Prompt, default_prompts, default_stops};
 use crate::threads::on_threads;
 
-/// Completions of the largest evaluation: all are held in memory until they are written.
+/// The maximum number of completions: all are kept in memory until they are written.
 const MAX_COMPLETIONS: usize = 100_000;
 
 /// The stage kind `eval-completions`.
 #[derive(Debug)]
 pub struct EvalCompletions;
 
-/// Completes prompts with a model, cuts each completion at the first block, and writes them for people to read. Completions of prompts that
-/// carry tests are run in a sandbox, which needs Linux and Python.
+/// Completes prompts with a model, truncates each completion after the first block, and writes a report for people to read. Completions of
+/// prompts with tests are run in a sandbox, which needs Linux and Python.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalCompletionsSpec")]
 #[serde(default)]
 pub struct Spec {
-    /// What is completed.
+    /// The prompts to complete.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Prompt>,
-    /// Completions of each prompt.
+    /// The number of completions of each prompt.
     #[schemars(range(min = 1, max = 10_000))]
     pub completions: usize,
-    /// Divides the logits; 0 takes the most probable token every time.
+    /// Sampling temperature; 0 always picks the most probable token.
     #[schemars(range(min = 0, max = 1000))]
     pub temperature: f64,
-    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    /// Sample only from the smallest set of tokens whose total probability is at least this value; 1 keeps all tokens.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
-    /// Draws from this many of the most probable tokens; 0 keeps all.
+    /// Sample only from this many of the most probable tokens; 0 keeps all tokens.
     #[schemars(range(max = 1 << 20))]
     pub top_k: usize,
-    /// Texts at whose first place a completion is cut.
+    /// Texts at which completions are truncated: each completion ends before the first occurrence of any of them.
     #[schemars(inner(length(min = 1)))]
     pub stops: Vec<String>,
-    /// Completions that are generated together. More is faster and takes more memory.
+    /// The number of completions that are generated in one batch. A larger batch is faster and needs more memory.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
-    /// What happens where prompts have tests, but this machine has no sandbox for them: `skip` writes the completions without testing them.
+    /// What to do if prompts have tests but the sandbox is not available on this machine: `skip` writes the completions without testing them, `fail` fails.
     pub without_sandbox: WithoutSandbox,
-    /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every completion that is
-    /// tested.
+    /// Layers of the sandbox to switch off if the kernel refuses them. docs/sandbox.md lists the attacks that each layer stops; without it, every
+    /// tested completion can use them.
     #[schemars(schema_with = "layers")]
     pub dangerously_run_without: BTreeSet<Layer>,
 }
@@ -91,7 +91,7 @@ impl Default for Spec {
     }
 }
 
-/// How completions are tested.
+/// Settings for testing completions, which are not in the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "EvalCompletionsExec")]
@@ -143,7 +143,7 @@ impl Stage for EvalCompletions {
                 |length, positions| ConflictText {
                     message: format!("prompt {} may grow to {length} tokens, the model reads {positions}", number + 1),
                     label: format!("{positions} tokens"),
-                    hint: format!("lower max_length to {positions} at most"),
+                    hint: format!("lower max_length to at most {positions}"),
                 },
             );
         }
@@ -228,10 +228,10 @@ impl Stage for EvalCompletions {
     }
 }
 
-/// Checks that a tokenizer has no ids that the model does not know.
+/// Checks that the model supports all ids of the tokenizer.
 ///
 /// # Errors
-/// When it has.
+/// Returns an error if it has.
 pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
     if tokenizer.vocabulary() as usize <= vocabulary {
         return Ok(());
@@ -243,7 +243,7 @@ pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<
     .hint("connect the tokenizer that the model was trained with"))
 }
 
-/// Encodes the prompts; warns of a prompt that leaves no room for a completion.
+/// Encodes the prompts; warns about a prompt that leaves no room for a completion.
 fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
         let ids = tokenizer.encode_prompt(&prompt.text)?;

@@ -2,23 +2,23 @@
 //!
 //! | memory | bytes |
 //! |---|---|
-//! | the model | 4 a parameter |
+//! | the model | 4 per parameter |
 //! | activations of a layer, the most that live at once | `4 · tokens · (16 · width + 2 · heads · sequence)` |
 //! | logits, their logarithms and temporary values | `12 · rows · vocabulary` |
-//! | completions, held until they are written | 1,024 each and 32 a token |
+//! | completions, kept in memory until they are written | 1,024 each and 32 per token |
 //! | keys and values of the tokens so far, and a copy while rows leave | `16 · layers · rows · sequence · width` |
 //! | the token embedding twice more, while it is prepared for generation on the CPU | `8 · vocabulary · width` |
 //! | the program, the tokenizer, buffers | 256 MiB |
 //!
-//! A token takes 2 operations a parameter for the forward pass and `4 · layers · width · sequence` for attention: a third
+//! A token takes 2 operations per parameter for the forward pass and `4 · layers · width · sequence` for attention: a third
 //! of the cost of training.
 
 use contract::{Cost, Facts, Shape};
 
-/// Bytes that a completion takes until it is written, and each of its tokens: its id, its text, and its place in the report.
+/// The memory of a completion until it is written, and of each of its tokens (id, text, and entry in the report), in bytes.
 const COMPLETION: f64 = 1024.0;
 const TOKEN: f64 = 32.0;
-/// Bytes that an evaluation uses besides tensors.
+/// The memory that an evaluation uses besides tensors, in bytes.
 const FIXED: f64 = (256 << 20) as f64;
 
 /// A model's sizes, as far as they are known.

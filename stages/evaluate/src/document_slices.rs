@@ -1,12 +1,12 @@
 //! The slices of the documents that are in packed tokens.
 //!
-//! The index of the tokens ([`tokens::index`]) names the document of each token by its id; the inputs `documents` and `contaminated` hold
-//! what is known of an id. The slices of each document are kept in a scratch file of [`RECORD`] bytes a document, in the order of the
-//! index, in which the documents of a sequence are neighbours.
+//! The index of the tokens ([`tokens::index`]) contains the id of each token's document; the inputs `documents` and `contaminated` contain
+//! the properties of an id. The slices of each document are stored in a scratch file of [`RECORD`] bytes per document, in the order of the
+//! index, in which the documents of a sequence are adjacent.
 //!
-//! The file is filled in passes: a pass holds as many ids of the index as fit in a part of the stage's memory (all of them, unless there are
-//! millions), sorted, and reads the inputs once. A pass has the ids of a range, so that no id is missed. Memory: that part, a row group of
-//! text, and 32 bytes a repository.
+//! The file is filled in passes: a pass keeps as many ids of the index in memory as fit in a part of the stage's memory (all of them, unless there are
+//! millions), sorted, and reads the inputs once. A pass covers a range of ids, so that no id is missed. Memory: that part, a row group of
+//! text, and 32 bytes per repository.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -27,16 +27,16 @@ use tokens::packed::PackedTokens;
 
 use crate::slices::{SliceSettings, slice_of};
 
-/// Bytes of a document in the scratch file: four numbers of 16 bits, little-endian. The first is the slice of its license plus one, or zero
-/// for a document that no table was read for; then those of its repository and its length, and one that is not zero if it is contaminated.
+/// The size of a document's record in the scratch file: four 16-bit numbers, little-endian. The first is the slice of its license plus one, or zero
+/// if no table was read; then the slices of its repository and its length, and a number that is not zero if it is contaminated.
 const RECORD: usize = 8;
-/// The place of the last number.
+/// The offset of the last number.
 const CONTAMINATED: u64 = 6;
-/// Bytes of an id and its number in memory.
+/// The memory of an id and its number, in bytes.
 const ID_BYTES: u64 = 40;
-/// The part of the stage's memory that holds ids.
+/// The part of the stage's memory for ids.
 const PART_OF_MEMORY: u64 = 8;
-/// Ids of a pass at least.
+/// The minimum number of ids in a pass.
 const LEAST_IDS: u64 = 1024;
 
 /// The name of the number of rows in an aggregate.
@@ -55,20 +55,20 @@ pub struct DocumentSlices {
 /// The slices of one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OneDocument {
-    /// Those that the table of documents decides.
+    /// The slices that depend on the table of documents.
     pub facts: Option<Facts>,
     /// Whether it is contaminated.
     pub is_contaminated: bool,
 }
 
-/// Slices by what a table of documents holds.
+/// Slices by properties in the table of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// By its license.
+    /// The slice by license.
     pub license: u16,
-    /// By the files of its repository.
+    /// The slice by the number of files of its repository.
     pub repository_files: u16,
-    /// By its bytes.
+    /// The slice by its size in bytes.
     pub file_bytes: u16,
 }
 
@@ -76,7 +76,7 @@ impl DocumentSlices {
     /// Reads the inputs `documents` and `contaminated` of the stage; `None` if neither is connected.
     ///
     /// # Errors
-    /// When the tokens have no index, an input cannot be read, or `documents` lacks a document of the tokens.
+    /// Returns an error if the tokens have no index, an input cannot be read, or `documents` lacks a document of the tokens.
     pub fn read(context: &Context, settings: &SliceSettings, tokens: &PackedTokens) -> Result<Option<Self>> {
         let (documents, contaminated) = (context.inputs.get("documents"), context.inputs.get("contaminated"));
         if documents.is_none() && contaminated.is_none() {
@@ -99,7 +99,7 @@ impl DocumentSlices {
         Ok(Some(slices))
     }
 
-    /// The names of the slices by license; none without a table of documents.
+    /// Returns the names of the slices by license; empty without a table of documents.
     pub fn licenses(&self) -> &[String] {
         &self.licenses
     }
@@ -117,7 +117,7 @@ impl DocumentSlices {
     /// Calls `each` for each document of a sequence, in order, with its tokens among the `predictions` of the sequence.
     ///
     /// # Errors
-    /// When the scratch file cannot be read.
+    /// Returns an error if the scratch file cannot be read.
     pub fn of_sequence(
         &self,
         sequence: u64,
@@ -219,7 +219,7 @@ impl DocumentSlices {
         Ok(())
     }
 
-    /// Counts documents, reading the file from its beginning.
+    /// Counts documents; reads the file from its beginning.
     fn count(&self, mut is: impl FnMut(OneDocument) -> bool) -> Result<u64> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0))?;
@@ -253,7 +253,7 @@ impl OneDocument {
     }
 }
 
-/// The ids of an index, in passes over equal ranges of ids, which are about equally many.
+/// The ids of an index, in passes over equal ranges with about equally many ids.
 struct Passes<'i> {
     index: &'i DocumentIndex,
     count: u64,
@@ -274,7 +274,7 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// The pass of an id.
+    /// Returns the pass of an id.
     fn of(&self, id: &Digest) -> u64 {
         let first = id.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         ((u128::from(first) * u128::from(self.count)) >> 64) as u64
@@ -282,7 +282,7 @@ impl Passes<'_> {
 }
 
 impl Ids {
-    /// The documents with an id: several where rows of the table are equal, none if they are of another pass.
+    /// Returns the documents with an id: several if rows of the table are equal, none if they belong to another pass.
     fn of(&self, id: &Digest) -> impl Iterator<Item = u64> {
         let first = self.0.partition_point(|(other, _)| other < id);
         self.0[first..].iter().take_while(move |(other, _)| other == id).map(|(_, document)| *document)
@@ -304,7 +304,7 @@ fn malformed(problem: &str) -> StageError {
     StageError::new(format!("{} does not fit {}: {problem}", tokens::index::FILE, tokens::packed::FILE))
 }
 
-/// Returns the licenses with the most documents; of equal ones, the first by name.
+/// Returns the licenses with the most documents; ties are ordered by name.
 fn named_licenses(context: &Context, table: &Table, most: u16) -> Result<Vec<String>> {
     let mut named = BTreeSet::new();
     each_value(context, table, LICENSE, |license, rows| {
@@ -348,7 +348,7 @@ fn identity(repository: &str) -> u128 {
     digest.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
-/// A column of texts, whatever their layout.
+/// Returns a column of texts in any layout.
 fn text(batch: &RecordBatch, name: &str) -> Result<StringArray> {
     let column = batch.column_by_name(name).and_then(|column| cast(column, &DataType::Utf8).ok());
     let column = column.and_then(|column| column.as_string_opt::<i32>().cloned());

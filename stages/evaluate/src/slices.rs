@@ -1,18 +1,18 @@
-//! Slices: the predicted tokens, divided by a property of each.
+//! Slices: the predicted tokens, divided by a property of each token.
 //!
-//! | by | a token's value | needs the input |
+//! | by | a token's value | required input |
 //! |---|---|---|
 //! | license | the license of its document | `documents` |
 //! | repository size | the files of its document's repository in the table | `documents` |
 //! | file length | the bytes of its document's text | `documents` |
 //! | position | the tokens before it in its sequence | |
-//! | contamination | whether `contaminated` names its document | `contaminated` |
+//! | contamination | whether `contaminated` contains its document | `contaminated` |
 //!
-//! Each is a partition: every token is in one slice, and the sums of the slices add up to the whole ([`crate::sums`]). The end-of-text
+//! Each division is a partition: every token is in one slice, and the sums of the slices add up to the whole ([`crate::sums`]). The end-of-text
 //! token belongs to the document that it ends. A document's first tokens follow the end of another in the same sequence; they belong to
 //! their own document. A slice without tokens is left out.
 //!
-//! Memory depends on the number of slices, not of documents: see [`crate::document_slices`].
+//! Memory depends on the number of slices, not on the number of documents: see [`crate::document_slices`].
 
 use contract::figures::count;
 use contract::{Problem, Result};
@@ -22,26 +22,26 @@ use serde::{Deserialize, Serialize};
 use crate::document_slices::DocumentSlices;
 use crate::sums::{Measures, Prediction, Sums};
 
-/// Boundaries of the slices: each number of a list begins a slice, which ends before the next.
+/// Boundaries of the slices: each number of a list is the start of a slice, which ends before the next number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SliceSettings {
-    /// Licenses with a slice of their own, those with the most documents first; the others share one.
+    /// The number of licenses with a slice of their own: those with the most documents. All other licenses share one slice.
     #[schemars(range(min = 1, max = 1000))]
     pub licenses: u16,
-    /// Files of the repository, in the table of documents, with which a slice begins.
+    /// The numbers of files of the repository, in the table of documents, at which slices begin.
     #[schemars(length(max = 64), inner(range(min = 1, max = 1u64 << 53)))]
     pub repository_files: Vec<u64>,
-    /// Bytes of the file with which a slice begins.
+    /// The file sizes in bytes at which slices begin.
     #[schemars(length(max = 64), inner(range(min = 1, max = 1u64 << 53)))]
     pub file_bytes: Vec<u64>,
-    /// Tokens before the predicted one, in its sequence, with which a slice begins.
+    /// The numbers of tokens before the predicted one, in its sequence, at which slices begin.
     #[schemars(length(max = 64), inner(range(min = 1, max = 1u64 << 53)))]
     pub positions: Vec<u64>,
 }
 
 impl Default for SliceSettings {
-    /// Each slice reaches four times as far as the one before; by position, twice as far.
+    /// By default, each upper boundary is four times the one before; by position, twice.
     fn default() -> Self {
         Self {
             licenses: 20,
@@ -53,7 +53,7 @@ impl Default for SliceSettings {
 }
 
 impl SliceSettings {
-    /// Returns the settings whose boundaries do not ascend.
+    /// Returns the settings whose boundaries are not in ascending order.
     pub fn check(&self) -> Vec<Problem> {
         let lists = [
             ("slices.repository_files", &self.repository_files),
@@ -74,24 +74,24 @@ pub(crate) fn slice_of(boundaries: &[u64], value: u64) -> u16 {
     boundaries.partition_point(|boundary| *boundary <= value) as u16
 }
 
-/// How tokens are divided.
+/// The divisions of the tokens into slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
-    /// By license.
+    /// Slices by license.
     License,
-    /// By the files of the repository.
+    /// Slices by the number of files of the repository.
     RepositoryFiles,
-    /// By the bytes of the file.
+    /// Slices by the size of the file, in bytes.
     FileBytes,
-    /// By the tokens before it in the sequence.
+    /// Slices by the number of tokens before the token in its sequence.
     Position,
-    /// By whether the document is contaminated.
+    /// Slices by whether the document is contaminated.
     Contamination,
 }
 
 impl By {
-    /// What the slices are by, as a heading.
+    /// Returns the property as a heading.
     pub fn title(self) -> &'static str {
         match self {
             Self::License => "license",
@@ -102,7 +102,7 @@ impl By {
         }
     }
 
-    /// What a slice's name counts.
+    /// Returns the unit in a slice's name.
     pub fn unit(self) -> &'static str {
         match self {
             Self::License => "license",
@@ -114,32 +114,32 @@ impl By {
     }
 }
 
-/// One way to divide the tokens.
+/// One division of the tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SliceTable {
-    /// What the slices are by.
+    /// The property by which the tokens are divided.
     pub by: By,
-    /// The slices that have tokens: licenses with the most tokens first, others in order.
+    /// The slices that contain tokens: licenses with the most tokens first, other slices in order.
     pub slices: Vec<Slice>,
 }
 
 /// The tokens of one slice.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Slice {
-    /// Its name: the license, or the values that it holds.
+    /// The name: the license, or the range of values.
     pub name: String,
-    /// Its smallest value, where it has values.
+    /// The smallest value, if it has values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
-    /// Its largest value; none for the last slice.
+    /// The largest value; `None` for the last slice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
-    /// Its measures.
+    /// The measures of its tokens.
     #[serde(flatten)]
     pub measures: Measures,
 }
 
-/// Divides the tokens of sequences, one after another.
+/// Divides the tokens of sequences, one sequence after another.
 #[derive(Debug)]
 pub struct Slicer<'s> {
     settings: &'s SliceSettings,
@@ -152,7 +152,7 @@ pub struct Slicer<'s> {
 }
 
 impl<'s> Slicer<'s> {
-    /// Creates slices without tokens; without `documents`, by position alone.
+    /// Creates slices without tokens; without `documents`, only by position.
     pub fn new(settings: &'s SliceSettings, documents: Option<DocumentSlices>) -> Self {
         let sums = |boundaries: &[u64]| vec![Sums::default(); boundaries.len() + 1];
         let licenses = documents.as_ref().map_or(0, |documents| documents.licenses().len());
@@ -170,7 +170,7 @@ impl<'s> Slicer<'s> {
     /// Adds the predictions of a sequence of the packed file.
     ///
     /// # Errors
-    /// When the slices of its documents cannot be read.
+    /// Returns an error if the slices of its documents cannot be read.
     pub fn add(&mut self, sequence: u64, predictions: &[Prediction]) -> Result<()> {
         for (position, prediction) in (1..).zip(predictions) {
             self.positions[usize::from(slice_of(&self.settings.positions, position))].add(*prediction);
@@ -225,13 +225,13 @@ impl<'s> Slicer<'s> {
     }
 }
 
-/// The slices with tokens, by name.
+/// Returns the slices with tokens, by name.
 fn named(sums: &[Sums], names: &[String]) -> Vec<Slice> {
     let slices = sums.iter().zip(names).filter(|(sums, _)| sums.tokens > 0);
     slices.map(|(sums, name)| Slice { name: name.clone(), from: None, to: None, measures: sums.measures() }).collect()
 }
 
-/// The slices with tokens, by the values that they hold; no value is below `least`.
+/// Returns the slices with tokens, by their ranges of values; no value is below `least`.
 fn ranges(sums: &[Sums], boundaries: &[u64], least: u64) -> Vec<Slice> {
     let slice = |(number, sums): (usize, &Sums)| {
         let from = number.checked_sub(1).map_or(least, |before| boundaries[before]);

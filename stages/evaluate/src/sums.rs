@@ -6,17 +6,17 @@
 //! | perplexity | exp(loss) |
 //! | bits per byte | Σ nats of text tokens / (ln 2 · Σ raw bytes of text tokens) |
 //!
-//! The end-of-text token is a prediction as any other, but it has no bytes, so neither it nor its nats count in bits per byte. Bytes are
-//! those that a token decodes to, before they are decoded as characters.
+//! The end-of-text token is predicted like any other token, but it has no bytes, so neither it nor its nats count in bits per byte. Bytes are
+//! counted as the bytes that a token decodes to, before they are decoded as characters.
 //!
-//! A loss is rounded to a multiple of 2⁻⁴⁰ nats, 10⁻¹² (an `f32` of 2⁻¹⁷ nats or more is one), and the multiples are added as integers. So a sum
+//! A loss is rounded to a multiple of 2⁻⁴⁰ (about 10⁻¹²) nats (an `f32` of 2⁻¹⁷ nats or more already is one), and the multiples are added as integers. So a sum
 //! does not depend on the order of its terms, and the sums of the slices of a partition add up to that of the whole, exactly.
 
 use serde::Serialize;
 
-/// Multiples of the smallest loss that is counted, in a nat.
+/// The number of multiples in one nat.
 const A_NAT: f64 = (1u64 << 40) as f64;
-/// Nats of a token from which its loss is out of range: 2⁴⁷ such tokens fit in a sum.
+/// The loss of a token, in nats, from which it is out of range: 2⁴⁷ such tokens fit in a sum.
 const MOST_NATS: f64 = A_NAT;
 
 /// A sum of losses, in multiples of 2⁻⁴⁰ nats.
@@ -24,7 +24,7 @@ const MOST_NATS: f64 = A_NAT;
 pub struct Nats(i128);
 
 impl Nats {
-    /// The loss of a token; `None` if it is not finite, or 2⁴⁰ nats or more.
+    /// Converts the loss of a token; returns `None` if it is not finite, or is 2⁴⁰ nats or more.
     pub fn of(loss: f32) -> Option<Self> {
         let nats = f64::from(loss);
         (nats.abs() < MOST_NATS).then(|| Self((nats * A_NAT).round() as i128))
@@ -45,7 +45,7 @@ impl std::ops::AddAssign for Nats {
 /// A predicted token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prediction {
-    /// Its loss.
+    /// The loss.
     pub loss: Nats,
     /// The bytes that it decodes to; `None` for a special token.
     pub bytes: Option<u64>,
@@ -54,32 +54,32 @@ pub struct Prediction {
 /// Sums over some predicted tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Predicted tokens.
+    /// The number of predicted tokens.
     pub tokens: u64,
-    /// Their losses.
+    /// The sum of their losses.
     pub nats: Nats,
-    /// Those that are text.
+    /// The number of predicted tokens that are text.
     pub text_tokens: u64,
-    /// The losses of these.
+    /// The sum of the losses of text tokens.
     pub text_nats: Nats,
-    /// The bytes that these decode to.
+    /// The number of bytes that text tokens decode to.
     pub text_bytes: u64,
 }
 
 /// The measures of some predicted tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measures {
-    /// Tokens that were predicted.
+    /// The number of predicted tokens.
     pub tokens: u64,
-    /// Mean loss of a predicted token, in nats.
+    /// The mean loss per predicted token, in nats.
     pub loss: f64,
-    /// `exp(loss)`.
+    /// The perplexity: `exp(loss)`.
     pub perplexity: f64,
-    /// Bits per byte of text; `null` where no text was predicted.
+    /// Bits per byte of text; `null` if no text was predicted.
     pub bits_per_byte: Option<f64>,
-    /// Predicted tokens that are text.
+    /// The number of predicted tokens that are text.
     pub text_tokens: u64,
-    /// The bytes that they decode to.
+    /// The number of bytes that they decode to.
     pub text_bytes: u64,
 }
 
@@ -95,7 +95,7 @@ impl Sums {
         }
     }
 
-    /// Returns the measures; of no tokens, a loss that is not a number.
+    /// Returns the measures; without tokens, the loss is NaN.
     pub fn measures(&self) -> Measures {
         let loss = self.nats.value() / self.tokens as f64;
         let bits = self.text_nats.value() / (std::f64::consts::LN_2 * self.text_bytes as f64);

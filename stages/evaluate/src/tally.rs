@@ -1,7 +1,7 @@
 //! The losses of sequences, one after another, and the report about them.
 //!
-//! [`crate::sums`] defines the measures. The standard error is the deviation of the sequences' mean losses divided by the root of their
-//! number: it assumes that the sequences are independent. A sequence of `n` tokens gives `n - 1` predictions: its first token is read, never
+//! [`crate::sums`] defines the measures. The standard error is the standard deviation of the sequences' mean losses divided by the square root of their
+//! number; it assumes that the sequences are independent. A sequence of `n` tokens has `n - 1` predictions: its first token is read but not
 //! predicted.
 
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use crate::sums::{Measures, Prediction, Sums};
 pub struct Tally {
     sequences: u64,
     sums: Sums,
-    /// Mean and sum of squared deviations of the sequences' mean losses (Welford's update).
+    /// The mean and the sum of squared deviations of the sequences' mean losses (Welford's update).
     mean: f64,
     deviations: f64,
 }
@@ -26,16 +26,16 @@ pub struct Tally {
 /// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LossReport {
-    /// Sequences that were read.
+    /// The number of sequences that were read.
     pub sequences: u64,
-    /// Tokens of a sequence.
+    /// The number of tokens in a sequence.
     pub sequence_length: u64,
     /// The measures of all predicted tokens.
     #[serde(flatten)]
     pub measures: Measures,
-    /// Standard error of the loss; `null` for a single sequence.
+    /// The standard error of the loss; `null` for a single sequence.
     pub standard_error: Option<f64>,
-    /// Sequences in the input: more than `sequences` if the settings limit them.
+    /// The number of sequences in the input: more than `sequences` if the settings limit them.
     pub sequences_in_all: u64,
     /// The same tokens, divided in several ways.
     pub slices: Vec<SliceTable>,
@@ -114,7 +114,7 @@ impl LossReport {
     }
 }
 
-/// A table of slices as a section of the page.
+/// Formats a table of slices as a section of the page.
 fn section(table: &SliceTable) -> String {
     let by = table.by;
     let mut text = format!(

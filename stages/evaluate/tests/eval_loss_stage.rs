@@ -276,7 +276,7 @@ fn a_model_that_is_not_finite_is_refused_before_it_reads_a_token() {
     let model = not_finite(fixture.harness.inputs["model"].clone(), &place);
     fixture.harness.connect("model", &model);
     let failure = fixture.failure(json!({}));
-    assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it holds NaN");
+    assert_eq!(failure.message, "tensor 'transformer.ln_f.bias' is not finite: it contains NaN");
     assert!(failure.hint.unwrap().contains("lower learning_rate"));
     assert_eq!(fixture.harness.progress.sample().done, 0);
 }

@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 /// The sizes of a GPT-2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpt2Config {
-    /// Token ids: `0..vocabulary`.
+    /// The number of token ids: `0..vocabulary`.
     pub vocabulary: usize,
-    /// The longest sequence in tokens.
+    /// The maximum length of a sequence, in tokens.
     pub positions: usize,
-    /// Features of a token; a multiple of `heads`.
+    /// The number of features per token; a multiple of `heads`.
     pub width: usize,
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     pub layers: usize,
-    /// Attention heads a block.
+    /// The number of attention heads per block.
     pub heads: usize,
-    /// The id that joins documents, if it is known.
+    /// The id of the token between documents, if it is known.
     pub end_of_text: Option<u32>,
 }
 
@@ -38,7 +38,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Layers, width and heads.
+    /// Returns layers, width and heads.
     pub const fn sizes(self) -> (usize, usize, usize) {
         match self {
             Self::Gpt2 => (12, 768, 12),
@@ -52,7 +52,7 @@ impl Preset {
 pub struct TensorShape {
     /// The name without the prefix `transformer.`.
     pub name: String,
-    /// Its dimensions.
+    /// The dimensions.
     pub shape: Vec<usize>,
 }
 
@@ -69,7 +69,7 @@ impl TensorShape {
 }
 
 impl Gpt2Config {
-    /// Returns a preset's sizes with a vocabulary and a longest sequence.
+    /// Returns a preset's sizes with this vocabulary and maximum sequence length.
     pub fn preset(preset: Preset, vocabulary: usize, positions: usize) -> Self {
         let (layers, width, heads) = preset.sizes();
         Self { vocabulary, positions, width, layers, heads, end_of_text: None }

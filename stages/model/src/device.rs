@@ -15,7 +15,7 @@ use contract::{Result, StageError};
 /// Returns the device to compute on, without gradients (`.autodiff()` adds them).
 ///
 /// # Errors
-/// When a GPU is requested by number and cannot be used.
+/// Returns an error if a GPU is requested by number and cannot be used.
 pub fn resolve(device: contract::Device) -> Result<Device> {
     match device {
         contract::Device::Cpu => Ok(Device::flex()),
@@ -29,7 +29,7 @@ pub fn resolve(device: contract::Device) -> Result<Device> {
 /// Returns the name of the device that [`resolve`] returns: the device that a run with `auto` uses and records.
 ///
 /// # Errors
-/// As [`resolve`].
+/// See [`resolve`].
 pub fn chosen(device: contract::Device) -> Result<contract::Device> {
     resolve(device)?;
     Ok(match device {

@@ -1,7 +1,7 @@
 //! A model as a directory in Hugging Face's format: `config.json`, `generation_config.json` and `model.safetensors`.
 //!
-//! Written: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
-//! left out, as transformers' `save_pretrained` does. Read: that, and other variants in use: names without the prefix (`GPT2Model`), `f16` and
+//! Format for writing: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
+//! left out, as in transformers' `save_pretrained`. Reading also accepts other variants in use: names without the prefix (`GPT2Model`), `f16` and
 //! `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored.
 //! A `config.json` that specifies a computation other than ours is rejected.
 
@@ -27,7 +27,7 @@ pub const CONFIG: &str = "config.json";
 /// The tensors.
 pub const WEIGHTS: &str = "model.safetensors";
 const GENERATION: &str = "generation_config.json";
-/// The longest sequence, in `tokenizer_config.json`.
+/// The maximum sequence length, in `tokenizer_config.json`.
 const MAX_LENGTH: &str = "model_max_length";
 const PREFIX: &str = "transformer.";
 /// The version of transformers whose `config.json` this one follows.
@@ -44,7 +44,7 @@ impl ModelFolder {
     /// Returns the model of an input tree.
     ///
     /// # Errors
-    /// When the tree lacks one of the two files.
+    /// Returns an error if the tree lacks one of the two files.
     pub fn of(tree: &InputTree) -> Result<Self> {
         let location = |name: &str| tree.required(name).map(|file| file.location.clone());
         Ok(Self { config: location(CONFIG)?, weights: location(WEIGHTS)? })
@@ -58,7 +58,7 @@ impl ModelFolder {
     /// Reads the sizes.
     ///
     /// # Errors
-    /// When `config.json` cannot be read or specifies a computation other than GPT-2's.
+    /// Returns an error if `config.json` cannot be read or specifies a computation other than GPT-2's.
     pub fn config(&self) -> Result<Gpt2Config> {
         let text = fs::read_to_string(&self.config).map_err(|e| StageError::io("read it", &e).in_file(&self.config))?;
         read_config(&text).map_err(|error| error.in_file(&self.config))
@@ -69,7 +69,7 @@ impl ModelFolder {
         Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
     }
 
-    /// Completes the facts of a connected port with those of the model there, unless a setting gave its sizes.
+    /// Completes the facts of a connected port with those of the model there, unless a setting determines its sizes.
     pub fn observe(facts: &mut InputFacts, port: &str, input: &dyn Fn(&str) -> Option<InputTree>) {
         if facts.has(port) && facts.port(port).shape.is_none() {
             facts.complete(port, input(port).as_ref().map(Self::facts).unwrap_or_default());
@@ -79,7 +79,7 @@ impl ModelFolder {
     /// Reads the model onto `device`; on an autodiff device its parameters require gradients.
     ///
     /// # Errors
-    /// As [`ModelFolder::config`], and when a tensor is missing or has another shape or type.
+    /// See [`ModelFolder::config`]; returns an error if a tensor is missing or has another shape or type.
     pub fn load(&self, device: &Device) -> Result<(Gpt2Config, Gpt2)> {
         let config = self.config()?;
         let mut file = TensorFile::open(&self.weights)?;
@@ -92,7 +92,7 @@ impl ModelFolder {
 /// Writes the model's three files to an output port.
 ///
 /// # Errors
-/// When a tensor cannot be read from the device or a file cannot be written.
+/// Returns an error if a tensor cannot be read from the device or a file cannot be written.
 pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()> {
     output.write_json(CONFIG, &config_json(config))?;
     output.write_json(GENERATION, &generation_json(config))?;
@@ -104,7 +104,7 @@ pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()
 /// Writes `model.safetensors`.
 ///
 /// # Errors
-/// As [`save`].
+/// See [`save`].
 pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write) -> Result<()> {
     let tensors: Vec<_> = config
         .tensors()
@@ -222,11 +222,11 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     })
 }
 
-/// Writes the files of a tokenizer beside those of a model, whose longest sequence is that of the directory: if the
-/// tokenizer's own settings name another, its `tokenizer_config.json` is rewritten.
+/// Writes the files of a tokenizer beside those of a model, with the model's maximum sequence length: if the
+/// tokenizer's own settings have another, its `tokenizer_config.json` is rewritten.
 ///
 /// # Errors
-/// When a file cannot be read or written, or `tokenizer_config.json` is not an object.
+/// Returns an error if a file cannot be read or written, or `tokenizer_config.json` is not an object.
 pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &OutputTree) -> Result<()> {
     for file in tokenizer.files.iter().filter(|file| is_of_a_tokenizer(file.path.as_str())) {
         let path = file.path.as_str();
@@ -243,7 +243,7 @@ pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &Outpu
     Ok(())
 }
 
-/// Returns whether a file of a tokenizer's directory is copied beside a model: what transformers loads, without reports.
+/// Returns whether a file of a tokenizer's directory is copied beside a model: files that transformers loads, without reports.
 fn is_of_a_tokenizer(path: &str) -> bool {
     const FILES: [&str; 6] = [
         "tokenizer.json",

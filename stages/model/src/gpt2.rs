@@ -20,7 +20,7 @@ use crate::device::is_gpu;
 use crate::fused;
 use crate::precision::Precision;
 
-/// Added to the variance of a layer norm.
+/// The epsilon that is added to the variance of a layer norm.
 pub const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// The whole model.
@@ -39,11 +39,11 @@ pub struct Gpt2 {
 /// One block.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Before the attention.
+    /// The layer norm before the attention.
     pub ln_1: LayerNorm,
     /// Causal self-attention.
     pub attn: Attention,
-    /// Before the feed-forward part.
+    /// The layer norm before the feed-forward part.
     pub ln_2: LayerNorm,
     /// The feed-forward part.
     pub mlp: Mlp,
@@ -56,7 +56,7 @@ pub struct Attention {
     pub c_attn: Linear,
     /// `[width, width]`.
     pub c_proj: Linear,
-    /// Heads.
+    /// The number of heads.
     pub heads: usize,
 }
 
@@ -83,7 +83,7 @@ impl Gpt2 {
     /// parameters require gradients if `device` is an autodiff device.
     ///
     /// # Errors
-    /// An error of `values`.
+    /// Returns an error of `values`.
     pub fn new<E>(
         config: &Gpt2Config,
         device: &Device,
@@ -143,7 +143,7 @@ impl Gpt2 {
 }
 
 impl Block {
-    /// `[batch, sequence, width]` to the same, with Burn's attention or, where a mask is given, [`fused::causal_attention`].
+    /// Maps `[batch, sequence, width]` to the same, with Burn's attention or, if a mask is given, [`fused::causal_attention`].
     pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), mask, precision);
         x.clone() + self.mlp.forward(self.ln_2.factor(x, precision), precision)
@@ -186,7 +186,7 @@ impl Attention {
 }
 
 impl Mlp {
-    /// `[batch, sequence, width]` to the same.
+    /// Maps `[batch, sequence, width]` to the same.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let inner = fused::gelu_new(precision.linear(&self.c_fc, x));
         precision.result(precision.linear(&self.c_proj, inner))
@@ -194,7 +194,7 @@ impl Mlp {
 }
 
 impl LayerNorm {
-    /// `[.., width]` to the same.
+    /// Maps `[.., width]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.factor(x, Precision::F32)
     }

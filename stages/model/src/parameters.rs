@@ -25,7 +25,7 @@ pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
 /// Removes the gradient of every tensor from `gradients` and returns them.
 ///
 /// # Errors
-/// When a tensor has none: every tensor is used in every forward pass of a model.
+/// Returns an error if a tensor has none: every tensor is used in every forward pass of a model.
 pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
     struct Collect<'a>(&'a mut Gradients, Vec<Option<Tensor<1>>>);
     impl ModuleVisitor for Collect<'_> {
@@ -60,7 +60,7 @@ pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
 /// Returns a tensor's values on the host, row by row.
 ///
 /// # Errors
-/// When they cannot be read from the device.
+/// Returns an error if they cannot be read from the device.
 pub fn host_values(tensor: Tensor<1>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(|error| {
         StageError::new(format!("cannot read a tensor from the device: {error}"))

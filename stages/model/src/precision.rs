@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 32 bits.
+    /// 32-bit floating point.
     #[default]
     F32,
-    /// bfloat16 factors and results (8 bits of mantissa), summed in `f32`: several times as fast on a GPU's matrix units, and
-    /// half the memory for activations. On the CPU it is emulated and slow.
+    /// bfloat16 factors and results (8 bits of mantissa), with sums in `f32`: several times as fast on a GPU's matrix units, with
+    /// half the memory for activations. On the CPU it is emulated, which is slow.
     Bf16,
 }
 

@@ -7,7 +7,7 @@
 //! data: the tensors one after another, row by row, little-endian
 //! ```
 //!
-//! Every value is finite: a tensor that holds infinity or NaN is neither read nor written.
+//! Every value is finite: a tensor that contains infinity or NaN is neither read nor written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +21,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::config::TensorShape;
 
-/// Bytes of the largest header that is read: a damaged length must not allocate all memory.
+/// The maximum header size that is read, in bytes: a damaged length must not allocate all memory.
 const GREATEST_HEADER: u64 = 100 << 20;
 
 /// An open file and its header.
@@ -37,7 +37,7 @@ impl TensorFile {
     /// Reads the header of the file at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read, does not have the format, or is shorter or longer than its header declares.
+    /// Returns an error if the file cannot be read, does not have the format, or is shorter or longer than its header declares.
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |error| StageError::io("read it", &error).in_file(path);
         let malformed = |why: String| StageError::new(format!("not a safetensors file: {why}")).in_file(path);
@@ -79,7 +79,7 @@ impl TensorFile {
     /// Reads the values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
     ///
     /// # Errors
-    /// When there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
+    /// Returns an error if there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let wrong = |why: String| StageError::new(format!("tensor '{name}' {why}")).in_file(&self.path);
         let info = self.header.info(name).ok_or_else(|| wrong("is missing".into()))?;
@@ -90,7 +90,7 @@ impl TensorFile {
         let (start, end) = info.data_offsets;
         let dtype = info.dtype;
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(wrong(format!("holds {dtype:?}, expected F32, F16 or BF16"))
+            return Err(wrong(format!("has type {dtype:?}, expected F32, F16 or BF16"))
                 .hint("quantised weights are not read; save the model in one of these types"));
         }
         let mut bytes = vec![0; end - start];
@@ -101,7 +101,7 @@ impl TensorFile {
         let values = decode(dtype, &bytes);
         match non_finite(&values) {
             None => Ok(values),
-            Some(value) => Err(wrong(format!("is not finite: it holds {value}"))
+            Some(value) => Err(wrong(format!("is not finite: it contains {value}"))
                 .hint("the training that wrote it diverged: train again with a lower learning_rate")),
         }
     }
@@ -125,7 +125,7 @@ fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 /// Writes a file of `f32` tensors; calls `values` for each in turn.
 ///
 /// # Errors
-/// An error of `values`; when a tensor has another size than its shape or a value that is not finite, or when
+/// Returns an error of `values`, or an error if a tensor has another size than its shape or a value that is not finite, or if
 /// `writer` fails.
 pub fn write_tensors(
     writer: &mut impl Write,
@@ -152,7 +152,7 @@ pub fn write_tensors(
             return Err(StageError::new(format!("tensor '{}' has {} values", tensor.name, values.len())));
         }
         if let Some(value) = non_finite(&values) {
-            return Err(StageError::new(format!("tensor '{}' is not finite: it holds {value}", tensor.name))
+            return Err(StageError::new(format!("tensor '{}' is not finite: it contains {value}", tensor.name))
                 .hint("lower learning_rate, or raise warmup"));
         }
         bytes.clear();

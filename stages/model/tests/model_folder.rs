@@ -136,7 +136,7 @@ fn tensors_that_are_not_finite_are_neither_read_nor_written() {
         tensors[3].3.last_chunk_mut::<2>().unwrap().copy_from_slice(&f16::INFINITY.to_le_bytes());
     };
     let read = failure(folder_with(folder.path(), "transformer.", half, infinite).load(&Device::flex()));
-    assert_eq!(read, "tensor 'transformer.h.0.ln_1.bias' is not finite: it holds inf");
+    assert_eq!(read, "tensor 'transformer.h.0.ln_1.bias' is not finite: it contains inf");
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let with = |tensor: &TensorShape| {
             let mut values = values(tensor);
@@ -147,7 +147,7 @@ fn tensors_that_are_not_finite_are_neither_read_nor_written() {
         };
         let model = Gpt2::new(&config(), &Device::flex(), with).unwrap();
         let error = model::folder::write_weights(&config(), &model, &mut Vec::new()).unwrap_err().to_string();
-        assert_eq!(error, format!("tensor 'transformer.ln_f.bias' is not finite: it holds {value}"));
+        assert_eq!(error, format!("tensor 'transformer.ln_f.bias' is not finite: it contains {value}"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Prints how many small programs a second the sandbox runs, with every layer on.
+//! Prints how many small programs per second the sandbox runs, with every layer on.
 //!
 //! `cargo run --release --example sandbox_throughput -- [PROGRAMS] [THREADS]`
 
@@ -49,6 +49,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     run(programs);
     let seconds = start.elapsed().as_secs_f64();
-    println!("{programs} programs, {threads} threads: {:.0} programs a second", programs as f64 / seconds);
+    println!("{programs} programs, {threads} threads: {:.0} programs per second", programs as f64 / seconds);
     Ok(())
 }

@@ -8,18 +8,18 @@ pub enum Unavailable {
     /// The system is not Linux.
     #[error("the sandbox needs Linux")]
     System,
-    /// No usable interpreter.
+    /// There is no usable interpreter.
     #[error("cannot use Python interpreter '{python}': {reason}")]
     Python {
         /// The interpreter as the settings name it.
         python: String,
-        /// Why it cannot be used.
+        /// The reason that it cannot be used.
         reason: String,
     },
     /// The kernel refuses layers that the settings do not switch off.
     #[error("cannot confine programs: {}", Missing::list(.0))]
     Layers(Vec<Missing>),
-    /// Anything else.
+    /// The sandbox failed for another reason.
     #[error("cannot start the sandbox: {0}")]
     Start(#[from] Broken),
 }
@@ -45,7 +45,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// A run without a verdict: nothing is known of the program.
+/// An error of a run that produced no verdict on the program.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// `setup` or `tests` do not compile, or `setup` raises an exception.
@@ -60,7 +60,7 @@ pub enum Broken {
     /// A system call failed.
     #[error("{action}: {error}")]
     System {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The kernel's error.
         error: io::Error,

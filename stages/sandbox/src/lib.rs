@@ -17,22 +17,22 @@
 //! # }
 //! ```
 //!
-//! [`Sandbox`] is for these programs; [`CommandSandbox`] is for a trusted command that is to see only what is declared.
+//! [`Sandbox`] runs these programs; [`CommandSandbox`] runs a trusted command that can access only declared files.
 //!
 //! # What it promises
 //!
-//! 1. A program passes only if its tests ran to their end, in a process in which no code of the candidate ran, over
+//! 1. A program passes only if its tests ran to completion, within all limits, in a process that ran no code of the candidate, over
 //!    values that the candidate sent as plain data; and within all limits. An exit status never means a pass.
 //! 2. The candidate's code reaches nothing outside its own processes but those values: see [`Layer`], and the table of
 //!    escapes in docs/sandbox.md, which a test computes.
-//! 3. A layer that the kernel refuses is an error of [`Sandbox::new`], which names it. Nothing runs with fewer layers than
+//! 3. If the kernel refuses a layer, [`Sandbox::new`] returns an error that names it. Nothing runs with fewer layers than
 //!    the settings ask for.
-//! 4. A busy machine changes no verdict: processor time is what is limited, and the limit of elapsed time does not count the time in
+//! 4. A busy machine does not change verdicts: CPU time is limited, and the limit of elapsed time does not count the time in
 //!    which a program waited for a processor (30 times the limit at most). Hashes and `random` start the same way in every process.
 //! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
 //!    of it is left.
 //!
-//! # How a verdict comes about
+//! # How a verdict is reached
 //!
 //! ```text
 //!   Sandbox (Rust)                one slot: a server and two confined zygotes, which never read a program
@@ -44,8 +44,8 @@
 //!      +<---------------------------------------------------------------+  nonce and result
 //! ```
 //!
-//! The candidate's process is forked before the tests and the nonce come to the server, from a zygote that has read no
-//! program and never sees either: they are not in its memory, and it never holds the verdict's descriptor. The two zygotes
+//! The candidate's process is forked before the server receives the tests and the nonce, from a zygote that has read no
+//! program and never sees either: they are not in its memory, and the verdict's descriptor is never open in it. The two zygotes
 //! have a pid namespace each, so that the checker cannot even be named. The checker calls the candidate's
 //! functions over a socket pair. Arguments and results are JSON; what is not plain data (an instance, a generator) stays
 //! in the candidate's process, and the tests hold a stand-in, which can be called, iterated and asked for attributes, but
@@ -70,9 +70,9 @@
 //! # }
 //! ```
 //!
-//! The command starts in namespaces of its own with the layers of [`Layer::OF_COMMANDS`]. It ends with its own status or signal, and
-//! when it has ended, or the thread that started it has, no process of it is left. [`Supervisor::finish`] returns the files of the
-//! machine that it looked for and did not see.
+//! The command starts in its own namespaces with the layers of [`Layer::OF_COMMANDS`]. It ends with its own status or signal. When it
+//! has ended, or the thread that started it has, none of its processes is left. [`Supervisor::finish`] returns the files of the
+//! machine that the command looked for but could not see.
 //!
 //! # Modules
 //!
@@ -99,7 +99,7 @@ pub use linux::{CommandSandbox, Reach, Sandbox, Supervisor};
 #[cfg(not(target_os = "linux"))]
 pub use other::{CommandSandbox, Reach, Sandbox, Supervisor};
 
-/// Changes whenever the verdict of some program may: verdicts that a caller keeps are worth nothing under another revision.
+/// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
 pub const REVISION: u32 = 2;
 
 pub use self::{

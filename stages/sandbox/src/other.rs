@@ -31,25 +31,25 @@ impl Sandbox {
     }
 }
 
-/// What a command reaches beside the programs and libraries of the system.
+/// The files that a command can access, in addition to the programs and libraries of the system.
 #[derive(Clone, Debug, Default)]
 pub struct Reach {
-    /// Files and directories that it may read.
+    /// Files and directories that the command may read.
     pub readable: Vec<PathBuf>,
-    /// Files and directories that it may write.
+    /// Files and directories that the command may write.
     pub writable: Vec<PathBuf>,
-    /// What of `writable` and `directory` it may only read.
+    /// Paths in `writable` and `directory` that the command may only read.
     pub protected: Vec<PathBuf>,
-    /// The directory in which it starts.
+    /// The working directory.
     pub directory: PathBuf,
-    /// Its `/tmp`.
+    /// The directory that is mounted as `/tmp`.
     pub temporary: PathBuf,
 }
 
 /// The sandbox for commands of systems other than Linux: [`CommandSandbox::new`] returns an error.
 pub enum CommandSandbox {}
 
-/// Cannot be made.
+/// A type without values.
 pub enum Supervisor {}
 
 impl CommandSandbox {

@@ -1,4 +1,4 @@
-/// A candidate and the tests that judge it.
+/// A candidate and its tests.
 ///
 /// For a HumanEval problem: `candidate` is the prompt with its completion, `setup` is the prompt (a valid module, since
 /// its last function has a docstring), `calls` is the entry point, and `tests` is the test with a line

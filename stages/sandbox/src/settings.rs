@@ -2,13 +2,13 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How to build a [`Sandbox`](crate::Sandbox).
+/// The settings of a [`Sandbox`](crate::Sandbox).
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
     pub python: PathBuf,
-    /// Layers that are switched off. Each one opens what its row in [`Layer`] says; meant for tests, and for kernels that
-    /// refuse a layer where every program is trusted anyway.
+    /// Layers that are switched off; without a layer, the accesses that [`Layer`] describes are possible. For tests, and for kernels that
+    /// refuse a layer, if every program is trusted.
     pub dangerously_run_without: BTreeSet<Layer>,
 }
 
@@ -22,34 +22,34 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layer {
-    /// Mount namespace: a read-only root that holds only the interpreter, and a private `/tmp` of limited size.
+    /// The mount namespace: a read-only root that contains only the interpreter, and a private `/tmp` of limited size.
     Root,
-    /// Pid namespace of each process tree: no process outside it can be named, and it ends as a whole.
+    /// The pid namespace of each process tree: no process outside it is visible, and it ends as a whole.
     Pid,
-    /// Network namespace without any interface.
+    /// The network namespace, without any interface.
     Network,
-    /// IPC namespace: no System V objects or message queues of others.
+    /// The IPC namespace: System V objects and message queues of other processes are not visible.
     Ipc,
-    /// UTS namespace: the host's name cannot be changed.
+    /// The UTS namespace: the host name cannot be changed.
     Uts,
-    /// System call filter: an allowlist; all other calls fail with `ENOSYS`.
+    /// The system call filter: an allowlist; all other calls fail with `ENOSYS`.
     Seccomp,
-    /// Landlock: files outside the interpreter's, TCP, abstract sockets and signals out of the sandbox are refused.
+    /// The Landlock rules: access to other files than the interpreter's, TCP, abstract sockets and signals out of the sandbox are refused.
     Landlock,
-    /// All capabilities dropped for good.
+    /// All capabilities are dropped permanently.
     Privileges,
-    /// Limits of processor time, memory, file size, processes and descriptors.
+    /// The limits of CPU time, memory, file size, processes and descriptors.
     Limits,
     /// Descriptors other than the program's own are closed.
     Descriptors,
     /// The environment is empty.
     Environment,
-    /// The tests run in a process of their own, in which no code of the candidate runs.
+    /// The tests run in a separate process that runs no code of the candidate.
     Checker,
 }
 
 impl Layer {
-    /// Every layer.
+    /// All layers.
     pub const ALL: [Self; 12] = [
         Self::Root,
         Self::Pid,
@@ -64,7 +64,7 @@ impl Layer {
         Self::Environment,
         Self::Checker,
     ];
-    /// Those of commands, all of which are always on.
+    /// The layers of commands; all of them are always on.
     pub const OF_COMMANDS: [Self; 9] = [
         Self::Root,
         Self::Pid,
@@ -76,7 +76,7 @@ impl Layer {
         Self::Privileges,
         Self::Descriptors,
     ];
-    /// Those that need a user namespace.
+    /// The layers that need a user namespace.
     pub const NAMESPACES: [Self; 5] = [Self::Root, Self::Pid, Self::Network, Self::Ipc, Self::Uts];
 
     /// Returns the layer's name, in lower case.
@@ -104,24 +104,24 @@ impl fmt::Display for Layer {
     }
 }
 
-/// What one program may use. The candidate's process and the checker's have each limit to themselves.
+/// The limits of one program. The candidate's process and the checker's have each limit separately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Processor time of each process, as the kernel's scheduler measures it. A program is ended shortly after, and one that used more
+    /// CPU time of each process, as the kernel's scheduler measures it. A program is ended shortly after, and one that used more
     /// than this has failed whatever its tests say.
     pub cpu: Duration,
-    /// Elapsed time of the whole run, less the time that its processes waited for a processor: the second line, for programs
+    /// Elapsed time of the whole run, minus the time that its processes waited for a processor: a second limit, for programs
     /// that sleep. Leave it well above `cpu`: a machine whose disk or memory is busy is slower, too.
     pub wall: Duration,
-    /// Address space of each process, in bytes.
+    /// The address space of each process, in bytes.
     pub memory: u64,
-    /// Size of `/tmp` and of each file, in bytes.
+    /// The size of `/tmp` and of each file, in bytes.
     pub disk: u64,
-    /// Processes and threads of the candidate at one time.
+    /// The number of processes and threads of the candidate at one time.
     pub processes: u32,
-    /// Open descriptors of each process.
+    /// The number of open descriptors of each process.
     pub descriptors: u32,
-    /// Bytes written to standard output and standard error.
+    /// The output to standard output and standard error, in bytes.
     pub output: u64,
 }
 

@@ -1,13 +1,13 @@
 use serde::{Deserialize, Serialize};
 
-/// How a program's tests ended.
+/// The result of a program's tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Every test ended without an exception, within all limits.
     Passed,
     /// The program failed.
     Failed {
-        /// Why.
+        /// The kind of failure.
         failure: Failure,
         /// The exception's type and message, or which limit was exceeded. The candidate chose part of this text.
         detail: String,
@@ -20,7 +20,7 @@ impl Verdict {
         *self == Self::Passed
     }
 
-    /// Returns why the program failed.
+    /// Returns the kind of failure, if the program failed.
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Passed => None,
@@ -29,19 +29,19 @@ impl Verdict {
     }
 }
 
-/// Why a program failed. A candidate can choose among these by what it raises, but not turn one into a pass.
+/// The reason that a program failed. A candidate can choose among these by what it raises, but not turn one into a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failure {
     /// The candidate does not compile.
     Syntax,
-    /// A name is not defined, the tested function among them.
+    /// A name is not defined, such as the tested function.
     Name,
     /// An assertion failed.
     Assertion,
-    /// Another exception.
+    /// Another exception was raised.
     Exception,
-    /// The processor time or the elapsed time was exceeded.
+    /// The CPU time or the elapsed time was exceeded.
     Timeout,
     /// The memory was exceeded.
     Memory,

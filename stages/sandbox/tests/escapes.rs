@@ -326,7 +326,7 @@ fn escapes(host: &Host) -> Vec<Escape> {
         Escape {
             limits: Limits { cpu: Duration::from_secs(1), wall: Duration::from_secs(60), ..Limits::default() },
             ..escape(
-                "use too much processor time",
+                "use too much CPU time",
                 "def escaped():\n    while time.process_time() < 1.5: pass\n    return True\n".into(),
             )
         },

@@ -1,4 +1,4 @@
-//! Scores a file of samples without truncation, prints the scores and the samples a second, and writes the report's page.
+//! Scores a file of samples without truncation, prints the scores and the samples per second, and writes the report's page.
 //!
 //! `cargo run --release -p score --example score_file -- SAMPLES PROBLEMS [WORKERS] [PAGE.html]`
 

@@ -1,37 +1,37 @@
 //! Confidence intervals by the bootstrap over problems (Efron 1979): problems are the sample of a larger set, and are drawn anew, with
-//! replacement, as many as there are. A problem comes with all of its samples: the interval speaks of other problems of the same sort, not
-//! of other samples of the same problems.
+//! replacement, as many as there are. A problem is drawn with all of its samples: the interval estimates the variation over other problems of the same sort, not
+//! over other samples of the same problems.
 //!
 //! | | |
 //! |---|---|
-//! | statistic | the mean of a value a problem (pass@k, or a difference of two) |
+//! | statistic | the mean of one value per problem (pass@k, or a difference of two) |
 //! | interval | percentile: of the `B` means in order, from number `⌊B · (1 - level) / 2⌋` (from 0) to the one as far from the end |
 //! | random numbers | problem `i` of draw `b` is `⌊N · u / 2^64⌋` with `u = mix(s_b + i · γ)`, the finaliser and increment of SplitMix64 (Steele, Lea, Flood 2014), and `s_b` the first 64 bits of blake3(seed, purpose, `b`) ([`contract::Draw`]) |
 //!
-//! A number depends on the seed, `b` and `i` alone, and no step but sums and a division is in floating point: the same bits on every machine,
+//! A number depends on the seed, `b` and `i` alone, and only sums and a division are in floating point: the bits are the same on every machine and
 //! for any number of threads. A problem is drawn with a probability that differs from `1/N` by less than `2^-64`.
 //!
-//! The percentile interval covers less than its level for few problems, and has no width where all problems have the same value, such
-//! as 0: [`all_equal_bound`] says what is known then.
+//! The percentile interval covers less than its level for few problems, and has no width if all problems have the same value, such
+//! as 0: [`all_equal_bound`] returns the bound for that case.
 
 use contract::{Draw, Result, StageError};
 use serde::{Deserialize, Serialize};
 
 use crate::pass_at_k::mean;
 
-/// What is drawn, and how much of it an interval holds.
+/// The settings of the bootstrap: the draws, and the level of the intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
-    /// Draws of all problems.
+    /// The number of draws of all problems.
     pub draws: usize,
-    /// The share of the draws' means within an interval, above 0 and below 1.
+    /// The confidence level: the share of the draws' means within an interval, above 0 and below 1.
     pub level: f64,
-    /// Seeds the draws.
+    /// The seed of the draws.
     pub seed: u64,
 }
 
 impl Default for Bootstrap {
-    /// 10,000 draws, a level of 95 % and seed 1.
+    /// Returns the default settings: 10,000 draws, a level of 95 % and seed 1.
     fn default() -> Self {
         Self { draws: 10_000, level: 0.95, seed: 1 }
     }
@@ -40,9 +40,9 @@ impl Default for Bootstrap {
 /// An interval, bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Its lower bound.
+    /// The lower bound.
     pub low: f64,
-    /// Its upper bound.
+    /// The upper bound.
     pub high: f64,
 }
 
@@ -51,9 +51,9 @@ pub struct Interval {
 pub struct Estimate {
     /// The mean over the problems.
     pub mean: f64,
-    /// Its interval.
+    /// The interval.
     pub interval: Interval,
-    /// The share of draws with a mean above 0, half of those at 0 included: where the values are differences, how often the first is
+    /// The share of draws with a mean above 0, counting half of those at 0: for differences, how often the first is
     /// ahead.
     pub above_zero: f64,
 }
@@ -62,12 +62,12 @@ pub struct Estimate {
 const ROUNDING: f64 = 1e-12;
 
 impl Bootstrap {
-    /// Returns the mean of `values`, one a problem, with its interval.
+    /// Returns the mean of `values`, one per problem, with its interval.
     ///
     /// Equal seeds draw equal problems, whatever the values: two estimates over the same problems share their draws.
     ///
     /// # Errors
-    /// When there are no values or no draws, or the level is not between 0 and 1.
+    /// Returns an error if there are no values or no draws, or the level is not between 0 and 1.
     pub fn estimate(&self, values: &[f64]) -> Result<Estimate> {
         if values.is_empty() || self.draws == 0 {
             return Err(StageError::new("an interval needs at least one problem and one draw"));
@@ -100,15 +100,15 @@ impl Bootstrap {
     }
 }
 
-/// The exact upper bound (Clopper and Pearson 1934) of the share of problems that could be solved where none of `problems` was, at a
-/// level: `1 - ((1 - level) / 2)^(1/problems)`. Where all were, 1 less it is the lower bound.
+/// Returns the exact upper bound (Clopper and Pearson 1934) of the share of problems that could be solved if none of `problems` was, at a
+/// level: `1 - ((1 - level) / 2)^(1/problems)`. If all were solved, 1 minus it is the lower bound.
 pub fn all_equal_bound(problems: usize, level: f64) -> f64 {
     1.0 - libm::pow((1.0 - level) / 2.0, 1.0 / problems.max(1) as f64)
 }
 
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// SplitMix64's finaliser.
+/// Computes SplitMix64's finaliser.
 fn mixed(mut bits: u64) -> u64 {
     bits = bits.wrapping_add(INCREMENT);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// Over many sets of values from a known distribution, about as many intervals as the level says hold its mean.
+    /// Over many sets of values from a known distribution, the share of intervals that contain its mean is about the level.
     #[test]
     fn intervals_cover_the_mean_about_as_often_as_their_level() {
         let (sets, problems) = (400, 100);

@@ -1,4 +1,4 @@
-//! Results of programs, kept by digest in a directory, so that no program runs twice under the same conditions.
+//! A cache of the results of programs by digest, in a directory, so that no program runs twice under the same conditions.
 //!
 //! One file of JSON lines, `programs.jsonl`, to which one line is added for each program that ended, in the order in which they end:
 //!
@@ -6,7 +6,7 @@
 //! {"check": "<64 hex digits>", "program": "<64 hex digits>", "failure": "assertion", "detail": "AssertionError"}
 //! ```
 //!
-//! | what may happen | what follows |
+//! | event | result |
 //! |---|---|
 //! | `kill -9` | each line is written at once: the programs that were running are lost, one for each worker |
 //! | the machine stops | lines since the last sync are lost: at most [`SYNC_EVERY`] |
@@ -24,15 +24,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::program_result::ProgramResult;
 
-/// Lines between two syncs to disk.
+/// The number of lines between two syncs to disk.
 pub const SYNC_EVERY: usize = 256;
 const FILE: &str = "programs.jsonl";
 
-/// The results of a directory.
+/// The cached results in a directory.
 #[derive(Debug, Default)]
 pub struct Cache {
     results: HashMap<Digest, ProgramResult>,
-    /// None where results are kept in memory only.
+    /// `None` if results are kept in memory only.
     file: Option<File>,
     unsynced: usize,
 }
@@ -71,15 +71,15 @@ impl Line {
 }
 
 impl Cache {
-    /// Results that are kept in memory only.
+    /// Creates a cache in memory only.
     pub fn in_memory() -> Self {
         Self::default()
     }
 
-    /// Opens the results of a directory, which is made when it is missing.
+    /// Opens the cache in a directory, which is created if it is missing.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or another process has it open.
+    /// Returns an error if the file cannot be read or written, or another process has it open.
     pub fn open(directory: &Path) -> Result<Self> {
         let failed = |error: &std::io::Error| StageError::io("open the results of programs", error).in_file(directory);
         fs::create_dir_all(directory).map_err(|error| failed(&error))?;
@@ -106,15 +106,15 @@ impl Cache {
         Ok(Self { results, file: Some(file), unsynced: 0 })
     }
 
-    /// The result of a program, where it is known.
+    /// Returns the result of a program, if it is known.
     pub fn get(&self, program: &Digest) -> Option<&ProgramResult> {
         self.results.get(program)
     }
 
-    /// Keeps a result.
+    /// Adds a result.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn add(&mut self, program: Digest, result: ProgramResult) -> Result<()> {
         if let Some(file) = &mut self.file {
             let line = Line { program, result: result.clone() };
@@ -128,10 +128,10 @@ impl Cache {
         Ok(())
     }
 
-    /// Brings all lines to disk.
+    /// Syncs all lines to disk.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// Returns an error if the disk fails.
     pub fn sync(&mut self) -> Result<()> {
         if let Some(file) = &self.file {
             file.sync_data()?;

@@ -1,8 +1,8 @@
-//! Text that a model wrote, on its way into a page: it is shown, and does nothing.
+//! Escapes generated text for pages, so that it is shown without effects on the page.
 
 use std::fmt::Write;
 
-/// The text with characters that a reader cannot see spelled out as Rust escapes them (`\u{202e}`): control characters but line feeds
+/// Returns the text with invisible characters escaped as in Rust (`\u{202e}`): control characters except line feeds
 /// and tabs, directional and other invisible formatting characters, and line separators.
 pub fn visible(text: &str) -> String {
     let is_hidden = |letter: char| match letter {
@@ -26,7 +26,7 @@ pub fn visible(text: &str) -> String {
     })
 }
 
-/// The visible text inside an element or a quoted attribute of HTML.
+/// Escapes text for an element or a quoted attribute of HTML.
 pub fn html(text: &str) -> String {
     visible(text).chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
         match letter {
@@ -41,7 +41,7 @@ pub fn html(text: &str) -> String {
     })
 }
 
-/// The visible text in a line or a table's cell of Markdown: no mark, link, element or border comes of it.
+/// Escapes text for a line or a table's cell of Markdown, so that it creates no mark-up, link, element or border.
 pub fn markdown(text: &str) -> String {
     let plain = visible(text).chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
         match letter {
@@ -62,7 +62,7 @@ pub fn markdown(text: &str) -> String {
     plain.replace("://", "&#58;//").replace("www.", "www&#46;")
 }
 
-/// The visible text as a code block of Markdown, whose fence is longer than any in the text.
+/// Formats text as a code block of Markdown, with a fence longer than any in the text.
 pub fn markdown_block(text: &str) -> String {
     let text = visible(text);
     let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);

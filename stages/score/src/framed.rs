@@ -1,8 +1,8 @@
-//! Records of several parts whose digests never collide by moving a border between two parts.
+//! Records of several parts, with digests that do not collide if a boundary between two parts moves.
 
 use contract::Digest;
 
-/// Parts, each after its length.
+/// A record: each part follows its length.
 #[derive(Debug, Default)]
 pub(crate) struct Framed(Vec<u8>);
 
@@ -24,7 +24,7 @@ impl Framed {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    /// The digest of the parts as a record of `domain`.
+    /// Returns the digest of the parts as a record of `domain`.
     pub fn digest(&self, domain: &str) -> Digest {
         Digest::of_record(domain, &self.0)
     }

@@ -21,7 +21,7 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\
     @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } }\n\
     </style>\n</head>\n<body>\n<h1>Evaluation by unit tests</h1>\n";
 
-/// The page.
+/// Returns the page.
 pub fn page(report: &Report) -> String {
     let mut page = HEAD.to_owned();
     for line in words::summary(report) {
@@ -50,7 +50,7 @@ fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))
 }
 
-/// A table of plain text.
+/// Formats a table of plain text.
 fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
     let cells = |tag: &str, cells: &[String]| -> String {
         cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect()

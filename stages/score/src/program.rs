@@ -1,4 +1,4 @@
-//! A program to run: a candidate and the tests of its problem, and the digest under which its result is kept.
+//! A program to run: a candidate, the tests of its problem, and the digest under which its result is cached.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,32 +16,32 @@ use crate::truncate::{Truncated, Truncation};
 pub struct Job<'j> {
     /// The problem.
     pub problem: &'j Problem,
-    /// What is tested.
+    /// The candidate.
     pub code: Code<'j>,
 }
 
 /// The source of a candidate, as stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Code<'c> {
-    /// It follows the beginning that the problem has.
+    /// The code that follows the beginning of the problem.
     Completion(Cow<'c, str>),
-    /// It is the whole program.
+    /// The whole program.
     Solution(Cow<'c, str>),
 }
 
-/// What a result depends on beside the program.
+/// The conditions on which a result depends, besides the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conditions {
-    /// What a program may use.
+    /// The limits of a program.
     pub limits: Limits,
     /// The interpreter's version.
     pub python: String,
-    /// Layers of the sandbox that are off.
+    /// The layers of the sandbox that are off.
     pub without: BTreeSet<Layer>,
 }
 
 impl<'j> Job<'j> {
-    /// The job of a sample, truncated.
+    /// Creates the job of a truncated sample.
     pub fn of_sample(problems: &'j [Problem], sample: &'j Sample, truncation: &Truncation) -> Self {
         let problem = &problems[sample.problem];
         let code = match sample.is_whole {
@@ -56,7 +56,7 @@ impl<'j> Job<'j> {
         matches!(self.code, Code::Solution(_))
     }
 
-    /// The program for the sandbox.
+    /// Returns the program for the sandbox.
     pub fn program(&self) -> Program {
         let candidate = match &self.code {
             Code::Completion(completion) => format!("{}{completion}", self.problem.beginning),
@@ -91,7 +91,7 @@ impl<'j> Job<'j> {
 }
 
 impl<'c> Code<'c> {
-    /// A completion, truncated.
+    /// A truncated completion.
     pub fn truncated(beginning: &str, completion: &'c str, truncation: &Truncation) -> Self {
         match truncation.apply(beginning, completion) {
             Truncated::Completion(completion) => Self::Completion(completion),

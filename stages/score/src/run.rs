@@ -2,12 +2,12 @@
 //!
 //! | promise | how |
 //! |---|---|
-//! | results are in the order of the jobs | a result has its job's place, whoever finished first |
+//! | results are in the order of the jobs | a result has the index of its job, whichever finishes first |
 //! | a program runs once | jobs of one digest share a result, in this run and in the cache |
-//! | a stopped run loses little | each result goes to the cache when it comes |
+//! | a stopped run loses little | each result is written to the cache when its program ends |
 //! | one program cannot end the run | a program that the sandbox has no verdict for is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run ends with an error only where that happens to more than a hundredth of the programs |
 //!
-//! A worker looks at the cancel flag between programs: a program takes at most its limit of elapsed time.
+//! A worker checks the cancel flag between programs: a program takes at most its limit of elapsed time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,42 +21,42 @@ use crate::cache::Cache;
 use crate::program::{Conditions, Job};
 use crate::program_result::ProgramResult;
 
-/// Runs of a program that ends without a verdict.
+/// The number of attempts for a program that ends without a verdict.
 pub const ATTEMPTS: usize = 3;
-/// Programs without a verdict that are always borne.
+/// The number of programs without a verdict that is always tolerated.
 const FEW_UNJUDGED: usize = 3;
 
 /// Runs one program: the sandbox, or its replacement in tests.
 pub type Execute<'r> = dyn Fn(&Program) -> Result<Verdict, Broken> + Sync + 'r;
 
-/// What jobs are run with.
+/// The resources for running jobs.
 pub struct Runner<'r> {
     /// Runs one program.
     pub execute: &'r Execute<'r>,
-    /// What results depend on beside the programs.
+    /// The conditions on which results depend, besides the programs.
     pub conditions: &'r Conditions,
-    /// Programs that run at the same time.
+    /// The number of programs that run at the same time.
     pub workers: usize,
-    /// Asks it to stop.
+    /// The flag that asks the run to stop.
     pub cancel: &'r Cancel,
-    /// Counts programs.
+    /// The progress, which counts programs.
     pub progress: &'r Progress,
 }
 
-/// A job that ended.
+/// A finished job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// The digest of its program and conditions.
     pub program: Digest,
-    /// How it ended.
+    /// The result.
     pub result: ProgramResult,
 }
 
 impl Runner<'_> {
-    /// Runs the jobs whose results are not known; returns the results of all in their order. `phase` is its name.
+    /// Runs the jobs whose results are not known; returns the results of all jobs in order. `phase` is the name of the phase.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] when `cancel` was set; when a result cannot be written; when the sandbox has no verdict for
+    /// Returns [`StageError::Interrupted`] if `cancel` was set, or if a result cannot be written, or if the sandbox has no verdict for
     /// many programs.
     pub fn run(&self, phase: &str, jobs: &[Job<'_>], cache: &mut Cache) -> Result<Vec<Ended>> {
         let digests: Vec<Digest> = jobs.iter().map(|job| job.digest(self.conditions)).collect();
@@ -82,7 +82,7 @@ impl Runner<'_> {
             .collect()
     }
 
-    /// Runs the jobs at the places `pending`; returns the results that are not kept.
+    /// Runs the jobs at the indices `pending`; returns the results that are not cached.
     fn run_pending(
         &self,
         jobs: &[Job<'_>],
@@ -127,7 +127,7 @@ impl Runner<'_> {
         })
     }
 
-    /// The verdict of a job; `None` where the run stops.
+    /// Returns the verdict of a job; `None` if the run stops.
     fn verdict(&self, job: &Job<'_>, stops: &dyn Fn() -> bool) -> Option<Result<Verdict, Broken>> {
         let program = job.program();
         let mut attempt = 1;
@@ -141,13 +141,13 @@ impl Runner<'_> {
     }
 }
 
-/// Checks that programs for which the sandbox broke are few.
+/// Checks that the sandbox failed for few programs only.
 fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
     if broke <= FEW_UNJUDGED || broke * 100 <= finished {
         return Ok(());
     }
     let message = format!(
-        "the sandbox gave no verdict for {} of {} programs: {last}",
+        "the sandbox returned no verdict for {} of {} programs: {last}",
         count(broke as u64),
         count(finished as u64)
     );
@@ -183,7 +183,7 @@ mod tests {
         texts.iter().map(|text| Job { problem, code: Code::Completion(text.into()) }).collect()
     }
 
-    /// A verdict that the candidate's text decides.
+    /// Returns a verdict that depends on the candidate's text.
     fn verdict(program: &Program) -> Verdict {
         match program.candidate.len() % 3 {
             0 => Verdict::Passed,
@@ -275,6 +275,6 @@ mod tests {
         };
         let runner = runner(&execute, &conditions, &cancel, &progress);
         let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err();
-        assert_eq!(error.to_string(), "the sandbox gave no verdict for 4 of 4 programs: the sandbox broke: gone");
+        assert_eq!(error.to_string(), "the sandbox returned no verdict for 4 of 4 programs: the sandbox broke: gone");
     }
 }

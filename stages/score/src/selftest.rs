@@ -1,7 +1,7 @@
-//! The test of the evaluator on this machine, before it says anything of a model: in the same sandbox, under the same limits, every
-//! reference solution passes and every empty completion fails. Otherwise nothing is reported.
+//! The test of the evaluator on this machine, before it scores a model: in the same sandbox, with the same limits, every
+//! reference solution must pass and every empty completion must fail. Otherwise nothing is reported.
 //!
-//! Reference solutions are truncated as samples are, so that a truncation which destroys correct answers is found; under
+//! Reference solutions are truncated like samples, to detect a truncation that destroys correct answers; under
 //! [`Rule::LastStop`], which is known to destroy them, they are not.
 
 use contract::figures::{count, counted};
@@ -13,17 +13,17 @@ use crate::program::{Code, Job};
 use crate::run::Ended;
 use crate::truncate::{Rule, Truncation};
 
-/// Problems that an error names.
+/// The maximum number of problems that an error lists.
 const NAMED: usize = 5;
 
-/// What the self-test found: every reference solution passed, and every empty completion failed.
+/// The result of a passed self-test: every reference solution passed, and every empty completion failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfTest {
-    /// Reference solutions that passed: all.
+    /// The number of reference solutions that passed: all.
     pub canonical_passed: u64,
-    /// Empty completions that passed: none.
+    /// The number of empty completions that passed: 0.
     pub empty_passed: u64,
-    /// Problems.
+    /// The number of problems.
     pub problems: u64,
 }
 
@@ -41,10 +41,10 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
     problems.iter().map(canonical).chain(problems.iter().map(empty)).collect()
 }
 
-/// Checks how the jobs ended.
+/// Checks the results of the jobs.
 ///
 /// # Errors
-/// When a reference solution failed or an empty completion passed: which problems, and why.
+/// Returns an error if a reference solution failed or an empty completion passed: which problems, and why.
 pub fn check(problems: &[Problem], jobs: &[Job<'_>], ended: &[Ended]) -> Result<SelfTest> {
     let all = problems.len();
     let mut failed = Vec::new();

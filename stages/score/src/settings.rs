@@ -7,16 +7,16 @@ use contract::{Context, Problem};
 use sandbox::Layer;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// The interpreter, unless a setting names another.
+/// The default interpreter.
 pub const PYTHON: &str = "python3";
 
-/// The schema of a set of the sandbox's layers.
+/// Returns the schema of a set of the sandbox's layers.
 pub fn layers(_: &mut SchemaGenerator) -> Schema {
     let names = Layer::ALL.map(Layer::name);
     json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
 }
 
-/// Warns of layers of the sandbox that are switched off.
+/// Returns a warning about layers of the sandbox that are switched off.
 pub fn warn_without(context: &Context, layers: &BTreeSet<Layer>) {
     if !layers.is_empty() {
         let off: Vec<_> = layers.iter().map(Layer::to_string).collect();

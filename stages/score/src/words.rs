@@ -1,21 +1,21 @@
-//! The sentences of a report, the same in every form of it. Only [`conditions`] holds text from elsewhere (stops and a version).
+//! The sentences of a report, the same in every format. Only [`conditions`] contains external text (stops and a version).
 
 use contract::figures::{count, counted};
 
 use crate::report::{Comparison, Example, Report, percent};
 use crate::truncate::Rule;
 
-/// What the best of several temperatures means.
+/// Explains the best of several temperatures.
 pub const BEST: &str = "The best of several temperatures is a little better than what a new evaluation at that temperature would give, and \
                         its interval does not allow for the choice.";
 
-/// A level in percent: `95%`.
+/// Formats a level in percent: `95%`.
 pub fn level(level: f64) -> String {
     // Two decimals at most, and none that are zero.
     format!("{}%", (level * 10_000.0).round() / 100.0)
 }
 
-/// The result and its meaning.
+/// Returns the sentences on the result and its meaning.
 pub fn summary(report: &Report) -> Vec<String> {
     let mut lines = vec![
         format!(
@@ -47,7 +47,7 @@ pub fn summary(report: &Report) -> Vec<String> {
     lines
 }
 
-/// What a comparison is.
+/// Explains a comparison.
 pub fn comparison(comparison: &Comparison) -> String {
     let mut text = "Paired: both are measured on the same problems, and each draw of the bootstrap takes the same problems of both. \"Ahead\" is \
                     the share of draws in which the results are better than the baseline, draws in which both are equal counted half."
@@ -58,7 +58,7 @@ pub fn comparison(comparison: &Comparison) -> String {
     text
 }
 
-/// How an example ended: `Temperature 0.2; name: NameError: name 'x' is not defined`.
+/// Describes the result of an example: `Temperature 0.2; name: NameError: name 'x' is not defined`.
 pub fn outcome(example: &Example) -> String {
     let ended = match example.failure {
         None => "passed".to_owned(),
@@ -70,7 +70,7 @@ pub fn outcome(example: &Example) -> String {
     }
 }
 
-/// How the samples were run, a line a fact.
+/// Describes how the samples were run, one line per fact.
 pub fn conditions(report: &Report) -> Vec<String> {
     let run = &report.run;
     let limits = &run.limits;

@@ -83,7 +83,7 @@ impl DocumentBatch {
         self.copies.value(index)
     }
 
-    /// Bytes of content, as the export says.
+    /// The size of the content in bytes, according to the export.
     pub fn size(&self, index: usize) -> i64 {
         self.size.value(index)
     }

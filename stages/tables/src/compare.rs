@@ -1,4 +1,4 @@
-//! What changed between two builds of a stage, in rows.
+//! The changes between two builds of a stage, in rows.
 
 use std::cmp::Ordering;
 

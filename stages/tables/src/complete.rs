@@ -1,4 +1,4 @@
-//! Checks that a reader returned all that the writer wrote: the one place for this comparison, used by every reader of a table
+//! Checks that a reader returned everything that the writer wrote: the shared implementation for every reader of a table
 //! and of plain files.
 //!
 //! The expected values are those in the footers of the Parquet files: the rows of a part, and the bytes of text of a row
@@ -10,7 +10,7 @@ use parquet::file::metadata::RowGroupMetaData;
 
 use crate::error::TableError;
 
-/// The rows of a file that were read so far, and how many there must be.
+/// The number of rows of a file that were read so far, and the expected number.
 #[derive(Debug)]
 pub(crate) struct RowCount {
     file: String,
@@ -20,15 +20,15 @@ pub(crate) struct RowCount {
 }
 
 impl RowCount {
-    /// Creates a count of no rows read of `expected`; errors name `file`.
+    /// Creates a count of 0 of `expected` rows; errors name `file`.
     pub(crate) fn new(file: impl ToString, expected: u64) -> Self {
         Self { file: file.to_string(), expected, found: 0, ended: false }
     }
 
-    /// Counts and returns a reader's next item. After an error the reader has ended.
+    /// Counts and returns a reader's next item. After an error, the reader is exhausted.
     ///
     /// # Errors
-    /// The reader's error, or an error if it ends before the last row or continues after it.
+    /// Returns the reader's error, or an error if it ends before the last row or continues after it.
     pub(crate) fn pass(
         &mut self,
         next: Option<Result<RecordBatch, TableError>>,
@@ -66,7 +66,7 @@ impl RowCount {
 /// Compares all texts of a row group with the size statistics in its footer; a file without statistics passes.
 ///
 /// # Errors
-/// When the texts have another number of bytes than was written.
+/// Returns an error if the texts have another number of bytes than was written.
 pub(crate) fn text_bytes(file: impl ToString, group: &RowGroupMetaData, texts: &ArrayRef) -> Result<(), TableError> {
     let written = group.columns().iter().find_map(|column| column.unencoded_byte_array_data_bytes());
     let Some(expected) = written.and_then(|bytes| u64::try_from(bytes).ok()) else { return Ok(()) };

@@ -3,24 +3,24 @@
 //! # Documents
 //! Every file needs a column `content`; the other columns of the format may be missing or null:
 //!
-//! | column | type | where it is missing or null |
+//! | column | type | if it is missing or null |
 //! |---|---|---|
 //! | `content` | string | an error |
 //! | `repo_name`, `path` | string | `<file>#<row>`: the file's path in the output and the row in the file, from 0; so a document without a repository is a repository of its own, and a split by repository divides such documents one by one |
 //! | `copies` | integer, not negative | 1 |
 //! | `size` | integer, not negative | bytes of `content` |
 //! | `license` | string | null |
-//! | `id` | | always computed ([`document_id`]), as repository, path or text may not be those of the input any more |
-//! | `row` | | the format's own: a file that has it is an error |
-//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | what stages write or compute with, and would replace: an error; a `cluster` that an input has passes as it is |
+//! | `id` | | always computed ([`document_id`]), because repository, path or text may have changed |
+//! | `row` | | reserved for the format: a file that has it is an error |
+//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | reserved for stages, which would replace them: an error; a `cluster` that an input has is kept unchanged |
 //!
 //! Further columns are kept; two columns of one name are an error. All files have the same columns, in any order; those of the format may be missing in some.
 //! Each file is a shard ([`ShardWriter`]): one that is larger than a part becomes several.
 //!
 //! # Rows
-//! Any columns, each name once, the same in all files, in any order. Each file is a part.
+//! Any columns are allowed, with unique names, the same in all files, in any order. Each file is a part.
 //!
-//! Files without rows are a table without rows that has their columns.
+//! Files without rows become a table without rows that has their columns.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -47,17 +47,17 @@ const SHARD_DOMAIN: &str = "pipeline 2026 plain file v1";
 /// A Parquet file that another program wrote.
 #[derive(Debug, Clone)]
 pub struct PlainFile {
-    /// Its path in the output.
+    /// The path in the output.
     pub name: String,
-    /// Its location on disk.
+    /// The location on disk.
     pub location: PathBuf,
 }
 
 /// Writes the documents of plain files as a table (module docs). Returns their number.
 ///
 /// # Errors
-/// When a file does not hold documents (the error names the file, the column and the expected type); when one cannot be read or
-/// written; when the stage was asked to stop.
+/// Returns an error if a file does not hold documents (the error names the file, the column and the expected type), or if one cannot be read or
+/// written, or if the stage was asked to stop.
 pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
     // Near-duplicate groups that `dedup` found stay with their documents, for `split`.
@@ -99,7 +99,7 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
 /// Writes plain files as a table of rows (module docs). Returns the number of rows.
 ///
 /// # Errors
-/// When a file is not Parquet or has other columns than the first; when one cannot be read or written; when the stage was asked
+/// Returns an error if a file is not Parquet or has other columns than the first, or if one cannot be read or written, or if the stage was asked
 /// to stop.
 pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
@@ -160,7 +160,7 @@ fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
 /// Returns the columns that `counts` accepts, all nullable, in the order of the first file.
 ///
 /// # Errors
-/// When a file has others.
+/// Returns an error if a file has others.
 fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<Vec<FieldRef>> {
     let columns = |file: &Opened<'_>| -> Vec<FieldRef> {
         let counted = file.schema().fields().iter().filter(|field| counts(field.name()));
@@ -198,7 +198,7 @@ impl<'f> Opened<'f> {
         })?;
         let mut names = BTreeSet::new();
         if let Some(twice) = reader.schema().fields().iter().find(|field| !names.insert(field.name())) {
-            return Err(StageError::new(format!("column '{}' is there twice in file '{name}'", twice.name()))
+            return Err(StageError::new(format!("column '{}' occurs twice in file '{name}'", twice.name()))
                 .hint("columns are identified by name: rename or remove one of them"));
         }
         Ok(Self { name, location, reader })
@@ -318,7 +318,7 @@ impl<'f> Opened<'f> {
     }
 }
 
-/// Returns the format's own columns of a batch, if they exist and have the right type.
+/// The format's own columns of a batch, if they exist and have the right type.
 struct Columns {
     id: Option<StringViewArray>,
     content: Option<StringViewArray>,

@@ -11,32 +11,32 @@ use crate::format::CONTENT;
 use crate::rows::RowsTable;
 use crate::table::Table;
 
-/// Rows of the sample.
+/// The number of rows in the sample.
 const SAMPLE_ROWS: usize = 5;
-/// Characters of a text in the sample.
+/// The maximum number of characters of a text in the sample.
 const SAMPLE_TEXT: usize = 200;
 
 /// The sizes, columns and first rows of a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Description {
-    /// Files of its tree.
+    /// The number of files in its tree.
     pub files: usize,
-    /// Bytes of its files.
+    /// The size of its files, in bytes.
     pub bytes: u64,
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Columns, `content` among them.
+    /// The columns, including `content`.
     pub columns: Vec<Column>,
-    /// Its first rows; long texts are cut.
+    /// The first rows; long texts are truncated.
     pub sample: Vec<Map<String, Value>>,
 }
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its type, as Arrow names it.
+    /// The type, as Arrow names it.
     #[serde(rename = "type")]
     pub ty: String,
 }
@@ -44,7 +44,7 @@ pub struct Column {
 /// Describes a table of documents or of rows.
 ///
 /// # Errors
-/// When the tree is neither, or its files cannot be read.
+/// Returns an error if the tree is neither, or its files cannot be read.
 pub fn describe(tree: &InputTree) -> Result<Description> {
     let (rows, schema, batch) = match RowsTable::open(tree)? {
         Some(table) => {

@@ -18,7 +18,7 @@ use crate::error::TableError;
 use crate::format::{CONTENT, ROW, TEXT_GROUP_ROWS};
 use crate::table::{Part, footer, open, with_content};
 
-/// The documents of a part in order, as batches that each hold rows of one row group of text (at most about
+/// The documents of a part in order, in batches of rows of one row group of text each (at most about
 /// [`crate::TEXT_GROUP_BYTES`] of content). Texts that no row points to are skipped; without `content` among the columns the text file is not opened.
 pub struct Documents {
     part: String,
@@ -29,11 +29,11 @@ pub struct Documents {
     count: RowCount,
 }
 
-/// The text half.
+/// The reader of the text.
 struct Text {
     file: InputFile,
     metadata: ArrowReaderMetadata,
-    /// Rows of each row group.
+    /// The number of rows in each row group.
     groups: Vec<Range<usize>>,
 }
 
@@ -41,7 +41,7 @@ impl Part {
     /// Reads all documents with all columns ([`crate::Table::schema`]).
     ///
     /// # Errors
-    /// When a file cannot be opened.
+    /// Returns an error if a file cannot be opened.
     pub fn documents(&self) -> Result<Documents, TableError> {
         let names = with_content(&self.rows_schema);
         let names: Vec<_> = names.fields().iter().map(|field| field.name().as_str()).collect();
@@ -51,7 +51,7 @@ impl Part {
     /// Reads all documents with these columns, in this order.
     ///
     /// # Errors
-    /// When a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
+    /// Returns an error if a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
     /// [`Part::row_count`] rows were read.
     pub fn read(&self, columns: &[&str]) -> Result<Documents, TableError> {
         let all = with_content(&self.rows_schema);

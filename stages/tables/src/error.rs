@@ -10,7 +10,7 @@ pub enum TableError {
     /// A file that a table does not have.
     #[error("the input is not a table: unexpected file '{path}'")]
     Foreign {
-        /// Its place in the tree.
+        /// The place in the tree.
         path: String,
     },
     /// A part without its rows or without its text.
@@ -24,14 +24,14 @@ pub enum TableError {
     /// A column that is missing, or not of the type that the format says.
     #[error("the table's file '{file}' has no column '{column}' of type {expected}")]
     Column {
-        /// The file.
+        /// The content of the file.
         file: String,
         /// The column.
         column: String,
-        /// Its type.
+        /// The type.
         expected: String,
     },
-    /// Parts with other columns than the first.
+    /// A part has different columns from the first part.
     #[error("the table's part '{part}' has different columns from its first part")]
     Columns {
         /// The part.
@@ -42,25 +42,25 @@ pub enum TableError {
     Rows {
         /// The part.
         part: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// A reader that ended before the last row, or returned other text than was written.
     #[error("read {found} {what} of the table's file '{file}', expected {expected}")]
     Incomplete {
-        /// The file.
+        /// The content of the file.
         file: String,
-        /// What was counted.
+        /// The counted unit.
         what: &'static str,
-        /// How many were written.
+        /// The number that was written.
         expected: u64,
-        /// How many were read.
+        /// The number that was read.
         found: u64,
     },
     /// The file is not a Parquet file, or is damaged.
     #[error("cannot read '{file}' of the table: {error}")]
     Parquet {
-        /// The file.
+        /// The content of the file.
         file: String,
         /// The message of the reader.
         error: ParquetError,

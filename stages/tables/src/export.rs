@@ -18,21 +18,21 @@ use crate::parallel::each_part;
 use crate::rows::{RowsInput, RowsTable};
 use crate::table::{Part, Table, footer};
 
-/// The form of exported files.
+/// The format of exported files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `<part>.parquet`.
+    /// Parquet files: `<part>.parquet`.
     Parquet,
-    /// `<part>.jsonl`: one JSON object a line, with all columns; nulls are `null`.
+    /// JSON lines, `<part>.jsonl`: one JSON object per line, with all columns; nulls are `null`.
     JsonLines,
 }
 
-/// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the folder `destination`,
+/// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the directory `destination`,
 /// which is created: one file for each part with exactly its rows; for a table without rows one file, `empty`, with its columns. Holds
 /// about a row group of text ([`TEXT_GROUP_BYTES`]) in memory. Returns the number of rows.
 ///
 /// # Errors
-/// When the tree is not a table, or a file cannot be read to its end or written.
+/// Returns an error if the tree is not a table, or a file cannot be read to its end or written.
 pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u64> {
     let plain = Plain::open(tree)?;
     make(destination)?;
@@ -43,8 +43,8 @@ pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u6
     Ok(rows)
 }
 
-/// Returns whether a tree holds a table that this program wrote, of documents or of rows. It depends on the files alone, so that equal
-/// trees have equal results, whatever the port is declared to hold.
+/// Returns whether a tree contains a table that this program wrote, of documents or of rows. It depends on the files alone, so that equal
+/// trees have equal results, whatever the declared type of the port.
 pub fn is_table(tree: &InputTree) -> bool {
     let is_rows = |file: &&InputFile| file.path.as_str().starts_with("rows/");
     let is_ours = |file: &InputFile| {
@@ -59,10 +59,10 @@ pub fn is_table(tree: &InputTree) -> bool {
         && (tree.files.iter().all(|file| is_rows(&file)) || Table::open(tree).is_ok())
 }
 
-/// Writes a table as [`export`] does, as Parquet, on the threads of a stage.
+/// Writes a table like [`export`], as Parquet, on the threads of a stage.
 ///
 /// # Errors
-/// As [`export`], and when the stage was asked to stop.
+/// See [`export`]; returns an error if the stage was asked to stop.
 pub fn export_parts(context: &Context, tree: &InputTree, destination: &Path) -> Result<()> {
     let plain = Plain::open(tree)?;
     make(destination)?;
@@ -91,7 +91,7 @@ struct Plain {
 enum Source {
     Documents(Part),
     Rows(RowsInput),
-    /// The columns alone.
+    /// The columns, without rows.
     Empty,
 }
 

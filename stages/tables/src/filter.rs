@@ -18,25 +18,25 @@ use crate::rows::{RowsFile, RowsPart, close};
 use crate::session::{Session, memory};
 use crate::table::Table;
 
-/// Counts of a stage's kept and dropped rows: `rows = kept + the sum of dropped`.
+/// The counts of a stage's kept and dropped rows: `rows = kept + the sum of dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Attrition {
-    /// Rows read.
+    /// The number of rows read.
     pub rows: u64,
-    /// Rows that were kept.
+    /// The number of kept rows.
     pub kept: u64,
-    /// Bytes of the kept rows, by their `size`.
+    /// The total `size` of the kept rows, in bytes.
     pub kept_bytes: u64,
-    /// Rows that were dropped, by rule.
+    /// The dropped rows, by rule.
     pub dropped: BTreeMap<String, Dropped>,
 }
 
-/// The rows that one rule dropped.
+/// The counts of rows that one rule dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// How many.
+    /// The number of rows.
     pub rows: u64,
-    /// Their bytes, by `size`.
+    /// The total `size` of the rows, in bytes.
     pub bytes: u64,
 }
 
@@ -51,7 +51,7 @@ impl Attrition {
         }
     }
 
-    /// Counts rows that a rule dropped (not in [`Attrition::rows`] yet).
+    /// Counts rows that a rule dropped (not yet in [`Attrition::rows`]).
     pub fn drop_rows(&mut self, rule: &str, rows: u64, bytes: u64) {
         let dropped = self.dropped.entry(rule.to_owned()).or_default();
         dropped.rows += rows;
@@ -72,7 +72,7 @@ impl Attrition {
 /// `_`: those are for `observe`, which is called with each batch that the plan returns (without `content`), on any thread.
 ///
 /// # Errors
-/// An error of the plan or of writing, a plan that loses rows, or that the stage was asked to stop.
+/// Returns an error of the plan or of writing, or an error if the plan loses rows or the stage was asked to stop.
 pub fn filter(
     context: &Context,
     table: &Table,

@@ -27,11 +27,11 @@ pub const ROW: &str = "row";
 pub const CONTENT: &str = "content";
 /// Column of the rule that drops a row; null if the row is kept.
 pub const RULE: &str = "rule";
-/// Column of what the rule measured, or null.
+/// Column of the value that the rule measured, or null.
 pub const DETAIL: &str = "detail";
 /// Column of near-duplicate groups: equal for documents of one group, null without one.
 pub const CLUSTER: &str = "cluster";
-/// Column of the id of the document that is kept in place of a duplicate.
+/// Column of the id of the document that is kept instead of a duplicate.
 pub const WITNESS: &str = "witness";
 /// Column of the similarity of a duplicate and its witness.
 pub const JACCARD: &str = "jaccard";
@@ -41,15 +41,15 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     [ROW, RULE, DETAIL, CLUSTER, WITNESS, JACCARD].contains(&name) || name.starts_with('_')
 }
 
-/// Bytes of text after which a shard starts a new part.
+/// The number of bytes of text after which a shard starts a new part.
 pub const PART_TEXT_BYTES: usize = 128 << 20;
-/// Rows after which a shard starts a new part.
+/// The number of rows after which a shard starts a new part.
 pub const PART_ROWS: usize = 1 << 17;
-/// Bytes of text in a row group, which a reader holds at a time (one document more if it does not fit).
+/// The number of bytes of text in a row group, which a reader keeps in memory at a time (one document more if it does not fit).
 pub const TEXT_GROUP_BYTES: usize = 8 << 20;
-/// Rows in a row group of text at most.
+/// The maximum number of rows in a row group of text.
 pub const TEXT_GROUP_ROWS: usize = 8192;
-/// Rows in a row group of `rows/`.
+/// The number of rows in a row group of `rows/`.
 const ROWS_GROUP_ROWS: usize = 1 << 16;
 
 /// The name of the writer in each file's metadata.
@@ -71,7 +71,7 @@ pub fn part_name(shard: Digest, number: usize) -> String {
     format!("{}-{number:05}", &shard.to_string()[..16])
 }
 
-/// The name of the one part of a table without rows, which holds its columns.
+/// The name of the single part of a table without rows, which contains its columns.
 pub const EMPTY_PART: &str = "empty";
 
 /// Returns the path of a part's rows in the tree of its table.
@@ -79,8 +79,8 @@ pub(crate) fn rows_path(part: &str) -> String {
     format!("rows/{part}.parquet")
 }
 
-/// Returns the path of a part's text in the tree of its table. The file is Parquet, but is not named so: it holds texts that the
-/// table does not have, so that a program which reads `**/*.parquet` of a table must not find it.
+/// Returns the path of a part's text in the tree of its table. The file is Parquet, but has another extension: it contains texts that the
+/// table does not contain, so a program that reads `**/*.parquet` of a table must not find it.
 pub(crate) fn text_path(part: &str) -> String {
     format!("text/{part}.text")
 }

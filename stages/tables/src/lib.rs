@@ -8,36 +8,36 @@
 //! | `rows/<part>.parquet` | `id, repo_name, path, copies, size, license`, columns that stages add, `row` |
 //! | `text/<part>.text` | `content` |
 //!
-//! | column | type | what |
+//! | column | type | content |
 //! |---|---|---|
 //! | `id` | string | 64 hexadecimal digits: [`document_id`] of repository, path and content |
 //! | `repo_name`, `path` | string | the repository and path of the file |
-//! | `copies` | int64 | how many files of the export's source have this content, as the export says |
-//! | `size` | int64 | bytes of content, as the export says |
+//! | `copies` | int64 | the number of files of the export's source with this content, according to the export |
+//! | `size` | int64 | the size of the content in bytes, according to the export |
 //! | `license` | string, may be null | the repository's license key |
 //! | `row` | uint32 | position of the document in the text part of the same name |
 //! | `content` | string | the file |
 //!
-//! `rows/` opens as it is in DuckDB, pandas and polars. Within a part `row` ascends, but not all rows of the text need
-//! be there: a stage that drops or annotates rows writes a new `rows/` and links the same `text/` files
-//! ([`contract::OutputTree::link`]). A text file therefore holds documents that the table does not have. It is a Parquet
-//! file, but its name does not say so: a program that reads `**/*.parquet` of the tree finds exactly the table's rows, and
-//! [`export()`] writes a folder in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
+//! DuckDB, pandas and polars can open `rows/` directly. Within a part `row` ascends, but not all rows of the text need
+//! be present: a stage that drops or annotates rows writes a new `rows/` and links the same `text/` files
+//! ([`contract::OutputTree::link`]). A text file may therefore contain documents that the table does not have. It is a Parquet
+//! file, but has another extension: a program that reads `**/*.parquet` of the tree finds exactly the table's rows, and
+//! [`export()`] writes a directory in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
 //!
-//! A part holds rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more
-//! where it does not fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The
+//! A part contains rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more
+//! if it does not fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The
 //! order of a table is the order of its part names, then `row`. A part with no row left is not in the tree, in neither
-//! folder. A table without rows has one part, [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]),
+//! directory. A table without rows has one part, [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]),
 //! so that a query finds its columns before the first row is rejected or dropped.
 //!
-//! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the folder `rows/` alone,
-//! with columns of its own.
+//! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the directory `rows/` alone,
+//! with other columns.
 //!
 //! Bytes are determined by the rows: the writer's name is fixed, text is zstd level 1 in row groups of
-//! [`TEXT_GROUP_BYTES`], so that a reader holds one group at a time. No dictionary for text; its statistics hold the bytes
+//! [`TEXT_GROUP_BYTES`], so that a reader keeps one group in memory at a time. Text has no dictionary; its statistics contain the bytes
 //! of each row group.
 //!
-//! Every reader compares what it returns with what was written: to end before the last row of a part is an error,
+//! Every reader compares what it returns with what was written: an end before the last row of a part is an error,
 //! in every reader. The bytes of text are compared for each row group all of whose texts are read; if some of its rows
 //! are dropped, the reader only checks that each row has a text.
 //!

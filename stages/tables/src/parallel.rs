@@ -1,4 +1,4 @@
-//! Runs work on parts in parallel, as many at a time as the stage has threads.
+//! Runs work on parts in parallel, on as many threads as the stage has.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use contract::{Context, Result, StageError};
 /// of the items. After a failure no further item is started; the failure of the first item in order is returned.
 ///
 /// # Errors
-/// An error of `work`, or that the stage was asked to stop.
+/// Returns an error of `work`, or an error if the stage was asked to stop.
 pub fn each_part<P: Sync, T: Send>(
     context: &Context,
     items: &[P],

@@ -18,9 +18,9 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use crate::complete::RowCount;
 use crate::table::row_count;
 
-/// Rows of a batch at most.
+/// The maximum number of rows in a batch.
 const BATCH_ROWS: usize = 64;
-/// Bytes of a batch at most, unless one row has more. The number of rows decoded at a time follows from the mean of the row group.
+/// The maximum size of a batch in bytes, unless one row is larger. The number of rows decoded at a time depends on the mean of the row group.
 const BATCH_BYTES: u64 = 32 << 20;
 
 /// The columns of a plain Parquet file, and its rows.
@@ -34,7 +34,7 @@ impl PlainReader {
     /// Reads the footer.
     ///
     /// # Errors
-    /// When the file has no valid Parquet footer.
+    /// Returns an error if the file has no valid Parquet footer.
     pub fn open(file: &File) -> Result<Self, ParquetError> {
         // The types that the writer meant (a string in 64 bits, a dictionary) are ignored: they are all strings.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
@@ -63,10 +63,10 @@ impl PlainReader {
         row_count(&self.metadata)
     }
 
-    /// Reads these columns of `file`, the one that was opened, or all columns.
+    /// Reads these columns, or all columns, of `file`, which must be the opened file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn read(&self, file: File, columns: Option<&[&str]>) -> Result<PlainBatches, ParquetError> {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let mask = match columns {
@@ -79,7 +79,7 @@ impl PlainReader {
     }
 }
 
-/// The rows of a plain file in batches, strings and bytes as views.
+/// The rows of a plain file in batches, with strings and bytes as views.
 ///
 /// # Errors
 /// Each item, when the file cannot be read; the end, when the number of rows is not the one in the footer.

@@ -21,7 +21,7 @@ use crate::rows::{RowsInput, RowsTable};
 use crate::table::{Part, Table, with_content};
 
 /// The parts of a table, in order. A scan has at most as many partitions as the session has threads; each partition reads
-/// neighbouring parts one after another, in order, so that a scan has one part a thread open and not one a part.
+/// adjacent parts one after another, in order, so that a scan has only one open part per thread.
 #[derive(Debug, Clone)]
 pub struct FilesProvider {
     parts: Vec<Source>,
@@ -50,10 +50,10 @@ impl FilesProvider {
         Self { parts: vec![Source::Documents(part.clone())], schema: with_content(part.rows_schema()) }
     }
 
-    /// Returns the table that a tree holds, of documents or of rows.
+    /// Returns the table in a tree, of documents or of rows.
     ///
     /// # Errors
-    /// When the tree is not a table, or a footer cannot be read.
+    /// Returns an error if the tree is not a table, or a footer cannot be read.
     pub fn open(tree: &InputTree) -> std::result::Result<Self, TableError> {
         match RowsTable::open(tree)? {
             Some(table) => {
@@ -63,7 +63,7 @@ impl FilesProvider {
         }
     }
 
-    /// Splits the parts into at most `count` runs of neighbours with about equally many rows.
+    /// Splits the parts into at most `count` runs of adjacent parts with about equally many rows.
     fn partitions(&self, count: usize) -> Vec<Vec<Source>> {
         let count = count.clamp(1, self.parts.len().max(1)) as u128;
         let total: u128 = self.parts.iter().map(|part| u128::from(part.rows())).sum();
@@ -139,14 +139,14 @@ impl TableProvider for FilesProvider {
     }
 }
 
-/// Which columns are read.
+/// The columns to read.
 #[derive(Debug, Clone)]
 struct Scan {
     columns: Option<Vec<usize>>,
     schema: Arc<Schema>,
 }
 
-/// Neighbouring parts, read one after another.
+/// A partition: adjacent parts, read one after another.
 #[derive(Debug)]
 struct Partition {
     parts: Vec<Source>,

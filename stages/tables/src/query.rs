@@ -35,15 +35,15 @@ pub enum AnswerFormat {
     Table,
     /// Comma-separated values with a header.
     Csv,
-    /// One JSON object a line, without null values.
+    /// One JSON object per line, without null values.
     Json,
     /// One Parquet file.
     Parquet,
 }
 
-/// Rows that a text table shows.
+/// The maximum number of rows that a text table shows.
 pub const TABLE_ROWS: usize = 10_000;
-/// Bytes of memory of these rows.
+/// The maximum memory of these rows, in bytes.
 const TABLE_BYTES: usize = 64 << 20;
 
 /// Whether a result was written completely.
@@ -51,11 +51,11 @@ const TABLE_BYTES: usize = 64 << 20;
 pub enum Answer {
     /// All rows.
     Whole,
-    /// As many as a text table shows.
+    /// Only the rows that a text table shows.
     First(usize),
 }
 
-/// Why a query failed.
+/// The reason that a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// No table has this name.
@@ -147,16 +147,16 @@ impl Query {
     /// Creates a session without tables, with these resources; `scratch` is a directory to spill into.
     ///
     /// # Errors
-    /// When the threads or the spill directory cannot be created.
+    /// Returns an error if the threads or the spill directory cannot be created.
     pub fn new(resources: Resources, scratch: &Path) -> Result<Self> {
         Ok(Self { session: Session::standalone(resources, scratch)? })
     }
 
-    /// Makes the table of `stage.port` known as `"stage"."port"` and as `"stage.port"`, and where `is_first` also as
+    /// Registers the table of `stage.port` as `"stage"."port"` and as `"stage.port"`, and if `is_first` also as
     /// `"stage"`.
     ///
     /// # Errors
-    /// When the tree is not a table.
+    /// Returns an error if the tree is not a table.
     pub fn register(&self, stage: &str, port: &str, is_first: bool, tree: &InputTree) -> Result<()> {
         let provider: Arc<dyn TableProvider> = Arc::new(FilesProvider::open(tree)?);
         let context = self.session.context();
@@ -179,11 +179,11 @@ impl Query {
         Ok(())
     }
 
-    /// Runs a query. Statements that would define or write anything are rejected. A text table holds its rows in
-    /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows come.
+    /// Runs a query. Statements that would define or write anything are rejected. A text table keeps its rows in
+    /// memory and ends after [`TABLE_ROWS`] rows or 64 MiB; the other formats are written as rows arrive.
     ///
     /// # Errors
-    /// When the query is invalid, the tables cannot be read, or the result cannot be written.
+    /// Returns an error if the query is invalid, the tables cannot be read, or the result cannot be written.
     pub fn answer(
         &self,
         sql: &str,

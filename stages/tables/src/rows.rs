@@ -14,10 +14,10 @@ use crate::error::TableError;
 use crate::format::{EMPTY_PART, part_of, rows_options, rows_path, text_options, text_path, text_schema, write_error};
 use crate::table::{Part, footer, open, row_count};
 
-/// Rows of a batch that is read from a file of rows.
+/// The number of rows in a batch that is read from a file of rows.
 const READ_ROWS: usize = 8192;
 
-/// `rows/<name>.parquet` of an output port. The file is made by the first row: without one there is none.
+/// The writer of `rows/<name>.parquet` of an output port. The first row creates the file: without rows, there is no file.
 #[derive(Debug)]
 pub struct RowsFile<'a> {
     output: &'a OutputTree,
@@ -28,7 +28,7 @@ pub struct RowsFile<'a> {
 }
 
 impl<'a> RowsFile<'a> {
-    /// Creates the writer of a part of that name with these columns; nothing is written yet.
+    /// Creates the writer of a part of this name with these columns; nothing is written yet.
     pub fn new(output: &'a OutputTree, name: &str, schema: SchemaRef) -> Self {
         Self { output, path: rows_path(name), schema, writer: None, rows: 0 }
     }
@@ -36,7 +36,7 @@ impl<'a> RowsFile<'a> {
     /// Adds rows. Columns are matched by name; columns that the file does not have are ignored.
     ///
     /// # Errors
-    /// When a column is missing, has a null that its type does not allow, or cannot be written.
+    /// Returns an error if a column is missing, has a null that its type does not allow, or cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -66,7 +66,7 @@ impl<'a> RowsFile<'a> {
     /// Finishes the file. Returns the number of its rows.
     ///
     /// # Errors
-    /// When the last bytes cannot be written.
+    /// Returns an error if the last bytes cannot be written.
     pub fn finish(self) -> Result<u64> {
         if let Some(writer) = self.writer {
             writer.into_inner().map_err(write_error)?.finish()?;
@@ -83,7 +83,7 @@ pub struct RowsPart<'a> {
 }
 
 impl<'a> RowsPart<'a> {
-    /// Returns the part's rows with these columns, `row` among them; [`Part::rows_schema`] where none is added.
+    /// Returns the part's rows with these columns, including `row`; without added columns, [`Part::rows_schema`].
     pub fn new(output: &'a OutputTree, part: &'a Part, schema: SchemaRef) -> Self {
         Self { part, rows: RowsFile::new(output, &part.name, schema) }
     }
@@ -91,7 +91,7 @@ impl<'a> RowsPart<'a> {
     /// Adds rows, in the part's order.
     ///
     /// # Errors
-    /// As [`RowsFile::write`].
+    /// See [`RowsFile::write`].
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows.write(batch)
     }
@@ -99,7 +99,7 @@ impl<'a> RowsPart<'a> {
     /// Finishes the part. Without rows it is not in the tree, otherwise its text is linked. Returns the number of its rows.
     ///
     /// # Errors
-    /// As [`RowsFile::finish`].
+    /// See [`RowsFile::finish`].
     pub fn finish(self) -> Result<u64> {
         let output = self.rows.output;
         let rows = self.rows.finish()?;
@@ -110,11 +110,11 @@ impl<'a> RowsPart<'a> {
     }
 }
 
-/// Finishes a table of documents or of rows: one without rows gets the part [`EMPTY_PART`], which holds its columns. To be
-/// called when all parts of the output are finished.
+/// Finishes a table of documents or of rows: a table without rows gets the part [`EMPTY_PART`], which contains its columns. Call
+/// it when all parts of the output are finished.
 ///
 /// # Errors
-/// When the part cannot be written.
+/// Returns an error if the part cannot be written.
 pub fn close(output: &OutputTree, schema: &SchemaRef, port: PortType) -> Result<()> {
     if !output.is_empty() {
         return Ok(());
@@ -136,20 +136,20 @@ fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWrit
 /// A table of rows ([`contract::PortType::Rows`]) in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsTable {
-    /// Its files, sorted by path.
+    /// The files, sorted by path.
     pub(crate) parts: Vec<RowsInput>,
-    /// The columns of each.
+    /// The columns of each file.
     pub(crate) schema: SchemaRef,
 }
 
 /// A file of rows.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsInput {
-    /// The file.
+    /// The content of the file.
     pub(crate) file: InputFile,
     /// The name of the part.
     pub(crate) name: String,
-    /// Its rows.
+    /// The rows.
     pub(crate) row_count: u64,
 }
 
@@ -157,7 +157,7 @@ impl RowsTable {
     /// Opens the table of a tree whose files are all in `rows/`. Reads the footers, no data.
     ///
     /// # Errors
-    /// When a file does not belong to a table, a footer is damaged, or files differ in their columns.
+    /// Returns an error if a file does not belong to a table, a footer is damaged, or files differ in their columns.
     pub(crate) fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
         if tree.files.is_empty() || tree.files.iter().any(|file| !file.path.as_str().starts_with("rows/")) {
             return Ok(None);
@@ -184,10 +184,10 @@ impl RowsTable {
 }
 
 impl RowsInput {
-    /// Its rows in batches.
+    /// Returns the rows in batches.
     ///
     /// # Errors
-    /// When the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.
+    /// Returns an error if the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.
     pub(crate) fn read(&self) -> Result<Batches, TableError> {
         Batches::open(&self.file, self.row_count)
     }
@@ -223,7 +223,7 @@ impl Iterator for Batches {
 /// open at a time.
 ///
 /// # Errors
-/// When a footer cannot be read; each batch, when a file cannot be read, or ends before its last row.
+/// Returns an error if a footer cannot be read; each batch, when a file cannot be read, or ends before its last row.
 pub fn read_rows(tree: &InputTree) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + '_, TableError> {
     let counts: Vec<_> =
         tree.below("rows").map(|file| Ok((file, row_count(&footer(file)?)))).collect::<Result<_, TableError>>()?;

@@ -32,7 +32,7 @@ impl Session {
     /// over several partitions is determined only by a sort.
     ///
     /// # Errors
-    /// When the spill folder or the threads cannot be made.
+    /// Returns an error if the spill directory or the threads cannot be made.
     pub fn new(context: &Context) -> Result<Self> {
         let threads = context.resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -42,7 +42,7 @@ impl Session {
     /// Creates a session for queries outside a stage, with these resources and a directory to spill into.
     ///
     /// # Errors
-    /// When the spill folder or the threads cannot be made.
+    /// Returns an error if the spill directory or the threads cannot be made.
     pub(crate) fn standalone(resources: Resources, scratch: &Path) -> Result<Self> {
         let threads = resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -66,7 +66,7 @@ impl Session {
         Ok(Self { context: SessionContext::new_with_state(state), runtime, cancel })
     }
 
-    /// DataFusion's own session, to register functions and tables and to plan SQL.
+    /// Returns DataFusion's own session, to register functions and tables and to plan SQL.
     pub fn context(&self) -> &SessionContext {
         &self.context
     }
@@ -74,7 +74,7 @@ impl Session {
     /// Returns all documents of a table.
     ///
     /// # Errors
-    /// When DataFusion rejects the table.
+    /// Returns an error if DataFusion rejects the table.
     pub fn documents(&self, table: &Table) -> Result<DataFrame> {
         self.context.read_table(Arc::new(FilesProvider::documents(table))).map_err(plan_error)
     }
@@ -82,7 +82,7 @@ impl Session {
     /// Returns the documents of one part.
     ///
     /// # Errors
-    /// When DataFusion rejects the table.
+    /// Returns an error if DataFusion rejects the table.
     pub fn part(&self, part: &Part) -> Result<DataFrame> {
         self.context.read_table(Arc::new(FilesProvider::part(part))).map_err(plan_error)
     }
@@ -95,7 +95,7 @@ impl Session {
     /// Runs a plan and calls `each` with its batches as they come.
     ///
     /// # Errors
-    /// An error of the plan or of `each`, or that the stage was asked to stop.
+    /// Returns an error of the plan or of `each`, or an error if the stage was asked to stop.
     pub fn stream(&self, plan: DataFrame, mut each: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
         self.runtime.block_on(async {
             let mut batches = plan.execute_stream().await.map_err(plan_error)?;
@@ -110,7 +110,7 @@ impl Session {
     /// Runs a plan whose result is small.
     ///
     /// # Errors
-    /// As [`Session::stream`].
+    /// See [`Session::stream`].
     pub fn collect(&self, plan: DataFrame) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         self.stream(plan, |batch| {

@@ -17,10 +17,10 @@ pub struct Table {
     rows_schema: SchemaRef,
 }
 
-/// A part of a table: rows, and the text that they point into.
+/// A part of a table: rows, and the text that they refer to.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Its name, the same in both directories.
+    /// The name, the same in both directories.
     pub name: String,
     /// Its Parquet file of rows.
     pub rows: InputFile,
@@ -36,7 +36,7 @@ impl Table {
     /// Opens the table of a tree. Reads the footers of the `rows/` parts, no data.
     ///
     /// # Errors
-    /// When the tree is not a table: an unexpected file, half a part, parts that differ in columns, columns of the format
+    /// Returns an error if the tree is not a table: an unexpected file, half a part, parts that differ in columns, columns of the format
     /// missing or of another type, a damaged footer.
     pub fn open(tree: &InputTree) -> Result<Self, TableError> {
         let mut halves: BTreeMap<String, (Option<InputFile>, Option<InputFile>)> = BTreeMap::new();
@@ -69,7 +69,7 @@ impl Table {
         Ok(Self { parts, rows_schema })
     }
 
-    /// Its parts that have rows, sorted by name.
+    /// Returns the parts that have rows, sorted by name.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -79,7 +79,7 @@ impl Table {
         self.parts.iter().map(|part| part.row_count).sum()
     }
 
-    /// Returns the columns of `rows/`, `row` among them.
+    /// Returns the columns of `rows/`, including `row`.
     pub fn rows_schema(&self) -> &SchemaRef {
         &self.rows_schema
     }

@@ -22,13 +22,13 @@ pub struct Document<'a> {
     pub repo_name: &'a str,
     /// The path in the repository.
     pub path: &'a str,
-    /// The number of copies in the export.
+    /// The number of copies, according to the export.
     pub copies: i64,
-    /// Bytes of content, as the export says.
+    /// The size of the content in bytes, according to the export.
     pub size: i64,
     /// The repository's license key.
     pub license: Option<&'a str>,
-    /// The file.
+    /// The content of the file.
     pub content: &'a str,
 }
 
@@ -47,7 +47,7 @@ struct OpenPart<'a> {
     rows: RowsFile<'a>,
     schema: SchemaRef,
     text_schema: SchemaRef,
-    /// Documents and bytes of text in the part so far, those of `group` among them.
+    /// The number of documents and bytes of text in the part so far, including those of `group`.
     documents: usize,
     bytes: usize,
     group: Group,
@@ -69,7 +69,7 @@ struct Group {
     bytes: usize,
 }
 
-/// Values of columns that the format does not define: for each document the index of a batch, and of a row in it.
+/// The values of columns that the format does not define: for each document, the index of a batch and of a row in it.
 #[derive(Default)]
 struct Further {
     batches: Vec<RecordBatch>,
@@ -117,7 +117,7 @@ impl<'a> ShardWriter<'a> {
     /// Adds a document without further columns.
     ///
     /// # Errors
-    /// When the bytes cannot be written.
+    /// Returns an error if the bytes cannot be written.
     pub fn push(&mut self, document: &Document<'_>) -> Result<()> {
         self.push_with(document, None)
     }
@@ -125,7 +125,7 @@ impl<'a> ShardWriter<'a> {
     /// Adds a document; `further` is a batch of exactly the further columns, and the document's row in it.
     ///
     /// # Errors
-    /// When the bytes cannot be written.
+    /// Returns an error if the bytes cannot be written.
     pub fn push_with(&mut self, document: &Document<'_>, further: Option<(&RecordBatch, usize)>) -> Result<()> {
         let full =
             |part: &OpenPart<'_>| part.documents >= PART_ROWS || part.bytes + document.content.len() > PART_TEXT_BYTES;
@@ -143,7 +143,7 @@ impl<'a> ShardWriter<'a> {
     /// Finishes the shard's last part.
     ///
     /// # Errors
-    /// When the last bytes cannot be written.
+    /// Returns an error if the last bytes cannot be written.
     pub fn finish(self) -> Result<()> {
         self.part.map_or(Ok(()), OpenPart::finish)
     }

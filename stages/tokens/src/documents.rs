@@ -20,7 +20,7 @@ impl Strings {
 /// Reads the ids and texts of a part, a batch at a time.
 ///
 /// # Errors
-/// When the part cannot be opened; each batch, when it cannot be read or a row lacks its id or text.
+/// Returns an error if the part cannot be opened; each batch, when it cannot be read or a row lacks its id or text.
 pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(Strings, Strings)>>> {
     Ok(part.read(&[ID, CONTENT])?.map(|batch| {
         let batch = batch?;
@@ -31,7 +31,7 @@ pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(Strings, String
 /// Reads the ids of a part, a batch at a time.
 ///
 /// # Errors
-/// As [`texts`].
+/// See [`texts`].
 pub fn ids(part: &Part) -> Result<impl Iterator<Item = Result<Strings>>> {
     Ok(part.read(&[ID])?.map(|batch| strings(part, &batch?, ID)))
 }

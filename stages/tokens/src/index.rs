@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic, [`MAGIC`] |
 //! | 8 | 4 | version of the format, [`VERSION`] |
-//! | 12 | 4 | 1 where the sequences were shuffled, else 0 |
+//! | 12 | 4 | 1 if the sequences were shuffled, else 0 |
 //! | 16 | 8 | the shuffle's key |
 //! | 24 | 8 | sequences |
 //! | 32 | 8 | documents |
@@ -16,11 +16,11 @@
 //! |---|---|---|
 //! | 0 | 32 | the document's id |
 //! | 32 | 8 | its first token in the stream of documents |
-//! | 40 | 8 | its tokens, the end-of-text token among them |
+//! | 40 | 8 | its tokens, including the end-of-text token |
 //!
 //! The stream is cut into sequences at multiples of the sequence length, and its tail is dropped: a document may reach
-//! past the last sequence. Where the sequences were not shuffled, sequence `n` of the packed file is the `n`-th of the
-//! stream, else it is the one that [`DocumentIndex::stream_sequence`] names.
+//! past the last sequence. If the sequences were not shuffled, sequence `n` of the packed file is the `n`-th of the
+//! stream; otherwise it is the one that [`DocumentIndex::stream_sequence`] returns.
 
 use std::fs::File;
 use std::io::Write;
@@ -34,9 +34,9 @@ use crate::permutation::Permutation;
 pub const MAGIC: [u8; 8] = *b"plDocIdx";
 /// The version of the format.
 pub const VERSION: u32 = 1;
-/// Bytes before the first record.
+/// The number of bytes before the first record.
 pub const HEADER_SIZE: usize = 40;
-/// Bytes of a record.
+/// The size of a record, in bytes.
 pub const RECORD_SIZE: usize = 48;
 /// The file's path in a tree of type `tokens`.
 pub const FILE: &str = "documents.bin";
@@ -44,9 +44,9 @@ pub const FILE: &str = "documents.bin";
 /// The counts of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Documents.
+    /// The number of documents.
     pub documents: u64,
-    /// Sequences.
+    /// The number of sequences.
     pub sequences: u64,
     /// The key of the shuffle of the sequences, if they were shuffled.
     pub permutation: Option<u64>,
@@ -57,9 +57,9 @@ pub struct Header {
 pub struct Entry {
     /// The document.
     pub id: Digest,
-    /// Its first token.
+    /// The first token.
     pub start: u64,
-    /// Its tokens, including the end-of-text token.
+    /// The number of tokens, including the end-of-text token.
     pub tokens: u64,
 }
 
@@ -83,7 +83,7 @@ impl Header {
     }
 }
 
-/// Reads the number at an offset, which 8 bytes follow.
+/// Reads the 8-byte number at an offset.
 fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]))
 }
@@ -103,7 +103,7 @@ impl<W: Write> IndexWriter<W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// When `inner` cannot be written.
+    /// Returns an error if `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         inner.write_all(&header.encode())?;
         Ok(Self { inner, left: header.documents })
@@ -112,7 +112,7 @@ impl<W: Write> IndexWriter<W> {
     /// Writes the next document.
     ///
     /// # Errors
-    /// When there are more than the header declares, or `inner` cannot be written.
+    /// Returns an error if there are more than the header declares, or `inner` cannot be written.
     pub fn push(&mut self, entry: Entry) -> Result<()> {
         self.left = self.left.checked_sub(1).ok_or_else(|| malformed("more documents than its header says"))?;
         self.inner.write_all(entry.id.as_bytes())?;
@@ -124,7 +124,7 @@ impl<W: Write> IndexWriter<W> {
     /// Finishes the file and returns `inner`.
     ///
     /// # Errors
-    /// When there are fewer documents than the header declares.
+    /// Returns an error if there are fewer documents than the header declares.
     pub fn finish(self) -> Result<W> {
         if self.left > 0 { Err(malformed("fewer documents than its header says")) } else { Ok(self.inner) }
     }
@@ -141,7 +141,7 @@ impl DocumentIndex {
     /// Opens the `documents.bin` of a tree of type `tokens`.
     ///
     /// # Errors
-    /// When the tree has none, it cannot be mapped, or its header and size do not agree.
+    /// Returns an error if the tree has none, it cannot be mapped, or its header and size do not agree.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let input = tree.required(FILE)?;
         let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;
@@ -169,12 +169,12 @@ impl DocumentIndex {
         Some(Entry { id, start: number(record, 32), tokens: number(record, 40) })
     }
 
-    /// The number of sequences of the packed file.
+    /// Returns the number of sequences in the packed file.
     pub fn sequences(&self) -> u64 {
         self.header.sequences
     }
 
-    /// Returns the document that holds a token of the stream (from 0), and its number; `None` past the last document.
+    /// Returns the document that contains a token of the stream (from 0), and its number; `None` past the last document.
     pub fn at(&self, token: u64) -> Option<(usize, Entry)> {
         let (mut low, mut high) = (0, self.documents());
         // The documents below `low` start at the token or before it, those from `high` on after it.

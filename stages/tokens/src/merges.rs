@@ -5,7 +5,7 @@
 //!
 //! - a pair's count is the sum of the counts of its words, once for each occurrence in a word; counts are 64-bit, because
 //!   32 bits overflow on some tens of gigabytes of code;
-//! - of equal counts the pair with the smaller left id is taken, then the one with the smaller right id;
+//! - among equal counts, the pair with the smaller left id is taken, then the one with the smaller right id;
 //! - within a word pairs are merged from left to right;
 //! - two pairs may spell one string; it has one id, that of the first;
 //! - a pair that is already a merge and comes up again by such a second spelling is merged at once, because encoding
@@ -36,11 +36,11 @@ pub type Pair = (u32, u32);
 /// The limits of learning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
-    /// Ids in all, including those of the alphabet and of special tokens; below 2^31.
+    /// The total number of ids, including those of the alphabet and of special tokens; below 2^31.
     pub vocabulary: u32,
-    /// A pair that occurs less often is not merged; at least 1.
+    /// The minimum number of occurrences of a pair to merge; at least 1.
     pub min_frequency: u64,
-    /// Bytes of the longest token.
+    /// The maximum length of a token, in bytes.
     pub max_length: u32,
 }
 
@@ -51,9 +51,9 @@ pub struct Learned {
     pub tokens: Vec<Vec<u8>>,
     /// The merges in order of rank: two ids.
     pub merges: Vec<Pair>,
-    /// How often each id occurs in the words at the end, by id.
+    /// The number of occurrences of each id in the words at the end, by id.
     pub uses: Vec<u64>,
-    /// [`Goal::max_length`].
+    /// See [`Goal::max_length`].
     pub max_length: u32,
     /// Whether a pair was not merged because its token would be longer.
     pub met_max_length: bool,
@@ -65,7 +65,7 @@ pub struct Learned {
 /// `progress` counts ids, including the initial ones.
 ///
 /// # Errors
-/// When the stage was asked to stop.
+/// Returns an error if the stage was asked to stop.
 pub fn learn(
     words: &CountedWords,
     alphabet: &[u32; 256],
@@ -96,14 +96,14 @@ pub fn learn(
     Ok(state.finish())
 }
 
-/// Places of a pair that are merged between two checks of the cancel flag.
+/// The number of merged occurrences of a pair between two checks of the cancel flag.
 const CHECK_EVERY: usize = 1 << 16;
 
 /// The symbols of all words, in one slot for each byte and one before, between and after the words.
 ///
-/// The first slot of a symbol holds its id; the last one, where it is another, [`BACK`] and the symbol's length. All
-/// between hold no id. So both neighbours of a symbol are found from its place, and a place that is no longer the start
-/// of a symbol is seen to be none.
+/// The first slot of a symbol contains its id; the last one, if it is a different slot, [`BACK`] and the symbol's length. All
+/// slots between contain no id. So both neighbours of a symbol are found from its place, and a place that is no longer the start
+/// of a symbol is recognised as such.
 #[derive(Debug)]
 struct Symbols(Vec<u32>);
 
@@ -161,12 +161,12 @@ struct MergeState<'a> {
     ids: HashMap<Vec<u8>, u32, Hasher>,
     /// The byte of each symbol of the alphabet.
     letters: HashMap<u32, u8, Hasher>,
-    /// Bytes of each symbol.
+    /// The length of each symbol, in bytes.
     lengths: Vec<u32>,
     first: u32,
     max_length: u32,
     met_max_length: bool,
-    /// Merges so far, repeated ones too.
+    /// The merges so far, including repeated ones.
     step: u32,
 }
 

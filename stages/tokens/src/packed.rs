@@ -35,7 +35,7 @@ use memmap2::Mmap;
 pub const MAGIC: [u8; 8] = *b"plTokens";
 /// The version of the format.
 pub const VERSION: u32 = 1;
-/// Bytes before the first id; a multiple of 64, so that the ids are aligned.
+/// The number of bytes before the first id; a multiple of 64, so that the ids are aligned.
 pub const HEADER_SIZE: usize = 64;
 /// The file's path in a tree of type `tokens`.
 pub const FILE: &str = "tokens.bin";
@@ -43,22 +43,22 @@ pub const FILE: &str = "tokens.bin";
 /// The counts of a packed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Every id is below it.
+    /// The size of the vocabulary: every id is below it.
     pub vocabulary: u32,
     /// The id that follows every document.
     pub end_of_text: u32,
-    /// Tokens a sequence.
+    /// The number of tokens per sequence.
     pub sequence_length: u64,
-    /// Sequences.
+    /// The number of sequences.
     pub sequences: u64,
-    /// Documents that were packed.
+    /// The number of packed documents.
     pub documents: u64,
-    /// Bytes of text that the ids decode to, end-of-text tokens not counted.
+    /// The number of bytes of text that the ids decode to, without end-of-text tokens.
     pub text_bytes: u64,
 }
 
 impl Header {
-    /// Bytes an id.
+    /// Returns the number of bytes per id.
     pub fn width(&self) -> usize {
         if self.vocabulary <= 1 << 16 { 2 } else { 4 }
     }
@@ -144,7 +144,7 @@ fn malformed(problem: &str) -> StageError {
 /// Checks that a file has a header of this format and the size that it declares. The ids are not read.
 ///
 /// # Errors
-/// When it does not, or cannot be read.
+/// Returns an error if it does not, or cannot be read.
 pub fn check_file(path: &Path) -> Result<()> {
     let mut file = File::open(path)?;
     let mut bytes = [0; HEADER_SIZE];
@@ -168,7 +168,7 @@ impl PackedTokens {
     /// Opens the `tokens.bin` of a tree of type `tokens`.
     ///
     /// # Errors
-    /// When the tree has none, it cannot be mapped, or its header and size do not agree.
+    /// Returns an error if the tree has none, it cannot be mapped, or its header and size do not agree.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let input = tree.required(FILE)?;
         let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;
@@ -201,12 +201,12 @@ impl PackedTokens {
         Facts { vocabulary, sequence_length: fact(header.sequence_length), sequences, ..Facts::default() }
     }
 
-    /// Tokens a sequence.
+    /// The number of tokens per sequence.
     pub fn sequence_length(&self) -> usize {
         self.header.sequence_length as usize
     }
 
-    /// Every id is below it.
+    /// The size of the vocabulary: every id is below it.
     pub fn vocabulary(&self) -> u32 {
         self.header.vocabulary
     }
@@ -216,7 +216,7 @@ impl PackedTokens {
         self.header.end_of_text
     }
 
-    /// Bytes of text that all sequences decode to, end-of-text tokens not counted: the denominator of bits per byte.
+    /// Returns the number of bytes of text that all sequences decode to, without end-of-text tokens: the denominator of bits per byte.
     pub fn text_bytes(&self) -> u64 {
         self.header.text_bytes
     }
@@ -224,7 +224,7 @@ impl PackedTokens {
     /// Appends the `sequence_length` ids of a sequence (from 0) to `into`.
     ///
     /// # Errors
-    /// When there is no such sequence, or an id is outside the vocabulary (`into` is then as it was).
+    /// Returns an error if there is no such sequence, or an id is outside the vocabulary (`into` is then as it was).
     pub fn read(&self, sequence: usize, into: &mut Vec<u32>) -> Result<()> {
         if sequence >= self.sequences() {
             return Err(StageError::new(format!("there is no sequence {sequence}: {FILE} has {}", self.sequences())));
@@ -238,7 +238,7 @@ impl PackedTokens {
         if highest >= self.header.vocabulary {
             into.truncate(before);
             return Err(malformed(&format!(
-                "sequence {sequence} holds id {highest}, outside the vocabulary of {}",
+                "sequence {sequence} contains id {highest}, outside the vocabulary of {}",
                 self.header.vocabulary
             )));
         }
@@ -259,7 +259,7 @@ impl<W: Write> PackedWriter<W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// When the counts are not possible or `inner` cannot be written.
+    /// Returns an error if the counts are not possible or `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         header.check()?;
         header.file_size().ok_or_else(|| malformed("its header claims more bytes than a file can have"))?;
@@ -270,7 +270,7 @@ impl<W: Write> PackedWriter<W> {
     /// Writes the ids that follow; sequences may be split over calls anywhere.
     ///
     /// # Errors
-    /// When an id is outside the vocabulary, there are more ids than the header declares, or `inner` cannot be written.
+    /// Returns an error if an id is outside the vocabulary, there are more ids than the header declares, or `inner` cannot be written.
     pub fn push(&mut self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| **id >= self.header.vocabulary) {
             return Err(malformed(&format!("id {id} is outside the vocabulary of {}", self.header.vocabulary)));
@@ -286,7 +286,7 @@ impl<W: Write> PackedWriter<W> {
     /// Finishes the file and returns `inner`.
     ///
     /// # Errors
-    /// When fewer ids were written than the header declares, or `inner` cannot be flushed.
+    /// Returns an error if fewer ids were written than the header declares, or `inner` cannot be flushed.
     pub fn finish(mut self) -> Result<W> {
         if self.left > 0 {
             return Err(malformed(&format!("{} of the ids that its header declares are missing", self.left)));

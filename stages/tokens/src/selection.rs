@@ -15,7 +15,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Returns whether the sample holds the document with this id. Rows with equal ids go together.
+    /// Returns whether the sample contains the document with this id. Rows with equal ids are treated alike.
     pub fn takes(&self, id: &str) -> bool {
         self.draw.bits(id.as_bytes()) <= self.bound
     }
@@ -25,7 +25,7 @@ impl Selection {
 /// Reads only the ids; memory: 8 bytes for each document of the largest sample, in each thread.
 ///
 /// # Errors
-/// When the table cannot be read, or that the stage was asked to stop.
+/// Returns an error if the table cannot be read, or an error if the stage was asked to stop.
 pub fn select(context: &Context, table: &Table, purpose: &str, sizes: &[u64]) -> Result<Vec<Selection>> {
     let draw = Draw::new(context.seed, purpose);
     let largest = usize::try_from(sizes.iter().copied().max().unwrap_or(0)).unwrap_or(usize::MAX);

@@ -15,11 +15,11 @@ use crate::alphabet;
 
 /// The file of a tree of type `tokenizer` that defines the whole tokenizer.
 pub const FILE: &str = "tokenizer.json";
-/// The file beside it that names the special tokens.
+/// The file beside it with the special tokens.
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
 /// The token that ends a document, unless [`CONFIG_FILE`] names another.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// Bytes of the longest token, as the vocabulary writes it, that the encoder's tables hold.
+/// The maximum length of a token in the vocabulary's encoding that the encoder's tables support, in bytes.
 const LONGEST_TOKEN: usize = u16::MAX as usize;
 
 /// A byte-level tokenizer. Its methods may be called from many threads.
@@ -41,7 +41,7 @@ impl TextTokenizer {
     /// Opens the tokenizer of a tree of type `tokenizer`.
     ///
     /// # Errors
-    /// When a file is missing or does not describe a byte-level tokenizer with an end-of-text token.
+    /// Returns an error if a file is missing or does not describe a byte-level tokenizer with an end-of-text token.
     pub fn open(tree: &InputTree) -> Result<Self> {
         let read = |file: &contract::InputFile| {
             let text =
@@ -59,7 +59,7 @@ impl TextTokenizer {
     /// Creates a tokenizer from the content of a `tokenizer.json`, with this token at the end of each document.
     ///
     /// # Errors
-    /// As [`TextTokenizer::open`].
+    /// See [`TextTokenizer::open`].
     pub fn from_json(mut json: Value, end_of_text: &str) -> Result<Self> {
         let fault = |problem: String| StageError::new(format!("{FILE} {problem}"));
         let kind = |part: &str| json.get(part).and_then(|part| part.get("type")).and_then(Value::as_str);
@@ -100,7 +100,7 @@ impl TextTokenizer {
     /// Encodes a text, all of it as ordinary text.
     ///
     /// # Errors
-    /// When the tokenizer lacks a byte of the text.
+    /// Returns an error if the tokenizer lacks a byte of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encoder.encode_ordinary(text);
         ids.map_err(|error| StageError::new(format!("a text cannot be tokenised: {error}")))
@@ -109,7 +109,7 @@ impl TextTokenizer {
     /// Encodes a prompt: as [`TextTokenizer::encode`], but an empty one is the end-of-text token, from which a model starts a new document.
     ///
     /// # Errors
-    /// As [`TextTokenizer::encode`].
+    /// See [`TextTokenizer::encode`].
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         if text.is_empty() { Ok(vec![self.end_of_text()]) } else { self.encode(text) }
     }
@@ -119,12 +119,12 @@ impl TextTokenizer {
         String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
     }
 
-    /// Decodes ids to bytes, exactly. Ids outside the vocabulary have none.
+    /// Decodes ids to bytes, exactly. Ids outside the vocabulary are skipped.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
         ids.iter().flat_map(|id| self.token_bytes(*id)).copied().collect()
     }
 
-    /// Returns the bytes that an id decodes to, for a special token the bytes of its name; none for an id outside the vocabulary.
+    /// Returns the bytes that an id decodes to (for a special token, the bytes of its name); empty for an id outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let start = if id == 0 { 0 } else { self.ends.get(id - 1).copied().unwrap_or(self.bytes.len()) };

@@ -18,11 +18,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::splitter::words;
 
-/// Longer words are counted in pieces.
+/// The length above which words are counted in pieces.
 pub const PIECE_BYTES: usize = 64 << 10;
-/// Memory of a counted word beyond its bytes: the map's slot at its load, and the allocation.
+/// The memory of a counted word besides its bytes: the map's slot at its load, and the allocation.
 const ENTRY_BYTES: usize = 64;
-/// Runs that are merged at once, each an open file; more than that are first merged into one.
+/// The number of runs that are merged at once, each an open file; more runs are first merged into one.
 const FAN_IN: usize = 32;
 
 /// A fast hash of words and pairs of ids; no output depends on it.
@@ -102,7 +102,7 @@ pub struct WordCounts {
     budget: usize,
     folder: PathBuf,
     runs: Vec<PathBuf>,
-    /// Runs written so far.
+    /// The number of runs written so far.
     made: usize,
 }
 
@@ -115,7 +115,7 @@ impl WordCounts {
     /// Adds a counter's words and empties the counter.
     ///
     /// # Errors
-    /// When a run cannot be written.
+    /// Returns an error if a run cannot be written.
     pub fn absorb(&mut self, counter: &mut Counter) -> Result<()> {
         for (word, count) in std::mem::take(counter).words {
             self.counter.add(&word, count);
@@ -153,11 +153,11 @@ impl WordCounts {
         Ok((path, file))
     }
 
-    /// Returns the words that training keeps: the most frequent ones, of equally frequent ones the first by their bytes, until
-    /// their bytes together are `limit`.
+    /// Returns the words that training keeps: the most frequent ones (ties: the first by their bytes), until
+    /// their total size is `limit`.
     ///
     /// # Errors
-    /// When a run cannot be read.
+    /// Returns an error if a run cannot be read.
     pub fn finish(mut self, limit: u64) -> Result<CountedWords> {
         if !self.runs.is_empty() {
             self.spill()?;
@@ -269,9 +269,9 @@ pub struct CountedWords {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     counts: Vec<u64>,
-    /// Distinct words, including those that are not kept.
+    /// The number of distinct words, including those that are not kept.
     pub distinct: u64,
-    /// Words, with repetitions.
+    /// The number of words, with repetitions.
     pub total: u64,
 }
 
@@ -293,7 +293,7 @@ impl CountedWords {
         self.counts.is_empty()
     }
 
-    /// Bytes of all words that are kept.
+    /// Returns the size of all kept words, in bytes.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
     }

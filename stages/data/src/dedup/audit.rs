@@ -4,8 +4,8 @@
 //! any order. Each is compared with every other comparable leader whose set has a fitting size. A pair that reaches the
 //! threshold is *found* if the two share a bucket. Pairs of two kept documents are duplicates that are *left*.
 //!
-//! It reads each token set once: for 20 million documents about 50 GB of scratch, and up to 200 short comparisons each
-//! (most sizes do not fit).
+//! It reads each token set once: for 20 million documents, about 50 GB of scratch, with up to 200 short comparisons for each
+//! document (most sizes do not fit).
 
 use std::collections::BinaryHeap;
 
@@ -20,22 +20,22 @@ use super::ranked::Ranked;
 use super::record::DocumentRecord;
 use super::scratch::Scratch;
 
-/// Documents that are compared at once.
+/// The number of documents that are compared at once.
 const BLOCK: u32 = 4096;
 
 /// The counts of an audit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Audit {
-    /// Documents of the sample.
+    /// The number of documents in the sample.
     pub sample: u64,
-    /// Pairs of a document of the sample and another that reach the threshold, by their token sets. Documents with the
+    /// The number of pairs of a document in the sample and another document that reach the threshold, by their token sets. Documents with the
     /// same content or token set count as one.
     pub pairs: u64,
-    /// Those among them that share a bucket.
+    /// The number of these pairs that share a bucket.
     pub found: u64,
-    /// `found / pairs`; null without pairs.
+    /// The recall: `found / pairs`; null without pairs.
     pub recall: Option<f64>,
-    /// Pairs among them of two documents that were both kept.
+    /// The number of these pairs with two kept documents.
     pub left: u64,
 }
 
@@ -47,10 +47,10 @@ struct Sampled {
 }
 
 impl Audit {
-    /// Compares `size` documents with all.
+    /// Compares `size` documents with all others.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be read, or the stage was asked to stop.
     pub fn of(
         size: usize,
         ranked: &Ranked,

@@ -10,12 +10,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::signature::{PERMUTATIONS, Signature};
 
-/// Bands and rows; their product is at most [`PERMUTATIONS`].
+/// The numbers of bands and rows; their product is at most [`PERMUTATIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bands {
-    /// How many bands.
+    /// The number of bands.
     pub bands: usize,
-    /// Rows of each.
+    /// The number of rows per band.
     pub rows: usize,
 }
 

@@ -8,22 +8,22 @@ use std::io;
 use super::ranked::Ranked;
 use super::record::SetPlace;
 
-/// Bytes of a set, assumed in the choice of the number of slots.
+/// The assumed size of a set in bytes, for choosing the number of slots.
 const SET_BYTES: usize = 2048;
 
-/// Places and sets by rank. Each rank has one slot; a new entry replaces the old one.
+/// Locations and sets by rank. Each rank has one slot; a new entry replaces the old one.
 #[derive(Debug)]
 pub struct SetCache {
     places: Vec<Option<(u32, SetPlace)>>,
     sets: Vec<Option<(u32, Vec<u64>)>>,
-    /// Bytes of the sets, and the limit above which all are dropped.
+    /// The size of the sets in bytes, and the limit above which all are dropped.
     bytes: usize,
     limit: usize,
     buffer: Vec<u8>,
 }
 
 impl SetCache {
-    /// Creates a cache of about `memory` bytes; it holds at least one set, whatever its size.
+    /// Creates a cache of about `memory` bytes; it contains at least one set, whatever its size.
     pub fn new(memory: u64) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         let slots = |bytes: usize, each: usize| (bytes / each).clamp(1, 1 << 20);
@@ -39,7 +39,7 @@ impl SetCache {
     /// Returns the place of the set of the document of this rank.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn place(&mut self, ranked: &Ranked, rank: u32) -> io::Result<SetPlace> {
         let slots = self.places.len();
         let slot = &mut self.places[rank as usize % slots];
@@ -56,7 +56,7 @@ impl SetCache {
     /// Returns the set of the document of this rank, whose place is `place`.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn set(&mut self, ranked: &Ranked, rank: u32, place: SetPlace) -> io::Result<&[u64]> {
         let slot = rank as usize % self.sets.len();
         if !matches!(&self.sets[slot], Some((cached, _)) if *cached == rank) {

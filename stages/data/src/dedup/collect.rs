@@ -1,6 +1,6 @@
 //! Collects documents from the readers of the parts and sorts them into the order in which they are decided.
 //!
-//! Token sets go to one file as they come, records to a [`Sorter`]. The position of a set depends on the threads; no output
+//! Token sets are appended to one file as they arrive, records go to a [`Sorter`]. The position of a set depends on the threads; no output
 //! does.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use super::signature::signature;
 use super::sort::Sorter;
 use super::tokens::{Tokens, set_hash};
 
-/// Elements and documents that a reader buffers before it writes them.
+/// The number of elements and documents that a reader buffers before it writes them.
 const ELEMENTS: usize = 1 << 17;
 const DOCUMENTS: usize = 1 << 11;
 
@@ -29,11 +29,11 @@ const DOCUMENTS: usize = 1 << 11;
 pub struct SignatureSettings {
     /// Which documents are exact duplicates.
     pub exact: Exact,
-    /// Tokens of an element of the set.
+    /// The number of tokens in an element of the set.
     pub shingle: usize,
-    /// A document of fewer tokens, counted with repetitions, has no near-duplicates.
+    /// The minimum number of tokens, with repetitions, for near-duplicates.
     pub min_tokens: usize,
-    /// Bands of the signatures.
+    /// The bands of the signatures.
     pub bands: Bands,
     /// Which copy is kept.
     pub prefer: Vec<Preference>,
@@ -60,7 +60,7 @@ impl<'a> Collector<'a> {
     /// Creates a collector that uses half of `scratch.memory`.
     ///
     /// # Errors
-    /// When the file of the sets cannot be created.
+    /// Returns an error if the file of the sets cannot be created.
     pub fn new(settings: &'a SignatureSettings, scratch: &'a Scratch) -> Result<Self> {
         let sets = scratch.create("sets")?;
         let sorter = Sorter::new(scratch, "documents", settings.layout().width(), 2);
@@ -81,7 +81,7 @@ impl<'a> Collector<'a> {
     /// Returns all documents, in order.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn finish(self) -> Result<Ranked> {
         let sorter = self.sorter.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ranked::write(sorter.finish()?, self.settings.layout(), self.sets, self.scratch)
@@ -109,7 +109,7 @@ impl Reader<'_> {
     /// Adds the document with this number in the table.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written, or the stage was asked to stop.
     pub fn add(&mut self, number: u32, id: [u8; 32], traits: &Traits, content: &str) -> Result<()> {
         let settings = self.collector.settings;
         self.tokens.read(content);
@@ -132,10 +132,10 @@ impl Reader<'_> {
         if self.sets.len() < ELEMENTS && self.pending.len() < DOCUMENTS { Ok(()) } else { self.flush() }
     }
 
-    /// Writes the buffered documents; to be called after the last one.
+    /// Writes the buffered documents. Call it after the last document.
     ///
     /// # Errors
-    /// As [`Reader::add`].
+    /// See [`Reader::add`].
     pub fn flush(&mut self) -> Result<()> {
         let collector = self.collector;
         let base = collector.elements.fetch_add(self.sets.len() as u64, Ordering::Relaxed);

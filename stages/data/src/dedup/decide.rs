@@ -30,7 +30,7 @@ use super::record::DocumentRecord;
 use super::scratch::Scratch;
 use super::u32_array::U32Array;
 
-/// Documents of a block, in the stage.
+/// The number of documents in a block, in the stage.
 pub const BLOCK: u32 = 4096;
 
 /// The decisions on all documents.
@@ -38,28 +38,28 @@ pub const BLOCK: u32 = 4096;
 pub struct Decisions {
     /// The decision on each document, by rank.
     pub by_rank: DecisionFile,
-    /// Sets of kept documents that are near the same removed document.
+    /// The sets of kept documents that are near the same removed document.
     pub linked: DisjointSet,
-    /// Pairs that share a bucket and were considered.
+    /// The number of considered pairs that share a bucket.
     pub candidates: u64,
-    /// Those among them whose token sets were compared; the sizes of the others' sets rule the threshold out.
+    /// The number of these pairs whose token sets were compared; for the others, the sizes of the sets rule the threshold out.
     pub comparisons: u64,
-    /// Those among them that reach the threshold.
+    /// The number of these pairs that reach the threshold.
     pub verified: u64,
 }
 
-/// What the search for one document found among those kept so far.
+/// The result of the search for one document among the documents kept so far.
 #[derive(Debug, Default)]
 struct Search {
-    /// Kept members of each of its buckets when the search was made.
+    /// The number of kept members of each of its buckets at the time of the search.
     seen: Vec<u32>,
-    /// Those that reach the threshold, with their overlap.
+    /// The kept documents that reach the threshold, with their overlap.
     near: Vec<(Overlap, u32)>,
     candidates: u64,
     comparisons: u64,
 }
 
-/// Buffers of one thread, reused for every block.
+/// The buffers of one thread, reused for every block.
 #[derive(Debug)]
 struct ThreadState {
     ranks: Vec<u32>,
@@ -86,16 +86,16 @@ struct Decider<'a> {
     threshold: f64,
     /// The witness of each fingerprint that several documents have: the first of them if it is kept, else its witness.
     fingerprints: U32Array,
-    /// Three values for each token set that several documents have: the witness and the overlap with it.
+    /// The witness and the overlap with it (three values), for each token set that several documents have.
     sets: U32Array,
-    /// Kept members of each bucket.
+    /// The kept members of each bucket.
     buckets: U32Array,
 }
 
 /// Decides on all documents, `block` at a time (at least 1), within `scratch.memory` and the memory of [`DisjointSet`].
 ///
 /// # Errors
-/// When the scratch directory cannot be written or read, or the stage was asked to stop.
+/// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
 pub fn decide(
     ranked: &Ranked,
     groups: &mut Groups,

@@ -10,9 +10,9 @@ use super::record::take;
 /// The rule by which a document is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// An earlier document has its fingerprint.
+    /// An earlier document has the same fingerprint.
     Exact,
-    /// Its token set is near that of a kept document.
+    /// The token set is near that of a kept document.
     Near,
 }
 
@@ -42,11 +42,11 @@ pub enum DocumentDecision {
     },
 }
 
-/// Bytes of a decision in a file.
+/// The size of a decision in a file, in bytes.
 pub const WIDTH: usize = 1 + 4 + 4 + 4;
 
 impl DocumentDecision {
-    /// As bytes.
+    /// Encodes the decision as bytes.
     pub fn to_bytes(self) -> [u8; WIDTH] {
         let mut bytes = [0; WIDTH];
         if let Self::Removed { rule, witness, overlap } = self {
@@ -89,7 +89,7 @@ impl DecisionWriter {
     /// Appends the decision on the next rank.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn push(&mut self, decision: DocumentDecision) -> io::Result<()> {
         self.0.write_all(&decision.to_bytes())
     }
@@ -97,7 +97,7 @@ impl DecisionWriter {
     /// Flushes the file and opens it for reading.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn finish(self) -> io::Result<DecisionFile> {
         Ok(DecisionFile(self.0.into_inner().map_err(io::IntoInnerError::into_error)?))
     }
@@ -107,7 +107,7 @@ impl DecisionFile {
     /// Returns the decisions on `count` ranks from `first`.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn read(&self, first: u32, count: u32) -> io::Result<Vec<DocumentDecision>> {
         let mut bytes = vec![0; count as usize * WIDTH];
         read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;

@@ -1,6 +1,6 @@
 //! A disjoint-set forest (union-find) of the kept documents that belong to one cluster because they are near the same removed document.
 //!
-//! It holds joined documents only, so that its size follows the number of joins and not that of the table.
+//! It contains only joined documents, so its size depends on the number of joins and not on the size of the table.
 
 use std::collections::HashMap;
 

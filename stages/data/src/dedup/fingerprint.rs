@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exact {
-    /// Those with the same content once all white space is removed.
+    /// Documents with the same content after all white space is removed.
     #[default]
     Whitespace,
-    /// Those with the same bytes.
+    /// Documents with the same bytes.
     Bytes,
 }
 

@@ -1,12 +1,12 @@
 //! Finds the documents that share a fingerprint, a token set or a bucket.
 //!
-//! The results are *facts*, records of 13 bytes sorted by rank: `rank` (4), what it is (1), its value (8). The decision
+//! The results are *facts*, records of 13 bytes sorted by rank: `rank` (4), kind (1), value (8). The decision
 //! reads them in order, beside the documents.
 //!
 //! | fact | value | documents that have it |
 //! |---|---|---|
-//! | `fingerprint` | number of the group | those with a fingerprint that several documents have |
-//! | `set` | number of the group | comparable ones, each the first with its fingerprint, with a token set that several of these have |
+//! | `fingerprint` | number of the group | documents with a fingerprint that several documents have |
+//! | `set` | number of the group | comparable documents, each the first with its fingerprint, with a token set that several of these have |
 //! | `bucket` | first array element of the bucket | comparable *leaders* in a bucket of several leaders |
 //!
 //! A leader is the first document with its fingerprint, and the first among those with its token set. The others, the
@@ -32,17 +32,17 @@ const BUCKET: u8 = 2;
 #[derive(Debug)]
 pub struct Groups {
     facts: FactReader,
-    /// One bit a rank: whether it is a follower.
+    /// One bit per rank: whether the document is a follower.
     followers: Vec<u64>,
-    /// Fingerprints of several documents.
+    /// The number of fingerprints of several documents.
     pub fingerprints: u64,
-    /// Token sets of several comparable documents with different fingerprints.
+    /// The number of token sets of several comparable documents with different fingerprints.
     pub sets: u64,
-    /// Array elements of all buckets.
+    /// The number of array elements of all buckets.
     pub cells: u64,
-    /// Buckets of several leaders.
+    /// The number of buckets of several leaders.
     pub buckets: u64,
-    /// The leaders in the largest of them.
+    /// The number of leaders in the largest bucket.
     pub largest_bucket: u64,
 }
 
@@ -58,10 +58,10 @@ pub struct Shared {
 }
 
 impl Groups {
-    /// Finds the groups, using `scratch.memory` and one bit a document.
+    /// Finds the groups, using `scratch.memory` and one bit per document.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn find(ranked: &Ranked, scratch: &Scratch) -> Result<Self> {
         let mut facts = Sorter::new(scratch, "facts", FACT, 4);
         let layout = ranked.layout();
@@ -113,7 +113,7 @@ impl Groups {
     /// Returns the groups of the document of this rank. Ranks must be in order.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn shared(&mut self, rank: u32) -> Result<Shared> {
         self.facts.of(rank)
     }

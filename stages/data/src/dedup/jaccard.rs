@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 /// The sizes of the intersection and the union of two sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overlap {
-    /// Elements in both.
+    /// The number of elements in both sets.
     pub both: u32,
-    /// Elements in either.
+    /// The number of elements in either set.
     pub either: u32,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::license::KEYS;
 
-/// A license in one byte: one of [`KEYS`], another, or none.
+/// A license in one byte: one of [`KEYS`], another license, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LicenseKey(u8);
 
@@ -21,7 +21,7 @@ impl LicenseKey {
         }
     }
 
-    /// Returns 0 for permissive, 1 weak copyleft, 2 copyleft, 3 copyleft over a network, 4 another or none.
+    /// Returns 0 for permissive, 1 for weak copyleft, 2 for copyleft, 3 for network copyleft, and 4 for another license or none.
     pub fn rank(self) -> u8 {
         match self.key() {
             "mit" | "apache-2.0" | "bsd-2-clause" | "bsd-3-clause" | "isc" | "unlicense" | "cc0-1.0"

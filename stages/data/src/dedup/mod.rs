@@ -4,30 +4,30 @@
 //! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are removed first:
 //!   rule `exact`, an earlier document has the same fingerprint ([`fingerprint`]: the content without white space, or its
 //!   bytes). Then rule `near`: the Jaccard similarity of its token set ([`tokens`], [`jaccard`]) and the witness's is at least
-//!   `threshold`, computed on the sets and not estimated. `dropped` says for each document the rule, the witness and the
+//!   `threshold`, computed on the sets and not estimated. `dropped` contains for each document the rule, the witness and the
 //!   similarity.
 //! - How many and which documents are exact duplicates depends on the content and on `exact` and `prefer` alone, not on
 //!   the threshold. The witness of an exact duplicate is the copy that is kept; where that copy is itself removed as a
-//!   near-duplicate, it is the copy's witness (so the similarity can then be below the threshold).
-//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. How many pairs share none although they
+//!   near-duplicate, the witness is that copy's witness (so the similarity can then be below the threshold).
+//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. The number of pairs that share none although they
 //!   reach it is measured ([`audit`]) and reported beside the theoretical figure.
-//! - The kept copy is what `prefer` says ([`preference`]); documents are decided in that order, each once ([`decide`]).
-//! - A document of fewer than `min_tokens` tokens has exact duplicates only.
+//! - `prefer` determines the kept copy ([`preference`]); documents are decided in that order, each once ([`decide`]).
+//! - A document of fewer than `min_tokens` tokens has only exact duplicates.
 //! - The bytes of all outputs are the same for any number of threads, order of parts, or memory.
 //!
 //! # Steps
 //! | step | module | memory |
 //! |---|---|---|
-//! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch a thread |
+//! | read each document once: fingerprint, token set, signature, buckets | [`collect`] | a batch per thread |
 //! | sort the documents by preference | [`sort`] | external |
-//! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit a document |
-//! | decide each document in order | [`decide`] | [`u32_array`] in memory or in a file, and a [`cache`] a thread |
+//! | find equal fingerprints, equal sets, shared buckets | [`groups`] | external, and one bit per document |
+//! | decide each document in order | [`decide`] | [`u32_array`] in memory or in a file, and a [`cache`] per thread |
 //! | name clusters, sort decisions by row | [`row_decision`] | external |
 //! | measure recall | [`audit`] | the sample |
-//! | write rows; text is linked | [`write`] | a batch a thread |
+//! | write rows; text is linked | [`write`] | a batch per thread |
 //!
-//! The text is read once. Everything else works on scratch files of about 3 KiB a document. What grows in memory with
-//! the table is one bit a document, and [`disjoint_set`]: a few bytes for each kept document that a removed one joins to another.
+//! The text is read once. Everything else works on scratch files of about 3 KiB per document. The memory that grows with
+//! the table is one bit per document, and [`disjoint_set`]: a few bytes for each kept document that a removed one joins to another.
 //!
 //! # Columns
 //! `documents` gains `cluster`: the smallest id of the document's cluster ([`row_decision`]), null where the document has no
@@ -75,31 +75,31 @@ use self::report::{Near, Report};
 use self::row_decision::RowDecisions;
 use self::scratch::Scratch;
 
-/// Removes exact and near duplicates; each removal is verified against a document that is kept, and says which.
+/// Removes exact duplicates and near-duplicates. Each removal is verified against a kept document, whose id is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
-    /// Which documents are exact duplicates: those equal without white space, or those with the same bytes.
+    /// Which documents are exact duplicates: `whitespace`, those that are equal without white space, or `bytes`, those with the same bytes.
     pub exact: Exact,
-    /// Whether near-duplicates are removed as well.
+    /// Whether to remove near-duplicates as well.
     pub near: bool,
-    /// The Jaccard similarity of token sets from which documents are near-duplicates, above 0 and at most 1.
+    /// The minimum Jaccard similarity of the token sets of near-duplicates, above 0 and at most 1.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub threshold: f64,
-    /// Tokens of a set's element: 1 for single tokens, n for runs of n.
+    /// The number of tokens in an element of the sets: 1 for single tokens, n for runs of n tokens.
     #[schemars(range(min = 1, max = 64))]
     pub shingle: usize,
-    /// Documents of fewer tokens, repetitions counted, have no near-duplicates.
+    /// The minimum number of tokens, with repetitions, of documents that are compared; shorter documents have no near-duplicates.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_tokens: usize,
-    /// Which copy is kept, the first key that differs deciding; the smallest id after them.
+    /// Which copy is kept: the first of these keys that differs decides, then the smallest id.
     #[schemars(extend("uniqueItems" = true))]
     pub prefer: Vec<Preference>,
-    /// The least probability with which two documents exactly at the threshold are compared. A higher one costs more
+    /// The minimum probability that two documents exactly at the threshold are compared. A higher value needs more
     /// comparisons.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub recall: f64,
-    /// Documents that are compared with all others to measure the recall; 0 measures nothing.
+    /// The number of documents that are compared with all others to measure the recall; 0 disables the measurement.
     #[schemars(range(max = 10_000))]
     pub audit: usize,
 }
@@ -132,11 +132,11 @@ impl Spec {
     }
 }
 
-/// It has no settings that leave the output alone.
+/// There are no settings that do not change the output.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
-/// The kind.
+/// The stage kind `dedup`.
 #[derive(Debug)]
 pub struct Dedup;
 

@@ -9,7 +9,7 @@ use std::io;
 /// Fills `buffer` from the bytes at `offset`.
 ///
 /// # Errors
-/// When the file ends before, or cannot be read.
+/// Returns an error if the file ends before, or cannot be read.
 #[cfg(unix)]
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
@@ -18,7 +18,7 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
 /// Writes all of `buffer` at `offset`.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// Returns an error if the file cannot be written.
 #[cfg(unix)]
 pub fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, buffer, offset)
@@ -27,7 +27,7 @@ pub fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
 /// Fills `buffer` from the bytes at `offset`.
 ///
 /// # Errors
-/// When the file ends before, or cannot be read.
+/// Returns an error if the file ends before, or cannot be read.
 #[cfg(windows)]
 pub fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
@@ -44,7 +44,7 @@ pub fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Resul
 /// Writes all of `buffer` at `offset`.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// Returns an error if the file cannot be written.
 #[cfg(windows)]
 pub fn write_at(file: &File, mut buffer: &[u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {

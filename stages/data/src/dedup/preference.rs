@@ -1,9 +1,9 @@
-//! The order by which one copy is kept: a total order of documents.
+//! The order that determines the kept copy: a total order of documents.
 //!
 //! The `prefer` list is compared key by key, then the id, then the document's place in the table (which decides only
 //! between rows that are equal in repository, path and content). Each key is one number of which the smaller is better.
 //!
-//! | key | better is |
+//! | key | preferred |
 //! |---|---|
 //! | `license` | the lower [`LicenseKey::rank`] |
 //! | `copies` | more copies on GitHub (unknown is 0) |
@@ -16,17 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use super::license_key::LicenseKey;
 
-/// One key of the order.
+/// One key of the sort order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preference {
     /// The more permissive license: permissive, then weak copyleft (lgpl, mpl, epl), gpl, agpl, then unknown or none.
     License,
-    /// More copies on GitHub.
+    /// The document with more copies on GitHub.
     Copies,
-    /// More bytes of content.
+    /// The document with more bytes of content.
     Larger,
-    /// Fewer bytes of content.
+    /// The document with fewer bytes of content.
     Smaller,
     /// The shorter path.
     Path,
@@ -35,18 +35,18 @@ pub enum Preference {
 /// The properties of a document that the order compares.
 #[derive(Debug, Clone, Copy)]
 pub struct Traits<'a> {
-    /// Its license.
+    /// The license.
     pub license: LicenseKey,
-    /// Copies on GitHub.
+    /// The number of copies on GitHub.
     pub copies: u64,
-    /// Bytes of content.
+    /// The size of the content, in bytes.
     pub size: u64,
-    /// Its path in its repository.
+    /// The path in its repository.
     pub path: &'a str,
 }
 
 impl Preference {
-    /// Returns the document's number for this key; the smaller is preferred.
+    /// Returns the document's number for this key; smaller numbers are preferred.
     pub fn of(self, document: &Traits) -> u64 {
         match self {
             Self::License => u64::from(document.license.rank()),

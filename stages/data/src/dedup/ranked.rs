@@ -10,7 +10,7 @@ use super::record::{DocumentRecord, Layout, SetPlace};
 use super::scratch::Scratch;
 use super::sort::Sorted;
 
-/// Records that are read at once.
+/// The number of records that are read at once.
 const CHUNK: u32 = 4096;
 
 /// Records by rank and token sets, both in the scratch directory.
@@ -26,7 +26,7 @@ impl Ranked {
     /// Writes sorted records.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or there are more documents than 2^32 - 2.
+    /// Returns an error if the scratch directory cannot be written or read, or there are more documents than 2^32 - 2.
     pub fn write(mut sorted: Sorted, layout: Layout, sets: File, scratch: &Scratch) -> Result<Self> {
         let mut writer = BufWriter::with_capacity(1 << 18, scratch.create("ranked")?);
         let mut length = 0u32;
@@ -51,10 +51,10 @@ impl Ranked {
         self.layout
     }
 
-    /// Reads the records of `count` ranks from `first` into `buffer`, which then holds them alone.
+    /// Reads the records of `count` ranks from `first` into `buffer`, replacing its content.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn records(&self, first: u32, count: u32, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.resize(count as usize * self.layout.width(), 0);
         read_at(&self.records, buffer, u64::from(first) * self.layout.width() as u64)
@@ -63,7 +63,7 @@ impl Ranked {
     /// Calls `each` with the rank, document and record of each document, in order, and counts them as progress.
     ///
     /// # Errors
-    /// What `each` returns, when the scratch directory cannot be read, or the stage was asked to stop.
+    /// Returns an error of `each`, an error if the scratch directory cannot be read, or an error if the stage was asked to stop.
     pub fn each(
         &self,
         scratch: &Scratch,
@@ -86,17 +86,17 @@ impl Ranked {
     /// Returns the document of one rank.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn document(&self, rank: u32) -> io::Result<DocumentRecord> {
         let mut buffer = Vec::new();
         self.records(rank, 1, &mut buffer)?;
         Ok(self.layout.read(&buffer))
     }
 
-    /// Reads a token set into `set`, which then holds it alone.
+    /// Reads a token set into `set`, replacing its content.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn set(&self, place: SetPlace, set: &mut Vec<u64>, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.resize(8 * place.length as usize, 0);
         read_at(&self.sets, bytes, 8 * place.start)?;

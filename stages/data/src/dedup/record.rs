@@ -1,16 +1,16 @@
-//! What the stage keeps of a document after it has read its text, as a record of fixed width.
+//! The record of a document that the stage keeps after it has read the text, of fixed width.
 //!
 //! ```text
-//! keys of `prefer`   8 bytes each, the smaller is preferred
+//! keys of `prefer`   8 bytes each; smaller keys are preferred
 //! id                 32
-//! number             4   its place in the table: parts by name, rows in order
+//! number             4   its position in the table: parts by name, rows in order
 //! fingerprint        16  equal for exact duplicates
 //! set hash           16  equal for equal token sets
-//! set                8   where its token set begins in the file of the sets, in elements,
-//!                    4   and how many elements it has
+//! set                8   the offset of its token set in the file of the sets, in elements,
+//!                    4   and its number of elements
 //! license            1
-//! comparable         1   whether it has tokens enough for near-duplicates
-//! buckets            8 bytes each band; zeros where it is not comparable
+//! comparable         1   whether it has enough tokens for near-duplicates
+//! buckets            8 bytes per band; zeros if it is not comparable
 //! ```
 //! Numbers are big-endian, so records sort by preference, then id, then number: the order in which documents are decided.
 
@@ -19,9 +19,9 @@ use super::license_key::LicenseKey;
 /// The widths that the settings determine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Keys of `prefer`.
+    /// The number of keys of `prefer`.
     pub keys: usize,
-    /// Bands of a signature.
+    /// The number of bands of a signature.
     pub bands: usize,
 }
 
@@ -30,34 +30,34 @@ pub struct Layout {
 pub struct DocumentRecord {
     /// The id.
     pub id: [u8; 32],
-    /// Its place in the table.
+    /// The position in the table.
     pub number: u32,
-    /// Equal for exact duplicates.
+    /// The fingerprint, equal for exact duplicates.
     pub fingerprint: [u8; 16],
-    /// Equal for equal token sets.
+    /// The hash of the token set, equal for equal token sets.
     pub set_hash: [u8; 16],
-    /// The place of its token set.
+    /// The location of its token set.
     pub set: SetPlace,
-    /// Its license.
+    /// The license.
     pub license: LicenseKey,
     /// Whether it has enough tokens for near-duplicates.
     pub comparable: bool,
 }
 
-/// The place of a token set in the file of the sets.
+/// The location of a token set in the file of the sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetPlace {
     /// The first element.
     pub start: u64,
-    /// Elements.
+    /// The number of elements.
     pub length: u32,
 }
 
-/// Bytes from the id to the buckets.
+/// The number of bytes from the id to the buckets.
 const BODY: usize = 32 + 4 + 16 + 16 + 8 + 4 + 1 + 1;
 
 impl Layout {
-    /// Returns the bytes of a record.
+    /// Returns the size of a record in bytes.
     pub fn width(self) -> usize {
         8 * self.keys + BODY + 8 * self.bands
     }
@@ -103,7 +103,7 @@ impl Layout {
     }
 }
 
-/// Takes the first `N` bytes; the caller's record has as many.
+/// Takes the first `N` bytes; the record must have as many.
 pub fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     let (head, tail) = rest.split_at(N);

@@ -17,7 +17,7 @@ use super::signature::PERMUTATIONS;
 pub struct Report {
     /// Rows in, kept, and dropped by rule.
     pub documents: Attrition,
-    /// How near-duplicates were found; null if they were not searched for.
+    /// The search for near-duplicates; null if it was disabled.
     pub near: Option<Near>,
     /// The measured recall; null if it was not measured.
     pub audit: Option<Audit>,
@@ -27,33 +27,33 @@ pub struct Report {
     pub licenses: Licenses,
 }
 
-/// How near-duplicates were found.
+/// The settings and counts of the search for near-duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Near {
-    /// The setting.
+    /// The value of the setting.
     pub threshold: f64,
-    /// Values of a signature.
+    /// The number of values in a signature.
     pub permutations: usize,
-    /// Bands of a signature.
+    /// The number of bands of a signature.
     pub bands: usize,
-    /// Values of a band.
+    /// The number of values in a band.
     pub rows: usize,
     /// The probability that a pair exactly at the threshold is compared.
     pub recall_at_threshold: f64,
-    /// Buckets of several documents (documents with the same content or token set count as one).
+    /// The number of buckets with several documents (documents with the same content or token set count as one).
     pub buckets: u64,
-    /// Documents of the largest bucket.
+    /// The number of documents in the largest bucket.
     pub largest_bucket: u64,
-    /// Pairs of a document and a kept one that share a bucket.
+    /// The number of pairs of a document and a kept document that share a bucket.
     pub candidates: u64,
-    /// Those whose sets were compared; the sizes rule the others out.
+    /// The number of pairs whose sets were compared; the sizes rule out the others.
     pub comparisons: u64,
-    /// Those that reach the threshold.
+    /// The number of pairs that reach the threshold.
     pub verified: u64,
 }
 
 impl Near {
-    /// Creates it from the settings and the decisions.
+    /// Creates the report from the settings and the decisions.
     pub fn new(threshold: f64, bands: Bands, groups: &Groups, decisions: &Decisions) -> Self {
         Self {
             threshold,

@@ -20,7 +20,7 @@ use super::record::take;
 use super::scratch::Scratch;
 use super::sort::Sorter;
 
-/// What the outputs say of a document.
+/// The decision on a document, as in the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowDecision {
     /// The smallest id of its cluster; `None` if it has no duplicate.
@@ -29,10 +29,10 @@ pub struct RowDecision {
     pub removed: Option<(Rule, [u8; 32], Overlap)>,
 }
 
-/// Bytes of a decision: cluster (1 + 32), rule (1), witness (32), overlap (8).
+/// The size of a decision in bytes: cluster (1 + 32), rule (1), witness (32), overlap (8).
 const WIDTH: usize = 33 + 1 + 32 + 8;
 
-/// Decisions that are read at once.
+/// The number of decisions that are read at once.
 const CHUNK: u32 = 4096;
 
 /// The decisions on all rows by number, in a scratch file.
@@ -42,40 +42,40 @@ pub struct RowDecisions(File);
 /// Clusters by size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Clusters {
-    /// Clusters of two and more documents.
+    /// The number of clusters of two or more documents.
     pub clusters: u64,
-    /// Documents in them.
+    /// The number of documents in them.
     pub documents: u64,
-    /// Documents of the largest.
+    /// The number of documents in the largest cluster.
     pub largest: u64,
-    /// By size, in powers of two.
+    /// The clusters by size, in powers of two.
     pub sizes: Vec<Sizes>,
 }
 
 /// Clusters of similar size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Sizes {
-    /// The smallest size.
+    /// The smallest size of a cluster.
     pub from: u64,
-    /// The largest.
+    /// The largest size of a cluster.
     pub to: u64,
-    /// How many clusters.
+    /// The number of clusters.
     pub clusters: u64,
-    /// How many documents are in them.
+    /// The number of documents in them.
     pub documents: u64,
 }
 
 /// Licenses of removed documents beside those of their witnesses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Licenses {
-    /// Removed documents with the license of their witness.
+    /// The number of removed documents with the license of their witness.
     pub same: u64,
-    /// Removed documents with another.
+    /// The number of removed documents with another license.
     pub other: u64,
-    /// Those among the latter that are not permissive, or unknown, while the witness is permissive: text that others
+    /// The number of the latter whose license is not permissive, or unknown, while the witness is permissive: text that others
     /// publish under stricter terms than the copy that is kept.
     pub stricter_than_kept: u64,
-    /// The latter by `removed license -> kept license`.
+    /// Removed documents with another license, by `removed license -> kept license`.
     pub pairs: BTreeMap<String, u64>,
 }
 
@@ -83,7 +83,7 @@ impl RowDecisions {
     /// Writes the decisions on all rows.
     ///
     /// # Errors
-    /// When the scratch directory cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if the scratch directory cannot be written or read, or the stage was asked to stop.
     pub fn find(ranked: &Ranked, decisions: &Decisions, scratch: &Scratch) -> Result<(Self, Clusters, Licenses)> {
         // root, id, number, then the decision without its cluster: sorts the members of a cluster together, the smallest id first.
         const HEAD: usize = 4 + 32 + 4;
@@ -136,7 +136,7 @@ impl RowDecisions {
     /// Returns the decisions on `count` rows from number `first`.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read.
+    /// Returns an error if the scratch directory cannot be read.
     pub fn read(&self, first: u32, count: usize) -> io::Result<Vec<RowDecision>> {
         let mut bytes = vec![0; count * WIDTH];
         read_at(&self.0, &mut bytes, u64::from(first) * WIDTH as u64)?;

@@ -13,7 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 pub struct Scratch {
     /// The directory; no other run writes to it.
     pub folder: PathBuf,
-    /// Bytes of memory that the steps share.
+    /// The memory that the steps share, in bytes.
     pub memory: u64,
     /// The stage's threads.
     pub pool: Arc<ThreadPool>,
@@ -28,7 +28,7 @@ impl Scratch {
     /// the documents that are being read and for the system's buffers.
     ///
     /// # Errors
-    /// When the directory or the threads cannot be created.
+    /// Returns an error if the directory or the threads cannot be created.
     pub fn open(context: &Context) -> Result<Self> {
         let folder = context.scratch.join("dedup");
         match fs::remove_dir_all(&folder) {
@@ -53,7 +53,7 @@ impl Scratch {
     /// Creates a file of this name, open for writing and reading.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if it cannot be created.
     pub fn create(&self, name: &str) -> io::Result<File> {
         File::options().read(true).write(true).create(true).truncate(true).open(self.folder.join(name))
     }
@@ -61,7 +61,7 @@ impl Scratch {
     /// Removes the scratch files.
     ///
     /// # Errors
-    /// When one cannot be removed.
+    /// Returns an error if one cannot be removed.
     pub fn close(self) -> io::Result<()> {
         fs::remove_dir_all(&self.folder)
     }

@@ -7,10 +7,10 @@
 
 use std::sync::LazyLock;
 
-/// Values of a signature.
+/// The number of values in a signature.
 pub const PERMUTATIONS: usize = 256;
 const CONSTANTS: &str = "pipeline 2026 minhash permutations v1";
-/// Permutations that are computed at once: their values stay in vector registers during the pass over the tokens.
+/// The number of permutations that are computed at once: their values stay in vector registers during the pass over the tokens.
 const LANES: usize = 64;
 
 /// The smallest value of each permutation.
@@ -33,7 +33,7 @@ static PERMUTATION: LazyLock<Permutations> = LazyLock::new(|| {
     Permutations { a, b }
 });
 
-/// Returns the signature of a set of 64-bit token hashes (their lower halves are permuted). That of the empty set is all ones.
+/// Returns the signature of a set of 64-bit token hashes (their lower halves are permuted). The signature of the empty set is all ones.
 pub fn signature(tokens: &[u64]) -> Signature {
     let permutations = &*PERMUTATION;
     #[cfg(target_arch = "x86_64")]

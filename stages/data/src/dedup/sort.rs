@@ -15,9 +15,9 @@ use rayon::slice::ParallelSliceMut;
 
 use super::scratch::Scratch;
 
-/// Runs that are merged at once, each an open file; more than that are first merged into one.
+/// The number of runs that are merged at once, each an open file; more runs are first merged into one.
 const FAN_IN: usize = 32;
-/// Bytes that a record needs while its run is sorted, besides its own: a prefix and an index, padded.
+/// The bytes that a record needs in addition while its run is sorted: a prefix and an index, padded.
 const OVERHEAD: usize = 16;
 
 /// Accepts records in any order.
@@ -26,14 +26,14 @@ pub struct Sorter {
     scratch: Scratch,
     name: &'static str,
     width: usize,
-    /// Records of one run.
+    /// The number of records in one run.
     capacity: usize,
     buffer: Vec<u8>,
     runs: Vec<PathBuf>,
     made: usize,
 }
 
-/// Returns records in order.
+/// An iterator over the records in order.
 #[derive(Debug)]
 pub struct Sorted {
     width: usize,
@@ -81,7 +81,7 @@ impl Sorter {
     /// Adds records, one after another in `records`.
     ///
     /// # Errors
-    /// When a run cannot be written, or the stage was asked to stop.
+    /// Returns an error if a run cannot be written, or the stage was asked to stop.
     pub fn push(&mut self, records: &[u8]) -> Result<()> {
         debug_assert_eq!(records.len() % self.width, 0);
         for record in records.chunks_exact(self.width) {
@@ -126,7 +126,7 @@ impl Sorter {
         Ok(path)
     }
 
-    /// Returns the places of the records in order, each with its first eight bytes, which decide most comparisons.
+    /// Returns the positions of the records in order, each with its first eight bytes, which decide most comparisons.
     fn order(&self) -> Vec<(u64, u32)> {
         let width = self.width;
         let prefix = |record: &[u8]| {
@@ -166,7 +166,7 @@ impl Sorter {
     /// Ends the input.
     ///
     /// # Errors
-    /// When a run cannot be written or read, or the stage was asked to stop.
+    /// Returns an error if a run cannot be written or read, or the stage was asked to stop.
     pub fn finish(mut self) -> Result<Sorted> {
         if self.runs.is_empty() {
             let order = self.order();
@@ -183,7 +183,7 @@ impl Sorted {
     /// The next record.
     ///
     /// # Errors
-    /// When a run cannot be read, or the stage was asked to stop.
+    /// Returns an error if a run cannot be read, or the stage was asked to stop.
     // Not an `Iterator`: the record is lent until the next call, so that none is allocated.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<&[u8]>> {

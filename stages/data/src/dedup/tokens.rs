@@ -8,7 +8,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-/// Bytes that are tokenised at once.
+/// The number of bytes that are tokenised at once.
 const BLOCK: usize = 4096;
 
 /// Computes the token sets of documents; reuses its buffers.

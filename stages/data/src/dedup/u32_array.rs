@@ -8,9 +8,9 @@ use super::positioned::{read_at, write_at};
 /// An array of `u32` in memory or in a file.
 #[derive(Debug)]
 pub enum U32Array {
-    /// In memory.
+    /// An array in memory.
     Memory(Vec<u32>),
-    /// Little-endian in a file.
+    /// An array in a file, little-endian.
     File(File),
 }
 
@@ -18,7 +18,7 @@ impl U32Array {
     /// Creates an array of `length` values, in the file that `create` returns if they need more than `memory` bytes.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// Returns an error if the file cannot be created.
     pub fn new(length: u64, memory: u64, create: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
         match usize::try_from(length) {
             Ok(length) if 4 * length as u64 <= memory => Ok(Self::Memory(vec![0; length])),
@@ -33,7 +33,7 @@ impl U32Array {
     /// Returns the value at `at`.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn get(&self, at: u64) -> io::Result<u32> {
         match self {
             Self::Memory(array) => Ok(array[at as usize]),
@@ -48,7 +48,7 @@ impl U32Array {
     /// Appends the elements `[at, at + count)` to `values`.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn read(&self, at: u64, count: u32, values: &mut Vec<u32>) -> io::Result<()> {
         match self {
             Self::Memory(array) => values.extend_from_slice(&array[at as usize..][..count as usize]),
@@ -64,7 +64,7 @@ impl U32Array {
     /// Sets the value at `at`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn set(&mut self, at: u64, value: u32) -> io::Result<()> {
         match self {
             Self::Memory(array) => array[at as usize] = value,

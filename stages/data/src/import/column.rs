@@ -1,4 +1,4 @@
-//! Shards in Parquet, whose columns may be of any string or integer type; `license` may be missing.
+//! Parquet shards. Columns may be of any string or integer type; `license` may be missing.
 //!
 //! [`PlainReader`] bounds what is decoded at a time, and compares the rows with the footer.
 

@@ -9,7 +9,7 @@ use flate2::bufread::GzDecoder;
 use super::row::COLUMNS;
 use super::shard::is_plain;
 
-/// Bytes of a file that are examined.
+/// The number of bytes of a file that are examined.
 const HEAD: usize = 4096;
 
 /// The format of a shard.
@@ -30,14 +30,14 @@ pub(super) enum Form {
 pub(super) struct Other {
     /// The name under which it is counted: `zstd`, `utf-16`.
     pub kind: &'static str,
-    /// Its description: "zstd-compressed data".
+    /// The description: "zstd-compressed data".
     pub name: String,
-    /// What to do about it.
+    /// The hint.
     pub hint: &'static str,
 }
 
 impl Other {
-    /// Returns why it is not read.
+    /// Returns the reason that the shard is not read.
     pub(super) fn reason(&self) -> String {
         format!("{}; expected gzip or plain JSON lines, or Parquet", self.name)
     }
@@ -47,7 +47,7 @@ impl Form {
     /// Detects the format of a file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if it cannot be read.
     pub(super) fn of(source: &GivenFile) -> io::Result<Self> {
         let mut head = Vec::new();
         File::open(&source.location)?.take(HEAD as u64).read_to_end(&mut head)?;
@@ -66,7 +66,7 @@ impl Form {
         Ok(form)
     }
 
-    /// Detects what is compressed in a gzip file that starts with `head`.
+    /// Detects the format of the content of a gzip file that starts with `head`.
     fn of_gzip(head: &[u8]) -> Self {
         let mut inner = Vec::new();
         // A head of a longer file breaks off; whether the file does is found when it is read.
@@ -141,7 +141,7 @@ const TO_UTF_8: &str = "convert it to UTF-8, for example with `iconv -f UTF-16 -
 const PAGE: &str = "a page with an error message was saved in place of the file: get it again";
 const COLUMNAR: &str = "export as Parquet or as newline-delimited JSON";
 
-/// First bytes, kind, name, hint.
+/// The first bytes, kind, name and hint of each format.
 const STARTS: [(&[u8], &str, &str, &str); 14] = [
     (b"\x28\xb5\x2f\xfd", "zstd", ZSTD, "decompress it with `zstd -d`"),
     (b"\xfd7zXZ\0", "xz", "xz-compressed data", "decompress it with `xz -d`"),

@@ -10,16 +10,16 @@ pub(super) struct Lines<R> {
     line: Vec<u8>,
 }
 
-/// One line, without its end.
+/// One line, without its line ending.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// A line within the limit.
     Whole(&'a [u8]),
-    /// The beginning of a longer one, and its length.
+    /// The beginning of a longer line, and its length.
     TooLong(&'a [u8], u64),
 }
 
-/// A buffer that grew past this for one line is freed.
+/// The buffer size above which the buffer is freed after a long line.
 const KEPT_CAPACITY: usize = 4 << 20;
 
 impl<R: BufRead> Lines<R> {
@@ -27,7 +27,7 @@ impl<R: BufRead> Lines<R> {
         Self { reader, limit, number: 0, line: Vec::new() }
     }
 
-    /// Returns the number of the line that was read last, from 1. After an error, that of the line that could not be read.
+    /// Returns the number of the line that was read last, from 1. After an error, returns the number of the line that could not be read.
     pub(super) fn number(&self) -> u64 {
         self.number
     }

@@ -7,10 +7,10 @@ use flate2::bufread::GzDecoder;
 /// Decompresses all members, one after another.
 ///
 /// # Errors
-/// [`ErrorKind::UnexpectedEof`] where the file is truncated; [`ErrorKind::InvalidInput`] or [`ErrorKind::InvalidData`] where
-/// it is corrupt, or other bytes follow its last member, with a message that says which.
+/// Returns [`ErrorKind::UnexpectedEof`] if the file is truncated, and [`ErrorKind::InvalidInput`] or [`ErrorKind::InvalidData`] if
+/// it is corrupt or other bytes follow its last member, with a message.
 pub(super) struct Members<R: BufRead> {
-    /// `None` after the end of the last one.
+    /// The current member; `None` after the end of the last one.
     member: Option<GzDecoder<R>>,
     /// An error that cannot be retried: the decoder would report the next read as the end of its member.
     failed: Option<ErrorKind>,
@@ -21,7 +21,7 @@ impl<R: BufRead> Members<R> {
         Self { member: Some(GzDecoder::new(reader)), failed: None }
     }
 
-    /// Reads on. The member stays where it is until its end is reached, so that an interrupted read can be retried.
+    /// Continues reading. The member stays in place until its end is reached, so that an interrupted read can be retried.
     fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let read = member.read(buffer)?;

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `1f 8b` | gzip of JSON lines, of one or more members |
 //! | `PAR1` | Parquet |
-//! | those of another format ([`form`]) | not read |
+//! | of another format ([`form`]) | not read |
 //! | else | JSON lines |
 //!
 //! Every row needs the columns `repo_name, path, copies, size, content`; `license` may be null or, as in BigQuery's
@@ -18,32 +18,32 @@
 //! # What cannot be read
 //! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type,
 //! `copies` or `size` below 0, content of more than `max_line` bytes. JSON spells a byte in up to six (`\u0001`), so a line may have 6 × `max_line` bytes and
-//! 1 MiB for the other columns; a longer one is malformed, and is not held. Without `max_bad_rows` the first one fails the stage with file, line and reason; with it,
+//! 1 MiB for the other columns; a longer line is malformed, and is not kept in memory. Without `max_bad_rows`, the first malformed row fails the stage with file, line and reason; with it,
 //! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
 //!
 //! **An unreadable shard** has a separate limit, `max_bad_shards`:
 //!
 //! | shard | |
 //! |---|---|
-//! | compressed otherwise (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are checked before one is read |
+//! | other compression (zstd, xz, bzip2, zip, gzip twice and so on), UTF-16, HTML, CSV, a JSON array, ... ([`form`]) | all shards are checked before any is read |
 //! | an empty file named `.gz` or `.parquet` (a file of JSON lines may be empty) | likewise |
 //! | gzip or Parquet that is truncated or corrupt, or gzip with other bytes after it | the rows before are kept |
 //! | Parquet without a column, or with one of another type | |
 //! | JSON lines, none of which is a row | its lines are malformed rows as well |
 //!
-//! Without `max_bad_shards` the first one fails the stage; with it, the shard is skipped from there on, with a warning that
-//! names the file and what of it is kept, a line in `rejected`, and its own count in the report.
+//! Without `max_bad_shards`, the first one fails the stage; with it, the rest of the shard is skipped, with a warning that
+//! names the file and the kept part, a line in `rejected`, and a separate count in the report.
 //!
 //! Both counts are added up in the order of the shards' digests, and the stage fails as soon as one passes its limit: no
 //! further shard is read, and the message is the same for any number of threads.
 //!
 //! The query's `WHERE` follows, in this order: the rules `suffix`, `size` (by the column, as the query does) and
-//! `binary` (content with a NUL). What they drop goes to the output `dropped`.
+//! `binary` (content with a NUL). Dropped rows are written to the output `dropped`.
 //!
 //! Shards are identified by content alone: two equal files are one shard, read once and reported. File names and
-//! times enter no output, so renaming shards changes nothing. A part is named by its shard's digest, and holds rows in the
-//! shard's order, those of a Parquet file as those of JSON lines. Shards are read in parallel, each holding one line (at
-//! most 6 × `max_line` and 1 MiB) or, of Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
+//! times do not affect outputs, so renaming shards changes nothing. A part is named after its shard's digest, and contains rows in the
+//! shard's order, for Parquet files and JSON lines alike. Shards are read in parallel. Each needs memory for one line (at
+//! most 6 × `max_line` and 1 MiB) or, for Parquet, 32 MiB of rows, one row group of text, and decoder buffers.
 
 mod column;
 mod form;
@@ -76,7 +76,7 @@ const SOURCES_DOMAIN: &str = "pipeline 2026 import sources v1";
 pub struct Import;
 
 /// Reads a GitHub query export (BigQuery's `.json.gz`, JSON lines or Parquet) into a table of documents, and applies the
-/// query's WHERE rules. Give it either a `source` or an input `export`.
+/// query's WHERE rules. Set either a `source` or an input `export`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -90,17 +90,17 @@ pub struct Spec {
     pub max_size: u64,
     /// Keep files with NUL bytes in their content.
     pub allow_binary: bool,
-    /// How many malformed rows, over all shards, go to the output `rejected` before the stage fails.
+    /// The maximum number of malformed rows, over all shards; they are written to the output `rejected`. With more, the stage fails.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_rows: u64,
-    /// How many shards that cannot be read, or not to their end, are skipped before the stage fails.
+    /// The maximum number of shards that cannot be read completely; they are skipped. With more, the stage fails.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub max_bad_shards: u64,
-    /// Longest content, in bytes; a row with a longer one is malformed. A line of JSON may have six times as many, for
-    /// escapes, and 1 MiB for the other columns; a longer line is skipped without being held.
+    /// The maximum size of the content, in bytes; a row with more is malformed. A line of JSON may have six times as many bytes, for
+    /// escapes, and 1 MiB for the other columns; a longer line is skipped without being read into memory.
     #[schemars(range(min = 1, max = i32::MAX / 2))]
     pub max_line: u64,
-    /// The digest that the sources must have, as the report of an earlier import records it (`sources`).
+    /// The digest that the sources must have; the report of an earlier import contains it (`sources`).
     pub blake3: Option<String>,
 }
 
@@ -119,11 +119,11 @@ impl Default for Spec {
     }
 }
 
-/// Where the shards lie.
+/// The location of the shards.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Exec {
-    /// A glob over the export's shards, for example `data/file-*.json.gz`.
+    /// A glob pattern that matches the export's shards, for example `data/file-*.json.gz`.
     pub source: SourcePattern,
 }
 
@@ -142,9 +142,9 @@ impl Stage for Import {
 
     fn ports() -> Ports {
         Ports::new()
-            .optional_input("export", PortType::Files, "shards that another stage made, in place of `source`")
+            .optional_input("export", PortType::Files, "shards that another stage wrote, instead of `source`")
             .output("documents", PortType::Documents, "the documents")
-            .output("dropped", PortType::Rows, "what the WHERE rules dropped")
+            .output("dropped", PortType::Rows, "the rows that the WHERE rules removed")
             .output(
                 "rejected",
                 PortType::Rows,
@@ -245,7 +245,7 @@ struct Limits<'a> {
     found: Mutex<Found>,
 }
 
-/// Malformed rows and unreadable shards.
+/// The number of malformed rows and unreadable shards.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     rows: u64,
@@ -255,9 +255,9 @@ struct Faults {
 /// The faults of the finished shards.
 struct Found {
     of_shards: Vec<Option<Faults>>,
-    /// All together.
+    /// The total over all finished shards.
     all: Faults,
-    /// Those of the first shards, up to one that is not finished, and how many shards these are.
+    /// The faults of the first shards, up to one that is not finished, and the number of these shards.
     first: Faults,
     first_shards: usize,
 }
@@ -294,8 +294,8 @@ impl<'a> Limits<'a> {
         Ok(())
     }
 
-    /// Adds a finished shard. Which shard passes a limit depends on no thread: they are added up in order. One that is
-    /// begun after all those finished pass it fails too, but comes after that shard, whose failure is reported.
+    /// Adds a finished shard. The shard that exceeds a limit does not depend on threads, because the counts are added up in order. A shard that is
+    /// started after the finished shards exceed the limit fails too, but that shard comes first, and its failure is reported.
     fn add(&self, index: usize, result: &ShardResult) -> Result<()> {
         let faults = Faults { rows: result.rejected_rows(), shards: u64::from(result.unreadable.is_some()) };
         let mut found = self.found();
@@ -321,7 +321,7 @@ fn sources(exec: &Exec, context: &Context) -> Result<Vec<GivenFile>> {
 /// Detects the formats of all shards.
 ///
 /// # Errors
-/// When more than `max_bad_shards` have an unsupported format, or a file cannot be read.
+/// Returns an error if more than `max_bad_shards` have an unsupported format, or a file cannot be read.
 fn forms(spec: &Spec, sources: &[GivenFile]) -> Result<Vec<Form>> {
     let form =
         |source: &GivenFile| Form::of(source).map_err(|error| StageError::io("read", &error).in_file(&source.name));

@@ -18,17 +18,17 @@ pub(super) struct Report {
     pub kept: u64,
     pub kept_bytes: u64,
     pub dropped: BTreeMap<String, Dropped>,
-    /// Malformed rows by kind.
+    /// The number of malformed rows by kind.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Shards that could not be read, or not to their end, by the kind of their fault. The rows read before the fault are counted.
+    /// The number of shards that could not be read completely, by the kind of their fault. The rows read before the fault are counted.
     pub unreadable_shards: BTreeMap<&'static str, u64>,
     pub blank_lines: u64,
     pub rows_with_extra_columns: u64,
-    /// Rows whose `size` is not the length of their content.
+    /// The number of rows whose `size` is not the length of their content.
     pub size_mismatches: u64,
-    /// Files equal to another file, which were not read again.
+    /// The number of files equal to another file, which were not read again.
     pub identical_shards: usize,
-    /// By digest.
+    /// The shards by digest.
     pub shards: BTreeMap<String, ShardReport>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct ShardReport {
     kept: u64,
     dropped: u64,
     rejected: u64,
-    /// Why it could not be read, or not to its end.
+    /// The reason that it could not be read completely.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<&'static str>,
 }

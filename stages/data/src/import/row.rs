@@ -28,7 +28,7 @@ impl<'a> Row<'a> {
     /// Reads a line.
     ///
     /// # Errors
-    /// Why the line is not a row, in a few words.
+    /// Returns a short reason that the line is not a row.
     pub(super) fn parse(line: &'a str) -> Result<Self, String> {
         if is_too_deep(line.as_bytes()) {
             return Err(format!("values are nested more than {MAX_DEPTH} deep"));
@@ -51,7 +51,7 @@ impl Row<'_> {
     }
 }
 
-/// How deep the values of an ignored column may be nested: the parser skips them recursively, on the call stack.
+/// The maximum nesting depth of the values of an ignored column: the parser skips them recursively, on the call stack.
 const MAX_DEPTH: usize = 128;
 
 /// Returns whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have that many brackets outside of their
@@ -81,7 +81,7 @@ fn is_too_deep(line: &[u8]) -> bool {
 /// A string or null.
 struct Text<'a>(Option<Cow<'a, str>>);
 
-/// An integer, or a string that holds one, or null.
+/// An integer, a string that contains one, or null.
 struct Number(Option<i64>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for Row<'de> {
 /// Checks a number of copies or bytes.
 ///
 /// # Errors
-/// Why it is not a valid number, in a few words.
+/// Returns a short reason that it is not a valid number.
 pub(super) fn count(name: &str, number: i64) -> Result<i64, String> {
     if number < 0 { Err(format!("column '{name}' is {number}, expected 0 or more")) } else { Ok(number) }
 }

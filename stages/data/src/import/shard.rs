@@ -15,16 +15,16 @@ use super::members::Members;
 use super::row::Row;
 use super::shard_result::{BadRow, ShardResult, Tables};
 
-/// Bytes read from a file at a time, and decoded at a time.
+/// The number of bytes read from a file, and decoded, at a time.
 const BUFFER: usize = 256 << 10;
-/// Bytes of a bad row that are shown.
+/// The number of bytes of a bad row that are shown.
 const EXCERPT: usize = 160;
-/// Bytes that a line may have beyond its content.
+/// The number of bytes that a line may have beyond its content.
 const OTHER_COLUMNS: u64 = 1 << 20;
-/// The hint where no unreadable shard is allowed.
+/// The hint if no unreadable shard is allowed.
 const SKIP: &str = "get the file again, or set max_bad_shards to skip such shards";
 
-/// Returns whether the name of a file says that it has no header: it may be empty.
+/// Returns whether a file of this name has no header, so that it may be empty.
 pub(super) fn is_plain(file: &GivenFile) -> bool {
     !file.has_extension("gz") && !file.has_extension("parquet")
 }
@@ -32,7 +32,7 @@ pub(super) fn is_plain(file: &GivenFile) -> bool {
 /// Reads a shard of this format and writes its parts.
 ///
 /// # Errors
-/// More bad rows or unreadable shards than are allowed, an error of the operating system, or that the stage was asked to
+/// Returns an error for more bad rows or unreadable shards than allowed, an error of the operating system, or an error if the stage was asked to
 /// stop.
 pub(super) fn import(spec: &Spec, source: &GivenFile, form: &Form, context: &Context) -> Result<ShardResult> {
     let failed = |error: io::Error| StageError::io("read", &error).in_file(&source.name);
@@ -150,7 +150,7 @@ impl<'a> Shard<'a> {
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))
     }
 
-    /// Rejects a file none of whose lines is a row: it does not hold JSON lines, or is not from this export.
+    /// Rejects a file without any valid row: it does not contain JSON lines, or is not from this export.
     fn end_of_lines(&mut self) -> Result<()> {
         let rejected = self.result.rejected_rows();
         if self.result.attrition.rows > 0 || rejected == 0 {
@@ -161,7 +161,7 @@ impl<'a> Shard<'a> {
         self.break_off(bad_shard(1, "no rows", reason))
     }
 
-    /// Counts the shard as unreadable from this line on. Fails if no unreadable shard is allowed, otherwise warns of what is lost.
+    /// Counts the shard as unreadable from this line on. Fails if no unreadable shard is allowed, otherwise warns about the lost rows.
     pub(super) fn break_off(&mut self, row: BadRow) -> Result<()> {
         let (name, line) = (self.source.name.display(), row.line);
         if self.spec.max_bad_shards == 0 {

@@ -8,23 +8,23 @@ use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tables::{Attrition, Document, RowsFile, document_id, dropped_schema, part_name};
 
-/// Rows that are buffered before they are written to their table.
+/// The number of rows that are buffered before they are written to their table.
 const BATCH: usize = 1024;
 
 /// The counts of a shard's rows.
 #[derive(Debug, Default)]
 pub(super) struct ShardResult {
-    /// Rows read, kept and dropped, without the rejected ones.
+    /// The number of rows read, kept and dropped, without the rejected ones.
     pub attrition: Attrition,
-    /// Rejected rows by the kind of their fault.
+    /// The number of rejected rows by the kind of their fault.
     pub rejected: BTreeMap<&'static str, u64>,
     /// The kind of the fault, if the shard could not be read to its end.
     pub unreadable: Option<&'static str>,
-    /// Lines without a row.
+    /// The number of lines without a row.
     pub blank_lines: u64,
-    /// Rows with columns that the query does not have.
+    /// The number of rows with columns that the query does not have.
     pub rows_with_extra_columns: u64,
-    /// Rows whose `size` is not the length of their content.
+    /// The number of rows whose `size` is not the length of their content.
     pub size_mismatches: u64,
 }
 
@@ -38,13 +38,13 @@ impl ShardResult {
 /// A malformed row, or a shard that cannot be read from a line on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadRow {
-    /// Its line, or its row in a Parquet file, from 1.
+    /// The line, or its row in a Parquet file, from 1.
     pub line: u64,
-    /// The kind of the fault: `json`, `utf-8`, `long line`, `column`; of shards `gzip`, `parquet`, `zstd` and so on.
+    /// The kind of the fault: `json`, `utf-8`, `long line`, `column`; for shards `gzip`, `parquet`, `zstd` and so on.
     pub kind: &'static str,
-    /// What is wrong.
+    /// The message.
     pub reason: String,
-    /// Its beginning.
+    /// The beginning of the row.
     pub excerpt: String,
 }
 

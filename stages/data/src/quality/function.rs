@@ -24,7 +24,7 @@ pub(super) const FIRST: &str = "rule";
 /// Field of the result: the measure that this rule matched, or null.
 pub(super) const MEASURED: &str = "detail";
 
-/// `quality(id, content)`: a struct of [`MATCHED`], [`SPARED`], [`FIRST`] and [`MEASURED`].
+/// The function `quality(id, content)`, which returns a struct of [`MATCHED`], [`SPARED`], [`FIRST`] and [`MEASURED`].
 #[derive(Debug)]
 pub(super) struct Quality {
     rules: RuleSet,
@@ -112,8 +112,8 @@ impl ScalarUDFImpl for Quality {
     }
 }
 
-/// `quality_<field>(matches)`: a field of the result of [`Quality`]. DataFusion's own `get_field` is moved into the scan by its optimiser,
-/// and takes what it reads from along, so that each use would measure the text again; this function stays where it is.
+/// The function `quality_<field>(matches)`, which returns a field of the result of [`Quality`]. DataFusion's optimiser moves its own `get_field` into the scan,
+/// together with its argument, so that each use would measure the text again; this function is not moved.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct QualityField {
     name: String,

@@ -1,4 +1,4 @@
-//! How many documents each rule removed, and how the rules overlap.
+//! The number of documents that each rule removed, and the overlaps of the rules.
 
 use std::collections::BTreeMap;
 
@@ -26,22 +26,22 @@ impl Combinations {
 pub(super) struct Report {
     #[serde(flatten)]
     attrition: Attrition,
-    /// By rule.
+    /// The counts by rule.
     rules: BTreeMap<&'static str, RuleReport>,
 }
 
-/// One rule.
+/// The counts of one rule.
 #[derive(Debug, Default, Serialize)]
 struct RuleReport {
-    /// Documents that it removed: it was the first to match.
+    /// The number of documents that it removed, because it was the first rule to match.
     removed: u64,
-    /// Documents that it matches, whatever the others say.
+    /// The number of documents that it matches, regardless of other rules.
     matched: u64,
-    /// Documents that no other rule matches.
+    /// The number of matched documents that no other rule matches.
     alone: u64,
-    /// Documents that meet its condition but are spared by the random draw.
+    /// The number of documents that meet its condition but that the random draw keeps.
     spared: u64,
-    /// Documents that another rule matches too, by that rule.
+    /// The number of matched documents that another rule matches too, by that rule.
     also: BTreeMap<&'static str, u64>,
 }
 

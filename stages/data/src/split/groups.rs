@@ -1,4 +1,4 @@
-//! Groups of repositories that are connected by clusters.
+//! Groups of repositories that clusters connect.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,13 +32,13 @@ impl Amount {
 
 /// The group with the most bytes.
 pub(super) struct LargestGroup {
-    /// Its number ([`Groups::of`]).
+    /// The number ([`Groups::of`]).
     pub group: u32,
     pub repositories: u64,
     pub amount: Amount,
 }
 
-/// The groups of a table, by union-find over its repositories. Memory: 24 bytes a repository and cluster, and 80 a
+/// The groups of a table, by union-find over its repositories. Memory: 24 bytes per repository and cluster, and 80 per
 /// repository for its smallest id and its amount.
 pub(super) struct Groups {
     /// The first 128 bits of the hash of a repository's name, to its place in `parent`.
@@ -52,7 +52,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Aggregates the table by repository (and cluster), and joins what is connected.
+    /// Aggregates the table by repository (and cluster), and joins connected repositories.
     pub(super) fn read(table: &Table, context: &Context) -> Result<Self> {
         let mut keys: Vec<Expr> = vec![col(REPO_NAME)];
         if has_clusters(table) {
@@ -107,7 +107,7 @@ impl Groups {
     }
 }
 
-/// Returns the repository with the most bytes, of equal ones the first by name; `None` if there is none.
+/// Returns the repository with the most bytes (ties: the first by name); `None` if there is none.
 pub(super) fn largest_repository(table: &Table, context: &Context) -> Result<Option<(String, Amount)>> {
     let session = Session::new(context)?;
     let order = vec![col(SIZE).sort(false, false), col(ROWS).sort(false, false), col(REPO_NAME).sort(true, false)];

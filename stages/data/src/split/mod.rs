@@ -5,14 +5,14 @@
 //! group's identity is the smallest id of its documents, and it goes to validation when the number in `[0, 1)` drawn from
 //! hash(seed, identity) is below `fraction`: adding or removing a group moves no other, as long as one is drawn. If none is,
 //! the group with the smallest number goes to validation; if all are, the one with the largest stays in training. A
-//! single group is training data, with a warning: training is empty only where the input is.
+//! single group is training data, with a warning: training is empty only if the input is.
 //!
 //! So `fraction` applies to the groups, and the share of documents and bytes in validation depends on their
-//! sizes. The report has both shares, the largest repository and the largest group. Where a share is more than twice
+//! sizes. The report contains both shares, the largest repository and the largest group. If a share is more than twice
 //! `fraction`, or less than half of it, the stage warns.
 //!
-//! **By shard.** The shard whose digest sorts last, or the one that `valid_shard` names by the beginning of
-//! its digest, is the validation set; the names of files never matter. A single shard is training data, with a warning.
+//! **By shard.** The shard whose digest sorts last, or whose digest begins with `valid_shard`, is the
+//! validation set; the names of files never matter. A single shard is training data, with a warning.
 
 mod groups;
 
@@ -36,22 +36,22 @@ pub struct Split;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// `repository`: whole repositories and clusters by chance; `shard`: one shard of the export.
+    /// How documents are assigned to validation: `repository`, random whole repositories and clusters; `shard`, one shard of the export.
     pub by: By,
-    /// By repository: the part of the groups that goes to validation, above 0 and below 1.
+    /// With `repository`: the share of groups that are assigned to validation, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub fraction: f64,
-    /// By shard: the first digits of the digest of the validation shard; without it, the shard whose digest sorts last.
+    /// With `shard`: the first digits of the digest of the validation shard; by default, the shard whose digest sorts last.
     pub valid_shard: Option<String>,
 }
 
-/// What is kept together.
+/// The unit of the split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
-    /// Repositories, and near-duplicate clusters where they are known.
+    /// Whole repositories, and near-duplicate clusters if they are known.
     Repository,
-    /// Shards.
+    /// Shards of the export.
     Shard,
 }
 
@@ -61,7 +61,7 @@ impl Default for Spec {
     }
 }
 
-/// No settings of its own.
+/// There are no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -71,13 +71,13 @@ struct Report {
     rows: u64,
     train: Side,
     valid: Side,
-    /// By repository: groups of repositories and clusters.
+    /// With `repository`: the groups of repositories and clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<u64>,
-    /// By repository: the requested fraction, the actual shares, and the largest pieces.
+    /// With `repository`: the requested fraction, the actual shares, and the largest pieces.
     #[serde(skip_serializing_if = "Option::is_none")]
     shares: Option<Shares>,
-    /// By shard: the first digits of the validation shard's digest.
+    /// With `shard`: the first digits of the validation shard's digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     valid_shard: Option<String>,
 }
@@ -85,7 +85,7 @@ struct Report {
 /// Shares of the whole input, from 0 to 1; bytes by `size`.
 #[derive(Debug, Serialize)]
 struct Shares {
-    /// The setting.
+    /// The value of the setting.
     fraction: f64,
     valid: Share,
     largest_repository: Option<Piece>,
@@ -99,12 +99,12 @@ struct Share {
     bytes: f64,
 }
 
-/// A repository or group, which is on one side as a whole.
+/// A repository or group, which is entirely on one side.
 #[derive(Debug, Serialize)]
 struct Piece {
     #[serde(skip_serializing_if = "Option::is_none")]
     repo_name: Option<String>,
-    /// Repositories of the group.
+    /// The number of repositories in the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     repositories: Option<u64>,
     #[serde(flatten)]
@@ -149,12 +149,12 @@ impl Shares {
     }
 }
 
-/// One side.
+/// The counts of one side.
 #[derive(Debug, Default, Serialize)]
 struct Side {
     rows: u64,
     bytes: u64,
-    /// By repository: groups.
+    /// With `repository`: the number of groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<u64>,
 }
@@ -171,8 +171,8 @@ impl Stage for Split {
         Ports::new()
             .input("documents", PortType::Documents, "documents")
             .output("train", PortType::Documents, "documents to train on")
-            .output("valid", PortType::Documents, "documents to validate with")
-            .output("report", PortType::Report, "the counts of each side")
+            .output("valid", PortType::Documents, "documents for validation")
+            .output("report", PortType::Report, "counts of training and validation")
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
@@ -202,12 +202,12 @@ impl Stage for Split {
             By::Shard => by_shard(spec, &table, context)?,
         };
         if report.rows != table.rows() || report.rows != report.train.rows + report.valid.rows {
-            return Err(StageError::new("the two sides together do not have all rows"));
+            return Err(StageError::new("training and validation together do not contain all rows"));
         }
         if report.rows == 0 {
             context.progress.warn("there are no documents to split: both sides are empty");
         } else if report.valid.rows == 0 {
-            context.progress.warn("no documents to validate with: all of them form one group, which is trained on");
+            context.progress.warn("no validation documents: all documents form one group, which is used for training");
         } else if let Some(warning) = report.shares.as_ref().and_then(Shares::warning) {
             context.progress.warn(warning);
         }
@@ -291,7 +291,7 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
     Ok(report)
 }
 
-/// Writes each part's rows to the side that `is_valid` says.
+/// Writes each part's rows to validation if `is_valid` returns true, otherwise to training.
 fn divide(
     table: &Table,
     context: &Context,
@@ -337,7 +337,7 @@ fn divide(
     Ok(report)
 }
 
-/// Bytes of the documents, by their `size`.
+/// Returns the total `size` of the documents, in bytes.
 fn bytes(rows: &RecordBatch) -> u64 {
     let sizes = rows
         .column_by_name(SIZE)
@@ -345,7 +345,7 @@ fn bytes(rows: &RecordBatch) -> u64 {
     sizes.map_or(0, |sizes| sizes.iter().flatten().map(|size| size.max(0) as u64).sum())
 }
 
-/// Returns whether the table says which documents are near-duplicates.
+/// Returns whether the table contains near-duplicate clusters.
 fn has_clusters(table: &Table) -> bool {
     table.has_column(CLUSTER)
 }

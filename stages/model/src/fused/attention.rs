@@ -7,8 +7,8 @@
 //! ∂v = pᵀ ∂y;   ∂p = ∂y vᵀ;   ∂s = p (∂p − Σ y ∂y) / √(head width);   ∂q = ∂s k;   ∂k = ∂sᵀ q
 //! ```
 //!
-//! `p` is computed again for the gradient (Dao et al., "FlashAttention", 2022, section 3.1), some sequences at a time, so the
-//! memory of a model grows with its tokens and not with their pairs. `p` and `∂p` are computed in `f32`, also from `bf16` inputs;
+//! `p` is recomputed for the gradient (Dao et al., "FlashAttention", 2022, section 3.1), some sequences at a time, so the
+//! memory of a model grows with the number of tokens and not of pairs. `p` and `∂p` are computed in `f32`, even from `bf16` inputs;
 //! the other products are in the format of the inputs.
 
 use std::ops::Range;
@@ -17,7 +17,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Slice};
 
-/// Pairs of tokens computed at a time, over all heads: 1 GiB for each tensor of pairs in `f32`, of which the gradient holds up to 5.
+/// The number of pairs of tokens computed at a time, over all heads: 1 GiB for each tensor of pairs in `f32`; the gradient needs up to 5.
 pub const PAIRS: usize = 1 << 28;
 
 /// Returns `y`, computing at most `pairs` pairs of tokens at a time, or one sequence.

@@ -10,17 +10,17 @@ use cubecl::prelude::*;
 
 use super::{AdamWStep, Fused, kernels, rows_of};
 
-/// The most bytes of a vector: one load of a GPU.
+/// The maximum size of a vector in bytes: one load of a GPU.
 const VECTOR: usize = 16;
 
-/// The most units of a cube.
+/// The maximum number of units in a cube.
 const UNITS: usize = 1024;
 
-/// Units of a cube of an element-wise kernel, and of a row of the head.
+/// The number of units in a cube of an element-wise kernel, and for a row of the head.
 const ELEMENTWISE: u32 = 256;
 const HEAD: u32 = 512;
 
-/// The most blocks of rows of a layer norm's backward pass: enough to fill a GPU, few enough that summing them is cheap.
+/// The maximum number of blocks of rows in a layer norm's backward pass: enough to fill a GPU, few enough that summing them is cheap.
 const BLOCKS: usize = 1024;
 
 impl Fused for CubeBackend {
@@ -237,18 +237,18 @@ impl Fused for CubeBackend {
     }
 }
 
-/// A new tensor on the device of another.
+/// Creates a tensor on the device of another.
 fn like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
 }
 
-/// The tensor without gaps, in memory that nothing else uses: its own, or a copy.
+/// Returns the tensor without gaps, in memory that nothing else uses: its own, or a copy.
 fn exclusive(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// The greatest power of two up to `most` that divides `size`.
+/// Returns the greatest power of two up to `most` that divides `size`.
 fn divisor(size: usize, most: usize) -> usize {
     let mut divisor = most;
     while !size.is_multiple_of(divisor) {
@@ -257,14 +257,14 @@ fn divisor(size: usize, most: usize) -> usize {
     divisor
 }
 
-/// The number of vectors of a tensor, and the elements of one.
+/// Returns the number of vectors of a tensor, and the number of elements in one.
 fn vectors(tensor: &CubeTensor) -> (usize, usize) {
     let size = tensor.meta.num_elements();
     let vector = divisor(size, VECTOR / tensor.dtype.size());
     (size / vector, vector)
 }
 
-/// The integers that index every one of the tensors.
+/// Returns the integer type that can index all of the tensors.
 fn address(tensors: &[&CubeTensor]) -> AddressType {
     tensors.iter().map(|tensor| tensor.required_address_type()).max().unwrap_or_default()
 }
@@ -273,12 +273,12 @@ fn plane_size(client: &Client) -> u32 {
     client.properties().hardware.plane_size_max
 }
 
-/// Cubes and units of an element-wise kernel over `size` vectors.
+/// Returns the cubes and units of an element-wise kernel over `size` vectors.
 fn elementwise(client: &Client, size: usize) -> (CubeCount, CubeDim) {
     (cube_count(client, size.div_ceil(ELEMENTWISE as usize)), CubeDim::new_1d(ELEMENTWISE))
 }
 
-/// At least `cubes` cubes, in as many dimensions as the device needs.
+/// Returns at least `cubes` cubes, in as many dimensions as the device needs.
 fn cube_count(client: &Client, cubes: usize) -> CubeCount {
     cubecl::calculate_cube_count_elemwise(client, cubes, CubeDim::new_1d(1))
 }

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use super::loops::{self, Value};
 use super::{AdamWStep, Fused, rows_of};
 
-/// Elements of one block of an element-wise loop.
+/// The number of elements in one block of an element-wise loop.
 const ELEMENTS: usize = 1 << 14;
 
-/// Rows of one block of a layer norm.
+/// The number of rows in one block of a layer norm.
 const ROWS: usize = 16;
 
 type F = FloatTensor<Flex>;
@@ -166,7 +166,7 @@ fn head<T: Stored>(logits: F, next: IntTensor<Flex>, share: f32) -> (F, F) {
     (f32::tensor(losses, &[rows].into()), logits)
 }
 
-/// A tensor's elements without gaps, in row-major order. Consumes its argument, so that the storage of a tensor that
+/// Returns a tensor's elements without gaps, in row-major order. Consumes its argument, so that the storage of a tensor that
 /// nothing else uses stays unique.
 fn whole(tensor: F) -> F {
     tensor.to_contiguous()

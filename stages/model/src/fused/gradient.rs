@@ -1,4 +1,4 @@
-//! Automatic differentiation of the operations that have it.
+//! Automatic differentiation of the operations that support it.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -11,7 +11,7 @@ use burn::tensor::DType;
 
 use super::{AdamWStep, Fused};
 
-/// Adds the gradient by each parent that has one.
+/// Adds the gradient with respect to each parent that requires one.
 fn register<B: Backend, const N: usize>(
     gradients: &mut Gradients,
     parents: [Option<NodeId>; N],

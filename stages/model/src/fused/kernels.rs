@@ -1,7 +1,7 @@
 //! The CubeCL kernels of [`crate::fused`].
 //!
 //! All read and write row-major buffers without gaps, in vectors of `N` elements (`N` divides the row, or the whole
-//! buffer where there are no rows), and compute in `f32`. No kernel uses a float atomic, and every sum has one order
+//! buffer if there are no rows), and compute in `f32`. No kernel uses a float atomic, and every sum has one order
 //! that depends on shapes alone, so results repeat bit for bit. Exponential and logarithm are written out, so that no
 //! kernel links the device library of a CUDA toolkit.
 

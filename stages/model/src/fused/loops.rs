@@ -8,7 +8,7 @@ use burn::tensor::bf16;
 
 use super::AdamWStep;
 
-/// Partial sums of a sum over a row.
+/// The number of partial sums in a sum over a row.
 const LANES: usize = 64;
 
 /// A float type in memory.
@@ -35,7 +35,7 @@ impl Value for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    /// To the nearest, ties to even, as `bf16::from_f32`, without its branch.
+    /// Rounds to the nearest, ties to even, like `bf16::from_f32`, without its branch.
     #[inline(always)]
     fn put(value: f32) -> Self {
         let bits = value.to_bits();
@@ -88,7 +88,7 @@ macro_rules! loops {
 }
 
 loops! {
-    /// [`super::gelu_new`] of each `x`.
+    /// Computes [`super::gelu_new`] of each `x`.
     pub fn gelu<T>(x: &[T], y: &mut [T]) {
         for (x, y) in x.iter().zip(y) {
             let x = x.get();
@@ -97,7 +97,7 @@ loops! {
         }
     }
 
-    /// [`gelu`], in place.
+    /// Computes [`gelu`] in place.
     pub fn gelu_in_place<>(x: &mut [f32]) {
         for x in x {
             let twice = *x * (*x * *x).mul_add(CUBIC, TWICE);
@@ -105,7 +105,7 @@ loops! {
         }
     }
 
-    /// Replaces each `x` by `e^(x − greatest)` and returns their sum: the softmax but for the division.
+    /// Replaces each `x` by `e^(x − greatest)` and returns their sum: the softmax without the division.
     pub fn softmax_powers<>(x: &mut [f32]) -> f32 {
         let mut tops = [f32::MIN; LANES];
         let mut raise = |x: &[f32]| {
@@ -135,7 +135,7 @@ loops! {
         }
     }
 
-    /// Layer norm of one row; the mean, and one over the deviation.
+    /// Computes the layer norm of one row; returns the mean, and one over the deviation.
     pub fn layer_norm<T>(x: &[f32], weight: &[f32], bias: &[f32], y: &mut [T], epsilon: f32) -> (f32, f32) {
         let size = x.len() as f32;
         let mean = sum(x, |x| x) / size;
@@ -147,7 +147,7 @@ loops! {
         (mean, scale)
     }
 
-    /// The gradient of one row of a layer norm by `x`; adds those by weight and bias to `by_weight` and `by_bias`.
+    /// Computes the gradient of one row of a layer norm by `x`; adds the gradients by weight and bias to `by_weight` and `by_bias`.
     pub fn layer_norm_backward<T>(
         x: &[f32],
         dy: &[T],
@@ -191,7 +191,7 @@ loops! {
         }
     }
 
-    /// [`super::head`] of one row: the loss, and the gradient in place of the logits. `scratch` is as long as a row.
+    /// [`super::head`] of one row: the loss, and the gradient instead of the logits. `scratch` is as long as a row.
     pub fn head<T>(row: &mut [T], scratch: &mut [f32], next: usize, share: f32) -> f32 {
         let mut tops = [f32::MIN; LANES];
         let mut widen = |row: &[T], scratch: &mut [f32]| {
@@ -224,7 +224,7 @@ loops! {
         share * (libm::logf(sum) + (top - target))
     }
 
-    /// The sum of squares.
+    /// Returns the sum of squares.
     pub fn sum_squares<>(x: &[f32]) -> f32 {
         sum(x, |x| x * x)
     }

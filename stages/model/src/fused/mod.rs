@@ -192,7 +192,7 @@ pub fn causal_mask(sequence: usize, device: &Device) -> Tensor<4> {
 
 /// The cross-entropy of logits `[rows, vocabulary]` (`f32` or `bf16`) against the ids `next` `[rows]`, in nats, times
 /// `share`: `f32` `[rows]`. With it the gradient of its sum by the logits, `(softmax(logits) − 1[next]) · share`, of the
-/// type of the logits and in their memory where nothing else uses it. An id must be below the vocabulary. Both are
+/// type of the logits and in their memory if nothing else uses it. An id must be below the vocabulary. Both are
 /// without automatic differentiation.
 pub fn head(logits: Tensor<2>, next: Tensor<1, Int>, share: f64) -> (Tensor<1>, Tensor<2>) {
     let (losses, gradient) = <Dispatch as Fused>::head(logits.into_dispatch(), next.into_dispatch(), share as f32);
@@ -211,7 +211,7 @@ pub fn sum_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
 /// parameter = keep · parameter − rate · m / (root · √v + ε)
 /// ```
 ///
-/// Returns the new parameter, `m` and `v`, in the memory of the old ones where nothing else uses it. All tensors are
+/// Returns the new parameter, `m` and `v`, in the memory of the old ones if nothing else uses it. All tensors are
 /// `f32`, without automatic differentiation.
 pub fn adamw<const D: usize>(
     parameter: Tensor<D>,

@@ -11,22 +11,22 @@ use crate::config::Gpt2Config;
 /// A prompt to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Its ids.
+    /// The ids.
     pub prompt: Vec<u32>,
-    /// The longest sequence in tokens, including the prompt (Hugging Face's `max_length`).
+    /// The maximum number of tokens, including the prompt (Hugging Face's `max_length`).
     pub maximum: usize,
 }
 
-/// Why a completion ended.
+/// The reason that a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The model generated the end-of-text token (which is not part of the completion).
     EndOfText,
-    /// The completion holds a stop text.
+    /// The completion contains a stop text.
     Stop,
-    /// It has the greatest length that the request allows.
+    /// The completion has the maximum length that the request allows.
     Maximum,
-    /// It has the greatest length that the model can read.
+    /// The completion has the maximum length that the model supports.
     Positions,
     /// The prompt leaves no room for a token.
     NoRoom,
@@ -37,17 +37,17 @@ pub enum End {
 pub struct Completion {
     /// The new ids.
     pub tokens: Vec<u32>,
-    /// Why it ended.
+    /// The reason that it ended.
     pub end: End,
 }
 
 /// The settings of generation.
 pub struct Generation<'a> {
-    /// How a token is chosen.
+    /// The settings for choosing a token.
     pub sampling: Sampling,
-    /// Completions of each prompt.
+    /// The number of completions of each prompt.
     pub completions: usize,
-    /// The greatest number of rows in a batch.
+    /// The maximum number of rows in a batch.
     pub batch: usize,
     /// The id that ends a text.
     pub end_of_text: Option<u32>,
@@ -55,11 +55,11 @@ pub struct Generation<'a> {
     pub stops: &'a Stops,
     /// The bytes of an id; called only if there are stops.
     pub bytes: &'a (dyn Fn(u32) -> &'a [u8] + Sync),
-    /// Random numbers; the identity of one is prompt, completion and position, each 8 little-endian bytes.
+    /// The random draws; the identity of a draw is prompt, completion and position, each 8 little-endian bytes.
     pub draw: &'a Draw,
     /// The flag that asks to stop.
     pub cancel: &'a Cancel,
-    /// Counts finished completions.
+    /// The progress, which counts finished completions.
     pub progress: &'a Progress,
 }
 
@@ -67,11 +67,11 @@ pub struct Generation<'a> {
 struct Row {
     prompt: usize,
     completion: usize,
-    /// Tokens of the prompt.
+    /// The number of tokens of the prompt.
     before: usize,
-    /// Tokens that the sequence may have.
+    /// The maximum number of tokens of the sequence.
     limit: usize,
-    /// Why it ends there.
+    /// The reason that it ends there.
     at_limit: End,
     tokens: Vec<u32>,
     text: Vec<u8>,
@@ -117,7 +117,7 @@ fn check(config: &Gpt2Config, prompt: usize, request: &Request) -> Result<()> {
     let number = prompt + 1;
     if request.prompt.is_empty() {
         return Err(StageError::new(format!("prompt {number} has no tokens"))
-            .hint("a model needs at least one token to go on from, such as the end-of-text token"));
+            .hint("a model needs at least one token to continue from, such as the end-of-text token"));
     }
     match request.prompt.iter().find(|&&id| id as usize >= config.vocabulary) {
         Some(id) => Err(StageError::new(format!(

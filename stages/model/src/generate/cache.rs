@@ -61,12 +61,12 @@ impl Cache {
         }
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.padding.len()
     }
 
-    /// Tokens of a row: the position of its next one.
+    /// Returns the number of tokens of a row: the position of its next token.
     pub fn tokens(&self, row: usize) -> usize {
         self.used - self.padding[row]
     }
@@ -93,7 +93,7 @@ impl Cache {
         }
     }
 
-    /// Returns which columns up to the next token's a row must not attend to: `[rows, heads, 1, columns]`, `true` where it must
+    /// Returns the columns, up to that of the next token, that a row must not attend to: `[rows, heads, 1, columns]`, `true` where it must
     /// not; `None` if no row has padding.
     pub(super) fn mask(&self, heads: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         if self.padding.iter().all(|&padding| padding == 0) {

@@ -1,4 +1,4 @@
-//! What computes the logits: [`cpu`] on the CPU, Burn's tensors ([`decode`]) on a GPU.
+//! The engine that computes the logits: [`cpu`] on the CPU, Burn's tensors ([`decode`]) on a GPU.
 
 use burn::tensor::Tensor;
 use contract::{Cancel, Result};
@@ -15,9 +15,9 @@ use crate::parameters::host_values;
 /// A model that is ready to generate.
 #[derive(Debug)]
 pub(super) enum Engine {
-    /// On the CPU.
+    /// The engine on the CPU.
     Cpu(CpuModel),
-    /// On another device.
+    /// The engine on another device.
     Tensors(Box<Gpt2>),
 }
 
@@ -31,7 +31,7 @@ impl Engine {
     /// Creates the engine of the model's device.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
+    /// Returns an error if a tensor cannot be read.
     pub fn new(config: &Gpt2Config, model: Gpt2) -> Result<Self> {
         match is_gpu(&model.wte.weight.val().device()) {
             true => Ok(Self::Tensors(Box::new(model))),

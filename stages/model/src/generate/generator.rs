@@ -19,13 +19,13 @@ impl Generator {
     /// uses them.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
+    /// Returns an error if a tensor cannot be read.
     pub fn new(config: Gpt2Config, model: Gpt2) -> Result<Self> {
         let engine = Engine::new(&config, model)?;
         Ok(Self { config, engine })
     }
 
-    /// The sizes of the model.
+    /// Returns the sizes of the model.
     pub fn config(&self) -> &Gpt2Config {
         &self.config
     }
@@ -33,16 +33,16 @@ impl Generator {
     /// Returns the completions of each request, in order.
     ///
     /// # Errors
-    /// When the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
+    /// Returns an error if the run is cancelled, a prompt is empty or has an id outside the vocabulary, or the model's logits are not
     /// finite numbers.
     pub fn complete(&self, requests: &[Request], generation: &Generation<'_>) -> Result<Vec<Vec<Completion>>> {
         self.stream(requests, generation, &mut |_| Ok(()))
     }
 
-    /// As [`Generator::complete`], and calls `each` with each new token as soon as it is chosen.
+    /// Does the same as [`Generator::complete`], and calls `each` with each new token as soon as it is chosen.
     ///
     /// # Errors
-    /// As [`Generator::complete`], and an error of `each`, which ends the generation.
+    /// See [`Generator::complete`]; also returns an error of `each`, which ends the generation.
     pub fn stream(
         &self,
         requests: &[Request],

@@ -15,22 +15,22 @@
 
 use std::cmp::Ordering;
 
-/// The logarithm of the least share of the greatest probability that a token may have.
+/// The logarithm of the minimum probability of a token, relative to the greatest.
 const LEAST_POWER: f64 = -40.0;
 
-/// The settings by which the next token is chosen.
+/// The settings for choosing the next token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; 0 takes the most probable token.
+    /// The temperature; 0 always picks the most probable token.
     pub temperature: f64,
-    /// The probability that is kept, in (0, 1]; 1 keeps all.
+    /// The total probability of the kept tokens, in (0, 1]; 1 keeps all tokens.
     pub top_p: f64,
-    /// The number of tokens that are kept; 0 keeps all.
+    /// The number of kept tokens; 0 keeps all tokens.
     pub top_k: usize,
 }
 
 impl Sampling {
-    /// Always the most probable token.
+    /// The settings that always pick the most probable token.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0 };
 
     /// Returns whether choices need a random number.
@@ -38,7 +38,7 @@ impl Sampling {
         self.temperature > 0.0
     }
 
-    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` when a logit
+    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` if a logit
     /// is not a finite number or there is none.
     pub fn choose(&self, logits: &[f32], unit: f64) -> Option<u32> {
         let greatest = most_probable(logits)?;
@@ -69,7 +69,7 @@ impl Sampling {
     }
 }
 
-/// Returns the index of the greatest logit, the first among equals; `None` when a logit is not a finite number or there is none.
+/// Returns the index of the greatest logit, the first among equals; `None` if a logit is not a finite number or there is none.
 fn most_probable(logits: &[f32]) -> Option<usize> {
     // By lanes, so that the loop needs no order: a vocabulary is read for each token.
     let (mut tops, mut zeros) = ([f32::NEG_INFINITY; 16], [0f32; 16]);
@@ -90,12 +90,12 @@ fn most_probable(logits: &[f32]) -> Option<usize> {
     logits.iter().position(|logit| *logit == top)
 }
 
-/// From the most probable down; among equals the lower id first.
+/// Orders tokens from the most probable down; among equals, the lower id comes first.
 fn by_probability(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// The smallest set of the most probable whose share of all is at least `top_p`, from the most probable down.
+/// Returns the smallest set of the most probable tokens whose share of the total is at least `top_p`, from the most probable down.
 fn keep_nucleus(kept: &mut Vec<(u32, f64)>, top_p: f64) {
     let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
     // All tokens with less than this weight together have a share below `1 - top_p`, so none is in the set: only

@@ -1,6 +1,6 @@
 //! Texts at which a completion ends.
 //!
-//! A completion is cut before the first place where one of the texts begins. While it is generated only its tail is
+//! A completion is truncated before the first occurrence of one of the texts. During generation, only its tail is
 //! searched: a text that has just become complete must end in the newest token. Bytes are compared, not characters,
 //! because a token may end inside a character.
 
@@ -22,7 +22,7 @@ impl Stops {
         })
     }
 
-    /// Returns the length of the completion that no further bytes can change: before the first text, and before what may be the
+    /// Returns the length of the completion that no further bytes can change: before the first text, and before a possible
     /// beginning of one.
     pub fn certain(&self, completion: &[u8]) -> usize {
         let beginning = |text: &Vec<u8>| {

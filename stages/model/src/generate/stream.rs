@@ -1,8 +1,8 @@
 //! A completion's text as it grows.
 //!
-//! The text of a completion is that before its first stop text, without white space at its end, and with U+FFFD for what is not
-//! UTF-8. A [`TextStream`] returns it piece by piece, as the tokens come: a piece is text that no further token can change.
-//! Held back is what may be the beginning of a stop text, the beginning of a character whose last bytes are missing, and white space
+//! The text of a completion is the part before its first stop text, without trailing white space, and with U+FFFD for invalid
+//! UTF-8. A [`TextStream`] returns it piece by piece, as the tokens arrive: a piece is text that no further token can change.
+//! It holds back a possible beginning of a stop text, the beginning of a character whose last bytes are missing, and white space
 //! after which the text may end.
 
 use super::stops::Stops;
@@ -48,12 +48,12 @@ impl<'a> TextStream<'a> {
     }
 }
 
-/// Returns the text of a completion's bytes as a [`TextStream`] returns it in all.
+/// Returns the whole text of a completion's bytes, as a [`TextStream`] would.
 pub fn completion_text(bytes: &[u8], stops: &Stops) -> String {
     String::from_utf8_lossy(stops.cut(bytes)).trim_end().to_owned()
 }
 
-/// The length without a character at the end whose last bytes are missing.
+/// Returns the length without an incomplete character at the end.
 fn whole_characters(bytes: &[u8]) -> usize {
     match bytes.utf8_chunks().last() {
         Some(last) if !last.invalid().is_empty() && is_beginning(last.invalid()) => bytes.len() - last.invalid().len(),
@@ -61,7 +61,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether more bytes may make a character of these, which are not one.
+/// Returns whether more bytes may complete these bytes to a character.
 fn is_beginning(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

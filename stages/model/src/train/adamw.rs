@@ -7,7 +7,7 @@
 //! p = p (1 − rate · decay) − rate / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
 //! ```
 //!
-//! Decay applies to matrices and embeddings. Norm and clipping stay on the device: one step reads nothing back.
+//! Decay applies to matrices and embeddings. Norm and clipping are computed on the device: a step reads nothing back.
 
 use burn::tensor::Tensor;
 
@@ -16,15 +16,15 @@ use crate::fused::{self, AdamWStep};
 /// The settings of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWSettings {
-    /// β₁, the decay of the mean.
+    /// β₁, the decay rate of the mean.
     pub beta1: f64,
-    /// β₂, the decay of the mean of squares.
+    /// β₂, the decay rate of the mean of squares.
     pub beta2: f64,
-    /// ε, added to the root.
+    /// ε, which is added to the root.
     pub epsilon: f64,
-    /// The decay of matrices and embeddings, a step and unit of rate.
+    /// The decay of matrices and embeddings, per step and unit of the learning rate.
     pub weight_decay: f64,
-    /// The greatest global norm of the gradients.
+    /// The maximum global norm of the gradients.
     pub clip: f64,
 }
 
@@ -36,7 +36,7 @@ pub struct AdamW {
     decays: Vec<bool>,
     /// The mean and the mean of squares of each tensor's gradients.
     pub moments: Vec<(Tensor<1>, Tensor<1>)>,
-    /// Updates so far (t).
+    /// The number of updates so far (t).
     pub updates: u64,
 }
 

@@ -31,7 +31,7 @@ const FOLDER: &str = "checkpoints";
 const TEMPORARY: &str = "unfinished";
 const KEPT: usize = 2;
 
-/// The checkpoints of one run, in its scratch folder.
+/// The checkpoints of one run, in its scratch directory.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -43,7 +43,7 @@ struct Seal {
     step: u64,
     state: Digest,
     metrics: Digest,
-    /// Seconds that all runs of the training took up to here; 0 in a checkpoint of an older program.
+    /// The seconds that all runs of the training took so far; 0 in a checkpoint of an older program.
     #[serde(default)]
     seconds: f64,
 }
@@ -51,11 +51,11 @@ struct Seal {
 /// The content of a checkpoint besides the state of the trainer.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Updates so far.
+    /// The number of updates so far.
     pub step: u64,
     /// The metrics so far.
     pub metrics: Vec<Metric>,
-    /// Seconds that all runs of the training took so far.
+    /// The seconds that all runs of the training took so far.
     pub seconds: f64,
 }
 
@@ -74,7 +74,7 @@ impl Checkpoints {
     /// Opens the checkpoints below `scratch` and removes the remains of an interrupted write.
     ///
     /// # Errors
-    /// When the directory cannot be created or cleaned.
+    /// Returns an error if the directory cannot be created or cleaned.
     pub fn below(scratch: &Path) -> Result<Self> {
         let folder = scratch.join(FOLDER);
         fs::create_dir_all(&folder)?;
@@ -86,7 +86,7 @@ impl Checkpoints {
     /// Writes the state after `step` updates, which took `seconds` in all runs together.
     ///
     /// # Errors
-    /// When a tensor cannot be read from the device, a value is not finite, or the checkpoint cannot be written.
+    /// Returns an error if a tensor cannot be read from the device, a value is not finite, or the checkpoint cannot be written.
     pub fn save(
         &self,
         step: u64,
@@ -119,7 +119,7 @@ impl Checkpoints {
     /// damaged one is reported and removed.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn restore(&self, config: &Gpt2Config, trainer: &mut Trainer, progress: &Progress) -> Result<Option<Restored>> {
         for step in self.steps()?.into_iter().rev() {
             let folder = self.folder.join(format!("{step:08}"));

@@ -18,7 +18,7 @@ impl<W: Write> EventFile<W> {
     /// Writes the first event, which names the version.
     ///
     /// # Errors
-    /// When `writer` fails.
+    /// Returns an error if `writer` fails.
     pub fn start(writer: W) -> io::Result<Self> {
         let mut file = Self(writer);
         file.event(0, 3, b"brain.Event:2")?;
@@ -28,7 +28,7 @@ impl<W: Write> EventFile<W> {
     /// Writes one value of the series `tag`.
     ///
     /// # Errors
-    /// When the writer fails.
+    /// Returns an error if the writer fails.
     pub fn scalar(&mut self, step: u64, tag: &str, value: f32) -> io::Result<()> {
         let mut scalar = Vec::new();
         put_bytes(&mut scalar, 1, tag.as_bytes());

@@ -20,7 +20,7 @@ use crate::device::gpu_memory;
 use crate::fused;
 use crate::precision::Precision;
 
-/// Logits of one chunk on the CPU, at most: 64 MiB.
+/// The maximum number of logits in one chunk on the CPU: 64 MiB.
 pub const LOGITS: usize = 1 << 24;
 /// The part of a GPU's memory that a chunk of logits uses; only large products keep a GPU busy.
 const PART_OF_GPU_MEMORY: u64 = 64;
@@ -30,9 +30,9 @@ const PART_OF_GPU_MEMORY: u64 = 64;
 pub struct HeadLoss {
     /// The mean loss in nats, times the scale: `[1]`.
     pub loss: Tensor<1>,
-    /// Its gradient by the features, `[rows, width]`.
+    /// The gradient by the features, `[rows, width]`.
     pub features: Tensor<2>,
-    /// Its gradient by the embedding, `[vocabulary, width]`.
+    /// The gradient by the embedding, `[vocabulary, width]`.
     pub embedding: Tensor<2>,
 }
 
@@ -103,7 +103,7 @@ pub fn chunk(rows: usize, vocabulary: usize, device: &Device) -> usize {
     chunk_of(rows, vocabulary, gpu_memory(device))
 }
 
-/// Does the same as [`chunk`] for a GPU with so many bytes, or for the CPU.
+/// Does the same as [`chunk`] for a GPU with this many bytes of memory, or for the CPU.
 pub fn chunk_of(rows: usize, vocabulary: usize, gpu_memory: Option<u64>) -> usize {
     let part = |bytes: u64| usize::try_from(bytes / PART_OF_GPU_MEMORY / 4).unwrap_or(usize::MAX);
     let most = gpu_memory.map_or(LOGITS, part);

@@ -8,10 +8,10 @@ use super::settings::Spec;
 use crate::config::Gpt2Config;
 use crate::folder::ModelFolder;
 
-/// Checkpoints on disk at the same time: the last two, and the one being written.
+/// The maximum number of checkpoints on disk: the last two, and the one being written.
 const CHECKPOINTS: u64 = 3;
 
-/// Passes over the same tokens after which further passes gain hardly anything (Muennighoff et al., "Scaling
+/// The number of passes over the same tokens after which further passes have little effect (Muennighoff et al., "Scaling
 /// data-constrained language models", 2023: up to 4 are as good as new tokens; after 16 there is little gain).
 const PASSES: f64 = 16.0;
 

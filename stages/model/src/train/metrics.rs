@@ -1,6 +1,6 @@
 //! The metrics of training, step by step.
 //!
-//! `metrics.jsonl` holds one JSON object a line, in the order of the steps: an update
+//! `metrics.jsonl` contains one JSON object per line, in the order of the steps: an update
 //! (`step`, `tokens` read so far, `loss` before the update, `learning_rate`, `gradient_norm` before clipping) or a validation
 //! (`step`, `validation_loss`, `validation_perplexity`). `step` counts finished updates. The file has no times, so that
 //! equal runs write equal bytes.
@@ -12,30 +12,30 @@ use serde::Serialize;
 
 use crate::train::event_file::EventFile;
 
-/// One line.
+/// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Metric {
     /// An update.
     Update {
-        /// Updates so far, this one included.
+        /// The number of updates so far, including this one.
         step: u64,
-        /// Tokens read so far.
+        /// The number of tokens read so far.
         tokens: u64,
         /// The mean loss of the step's sequences in nats, before the update.
         loss: f64,
-        /// The rate used.
+        /// The learning rate used.
         learning_rate: f64,
         /// The global norm before clipping.
         gradient_norm: f64,
     },
     /// A validation.
     Validation {
-        /// Updates so far.
+        /// The number of updates so far.
         step: u64,
         /// The mean loss of the validation sequences in nats.
         validation_loss: f64,
-        /// Its exponential.
+        /// The exponential of the loss.
         validation_perplexity: f64,
     },
 }
@@ -57,7 +57,7 @@ impl Metric {
 /// Writes `metrics.jsonl`.
 ///
 /// # Errors
-/// When `writer` fails.
+/// Returns an error if `writer` fails.
 pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     for metric in metrics {
         serde_json::to_writer(&mut *writer, metric).map_err(|error| StageError::new(error.to_string()))?;
@@ -69,7 +69,7 @@ pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
 /// Writes metrics bit for bit, for a checkpoint: six little-endian words each.
 ///
 /// # Errors
-/// When `writer` fails.
+/// Returns an error if `writer` fails.
 pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     for metric in metrics {
         let words = match *metric {
@@ -90,7 +90,7 @@ pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
 /// Reads the metrics that [`write_words`] wrote.
 ///
 /// # Errors
-/// When the bytes do not have that format.
+/// Returns an error if the bytes do not have that format.
 pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
     let malformed = || StageError::new("not a list of metrics");
     let (words, rest) = bytes.as_chunks::<8>();
@@ -120,7 +120,7 @@ pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
 /// Writes all series as a TensorBoard event file.
 ///
 /// # Errors
-/// When `writer` fails.
+/// Returns an error if `writer` fails.
 pub fn write_events(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
     let mut file = EventFile::start(writer)?;
     for metric in metrics {

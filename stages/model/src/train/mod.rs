@@ -12,7 +12,7 @@
 //! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
 //! from many epochs over a small corpus; the configuration that is written has 0.
 //!
-//! Memory, in bytes: 16 a parameter (value, gradient, two moments), 4 more with accumulation, about
+//! Memory, in bytes: 16 per parameter (value, gradient, two moments), 4 more with accumulation, about
 //! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
 //! for the logits ([`head`] computes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
 //! and a training that does not fit is rejected before anything is computed.
@@ -67,8 +67,8 @@ impl Stage for Train {
         Ports::new()
             .input("train", PortType::Tokens, "sequences to learn from")
             .optional_input("valid", PortType::Tokens, "sequences to measure the loss on")
-            .optional_input("tokenizer", PortType::Tokenizer, "copied into the model's folder")
-            .optional_input("init", PortType::Model, "the model to start from; else the seed draws one")
+            .optional_input("tokenizer", PortType::Tokenizer, "copied into the model's directory")
+            .optional_input("init", PortType::Model, "the model to start from; by default, a random initialization")
             .output("model", PortType::Model, "config.json, model.safetensors and the tokenizer's files")
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }
@@ -122,7 +122,7 @@ struct Run<'a> {
     /// The last update's rate and what it measures, until that is read: after the next one is queued, so that a GPU does not
     /// wait for the host.
     measuring: Option<(f64, Measuring)>,
-    /// When this run began, and how long earlier ones took up to the checkpoint that it continues, in seconds.
+    /// The start of this run, and the seconds that earlier runs took up to the checkpoint that it continues.
     started: Instant,
     earlier: f64,
 }

@@ -1,7 +1,7 @@
 //! The order in which training reads its sequences: a new permutation for each epoch, computed and not stored.
 //!
 //! Position `p` of the run reads sequence `permutation(epoch = p / n, p % n)`. The permutation is a Feistel network of
-//! [`ROUNDS`] rounds over the smallest domain of 2²ᵏ values that holds `0..n`, walked until it lands below `n` (cycle
+//! [`ROUNDS`] rounds over the smallest domain of 2²ᵏ values that contains `0..n`, walked until it lands below `n` (cycle
 //! walking: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). The round function is
 //! hash(seed, epoch, round, half). So a resumed run needs its position alone, the order takes no memory, and it depends on
 //! nothing but the seed and the number of sequences.

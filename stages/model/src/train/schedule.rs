@@ -11,13 +11,13 @@ use std::f64::consts::PI;
 /// A schedule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// The greatest rate.
+    /// The maximum rate.
     pub peak: f64,
     /// The rate at the end.
     pub floor: f64,
-    /// Steps of warm-up.
+    /// The number of warm-up steps.
     pub warmup: u64,
-    /// Steps in all.
+    /// The total number of steps.
     pub steps: u64,
 }
 

@@ -12,93 +12,93 @@ use crate::train::adamw::AdamWSettings;
 use crate::train::head;
 use crate::train::schedule::Schedule;
 
-/// Sequences of the largest update.
+/// The maximum number of sequences per update.
 const MAX_SEQUENCES: u64 = 1 << 20;
-/// Updates of the longest training.
+/// The maximum number of updates of a training.
 const MAX_STEPS: u64 = 1 << 32;
 
 /// Trains a GPT-2 on packed tokens: AdamW, a cosine schedule with warm-up, gradient accumulation and clipping by the
-/// global norm. The longest sequence of a new model is that of its tokens. Killed at any moment and run again it goes
-/// on from its last checkpoint and, on the CPU, ends with the same bytes.
+/// global norm. The context length of a new model is the sequence length of its tokens. A training that is killed
+/// continues from its last checkpoint when it runs again and, on the CPU, produces the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
-    /// The sizes of a published model (`gpt2` or `gpt2-xl`), in place of `layers`, `width` and `heads`.
+    /// The sizes of a published model (`gpt2` or `gpt2-xl`), instead of `layers`, `width` and `heads`.
     #[serde(default)]
     pub preset: Option<Preset>,
-    /// Transformer blocks.
+    /// The number of transformer blocks.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1024))]
     pub layers: Option<u32>,
-    /// Features of a token; a multiple of `heads`.
+    /// The number of features per token; a multiple of `heads`.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_535))]
     pub width: Option<u32>,
-    /// Attention heads a block.
+    /// The number of attention heads per block.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_535))]
     pub heads: Option<u32>,
-    /// Sequences of one forward and backward pass (the micro-batch); memory grows with it.
+    /// The number of sequences in one forward and backward pass (the micro-batch); memory grows with it.
     #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub batch: u64,
-    /// Micro-batches of one update, whose gradients are averaged.
+    /// The number of micro-batches per update; their gradients are averaged.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub accumulation: u64,
     /// The number format of matrix products: `f32`, or `bf16` for a GPU.
     #[serde(default)]
     pub precision: Precision,
-    /// Updates.
+    /// The number of updates.
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: u64,
-    /// The greatest learning rate.
+    /// The maximum learning rate.
     #[schemars(range(max = 1000), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Updates over which the rate grows from 0 to `learning_rate`.
+    /// The number of updates in which the rate grows from 0 to `learning_rate`.
     #[serde(default)]
     #[schemars(range(max = MAX_STEPS))]
     pub warmup: u64,
-    /// The rate at the end of the cosine.
+    /// The learning rate at the end of the cosine schedule.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub min_learning_rate: f64,
-    /// Decay of matrices and embeddings (not of biases and layer norms).
+    /// The weight decay of matrices and embeddings (not of biases and layer norms).
     #[serde(default = "weight_decay")]
     #[schemars(range(min = 0, max = 1000))]
     pub weight_decay: f64,
-    /// AdamW's decay of the mean of the gradients.
+    /// AdamW's decay rate of the mean of the gradients.
     #[serde(default = "beta1")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
-    /// AdamW's decay of the mean of their squares.
+    /// AdamW's decay rate of the mean of the squared gradients.
     #[serde(default = "beta2")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
-    /// AdamW's term that keeps the divisor from 0.
+    /// AdamW's term that prevents division by zero.
     #[serde(default = "epsilon")]
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
-    /// The greatest global norm of the gradients: longer ones are shortened to it.
+    /// The maximum global norm of the gradients: larger gradients are scaled down to it.
     #[serde(default = "clip")]
     #[schemars(range(max = 1_000_000_000_000u64), extend("exclusiveMinimum" = 0))]
     pub clip: f64,
-    /// Updates between two measures of the validation loss; without it, measured at the end only.
+    /// The number of updates between two measurements of the validation loss; by default, it is measured only at the end.
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub validate_every: Option<u64>,
-    /// How many validation sequences to measure at most; without it, all.
+    /// The maximum number of validation sequences to measure; by default, all.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub validate_sequences: Option<u64>,
 }
 
-/// How often to tell and to save; the result does not depend on it.
+/// The intervals of reports and checkpoints; the result does not depend on them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {
-    /// Updates between two reports of the loss.
+    /// The number of updates between two reports of the loss.
     #[serde(default = "log_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub log_every: u64,
-    /// Updates between two checkpoints: at most so many are done again after a kill.
+    /// The number of updates between two checkpoints: after a kill, at most this many are repeated.
     #[serde(default = "checkpoint_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub checkpoint_every: u64,
@@ -165,7 +165,7 @@ impl Spec {
     /// Returns the sizes of a new model for these tokens.
     ///
     /// # Errors
-    /// When the settings have no sizes.
+    /// Returns an error if the settings have no sizes.
     pub fn sizes(&self, tokens: &PackedTokens) -> Result<Gpt2Config> {
         let (layers, width, heads) = self.shape().ok_or_else(|| {
             StageError::new("the model has no sizes")
@@ -184,7 +184,7 @@ impl Spec {
     /// Checks that a model can continue with these settings and tokens.
     ///
     /// # Errors
-    /// When it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
+    /// Returns an error if it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
     pub fn check_continues(&self, config: &Gpt2Config, tokens: &PackedTokens) -> Result<()> {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
@@ -217,7 +217,7 @@ impl Spec {
     }
 
     /// Returns the bytes of memory to train a model of these sizes on sequences of `length` tokens (the module docs of
-    /// [`crate::train`] hold the formula).
+    /// [`crate::train`] contain the formula).
     pub(super) fn memory(&self, config: &Gpt2Config, length: u64) -> u64 {
         let [layers, width, heads] = [config.layers, config.width, config.heads].map(|size| size as u64);
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };
@@ -256,7 +256,7 @@ impl Spec {
     /// Rejects a training that clearly does not fit into a GPU with `capacity` bytes.
     ///
     /// # Errors
-    /// When the estimate is more than a tenth above the capacity.
+    /// Returns an error if the estimate is more than a tenth above the capacity.
     pub(super) fn check_gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> Result<()> {
         let needs = self.gpu_memory(config, length, capacity);
         if needs <= capacity.saturating_add(capacity / 10) {
@@ -351,7 +351,7 @@ mod tests {
     const SMALL: [usize; 5] = [12, 768, 12, 32_768, 1024];
     const XL: [usize; 5] = [48, 1600, 25, 32_768, 1024];
 
-    /// Bytes that CubeCL reserved for two steps with the null driver (`gpu memory`).
+    /// The memory that CubeCL reserved for two steps with the null driver, in bytes (`gpu memory`).
     #[test]
     fn the_estimate_for_a_gpu_is_within_a_tenth_of_what_is_reserved() {
         let (tiny, medium) = ([4, 256, 4, 4096, 256], [24, 1024, 16, 50_257, 1024]);

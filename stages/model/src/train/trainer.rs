@@ -17,7 +17,7 @@ pub struct Trainer {
     device: Device,
     /// The model, on an autodiff device.
     pub model: Gpt2,
-    /// Its optimiser.
+    /// The optimiser.
     pub optimizer: AdamW,
     precision: Precision,
 }
@@ -27,7 +27,7 @@ pub struct Trainer {
 pub struct Batch {
     /// Token ids, row by row.
     pub ids: Vec<i32>,
-    /// Sequences.
+    /// The number of sequences.
     pub sequences: usize,
 }
 
@@ -48,7 +48,7 @@ impl Measuring {
     /// Waits for the update.
     ///
     /// # Errors
-    /// When the device fails.
+    /// Returns an error if the device fails.
     pub fn read(self) -> Result<Measured> {
         match host_values(self.0)?[..] {
             [loss, norm] => Ok(Measured { loss: f64::from(loss), gradient_norm: f64::from(norm) }),
@@ -74,7 +74,7 @@ impl Trainer {
     /// Makes one update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] when asked to stop between micro-batches (nothing is changed then), or when the device
+    /// Returns [`StageError::Interrupted`] if asked to stop between micro-batches (nothing is changed then), or if the device
     /// fails.
     pub fn update(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measured> {
         self.queue(micro_batches, rate, cancel)?.read()
@@ -83,7 +83,7 @@ impl Trainer {
     /// Does the same as [`Trainer::update`] without waiting for the device, which may compute while the next update is queued.
     ///
     /// # Errors
-    /// As [`Trainer::update`]; a failure of the device may only be reported by [`Measuring::read`].
+    /// See [`Trainer::update`]; a failure of the device may only be reported by [`Measuring::read`].
     pub fn queue(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measuring> {
         let mut sums: Vec<Tensor<1>> = Vec::new();
         let mut loss: Option<Tensor<1>> = None;
@@ -124,7 +124,7 @@ impl Trainer {
     /// Returns the mean loss of a batch, without gradients.
     ///
     /// # Errors
-    /// When the device fails.
+    /// Returns an error if the device fails.
     pub fn loss(&self, batch: &Batch) -> Result<f64> {
         let model = self.model.valid();
         let (features, next) = self.predictions(&model, self.ids(batch).inner());
@@ -133,7 +133,7 @@ impl Trainer {
     }
 
     /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
-    /// by one, so a sequence of `n` ids gives `n - 1` rows.
+    /// by one, so a sequence of `n` ids has `n - 1` rows.
     fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
         let features = model.features(ids.clone(), self.precision);

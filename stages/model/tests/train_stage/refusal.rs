@@ -96,7 +96,7 @@ fn an_update_that_makes_weights_infinite_fails_though_its_loss_was_finite() {
     let last = json!({ "learning_rate": TOO_HIGH, "warmup": 0, "steps": 1, "validate_every": null });
     let (message, hint) = failure(last);
     assert!(message.starts_with("step 1: tensor 'transformer."), "{message}");
-    assert!(message.contains("' is not finite: it holds "), "{message}");
+    assert!(message.contains("' is not finite: it contains "), "{message}");
     assert_eq!(hint.as_deref(), Some("lower learning_rate, or raise warmup"));
 }
 
@@ -130,6 +130,6 @@ fn a_model_that_is_not_finite_is_not_trained_on() {
     harness.connect("init", model);
     let more = json!({ "batch": 3, "steps": 2, "learning_rate": 0.01 });
     let StageError::Failed(failure) = harness.run::<Train>(more).unwrap_err() else { panic!("interrupted") };
-    assert!(failure.message.ends_with("is not finite: it holds -inf"), "{}", failure.message);
+    assert!(failure.message.ends_with("is not finite: it contains -inf"), "{}", failure.message);
     assert!(failure.hint.unwrap().contains("diverged"));
 }

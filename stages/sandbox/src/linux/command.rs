@@ -1,4 +1,4 @@
-//! The sandbox of a command: a trusted program that sees only what is declared.
+//! The sandbox of a command: a trusted program that can access only declared files.
 //!
 //! Of the layers of Python programs, limits and the checker are not applied: the caller decides how long a command runs. The
 //! network is off, and so is everything else that [`filter::of_command`] and [`super::rules`] refuse.
@@ -23,18 +23,18 @@ use super::{
 };
 use crate::{Broken, Layer, Missing, Unavailable};
 
-/// What a command reaches beside the programs and libraries of the system.
+/// The files that a command can access, in addition to the programs and libraries of the system.
 #[derive(Clone, Debug, Default)]
 pub struct Reach {
-    /// Files and directories that it may read.
+    /// Files and directories that the command may read.
     pub readable: Vec<PathBuf>,
-    /// Files and directories that it may write.
+    /// Files and directories that the command may write.
     pub writable: Vec<PathBuf>,
-    /// What of `writable` and `directory` it may only read.
+    /// Paths in `writable` and `directory` that the command may only read.
     pub protected: Vec<PathBuf>,
-    /// The directory in which it starts, which it may write.
+    /// The working directory, which is writable.
     pub directory: PathBuf,
-    /// An empty directory, which is its `/tmp`.
+    /// An empty directory, which is mounted as `/tmp`.
     pub temporary: PathBuf,
 }
 
@@ -46,19 +46,19 @@ pub struct CommandSandbox {
 }
 
 impl CommandSandbox {
-    /// Prepares a sandbox. All paths are absolute, and what they name exists.
+    /// Prepares a sandbox. All paths must be absolute and must exist.
     pub fn new(reach: Reach) -> Result<Self, Unavailable> {
         let root = Root::of_command(&reach).map_err(Broken::system("cannot make the root directory"))?;
         Ok(Self { root, reach })
     }
 
-    /// Returns whether a file of the machine is seen in the sandbox, under the same name.
+    /// Returns whether a file of the machine is visible in the sandbox, at the same path.
     pub fn shows(&self, path: &Path) -> bool {
         let Ok(real) = path.canonicalize() else { return false };
         self.root.mounts().iter().any(|mount| real.starts_with(&mount.source) && mount.source != self.reach.temporary)
     }
 
-    /// Has `command` start in the sandbox. Its environment is left as it is; its working directory must not be set.
+    /// Configures `command` to start in the sandbox. The environment is unchanged; the working directory must not be set.
     pub fn confine(&self, command: &mut Command) -> Result<Supervisor, Unavailable> {
         let rules = rules::of_command(&self.root).map_err(|error| Broken::Server(error.to_string()))?;
         let Some(rules) = rules else {
@@ -93,7 +93,7 @@ impl CommandSandbox {
         self.own(nix::unistd::geteuid().as_raw())
     }
 
-    /// Gives what the command may write to a user, if the caller is root: the command is then another user.
+    /// Changes the owner of the files that the command may write, if the caller is root: the command then runs as another user.
     fn own(&self, user: u32) -> io::Result<()> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(());
@@ -104,13 +104,13 @@ impl CommandSandbox {
 
     /// Runs a program that does nothing in a sandbox, to find out which layers the kernel refuses; returns those that it provides.
     pub fn check() -> Result<&'static [Layer], Unavailable> {
-        let folder = tempfile::tempdir().map_err(Broken::system("cannot make a directory"))?;
+        let folder = tempfile::tempdir().map_err(Broken::system("cannot create a directory"))?;
         let place = |name: &str| -> io::Result<PathBuf> {
             let path = folder.path().canonicalize()?.join(name);
             fs::create_dir(&path).map(|()| path)
         };
         let [directory, temporary] = ["work", "tmp"].map(place);
-        let failed = || Broken::system("cannot make a directory");
+        let failed = || Broken::system("cannot create a directory");
         let reach = Reach {
             directory: directory.map_err(failed())?,
             temporary: temporary.map_err(failed())?,
@@ -132,7 +132,7 @@ impl CommandSandbox {
     }
 }
 
-/// Gives a file, or a directory with all that is in it, to a user: of `protected`, the directories alone, so that they can be
+/// Changes the owner of a file, or of a directory with its content. In `protected`, only the directories are changed, so that they can be
 /// read. Links are not followed.
 fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
     let is_directory = fs::symlink_metadata(path)?.is_dir();

@@ -14,14 +14,14 @@ use nix::errno::Errno;
 use super::enter::Failed;
 use crate::Layer;
 
-/// Made before the fork; applied between fork and exec, where nothing may allocate.
+/// The prepared layers: created before the fork, and applied between fork and exec, where nothing may allocate.
 pub(super) struct Confinement {
     pub rules: OwnedFd,
-    /// What may be done with `/proc` and with `/dev/shm`, of what the rules know.
+    /// The access rights for `/proc` and `/dev/shm` that the rules support.
     pub kernel_files: [u64; 2],
     pub filter: Vec<libc::sock_filter>,
     pub watch: Vec<libc::sock_filter>,
-    /// Takes the listener to the supervisor.
+    /// Sends the listener to the supervisor.
     pub supervisor: OwnedFd,
 }
 
@@ -34,7 +34,7 @@ struct PathBeneath {
 
 const RULE_PATH_BENEATH: libc::c_int = 1;
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
-/// More than the kernel has capabilities.
+/// An upper bound on the number of the kernel's capabilities.
 const CAPABILITIES: libc::c_ulong = 64;
 
 impl Confinement {

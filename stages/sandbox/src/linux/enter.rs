@@ -38,7 +38,7 @@ const NONE: Option<&CStr> = None;
 /// A step that failed, and the kernel's error.
 pub(super) type Failed = (u8, Errno);
 
-/// What the process does; made beforehand, since it may not allocate then.
+/// The steps of the process, prepared in advance because the process must not allocate.
 pub(super) struct Entry {
     root: Option<NewRoot>,
     namespaces: Vec<(Layer, CloneFlags)>,
@@ -59,11 +59,11 @@ struct NewRoot {
     kernel: Option<[CString; 2]>,
 }
 
-/// What only a command's process does.
+/// The steps that only a command's process takes.
 pub(super) struct CommandEntry {
     pub init: Init,
     pub confinement: Confinement,
-    /// Where it works, inside the root.
+    /// The working directory, inside the root.
     pub directory: CString,
 }
 
@@ -98,7 +98,7 @@ impl Entry {
         })
     }
 
-    /// Makes `command` do this before it starts its program.
+    /// Configures `command` to take these steps before it starts its program.
     pub fn install(self, command: &mut Command) {
         let enter = move || {
             self.enter().map_err(|(step, error)| {
@@ -153,7 +153,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Goes on in the first process of a pid namespace, for a command.
+    /// Continues in the first process of a pid namespace, for a command.
     fn fork_init(&self) -> Result<(), Failed> {
         self.command.as_ref().map_or(Ok(()), |command| command.init.fork().map_err(at(Layer::Pid)))
     }
@@ -183,7 +183,7 @@ fn become_nobody() -> Result<(), Errno> {
     prctl::set_dumpable(true)
 }
 
-/// Which step failed, as one byte: a layer's number, or the user namespace.
+/// The step that failed, as one byte: the number of a layer, or the user namespace.
 pub(super) mod step {
     use crate::{Layer, Missing};
 

@@ -1,10 +1,10 @@
 //! The system call filters of confined processes.
 //!
-//! That of a Python program is an allowlist. Every other call fails with `ENOSYS`, as if the kernel did
+//! The filter of a Python program is an allowlist. Every other call fails with `ENOSYS`, as if the kernel did
 //! not have it, so that libraries fall back to older calls (the C library from `clone3`, whose flags a filter cannot
 //! read, to `clone`, whose flags it can).
 //!
-//! Not in the list, among others: sockets but for pairs, starting programs, mounts, namespaces, tracing and reading other
+//! The list does not contain, among others: sockets except pairs, starting programs, mounts, namespaces, tracing and reading other
 //! processes, keys, BPF, io_uring, performance events, userfaultfd, anonymous files (their memory is bounded by no limit),
 //! System V objects, message queues, terminals, `prctl`.
 
@@ -114,7 +114,7 @@ const NAMESPACES: [libc::c_int; 7] = [
 /// The first number of a system call of the x32 ABI, which has the same architecture as others.
 const X32_CALLS: u32 = 0x4000_0000;
 
-/// Pastes into a virtual console.
+/// The `ioctl` that pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;
 
 /// The calls that open a file or start a program.
@@ -158,7 +158,7 @@ pub(super) const AT_DIRECTORY: &[i64] = &[
     libc::SYS_readlinkat,
 ];
 
-/// Not for commands.
+/// The calls that are refused for commands.
 const DENIED: &[i64] = &[
     // Mounts and namespaces
     libc::SYS_mount,
@@ -213,7 +213,7 @@ const DENIED: &[i64] = &[
     libc::SYS_vhangup,
 ];
 
-/// Allowed to Python programs with any arguments.
+/// The calls that Python programs may make with any arguments.
 const ALLOWED: &[i64] = &[
     // Memory
     libc::SYS_brk,

@@ -19,7 +19,7 @@ use nix::{
     sys::{prctl, signal::Signal},
 };
 
-/// Made before the fork; used between fork and exec, where nothing may allocate.
+/// The resources of init: created before the fork, and used between fork and exec, where nothing may allocate.
 pub(super) struct Init {
     parent: u32,
     /// Carries the command's wait status from init to the child outside.

@@ -30,13 +30,13 @@ use self::{
 };
 use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
-/// What every slot is started from.
+/// The configuration with which every slot is started.
 struct Plan {
     python: Python,
     root: Root,
     layers: Vec<Layer>,
     filter: Vec<u8>,
-    /// Landlock's rules, or any descriptor where that layer is off.
+    /// Landlock's rules, or any descriptor if that layer is off.
     rules: OwnedFd,
 }
 
@@ -51,7 +51,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Builds a sandbox and runs one program in it, so that a layer which the kernel refuses is found here.
+    /// Builds a sandbox and runs one program in it, to detect layers that the kernel refuses.
     pub fn new(settings: Settings) -> Result<Self, Unavailable> {
         let mut without: BTreeSet<Layer> = settings.dangerously_run_without;
         let mut missing = Vec::new();
@@ -113,7 +113,7 @@ impl Sandbox {
         self.run_in(slot, program, limits).unwrap_or_else(Err)
     }
 
-    /// The outer error is that of the slot, which is then ended.
+    /// Runs a program in a slot. The outer error is an error of the slot, which is then terminated.
     fn run_in(&self, mut slot: Slot, program: &Program, limits: &Limits) -> Result<Result<Verdict, Broken>, Broken> {
         let verdict = slot.run(program, limits);
         match verdict {

@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use crate::Unavailable;
 
-/// An interpreter, and what a root directory must hold so that it runs there.
+/// An interpreter, with the files that a root directory must contain to run it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Python {
-    /// Its version, such as `3.11.7`.
+    /// The version, such as `3.11.7`.
     pub version: String,
     /// The program itself, without links.
     pub executable: PathBuf,

@@ -25,11 +25,11 @@ use super::{command::Reach, python::Python};
 
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
-/// Directories of programs and libraries that every command sees, where the system has them.
+/// Directories of programs and libraries that are visible to every command, if the system has them.
 const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// Entries of `/etc` that belong to installed programs, by the beginning of their names. The machine's name, network, time zone
-/// and accounts are not among them, but for the names of users.
+/// and accounts are not among them, except for the names of users.
 const SYSTEM_SETTINGS: [&str; 13] = [
     "alternatives",
     "fonts",
@@ -46,7 +46,7 @@ const SYSTEM_SETTINGS: [&str; 13] = [
     "ssl",
 ];
 
-/// What a process may do with what is mounted.
+/// The access of a process to a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Access {
     ReadOnly,
@@ -74,7 +74,7 @@ pub(super) struct Mount {
     pub access: Access,
 }
 
-/// A [`Mount`] as the kernel is given it.
+/// A [`Mount`] in the representation of the kernel.
 pub(super) struct RawMount {
     pub source: CString,
     pub target: CString,
@@ -85,14 +85,14 @@ pub(super) struct RawMount {
 pub(super) struct Root {
     directory: TempDir,
     mounts: Vec<Mount>,
-    /// What was mounted by its path.
+    /// The mounts by path.
     exposed: BTreeSet<(PathBuf, Access)>,
-    /// The caller's directory that is `/tmp`: mount points below `/tmp` are made in there.
+    /// The caller's directory that is mounted as `/tmp`: mount points below `/tmp` are created in it.
     temporary: Option<PathBuf>,
 }
 
 impl Root {
-    /// The directory, inside the root, that holds the mount point of a Python program's `/tmp`.
+    /// The directory, inside the root, that contains the mount point of a Python program's `/tmp`.
     pub const PRIVATE: &str = "/private";
 
     fn empty() -> io::Result<Self> {
@@ -166,7 +166,7 @@ impl Root {
         self.directory.path()
     }
 
-    /// Returns the directory on disk that holds the mount point of a Python program's `/tmp`.
+    /// Returns the directory on disk that contains the mount point of a Python program's `/tmp`.
     pub fn private(&self) -> PathBuf {
         self.within(Path::new(Self::PRIVATE))
     }
@@ -193,7 +193,7 @@ impl Root {
         self.path().join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Returns where the mount point or link with this path in the root is made.
+    /// Returns the location at which the mount point or link with this path in the root is created.
     fn made_at(&self, path: &Path) -> PathBuf {
         match (&self.temporary, path.strip_prefix("/tmp")) {
             (Some(temporary), Ok(rest)) => temporary.join(rest),
@@ -246,12 +246,12 @@ impl Root {
     }
 }
 
-/// Returns a path as the kernel is given it.
+/// Returns a path in the kernel's representation.
 pub(super) fn text(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
-/// Makes a directory and those above it that are missing, whatever the caller's mask.
+/// Creates a directory and its missing ancestors, whatever the caller's mask.
 fn make(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());

@@ -14,17 +14,17 @@ use super::{
 
 const VERSION: ABI = ABI::V6;
 
-/// What may be done with files that may be changed.
+/// The access rights for writable files.
 pub(super) fn all() -> BitFlags<AccessFs> {
     AccessFs::from_all(VERSION)
 }
 
-/// What may be done with files that may only be read.
+/// The access rights for read-only files.
 pub(super) fn read() -> BitFlags<AccessFs> {
     AccessFs::from_read(VERSION)
 }
 
-/// Returns the rules of a Python program as a descriptor, or `None` where the kernel has no Landlock.
+/// Returns the rules of a Python program as a descriptor, or `None` if the kernel has no Landlock.
 ///
 /// Readable: the interpreter and its library. Readable and writable: what is mounted under the root's private directory,
 /// and `/dev/null`.
@@ -41,7 +41,7 @@ pub(super) fn of_python(python: &Python, root: &Root) -> Result<Option<OwnedFd>,
     Ok(rules.into())
 }
 
-/// Returns the rules of a command: what its root holds, readable or writable as it is mounted there.
+/// Returns the rules of a command: the content of its root, readable or writable as it is mounted there.
 pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     let mut rules = allow(empty()?, root.path(), AccessFs::ReadDir.into())?;
     for mount in root.mounts() {
@@ -55,7 +55,7 @@ pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     Ok(rules.into())
 }
 
-/// What a command may do with `/proc` and with `/dev/shm`, as far as the kernel's Landlock knows it.
+/// The access rights of a command for `/proc` and `/dev/shm`, as far as the kernel's Landlock supports them.
 pub(super) fn of_kernel_files() -> [u64; 2] {
     // SAFETY: with this flag the call touches no memory and returns the version.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, 1) };
@@ -63,7 +63,7 @@ pub(super) fn of_kernel_files() -> [u64; 2] {
     [read(), all()].map(|access| (access & known).bits())
 }
 
-/// Rules that allow no file. TCP, abstract sockets of others and signals to others are refused where the kernel's Landlock can.
+/// Returns rules that allow no file. TCP, and abstract sockets of and signals to other processes, are refused if the kernel's Landlock supports it.
 fn empty() -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

@@ -9,7 +9,7 @@
 //! | host | limits; a zygote forks the candidate's process | the candidate's source, the output pipe |
 //! | host | one byte; the other zygote forks the checker's process | the tests with the nonce, the verdict pipe |
 //! | host | `kill`, if a limit is exceeded | |
-//! | server | both processes' status and processor time, once neither is left | |
+//! | server | both processes' status and CPU time, once neither is left | |
 
 use std::{
     collections::BTreeSet,
@@ -65,13 +65,13 @@ const PRELOAD: &[&str] = &[
     "typing",
 ];
 
-/// The shortest time between two looks at a program's processor time.
+/// The shortest time between two looks at a program's CPU time.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How many times the limit of elapsed time a program may wait for a processor beside it.
+/// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
 const MOST_WAITED: u32 = 30;
 
-/// How long a server may take to start, and to end a program's processes.
+/// The time limit for a server to start, and to end a program's processes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) enum Unstarted {
@@ -194,7 +194,7 @@ impl Slot {
     ) -> Result<Verdict, Broken> {
         let started = Instant::now();
         let mut deadline = started + limits.wall;
-        // No program has used its processor time before.
+        // No program has used its CPU time before.
         let mut next_look = if self.limited { started + limits.cpu } else { deadline + PATIENCE };
         let mut exceeded = None;
         let report = loop {
@@ -262,12 +262,12 @@ impl Slot {
         usage::tree(self.child.id()).into_iter().filter(|process| !self.resident.contains(process))
     }
 
-    /// How long the program's processes have waited for a processor.
+    /// Returns the time that the program's processes have waited for a processor.
     fn waited(&self) -> Duration {
         usage::waited(self.processes())
     }
 
-    /// What is left of the processor time: of the process that used the most, and of the two that may use it.
+    /// Returns the remaining CPU time: of the process that used the most, and of the two that may use it.
     fn time_left(&self, limits: &Limits) -> Duration {
         let used: Vec<_> = self.processes().map(usage::used).collect();
         let most = used.iter().max().copied().unwrap_or_default();
@@ -310,21 +310,21 @@ impl Drop for Slot {
     }
 }
 
-/// What the server says of a program's processes.
+/// The server's report on a program's processes.
 #[derive(Deserialize)]
 struct Report {
     candidate: Option<Process>,
     checker: Process,
 }
 
-/// The wait status of the first process, and the processor time of all.
+/// The wait status of the first process, and the CPU time of all.
 #[derive(Deserialize)]
 struct Process {
     status: i32,
     seconds: f64,
 }
 
-/// Decides from the checker's line and its wait status, within the limits.
+/// Returns the verdict from the checker's line and its wait status, within the limits.
 fn judge(nonce: &str, line: &[u8], status: i32) -> Result<Verdict, Broken> {
     let ended = |detail: &str| Ok(Verdict::Failed { failure: Failure::Ended, detail: detail.into() });
     let Ok((given, result, detail)) = serde_json::from_slice::<(String, String, String)>(line) else {
@@ -351,9 +351,9 @@ fn missing(text: &str) -> Option<Missing> {
     Some(Missing { layer, reason: reason.to_owned() })
 }
 
-/// What came out of a pipe, which is never waited for.
+/// The bytes that were read from a pipe, without waiting.
 struct Collected {
-    /// `None` after its end.
+    /// The pipe; `None` after its end.
     pipe: Option<PipeReader>,
     length: u64,
     text: Vec<u8>,
@@ -365,7 +365,7 @@ impl Collected {
         Ok(Self { pipe: Some(pipe), length: 0, text: Vec::new() })
     }
 
-    /// Reads what there is, and keeps the first `kept` bytes of all.
+    /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
     fn read(&mut self, kept: usize) -> Result<(), Broken> {
         let mut part = [0; 1 << 14];
         // At most a pipe's content, so that a writer cannot hold the reader up.

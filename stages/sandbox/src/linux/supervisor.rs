@@ -1,4 +1,4 @@
-//! Names the files that a command tried to open but does not see.
+//! Reports the files that a command tried to open but cannot see.
 //!
 //! The command's root holds only what is declared, so that any other file is not there for it. To say which ones it looked for,
 //! the kernel reports each call that opens or looks for a file, or starts a program (a seccomp filter with a listener), and the
@@ -37,13 +37,13 @@ use nix::{
 use super::{enter::step, filter};
 use crate::{Layer, Missing};
 
-/// Paths that are named, at most.
+/// The maximum number of paths to report.
 const MOST_NAMED: usize = 1000;
-/// Bytes of a path, at most, with the zero at its end.
+/// The maximum length of a path in bytes, including the final zero.
 const LONGEST_PATH: usize = 4096;
 const PAGE: usize = 4096;
 
-/// Watches one command. Made before it starts, and finished after it has ended.
+/// Watches one command. It is created before the command starts, and finished after the command has ended.
 pub struct Supervisor {
     socket: Arc<OwnedFd>,
     thread: JoinHandle<BTreeSet<PathBuf>>,
@@ -135,10 +135,10 @@ fn control<T>(listener: &OwnedFd, request: libc::Ioctl, value: *mut T) -> bool {
     unsafe { libc::ioctl(listener.as_raw_fd(), request, value) >= 0 }
 }
 
-/// What a call opens or looks for: a path in the root of a process.
+/// The path that a call opens or looks for, in the root of a process.
 struct Opened {
     process: u32,
-    /// Whether it is only looked for.
+    /// Whether the call only looks for the path.
     only_looked_for: bool,
     path: PathBuf,
 }
@@ -174,7 +174,7 @@ impl Opened {
         (metadata.is_file() || (metadata.is_dir() && !self.only_looked_for)).then_some(path)
     }
 
-    /// Whether the path leads somewhere in the process's root, also if that cannot be found out.
+    /// Returns whether the path exists in the process's root, or if that is unknown.
     fn is_seen(&self) -> bool {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let Ok(root) = File::open(format!("/proc/{}/root", self.process)) else { return true };

@@ -1,18 +1,18 @@
-//! What running processes have had of the processors, as `/proc` says it.
+//! The processor usage of running processes, from `/proc`.
 //!
 //! | | where | |
 //! |---|---|---|
-//! | processor time | `utime` and `stime` of `/proc/PID/stat` | exact: the kernel scales its ticks to the time that the scheduler measured, and threads that ended count |
+//! | CPU time | `utime` and `stime` of `/proc/PID/stat` | exact: the kernel scales its ticks to the time that the scheduler measured, and threads that ended count |
 //! | time spent waiting for a processor | the second number of `/proc/PID/task/TID/schedstat`, in nanoseconds | elapsed time that a busy machine took, not the program |
 //!
-//! The kernel's own limit of processor time counts ticks without that scale: on a busy machine it is ahead by a fifth and more. So it
+//! The kernel's own limit of CPU time counts ticks without that scale: on a busy machine it is ahead by a fifth and more. So it
 //! is only the second line, and the host looks here. Where `/proc` says nothing, both are zero.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Processes that are looked at, at most: the limits of a program allow far fewer.
+/// The maximum number of processes to examine: the limits of a program allow far fewer.
 const MOST_PROCESSES: usize = 4096;
 
 /// Returns the processes below `root`, and itself.
@@ -32,7 +32,7 @@ pub(super) fn tree(root: u32) -> BTreeSet<u32> {
     found
 }
 
-/// Returns the processor time of a process.
+/// Returns the CPU time of a process.
 pub(super) fn used(process: u32) -> Duration {
     let ticks = || {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

@@ -1,17 +1,17 @@
-//! Three public forms of JSON lines with programming problems, read into [`Problem`]s.
+//! Reads three public formats of JSON lines with programming problems into [`Problem`]s.
 //!
-//! | form | a candidate is | its tests are |
+//! | format | candidate | tests |
 //! |---|---|---|
 //! | `human-eval` | `prompt` + completion | `test`, which defines `check`, and a call `check(entry_point)` |
 //! | `mbpp` | the completion alone: the prompt is a sentence | the lines of `test_list`, after `test_setup_code` or `test_imports` |
 //! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's, numbers within `atol` |
 //!
-//! [`Fields`] says under which names a file of one of these forms keeps its fields.
+//! [`Fields`] maps the field names of a file to those of one of these formats.
 //!
 //! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`. Differences:
 //! - human-eval runs candidate and tests in one module. Here the tests' module starts with the prompt alone, for the helpers that the
 //!   prompt defines, and takes the entry point from the candidate ([`sandbox::Program`]).
-//! - evalplus judges two problems by code of its own (`find_zero` by the polynomial's value, and sets of MBPP+); here every
+//! - evalplus checks two problems with special code (`find_zero` by the polynomial's value, and sets of MBPP+); here every
 //!   problem is judged by the reference's value.
 
 use contract::{Result, StageError, shortened};
@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use super::{Problem, checked_task_id};
 
-/// The form of a file of problems.
+/// The format of a file of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
@@ -34,26 +34,26 @@ pub enum Form {
     Evalplus,
 }
 
-/// Names of the fields in a file of problems, where they are not those of the form.
+/// Names of fields in a file of problems that differ from those of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fields {
-    /// The identifier, a string or an integer. All forms: `task_id`.
+    /// The identifier, a string or an integer. All formats: `task_id`.
     pub task_id: Option<String>,
-    /// What a model completes. `mbpp`: `text`; others: `prompt`.
+    /// The prompt, which the model completes. `mbpp`: `text`; others: `prompt`.
     pub prompt: Option<String>,
     /// The reference solution. `mbpp`: `code`; others: `canonical_solution`.
     pub canonical_solution: Option<String>,
-    /// The tests, a string or a list of strings. `human-eval`: `test`; `mbpp`: `test_list`; `evalplus` has none.
+    /// The tests, a string or a list of strings. `human-eval`: `test`; `mbpp`: `test_list`; `evalplus`: no field.
     pub test: Option<String>,
-    /// The function under test. `mbpp` has none: it is what the reference solution defines and the tests name.
+    /// The function under test. `mbpp`: no field, the function that the reference solution defines and the tests call; others: `entry_point`.
     pub entry_point: Option<String>,
     /// Python source that runs before the tests in their module, a string or a list of strings. `mbpp`: `test_setup_code`,
-    /// if it is there; others: the prompt itself.
+    /// if it exists; others: the prompt itself.
     pub setup: Option<String>,
-    /// Lists of argument lists. `evalplus`: `base_input` and `plus_input`; others have none.
+    /// Lists of argument lists. `evalplus`: `base_input` and `plus_input`; others: no field.
     pub inputs: Option<Vec<String>>,
-    /// The absolute tolerance of numbers. `evalplus`: `atol`, if it is there.
+    /// The absolute tolerance of numbers. `evalplus`: `atol`, if it exists.
     pub tolerance: Option<String>,
 }
 
@@ -116,7 +116,7 @@ impl Row<'_> {
         }
     }
 
-    /// The setup code in the file.
+    /// Returns the setup code in the file.
     fn setup(&self) -> Result<Option<String>> {
         match (&self.fields.setup, self.form) {
             (Some(field), _) => self.text(field).map(Some),
@@ -138,7 +138,7 @@ impl Row<'_> {
         })
     }
 
-    /// A string, or a list of strings as lines.
+    /// Parses a string, or a list of strings as lines.
     fn text(&self, field: &str) -> Result<String> {
         let value = self.value(field)?;
         let expected = || unexpected(field, "a string or a list of strings", value);
@@ -152,7 +152,7 @@ impl Row<'_> {
         }
     }
 
-    /// The tests of evalplus' form.
+    /// Returns the tests of a problem in evalplus' format.
     fn comparisons(&self, entry_point: &str) -> Result<String> {
         let default = ["base_input", "plus_input"].map(str::to_owned);
         let fields = self.fields.inputs.as_deref().unwrap_or(&default);
@@ -197,13 +197,13 @@ fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
         .hint("set form, or fields, to what the file has")
 }
 
-/// Returns whether it is a name of Python, of ASCII letters.
+/// Returns whether a text is a Python identifier of ASCII characters.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
-/// A prompt as a module that compiles: a function without a docstring needs a body.
+/// Returns a prompt as a module that compiles: a function without a docstring needs a body.
 fn as_module(prompt: &str) -> String {
     let last = prompt.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("");
     if !last.trim_end().ends_with(':') {
@@ -214,10 +214,10 @@ fn as_module(prompt: &str) -> String {
     format!("{prompt}{end}{indent}    pass\n")
 }
 
-/// Returns the functions and classes that a solution defines at its top level and the tests name.
+/// Returns the functions and classes that a solution defines at its top level and the tests use.
 ///
 /// # Errors
-/// When there is none.
+/// Returns an error if there is none.
 pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     let name = |line: &str| {
@@ -230,13 +230,13 @@ pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     names.sort();
     names.dedup();
     match names.is_empty() {
-        true => Err(StageError::new("the tests name no function that the reference solution defines")
+        true => Err(StageError::new("the tests use no function that the reference solution defines")
             .hint("set fields.entry_point to the field that names the function under test")),
         false => Ok(names),
     }
 }
 
-/// Python source that defines `reference`, in a namespace of its own so that it never calls the candidate, and `same`.
+/// Returns Python source that defines `same` and, in a separate namespace so that it never calls the candidate, `reference`.
 fn reference_setup(source: &str, entry_point: &str) -> String {
     let source = Value::String(source.to_owned());
     format!(

@@ -1,6 +1,6 @@
 //! Programming problems with unit tests.
 //!
-//! The stage kind `problems` ([`Problems`]) reads them from a file of a public form ([`forms`]) and writes `problems.jsonl`, a [`Problem`] a line,
+//! The stage kind `problems` ([`Problems`]) reads them from a file of a public format ([`forms`]) and writes `problems.jsonl`, one [`Problem`] per line,
 //! which every other kind reads ([`read_tree`]).
 
 pub mod forms;
@@ -22,24 +22,24 @@ use crate::lines::JsonLines;
 
 /// The file of a tree of problems.
 pub const FILE: &str = "problems.jsonl";
-/// Problems of a file at most.
+/// The maximum number of problems in a file.
 pub const MOST_PROBLEMS: usize = 100_000;
-/// Bytes of a problem's line at most: evalplus' inputs are long.
+/// The maximum length of a problem's line, in bytes: evalplus' inputs are long.
 const MOST_LINE: u64 = 64 << 20;
-/// Bytes of a task's identifier at most: it is a cell of tables.
+/// The maximum length of a task's identifier, in bytes: it is shown in tables.
 const MOST_TASK_ID: usize = 256;
 
-/// A problem: what a model completes, and how a completion is tested.
+/// A problem: a prompt, and the tests of its completions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Problem {
-    /// Its identifier.
+    /// The identifier.
     pub task_id: String,
-    /// What a model completes.
+    /// The prompt, which the model completes.
     pub prompt: String,
     /// The reference solution: a completion that passes.
     pub canonical_solution: String,
-    /// What a candidate has before the completion: the prompt, or nothing.
+    /// The beginning of a candidate before the completion: the prompt, or nothing.
     pub beginning: String,
     /// Python source that runs before the tests in their module.
     pub setup: String,
@@ -50,7 +50,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Returns the digest of all that a model sees of the problem and of its tests: results are compared only over equal ones.
+    /// Returns the digest of the prompt and the tests: results are compared only for problems with equal digests.
     pub fn digest(&self) -> Digest {
         let mut framed = Framed::default();
         for part in [&self.task_id, &self.prompt, &self.beginning, &self.setup, &self.tests] {
@@ -61,10 +61,10 @@ impl Problem {
     }
 }
 
-/// Reads a file of problems in a public form; `name` is what messages call it.
+/// Reads a file of problems in a public format; messages use `name` for the file.
 ///
 /// # Errors
-/// When the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
+/// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
 /// each with file, line and hint.
 pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
     let file = JsonLines { location, name, most_line: MOST_LINE };
@@ -74,14 +74,14 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
 /// Reads the problems that the stage kind `problems` wrote.
 ///
 /// # Errors
-/// Those of [`read`].
+/// See [`read`].
 pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
     // Text in JSON takes at most six times its bytes, and evalplus' arguments are JSON in a string.
     let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line: 6 * MOST_LINE };
     distinct(&file, Ok)
 }
 
-/// Reads a problem from each line; no two have one identifier.
+/// Reads a problem from each line; identifiers must be unique.
 fn distinct<T: serde::de::DeserializeOwned>(
     file: &JsonLines<'_>,
     problem: impl Fn(T) -> Result<Problem>,
@@ -107,10 +107,10 @@ fn distinct<T: serde::de::DeserializeOwned>(
     Ok(problems)
 }
 
-/// Checks an identifier of a task.
+/// Checks the identifier of a task.
 ///
 /// # Errors
-/// When it is empty, longer than 256 bytes, or has control characters.
+/// Returns an error if it is empty, longer than 256 bytes, or has control characters.
 pub(crate) fn checked_task_id(task_id: &str) -> Result<()> {
     match task_id {
         "" => Err(StageError::new("the task's identifier is empty")),

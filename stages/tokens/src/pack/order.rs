@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use contract::{Digest, Result};
 
-/// Bytes of a record on disk, and about its size in memory.
+/// The size of a record on disk, in bytes, and approximately in memory.
 const RECORD_BYTES: usize = 64;
 
 /// The position of a document's tokens.
@@ -22,9 +22,9 @@ pub struct Record {
     pub id: Digest,
     /// The number of the file of tokens.
     pub part: u32,
-    /// Its first token in that file.
+    /// The first token in that file.
     pub start: u64,
-    /// Its tokens, including the end-of-text token.
+    /// The number of tokens, including the end-of-text token.
     pub tokens: u64,
 }
 
@@ -62,7 +62,7 @@ impl Recorder {
     /// Creates the file.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Returns an error if it cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         let file = BufWriter::new(File::create(path)?);
         Ok(Self { path: path.to_owned(), file: Mutex::new((file, 0)) })
@@ -71,7 +71,7 @@ impl Recorder {
     /// Adds records.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error if they cannot be written.
     pub fn add(&self, records: &[Record]) -> Result<()> {
         let mut guard = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, count) = &mut *guard;
@@ -85,7 +85,7 @@ impl Recorder {
     /// Calls `each` with all records in order, holding about `memory` bytes of them at a time.
     ///
     /// # Errors
-    /// When the file cannot be read, and the errors of `each`.
+    /// Returns an error if the file cannot be read, and the errors of `each`.
     pub fn in_order(self, memory: u64, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
         let (mut file, count) = self.file.into_inner().unwrap_or_else(PoisonError::into_inner);
         file.flush()?;

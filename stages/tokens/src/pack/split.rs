@@ -27,44 +27,44 @@ use crate::permutation::Permutation;
 use crate::splitter::pieces;
 use crate::text::TextTokenizer;
 
-/// One document in so many is also encoded by the reference.
+/// The interval of documents that are also encoded by the reference.
 const CHECK_ONE_IN: u64 = 2000;
-/// Longer texts are not checked with the reference, which takes seconds for them, and much more for one long word.
+/// The maximum length of texts that are checked with the reference, which takes seconds for longer texts, and much more for one long word.
 const CHECK_BYTES: usize = 256 << 10;
-/// Longer texts are tokenised piece by piece.
+/// The length above which texts are tokenised piece by piece.
 const PIECE_BYTES: usize = 8 << 20;
 
 /// The counts of every token of a split: the documents are those of the table, everything else is counted. Each document has its
 /// end-of-text token, and `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Ledger {
-    /// Documents of the table.
+    /// The number of documents in the table.
     pub documents: u64,
-    /// Their characters.
+    /// The number of their characters.
     pub characters: u64,
-    /// Their bytes.
+    /// The number of their bytes.
     pub bytes: u64,
-    /// Tokens of their text.
+    /// The number of tokens of their text.
     pub text_tokens: u64,
-    /// End-of-text tokens: one a document.
+    /// The number of end-of-text tokens: one per document.
     pub end_of_text_tokens: u64,
-    /// All input tokens.
+    /// The number of all input tokens.
     pub tokens: u64,
-    /// Tokens in sequences.
+    /// The number of tokens in sequences.
     pub emitted: u64,
-    /// Tokens of the tail that fills no sequence.
+    /// The number of tokens in the incomplete last sequence.
     pub dropped: u64,
-    /// Bytes of text of the tokens in sequences.
+    /// The number of bytes of text of the tokens in sequences.
     pub emitted_bytes: u64,
-    /// Sequences.
+    /// The number of sequences.
     pub sequences: u64,
-    /// The part of the input tokens that is in sequences.
+    /// The share of the input tokens that is in sequences.
     pub utilisation: f64,
-    /// Characters a token of text.
+    /// The number of characters per token of text.
     pub characters_per_token: f64,
-    /// Bytes a token of text.
+    /// The number of bytes per token of text.
     pub bytes_per_token: f64,
-    /// Documents that `tokenizers` encoded too, to equal ids.
+    /// The number of documents that `tokenizers` also encoded, to equal ids.
     pub checked: u64,
 }
 
@@ -73,7 +73,7 @@ pub struct Packer<'a> {
     pub spec: &'a Spec,
     pub context: &'a Context,
     pub tokenizer: &'a TextTokenizer,
-    /// `tokenizers`, with special tokens in text as ordinary text.
+    /// The tokenizer of `tokenizers`, which encodes special tokens in text as ordinary text.
     pub reference: &'a tokenizers::Tokenizer,
 }
 

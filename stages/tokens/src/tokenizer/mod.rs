@@ -5,11 +5,11 @@
 //! in the order in which they were learned. Text is not normalised, a leading space is part of a word, and none is added.
 //!
 //! Words are counted exactly ([`crate::word_counts`]); merges are learned from the most frequent of them, as many as
-//! `word_bytes` holds ([`crate::merges`]). Memory follows from this setting, not from the size of the table.
+//! fit into `word_bytes` ([`crate::merges`]). Memory depends on this setting, not on the size of the table.
 //!
 //! No token is longer than `max_token_length` bytes, which transformers' trainer does not bound by default: long runs of
-//! one character would take many ids, and the encoder's tables cost the square of a token's length. The report holds the
-//! bound and the longest token.
+//! one character would take many ids, and the encoder's tables grow with the square of a token's length. The report contains the
+//! limit and the longest token.
 //!
 //! | file of `tokenizer` | read by |
 //! |---|---|
@@ -44,36 +44,36 @@ use crate::word_counts::{CountedWords, Counter, WordCounts};
 
 pub use report::Report;
 
-/// Bytes of memory that learning uses for each byte of distinct words.
+/// The memory that learning uses per byte of distinct words, in bytes.
 const MEMORY_PER_WORD_BYTE: u64 = 32;
-/// Documents that the report encodes.
+/// The number of documents that the report encodes.
 const REPORT_DOCUMENTS: u64 = 500;
 
-/// Learns a byte-level BPE tokenizer, as GPT-2's, from a sample of the documents; writes it in the files of Hugging
-/// Face tokenizers and transformers, with a report on how it cuts code.
+/// Learns a byte-level BPE tokenizer, like GPT-2's, from a sample of the documents. Writes it in the format of Hugging
+/// Face tokenizers and transformers, with a report on the tokens of code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
     /// The number of ids: special tokens, the 256 bytes and the learned tokens. Fewer if the text has no more pairs to merge.
     #[schemars(range(min = 257, max = 1 << 20))]
     pub vocabulary: u32,
-    /// Documents to learn from, drawn by the run's seed; all where there are fewer.
+    /// The number of documents to learn from, drawn with the run's seed; all if there are fewer.
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub documents: u64,
     /// Special tokens, which take the first ids. The first of them ends each document in training.
     #[schemars(length(min = 1, max = 1000), extend("uniqueItems" = true))]
     pub special_tokens: Vec<String>,
-    /// A pair of symbols that occurs less often is not merged. 0 and 1 are the same: each pair that occurs.
+    /// The minimum number of occurrences of a pair of symbols to merge. 0 and 1 both merge every pair that occurs.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub min_frequency: u64,
-    /// Bytes of the longest token: pairs that would make a longer one are not merged.
+    /// The maximum length of a token, in bytes: pairs that would create a longer token are not merged.
     #[schemars(range(min = 2, max = 1024))]
     pub max_token_length: u32,
-    /// Bytes of distinct words to learn from, the most frequent ones first. Learning takes about 32 times that much
-    /// memory; 32 MiB hold some four million words, more than 200,000 Python files have.
+    /// The total size of the distinct words to learn from, in bytes, the most frequent words first. Learning takes about 32 times that much
+    /// memory; 32 MiB suffice for about four million words, more than 200,000 Python files contain.
     #[schemars(range(min = 1, max = 1 << 30))]
     pub word_bytes: u64,
-    /// Tokens that a model takes, as transformers' `model_max_length`.
+    /// The maximum number of tokens of a model: transformers' `model_max_length`.
     #[schemars(range(min = 1, max = 1 << 30))]
     pub model_max_length: u32,
 }
@@ -112,7 +112,7 @@ impl Stage for Tokenizer {
         Ports::new()
             .input("documents", PortType::Documents, "the documents to learn from")
             .output("tokenizer", PortType::Tokenizer, "tokenizer.json and its companions")
-            .output("report", PortType::Report, "how it cuts code: report.json, report.md")
+            .output("report", PortType::Report, "statistics of the tokens of code: report.json, report.md")
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
@@ -153,7 +153,7 @@ impl Stage for Tokenizer {
     }
 }
 
-/// Bytes of memory that learning takes where the text has as many words as are kept.
+/// Returns the memory that learning uses, in bytes, if the text has at least as many words as are kept.
 fn memory(spec: &Spec) -> u64 {
     spec.word_bytes.saturating_mul(MEMORY_PER_WORD_BYTE)
 }
@@ -177,7 +177,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
     problems
 }
 
-/// Describes why learning ended before the vocabulary was full.
+/// Describes the reason that learning ended before the vocabulary was full.
 fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
@@ -194,9 +194,9 @@ fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
 /// Counts of the documents that were read.
 #[derive(Debug, Clone, Copy, Default)]
 struct ReadCounts {
-    /// Documents that were read.
+    /// The number of documents that were read.
     rows: u64,
-    /// Those among them that are learned from, and their bytes.
+    /// The number of documents that are learned from, and their bytes.
     documents: u64,
     bytes: u64,
 }

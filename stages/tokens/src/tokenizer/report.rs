@@ -1,14 +1,14 @@
-//! Measures how a tokenizer splits code, as "Building a Tokenizer" does (Tunstall et al., Natural Language Processing
+//! Measures how a tokenizer splits code, like "Building a Tokenizer" (Tunstall et al., Natural Language Processing
 //! with Transformers, chapter 10).
 //!
-//! | measure | what |
+//! | measure | definition |
 //! |---|---|
-//! | characters, bytes a token | text divided by its tokens |
-//! | fertility | tokens a word of the splitter |
-//! | continued words | the part of words that take two tokens or more |
+//! | characters, bytes per token | text divided by its tokens |
+//! | fertility | tokens per word of the splitter |
+//! | continued words | the share of words that take two tokens or more |
 //! | unused tokens | learned ids that no word of the training sample contains at the end: steps to longer tokens |
 //!
-//! Those of `training` are exact over the words that were learned from; those of `sample` are from encoding whole
+//! The measures of `training` are exact over the words that were learned from; the measures of `sample` come from encoding whole
 //! documents, which are part of the training sample.
 
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ const KEYWORDS: [&str; 35] = [
     "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
     "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
 ];
-/// Its words that are reserved in some places (`keyword.softkwlist`).
+/// The words that are reserved in some places (`keyword.softkwlist`).
 const SOFT_KEYWORDS: [&str; 4] = ["_", "case", "match", "type"];
 /// The program that the chapter tokenises with each tokenizer.
 const PROGRAM: &str = "def say_hello():\n    print(\"Hello, World!\")\n# Print it\nsay_hello()\n";
@@ -39,17 +39,17 @@ const PROGRAM: &str = "def say_hello():\n    print(\"Hello, World!\")\n# Print i
 /// The content of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Ids in all.
+    /// The total number of ids.
     pub vocabulary: u32,
     /// The counts of the training sample.
     pub training: Training,
     /// The counts of encoding some of the documents.
     pub sample: Sample,
-    /// Python's words in the vocabulary.
+    /// The reserved words of Python in the vocabulary.
     pub keywords: Keywords,
     /// Runs of whitespace in the vocabulary.
     pub indentation: Indentation,
-    /// The longest tokens, in characters; of equal ones the first learned.
+    /// The longest tokens, in characters (ties: the first learned).
     pub longest_tokens: Vec<String>,
     /// The tokens that were learned first.
     pub first_tokens: Vec<String>,
@@ -62,36 +62,36 @@ pub struct Report {
 /// The exact counts of the training sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Training {
-    /// Documents of the input.
+    /// The number of documents in the input.
     pub documents_of_input: u64,
-    /// Documents that were learned from.
+    /// The number of documents that were learned from.
     pub documents: u64,
-    /// Their bytes.
+    /// The number of their bytes.
     pub bytes: u64,
-    /// Their words, with repetitions.
+    /// The number of their words, with repetitions.
     pub words: u64,
-    /// Their distinct words.
+    /// The number of their distinct words.
     pub distinct_words: u64,
-    /// The distinct words that were learned from, the most frequent ones.
+    /// The number of distinct words that were learned from, the most frequent ones.
     pub distinct_words_kept: u64,
-    /// Tokens of the words that were kept, as often as they occur.
+    /// The number of tokens of the kept words, with repetitions.
     pub tokens: u64,
-    /// Their bytes a token.
+    /// The number of bytes per token of these words.
     pub bytes_per_token: f64,
-    /// Merges that were learned.
+    /// The number of learned merges.
     pub merges: u64,
-    /// Bytes that a token may have at most.
+    /// The maximum length of a token, in bytes.
     pub max_token_length: u32,
-    /// Bytes of the longest token that was learned.
+    /// The length of the longest learned token, in bytes.
     pub longest_token: u64,
     /// Whether pairs were not merged because their token would be longer.
     pub met_max_token_length: bool,
-    /// Learned ids, and bytes, that none of these words contains.
+    /// The number of learned ids, and of bytes, that none of these words contains.
     pub unused_tokens: u64,
 }
 
 impl Training {
-    /// `specials` ids come before those of the bytes.
+    /// Creates the counts; `specials` ids come before those of the bytes.
     pub fn new(
         counted: &CountedWords,
         learned: &Learned,
@@ -123,51 +123,51 @@ impl Training {
 /// The counts of encoding whole documents.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Sample {
-    /// Documents.
+    /// The number of documents.
     pub documents: u64,
-    /// Their characters.
+    /// The number of their characters.
     pub characters: u64,
-    /// Their bytes.
+    /// The number of their bytes.
     pub bytes: u64,
-    /// Their words.
+    /// The number of their words.
     pub words: u64,
-    /// Their tokens.
+    /// The number of their tokens.
     pub tokens: u64,
-    /// Characters a token.
+    /// The number of characters per token.
     pub characters_per_token: f64,
-    /// Bytes a token.
+    /// The number of bytes per token.
     pub bytes_per_token: f64,
-    /// Tokens a word.
+    /// The number of tokens per word.
     pub fertility: f64,
-    /// The part of words that take two tokens or more.
+    /// The share of words that take two tokens or more.
     pub continued_words: f64,
 }
 
-/// Which of Python's words are tokens.
+/// The words of Python that are tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Keywords {
-    /// Reserved words.
+    /// The number of reserved words.
     pub count: usize,
-    /// Those that are not a token.
+    /// The reserved words that are not a token.
     pub missing: Vec<&'static str>,
-    /// Those that are not a token with a space before them.
+    /// The reserved words that are not a token with a leading space.
     pub missing_after_space: Vec<&'static str>,
-    /// Words that are reserved in some places only, and are not a token.
+    /// The soft keywords that are not a token.
     pub soft_missing: Vec<&'static str>,
 }
 
-/// Which runs of whitespace are tokens: the lengths in spaces or tabs.
+/// The runs of whitespace that are tokens: the lengths in spaces or tabs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Indentation {
-    /// Runs of spaces.
+    /// The lengths of runs of spaces.
     pub spaces: Vec<usize>,
-    /// A newline, then so many spaces.
+    /// The number of spaces after a newline.
     pub newline_spaces: Vec<usize>,
-    /// Runs of tabs.
+    /// The lengths of runs of tabs.
     pub tabs: Vec<usize>,
-    /// A newline, then so many tabs.
+    /// The number of tabs after a newline.
     pub newline_tabs: Vec<usize>,
-    /// Runs of newlines.
+    /// The lengths of runs of newlines.
     pub newlines: Vec<usize>,
 }
 

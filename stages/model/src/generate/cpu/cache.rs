@@ -1,6 +1,6 @@
 //! The keys and values of the tokens so far, a row at a time, stored as the kernel reads them.
 //!
-//! A [`Segment`] holds consecutive tokens. The tokens of a prompt are one segment, which its completions share; the tokens of a completion are
+//! A [`Segment`] contains consecutive tokens. The tokens of a prompt are one segment, which its completions share; the tokens of a completion are
 //! another. Memory: `8 · layers · tokens · width` bytes for each segment, reserved for all of its tokens at once.
 
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::fused::loops;
 /// The sizes that a cache needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Heads of a layer.
+    /// The number of heads per layer.
     pub heads: usize,
-    /// Features of a head.
+    /// The number of features per head.
     pub head_width: usize,
 }
 
@@ -48,7 +48,7 @@ impl Segment {
         Self { sizes, tokens: 0, layers: (0..layers).map(|_| layer()).collect() }
     }
 
-    /// Tokens that were counted.
+    /// Returns the number of counted tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
@@ -108,7 +108,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Tokens of the row: the position of its next one.
+    /// Returns the number of tokens of the row: the position of its next token.
     pub fn tokens(&self) -> usize {
         self.prompt.tokens() + self.own.tokens()
     }

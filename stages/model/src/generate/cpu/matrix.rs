@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::tile::{COLUMNS, Columns, ROWS, add_product, prefetch};
 
-/// Places of the inner dimension of a slice.
+/// The number of positions of the inner dimension in a slice.
 const SLICE: usize = 64;
 
-/// Multiply-adds that are worth another thread.
+/// The number of multiply-adds for which another thread pays off.
 const WORTH_A_THREAD: usize = 1 << 17;
 
 /// A matrix `[inputs, outputs]` with a bias.

@@ -33,7 +33,7 @@ use crate::fused::loops;
 use crate::gpt2::{Gpt2, LAYER_NORM_EPSILON, LayerNorm};
 use crate::parameters::host_values;
 
-/// The weights of a model, as they are read.
+/// The weights of a model, in the order in which they are read.
 pub struct CpuModel {
     sizes: Sizes,
     /// The token embedding as the output head: a column is a token.
@@ -69,7 +69,7 @@ impl CpuModel {
     /// Creates the model from its tensors, which are released one by one unless something else uses them.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
+    /// Returns an error if a tensor cannot be read.
     pub fn new(config: &Gpt2Config, model: Gpt2) -> Result<Self> {
         let Gpt2 { wte, wpe, h, ln_f } = model;
         let blocks = h.into_iter().map(|block| {
@@ -96,7 +96,7 @@ impl CpuModel {
     /// The prompt must not be longer than the model's positions, and its ids must be below the vocabulary.
     ///
     /// # Errors
-    /// When the run is cancelled.
+    /// Returns an error if the run is cancelled.
     pub fn read_prompt(&self, prompt: &[u32], cancel: &Cancel) -> Result<(Arc<Segment>, Vec<f32>)> {
         let mut segment = Segment::new(self.sizes, prompt.len());
         let x = self.embedded(prompt.iter().copied().zip(0..prompt.len()));
@@ -116,7 +116,7 @@ impl CpuModel {
     /// There must be one id for each row, and no row may grow past the model's positions or its room.
     ///
     /// # Errors
-    /// When the run is cancelled.
+    /// Returns an error if the run is cancelled.
     pub fn step(&self, rows: &mut [Sequence], ids: &[u32], cancel: &Cancel) -> Result<Vec<f32>> {
         let x = self.embedded(ids.iter().copied().zip(rows.iter().map(Sequence::tokens)));
         let x = self.forward(x, &mut Tokens::Newest(rows), cancel)?;
@@ -188,7 +188,7 @@ impl Tokens<'_> {
         }
     }
 
-    /// What a row attends to: the tokens up to its own.
+    /// Returns the tokens that a row attends to: those up to its own.
     fn visible(&self, row: usize) -> cache::Visible<'_> {
         match self {
             Self::Prompt(segment) => [(segment, row + 1), (segment, 0)],

@@ -4,10 +4,10 @@
 //! column alone: not on the number of rows, not on threads, not on the processor. The function is written once, portably, and
 //! compiled three times on x86-64: for AVX-512, for AVX2 with FMA, and for any processor.
 
-/// Columns of a tile.
+/// The number of columns of a tile.
 pub const COLUMNS: usize = 16;
 
-/// The greatest number of rows of a tile: with 16 columns they fill the 16 registers of AVX2.
+/// The maximum number of rows of a tile: with 16 columns they fill the 16 registers of AVX2.
 pub const ROWS: usize = 6;
 
 /// One number for each column.
