@@ -23,7 +23,7 @@ use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 pub const ALLOW: &str = "--allow-oversize";
 
 /// Bytes of memory without which no stage runs: the buffers of a query over one row of a table.
-pub const MIN_MEMORY: u64 = 1 << 20;
+const MIN_MEMORY: u64 = 1 << 20;
 
 /// A resource of which stages need more than there is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
