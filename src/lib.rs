@@ -12,6 +12,7 @@
 //! | 2 | [`store`] | outputs by content |
 //! | 1 | [`manifest`] above [`graph`], [`key`], [`events`] | typed stages with positions; their graph; what determines an output, hashed and written out; one stream of events |
 //! | 0 | [`clock`], `parallel` | the system clock, which may jump; the limit on threads, and the same work on many items |
+//! | 0 | [`exit`], `stage_name`, `stderr` | exit codes; the name of a stage; escaped lines on standard error |
 //! | 0 | [`contract`] | what the engine and a stage kind know of each other |
 
 pub mod clock;

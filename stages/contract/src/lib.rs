@@ -22,6 +22,9 @@
 //! | [`machine`] | what a machine provides for a stage |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
+//! | [`harness`] | runs one stage without the engine, for tests and benches |
+//! | [`cancel`] | the flag that asks a running stage to stop |
+//! | [`device`] | what tensors are computed on |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
 //! | [`error`] | errors with their place and a hint |
 
