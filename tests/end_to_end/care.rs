@@ -270,7 +270,7 @@ fn what_lies_in_the_place_of_scratch_is_no_hindrance() {
     bench.edit("@PLACE@", &go.display().to_string());
     assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1);
     let work = fs::read_dir(bench.cache().join("work")).unwrap().next().unwrap().unwrap().path();
-    for name in ["ground", "scratch", "staging"] {
+    for name in ["input_fingerprint", "scratch", "staging"] {
         for is_folder in [true, false] {
             let place = work.join(name);
             let _ = fs::remove_dir_all(&place);
