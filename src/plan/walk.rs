@@ -146,13 +146,13 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             (estimate, no_estimate) = (Some(Estimate::left(left)), None);
         }
         let (name, kind) = (stage.name.clone(), stage.kind.name);
-        let (key, record) = key.unzip();
+        let (key, key_record) = key.unzip();
         let compared_with = baseline.map(|baseline| baseline.build);
         self.planned.push(PlannedStage {
             name,
             kind,
             key,
-            record,
+            key_record,
             state,
             estimate,
             no_estimate,
