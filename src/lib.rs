@@ -12,6 +12,7 @@
 //! | 2 | [`store`] | stores outputs by content |
 //! | 1 | [`manifest`] above [`graph`], [`key`], [`events`] | typed stages with positions; their graph; what determines an output, hashed and written out; one stream of events |
 //! | 0 | [`clock`], `parallel` | the system clock, which may jump; the limit on threads, and the same work on many items |
+//! | 0 | [`exit`], `stage_name`, `stderr` | exit codes; the name of a stage; escaped lines on standard error |
 //! | 0 | [`contract`] | the interface between the engine and a stage kind |
 
 pub mod clock;

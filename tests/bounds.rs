@@ -78,7 +78,7 @@ fn held(kind: &Kind, number: &Number, value: &str) -> Result<(), String> {
             Ok(())
         }
         Err(diagnostics) => {
-            let text = diagnostics.render(false);
+            let text = diagnostics.to_string();
             let line = stages.line(kind.name);
             let placed = diagnostics.placed();
             let own = placed.iter().find(|problem| problem.places.iter().any(|at| at.place.line == line));
@@ -173,6 +173,6 @@ fn the_schema_of_a_kind_is_what_check_holds_settings_to() {
     let kind = KINDS.iter().find(|kind| kind.name == "eval-loss").unwrap();
     let batch: &Value = &kind.spec_schema["properties"]["batch"];
     assert_eq!((batch["minimum"].as_u64(), batch["maximum"].as_u64()), (Some(1), Some(1 << 20)));
-    let text = Stages::with("eval-loss", "batch", "0").load().unwrap_err().render(false);
+    let text = Stages::with("eval-loss", "batch", "0").load().unwrap_err().to_string();
     assert!(text.contains("'batch' is out of range") && text.contains("expected 1 to 1048576"), "{text}");
 }

@@ -34,8 +34,7 @@ fn every_reason() -> Vec<Reason> {
         new_is_default: false,
         place: None,
     };
-    let holder =
-        LockHolder { pid: 4121, host: Some("build-2".into()), stage: "train".into(), since: 1_764_000_000_000 };
+    let holder = LockHolder { pid: 4121, host: Some("build-2".into()), task: "train".into(), since: 1_764_000_000_000 };
     vec![
         Reason::NeverBuilt { closest: None, differences: Vec::new() },
         Reason::NeverBuilt { closest: Some(build), differences: vec![changed("fraction", json!(0.1), json!(0.005))] },

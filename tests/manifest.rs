@@ -171,18 +171,9 @@ fn problems_of_all_layers_come_at_once_in_the_order_of_the_files() {
 }
 
 #[test]
-fn colours_change_no_word() {
-    let diagnostics = load(&folder("invalid/edges.toml"), &[]).unwrap_err();
-    let coloured = diagnostics.render(true);
-    assert!(coloured.contains('\u{1b}'));
-    let mut plain = String::new();
-    let mut rest = coloured.as_str();
-    while let Some((before, after)) = rest.split_once('\u{1b}') {
-        plain.push_str(before);
-        rest = after.split_once('m').map_or("", |(_, after)| after);
-    }
-    assert_eq!(plain + rest, diagnostics.render(false));
-    assert!(diagnostics.to_string().ends_with("edges.toml\n"), "{diagnostics}");
+fn problems_end_with_their_number_and_have_no_colours() {
+    let text = load(&folder("invalid/edges.toml"), &[]).unwrap_err().to_string();
+    assert!(text.ends_with("edges.toml\n") && !text.contains('\u{1b}'), "{text}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &InitArguments) -> Result<Exit, CommandError> {
 }
 
 /// Returns the JSON schema of a manifest.
-pub(super) fn schema_text() -> String {
+fn schema_text() -> String {
     format!("{:#}\n", crate::manifest::schema(&kinds()))
 }
 

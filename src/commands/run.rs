@@ -93,13 +93,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let decider = Decider::new(&project.manifest, &store, &forced);
     let options = Options { budget, fail_fast: arguments.fail_fast, wanted, provided: StageOutputs::new(), cancel };
     let shown = vec![Mode::choose(arguments.json, arguments.quiet).renderer()];
-    let RecordedRun { folder, outcome, lost, written, .. } =
+    let RecordedRun { dir, outcome, lost, written, .. } =
         RecordedRun::execute(decider, &project.manifest.graph, &options, shown)?;
     if let Err(error) = &written {
         stderr!("warning: the run has no run.lock: {error}");
     }
-    if let Some(folder) = folder.filter(|_| !arguments.json && !arguments.quiet) {
-        note_outputs(&store, folder)?;
+    if let Some(dir) = dir.filter(|_| !arguments.json && !arguments.quiet) {
+        note_outputs(&store, dir)?;
     }
     let checks = report_checks(&outcome, &checked);
     let exit = match exit(outcome.summary) {
@@ -144,11 +144,11 @@ fn open(
 
 /// Prints where the outputs of a run are if `latest` does not point to them: it failed, was interrupted or ran a part of the
 /// stages, or a later run ended first.
-fn note_outputs(store: &Store, folder: RunDir) -> Result<(), CommandError> {
-    let latest = store.runs.latest(&folder.run)?;
-    if latest.as_ref() != Some(&folder) {
+fn note_outputs(store: &Store, dir: RunDir) -> Result<(), CommandError> {
+    let latest = store.runs.latest(&dir.run)?;
+    if latest.as_ref() != Some(&dir) {
         let latest = latest.map(|latest| format!("; `latest` points to {latest}")).unwrap_or_default();
-        stderr!("note: the outputs of this run are in {}{latest}", store_dir::relative(folder.path).display());
+        stderr!("note: the outputs of this run are in {}{latest}", store_dir::relative(dir.path).display());
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ pub struct RunArguments {
 
 /// A run of the list.
 struct ListedRun {
-    folder: RunDir,
+    dir: RunDir,
     /// The lock; `None` if the run has not ended.
     lock: Option<LockSummary>,
     is_running: bool,
@@ -81,20 +81,20 @@ pub(super) fn run(arguments: &RunsArguments) -> Result<Exit, CommandError> {
 fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let reference = arguments.reference.as_deref();
     let store = run_refs::open_store(reference.unwrap_or_default(), &arguments.store)?;
-    let mut folders = store.runs.all()?;
+    let mut dirs = store.runs.all()?;
     if let Some(reference) = reference {
         let named = names(reference, &store)?;
-        folders.retain(|folder| named.contains(&folder.run));
+        dirs.retain(|dir| named.contains(&dir.run));
     }
-    if folders.is_empty() {
+    if dirs.is_empty() {
         stderr!("note: the store {} has no runs", store_dir::relative(store.layout().root().to_owned()).display());
     }
     // Leases are read after the directories and before the locks: a run acquires its lease first and releases it once it has a lock.
     let running = running(&store)?;
     let (mut found, mut is_damaged) = (Vec::new(), false);
     let (mut latest, mut owners) = (BTreeMap::new(), BTreeMap::new());
-    for folder in folders {
-        let (run, id) = (folder.run.clone(), folder.to_string());
+    for dir in dirs {
+        let (run, id) = (dir.run.clone(), dir.to_string());
         if !latest.contains_key(&run) {
             latest.insert(run.clone(), store.runs.latest(&run)?.map(|latest| latest.number));
             let owner = match store.runs.owner(&run) {
@@ -107,12 +107,12 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
             };
             owners.insert(run.clone(), owner);
         }
-        match run_refs::summary_of(&store, &folder) {
+        match run_refs::summary_of(&store, &dir) {
             Ok(lock) => found.push(ListedRun {
                 is_running: lock.is_none() && running.contains(&id),
-                is_latest: latest[&run] == Some(folder.number),
-                is_pinned: store.runs.is_pinned(&folder),
-                folder,
+                is_latest: latest[&run] == Some(dir.number),
+                is_pinned: store.runs.is_pinned(&dir),
+                dir,
                 lock,
             }),
             Err(StoreError::Damaged(damage)) => {
@@ -125,10 +125,10 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
     let exit = if is_damaged { Exit::StoreDamaged } else { Exit::Done };
     if arguments.json {
         let run = |listed: &ListedRun| {
-            let ListedRun { folder, lock, is_running, is_latest, is_pinned } = listed;
+            let ListedRun { dir, lock, is_running, is_latest, is_pinned } = listed;
             let lock = lock.as_ref();
             json!({
-                "id": folder.to_string(), "manifest": owners[&folder.run], "path": folder.path,
+                "id": dir.to_string(), "manifest": owners[&dir.run], "path": dir.path,
                 "run": lock.map(|lock| &lock.run), "running": is_running, "latest": is_latest, "pinned": is_pinned,
                 "ran": lock.map(|lock| lock.ran),
                 "stages": lock.map(|lock| lock.stages),
@@ -138,9 +138,9 @@ fn list(arguments: &RunsArguments) -> Result<Exit, CommandError> {
         return Ok(exit);
     }
     let mut out = stdout();
-    let width = found.iter().map(|listed| listed.folder.to_string().len()).max().unwrap_or(0);
+    let width = found.iter().map(|listed| listed.dir.to_string().len()).max().unwrap_or(0);
     for listed in &found {
-        writeln!(out, "{:width$}  {}", listed.folder.to_string(), line(listed))?;
+        writeln!(out, "{:width$}  {}", listed.dir.to_string(), line(listed))?;
     }
     Ok(exit)
 }
@@ -178,26 +178,26 @@ fn names(reference: &str, store: &Store) -> Result<BTreeSet<String>, CommandErro
 
 /// Returns the runs under way, such as `quickstart.3`.
 fn running(store: &Store) -> Result<BTreeSet<String>, StoreError> {
-    Ok(store.leases.all()?.into_iter().map(|lease| lease.holder.stage).collect())
+    Ok(store.leases.all()?.into_iter().map(|lease| lease.holder.task).collect())
 }
 
 fn pin(arguments: &RunArguments, pinned: bool) -> Result<Exit, CommandError> {
     let place = arguments.store.for_reference(&arguments.reference);
     let store = Store::open(&place.existing()?)?;
     let (run, number) = run_refs::parse(&arguments.reference, &store)?;
-    let folder = match number {
+    let dir = match number {
         Some(number) => Some(store.runs.dir(&run, number)?),
         None => store.runs.latest(&run)?,
     };
-    let Some(folder) = folder else {
+    let Some(dir) = dir else {
         let error = CommandError::usage(format!("no run of '{run}' is complete"));
         return Err(error.hint(format!("select another by its number: pipeline runs {run}")));
     };
-    if !folder.path.join(FILE).is_file() {
-        return Err(CommandError::usage(format!("cannot pin run '{folder}': it has not ended")));
+    if !dir.path.join(FILE).is_file() {
+        return Err(CommandError::usage(format!("cannot pin run '{dir}': it has not ended")));
     }
-    store.runs.pin(&folder, pinned)?;
-    stderr!("{} {folder}", if pinned { "pinned" } else { "unpinned" });
+    store.runs.pin(&dir, pinned)?;
+    stderr!("{} {dir}", if pinned { "pinned" } else { "unpinned" });
     Ok(Exit::Done)
 }
 
@@ -208,18 +208,18 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let _removing = store.gc_guard()?;
     let (run, number) = run_refs::parse(&arguments.reference, &store)?;
     let numbers = store.runs.numbers(&run)?;
-    let folders: Vec<_> = match number {
+    let dirs: Vec<_> = match number {
         Some(number) => vec![store.runs.dir(&run, number)?],
         None => numbers.iter().map(|number| store.runs.dir(&run, *number)).collect::<Result<_, _>>()?,
     };
     let running = running(&store)?;
-    for folder in &folders {
-        if running.contains(&folder.to_string()) {
-            return Err(CommandError::usage(format!("run '{folder}' is running")));
+    for dir in &dirs {
+        if running.contains(&dir.to_string()) {
+            return Err(CommandError::usage(format!("run '{dir}' is running")));
         }
-        if store.runs.is_pinned(folder) {
-            let error = CommandError::usage(format!("run '{folder}' is pinned"));
-            return Err(error.hint(format!("pipeline runs unpin {folder}")));
+        if store.runs.is_pinned(dir) {
+            let error = CommandError::usage(format!("run '{dir}' is pinned"));
+            return Err(error.hint(format!("pipeline runs unpin {dir}")));
         }
     }
     match number {
@@ -228,9 +228,9 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
             let error = CommandError::usage(format!("cannot forget '{run}.{number}', the newest run of its name"));
             return Err(error.hint(format!("to forget all runs of that name: pipeline runs forget {run}")));
         }
-        Some(_) => folders.iter().try_for_each(|folder| store.runs.forget(folder))?,
+        Some(_) => dirs.iter().try_for_each(|dir| store.runs.forget(dir))?,
         None => store.runs.forget_all(&run)?,
     }
-    stderr!("forgot {}", figures::counted(folders.len() as u64, "run"));
+    stderr!("forgot {}", figures::counted(dirs.len() as u64, "run"));
     Ok(Exit::Done)
 }

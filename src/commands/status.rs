@@ -46,11 +46,11 @@ pub(super) fn run(arguments: &StatusArguments) -> Result<Exit, CommandError> {
         writeln!(out, "nothing is running")?;
     }
     for lease in &runs {
-        writeln!(out, "run {}: {}", lease.holder.stage, lease.holder.process())?;
+        writeln!(out, "run {}: {}", lease.holder.task, lease.holder.process())?;
     }
     for (key, holder) in &building {
         match holder {
-            Some(holder) => writeln!(out, "  {}  key {}: {}", holder.stage, key.short(), holder.process())?,
+            Some(holder) => writeln!(out, "  {}  key {}: {}", holder.task, key.short(), holder.process())?,
             None => writeln!(out, "  key {}: an unknown process", key.short())?,
         }
     }

@@ -109,7 +109,7 @@ impl Diagnostics {
     }
 
     /// Returns the file or command that has the problems.
-    pub fn subject(&self) -> &str {
+    pub(super) fn subject(&self) -> &str {
         &self.subject
     }
 
@@ -135,7 +135,12 @@ impl Diagnostics {
     }
 
     /// Adds a text that problems may point into.
-    pub fn add_source(&mut self, name: impl Into<String>, directory: std::path::PathBuf, text: String) -> SourceId {
+    pub(super) fn add_source(
+        &mut self,
+        name: impl Into<String>,
+        directory: std::path::PathBuf,
+        text: String,
+    ) -> SourceId {
         Arc::make_mut(&mut self.sources).add(name, directory, text)
     }
 
@@ -182,7 +187,7 @@ impl Diagnostics {
     }
 
     /// Returns whether any problem is an error.
-    pub fn has_errors(&self) -> bool {
+    pub(super) fn has_errors(&self) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 

@@ -24,9 +24,9 @@ const SHOWN: usize = 50;
 const WIDTH: usize = 120;
 
 impl Diagnostics {
-    /// Renders all problems as text that ends with a newline, with or without terminal colours.
-    pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH).hyperlink(false);
+    /// Renders all problems as text without colours that ends with a newline.
+    fn render(&self) -> String {
+        let renderer = Renderer::plain().term_width(WIDTH).hyperlink(false);
         let mut text = String::new();
         for diagnostic in self.list().iter().take(SHOWN) {
             text.push_str(renderer.render(&groups(diagnostic, self.sources())).trim_end());
@@ -45,10 +45,9 @@ impl Diagnostics {
     }
 }
 
-/// Renders like [`Diagnostics::render`], without colours.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(&self.render())
     }
 }
 

@@ -99,7 +99,7 @@ pub(super) struct Draft<'k> {
 
 impl Draft<'_> {
     /// Returns whether the ports are complete: settings may declare further ones.
-    pub fn ports_are_certain(&self) -> bool {
+    pub(super) fn ports_are_certain(&self) -> bool {
         self.stage.is_some() || !self.kind.ports.open
     }
 
@@ -109,7 +109,7 @@ impl Draft<'_> {
     }
 
     /// Returns where an output is declared, with a label: at a setting, else at the kind.
-    pub fn declaration_of(&self, output: &OutputPort) -> (Span, String) {
+    pub(super) fn declaration_of(&self, output: &OutputPort) -> (Span, String) {
         match output.setting.as_ref().and_then(|setting| self.locations.get(setting)) {
             Some(location) => (location.key, format!("'{}' declares it here", self.name)),
             None => (self.kind_span, format!("'{}' is of this kind", self.name)),

@@ -18,7 +18,7 @@ pub struct Baseline {
     /// Which build.
     pub build: BuildName,
     /// The content of its key.
-    pub record: KeyRecord,
+    pub key_record: KeyRecord,
     /// The tree of each output port.
     pub outputs: BTreeMap<String, Digest>,
     /// Bytes that it read, if they are on record.

@@ -60,7 +60,7 @@ pub struct StageKey {
     /// The key.
     pub key: Key,
     /// The content of the key.
-    pub record: KeyRecord,
+    pub key_record: KeyRecord,
     /// The tree that each input port reads.
     pub inputs: BTreeMap<String, Digest>,
     /// The files outside the store that the stage reads.
@@ -115,7 +115,7 @@ impl<'a> Decider<'a> {
         for run in [&self.manifest.name].into_iter().chain(others.iter().filter(|run| **run != self.manifest.name)) {
             let last = self.store.builds.last_build(run, name)?;
             let Some(last) = last.filter(|last| last.patterns == patterns(stage)) else { continue };
-            let differences = KeyRecord::differences(&last.key_record, &now.record);
+            let differences = KeyRecord::differences(&last.key_record, &now.key_record);
             if differences.iter().any(|difference| difference.path != KeyPath::Sources) {
                 continue;
             }
@@ -123,8 +123,8 @@ impl<'a> Decider<'a> {
                 && hit.record.key_record == last.key_record
             {
                 let sources = SourceSnapshot::remembered(self.store.builds.last_sources(run, name)?);
-                let (key, record) = (Key::of(last.key), last.key_record);
-                return Ok(Some(StageKey { key, record, sources, sources_missing: true, ..now }));
+                let (key, key_record) = (Key::of(last.key), last.key_record);
+                return Ok(Some(StageKey { key, key_record, sources, sources_missing: true, ..now }));
             }
         }
         Ok(None)
@@ -139,14 +139,14 @@ impl<'a> Decider<'a> {
         let key = input.key();
         let (digest, layout) = (key.digest(), self.store.layout());
         let hit = self.store.builds.lookup_sealed(digest);
-        let record = match &hit {
+        let key_record = match &hit {
             // Equal keys have equal contents.
             Some(hit) => hit.record.key_record.clone(),
             None if layout.records(digest).exists() || layout.ledger(digest).exists() => return FastPath::Unknown,
             None => input.record(),
         };
-        debug_assert_eq!(record, input.record(), "the content of a key has another form without a new domain");
-        let key = StageKey { key, record, inputs: inputs.clone(), sources, sources_missing: false };
+        debug_assert_eq!(key_record, input.record(), "the content of a key has another form without a new domain");
+        let key = StageKey { key, key_record, inputs: inputs.clone(), sources, sources_missing: false };
         match hit {
             Some(hit) => FastPath::Cached(key, Box::new(hit)),
             None => FastPath::NeverBuilt(key),
@@ -161,14 +161,14 @@ impl<'a> Decider<'a> {
             Lookup::Damaged(damage) => Some(damage),
             Lookup::Miss => Some(Vec::new()),
         };
-        let baseline = self.baseline(stage, |old| KeyRecord::differences(old, &key.record).len())?;
+        let baseline = self.baseline(stage, |old| KeyRecord::differences(old, &key.key_record).len())?;
         let mut reasons = match (&damage, &baseline) {
             (None, _) => vec![Reason::Forced],
             (Some(damage), _) if !damage.is_empty() => {
                 damage.iter().map(|damage| Reason::Damaged { what: damage.to_string() }).collect()
             }
             (Some(_), Some(baseline)) => {
-                baseline.reasons(self.manifest, stage, &KeyRecord::differences(&baseline.record, &key.record))
+                baseline.reasons(self.manifest, stage, &KeyRecord::differences(&baseline.key_record, &key.key_record))
             }
             (Some(_), None) => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
         };
@@ -185,7 +185,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Computes the key of a stage whose input ports read these trees.
-    pub fn stage_key(
+    fn stage_key(
         &self,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
@@ -193,13 +193,13 @@ impl<'a> Decider<'a> {
     ) -> StageKey {
         let digests = source_digests(stage, &sources);
         let input = self.key_input(stage, inputs, &digests);
-        let (key, record) = (input.key(), input.record());
-        StageKey { key, record, inputs: inputs.clone(), sources, sources_missing: false }
+        let (key, key_record) = (input.key(), input.record());
+        StageKey { key, key_record, inputs: inputs.clone(), sources, sources_missing: false }
     }
 
     /// Returns the content of a stage's key without its inputs and sources.
     pub(super) fn own_record(&self, stage: &StageDeclaration) -> KeyRecord {
-        self.stage_key(stage, &BTreeMap::new(), SourceSnapshot::default()).record
+        self.stage_key(stage, &BTreeMap::new(), SourceSnapshot::default()).key_record
     }
 
     /// Returns the content of a stage's key before it is hashed.

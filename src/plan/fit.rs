@@ -2,7 +2,7 @@
 //!
 //! | resource | needed | available | a shortfall is |
 //! |---|---|---|---|
-//! | memory | what a stage cannot run without ([`contract::Cost::memory`]), at least [`MIN_MEMORY`] | the least of `[exec] memory`, the machine's, its cgroup's and its `ulimit`'s | an error |
+//! | memory | what a stage cannot run without ([`contract::Cost::memory`]), at least `MIN_MEMORY` | the least of `[exec] memory`, the machine's, its cgroup's and its `ulimit`'s | an error |
 //! | memory | what a stage may come to need, depending on its inputs ([`contract::Cost::memory_bound`]) | the same | a warning |
 //! | disk | what one stage computes that it will write ([`contract::Cost::disk`]), less what an interrupted build of it left | the free space | an error |
 //! | disk | what all stages will write, by the sizes of their inputs | the free space | a warning |
@@ -23,7 +23,7 @@ use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 pub const ALLOW: &str = "--allow-oversize";
 
 /// Bytes of memory without which no stage runs: the buffers of a query over one row of a table.
-pub const MIN_MEMORY: u64 = 1 << 20;
+const MIN_MEMORY: u64 = 1 << 20;
 
 /// A resource of which stages need more than there is.
 #[derive(Debug, Clone, PartialEq, Serialize)]

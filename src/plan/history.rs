@@ -82,13 +82,13 @@ impl History {
             |last: &&LastBuild| own.is_none_or(|own| distance(&last.key_record) <= distance(&own.key_record));
         if let Some(last) = without_record.filter(is_nearer).cloned() {
             let build = BuildName { key: last.key, run: None, number: None, started_ms: None };
-            let LastBuild { key_record: record, outputs, .. } = last;
-            return Ok(Some(Baseline { build, record, outputs, read: None, is_own: true }));
+            let LastBuild { key_record, outputs, .. } = last;
+            return Ok(Some(Baseline { build, key_record, outputs, read: None, is_own: true }));
         }
         let other = || same_stage().min_by_key(|build| (distance(&build.key_record), Reverse(build.started)));
         let baseline = |build: &Record, is_own| Baseline {
             build: BuildName::of(build),
-            record: build.key_record.clone(),
+            key_record: build.key_record.clone(),
             outputs: build.outputs.clone(),
             read: build.input_bytes,
             is_own,

@@ -23,7 +23,7 @@ pub struct PlannedStage {
     pub key: Option<Key>,
     /// The content of the key, where it is known.
     #[serde(skip)]
-    pub record: Option<KeyRecord>,
+    pub key_record: Option<KeyRecord>,
     /// What would happen.
     pub state: State,
     /// How long it may take, where it is not cached and builds on record allow an estimate.

@@ -140,7 +140,7 @@ pub fn stage_task<'m>(
     let mut sizes = Sizes::new(manifest, store);
     let known = |port: &str, _: &Edge| key.inputs.get(port).copied();
     let read = sizes.read(stage, Some(key.sources.size()), known);
-    let build = baseline.map(|build| (build, Recipe::of(&build.record) == Recipe::of(&key.record)));
+    let build = baseline.map(|build| (build, Recipe::of(&build.key_record) == Recipe::of(&key.key_record)));
     let disk = sizes.add(stage, &cost, read, build, known);
     Task { stage, cost, disk, scratch: store.work.scratch_bytes(Some(key.key.digest())) }
 }

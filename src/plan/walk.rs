@@ -138,7 +138,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                 Ok(found) => estimate = Some(found),
                 Err(why) => no_estimate = Some(why),
             }
-            let build = baseline.as_ref().map(|build| (build, Recipe::of(&build.record) == *recipe));
+            let build = baseline.as_ref().map(|build| (build, Recipe::of(&build.key_record) == *recipe));
             disk = self.sizes.add(stage, &cost, read, build, known);
         }
         let left = |reason: &Reason| if let Reason::Resumes { left, .. } = reason { *left } else { None };
@@ -146,13 +146,13 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             (estimate, no_estimate) = (Some(Estimate::left(left)), None);
         }
         let (name, kind) = (stage.name.clone(), stage.kind.name);
-        let (key, record) = key.unzip();
+        let (key, key_record) = key.unzip();
         let compared_with = baseline.map(|baseline| baseline.build);
         self.planned.push(PlannedStage {
             name,
             kind,
             key,
-            record,
+            key_record,
             state,
             estimate,
             no_estimate,
@@ -230,7 +230,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             Decision::Cached(key, hit) => {
                 self.outputs.insert(stage.name.clone(), hit.record.outputs);
                 let reasons = key.sources_missing.then_some(Reason::SourcesAbsent).into_iter().collect();
-                found(Some((key.key, key.record)), State::Cached, reasons, None)
+                found(Some((key.key, key.key_record)), State::Cached, reasons, None)
             }
             Decision::Run(key, mut reasons, baseline) => {
                 let held = self.decider.store.work.lock_state(key.key.digest())?;
@@ -240,9 +240,9 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
                     self.waiting.insert(stage.name.clone());
                     reasons.insert(0, Reason::Held { holder });
                 }
-                self.add_stale(stage, Some(key.key), Recipe::of(&key.record));
+                self.add_stale(stage, Some(key.key), Recipe::of(&key.key_record));
                 let state = if waits { State::Waiting } else { State::WillRun };
-                found(Some((key.key, key.record)), state, reasons, baseline)
+                found(Some((key.key, key.key_record)), state, reasons, baseline)
             }
         })
     }
@@ -291,7 +291,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         let baseline = self.decider.baseline(stage, |old| recipe_differences(old, own).len())?;
         match &baseline {
             Some(old) if old.is_own || !built => {
-                let differences = recipe_differences(&old.record, own);
+                let differences = recipe_differences(&old.key_record, own);
                 reasons.extend(old.reasons(self.decider.manifest, stage, &differences));
             }
             None if !built => reasons.push(Reason::NeverBuilt { closest: None, differences: Vec::new() }),

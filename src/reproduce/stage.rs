@@ -218,7 +218,7 @@ mod tests {
         };
         let key = StageKey {
             key: Key::of(record.key),
-            record: record.key_record.clone(),
+            key_record: record.key_record.clone(),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: SourceSnapshot::default(),
             sources_missing: false,

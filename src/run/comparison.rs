@@ -41,7 +41,7 @@ impl OutputComparison {
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();
         let without_effect = match unchanged.len() == outputs.len() {
             true => {
-                let differences = KeyRecord::differences(&baseline.record, &key.record);
+                let differences = KeyRecord::differences(&baseline.key_record, &key.key_record);
                 Reason::of(context.manifest, stage, &differences).iter().map(Reason::difference).collect()
             }
             false => Vec::new(),

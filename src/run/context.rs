@@ -36,13 +36,13 @@ impl RunContext<'_> {
         find: impl FnOnce() -> Result<T, StoreError>,
         trees: impl FnOnce(&T) -> Option<BTreeMap<String, Digest>>,
     ) -> Result<T, StoreError> {
-        let _gate = self.store.leases.guard()?;
+        let _guard = self.store.leases.guard()?;
         let found = find()?;
         trees(&found).map_or(Ok(()), |trees| self.lease(trees.values()))?;
         Ok(found)
     }
 
-    /// Leases trees. The caller holds the gate under which they were found.
+    /// Leases trees. The caller holds the guard under which they were found.
     pub(super) fn lease<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<(), StoreError> {
         self.open.map_or(Ok(()), |open| open.lease.hold(trees))
     }
@@ -66,11 +66,11 @@ impl RunContext<'_> {
         let Some(open) = self.open else { return Ok(()) };
         let build = LastBuild {
             key: key.key.digest(),
-            key_record: key.record.clone(),
+            key_record: key.key_record.clone(),
             outputs: outputs.clone(),
             patterns: patterns(stage),
             sources: None,
         };
-        self.store.runs.publish(&open.folder, stage.name.as_str(), build, &key.sources, trees)
+        self.store.runs.publish(&open.dir, stage.name.as_str(), build, &key.sources, trees)
     }
 }

@@ -2,7 +2,7 @@
 //! as they turn out.
 //!
 //! The `scheduler` owns all state. It finds the stages whose inputs are done (`dependencies`), looks cached ones up together
-//! (`fast_path`), has the others decided (`decision`), and runs stale ones (`execution`, then `saving`) within their `resources`.
+//! (`lookup`), has the others decided (`decision`), and runs stale ones (`execution`, then `saving`) within their `resources`.
 //! A stage goes through these states, one enum in `scheduler`:
 //!
 //! ```text
@@ -23,7 +23,7 @@ mod decision;
 mod dependencies;
 mod execution;
 mod failure;
-mod fast_path;
+mod lookup;
 mod memory;
 mod message;
 mod options;

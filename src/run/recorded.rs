@@ -28,7 +28,7 @@ const PAGE: &str = "report.html";
 #[derive(Debug)]
 pub struct RecordedRun {
     /// Its directory; `None` if the store is open for reading only.
-    pub folder: Option<RunDir>,
+    pub dir: Option<RunDir>,
     /// When it started.
     pub started: SystemTime,
     /// The outcome of its stages.
@@ -57,33 +57,33 @@ impl RecordedRun {
             let renderers = Renderers::with(shown);
             let outcome = super::run(decider, graph, None, options, &renderers.sender());
             let lost = renderers.finish();
-            return Ok(Self { folder: None, started, outcome, lost, written: Ok(()) });
+            return Ok(Self { dir: None, started, outcome, lost, written: Ok(()) });
         }
         let open = store.runs.start(&manifest.name, &manifest::origin(&manifest.path))?;
         options.provided.values().try_for_each(|outputs| open.lease.hold(outputs.values()))?;
-        let folder = &open.folder;
-        let page = LivePage::new(&folder.to_string(), &clock::rfc3339(started));
+        let dir = &open.dir;
+        let page = LivePage::new(&dir.to_string(), &clock::rfc3339(started));
         let shown = shown.into_iter().chain([Box::new(page.clone()) as Box<dyn Renderer>]).collect();
-        let renderers = Renderers::recording(shown, &folder.path.join(EVENTS));
+        let renderers = Renderers::recording(shown, &dir.path.join(EVENTS));
         let outcome = super::run(decider, graph, Some(&open), options, &renderers.sender());
         let lost = renderers.finish();
-        let ended = EndedRun { folder, manifest, graph, outcome: &outcome, options, started };
+        let ended = EndedRun { dir, manifest, graph, outcome: &outcome, options, started };
         ended.link_earlier_pages(store, &page);
         // Before the lock, which marks the run as ended.
-        if let Err(error) = fs::write(folder.path.join(PAGE), page.html(manifest)) {
+        if let Err(error) = fs::write(dir.path.join(PAGE), page.html(manifest)) {
             stderr!("warning: the run has no page: {error}");
         }
         let lock = ended.lock().encode();
-        let lock = lock.map_err(|error| StoreError::io("write", &folder.path.join(FILE))(io::Error::other(error)));
-        let written = lock.and_then(|lock| store.runs.write_lock(folder, FILE, &lock));
+        let lock = lock.map_err(|error| StoreError::io("write", &dir.path.join(FILE))(io::Error::other(error)));
+        let written = lock.and_then(|lock| store.runs.write_lock(dir, FILE, &lock));
         let written = written.and_then(|()| match outcome.summary.status() {
-            RunStatus::Done => store.runs.make_latest(folder, |latest| ended.replaces(store, latest)),
+            RunStatus::Done => store.runs.make_latest(dir, |latest| ended.replaces(store, latest)),
             _ => Ok(()),
         });
         // From here on the lock protects what the lease protected.
-        let OpenRun { folder, lease } = open;
+        let OpenRun { dir, lease } = open;
         drop(lease);
-        Ok(Self { folder: Some(folder), started, outcome, lost, written })
+        Ok(Self { dir: Some(dir), started, outcome, lost, written })
     }
 }
 
@@ -91,7 +91,7 @@ impl RecordedRun {
 #[derive(Debug, Clone, Copy)]
 struct EndedRun<'a> {
     /// Its directory.
-    folder: &'a RunDir,
+    dir: &'a RunDir,
     /// Its stages.
     manifest: &'a Manifest,
     /// Their graph.
@@ -121,7 +121,7 @@ impl EndedRun<'_> {
         let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
         for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {
             let (run, Some(number)) = (stage.record.run.as_str(), stage.record.number) else { continue };
-            let has_page = || store.runs.dir(run, number).is_ok_and(|folder| folder.path.join(PAGE).is_file());
+            let has_page = || store.runs.dir(run, number).is_ok_and(|dir| dir.path.join(PAGE).is_file());
             if *there.entry((run, number)).or_insert_with(has_page) {
                 page.link_run(name.as_str(), format!("{run}.{number}"), format!("../../{run}/{number}/{PAGE}"));
             }
@@ -129,13 +129,13 @@ impl EndedRun<'_> {
     }
 
     fn lock(&self) -> RunLock {
-        let Self { folder, manifest, graph, outcome, options, started } = self;
+        let Self { dir, manifest, graph, outcome, options, started } = self;
         let stages =
             graph.order().iter().filter_map(|name| Some((manifest.stages.get(name)?, outcome.stages.get(name)?)));
         let stages = parallel::map(&stages.collect::<Vec<_>>(), |(stage, outcome)| locked(stage, outcome));
         let run = LockedRun {
             name: manifest.name.clone(),
-            number: folder.number,
+            number: dir.number,
             status: outcome.summary.status(),
             started: clock::rfc3339(*started),
             seconds: outcome.seconds,

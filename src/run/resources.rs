@@ -60,7 +60,7 @@ impl Budget {
 
 /// The free part of a budget.
 #[derive(Debug)]
-pub struct Pools {
+pub(super) struct Pools {
     budget: Budget,
     threads: usize,
     memory: u64,
@@ -70,25 +70,25 @@ pub struct Pools {
 
 /// What one running stage holds until [`Pools::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub(super) struct Share {
     /// What the stage may use.
-    pub resources: Resources,
+    pub(super) resources: Resources,
     gpu: bool,
 }
 
 impl Pools {
     /// Starts with everything free.
-    pub fn new(budget: Budget) -> Self {
+    pub(super) fn new(budget: Budget) -> Self {
         Self { budget, threads: budget.threads, memory: budget.memory, jobs: budget.jobs, gpu: true }
     }
 
     /// Returns whether no stage can start, whatever it needs.
-    pub fn are_empty(&self) -> bool {
+    pub(super) fn are_empty(&self) -> bool {
         self.jobs == 0 || self.threads == 0
     }
 
     /// Returns a share for a stage with these needs when `ready` stages, including this one, want to start; `None` if it has to wait.
-    pub fn acquire(&mut self, needs: &Needs, ready: usize) -> Option<Share> {
+    pub(super) fn acquire(&mut self, needs: &Needs, ready: usize) -> Option<Share> {
         let memory = needs.memory.min(self.budget.memory);
         if self.are_empty() || memory > self.memory || (needs.gpu && !self.gpu) {
             return None;
@@ -103,7 +103,7 @@ impl Pools {
     }
 
     /// Frees a share.
-    pub fn release(&mut self, share: Share) {
+    pub(super) fn release(&mut self, share: Share) {
         self.jobs += 1;
         self.threads += share.resources.threads;
         self.memory += share.resources.memory;

@@ -30,8 +30,8 @@ impl RunContext<'_> {
         let Attempt { staged, read, started, seconds, usage, resources } = attempt;
         let StaleStage { key, baseline, cost, .. } = stale;
         let earlier_seconds = progress.earlier_seconds();
-        // Until a record names them, only the gate protects the new blobs from being removed as unreferenced.
-        let gate = self.store.leases.guard()?;
+        // Until a record names them, only the guard protects the new blobs from being removed as unreferenced.
+        let guard = self.store.leases.guard()?;
         let outputs = self.store.objects.adopt(staged)?;
         let record = Record {
             key: key.key.digest(),
@@ -39,9 +39,9 @@ impl RunContext<'_> {
             revision: stage.kind.revision,
             stage: stage.name.to_string(),
             run: self.manifest.name.clone(),
-            number: self.open.map(|open| open.folder.number),
+            number: self.open.map(|open| open.dir.number),
             outputs: outputs.clone(),
-            key_record: key.record.clone(),
+            key_record: key.key_record.clone(),
             started: milliseconds(started),
             seconds: earlier_seconds + seconds,
             // The processor time of the earlier runs of an interrupted build is not known.
@@ -61,7 +61,7 @@ impl RunContext<'_> {
         let is_new = !builds.all().any(|other| other.outputs == outputs);
         let differs = earlier > 0 && (is_new || record.outputs != outputs);
         self.lease(record.outputs.values())?;
-        drop(gate);
+        drop(guard);
         let comparison = OutputComparison::new(baseline.as_ref(), self, stage, &key, &outputs);
         // The build is on record: a failure from here on costs a link or disk space, not the build.
         let published = self.publish(stage, &key, &record.outputs, &trees).and_then(|()| self.store.work.clear(lock));

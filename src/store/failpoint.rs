@@ -22,7 +22,7 @@ pub const RUN_POINTS: [&str; 22] = [
     "lease-before-append",
     "work-before-fingerprint",
     "work-before-stage",
-    "adopt-before-seal",
+    "adopt-before-freeze",
     "adopt-before-rename",
     "adopt-after-rename",
     "index-torn-line",

@@ -10,8 +10,10 @@
 //! | [`work`] | [`Work`] | one builder for each key, with scratch that is reused only for the same inputs |
 //! | [`runs`] | [`Runs`] | past runs with their outputs by name, and their owner |
 //! | [`collection`] | [`Leases`] | what is in use is never removed; inventory, eviction and repair of the whole store |
+//! | `stat` | [`Sources`] | digests of files outside the store; a file that did not change is not read again |
 //!
-//! Objects and records are found by digest only, through `Objects` and `Builds`: a remote store replaces these two.
+//! Objects and records are found by digest only, through `Objects` and `Builds`. All components read paths of one local directory;
+//! "Where a remote store would plug in" in `docs/store.md` says what a remote store would need.
 //! A kill at any point leaves no blob, tree or record half written. A run in which nothing changed reads no data ([`Sources`]).
 //! A key is a digest here. Each record has the key written out, which the store does not interpret.
 
@@ -43,7 +45,7 @@ pub use work::{KeyLock, LockHolder, LockState, Work, WorkDirs};
 
 use root::Root;
 
-/// A store: five components over one directory. Clones share it; all methods may be called from any thread.
+/// A store: six components over one directory. Clones share it; all methods may be called from any thread.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: Root,

@@ -116,7 +116,7 @@ fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
     fs::write(second.join("events.jsonl"), "{\"at\": 0}\n{}\n").unwrap();
     fs::write(bench.cache().join("runs/run/.stages/split.json"), "{").unwrap();
     for (command, said) in [
-        (&["cache", "verify"][..], "run.lock cannot be read: it was modified"),
+        (&["cache", "verify"][..], "run.lock cannot be read: its check does not match"),
         (&["cache", "verify"], "events.jsonl cannot be read: line 1"),
         (&["cache", "verify"], "split.json cannot be read"),
         (&["cache", "gc"], "2 objects are damaged"),
@@ -270,7 +270,7 @@ fn what_lies_in_the_place_of_scratch_is_no_hindrance() {
     bench.edit("@PLACE@", &go.display().to_string());
     assert_eq!(bench.pipeline(&["run", "run.toml"]).code, 1);
     let work = fs::read_dir(bench.cache().join("work")).unwrap().next().unwrap().unwrap().path();
-    for name in ["ground", "scratch", "staging"] {
+    for name in ["input_fingerprint", "scratch", "staging"] {
         for is_folder in [true, false] {
             let place = work.join(name);
             let _ = fs::remove_dir_all(&place);

@@ -83,7 +83,7 @@ fn an_optional_stage_without_python_is_skipped_and_the_run_is_done() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("skipped")).collect();
     assert!(lines[0].contains("tests") && lines[0].contains("/nowhere/python3"), "{lines:?}");
-    assert!(lines[1].contains("score") && lines[1].contains("it needs tests"), "{lines:?}");
+    assert!(lines[1].contains("score") && lines[1].contains("it depends on tests"), "{lines:?}");
     assert!(bench.path().join("cache/runs/run/latest/run.lock").is_file());
     // With Python the skipped stages run.
     assert_eq!(bench.run(), ["score", "tests"]);

@@ -116,7 +116,7 @@ proptest! {
                     prop_assert!(place.line >= 1 && place.column >= 1);
                 }
             }
-            let text = diagnostics.render(false);
+            let text = diagnostics.to_string();
             prop_assert!(text.contains("m.toml:") && text.ends_with('\n'));
         }
     }
@@ -130,7 +130,7 @@ proptest! {
     fn an_argument_gives_a_manifest_or_problems(argument in "(stages|run|exec|[a-z]{1,3})?(\\.[a-z_\"]{1,6}){0,3}=?.{0,12}") {
         let folder = Folder::new(base());
         if let Err(diagnostics) = folder.load(&[&argument]) {
-            prop_assert!(diagnostics.render(false).contains("--set"), "{}", diagnostics);
+            prop_assert!(diagnostics.to_string().contains("--set"), "{}", diagnostics);
         }
     }
 }

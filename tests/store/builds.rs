@@ -141,14 +141,14 @@ fn scratch_that_was_made_from_what_has_been_touched_is_emptied() {
     let (folder, store, tree) = with_a_build();
     let source = folder.path().join("source");
     fs::write(&source, "text").unwrap();
-    let ground = || {
+    let fingerprint = || {
         let sources =
             store.sources.digest(vec![(source.clone(), Signature::of(&source.metadata().unwrap()))], |_| true).unwrap();
         store.work.input_fingerprint(&BTreeMap::from([("in".to_owned(), tree)]), &sources).unwrap()
     };
     let lock = locked(&store, key("b"));
     let kept = || {
-        let checkpoint = store.work.prepare(&lock, ground()).unwrap().scratch.join("checkpoint");
+        let checkpoint = store.work.prepare(&lock, fingerprint()).unwrap().scratch.join("checkpoint");
         let kept = checkpoint.exists();
         fs::write(checkpoint, "1").unwrap();
         kept
@@ -164,6 +164,6 @@ fn scratch_that_was_made_from_what_has_been_touched_is_emptied() {
     fs::rename(&another, &source).unwrap();
     assert!(!kept() && kept());
     // Of a program that did not write down what it was made from.
-    fs::remove_file(store.layout().work(key("b")).join("ground")).unwrap();
+    fs::remove_file(store.layout().work(key("b")).join("input_fingerprint")).unwrap();
     assert!(!kept() && kept());
 }

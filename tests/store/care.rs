@@ -204,9 +204,9 @@ fn holder() {
     let Some(folder) = std::env::var_os(HOLDER_FOLDER) else { return };
     let store = Store::open(Path::new(&folder)).unwrap();
     let lease = store.leases.start("held").unwrap();
-    let gate = store.leases.guard().unwrap();
+    let guard = store.leases.guard().unwrap();
     lease.hold(store.builds.of(key("b")).unwrap().records[&1].outputs.values()).unwrap();
-    drop(gate);
+    drop(guard);
     println!("\nleased");
     std::io::stdin().lines().for_each(drop);
 }
@@ -231,7 +231,7 @@ fn what_another_process_uses_stays_until_that_process_is_gone() {
     let mut child = start_holder(&store);
     let leases = store.leases.all().unwrap();
     assert_eq!(leases.len(), 1);
-    assert_eq!((leases[0].holder.pid, leases[0].holder.stage.as_str()), (child.id(), "held"));
+    assert_eq!((leases[0].holder.pid, leases[0].holder.task.as_str()), (child.id(), "held"));
     assert_eq!(leases[0].trees, BTreeSet::from([tree]));
 
     let everything = GcOptions { keep_size: Some(0), ..GcOptions::default() };
@@ -255,7 +255,7 @@ fn a_lease_names_its_process_and_ends_when_it_is_dropped() {
     let (_folder, store, tree) = with_a_build();
     let (first, second) = (store.leases.start("one").unwrap(), store.leases.start("two").unwrap());
     first.hold([&tree]).unwrap();
-    let names = || store.leases.all().unwrap().into_iter().map(|lease| lease.holder.stage).collect::<BTreeSet<_>>();
+    let names = || store.leases.all().unwrap().into_iter().map(|lease| lease.holder.task).collect::<BTreeSet<_>>();
     assert_eq!(names(), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
     drop(second);
     assert_eq!(names(), BTreeSet::from(["one".to_owned()]));

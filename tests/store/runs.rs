@@ -80,7 +80,7 @@ fn make_latest(store: &Store, run: &RunDir) {
 
 /// A folder for a run, as `start_run` makes it.
 fn start(store: &Store, run: &str) -> RunDir {
-    store.runs.start(run, Path::new("/p/m.toml")).unwrap().folder
+    store.runs.start(run, Path::new("/p/m.toml")).unwrap().dir
 }
 
 #[test]

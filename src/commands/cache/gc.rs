@@ -92,7 +92,7 @@ fn options(arguments: &CollectArguments, store: &Store) -> Result<(GcOptions, Ve
     let mut running: BTreeMap<String, GcRoot> = BTreeMap::new();
     for lease in store.leases.all()? {
         let name = lease.holder_name();
-        let root = running.entry(lease.holder.stage).or_insert_with(|| GcRoot::named(name));
+        let root = running.entry(lease.holder.task).or_insert_with(|| GcRoot::named(name));
         root.trees.extend(lease.trees);
     }
     failpoint::pass(failpoint::GC_AFTER_LEASES);

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use contract::Cancel;
 use nix::sys::signal::{SigSet, Signal};
 
+use super::arguments::GenerateArguments;
+use super::prompt;
 use super::session::{Session, print_all};
-use super::{GenerateArguments, prompt};
 use crate::commands::CommandError;
 use crate::commands::stdout::stdout;
 use crate::exit::Exit;

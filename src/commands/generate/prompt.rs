@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Read};
 
-use super::GenerateArguments;
+use super::arguments::GenerateArguments;
 use crate::commands::CommandError;
 
 /// The maximum size of a prompt, in bytes.

@@ -10,7 +10,7 @@ use model::generate::{Completion, Generation, Generator, NewToken, Request, Samp
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokens::text::TextTokenizer;
 
-use super::GenerateArguments;
+use super::arguments::GenerateArguments;
 use super::source::ModelSource;
 use crate::commands::CommandError;
 

@@ -7,7 +7,7 @@ use contract::{Digest, InputFile, InputTree, PortType};
 use model::folder::ModelFolder;
 use tokens::text::{CONFIG_FILE, FILE, TextTokenizer};
 
-use super::GenerateArguments;
+use super::arguments::GenerateArguments;
 use crate::commands::arguments::{StoreOptions, is_manifest};
 use crate::commands::build_output::StageOutput;
 use crate::commands::project::Project;

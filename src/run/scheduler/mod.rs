@@ -27,7 +27,7 @@ use crate::run::context::RunContext;
 use crate::run::decision::{UndecidedStage, decide};
 use crate::run::dependencies::DependencyTracker;
 use crate::run::failure::{Failure, catch_panic};
-use crate::run::fast_path::look_up;
+use crate::run::lookup::look_up;
 use crate::run::message::{Message, StaleStage};
 use crate::run::options::Options;
 use crate::run::outcome::{Outcome, Summary};

@@ -46,7 +46,7 @@ pub struct StoreGuard {
 /// A lease of a running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
-    /// The process: `stage` is the run, as `quickstart.3`.
+    /// The process: its task is the run, as `quickstart.3`.
     pub holder: LockHolder,
     /// The trees in use.
     pub trees: BTreeSet<Digest>,
@@ -55,12 +55,12 @@ pub struct LeaseInfo {
 impl LeaseInfo {
     /// The name under which it retains trees: `quickstart.3 (running)`.
     pub fn holder_name(&self) -> String {
-        format!("{} (running)", self.holder.stage)
+        format!("{} (running)", self.holder.task)
     }
 
     /// The run's name and number; a reproduction has no number.
     pub fn run(&self) -> (&str, Option<u32>) {
-        let reference = &self.holder.stage;
+        let reference = &self.holder.task;
         let parts = reference.rsplit_once('.').and_then(|(name, number)| Some((name, number.parse().ok()?)));
         parts.map_or((reference, None), |(name, number)| (name, Some(number)))
     }

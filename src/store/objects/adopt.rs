@@ -54,7 +54,7 @@ impl Objects {
         if metadata.len() != entry.size {
             return Err(wrong("its size changed after it was written"));
         }
-        failpoint::pass("adopt-before-seal");
+        failpoint::pass("adopt-before-freeze");
         seals::freeze(location).map_err(StoreError::io("seal", location))?;
         files::make_parent(&blob)?;
         failpoint::pass("adopt-before-rename");

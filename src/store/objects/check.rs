@@ -12,25 +12,6 @@ use crate::store::stat::Signature;
 use crate::store::{Fault, Object, Result, StoreError};
 
 impl Objects {
-    /// Remembers the present signatures of blobs that are known to be right.
-    pub(super) fn seal(&self, blobs: &[Digest]) -> Result<()> {
-        let entries = blobs.iter().map(|digest| Ok((self.signature(*digest)?, *digest)));
-        lock_mutex(&self.seals).remember(&entries.collect::<Result<Vec<_>>>()?, self.root.writes);
-        Ok(())
-    }
-
-    /// The present signature of a blob.
-    pub(in crate::store) fn signature(&self, digest: Digest) -> Result<Signature> {
-        let path = self.root.layout.blob(digest);
-        let metadata = fs::symlink_metadata(&path).map_err(StoreError::io("read", &path))?;
-        Ok(Signature::of(&metadata))
-    }
-
-    /// Drops the lines of the index that newer ones replace.
-    pub(in crate::store) fn compact(&self) {
-        lock_mutex(&self.seals).compact(&self.root.layout.tmp());
-    }
-
     /// Checks a blob by its seal, and by its content if the seal does not hold. [`StoreError::Damaged`]: it was moved aside,
     /// unless the store is read-only.
     pub(in crate::store) fn check_blob(&self, digest: Digest, size: u64) -> Result<()> {
@@ -43,15 +24,6 @@ impl Objects {
             return Ok(());
         }
         self.rehash_blob(digest, size, |_| !self.root.stop.is_set())
-    }
-
-    /// Whether a blob has its seal; nothing is read, moved or reported.
-    pub(in crate::store) fn is_sealed(&self, digest: Digest, size: u64) -> bool {
-        let metadata = fs::symlink_metadata(self.root.layout.blob(digest));
-        metadata.is_ok_and(|found| {
-            let remembered = || lock_mutex(&self.seals).digest(Signature::of(&found));
-            found.is_file() && found.len() == size && remembered() == Some(digest)
-        })
     }
 
     /// Checks a blob by its content, and seals it. `piece` receives the bytes of each piece, and stops the work by returning

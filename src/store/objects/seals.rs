@@ -10,7 +10,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use contract::Digest;
+
+use super::Objects;
 use crate::store::files::READ_ONLY;
+use crate::store::root::lock_mutex;
+use crate::store::stat::Signature;
+use crate::store::{Result, StoreError};
 
 /// One second after 1970: no file is written then.
 const SEALED_AT: Duration = Duration::from_secs(1);
@@ -33,4 +39,34 @@ pub(super) fn freeze(path: &Path) -> io::Result<()> {
         owner(File::open(path)?.set_times(FileTimes::new().set_modified(sealed_at)))?;
     }
     Ok(())
+}
+
+impl Objects {
+    /// Remembers the present signatures of blobs that are known to be right.
+    pub(super) fn seal(&self, blobs: &[Digest]) -> Result<()> {
+        let entries = blobs.iter().map(|digest| Ok((self.signature(*digest)?, *digest)));
+        lock_mutex(&self.seals).remember(&entries.collect::<Result<Vec<_>>>()?, self.root.writes);
+        Ok(())
+    }
+
+    /// Whether a blob has its seal; nothing is read, moved or reported.
+    pub(in crate::store) fn is_sealed(&self, digest: Digest, size: u64) -> bool {
+        let metadata = fs::symlink_metadata(self.root.layout.blob(digest));
+        metadata.is_ok_and(|found| {
+            let remembered = || lock_mutex(&self.seals).digest(Signature::of(&found));
+            found.is_file() && found.len() == size && remembered() == Some(digest)
+        })
+    }
+
+    /// The present signature of a blob.
+    pub(in crate::store) fn signature(&self, digest: Digest) -> Result<Signature> {
+        let path = self.root.layout.blob(digest);
+        let metadata = fs::symlink_metadata(&path).map_err(StoreError::io("read", &path))?;
+        Ok(Signature::of(&metadata))
+    }
+
+    /// Drops the lines of the index that newer ones replace.
+    pub(in crate::store) fn compact(&self) {
+        lock_mutex(&self.seals).compact(&self.root.layout.tmp());
+    }
 }

@@ -40,7 +40,7 @@ impl fmt::Display for RunDir {
 #[derive(Debug)]
 pub struct OpenRun {
     /// Its directory.
-    pub folder: RunDir,
+    pub dir: RunDir,
     /// Keeps what it uses until its lock is written.
     pub lease: Lease,
 }
@@ -69,17 +69,17 @@ impl Runs {
         self.claim(run, manifest)?;
         let mut number = self.last_number(run)? + 1;
         loop {
-            let folder = self.dir(run, number)?;
-            let lease = self.leases.start_under(&guard, &folder.to_string())?;
+            let dir = self.dir(run, number)?;
+            let lease = self.leases.start_under(&guard, &dir.to_string())?;
             failpoint::pass("run-before-folder");
-            match fs::create_dir(&folder.path) {
+            match fs::create_dir(&dir.path) {
                 Ok(()) => {
                     failpoint::pass("run-after-folder");
-                    return Ok(OpenRun { folder, lease });
+                    return Ok(OpenRun { dir, lease });
                 }
                 // Another process started a run of that name meanwhile.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(StoreError::io("create", &folder.path)(error)),
+                Err(error) => return Err(StoreError::io("create", &dir.path)(error)),
             }
         }
     }

@@ -26,17 +26,18 @@ pub struct LockHolder {
     /// Host name, for a store that several machines share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The stage that it builds; of a lease, the run.
-    pub stage: String,
+    /// What it works on: the stage that it builds; of a lease, the run. The files and JSON call it `stage`.
+    #[serde(rename = "stage")]
+    pub task: String,
     /// When it took the lock: milliseconds since 1970.
     pub since: u64,
 }
 
 impl LockHolder {
-    /// This process, building a stage from now on.
-    pub fn this(stage: &str) -> Self {
+    /// This process, working on a stage or run from now on.
+    pub fn this(task: &str) -> Self {
         let host = gethostname().ok().and_then(|name| name.into_string().ok());
-        Self { pid: std::process::id(), host, stage: stage.to_owned(), since: milliseconds(clock::now()) }
+        Self { pid: std::process::id(), host, task: task.to_owned(), since: milliseconds(clock::now()) }
     }
 
     /// `pid 4121 on build-2, for 12:41`.
@@ -58,7 +59,7 @@ impl LockHolder {
 /// `pid 4121 on build-2, stage train, for 12:41`.
 impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, stage {}, {}", self.id(), self.stage, self.age())
+        write!(f, "{}, stage {}, {}", self.id(), self.task, self.age())
     }
 }
 

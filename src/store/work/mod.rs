@@ -2,7 +2,7 @@
 //!
 //! `work/<key>/scratch/` survives a crash, and the next build of the key continues from it, but only if the files that it was
 //! made from are untouched: what it holds may be computed from bytes that were damaged when they were read. Their
-//! fingerprint is in `work/<key>/ground`. `work/<key>/staging/` is emptied before each build.
+//! fingerprint is in `work/<key>/input_fingerprint`. `work/<key>/staging/` is emptied before each build.
 
 mod lock;
 
@@ -36,7 +36,7 @@ pub struct WorkDirs {
 }
 
 /// In a key's work directory: the fingerprint of the inputs of its scratch.
-const FINGERPRINT: &str = "ground";
+const FINGERPRINT: &str = "input_fingerprint";
 
 impl Work {
     pub(super) fn new(root: Root, objects: Objects) -> Self {
@@ -147,6 +147,6 @@ impl Work {
             }
         }
         sources.signatures().for_each(|(digest, signature)| add(digest, signature));
-        Ok(Digest::of_record("pipeline 2026 ground v1", text.as_bytes()))
+        Ok(Digest::of_record("pipeline 2026 input fingerprint v1", text.as_bytes()))
     }
 }

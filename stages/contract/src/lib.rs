@@ -22,6 +22,9 @@
 //! | [`machine`] | requirements of a stage on the machine |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
+//! | [`harness`] | runs one stage without the engine, for tests and benches |
+//! | [`cancel`] | the flag that asks a running stage to stop |
+//! | [`device`] | what tensors are computed on |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
 //! | [`error`] | errors with their place and a hint |
 

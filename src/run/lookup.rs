@@ -21,7 +21,7 @@ pub(super) fn look_up(decider: &Decider<'_>, context: RunContext<'_>, stages: &[
         Ok(found)
     };
     let unknown = || vec![FastPath::Unknown; stages.len()];
-    let Some(_gate) = context.store.leases.try_guard() else { return unknown() };
+    let Some(_guard) = context.store.leases.try_guard() else { return unknown() };
     // A stage that panics or fails here is decided on its own thread, which reports it.
     let found = parallel::map(stages, |stage| catch_panic(|| find(stage)).unwrap_or(FastPath::Unknown));
     let outputs = found.iter().filter_map(|found| match found {
