@@ -18,6 +18,25 @@ fn a_correct_program_passes_and_a_wrong_one_fails() {
 }
 
 #[test]
+fn nothing_of_the_working_directory_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = folder.path().join("ran");
+    for module in ["glob", "json", "re", "os", "sitecustomize"] {
+        let code = format!("open({:?}, 'w').write(__name__)\n", ran.display().to_string());
+        std::fs::write(folder.path().join(format!("{module}.py")), code).unwrap();
+    }
+    let test = "a_correct_program_passes_and_a_wrong_one_fails";
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test]).current_dir(folder.path());
+    for path in [".", folder.path().to_str().unwrap()] {
+        let output = command.env("PYTHONPATH", path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "no test of this name");
+        assert!(!ran.exists(), "'{}' was imported", std::fs::read_to_string(&ran).unwrap());
+    }
+}
+
+#[test]
 fn each_failure_has_its_kind() {
     let Some(sandbox) = sandbox([]) else { return };
     let tests = "assert f() == 1\n";
