@@ -161,6 +161,39 @@ fn what_a_command_leaves_running_is_gone_when_it_has_ended() {
 }
 
 #[test]
+fn a_command_ends_with_a_caller_that_is_killed() {
+    const HELD: &str = "SANDBOX_TEST_HELD";
+    let Some(mut fixture) = Fixture::new() else { return };
+    if let Some(held) = std::env::var_os(HELD) {
+        // The caller. The loop makes no system call that would fail for want of a supervisor; the limit ends a loop that is left.
+        let held = PathBuf::from(held);
+        fixture.reach.writable = vec![held.clone()];
+        let script = "exec 9>>{}; flock -x 9; ulimit -t 100; echo x >&9; while :; do :; done";
+        fixture.shell(&script.replace("{}", &held.display().to_string()));
+        return;
+    }
+    let held = fixture.file("held", "");
+    let mut caller = Command::new(std::env::current_exe().unwrap());
+    caller.args(["--exact", "a_command_ends_with_a_caller_that_is_killed"]).env(HELD, &held);
+    let mut caller = caller.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(10));
+    while fs::read_to_string(&held).unwrap().is_empty() {
+        assert!(caller.try_wait().unwrap().is_none(), "the command did not start");
+        pause();
+    }
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    let file = fs::File::open(&held).unwrap();
+    let is_free = (0..2000).any(|_| {
+        file.try_lock().is_ok() || {
+            pause();
+            false
+        }
+    });
+    assert!(is_free, "the command outlives its caller");
+}
+
+#[test]
 fn a_command_has_no_network_no_host_name_and_no_other_process() {
     let Some(fixture) = Fixture::new() else { return };
     if !Path::new("/usr/bin/python3").exists() {
