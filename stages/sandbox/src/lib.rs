@@ -100,7 +100,7 @@ pub use linux::{CommandSandbox, Reach, Sandbox, Supervisor};
 pub use other::{CommandSandbox, Reach, Sandbox, Supervisor};
 
 /// Changes whenever the verdict of some program may: verdicts that a caller keeps are worth nothing under another revision.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

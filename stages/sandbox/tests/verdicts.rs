@@ -37,6 +37,29 @@ fn nothing_of_the_working_directory_is_imported() {
 }
 
 #[test]
+fn garbage_in_cycles_is_collected() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // Far more than the limit of memory, of which a little is in use at a time.
+    let make = "    for _ in range(2000):\n        item = [bytearray(1 << 20)]\n        item.append(item)\n        \
+                [[] for _ in range(2000)]\n";
+    let candidate = format!("def f():\n{make}    return 1\n");
+    let tests = format!("def g():\n{make}\ng()\nassert f() == 1\n");
+    let limits = Limits { cpu: Duration::from_secs(60), wall: Duration::from_secs(120), ..Limits::default() };
+    assert_eq!(sandbox.run(&program(&candidate, &["f"], &tests), &limits).unwrap(), Verdict::Passed);
+}
+
+#[test]
+fn relative_paths_are_in_a_directory_of_the_program() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = "import os\ndef f():\n    with open('file', 'x') as file:\n        file.write('text')\n    \
+                     return os.listdir('.'), open('/tmp/file').read()\n";
+    let tests = "assert f() == (['file'], 'text')\nassert open('file').read() == 'text'\n";
+    for _ in 0..2 {
+        assert_eq!(run(&sandbox, candidate, &["f"], tests), Verdict::Passed);
+    }
+}
+
+#[test]
 fn each_failure_has_its_kind() {
     let Some(sandbox) = sandbox([]) else { return };
     let tests = "assert f() == 1\n";
