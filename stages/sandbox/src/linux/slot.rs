@@ -65,7 +65,7 @@ const PRELOAD: &[&str] = &[
     "typing",
 ];
 
-/// The shortest time between two looks at a program's processor time.
+/// The time between two looks at a program's processor time and memory.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How many times the limit of elapsed time a program may wait for a processor beside it.
@@ -194,8 +194,7 @@ impl Slot {
     ) -> Result<Verdict, Broken> {
         let started = Instant::now();
         let mut deadline = started + limits.wall;
-        // No program has used its processor time before.
-        let mut next_look = if self.limited { started + limits.cpu } else { deadline + PATIENCE };
+        let mut next_look = if self.limited { started + LOOK_EVERY } else { deadline + PATIENCE };
         let mut exceeded = None;
         let report = loop {
             let control = self.control.as_fd();
@@ -215,9 +214,9 @@ impl Slot {
                     Some((Failure::Output, "the output is too long"))
                 }
                 None if self.limited && Instant::now() >= next_look => {
-                    let left = self.time_left(limits);
-                    next_look = Instant::now() + (left / 2).max(LOOK_EVERY);
-                    left.is_zero().then_some((Failure::Timeout, "the processor time is over"))
+                    let looked = self.look(limits);
+                    next_look = Instant::now() + LOOK_EVERY;
+                    looked
                 }
                 None if Instant::now() >= deadline => {
                     // Not the program's fault: it would have run. Bounded, so that the run ends.
@@ -265,6 +264,19 @@ impl Slot {
     /// How long the program's processes have waited for a processor.
     fn waited(&self) -> Duration {
         usage::waited(self.processes())
+    }
+
+    /// Returns the limit of processor time or of memory that the program's processes exceed.
+    fn look(&self, limits: &Limits) -> Option<(Failure, &'static str)> {
+        if self.resident.iter().any(|zygote| self.holds_more(*zygote, limits.memory)) {
+            return Some((Failure::Memory, "the program's processes hold too much memory together"));
+        }
+        self.time_left(limits).is_zero().then_some((Failure::Timeout, "the processor time is over"))
+    }
+
+    /// Whether the processes that a zygote has forked, and theirs, hold more memory than this.
+    fn holds_more(&self, zygote: u32, limit: u64) -> bool {
+        usage::holds_more(&usage::below(zygote, &self.resident), limit)
     }
 
     /// What is left of the processor time: of the process that used the most, and of the two that may use it.
