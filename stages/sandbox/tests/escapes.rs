@@ -298,6 +298,21 @@ fn escapes(host: &Host) -> Vec<Escape> {
         },
         reaches("use the kernel's keys", libc::SYS_keyctl, "0, -3, 1"),
         reaches("load a BPF program", libc::SYS_bpf, "5, 0, 0"),
+        expression(
+            "install a filter of a socket",
+            "socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, 26, __import__('struct').pack('HxxxxxxP', 1, \
+             ctypes.addressof(ctypes.create_string_buffer(bytes([6, 0, 0, 0, 0, 0, 0, 0]))))) is None",
+        ),
+        expression(
+            "watch a directory by a descriptor",
+            "__import__('fcntl').fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), 1026, 1) == 0",
+        ),
+        expression("lock a file of the library", "__import__('fcntl').flock(open(os.__file__), 2 | 4) is None"),
+        expression(
+            "lock a part of a file of the library",
+            "__import__('fcntl').lockf(open(os.__file__), 1 | 4) is None",
+        ),
+        expression("change the size of a pipe", "__import__('fcntl').fcntl(os.pipe()[0], 1031, 1 << 17) > 0"),
         reaches("set up io_uring", libc::SYS_io_uring_setup, "1, 0"),
         reaches("open a performance event", libc::SYS_perf_event_open, "0, 0, 0, 0, 0"),
         reaches("open a userfaultfd", libc::SYS_userfaultfd, "0"),

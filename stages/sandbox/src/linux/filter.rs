@@ -5,7 +5,7 @@
 //! read, to `clone`, whose flags it can).
 //!
 //! Not in the list, among others: sockets but for pairs, starting programs, mounts, namespaces, tracing and reading other
-//! processes, keys, BPF, io_uring, performance events, userfaultfd, anonymous files (their memory is bounded by no limit),
+//! processes, keys, BPF (as a filter of a socket, too), locks and leases of files, io_uring, performance events, userfaultfd, anonymous files (their memory is bounded by no limit),
 //! System V objects, message queues, terminals, `prctl`.
 
 use std::collections::BTreeMap;
@@ -35,6 +35,13 @@ pub(super) fn of_python() -> Result<Vec<u8>, BackendError> {
     let controls = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX];
     let controls = controls.iter().map(|control| only(1, Compare::Eq, *control as u32 as u64));
     rules.insert(libc::SYS_ioctl, controls.collect::<Result<_, _>>()?);
+    let commands = DESCRIPTOR_COMMANDS.iter().map(|command| only(1, Compare::Eq, *command as u64));
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    let options = SOCKET_OPTIONS.iter().map(|option| {
+        let level = SeccompCondition::new(1, Length::Dword, Compare::Eq, libc::SOL_SOCKET as u64)?;
+        SeccompRule::new(vec![level, SeccompCondition::new(2, Length::Dword, Compare::Eq, *option as u64)?])
+    });
+    rules.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
     let program = compiled(rules, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?;
     Ok(program
         .iter()
@@ -113,6 +120,22 @@ const NAMESPACES: [libc::c_int; 7] = [
 
 /// The first number of a system call of the x32 ABI, which has the same architecture as others.
 const X32_CALLS: u32 = 0x4000_0000;
+
+/// What `fcntl` does for Python programs: copies of descriptors, and their flags. Not locks, leases and notices, through which two
+/// programs at a time see each other on a file that both may read; nor the size of a pipe.
+const DESCRIPTOR_COMMANDS: [libc::c_int; 7] = [
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETPIPE_SZ,
+];
+
+/// The options that Python programs set of sockets. Not filters, which are programs for the kernel.
+const SOCKET_OPTIONS: [libc::c_int; 5] =
+    [libc::SO_REUSEADDR, libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDTIMEO, libc::SO_RCVTIMEO];
 
 /// Pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;
@@ -265,8 +288,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fadvise64,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
-    libc::SYS_flock,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
@@ -285,7 +306,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_recvmsg,
     libc::SYS_shutdown,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     // Processes and threads
