@@ -249,6 +249,36 @@ fn a_sandbox_that_starts_nothing_ends() {
 }
 
 #[test]
+fn what_a_command_may_write_is_given_and_taken_back_without_following_links() {
+    let Some(mut fixture) = Fixture::new() else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (other, log) = (fixture.file("other", ""), fixture.file("log", ""));
+    let folder = fixture.reach.directory.join("a/b");
+    fs::create_dir_all(&folder).unwrap();
+    let (file, kept, link) = (folder.join("file"), folder.join("kept"), folder.join("link"));
+    fs::write(&file, "").unwrap();
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("input"), "").unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    std::os::unix::fs::symlink("/", folder.join("folder")).unwrap();
+    fixture.reach.writable = vec![log.clone()];
+    fixture.reach.protected = vec![kept.clone()];
+    let owners = || [&log, &folder, &file, &kept, &link].map(|path| fs::symlink_metadata(path).unwrap().uid());
+    let sandbox = CommandSandbox::new(fixture.reach.clone()).unwrap();
+    let mut command = Command::new("/bin/sh");
+    let supervisor = sandbox.confine(&mut command).unwrap();
+    assert_eq!(owners(), [65534; 5]);
+    let others = [other, kept.join("input"), "/".into()].map(|path| fs::metadata(path).unwrap().uid());
+    assert_eq!(others, [0; 3]);
+    drop(command);
+    supervisor.finish();
+    drop(sandbox);
+    assert_eq!(owners(), [0; 5]);
+}
+
+#[test]
 fn an_ordinary_user_has_the_same_sandbox() {
     if !nix::unistd::geteuid().is_root() {
         return;
