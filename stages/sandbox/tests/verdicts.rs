@@ -105,6 +105,22 @@ fn time_is_limited() {
 }
 
 #[test]
+fn limits_may_be_as_large_as_their_types() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let limits = Limits {
+        cpu: Duration::MAX,
+        wall: Duration::MAX,
+        memory: u64::MAX,
+        disk: u64::from(u32::MAX),
+        processes: u32::MAX,
+        output: u64::MAX,
+        ..Limits::default()
+    };
+    let program = program("def f():\n    return 1\n", &["f"], "assert f() == 1\n");
+    assert_eq!(sandbox.run(&program, &limits).unwrap(), Verdict::Passed);
+}
+
+#[test]
 fn a_busy_machine_changes_no_verdict() {
     let Some(sandbox) = sandbox([]) else { return };
     let done = std::sync::atomic::AtomicBool::new(false);

@@ -193,8 +193,8 @@ impl Slot {
         mut verdict: Collected,
     ) -> Result<Verdict, Broken> {
         let started = Instant::now();
-        let mut deadline = started + limits.wall;
-        let mut next_look = if self.limited { started + LOOK_EVERY } else { deadline + PATIENCE };
+        let mut deadline = later(started, limits.wall);
+        let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
         let mut exceeded = None;
         let report = loop {
             let control = self.control.as_fd();
@@ -221,7 +221,7 @@ impl Slot {
                 None if Instant::now() >= deadline => {
                     // Not the program's fault: it would have run. Bounded, so that the run ends.
                     let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
-                    deadline = started + limits.wall + waited;
+                    deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
                 }
                 Some(_) if Instant::now() >= deadline => {
@@ -397,6 +397,12 @@ impl Collected {
         }
         Ok(())
     }
+}
+
+/// Returns a time after another: at most thirty years, since the clock has an end.
+fn later(time: Instant, by: Duration) -> Instant {
+    const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    time.checked_add(by.min(YEARS)).unwrap_or(time)
 }
 
 fn poll_until(ready: &mut [PollFd<'_>], deadline: Instant) -> Result<(), Broken> {

@@ -159,6 +159,7 @@ class Zygote:
     def limit(self, limits):
         def both(which, value):
             highest = resource.getrlimit(which)[1]
+            value = min(value, (1 << 63) - 1)
             value = value if highest == resource.RLIM_INFINITY else min(value, highest)
             resource.setrlimit(which, (value, value))
 
@@ -218,7 +219,7 @@ class Server:
                 given = [near.fileno(), self.null]
             else:
                 given = [source, output]
-            _, (tests, verdict), _, _ = receive(control, 1, 2)
+            _, (tests, verdict), _, _ = receive(control, 16, 2)
             socket.send_fds(self.checker, [message], [verdict, tests] + given)
             if "checker" in self.layers:
                 near.close()
