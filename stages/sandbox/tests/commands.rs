@@ -102,6 +102,45 @@ fn relative_paths_programs_and_directories_that_are_not_seen_are_named() {
 }
 
 #[test]
+fn every_call_that_takes_the_path_of_a_file_names_it() {
+    let Some(fixture) = Fixture::new() else { return };
+    let calls = [
+        "os.stat(path)",
+        "os.access(path, 0)",
+        "os.readlink(path)",
+        "os.getxattr(path, 'user.x')",
+        "os.getxattr(path, 'user.x', follow_symlinks=False)",
+        "os.listxattr(path)",
+        "os.listxattr(path, follow_symlinks=False)",
+        "os.truncate(path, 0)",
+        "os.utime(path)",
+        "os.link(path, 'other')",
+        "os.rename(path, 'other')",
+        "os.rename(os.path.basename(path), 'other', src_dir_fd=folder)",
+        "os.statvfs(path)",
+        "libc.statfs(path.encode(), buffer)",
+        "libc.inotify_add_watch(libc.inotify_init(), path.encode(), 1)",
+        "os.execv(path, ['x'])",
+        "open(path)",
+    ];
+    let names: Vec<_> = (0..calls.len()).map(|number| fixture.file(&format!("f{number:02}"), "")).collect();
+    let directory = fixture.folder.path().canonicalize().unwrap().join("z");
+    fs::create_dir(&directory).unwrap();
+    let mut script = "import ctypes, os\nlibc = ctypes.CDLL(None)\nbuffer = ctypes.create_string_buffer(512)\n\
+                      folder = os.open('..', os.O_PATH)\n"
+        .to_owned();
+    for (call, path) in calls.iter().zip(&names) {
+        script += &format!("path = {path:?}\ntry:\n    {call}\nexcept OSError:\n    pass\n");
+    }
+    script += &format!("try:\n    os.chdir({directory:?})\nexcept OSError:\n    pass\nprint('done')\n");
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", &script]);
+    let ended = fixture.run(command).unwrap();
+    assert_eq!(ended.output, "done\n");
+    assert_eq!(ended.undeclared, [names, vec![directory]].concat());
+}
+
+#[test]
 fn a_command_writes_only_where_it_may() {
     let Some(mut fixture) = Fixture::new() else { return };
     let declared = fixture.file("declared", "one\n");

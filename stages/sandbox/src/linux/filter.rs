@@ -76,7 +76,7 @@ pub(super) fn of_command() -> Result<Vec<libc::sock_filter>, BackendError> {
     Ok(program.iter().map(instruction).collect())
 }
 
-/// Returns a filter that reports each call which opens or looks for a file, or starts a program; the call waits for the reply. Calls of
+/// Returns a filter that reports each call of [`OPENING`] and [`LOOKING`]; the call waits for the reply. Calls of
 /// the x32 ABI, whose numbers are in neither list, fail with `ENOSYS`.
 pub(super) fn watch() -> Vec<libc::sock_filter> {
     let step = |code: u32, yes: u8, value: u32| libc::sock_filter { code: code as u16, jt: yes, jf: 0, k: value };
@@ -140,8 +140,9 @@ const SOCKET_OPTIONS: [libc::c_int; 5] =
 /// Pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;
 
-/// The calls that open a file or start a program.
+/// The calls that open a file, enter a directory or start a program.
 pub(super) const OPENING: &[i64] = &[
+    libc::SYS_chdir,
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_execve,
@@ -152,8 +153,19 @@ pub(super) const OPENING: &[i64] = &[
     libc::SYS_creat,
 ];
 
-/// The calls that look for a file without opening it.
+/// The calls that look for a file without opening it; of those with two paths, the first is looked for.
 pub(super) const LOOKING: &[i64] = &[
+    libc::SYS_statfs,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_truncate,
+    libc::SYS_utimensat,
+    libc::SYS_linkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_inotify_add_watch,
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_faccessat,
@@ -167,6 +179,14 @@ pub(super) const LOOKING: &[i64] = &[
     libc::SYS_access,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
 ];
 
 /// The calls of both lists whose path starts at a directory, the first argument.
@@ -179,6 +199,10 @@ pub(super) const AT_DIRECTORY: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_readlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_linkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
 ];
 
 /// Not for commands.

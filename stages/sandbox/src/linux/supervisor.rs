@@ -213,9 +213,11 @@ impl Opened {
     fn of(call: &libc::seccomp_notif, root: &Arc<File>) -> Option<Self> {
         let arguments = &call.data.args;
         let number = i64::from(call.data.nr);
-        let at = filter::AT_DIRECTORY.contains(&number);
-        let (directory, address) =
-            if at { (arguments[0] as libc::c_int, arguments[1]) } else { (libc::AT_FDCWD, arguments[0]) };
+        let (directory, address) = match number {
+            number if filter::AT_DIRECTORY.contains(&number) => (arguments[0] as libc::c_int, arguments[1]),
+            libc::SYS_inotify_add_watch => (libc::AT_FDCWD, arguments[1]),
+            _ => (libc::AT_FDCWD, arguments[0]),
+        };
         let path = read_path(call.pid, address as usize)?;
         let path = if path.is_absolute() {
             path
