@@ -113,7 +113,7 @@ pub struct Limits {
     /// Elapsed time of the whole run, minus the time that its processes waited for a processor: a second limit, for programs
     /// that sleep. Leave it well above `cpu`: a machine whose disk or memory is busy is slower, too.
     pub wall: Duration,
-    /// The address space of each process, in bytes.
+    /// Address space of each process, in bytes; and the memory that the candidate's processes hold together.
     pub memory: u64,
     /// The size of `/tmp` and of each file, in bytes.
     pub disk: u64,

@@ -102,6 +102,45 @@ fn relative_paths_programs_and_directories_that_are_not_seen_are_named() {
 }
 
 #[test]
+fn every_call_that_takes_the_path_of_a_file_names_it() {
+    let Some(fixture) = Fixture::new() else { return };
+    let calls = [
+        "os.stat(path)",
+        "os.access(path, 0)",
+        "os.readlink(path)",
+        "os.getxattr(path, 'user.x')",
+        "os.getxattr(path, 'user.x', follow_symlinks=False)",
+        "os.listxattr(path)",
+        "os.listxattr(path, follow_symlinks=False)",
+        "os.truncate(path, 0)",
+        "os.utime(path)",
+        "os.link(path, 'other')",
+        "os.rename(path, 'other')",
+        "os.rename(os.path.basename(path), 'other', src_dir_fd=folder)",
+        "os.statvfs(path)",
+        "libc.statfs(path.encode(), buffer)",
+        "libc.inotify_add_watch(libc.inotify_init(), path.encode(), 1)",
+        "os.execv(path, ['x'])",
+        "open(path)",
+    ];
+    let names: Vec<_> = (0..calls.len()).map(|number| fixture.file(&format!("f{number:02}"), "")).collect();
+    let directory = fixture.folder.path().canonicalize().unwrap().join("z");
+    fs::create_dir(&directory).unwrap();
+    let mut script = "import ctypes, os\nlibc = ctypes.CDLL(None)\nbuffer = ctypes.create_string_buffer(512)\n\
+                      folder = os.open('..', os.O_PATH)\n"
+        .to_owned();
+    for (call, path) in calls.iter().zip(&names) {
+        script += &format!("path = {path:?}\ntry:\n    {call}\nexcept OSError:\n    pass\n");
+    }
+    script += &format!("try:\n    os.chdir({directory:?})\nexcept OSError:\n    pass\nprint('done')\n");
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", &script]);
+    let ended = fixture.run(command).unwrap();
+    assert_eq!(ended.output, "done\n");
+    assert_eq!(ended.undeclared, [names, vec![directory]].concat());
+}
+
+#[test]
 fn a_command_writes_only_where_it_may() {
     let Some(mut fixture) = Fixture::new() else { return };
     let declared = fixture.file("declared", "one\n");
@@ -161,6 +200,39 @@ fn what_a_command_leaves_running_is_gone_when_it_has_ended() {
 }
 
 #[test]
+fn a_command_ends_with_a_caller_that_is_killed() {
+    const HELD: &str = "SANDBOX_TEST_HELD";
+    let Some(mut fixture) = Fixture::new() else { return };
+    if let Some(held) = std::env::var_os(HELD) {
+        // The caller. The loop makes no system call that would fail for want of a supervisor; the limit ends a loop that is left.
+        let held = PathBuf::from(held);
+        fixture.reach.writable = vec![held.clone()];
+        let script = "exec 9>>{}; flock -x 9; ulimit -t 100; echo x >&9; while :; do :; done";
+        fixture.shell(&script.replace("{}", &held.display().to_string()));
+        return;
+    }
+    let held = fixture.file("held", "");
+    let mut caller = Command::new(std::env::current_exe().unwrap());
+    caller.args(["--exact", "a_command_ends_with_a_caller_that_is_killed"]).env(HELD, &held);
+    let mut caller = caller.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(10));
+    while fs::read_to_string(&held).unwrap().is_empty() {
+        assert!(caller.try_wait().unwrap().is_none(), "the command did not start");
+        pause();
+    }
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    let file = fs::File::open(&held).unwrap();
+    let is_free = (0..2000).any(|_| {
+        file.try_lock().is_ok() || {
+            pause();
+            false
+        }
+    });
+    assert!(is_free, "the command outlives its caller");
+}
+
+#[test]
 fn a_command_has_no_network_no_host_name_and_no_other_process() {
     let Some(fixture) = Fixture::new() else { return };
     if !Path::new("/usr/bin/python3").exists() {
@@ -213,6 +285,36 @@ fn a_sandbox_that_starts_nothing_ends() {
     let mut command = Command::new("/bin/sh");
     let supervisor = sandbox.confine(&mut command).unwrap();
     assert_eq!(supervisor.finish(), [] as [&Path; 0]);
+}
+
+#[test]
+fn what_a_command_may_write_is_given_and_taken_back_without_following_links() {
+    let Some(mut fixture) = Fixture::new() else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (other, log) = (fixture.file("other", ""), fixture.file("log", ""));
+    let folder = fixture.reach.directory.join("a/b");
+    fs::create_dir_all(&folder).unwrap();
+    let (file, kept, link) = (folder.join("file"), folder.join("kept"), folder.join("link"));
+    fs::write(&file, "").unwrap();
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("input"), "").unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    std::os::unix::fs::symlink("/", folder.join("folder")).unwrap();
+    fixture.reach.writable = vec![log.clone()];
+    fixture.reach.protected = vec![kept.clone()];
+    let owners = || [&log, &folder, &file, &kept, &link].map(|path| fs::symlink_metadata(path).unwrap().uid());
+    let sandbox = CommandSandbox::new(fixture.reach.clone()).unwrap();
+    let mut command = Command::new("/bin/sh");
+    let supervisor = sandbox.confine(&mut command).unwrap();
+    assert_eq!(owners(), [65534; 5]);
+    let others = [other, kept.join("input"), "/".into()].map(|path| fs::metadata(path).unwrap().uid());
+    assert_eq!(others, [0; 3]);
+    drop(command);
+    supervisor.finish();
+    drop(sandbox);
+    assert_eq!(owners(), [0; 5]);
 }
 
 #[test]

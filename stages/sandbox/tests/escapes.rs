@@ -183,6 +183,18 @@ fn reaches(name: &'static str, number: i64, arguments: &str) -> Escape {
     expression(name, &format!("reaches_the_kernel({number}, {arguments})"))
 }
 
+/// Children that each hold this many bytes, all at one time.
+fn many_holders(children: usize, bytes: usize) -> String {
+    format!(
+        "def escaped():\n    children = []\n    try:\n        for _ in range({children}):\n            near, far = os.pipe()\n            \
+         child = os.fork()\n            if child == 0:\n                data = b'x' * {bytes}\n                \
+         os.write(far, b'held')\n                time.sleep(100)\n                os._exit(len(data) > 0)\n            \
+         os.close(far)\n            children.append(child)\n            if os.read(near, 4) != b'held':\n                \
+         return False\n        time.sleep(1)\n        return True\n    finally:\n        \
+         for child in children:\n            os.kill(child, 9)\n            os.waitpid(child, 0)\n"
+    )
+}
+
 fn escapes(host: &Host) -> Vec<Escape> {
     let directory = host.directory.path().display().to_string();
     let victim = host.victim.id();
@@ -201,6 +213,7 @@ fn escapes(host: &Host) -> Vec<Escape> {
             )
         },
         escape("memory bomb", "def escaped():\n    return len(bytearray(1 << 30)) > 0\n".into()),
+        escape("memory bomb of many processes", many_holders(3, 300 << 20)),
         escape(
             "disk fill: one file",
             format!(
@@ -285,6 +298,21 @@ fn escapes(host: &Host) -> Vec<Escape> {
         },
         reaches("use the kernel's keys", libc::SYS_keyctl, "0, -3, 1"),
         reaches("load a BPF program", libc::SYS_bpf, "5, 0, 0"),
+        expression(
+            "install a filter of a socket",
+            "socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, 26, __import__('struct').pack('HxxxxxxP', 1, \
+             ctypes.addressof(ctypes.create_string_buffer(bytes([6, 0, 0, 0, 0, 0, 0, 0]))))) is None",
+        ),
+        expression(
+            "watch a directory by a descriptor",
+            "__import__('fcntl').fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), 1026, 1) == 0",
+        ),
+        expression("lock a file of the library", "__import__('fcntl').flock(open(os.__file__), 2 | 4) is None"),
+        expression(
+            "lock a part of a file of the library",
+            "__import__('fcntl').lockf(open(os.__file__), 1 | 4) is None",
+        ),
+        expression("change the size of a pipe", "__import__('fcntl').fcntl(os.pipe()[0], 1031, 1 << 17) > 0"),
         reaches("set up io_uring", libc::SYS_io_uring_setup, "1, 0"),
         reaches("open a performance event", libc::SYS_perf_event_open, "0, 0, 0, 0, 0"),
         reaches("open a userfaultfd", libc::SYS_userfaultfd, "0"),
@@ -550,6 +578,18 @@ fn the_table_of_the_docs() {
         let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sandbox.md")).unwrap();
         assert!(docs.contains(&table), "docs/sandbox.md holds another table than this one:\n{table}");
     }
+}
+
+#[test]
+fn the_memory_of_all_processes_is_limited_and_shared_pages_count_once() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let run = |code: &str| {
+        let program = program(&format!("{PRELUDE}\n{code}"), &["escaped"], "assert escaped() is True\n");
+        sandbox.run(&program, &Limits { wall: Duration::from_secs(60), ..Limits::default() }).unwrap()
+    };
+    assert_eq!(run(&many_holders(6, 300 << 20)).failure(), Some(Failure::Memory));
+    // Each child has the pages of its parent.
+    assert_eq!(run(&format!("shared = b'x' * (300 << 20)\n{}", many_holders(3, 1 << 20))), Verdict::Passed);
 }
 
 #[test]

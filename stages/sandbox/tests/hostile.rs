@@ -38,6 +38,23 @@ fn a_false_value_is_the_plain_value_below_it() {
 }
 
 #[test]
+fn an_exception_of_the_candidate_ends_no_loop_of_the_tests() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let loops = [
+        "for got, want in zip(map(c, [1, 2]), [1, 2]):\n    assert got == want\n",
+        "assert all(got == 1 for got in map(c, [1]))\n",
+        "assert list(map(c, [1])) == []\n",
+    ];
+    for raised in ["StopIteration", "StopAsyncIteration", "Own", "GeneratorExit"] {
+        let candidate = format!("class Own(StopIteration):\n    pass\ndef c(value):\n    raise {raised}('text')\n");
+        for tests in loops {
+            let (why, detail) = failure(&sandbox, &candidate, &["c"], tests);
+            assert_eq!((why, detail), (Failure::Exception, format!("RuntimeError: {raised}: text")));
+        }
+    }
+}
+
+#[test]
 fn an_object_stays_what_it_is() {
     let Some(sandbox) = sandbox([]) else { return };
     let candidates = [

@@ -18,6 +18,48 @@ fn a_correct_program_passes_and_a_wrong_one_fails() {
 }
 
 #[test]
+fn nothing_of_the_working_directory_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = folder.path().join("ran");
+    for module in ["glob", "json", "re", "os", "sitecustomize"] {
+        let code = format!("open({:?}, 'w').write(__name__)\n", ran.display().to_string());
+        std::fs::write(folder.path().join(format!("{module}.py")), code).unwrap();
+    }
+    let test = "a_correct_program_passes_and_a_wrong_one_fails";
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test]).current_dir(folder.path());
+    for path in [".", folder.path().to_str().unwrap()] {
+        let output = command.env("PYTHONPATH", path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "no test of this name");
+        assert!(!ran.exists(), "'{}' was imported", std::fs::read_to_string(&ran).unwrap());
+    }
+}
+
+#[test]
+fn garbage_in_cycles_is_collected() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // Far more than the limit of memory, of which a little is in use at a time.
+    let make = "    for _ in range(2000):\n        item = [bytearray(1 << 20)]\n        item.append(item)\n        \
+                [[] for _ in range(2000)]\n";
+    let candidate = format!("def f():\n{make}    return 1\n");
+    let tests = format!("def g():\n{make}\ng()\nassert f() == 1\n");
+    let limits = Limits { cpu: Duration::from_secs(60), wall: Duration::from_secs(120), ..Limits::default() };
+    assert_eq!(sandbox.run(&program(&candidate, &["f"], &tests), &limits).unwrap(), Verdict::Passed);
+}
+
+#[test]
+fn relative_paths_are_in_a_directory_of_the_program() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = "import os\ndef f():\n    with open('file', 'x') as file:\n        file.write('text')\n    \
+                     return os.listdir('.'), open('/tmp/file').read()\n";
+    let tests = "assert f() == (['file'], 'text')\nassert open('file').read() == 'text'\n";
+    for _ in 0..2 {
+        assert_eq!(run(&sandbox, candidate, &["f"], tests), Verdict::Passed);
+    }
+}
+
+#[test]
 fn each_failure_has_its_kind() {
     let Some(sandbox) = sandbox([]) else { return };
     let tests = "assert f() == 1\n";
@@ -60,6 +102,22 @@ fn time_is_limited() {
     let limits = Limits { wall: Duration::from_millis(300), ..Limits::default() };
     let sleeping = program("import time\ndef f():\n    time.sleep(100)\n", &["f"], "f()\n");
     assert_eq!(sandbox.run(&sleeping, &limits).unwrap().failure(), Some(Failure::Timeout));
+}
+
+#[test]
+fn limits_may_be_as_large_as_their_types() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let limits = Limits {
+        cpu: Duration::MAX,
+        wall: Duration::MAX,
+        memory: u64::MAX,
+        disk: u64::from(u32::MAX),
+        processes: u32::MAX,
+        output: u64::MAX,
+        ..Limits::default()
+    };
+    let program = program("def f():\n    return 1\n", &["f"], "assert f() == 1\n");
+    assert_eq!(sandbox.run(&program, &limits).unwrap(), Verdict::Passed);
 }
 
 #[test]

@@ -4,13 +4,27 @@
 //! network is off, and so is everything else that [`filter::of_command`] and [`super::rules`] refuse.
 
 use std::{
+    ffi::OsStr,
     fs, io,
-    os::unix::fs::lchown,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::{
+    dir::{self, Dir},
+    errno::Errno,
+    fcntl::{AT_FDCWD, AtFlags, OFlag, openat},
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, socketpair},
+        stat::Mode,
+    },
+    unistd::{Gid, Uid, fchown, fchownat},
+};
 
 use super::{
     confine::Confinement,
@@ -39,17 +53,19 @@ pub struct Reach {
 }
 
 /// A sandbox for one command. Where the caller is root, the command runs as the user `nobody`, who owns what it may write until
-/// [`CommandSandbox::take_back`].
+/// [`CommandSandbox::take_back`], or until this is dropped.
 pub struct CommandSandbox {
     root: Root,
     reach: Reach,
+    /// Whether the command's user owns what it may write.
+    is_given: AtomicBool,
 }
 
 impl CommandSandbox {
     /// Prepares a sandbox. All paths must be absolute and must exist.
     pub fn new(reach: Reach) -> Result<Self, Unavailable> {
         let root = Root::of_command(&reach).map_err(Broken::system("cannot make the root directory"))?;
-        Ok(Self { root, reach })
+        Ok(Self { root, reach, is_given: AtomicBool::new(false) })
     }
 
     /// Returns whether a file of the machine is visible in the sandbox, at the same path.
@@ -84,13 +100,16 @@ impl CommandSandbox {
         let layers = Layer::OF_COMMANDS.to_vec();
         let entry = Entry::new(&layers, &self.root, step.into(), Some(entry));
         entry.map_err(Broken::system("cannot name a path"))?.install(command);
+        self.is_given.store(true, Ordering::Relaxed);
         self.own(NOBODY).map_err(Broken::system("cannot hand over what the command may write"))?;
         Ok(Supervisor::start(near, steps, layers).map_err(Broken::system("cannot start a thread"))?)
     }
 
     /// Makes the caller the owner of what the command wrote.
     pub fn take_back(&self) -> io::Result<()> {
-        self.own(nix::unistd::geteuid().as_raw())
+        self.own(nix::unistd::geteuid().as_raw())?;
+        self.is_given.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Changes the owner of the files that the command may write, if the caller is root: the command then runs as another user.
@@ -132,17 +151,44 @@ impl CommandSandbox {
     }
 }
 
-/// Changes the owner of a file, or of a directory with its content. In `protected`, only the directories are changed, so that they can be
-/// read. Links are not followed.
-fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
-    let is_directory = fs::symlink_metadata(path)?.is_dir();
-    if is_directory || !protected.iter().any(|kept| path.starts_with(kept)) {
-        lchown(path, Some(user), Some(user))?;
-    }
-    if is_directory {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), user, protected)?;
+impl Drop for CommandSandbox {
+    fn drop(&mut self) {
+        if self.is_given.load(Ordering::Relaxed) {
+            let _ = self.take_back();
         }
     }
+}
+
+/// Gives a file, or a directory with all that is in it, to a user: of `protected`, the directories alone, so that they can be
+/// read. Links are not followed, also if a directory is replaced by one meanwhile.
+fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
+    give_in(AT_FDCWD, path, path, user, protected)
+}
+
+/// Gives the entry `name` of a directory, which has this path: first what is in it, last itself.
+fn give_in(directory: BorrowedFd<'_>, name: &Path, path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
+    let (owner, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(directory, name, flags, Mode::empty()) {
+        Ok(opened) => {
+            for name in names(&opened)? {
+                give_in(opened.as_fd(), &name, &path.join(&name), user, protected)?;
+            }
+            fchown(&opened, owner, group)?;
+        }
+        Err(Errno::ENOTDIR | Errno::ELOOP) if protected.iter().any(|kept| path.starts_with(kept)) => {}
+        Err(Errno::ENOTDIR | Errno::ELOOP) => {
+            fchownat(directory, name, owner, group, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        }
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
+}
+
+/// Returns the names in a directory.
+fn names(directory: &OwnedFd) -> io::Result<Vec<PathBuf>> {
+    let mut entries = Dir::from_fd(directory.try_clone()?)?;
+    let name = |entry: Result<dir::Entry, Errno>| Ok(PathBuf::from(OsStr::from_bytes(entry?.file_name().to_bytes())));
+    let names = entries.iter().map(name).collect::<io::Result<Vec<_>>>()?;
+    Ok(names.into_iter().filter(|name| name.as_os_str() != "." && name.as_os_str() != "..").collect())
 }

@@ -25,7 +25,7 @@ use nix::{
 
 use super::{
     confine::Confinement,
-    init::Init,
+    init::{self, Init},
     root::{Access, RawMount, Root, text},
 };
 use crate::Layer;
@@ -116,10 +116,8 @@ impl Entry {
 
     fn enter(&self) -> Result<(), Failed> {
         let user = |error| (step::USER, error);
-        if self.privileged {
-            // The pid namespace belongs to the first user namespace then, which changes nothing for what is in it.
-            self.fork_init()?;
-        }
+        // Root's pid namespace belongs to the first user namespace, which changes nothing for what is in it.
+        let outside = if self.privileged { self.fork_init()? } else { None };
         // Kept open over the change of root; it is closed by exec.
         let process = open(c"/proc/self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(user)?;
         if self.privileged {
@@ -132,8 +130,9 @@ impl Entry {
         if self.user_namespace {
             self.enter_user_namespace(&process).map_err(user)?;
         }
-        if !self.privileged {
-            self.fork_init()?;
+        let outside = if self.privileged { outside } else { self.fork_init()? };
+        if let Some(outside) = outside {
+            init::end_with(&outside).map_err(at(Layer::Pid))?;
         }
         for (layer, flag) in &self.namespaces {
             unshare(*flag).map_err(at(*layer))?;
@@ -153,9 +152,9 @@ impl Entry {
         Ok(())
     }
 
-    /// Continues in the first process of a pid namespace, for a command.
-    fn fork_init(&self) -> Result<(), Failed> {
-        self.command.as_ref().map_or(Ok(()), |command| command.init.fork().map_err(at(Layer::Pid)))
+    /// Goes on in the first process of a pid namespace, for a command; returns a descriptor of the process outside.
+    fn fork_init(&self) -> Result<Option<OwnedFd>, Failed> {
+        self.command.as_ref().map(|command| command.init.fork().map_err(at(Layer::Pid))).transpose()
     }
 
     fn enter_user_namespace(&self, process: &OwnedFd) -> Result<(), Errno> {

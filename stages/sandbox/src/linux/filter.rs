@@ -4,8 +4,8 @@
 //! not have it, so that libraries fall back to older calls (the C library from `clone3`, whose flags a filter cannot
 //! read, to `clone`, whose flags it can).
 //!
-//! The list does not contain, among others: sockets except pairs, starting programs, mounts, namespaces, tracing and reading other
-//! processes, keys, BPF, io_uring, performance events, userfaultfd, anonymous files (their memory is bounded by no limit),
+//! Not in the list, among others: sockets but for pairs, starting programs, mounts, namespaces, tracing and reading other
+//! processes, keys, BPF (as a filter of a socket, too), locks and leases of files, io_uring, performance events, userfaultfd, anonymous files (their memory is bounded by no limit),
 //! System V objects, message queues, terminals, `prctl`.
 
 use std::collections::BTreeMap;
@@ -35,6 +35,13 @@ pub(super) fn of_python() -> Result<Vec<u8>, BackendError> {
     let controls = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX];
     let controls = controls.iter().map(|control| only(1, Compare::Eq, *control as u32 as u64));
     rules.insert(libc::SYS_ioctl, controls.collect::<Result<_, _>>()?);
+    let commands = DESCRIPTOR_COMMANDS.iter().map(|command| only(1, Compare::Eq, *command as u64));
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    let options = SOCKET_OPTIONS.iter().map(|option| {
+        let level = SeccompCondition::new(1, Length::Dword, Compare::Eq, libc::SOL_SOCKET as u64)?;
+        SeccompRule::new(vec![level, SeccompCondition::new(2, Length::Dword, Compare::Eq, *option as u64)?])
+    });
+    rules.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
     let program = compiled(rules, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?;
     Ok(program
         .iter()
@@ -69,7 +76,7 @@ pub(super) fn of_command() -> Result<Vec<libc::sock_filter>, BackendError> {
     Ok(program.iter().map(instruction).collect())
 }
 
-/// Returns a filter that reports each call which opens or looks for a file, or starts a program; the call waits for the reply. Calls of
+/// Returns a filter that reports each call of [`OPENING`] and [`LOOKING`]; the call waits for the reply. Calls of
 /// the x32 ABI, whose numbers are in neither list, fail with `ENOSYS`.
 pub(super) fn watch() -> Vec<libc::sock_filter> {
     let step = |code: u32, yes: u8, value: u32| libc::sock_filter { code: code as u16, jt: yes, jf: 0, k: value };
@@ -114,11 +121,28 @@ const NAMESPACES: [libc::c_int; 7] = [
 /// The first number of a system call of the x32 ABI, which has the same architecture as others.
 const X32_CALLS: u32 = 0x4000_0000;
 
-/// The `ioctl` that pastes into a virtual console.
+/// What `fcntl` does for Python programs: copies of descriptors, and their flags. Not locks, leases and notices, through which two
+/// programs at a time see each other on a file that both may read; nor the size of a pipe.
+const DESCRIPTOR_COMMANDS: [libc::c_int; 7] = [
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETPIPE_SZ,
+];
+
+/// The options that Python programs set of sockets. Not filters, which are programs for the kernel.
+const SOCKET_OPTIONS: [libc::c_int; 5] =
+    [libc::SO_REUSEADDR, libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDTIMEO, libc::SO_RCVTIMEO];
+
+/// Pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;
 
-/// The calls that open a file or start a program.
+/// The calls that open a file, enter a directory or start a program.
 pub(super) const OPENING: &[i64] = &[
+    libc::SYS_chdir,
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_execve,
@@ -129,8 +153,19 @@ pub(super) const OPENING: &[i64] = &[
     libc::SYS_creat,
 ];
 
-/// The calls that look for a file without opening it.
+/// The calls that look for a file without opening it; of those with two paths, the first is looked for.
 pub(super) const LOOKING: &[i64] = &[
+    libc::SYS_statfs,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_truncate,
+    libc::SYS_utimensat,
+    libc::SYS_linkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_inotify_add_watch,
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_faccessat,
@@ -144,6 +179,14 @@ pub(super) const LOOKING: &[i64] = &[
     libc::SYS_access,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
 ];
 
 /// The calls of both lists whose path starts at a directory, the first argument.
@@ -156,6 +199,10 @@ pub(super) const AT_DIRECTORY: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_readlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_linkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
 ];
 
 /// The calls that are refused for commands.
@@ -265,8 +312,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fadvise64,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
-    libc::SYS_flock,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
@@ -285,7 +330,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_recvmsg,
     libc::SYS_shutdown,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     // Processes and threads

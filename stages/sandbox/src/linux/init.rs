@@ -11,7 +11,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use nix::{
@@ -36,8 +36,8 @@ impl Init {
         Ok(Self { parent: std::process::id(), status_out, status_in })
     }
 
-    /// Forks init and returns in it. The calling process waits for it, and never returns.
-    pub fn fork(&self) -> Result<(), Errno> {
+    /// Forks init and returns in it, with a descriptor of the process outside. That process waits for init, and never returns.
+    pub fn fork(&self) -> Result<OwnedFd, Errno> {
         // A group's signals are for the command alone.
         mask(libc::SIG_BLOCK, every_signal());
         prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -46,20 +46,13 @@ impl Init {
         }
         // SAFETY: both calls take numbers only and return a new descriptor or an error.
         let outside = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })? as RawFd;
+        // SAFETY: the descriptor was made by the line above, and nothing else owns it.
+        let outside = unsafe { OwnedFd::from_raw_fd(outside) };
         let init = clone(libc::CLONE_NEWPID)?;
         if init != 0 {
             self.end_as_the_command(init);
         }
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        let mut poll = libc::pollfd { fd: outside, events: libc::POLLIN, revents: 0 };
-        // SAFETY: `poll` is one structure that outlives the call; the descriptor was opened above and is closed once.
-        let ended = unsafe {
-            let ended = libc::poll(&raw mut poll, 1, 0);
-            libc::close(outside);
-            ended
-        };
-        // Before the line that has init killed with it.
-        if ended == 0 { Ok(()) } else { Err(Errno::ESRCH) }
+        Ok(outside)
     }
 
     /// Forks the command's process and returns in it. Init waits for it, and never returns.
@@ -106,6 +99,17 @@ impl Init {
         }
         end_by_signal(libc::WTERMSIG(status))
     }
+}
+
+/// Has init killed when the process outside ends. Called after the last change of user, group or user namespace, each of which makes
+/// the kernel forget it.
+pub(super) fn end_with(outside: &OwnedFd) -> Result<(), Errno> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let mut poll = libc::pollfd { fd: outside.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `poll` is one structure that outlives the call.
+    let ended = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    // Not if it ended before the first line.
+    if ended == 0 { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// Ends this process by a signal, without a core file.

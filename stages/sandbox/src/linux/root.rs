@@ -11,10 +11,11 @@
 use std::{
     collections::BTreeSet,
     ffi::{CString, OsString},
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{PermissionsExt, symlink},
+        fs::{MetadataExt, PermissionsExt, symlink},
     },
     path::{Component, Path, PathBuf},
 };
@@ -84,6 +85,8 @@ pub(super) struct RawMount {
 /// A root directory on disk, removed when dropped.
 pub(super) struct Root {
     directory: TempDir,
+    /// Held as long as the process lives: a root without a lock is one that a killed process left.
+    _lock: File,
     mounts: Vec<Mount>,
     /// The mounts by path.
     exposed: BTreeSet<(PathBuf, Access)>,
@@ -96,10 +99,12 @@ impl Root {
     pub const PRIVATE: &str = "/private";
 
     fn empty() -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("sandbox-").tempdir()?;
+        let place = std::env::temp_dir();
+        remove_abandoned(&place);
+        let (directory, lock) = locked_directory(&place)?;
         // The unprivileged user that runs in it must be able to enter. Only names are visible in it.
         open_to_all(directory.path())?;
-        Ok(Self { directory, mounts: Vec::new(), exposed: BTreeSet::new(), temporary: None })
+        Ok(Self { directory, _lock: lock, mounts: Vec::new(), exposed: BTreeSet::new(), temporary: None })
     }
 
     /// Creates the root of Python programs.
@@ -237,7 +242,7 @@ impl Root {
                 if metadata.is_dir() {
                     make(&here)?;
                 } else if !here.exists() {
-                    fs::File::create(&here)?;
+                    File::create(&here)?;
                 }
                 self.mounts.push(Mount { source: reached.clone(), target, access });
             }
@@ -246,7 +251,45 @@ impl Root {
     }
 }
 
-/// Returns a path in the kernel's representation.
+/// How the names of root directories start.
+const PREFIX: &str = "pipeline-sandbox-root-";
+
+/// Makes a directory for a root, and locks it.
+fn locked_directory(place: &Path) -> io::Result<(TempDir, File)> {
+    loop {
+        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
+        let lock = match File::open(directory.path()) {
+            Ok(lock) => lock,
+            // Another process has removed it before it was locked; or is about to, below.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match lock.try_lock() {
+            Ok(()) if directory.path().exists() => return Ok((directory, lock)),
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+            // A file system without locks: then no process can lock it to remove it either.
+            Err(TryLockError::Error(_)) => return Ok((directory, lock)),
+        }
+    }
+}
+
+/// Removes the root directories of this user that no process holds.
+fn remove_abandoned(place: &Path) {
+    let user = nix::unistd::geteuid().as_raw();
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let is_root = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        let is_own = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user);
+        if is_root
+            && is_own
+            && let Ok(directory) = File::open(entry.path())
+            && directory.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Returns a path as the kernel is given it.
 pub(super) fn text(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
@@ -271,4 +314,24 @@ fn components(path: &Path) -> Vec<OsString> {
     let mut parts: Vec<_> = parts.map(|part| part.as_os_str().to_owned()).collect();
     parts.reverse();
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_that_no_process_holds_are_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let (held, lock) = locked_directory(place.path()).unwrap();
+        let left = place.path().join(format!("{PREFIX}left"));
+        let other = place.path().join("sandbox-other");
+        fs::create_dir_all(left.join("private/tmp")).unwrap();
+        fs::create_dir(&other).unwrap();
+        remove_abandoned(place.path());
+        assert_eq!([held.path(), &left, &other].map(Path::exists), [true, false, true]);
+        drop(lock);
+        remove_abandoned(place.path());
+        assert!(!held.path().exists(), "nothing holds it any more");
+    }
 }

@@ -65,7 +65,7 @@ const PRELOAD: &[&str] = &[
     "typing",
 ];
 
-/// The shortest time between two looks at a program's CPU time.
+/// The time between two looks at a program's processor time and memory.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
@@ -193,9 +193,8 @@ impl Slot {
         mut verdict: Collected,
     ) -> Result<Verdict, Broken> {
         let started = Instant::now();
-        let mut deadline = started + limits.wall;
-        // No program has used its CPU time before.
-        let mut next_look = if self.limited { started + limits.cpu } else { deadline + PATIENCE };
+        let mut deadline = later(started, limits.wall);
+        let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
         let mut exceeded = None;
         let report = loop {
             let control = self.control.as_fd();
@@ -215,14 +214,14 @@ impl Slot {
                     Some((Failure::Output, "the output is too long"))
                 }
                 None if self.limited && Instant::now() >= next_look => {
-                    let left = self.time_left(limits);
-                    next_look = Instant::now() + (left / 2).max(LOOK_EVERY);
-                    left.is_zero().then_some((Failure::Timeout, "the processor time is over"))
+                    let looked = self.look(limits);
+                    next_look = Instant::now() + LOOK_EVERY;
+                    looked
                 }
                 None if Instant::now() >= deadline => {
                     // Not the program's fault: it would have run. Bounded, so that the run ends.
                     let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
-                    deadline = started + limits.wall + waited;
+                    deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
                 }
                 Some(_) if Instant::now() >= deadline => {
@@ -267,7 +266,20 @@ impl Slot {
         usage::waited(self.processes())
     }
 
-    /// Returns the remaining CPU time: of the process that used the most, and of the two that may use it.
+    /// Returns the limit of processor time or of memory that the program's processes exceed.
+    fn look(&self, limits: &Limits) -> Option<(Failure, &'static str)> {
+        if self.resident.iter().any(|zygote| self.holds_more(*zygote, limits.memory)) {
+            return Some((Failure::Memory, "the program's processes hold too much memory together"));
+        }
+        self.time_left(limits).is_zero().then_some((Failure::Timeout, "the processor time is over"))
+    }
+
+    /// Whether the processes that a zygote has forked, and theirs, hold more memory than this.
+    fn holds_more(&self, zygote: u32, limit: u64) -> bool {
+        usage::holds_more(&usage::below(zygote, &self.resident), limit)
+    }
+
+    /// What is left of the processor time: of the process that used the most, and of the two that may use it.
     fn time_left(&self, limits: &Limits) -> Duration {
         let used: Vec<_> = self.processes().map(usage::used).collect();
         let most = used.iter().max().copied().unwrap_or_default();
@@ -385,6 +397,12 @@ impl Collected {
         }
         Ok(())
     }
+}
+
+/// Returns a time after another: at most thirty years, since the clock has an end.
+fn later(time: Instant, by: Duration) -> Instant {
+    const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    time.checked_add(by.min(YEARS)).unwrap_or(time)
 }
 
 fn poll_until(ready: &mut [PollFd<'_>], deadline: Instant) -> Result<(), Broken> {

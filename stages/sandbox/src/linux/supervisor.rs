@@ -3,7 +3,8 @@
 //! The command's root holds only what is declared, so that any other file is not there for it. To say which ones it looked for,
 //! the kernel reports each call that opens or looks for a file, or starts a program (a seccomp filter with a listener), and the
 //! supervisor replies that the call may go on. It decides nothing: what it reads of the command's memory may change before the
-//! kernel reads it, which could hide a name, but open no file.
+//! kernel reads it, which could hide a name, but open no file. Before the reply it reads the process's memory alone; a second thread looks
+//! at the paths, since one that leads to a network's file system may hang.
 //!
 //! A path is undeclared if the machine has a file there (or a directory that was opened), and the command's root has not. Programs look
 //! for many files that no machine has; those are not named. Nor are the kernel's files (`/proc`, `/sys`, `/dev`) and `/etc/localtime`, which the C
@@ -19,8 +20,12 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Component, Path, PathBuf},
-    sync::Arc,
-    thread::{self, JoinHandle},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender, SyncSender, TrySendError},
+    },
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -42,24 +47,43 @@ const MOST_NAMED: usize = 1000;
 /// The maximum length of a path in bytes, including the final zero.
 const LONGEST_PATH: usize = 4096;
 const PAGE: usize = 4096;
+/// Paths that wait to be looked at, at most. Others are not named.
+const MOST_QUEUED: usize = 1 << 14;
+/// How many milliseconds a command waits for a place in the queue, once.
+const LONGEST_WAIT: u32 = 1000;
+/// How long the paths that are left may take when the command has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Watches one command. It is created before the command starts, and finished after the command has ended.
 pub struct Supervisor {
     socket: Arc<OwnedFd>,
-    thread: JoinHandle<BTreeSet<PathBuf>>,
+    named: Named,
+    /// Ends when every path has been looked at.
+    looked: Receiver<()>,
     steps: PipeReader,
     layers: Vec<Layer>,
 }
+
+/// Paths that were found undeclared.
+type Named = Arc<Mutex<BTreeSet<PathBuf>>>;
 
 impl Supervisor {
     /// Starts watching. `socket` brings the listener, `steps` the step at which the command's process failed.
     pub(super) fn start(socket: OwnedFd, steps: PipeReader, layers: Vec<Layer>) -> io::Result<Self> {
         let socket = Arc::new(socket);
         let theirs = Arc::clone(&socket);
-        let thread = thread::Builder::new()
-            .name("sandbox-supervisor".into())
-            .spawn(move || receive_listener(&theirs).map(|listener| watch(&listener)).unwrap_or_default())?;
-        Ok(Self { socket, thread, steps, layers })
+        let named = Named::default();
+        let found = Arc::clone(&named);
+        let (sender, opened) = mpsc::sync_channel(MOST_QUEUED);
+        let (looking, looked) = mpsc::channel();
+        let thread = |name: &str| thread::Builder::new().name(name.into());
+        thread("sandbox-paths").spawn(move || look(&opened, &found, looking, Opened::undeclared))?;
+        thread("sandbox-supervisor").spawn(move || {
+            if let Some(listener) = receive_listener(&theirs) {
+                watch(&listener, &mut Queue { sender, is_stuck: false });
+            }
+        })?;
+        Ok(Self { socket, named, looked, steps, layers })
     }
 
     /// Returns the layers that the kernel refused, after the command could not be started; none if that had another reason.
@@ -72,12 +96,52 @@ impl Supervisor {
     }
 
     /// Waits until no process of the command is left, and returns the files and directories of the machine that it tried to
-    /// open, and files that it looked for, which it did not see: absolute paths, sorted, at most a thousand.
+    /// open, and files that it looked for, which it did not see: absolute paths, sorted, at most a thousand. Those that a file system did not
+    /// answer for within ten seconds are not among them.
     pub fn finish(self) -> Vec<PathBuf> {
+        self.finish_within(PATIENCE)
+    }
+
+    fn finish_within(self, patience: Duration) -> Vec<PathBuf> {
         // Ends the wait for a listener that never came.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
-        self.thread.join().unwrap_or_default().into_iter().collect()
+        let _ = self.looked.recv_timeout(patience);
+        std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
+}
+
+/// What is looked at after the call has gone on.
+struct Queue<T> {
+    sender: SyncSender<T>,
+    /// Whether there was no place for a long time: then no call waits for one any more.
+    is_stuck: bool,
+}
+
+impl<T> Queue<T> {
+    fn put(&mut self, item: T) {
+        let mut item = item;
+        for _ in 0..LONGEST_WAIT {
+            match self.sender.try_send(item) {
+                Err(TrySendError::Full(back)) if !self.is_stuck => item = back,
+                _ => return,
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.is_stuck = true;
+    }
+}
+
+/// Looks at each path until the queue ends, and keeps those that are undeclared.
+fn look<T>(opened: &Receiver<T>, named: &Named, looking: Sender<()>, undeclared: impl Fn(&T) -> Option<PathBuf>) {
+    let count = || named.lock().unwrap_or_else(PoisonError::into_inner).len();
+    for opened in opened {
+        if count() < MOST_NAMED
+            && let Some(path) = undeclared(&opened)
+        {
+            named.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+        }
+    }
+    drop(looking);
 }
 
 fn receive_listener(socket: &OwnedFd) -> Option<OwnedFd> {
@@ -94,40 +158,42 @@ fn receive_listener(socket: &OwnedFd) -> Option<OwnedFd> {
 }
 
 /// Replies to each report until no process of the command is left.
-fn watch(listener: &OwnedFd) -> BTreeSet<PathBuf> {
-    let mut named = BTreeSet::new();
+fn watch(listener: &OwnedFd, queue: &mut Queue<Opened>) {
+    // That of all its processes, since none can change it.
+    let mut root = None;
     loop {
         let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return named,
+            Err(_) => return,
         }
         let events = ready[0].revents().unwrap_or(PollFlags::empty());
         if events.contains(PollFlags::POLLIN) {
-            reply(listener, &mut named);
+            reply(listener, &mut root, queue);
         } else if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
-            return named;
+            return;
         }
     }
 }
 
-fn reply(listener: &OwnedFd, named: &mut BTreeSet<PathBuf>) {
+fn reply(listener: &OwnedFd, root: &mut Option<Arc<File>>, queue: &mut Queue<Opened>) {
     // SAFETY: the structure is plain numbers.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
     if !control(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) {
         // The process has been killed meanwhile.
         return;
     }
-    if named.len() < MOST_NAMED
-        && let Some(path) = Opened::of(&call).and_then(|opened| opened.undeclared())
-        // Otherwise the process has ended, and its number may be another's.
-        && control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw mut call.id)
-    {
-        named.insert(path);
-    }
+    let its_root = || File::open(format!("/proc/{}/root", call.pid)).ok().map(Arc::new);
+    let opened = root.clone().or_else(its_root).and_then(|root| Opened::of(&call, &root));
+    // Otherwise the process has ended, and its number may be another's.
+    let is_valid = control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw mut call.id);
     let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
     let mut go_on = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags };
     control(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut go_on);
+    if let Some(opened) = opened.filter(|_| is_valid) {
+        root.get_or_insert_with(|| Arc::clone(&opened.root));
+        queue.put(opened);
+    }
 }
 
 fn control<T>(listener: &OwnedFd, request: libc::Ioctl, value: *mut T) -> bool {
@@ -135,21 +201,23 @@ fn control<T>(listener: &OwnedFd, request: libc::Ioctl, value: *mut T) -> bool {
     unsafe { libc::ioctl(listener.as_raw_fd(), request, value) >= 0 }
 }
 
-/// The path that a call opens or looks for, in the root of a process.
+/// What a call opens or looks for: a path in the root of the command.
 struct Opened {
-    process: u32,
-    /// Whether the call only looks for the path.
+    root: Arc<File>,
+    /// Whether it is only looked for.
     only_looked_for: bool,
     path: PathBuf,
 }
 
 impl Opened {
-    fn of(call: &libc::seccomp_notif) -> Option<Self> {
+    fn of(call: &libc::seccomp_notif, root: &Arc<File>) -> Option<Self> {
         let arguments = &call.data.args;
         let number = i64::from(call.data.nr);
-        let at = filter::AT_DIRECTORY.contains(&number);
-        let (directory, address) =
-            if at { (arguments[0] as libc::c_int, arguments[1]) } else { (libc::AT_FDCWD, arguments[0]) };
+        let (directory, address) = match number {
+            number if filter::AT_DIRECTORY.contains(&number) => (arguments[0] as libc::c_int, arguments[1]),
+            libc::SYS_inotify_add_watch => (libc::AT_FDCWD, arguments[1]),
+            _ => (libc::AT_FDCWD, arguments[0]),
+        };
         let path = read_path(call.pid, address as usize)?;
         let path = if path.is_absolute() {
             path
@@ -160,10 +228,10 @@ impl Opened {
             };
             std::fs::read_link(base).ok()?.join(path)
         };
-        Some(Self { process: call.pid, only_looked_for: filter::LOOKING.contains(&number), path })
+        Some(Self { root: Arc::clone(root), only_looked_for: filter::LOOKING.contains(&number), path })
     }
 
-    /// Returns the path if the machine has a file or directory there that the process does not see.
+    /// Returns the path if the machine has a file or directory there that the command does not see.
     fn undeclared(&self) -> Option<PathBuf> {
         let path = without_dots(&self.path);
         let is_kernels = ["/proc", "/sys", "/dev", "/etc/localtime"].iter().any(|kernels| path.starts_with(kernels));
@@ -174,12 +242,11 @@ impl Opened {
         (metadata.is_file() || (metadata.is_dir() && !self.only_looked_for)).then_some(path)
     }
 
-    /// Returns whether the path exists in the process's root, or if that is unknown.
+    /// Whether the path leads somewhere in the command's root, also if that cannot be found out.
     fn is_seen(&self) -> bool {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let Ok(root) = File::open(format!("/proc/{}/root", self.process)) else { return true };
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        !matches!(openat2(&root, &self.path, how), Err(Errno::ENOENT | Errno::ENOTDIR))
+        !matches!(openat2(&self.root, &self.path, how), Err(Errno::ENOENT | Errno::ENOTDIR))
     }
 }
 
@@ -231,6 +298,38 @@ mod tests {
         assert_eq!(read_path(here, 0), None, "nothing is there");
         let long = vec![b'x'; LONGEST_PATH + 1];
         assert_eq!(read(&long), None, "too long for a path");
+    }
+
+    #[test]
+    fn a_path_that_hangs_holds_up_neither_the_command_nor_the_end() {
+        let (sender, opened) = mpsc::sync_channel(1);
+        let (go_on, gate) = mpsc::channel::<()>();
+        let (looking, looked) = mpsc::channel();
+        let named = Named::default();
+        let found = Arc::clone(&named);
+        // The second path hangs until the gate ends.
+        let undeclared = move |path: &PathBuf| {
+            if path.ends_with("hangs") {
+                let _ = gate.recv();
+            }
+            Some(path.clone())
+        };
+        let thread = thread::spawn(move || look(&opened, &found, looking, undeclared));
+        let mut queue = Queue { sender, is_stuck: false };
+        queue.put(PathBuf::from("/first"));
+        while named.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        // One is looked at, one waits in the queue, and the others are not named.
+        (0..4).for_each(|_| queue.put(PathBuf::from("/hangs")));
+        assert!(queue.is_stuck);
+        drop(queue);
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let steps = io::pipe().unwrap().0;
+        let supervisor = Supervisor { socket: Arc::new(near.into()), named, looked, steps, layers: Vec::new() };
+        assert_eq!(supervisor.finish_within(Duration::ZERO), [PathBuf::from("/first")]);
+        drop(go_on);
+        thread.join().unwrap();
     }
 
     #[test]

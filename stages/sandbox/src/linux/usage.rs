@@ -1,12 +1,14 @@
-//! The processor usage of running processes, from `/proc`.
+//! What running processes have had of the processors, and hold of the memory, as `/proc` says it.
 //!
 //! | | where | |
 //! |---|---|---|
-//! | CPU time | `utime` and `stime` of `/proc/PID/stat` | exact: the kernel scales its ticks to the time that the scheduler measured, and threads that ended count |
+//! | processor time | `utime` and `stime` of `/proc/PID/stat` | exact: the kernel scales its ticks to the time that the scheduler measured, and threads that ended count |
+//! | memory | `Pss` of `/proc/PID/smaps_rollup` | pages in memory, a shared one divided among those that share it |
+//! | the same, quickly | the second number of `/proc/PID/statm`, in pages | counts shared pages in full: what is within a limit by this is within it |
 //! | time spent waiting for a processor | the second number of `/proc/PID/task/TID/schedstat`, in nanoseconds | elapsed time that a busy machine took, not the program |
 //!
-//! The kernel's own limit of CPU time counts ticks without that scale: on a busy machine it is ahead by a fifth and more. So it
-//! is only the second line, and the host looks here. Where `/proc` says nothing, both are zero.
+//! The kernel's own limit of processor time counts ticks without that scale: on a busy machine it is ahead by a fifth and more. So it
+//! is only the second line, and the host looks here. Where `/proc` says nothing, all are zero.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -17,13 +19,20 @@ const MOST_PROCESSES: usize = 4096;
 
 /// Returns the processes below `root`, and itself.
 pub(super) fn tree(root: u32) -> BTreeSet<u32> {
-    let mut found = BTreeSet::from([root]);
+    let mut found = below(root, &BTreeSet::new());
+    found.insert(root);
+    found
+}
+
+/// Returns the processes below `root`, but for `others` and what is below these.
+pub(super) fn below(root: u32, others: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
     let mut unvisited = vec![root];
     while let Some(process) = unvisited.pop() {
         for task in tasks(process) {
             let children = fs::read_to_string(format!("/proc/{process}/task/{task}/children")).unwrap_or_default();
             for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-                if found.len() < MOST_PROCESSES && found.insert(child) {
+                if found.len() < MOST_PROCESSES && !others.contains(&child) && found.insert(child) {
                     unvisited.push(child);
                 }
             }
@@ -43,6 +52,32 @@ pub(super) fn used(process: u32) -> Duration {
     };
     let a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).max(1) as u64;
     Duration::from_millis(ticks().unwrap_or(0).saturating_mul(1000) / a_second)
+}
+
+/// Returns whether these processes hold more memory than this together.
+pub(super) fn holds_more(processes: &BTreeSet<u32>, limit: u64) -> bool {
+    let total = |of: fn(u32) -> u64| processes.iter().fold(0, |sum: u64, process| sum.saturating_add(of(*process)));
+    total(resident) > limit && total(proportional) > limit
+}
+
+/// The pages of a process that are in memory, in bytes.
+fn resident(process: u32) -> u64 {
+    let pages = || {
+        let text = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096).max(1) as u64;
+    pages().unwrap_or(0).saturating_mul(page)
+}
+
+/// The same, with each page divided among the processes that share it, where the kernel says so.
+fn proportional(process: u32) -> u64 {
+    let kilobytes = || {
+        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    kilobytes().map_or_else(|| resident(process), |kilobytes| kilobytes.saturating_mul(1024))
 }
 
 /// Returns how long the tasks of these processes have waited for a processor, together.

@@ -43,6 +43,7 @@ class Zygote:
     def __init__(self, setup, ruleset, run):
         self.layers = set(setup["layers"])
         self.namespaces = setup["namespaces"]
+        self.private = setup["private"]
         self.run = run
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if "pid" in self.layers:
@@ -74,7 +75,7 @@ class Zygote:
         os.dup2(os.open("/dev/null", os.O_RDWR), 0)
         os.dup2(0, 1)
         os.dup2(0, 2)
-        os.chdir(setup["private"] if "root" in self.layers else "/")
+        os.chdir("/")
         if self.layers & {"privileges", "landlock", "seccomp"}:
             require("privileges", libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         if "landlock" in self.layers:
@@ -110,6 +111,9 @@ class Zygote:
             if not child:
                 try:
                     os.setsid()
+                    if "root" in self.layers:
+                        # Only here: before, the program's own directory was not mounted there.
+                        os.chdir(self.private)
                     # 3 and up are the program's, in order; its outputs go to the last.
                     for place, descriptor in enumerate([fcntl.fcntl(d, fcntl.F_DUPFD, 64) for d in descriptors + [held]], 3):
                         os.dup2(descriptor, place)
@@ -119,6 +123,7 @@ class Zygote:
                         close_from(4 + len(descriptors))
                     if "limits" in self.layers:
                         self.limit(json.loads(message))
+                    gc.enable()
                     self.run()
                 finally:
                     os._exit(1)
@@ -154,6 +159,7 @@ class Zygote:
     def limit(self, limits):
         def both(which, value):
             highest = resource.getrlimit(which)[1]
+            value = min(value, (1 << 63) - 1)
             value = value if highest == resource.RLIM_INFINITY else min(value, highest)
             resource.setrlimit(which, (value, value))
 
@@ -213,7 +219,7 @@ class Server:
                 given = [near.fileno(), self.null]
             else:
                 given = [source, output]
-            _, (tests, verdict), _, _ = receive(control, 1, 2)
+            _, (tests, verdict), _, _ = receive(control, 16, 2)
             socket.send_fds(self.checker, [message], [verdict, tests] + given)
             if "checker" in self.layers:
                 near.close()
