@@ -252,7 +252,7 @@ fn problems_are_read_from_every_form_and_written_in_one() {
     assert_eq!((problems[0].task_id.as_str(), problems[0].tests.as_str()), ("1", "assert one() == 1\n"));
     let error = harness.run::<Problems>(json!({})).unwrap_err().to_string();
     assert!(error.starts_with("mbpp.jsonl:1: the field 'prompt' is missing"), "{error}");
-    let both = harness.run::<Problems>(json!({"source": "x"})).unwrap_err().to_string();
+    let both = harness.run::<Problems>(json!({"source": file.to_str().unwrap()})).unwrap_err().to_string();
     assert_eq!(both, "both 'source' and the input 'file' are set");
 }
 
