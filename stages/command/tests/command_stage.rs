@@ -221,7 +221,7 @@ fn a_program_that_is_not_there_is_an_error_with_a_hint() {
 fn a_file_or_input_that_is_not_there_is_an_error_with_a_hint() {
     let mut fixture = Fixture::new();
     let failure = fixture.failure(json!({ "program": "cat", "arguments": ["{input:words}"] }));
-    assert_eq!(failure.message, "'{input:words}' names the input 'words', which is not connected");
+    assert_eq!(failure.message, "'{input:words}' refers to the input 'words', which is not connected");
     let (one, other) = (fixture.file("a/run.sh", "1"), fixture.file("b/run.sh", "2"));
     let settings = |name: &str| json!({ "program": "cat", "arguments": [name], "files": [&one, &other] });
     assert_eq!(fixture.failure(settings("{source:run.sh}")).message, "'{source:run.sh}' may match several files");
