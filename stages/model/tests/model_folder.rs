@@ -125,7 +125,7 @@ fn missing_misshapen_and_mistyped_tensors_are_named() {
     let transposed = load(|tensors| tensors[4].2.reverse());
     assert_eq!(transposed, "tensor 'transformer.h.0.attn.c_attn.weight' has shape [36, 12], expected [12, 36]");
     let integers = load(|tensors| tensors[1].1 = Dtype::I32);
-    assert_eq!(integers, "tensor 'transformer.wpe.weight' holds I32, expected F32, F16 or BF16");
+    assert_eq!(integers, "tensor 'transformer.wpe.weight' has type I32, expected F32, F16 or BF16");
 }
 
 #[test]

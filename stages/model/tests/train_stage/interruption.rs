@@ -35,7 +35,7 @@ fn stopped_after_any_step_it_ends_with_the_same_bytes() {
         bytes[HEADER_SIZE + sequence * LENGTH * 2..][..2].copy_from_slice(&u16::MAX.to_le_bytes());
         harness.connect("train", &tree(folder.path(), "damaged", &[("tokens.bin", &bytes)]));
         let error = harness.run::<Train>(with(json!({ "checkpoint_every": 1 }))).unwrap_err().to_string();
-        assert!(error.contains("holds id 65535"), "{error}");
+        assert!(error.contains("contains id 65535"), "{error}");
         harness.progress = contract::Progress::default();
     }
     harness.connect("train", &whole);
