@@ -117,13 +117,13 @@ fn damaged_history_is_damage_and_a_repair_moves_it_aside() {
     fs::write(bench.cache().join("runs/run/.stages/split.json"), "{").unwrap();
     for (command, said) in [
         (&["cache", "verify"][..], "run.lock cannot be read: its check does not match"),
-        (&["cache", "verify"], "events.jsonl cannot be read: line 1"),
+        (&["cache", "verify"], "events.jsonl cannot be read: missing field `event` at line 1"),
         (&["cache", "verify"], "split.json cannot be read"),
         (&["cache", "gc"], "2 objects are damaged"),
         (&["diff", "run.1", "run.2"], "it was modified after it was written"),
         (&["reproduce", "run.1"], "it was modified after it was written"),
-        (&["replay", "run"], "events.jsonl cannot be read: line 1"),
-        (&["logs", "run", "split"], "events.jsonl cannot be read: line 1"),
+        (&["replay", "run"], "events.jsonl cannot be read: missing field `event` at line 1"),
+        (&["logs", "run", "split"], "events.jsonl cannot be read: missing field `event` at line 1"),
         (&["runs"], "it was modified after it was written"),
     ] {
         let found = bench.pipeline(command);

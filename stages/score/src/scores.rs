@@ -300,7 +300,7 @@ pub(crate) mod tests {
         let StageError::Failed(failure) = measure(&[12]).scores(&counts).unwrap_err() else { panic!() };
         let message = "pass@12 needs at least 12 samples of each problem: 't/1' has 11 samples at temperature 0.2";
         assert_eq!(failure.message, message);
-        assert!(failure.hint.unwrap().contains("k of at most 11"));
+        assert!(failure.hint.unwrap().contains("set k to at most 11"));
         assert!(measure(&[11]).scores(&counts).is_ok() && measure(&[0]).scores(&counts).is_err());
     }
 

@@ -176,14 +176,29 @@ fn watch(listener: &OwnedFd, queue: &mut Queue<Opened>) {
     }
 }
 
-fn reply(listener: &OwnedFd, root: &mut Option<Arc<File>>, queue: &mut Queue<Opened>) {
+/// The root directory of the command.
+struct CommandRoot {
+    directory: File,
+    /// Keeps the mounts below the directory after the last process of the command has ended, until every path has been looked at.
+    _mounts: File,
+}
+
+impl CommandRoot {
+    /// Returns the root of a process that waits for a reply.
+    fn of(process: u32) -> io::Result<Self> {
+        let open = |name: &str| File::open(format!("/proc/{process}/{name}"));
+        Ok(Self { directory: open("root")?, _mounts: open("ns/mnt")? })
+    }
+}
+
+fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Queue<Opened>) {
     // SAFETY: the structure is plain numbers.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
     if !control(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) {
         // The process has been killed meanwhile.
         return;
     }
-    let its_root = || File::open(format!("/proc/{}/root", call.pid)).ok().map(Arc::new);
+    let its_root = || CommandRoot::of(call.pid).ok().map(Arc::new);
     let opened = root.clone().or_else(its_root).and_then(|root| Opened::of(&call, &root));
     // Otherwise the process has ended, and its number may be another's.
     let is_valid = control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw mut call.id);
@@ -203,14 +218,14 @@ fn control<T>(listener: &OwnedFd, request: libc::Ioctl, value: *mut T) -> bool {
 
 /// What a call opens or looks for: a path in the root of the command.
 struct Opened {
-    root: Arc<File>,
+    root: Arc<CommandRoot>,
     /// Whether it is only looked for.
     only_looked_for: bool,
     path: PathBuf,
 }
 
 impl Opened {
-    fn of(call: &libc::seccomp_notif, root: &Arc<File>) -> Option<Self> {
+    fn of(call: &libc::seccomp_notif, root: &Arc<CommandRoot>) -> Option<Self> {
         let arguments = &call.data.args;
         let number = i64::from(call.data.nr);
         let (directory, address) = match number {
@@ -246,7 +261,7 @@ impl Opened {
     fn is_seen(&self) -> bool {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        !matches!(openat2(&self.root, &self.path, how), Err(Errno::ENOENT | Errno::ENOTDIR))
+        !matches!(openat2(&self.root.directory, &self.path, how), Err(Errno::ENOENT | Errno::ENOTDIR))
     }
 }
 
