@@ -79,7 +79,7 @@ fn an_id_outside_the_vocabulary_is_an_error_of_the_read_that_meets_it() {
     let mut ids = Vec::new();
     packed.read(0, &mut ids).unwrap();
     let error = packed.read(1, &mut ids).unwrap_err().to_string();
-    assert!(error.contains("sequence 1 holds id 300"), "{error}");
+    assert!(error.contains("sequence 1 contains id 300"), "{error}");
     assert_eq!(ids, [1, 2]);
 }
 
