@@ -95,9 +95,9 @@ mod settings;
 mod verdict;
 
 #[cfg(target_os = "linux")]
-pub use linux::{CommandSandbox, Reach, Sandbox, Supervisor};
+pub use linux::{CommandSandbox, Sandbox, Supervisor};
 #[cfg(not(target_os = "linux"))]
-pub use other::{CommandSandbox, Reach, Sandbox, Supervisor};
+pub use other::{CommandSandbox, Sandbox, Supervisor};
 
 /// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
 pub const REVISION: u32 = 3;
@@ -105,6 +105,6 @@ pub const REVISION: u32 = 3;
 pub use self::{
     error::{Broken, Missing, Unavailable},
     program::Program,
-    settings::{Layer, Limits, Settings},
+    settings::{Layer, Limits, Reach, Settings},
     verdict::{Failure, Verdict},
 };

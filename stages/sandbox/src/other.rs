@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
+use crate::{Broken, Layer, Limits, Missing, Program, Reach, Settings, Unavailable, Verdict};
 
 /// The sandbox of systems other than Linux: [`Sandbox::new`] returns an error.
 pub enum Sandbox {}
@@ -29,21 +29,6 @@ impl Sandbox {
     pub fn run(&self, _: &Program, _: &Limits) -> Result<Verdict, Broken> {
         match *self {}
     }
-}
-
-/// The files that a command can access, in addition to the programs and libraries of the system.
-#[derive(Clone, Debug, Default)]
-pub struct Reach {
-    /// Files and directories that the command may read.
-    pub readable: Vec<PathBuf>,
-    /// Files and directories that the command may write.
-    pub writable: Vec<PathBuf>,
-    /// Paths in `writable` and `directory` that the command may only read.
-    pub protected: Vec<PathBuf>,
-    /// The working directory.
-    pub directory: PathBuf,
-    /// The directory that is mounted as `/tmp`.
-    pub temporary: PathBuf,
 }
 
 /// The sandbox for commands of systems other than Linux: [`CommandSandbox::new`] returns an error.

@@ -138,3 +138,18 @@ impl Default for Limits {
         }
     }
 }
+
+/// The files that a command can access, in addition to the programs and libraries of the system.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Files and directories that the command may read.
+    pub readable: Vec<PathBuf>,
+    /// Files and directories that the command may write.
+    pub writable: Vec<PathBuf>,
+    /// Paths in `writable` and `directory` that the command may only read.
+    pub protected: Vec<PathBuf>,
+    /// The working directory, which is writable.
+    pub directory: PathBuf,
+    /// An empty directory, which is mounted as `/tmp`.
+    pub temporary: PathBuf,
+}

@@ -19,10 +19,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub use self::{
-    command::{CommandSandbox, Reach},
-    supervisor::Supervisor,
-};
+pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use self::{
     python::Python,
     root::Root,

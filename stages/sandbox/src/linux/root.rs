@@ -22,7 +22,8 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{command::Reach, python::Python};
+use super::python::Python;
+use crate::Reach;
 
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
