@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use contract::{Cancel, Progress, Result};
-use sandbox::{Layer, Sandbox, Unavailable};
+use sandbox::{Layer, Sandbox};
 use schemars::JsonSchema;
 use score::cache::Cache;
 use score::evaluator::{RunOptions, default_limits, run_samples, unavailable};
@@ -110,11 +110,7 @@ impl<'p> CompletionTests<'p> {
         };
         let sandbox = match options.sandbox() {
             Ok(sandbox) => Ok(sandbox),
-            Err(error @ (Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_)))
-                if without_sandbox == WithoutSandbox::Skip =>
-            {
-                Err(error.to_string())
-            }
+            Err(error) if error.is_lasting() && without_sandbox == WithoutSandbox::Skip => Err(error.to_string()),
             Err(error) => return Err(unavailable(error)),
         };
         Ok(Some(Self { prompts, options, sandbox }))

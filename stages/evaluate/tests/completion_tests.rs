@@ -10,7 +10,7 @@ use contract::error::Failure;
 use contract::harness::Harness;
 use contract::{InputTree, Kind, Note, StageError};
 use evaluate::EvalCompletions;
-use sandbox::{Sandbox, Settings, Unavailable};
+use sandbox::{Sandbox, Settings};
 use serde_json::{Value, json};
 use support::{model_tree, reciting_gpt2, tokenizer_tree};
 use tempfile::TempDir;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 fn has_sandbox() -> bool {
     match Sandbox::new(Settings::default()) {
         Ok(_) => true,
-        Err(reason @ (Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_))) => {
+        Err(reason) if reason.is_lasting() => {
             eprintln!("skipped: {reason}");
             false
         }

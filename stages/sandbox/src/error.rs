@@ -24,6 +24,13 @@ pub enum Unavailable {
     Start(#[from] Broken),
 }
 
+impl Unavailable {
+    /// Returns whether the machine lacks what the sandbox needs, so that another try fails too.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Start(_))
+    }
+}
+
 /// A layer that the kernel refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {

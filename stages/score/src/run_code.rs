@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use contract::figures::{count, counted};
 use contract::{Context, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage, StageError};
-use sandbox::{Layer, Limits, Settings, Unavailable};
+use sandbox::{Layer, Limits, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -182,9 +182,7 @@ impl Stage for RunCode {
             workers: if exec.workers == 0 { context.resources.threads } else { exec.workers },
         };
         let sandbox = options.sandbox().map_err(|error| match error {
-            Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_) if exec.optional => {
-                StageError::Skipped(error.to_string())
-            }
+            error if exec.optional && error.is_lasting() => StageError::Skipped(error.to_string()),
             error => unavailable(error),
         })?;
         let problems = problems::read_tree(context.inputs.tree("problems")?)?;

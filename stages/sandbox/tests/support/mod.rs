@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use sandbox::{Failure, Layer, Limits, Program, Sandbox, Settings, Unavailable, Verdict};
+use sandbox::{Failure, Layer, Limits, Program, Sandbox, Settings, Verdict};
 
 /// Returns a sandbox without some layers, or prints why there is none here.
 ///
@@ -14,7 +14,7 @@ pub fn sandbox(without: impl IntoIterator<Item = Layer>) -> Option<Sandbox> {
     let python = if std::path::Path::new(system).exists() { system } else { "python3" };
     match Sandbox::new(Settings { python: python.into(), dangerously_run_without: without }) {
         Ok(sandbox) => Some(sandbox),
-        Err(reason @ (Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_))) => {
+        Err(reason) if reason.is_lasting() => {
             eprintln!("skipped: {reason}");
             None
         }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use contract::{Cancel, Digest, InputFile, InputTree, Progress};
-use sandbox::{Sandbox, Settings, Unavailable};
+use sandbox::{Sandbox, Settings};
 use score::bootstrap::Bootstrap;
 use score::evaluator::{RunOptions, default_limits};
 use score::problems::{Fields, Form};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 pub fn has_sandbox() -> bool {
     match Sandbox::new(Settings::default()) {
         Ok(_) => true,
-        Err(reason @ (Unavailable::System | Unavailable::Python { .. } | Unavailable::Layers(_))) => {
+        Err(reason) if reason.is_lasting() => {
             eprintln!("skipped: {reason}");
             false
         }
