@@ -54,18 +54,6 @@ impl Metric {
     }
 }
 
-/// Writes `metrics.jsonl`.
-///
-/// # Errors
-/// Returns an error if `writer` fails.
-pub fn write_lines(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
-    for metric in metrics {
-        serde_json::to_writer(&mut *writer, metric).map_err(|error| StageError::new(error.to_string()))?;
-        writer.write_all(b"\n")?;
-    }
-    Ok(())
-}
-
 /// Writes metrics bit for bit, for a checkpoint: six little-endian words each.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ use crate::folder::{self, ModelFolder};
 use crate::gpt2::Gpt2;
 use crate::initial::initial_values;
 use checkpoint::Checkpoints;
-use metrics::{Metric, write_events, write_lines};
+use metrics::{Metric, write_events};
 use order::Order;
 use settings::{Exec, Spec};
 pub use trainer::{Batch, Measured, Measuring, Trainer};
@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
     fn write_metrics(&self) -> Result<()> {
         let output = self.context.outputs.tree("metrics")?;
         let mut lines = output.create("metrics.jsonl")?;
-        write_lines(&self.metrics, &mut lines)?;
+        self.metrics.iter().try_for_each(|metric| lines.write_json_line(metric))?;
         lines.finish()?;
         let mut events = output.create(event_file::NAME)?;
         write_events(&self.metrics, &mut events)?;
