@@ -26,7 +26,7 @@ fn model(stage: &str, vocabulary: u64, positions: u64) -> Facts {
 }
 
 fn infer(more: Value, ports: &[(&str, Facts)]) -> Inferred {
-    let mut settings = json!({ "batch": 4, "accumulation": 2, "steps": 10, "learning_rate": 0.001 });
+    let mut settings = json!({ "batch": 8, "micro_batch": 4, "steps": 10, "learning_rate": 0.001 });
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let stage = Kind::of::<Train>().parse(settings.as_object().unwrap()).unwrap();
     stage.infer(&InputFacts::new(ports.iter().map(|(port, facts)| ((*port).to_owned(), facts.clone())).collect()))
@@ -52,7 +52,7 @@ fn a_training_that_fits_tells_its_model_and_its_cost() {
     assert_eq!(facts.vocabulary, decided(32_768, "a", "vocabulary"));
     assert_eq!(facts.tokenizer, decided((), "a", ""));
     let cost = inferred.cost;
-    assert_eq!(cost.tokens, Some(10 * 4 * 2 * 1024));
+    assert_eq!((cost.tokens, cost.updates), (Some(10 * 8 * 1024), Some(10)));
     let each = 6.0 * parameters as f64 + 12.0 * 12.0 * 768.0 * 1024.0;
     assert_eq!(cost.flops, Some(each * 81_920.0));
     assert!(cost.memory > Some(20 * parameters) && cost.disk > Some(12 * parameters), "{cost:?}");
@@ -75,7 +75,7 @@ fn a_training_that_goes_on_has_the_sizes_of_its_model() {
     let sized = infer(json!({ "preset": "gpt2" }), &ports);
     let parameters = Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).parameters() as u64;
     assert_eq!(sized.outputs["model"].parameters, Some(Fact::own(parameters, "")), "positions are those of 'init'");
-    assert_eq!(sized.cost.tokens, Some(10 * 4 * 2 * 512));
+    assert_eq!(sized.cost.tokens, Some(10 * 8 * 512));
 }
 
 #[test]

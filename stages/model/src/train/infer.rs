@@ -78,12 +78,12 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     };
     if let (Some(length), Some(config)) = (&train.sequence_length, config(&model)) {
         let parameters = config.parameters() as u64;
-        let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
-        let tokens = sequences.saturating_mul(length.value);
+        let tokens = spec.steps.saturating_mul(spec.batch).saturating_mul(length.value);
         inferred.cost = Cost {
             tokens: Some(tokens),
+            updates: Some(spec.steps),
             flops: Some(config.operations(length.value) * tokens as f64),
-            memory: Some(spec.memory(&config, length.value)),
+            memory: Some(spec.memory(&config, usize::try_from(length.value).unwrap_or(usize::MAX))),
             memory_bound: None,
             // Values and two moments a checkpoint, and the model.
             disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
@@ -124,7 +124,7 @@ pub(super) fn lint(spec: &Spec, inputs: &Inputs) -> Vec<Advice> {
     if sequences == 0 {
         return Vec::new();
     }
-    let a_step = spec.batch.saturating_mul(spec.accumulation);
+    let a_step = spec.batch;
     let read = spec.steps.saturating_mul(a_step);
     let passes = read as f64 / sequences as f64;
     let digits = if passes < 10.0 { 2 } else { 0 };

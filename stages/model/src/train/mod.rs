@@ -1,7 +1,7 @@
 //! The stage kind `train`: trains a GPT-2 on packed tokens.
 //!
-//! A step reads `batch · accumulation` sequences in the order of [`order`], computes the mean loss over all their
-//! predictions (a sequence of `n` tokens has `n − 1`), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
+//! A step reads `batch` sequences in the order of [`order`], `micro_batch` at a time, computes the mean loss over all their
+//! predictions (a sequence of `n` tokens has `n − 1`; a smaller last micro-batch weighs as much as it has sequences), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
 //! CPU the result is the same to the bit for any number of threads and after any number of interruptions ([`checkpoint`]).
 //!
 //! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are checked
@@ -12,16 +12,14 @@
 //! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
 //! from many epochs over a small corpus; the configuration that is written has 0.
 //!
-//! Memory, in bytes: 16 per parameter (value, gradient, two moments), 4 more with accumulation, about
-//! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
-//! for the logits ([`head`] computes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
-//! and a training that does not fit is rejected before anything is computed.
+//! [`memory`] estimates the memory; what does not fit into a GPU is rejected before anything is computed.
 
 pub mod adamw;
 pub mod checkpoint;
 pub mod event_file;
 pub mod head;
 mod infer;
+mod memory;
 pub mod metrics;
 pub mod order;
 pub mod schedule;
@@ -59,7 +57,7 @@ impl Stage for Train {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "train";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const SEEDED: bool = true;
     const TOLERANCE: Option<f64> = Some(0.02);
 
@@ -112,6 +110,8 @@ struct Run<'a> {
     exec: &'a Exec,
     context: &'a Context,
     config: Gpt2Config,
+    /// The number of sequences in one pass.
+    micro_batch: usize,
     train: PackedTokens,
     valid: Option<PackedTokens>,
     order: Order,
@@ -145,9 +145,11 @@ impl<'a> Run<'a> {
         if folder.is_some() {
             spec.check_continues(&config, &train)?;
         }
-        if let Some(capacity) = gpu_memory(&device) {
+        let capacity = gpu_memory(&device);
+        if let Some(capacity) = capacity {
             spec.check_gpu_memory(&config, train.sequence_length(), capacity)?;
         }
+        let micro_batch = spec.sequences_a_pass(&config, train.sequence_length(), capacity) as usize;
         let device = device.autodiff();
         let model = match &folder {
             Some(folder) => folder.load(&device)?.1,
@@ -171,6 +173,7 @@ impl<'a> Run<'a> {
             exec,
             context,
             config,
+            micro_batch,
             train,
             valid,
             order,
@@ -257,18 +260,17 @@ impl<'a> Run<'a> {
     }
 
     fn tokens_a_step(&self) -> u64 {
-        self.spec.batch * self.spec.accumulation * self.train.sequence_length() as u64
+        self.spec.batch * self.train.sequence_length() as u64
     }
 
     /// Returns the micro-batches of the next step.
     fn batches(&self) -> Result<Vec<Batch>> {
-        let first = self.done * self.spec.batch * self.spec.accumulation;
-        let batch = |number: u64| {
-            let start = first + number * self.spec.batch;
-            let sequences = (start..start + self.spec.batch).map(|position| self.order.sequence(position) as usize);
-            read_batch(&self.train, sequences)
+        let first = self.done * self.spec.batch;
+        let positions: Vec<_> = (first..first + self.spec.batch).collect();
+        let batch = |positions: &[u64]| {
+            read_batch(&self.train, positions.iter().map(|position| self.order.sequence(*position) as usize))
         };
-        (0..self.spec.accumulation).map(batch).collect()
+        positions.chunks(self.micro_batch).map(batch).collect()
     }
 
     /// Measures the validation loss if it is due after this update, unless it was measured.
@@ -286,9 +288,9 @@ impl<'a> Run<'a> {
         let cap = self.spec.validate_sequences.map_or(usize::MAX, |cap| cap as usize);
         let count = valid.sequences().min(cap);
         let mut sum = 0.0;
-        for start in (0..count).step_by(self.spec.batch as usize) {
+        for start in (0..count).step_by(self.micro_batch) {
             self.context.cancel.check()?;
-            let batch = read_batch(valid, start..count.min(start + self.spec.batch as usize))?;
+            let batch = read_batch(valid, start..count.min(start + self.micro_batch))?;
             sum += self.trainer.loss(&batch)? * batch.sequences as f64;
         }
         let validation_loss = sum / count as f64;
@@ -343,7 +345,7 @@ impl<'a> Run<'a> {
             "parameters": self.config.parameters(),
             "steps": self.done,
             "tokens": self.done * self.tokens_a_step(),
-            "epochs": (self.done * self.spec.batch * self.spec.accumulation) as f64 / self.train.sequences() as f64,
+            "epochs": (self.done * self.spec.batch) as f64 / self.train.sequences() as f64,
             "first_loss": first,
             "last_loss": last,
             "validation_loss": validation,

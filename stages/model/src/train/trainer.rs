@@ -34,7 +34,7 @@ pub struct Batch {
 /// The measures of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// The mean loss over the micro-batches in nats, before the update.
+    /// The mean loss over the sequences in nats, before the update.
     pub loss: f64,
     /// The global 2-norm of the gradients before clipping.
     pub gradient_norm: f64,
@@ -71,7 +71,8 @@ impl Trainer {
         Self { device, model, optimizer, precision }
     }
 
-    /// Makes one update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
+    /// Makes one update: the gradients of the mean loss over all sequences of the micro-batches, clipped, then AdamW. The
+    /// sequences have equal lengths; the number in a micro-batch may differ.
     ///
     /// # Errors
     /// Returns [`StageError::Interrupted`] if asked to stop between micro-batches (nothing is changed then), or if the device
@@ -87,9 +88,10 @@ impl Trainer {
     pub fn queue(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measuring> {
         let mut sums: Vec<Tensor<1>> = Vec::new();
         let mut loss: Option<Tensor<1>> = None;
+        let all: usize = micro_batches.iter().map(|batch| batch.sequences).sum();
         for batch in micro_batches {
             cancel.check()?;
-            let (value, more) = self.gradients(batch, 1.0 / micro_batches.len() as f64)?;
+            let (value, more) = self.gradients(batch, batch.sequences as f64 / all as f64)?;
             loss = Some(match loss {
                 Some(sum) => sum + value,
                 None => value,

@@ -87,7 +87,7 @@ fn tree(folder: &Path, name: &str, files: &[(&str, &[u8])]) -> InputTree {
 
 fn settings() -> Value {
     json!({
-        "layers": 2, "width": 32, "heads": 4, "batch": 3, "accumulation": 2, "steps": 12, "warmup": 2,
+        "layers": 2, "width": 32, "heads": 4, "batch": 6, "micro_batch": 3, "steps": 12, "warmup": 2,
         "learning_rate": 0.01, "validate_every": 5, "validate_sequences": 7, "checkpoint_every": 3, "log_every": 4
     })
 }

@@ -68,10 +68,7 @@ fn settings_that_make_no_sense_are_problems() {
         problem(json!({ "min_learning_rate": 0.5 })),
         "min_learning_rate: must be at most learning_rate (0.01), not 0.5"
     );
-    assert_eq!(
-        problem(json!({ "batch": 1 << 10, "accumulation": 1025 })),
-        "accumulation: must be at most 1024 with batch = 1024, not 1025: an update reads 1048576 sequences at most"
-    );
+    assert_eq!(problem(json!({ "micro_batch": 7 })), "micro_batch: must be at most batch (6), not 7");
 }
 
 /// The failure of a training, which must leave nothing to continue from.
