@@ -171,7 +171,13 @@ fn a_model_of_another_vocabulary_conflicts_once() {
     let message = "the model of 'init' has a vocabulary of 500, the tokens one of 32768";
     assert_eq!(conflicts(&inferred), [("inputs.train", message, "b")]);
     assert_eq!(inferred.conflicts[0].with.setting, "vocabulary");
-    assert_eq!(inferred.conflicts[0].hint, "pack with the tokenizer of that model");
+    assert_eq!(
+        inferred.conflicts[0].hint,
+        "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"
+    );
+    let resized = infer(json!({ "resize_vocabulary": true }), &[("train", tokens("b", 64)), ("init", model("a", 500, 64))]);
+    assert_eq!(conflicts(&resized), []);
+    assert_eq!(resized.outputs["model"].vocabulary, decided(32_768, "b", "vocabulary"));
 }
 
 #[test]

@@ -29,16 +29,16 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
         "inputs.train",
         init.vocabulary.as_ref(),
         train.vocabulary.as_ref(),
-        |init, train| init.value == train.value,
+        |init, train| init.value == train.value || spec.resize_vocabulary,
         |init, train| ConflictText {
             message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
             label: format!("{train} ids"),
-            hint: "pack with the tokenizer of that model".to_owned(),
+            hint: "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it".to_owned(),
         },
     );
     // Different vocabularies imply different tokenizers: one conflict is enough.
     let vocabularies = [&init, &train].map(|facts| facts.vocabulary.as_ref().map(|fact| fact.value));
-    if vocabularies[0].is_none() || vocabularies[0] == vocabularies[1] {
+    if !spec.resize_vocabulary && (vocabularies[0].is_none() || vocabularies[0] == vocabularies[1]) {
         inferred.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens have");
     }
     inferred.compare(

@@ -3,7 +3,7 @@
 //! | where | bytes |
 //! |---|---|
 //! | a parameter | 16 (value, gradient, two moments); 4 more if an update has several micro-batches |
-//! | the CPU | `4 · sequences · length · layers · (34 · width + 2 · heads · length)` for the activations of one micro-batch, and 256 MiB for logits |
+//! | the CPU | `4 · sequences · length · layers · (34 · width + 2 · heads · length)` (36 and 5 with dropout) for the activations of one micro-batch, and 256 MiB for logits |
 //! | a GPU | factors for each parameter, each feature of a layer for each token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]), fitted to what CubeCL reserves (benches/gpu/check.sh, step `reserved`) |
 //!
 //! The default micro-batch of the CPU depends on settings and tokens alone, and not on these estimates or on the machine, because it
@@ -42,7 +42,9 @@ impl Spec {
         let sequences = self.sequences_a_pass(config, length, None);
         let [layers, width, heads, length] = [config.layers, config.width, config.heads, length].map(|size| size as u64);
         let a_parameter = if sequences < self.batch { 20 } else { 16 };
-        let a_token = layers.saturating_mul((34 * width).saturating_add((2 * heads).saturating_mul(length)));
+        let a_feature = if self.residual_dropout > 0.0 { 36 } else { 34 };
+        let a_pair = if self.attention_dropout > 0.0 { 5 } else { 2 };
+        let a_token = (a_feature * width).saturating_add((a_pair * heads).saturating_mul(length)).saturating_mul(layers);
         let activations = length.saturating_mul(a_token).saturating_mul(4 * sequences);
         // The ids of all micro-batches of an update.
         let ids = length.saturating_mul(self.batch).saturating_mul(4);
@@ -56,6 +58,9 @@ impl Spec {
             Precision::F32 => (18, 82),
             Precision::Bf16 => (20, 42),
         };
+        let a_feature = a_feature + if self.residual_dropout > 0.0 { 8 } else { 0 };
+        // Scores, weights, factors and dropped weights of each layer.
+        let a_pair = if self.attention_dropout > 0.0 { 16 } else { 0 };
         let a_parameter = a_parameter + if sequences < self.batch { 4 } else { 0 };
         let Gpt2Config { layers, width, heads, vocabulary, .. } = *config;
         let batch = usize::try_from(sequences).unwrap_or(usize::MAX);
@@ -66,6 +71,7 @@ impl Spec {
             product(&[config.parameters(), a_parameter]),
             product(&[layers, width, batch, length, a_feature]),
             product(&[chunk, heads, length, length, 4]),
+            product(&[layers, batch, heads, length, length, a_pair]),
             product(&[logits, vocabulary, 4]),
         ]
         .into_iter()

@@ -6,21 +6,23 @@ use serde::{Deserialize, Serialize};
 use tokens::packed::PackedTokens;
 
 use crate::config::{Gpt2Config, Preset};
+use crate::dropout::Rates;
+use crate::initial::Residual;
 use crate::precision::Precision;
 use crate::train::adamw::AdamWSettings;
-use crate::train::schedule::Schedule;
+use crate::train::schedule::{Schedule, Shape};
 
 /// The maximum number of sequences per update.
 const MAX_SEQUENCES: u64 = 1 << 20;
 /// The maximum number of updates of a training.
 const MAX_STEPS: u64 = 1 << 32;
 
-/// Trains a GPT-2 on packed tokens: AdamW, a cosine schedule with warm-up, gradient accumulation and clipping by the
+/// Trains a GPT-2 on packed tokens: AdamW, a schedule with warm-up, gradient accumulation and clipping by the
 /// global norm. The context length of a new model is the sequence length of its tokens. A training that is killed
 /// continues from its last checkpoint when it runs again and, on the CPU, produces the same bytes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
-    /// The sizes of a published model (`gpt2` or `gpt2-xl`), instead of `layers`, `width` and `heads`.
+    /// The sizes of a published model (`gpt2`, `gpt2-medium`, `gpt2-large` or `gpt2-xl`), instead of `layers`, `width` and `heads`.
     #[serde(default)]
     pub preset: Option<Preset>,
     /// The number of transformer blocks.
@@ -35,6 +37,28 @@ pub struct Spec {
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_535))]
     pub heads: Option<u32>,
+    /// Whether the model of the input `init` gets the vocabulary of the tokens: new rows of the embedding are the mean of all rows, surplus
+    /// ones are dropped. Ids that both vocabularies have must mean the same.
+    #[serde(default)]
+    pub resize_vocabulary: bool,
+    /// Whether the projections back into the residual stream of a new model start smaller, by √(2 · layers), as GPT-2's; else they start
+    /// like all other matrices.
+    #[serde(default = "residual_scaling")]
+    pub residual_scaling: bool,
+    /// The share of the embedding's values that training drops (`embd_pdrop`; GPT-2 and CodeParrot: 0.1).
+    #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub embedding_dropout: f64,
+    /// The share of the attention's weights that training drops (`attn_pdrop`; GPT-2 and CodeParrot: 0.1). It keeps values for each pair
+    /// of tokens in memory.
+    #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub attention_dropout: f64,
+    /// The share that training drops of what attention and feed-forward part add to the residual stream (`resid_pdrop`; GPT-2 and
+    /// CodeParrot: 0.1).
+    #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub residual_dropout: f64,
     /// The number of sequences per update, on all passes together (the global batch).
     #[schemars(range(min = 1, max = MAX_SEQUENCES))]
     pub batch: u64,
@@ -57,7 +81,14 @@ pub struct Spec {
     #[serde(default)]
     #[schemars(range(max = MAX_STEPS))]
     pub warmup: u64,
-    /// The learning rate at the end of the cosine schedule.
+    /// How the rate falls after the warm-up: `cosine`, `linear`, `constant` or `warmup-stable-decay`.
+    #[serde(default)]
+    pub schedule: Shape,
+    /// The number of last updates in which `warmup-stable-decay` lowers the rate; by default, a tenth of `steps`.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
+    pub decay: Option<u64>,
+    /// The learning rate at the end of the schedule.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub min_learning_rate: f64,
@@ -81,6 +112,10 @@ pub struct Spec {
     #[serde(default = "clip")]
     #[schemars(range(max = 1_000_000_000_000u64), extend("exclusiveMinimum" = 0))]
     pub clip: f64,
+    /// The weight of the z-loss, which keeps logits near 0 (PaLM: 1e-4); the reported loss is without it.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
+    pub z_loss: f64,
     /// The number of updates between two measurements of the validation loss; by default, it is measured only at the end.
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_STEPS))]
@@ -102,6 +137,10 @@ pub struct Exec {
     #[serde(default = "checkpoint_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub checkpoint_every: u64,
+}
+
+fn residual_scaling() -> bool {
+    true
 }
 
 fn weight_decay() -> f64 {
@@ -144,9 +183,26 @@ impl Spec {
         }
     }
 
+    /// Returns the shares of dropped values.
+    pub fn dropout(&self) -> Rates {
+        Rates { embedding: self.embedding_dropout, attention: self.attention_dropout, residual: self.residual_dropout }
+    }
+
+    /// Returns the deviation of the projections back into the residual stream of a new model.
+    pub fn residual(&self) -> Residual {
+        if self.residual_scaling { Residual::Scaled } else { Residual::Plain }
+    }
+
     /// Returns the learning rate's schedule.
     pub fn schedule(&self) -> Schedule {
-        Schedule { peak: self.learning_rate, floor: self.min_learning_rate, warmup: self.warmup, steps: self.steps }
+        Schedule {
+            shape: self.schedule,
+            peak: self.learning_rate,
+            floor: self.min_learning_rate,
+            warmup: self.warmup,
+            decay: self.decay.unwrap_or(self.steps / 10),
+            steps: self.steps,
+        }
     }
 
     /// Returns layers, width and heads, if they are set.
@@ -180,7 +236,7 @@ impl Spec {
     /// Checks that a model can continue with these settings and tokens.
     ///
     /// # Errors
-    /// Returns an error if it has other sizes than the settings, another vocabulary than the tokens, or too few positions.
+    /// Returns an error if it has other sizes than the settings, another vocabulary or end of text than the tokens, or too few positions.
     pub fn check_continues(&self, config: &Gpt2Config, tokens: &PackedTokens) -> Result<()> {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
@@ -189,11 +245,18 @@ impl Spec {
             ))
             .hint("leave the sizes out: they are those of 'init'"));
         }
-        if config.vocabulary != tokens.vocabulary() as usize {
+        if config.vocabulary != tokens.vocabulary() as usize && !self.resize_vocabulary {
             return Err(StageError::new(format!(
                 "the model of 'init' has a vocabulary of {}, the tokens one of {}",
                 config.vocabulary,
                 tokens.vocabulary()
+            ))
+            .hint("pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"));
+        }
+        if let Some(end) = config.end_of_text.filter(|end| *end != tokens.end_of_text()) {
+            return Err(StageError::new(format!(
+                "the model of 'init' ends documents with token {end}, the tokens were packed with {}",
+                tokens.end_of_text()
             ))
             .hint("pack with the tokenizer of that model"));
         }
@@ -218,6 +281,7 @@ pub fn check(spec: &Spec) -> Vec<Problem> {
         let message = format!("must be at most steps ({steps}), not {warmup}");
         problems.push(Problem::new("warmup", message).depends_on("steps"));
     }
+    check_schedule(spec, &mut problems);
     if let Some(micro_batch) = spec.micro_batch.filter(|micro_batch| *micro_batch > spec.batch) {
         let message = format!("must be at most batch ({}), not {micro_batch}", spec.batch);
         problems.push(Problem::new("micro_batch", message).depends_on("batch"));
@@ -227,6 +291,24 @@ pub fn check(spec: &Spec) -> Vec<Problem> {
         problems.push(Problem::new("min_learning_rate", message).depends_on("learning_rate"));
     }
     problems
+}
+
+fn check_schedule(spec: &Spec, problems: &mut Vec<Problem>) {
+    let Spec { warmup, steps, schedule, .. } = spec;
+    match spec.decay {
+        Some(_) if *schedule != Shape::WarmupStableDecay => problems.push(
+            Problem::new("decay", "has an effect with schedule = \"warmup-stable-decay\" only").depends_on("schedule"),
+        ),
+        Some(decay) if decay > steps.saturating_sub(*warmup) => {
+            let message = format!("must be at most steps - warmup ({}), not {decay}", steps.saturating_sub(*warmup));
+            problems.push(Problem::new("decay", message).depends_on("steps"));
+        }
+        _ => {}
+    }
+    if *schedule == Shape::Constant && spec.min_learning_rate > 0.0 {
+        let message = "has no effect with schedule = \"constant\"";
+        problems.push(Problem::new("min_learning_rate", message).depends_on("schedule"));
+    }
 }
 
 fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{Cancel, Result, StageError};
 
 use crate::config::{Gpt2Config, TensorShape};
+use crate::dropout::Dropout;
 use crate::gpt2::Gpt2;
 use crate::parameters::{gradients, host_values, parameters, replaced};
 use crate::precision::Precision;
@@ -20,6 +21,10 @@ pub struct Trainer {
     /// The optimiser.
     pub optimizer: AdamW,
     precision: Precision,
+    /// The dropout of training; its position is that of the first sequence of the next update.
+    pub dropout: Option<Dropout>,
+    /// The factor of the z-loss.
+    pub z_loss: f64,
 }
 
 /// Sequences of equal length, one after another.
@@ -58,7 +63,7 @@ impl Measuring {
 }
 
 impl Trainer {
-    /// Creates a trainer of a model without updates, which must be on an autodiff device.
+    /// Creates a trainer of a model without updates, which must be on an autodiff device. It has no dropout and no z-loss.
     pub fn new(
         config: &Gpt2Config,
         model: Gpt2,
@@ -68,7 +73,7 @@ impl Trainer {
     ) -> Self {
         let decays = config.tensors().iter().map(TensorShape::decays).collect();
         let optimizer = AdamW::new(settings, decays, &parameters(&model));
-        Self { device, model, optimizer, precision }
+        Self { device, model, optimizer, precision, dropout: None, z_loss: 0.0 }
     }
 
     /// Makes one update: the gradients of the mean loss over all sequences of the micro-batches, clipped, then AdamW. The
@@ -89,9 +94,13 @@ impl Trainer {
         let mut sums: Vec<Tensor<1>> = Vec::new();
         let mut loss: Option<Tensor<1>> = None;
         let all: usize = micro_batches.iter().map(|batch| batch.sequences).sum();
+        let mut dropout = self.dropout.clone();
         for batch in micro_batches {
             cancel.check()?;
-            let (value, more) = self.gradients(batch, batch.sequences as f64 / all as f64)?;
+            let (value, more) = self.gradients(batch, batch.sequences as f64 / all as f64, dropout.as_ref())?;
+            if let Some(dropout) = &mut dropout {
+                dropout.position += batch.sequences as u64;
+            }
             loss = Some(match loss {
                 Some(sum) => sum + value,
                 None => value,
@@ -108,10 +117,15 @@ impl Trainer {
     }
 
     /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
-    fn gradients(&self, batch: &Batch, scale: f64) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
-        let (features, next) = self.predictions(&self.model, self.ids(batch));
+    fn gradients(
+        &self,
+        batch: &Batch,
+        scale: f64,
+        dropout: Option<&Dropout>,
+    ) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
+        let (features, next) = self.predictions(&self.model, self.ids(batch), dropout);
         let embedding = self.model.wte.weight.val().inner();
-        let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.precision);
+        let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.z_loss, self.precision);
         // A scalar whose gradient by the features is the head's: the rest is left to automatic differentiation.
         let below = (features * Tensor::from_inner(head.features)).sum();
         let mut gradients = gradients(&self.model, &mut below.backward())?;
@@ -129,16 +143,21 @@ impl Trainer {
     /// Returns an error if the device fails.
     pub fn loss(&self, batch: &Batch) -> Result<f64> {
         let model = self.model.valid();
-        let (features, next) = self.predictions(&model, self.ids(batch).inner());
+        let (features, next) = self.predictions(&model, self.ids(batch).inner(), None);
         let loss = host_values(mean_loss(features, model.wte.weight.val(), next, self.precision))?;
         loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device returned no loss"))
     }
 
     /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
     /// by one, so a sequence of `n` ids has `n - 1` rows.
-    fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<1, Int>) {
+    fn predictions(
+        &self,
+        model: &Gpt2,
+        ids: Tensor<2, Int>,
+        dropout: Option<&Dropout>,
+    ) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
-        let features = model.features(ids.clone(), self.precision);
+        let features = model.features_with(ids.clone(), self.precision, dropout);
         let [_, _, width] = features.dims();
         let rows = sequences * (length - 1);
         let features = features.slice([0..sequences, 0..length - 1]).reshape([rows, width]);

@@ -74,15 +74,45 @@ fn a_model_that_goes_on_keeps_its_positions_in_all_its_files() {
 
 #[test]
 fn outputs_are_equal_for_any_number_of_threads() {
-    let run = |threads| {
+    let every_dropout = json!({ "embedding_dropout": 0.1, "attention_dropout": 0.1, "residual_dropout": 0.1 });
+    for more in [json!({}), every_dropout] {
+        let run = |threads| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut harness = harness(folder.path());
+            harness.resources.threads = threads;
+            digests(&harness.run::<Train>(with(more.clone())).unwrap())
+        };
+        let one = run(1);
+        assert_eq!(run(2), one);
+        assert_eq!(run(3), one);
+    }
+}
+
+#[test]
+fn every_new_setting_has_an_effect_of_its_own() {
+    let run = |more: Value| {
         let folder = tempfile::tempdir().unwrap();
-        let mut harness = harness(folder.path());
-        harness.resources.threads = threads;
-        digests(&harness.run::<Train>(settings()).unwrap())
+        digests(&harness(folder.path()).run::<Train>(with(more)).unwrap())
     };
-    let one = run(1);
-    assert_eq!(run(2), one);
-    assert_eq!(run(3), one);
+    let settings = [
+        json!({}),
+        json!({ "schedule": "linear" }),
+        json!({ "schedule": "constant" }),
+        json!({ "schedule": "warmup-stable-decay", "decay": 2 }),
+        json!({ "schedule": "warmup-stable-decay", "decay": 5 }),
+        json!({ "residual_scaling": false }),
+        json!({ "z_loss": 0.1 }),
+        json!({ "embedding_dropout": 0.1 }),
+        json!({ "attention_dropout": 0.1 }),
+        json!({ "residual_dropout": 0.1 }),
+        json!({ "epsilon": 1e-3 }),
+        json!({ "beta1": 0.5 }),
+        json!({ "beta2": 0.5 }),
+    ];
+    let outputs: Vec<_> = settings.iter().map(|more| run(more.clone())).collect();
+    for (at, one) in outputs.iter().enumerate() {
+        assert!(!outputs[..at].contains(one), "{}", settings[at]);
+    }
 }
 
 #[test]

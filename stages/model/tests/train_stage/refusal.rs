@@ -68,6 +68,18 @@ fn settings_that_make_no_sense_are_problems() {
         problem(json!({ "min_learning_rate": 0.5 })),
         "min_learning_rate: must be at most learning_rate (0.01), not 0.5"
     );
+    assert_eq!(
+        problem(json!({ "decay": 2 })),
+        "decay: has an effect with schedule = \"warmup-stable-decay\" only"
+    );
+    assert_eq!(
+        problem(json!({ "decay": 11, "schedule": "warmup-stable-decay" })),
+        "decay: must be at most steps - warmup (10), not 11"
+    );
+    assert_eq!(
+        problem(json!({ "min_learning_rate": 0.001, "schedule": "constant" })),
+        "min_learning_rate: has no effect with schedule = \"constant\""
+    );
     assert_eq!(problem(json!({ "micro_batch": 7 })), "micro_batch: must be at most batch (6), not 7");
 }
 
