@@ -138,8 +138,7 @@ fn resized(mut rows: Vec<f32>, width: usize, vocabulary: usize) -> Vec<f32> {
 /// Returns [`StageError::Interrupted`] if asked to stop; an error if the model cannot be read or a file cannot be written.
 pub fn copy(model: &ModelFolder, output: &OutputTree, cancel: &Cancel) -> Result<()> {
     let config = model.config()?;
-    output.write_json(CONFIG, &config_json(&config))?;
-    output.write_json(GENERATION, &generation_json(&config))?;
+    save_configuration(&config, output)?;
     let (shapes, mut read) = (config.tensors(), model.tensors()?);
     let mut file = output.create(WEIGHTS)?;
     write_tensors(&mut file, &[("format", "pt")], &named(&config), |index| {
@@ -154,11 +153,19 @@ pub fn copy(model: &ModelFolder, output: &OutputTree, cancel: &Cancel) -> Result
 /// # Errors
 /// Returns an error if a tensor cannot be read from the device or a file cannot be written.
 pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()> {
-    output.write_json(CONFIG, &config_json(config))?;
-    output.write_json(GENERATION, &generation_json(config))?;
+    save_configuration(config, output)?;
     let mut file = output.create(WEIGHTS)?;
     write_weights(config, model, &mut file)?;
     file.finish().map(drop)
+}
+
+/// Writes the two files beside the weights.
+///
+/// # Errors
+/// Returns an error if a file cannot be written.
+pub fn save_configuration(config: &Gpt2Config, output: &OutputTree) -> Result<()> {
+    output.write_json(CONFIG, &config_json(config))?;
+    output.write_json(GENERATION, &generation_json(config))
 }
 
 /// Writes `model.safetensors`.

@@ -138,6 +138,17 @@ fn what_settings_do_not_decide_is_read_from_the_headers_of_the_inputs() {
 }
 
 #[test]
+fn the_best_model_is_known_like_the_last_and_needs_validation_tokens() {
+    let best = json!({ "preset": "gpt2", "keep_best": true });
+    let with_valid = infer(best.clone(), &[("train", tokens("a", 64)), ("valid", tokens("a", 64))]);
+    assert_eq!(conflicts(&with_valid), []);
+    assert_eq!(with_valid.outputs["best"], with_valid.outputs["model"]);
+    let without = infer(best, &[("train", tokens("a", 64))]);
+    let message = "keep_best needs a validation loss, and the input 'valid' is not connected";
+    assert_eq!(conflicts(&without), [("keep_best", message, "")]);
+}
+
+#[test]
 fn tokens_of_two_tokenizers_conflict() {
     let ports = [("train", tokens("a", 64)), ("valid", tokens("b", 64)), ("tokenizer", tokenizer("c", 32_768))];
     assert_eq!(

@@ -1,21 +1,18 @@
 //! Infers before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::counted;
-use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
+use contract::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Origin, Shape};
 use tokens::packed::PackedTokens;
 
-use super::settings::Spec;
+use super::settings::{Exec, Spec};
 use crate::config::Gpt2Config;
 use crate::folder::ModelFolder;
-
-/// The maximum number of checkpoints on disk: the last two, and the one being written.
-const CHECKPOINTS: u64 = 3;
 
 /// The number of passes over the same tokens after which further passes have little effect (Muennighoff et al., "Scaling
 /// data-constrained language models", 2023: up to 4 are as good as new tokens; after 16 there is little gain).
 const PASSES: f64 = 16.0;
 
-pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
+pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
     let mut inferred = Inferred::default();
     inferred.same_tokenizer("valid", &train, &valid, "training and validation have");
@@ -78,6 +75,8 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     };
     if let (Some(length), Some(config)) = (&train.sequence_length, config(&model)) {
         let parameters = config.parameters() as u64;
+        // The best model of each checkpoint may be another one.
+        let models = if spec.keep_best { exec.keep_last + 3 } else { 1 };
         let tokens = spec.steps.saturating_mul(spec.batch).saturating_mul(length.value);
         inferred.cost = Cost {
             tokens: Some(tokens),
@@ -85,10 +84,22 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
             flops: Some(config.operations(length.value) * tokens as f64),
             memory: Some(spec.memory(&config, usize::try_from(length.value).unwrap_or(usize::MAX))),
             memory_bound: None,
-            // Values and two moments a checkpoint, and the model.
-            disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
+            // Values and two moments of the kept checkpoints and of the one being written, and the models.
+            disk: Some(parameters.saturating_mul(4 * (3 * (exec.keep_last + 1) + models))),
         };
         model.parameters = Some(Fact::own(parameters, ""));
+    }
+    if spec.keep_best {
+        inferred.outputs.insert("best", model.clone());
+        if !inputs.has("valid") {
+            inferred.conflicts.push(Conflict {
+                setting: "keep_best".to_owned(),
+                message: "keep_best needs a validation loss, and the input 'valid' is not connected".to_owned(),
+                with: Origin { setting: "inputs".to_owned(), ..Origin::default() },
+                label: "no 'valid'".to_owned(),
+                hint: "connect 'valid', or leave keep_best out".to_owned(),
+            });
+        }
     }
     inferred.outputs.insert("model", model);
     inferred

@@ -34,6 +34,10 @@ impl Inputs {
         let train = PackedTokens::open(context.inputs.tree("train")?)?;
         let valid = context.inputs.get("valid").map(PackedTokens::open).transpose()?;
         check_tokens(&train, valid.as_ref())?;
+        if spec.keep_best && valid.is_none() {
+            return Err(StageError::new("keep_best needs a validation loss, and the input 'valid' is not connected")
+                .hint("connect 'valid', or leave keep_best out"));
+        }
         let tokenizer = context.inputs.get("tokenizer").map(TextTokenizer::open).transpose()?;
         if let Some(tokenizer) = &tokenizer {
             check_tokenizer(&train, tokenizer)?;

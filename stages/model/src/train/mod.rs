@@ -4,7 +4,8 @@
 //! predictions (a sequence of `n` tokens has `n − 1`; a smaller last micro-batch weighs as much as it has sequences), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
 //! CPU the result is the same to the bit for any number of threads and after any number of interruptions ([`checkpoint`]).
 //!
-//! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are checked
+//! A step whose loss, gradients, weights or validation loss are not finite fails the stage, unless `skip_non_finite` allows that many
+//! updates in a row to be skipped for their loss or gradients. Loss and gradients are checked
 //! after each update, once the next one is queued; weights when a checkpoint or the model is written
 //! ([`crate::tensor_file`]), and by the loss of the next step: so the check costs nothing on the device, and nothing that is
 //! not finite is ever stored or resumed from.
@@ -15,6 +16,7 @@
 //! [`memory`] estimates the memory; what does not fit into a GPU is rejected before anything is computed.
 
 pub mod adamw;
+mod best;
 pub mod checkpoint;
 pub mod event_file;
 pub mod head;
@@ -26,6 +28,7 @@ pub mod order;
 mod run;
 pub mod schedule;
 pub mod settings;
+pub mod speed;
 pub mod trainer;
 
 use std::path::Path;
@@ -61,12 +64,19 @@ impl Stage for Train {
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }
 
+    fn ports_of(spec: &Spec) -> Ports {
+        match spec.keep_best {
+            true => Self::ports().output("best", PortType::Model, "the model with the lowest validation loss"),
+            false => Self::ports(),
+        }
+    }
+
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         settings::check(spec)
     }
 
-    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
-        infer::infer(spec, inputs)
+    fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
+        infer::infer(spec, exec, inputs)
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {

@@ -5,13 +5,15 @@ use std::time::Instant;
 use contract::figures::counted;
 use contract::{Context, Result, StageError, Unit};
 use serde_json::{Value, json};
+use tokens::index::DocumentIndex;
 
-use super::checkpoint::{Checkpoints, Restored};
+use super::checkpoint::{Checkpoints, Pace, Restored, newest};
 use super::event_file;
 use super::inputs::{Inputs, read_batch};
 use super::metrics::{Metric, write_events};
 use super::order::Order;
 use super::settings::{Exec, Spec};
+use super::speed::{LIVE, Speed};
 use super::trainer::{Batch, Measured, Measuring, Trainer};
 use crate::device::{gpu_memory, resolve};
 use crate::dropout::Dropout;
@@ -36,6 +38,10 @@ pub struct Run<'a> {
     /// The start of this run, and the seconds that earlier runs took up to the checkpoint that it continues.
     started: Instant,
     earlier: f64,
+    /// When checkpoints are due, and the end of the last one.
+    pace: Pace,
+    saved: Instant,
+    speed: Speed,
 }
 
 impl<'a> Run<'a> {
@@ -52,14 +58,18 @@ impl<'a> Run<'a> {
         let micro_batch = spec.sequences_a_pass(config, length, capacity) as usize;
         let device = device.autodiff();
         let model = inputs.model(spec, context.seed, &device)?;
+        let speed = Speed::start(config, length, spec.precision, device.clone().inner(), &context.scratch)?;
         let mut trainer = Trainer::new(config, model, spec.optimizer(), spec.precision, device);
         trainer.dropout = Dropout::new(spec.dropout(), context.seed);
         trainer.z_loss = spec.z_loss;
-        let checkpoints = Checkpoints::below(&context.scratch)?;
+        trainer.skips_non_finite = spec.skip_non_finite > 0;
+        let mut checkpoints = Checkpoints::below(&context.scratch)?;
+        checkpoints.keep_last = exec.keep_last as usize;
         let restored = checkpoints.restore(config, &mut trainer, &context.progress)?;
         let Restored { step: done, metrics, seconds: earlier } = restored.unwrap_or_default();
         let order = Order::new(context.seed, inputs.train.sequences() as u64);
         context.progress.start("", Unit::Steps, Some(spec.steps));
+        context.progress.info(format!("to follow: tensorboard --logdir {}", context.scratch.join(LIVE).display()));
         if done > 0 {
             context.progress.resume(done, earlier);
             context.progress.info(format!("resumed after step {done}"));
@@ -78,6 +88,9 @@ impl<'a> Run<'a> {
             measuring: None,
             started,
             earlier,
+            pace: Pace { steps: exec.checkpoint_every, seconds: exec.checkpoint_seconds as f64, took: 0.0 },
+            saved: started,
+            speed,
         })
     }
 
@@ -105,7 +118,9 @@ impl<'a> Run<'a> {
     /// Makes one update, then logs, validates and saves if these are due.
     fn step(&mut self) -> Result<()> {
         let rate = self.spec.schedule().rate(self.done);
+        let start = Instant::now();
         let batches = self.batches()?;
+        self.speed.add(self.tokens_a_step(), start.elapsed());
         if let Some(dropout) = &mut self.trainer.dropout {
             dropout.position = self.done * self.spec.batch;
         }
@@ -114,7 +129,7 @@ impl<'a> Run<'a> {
         self.done += 1;
         self.measuring = Some((rate, measuring));
         self.validate_when_due()?;
-        if self.done < self.spec.steps && self.done.is_multiple_of(self.exec.checkpoint_every) {
+        if self.done < self.spec.steps && self.pace.is_due(self.done, self.saved.elapsed().as_secs_f64()) {
             self.save()?;
         }
         Ok(())
@@ -123,22 +138,74 @@ impl<'a> Run<'a> {
     /// Reads the measures of the last update, unless they were read.
     fn measured(&mut self) -> Result<()> {
         let Some((learning_rate, measuring)) = self.measuring.take() else { return Ok(()) };
-        let Measured { loss, gradient_norm } = measuring.read().map_err(|error| self.at_step(error))?;
-        if !loss.is_finite() || !gradient_norm.is_finite() {
-            return Err(self.diverged(&format!("the loss is {loss} and the gradient norm {gradient_norm}")));
+        let measured = measuring.read().map_err(|error| self.at_step(error))?;
+        let Measured { loss, gradient_norm } = measured;
+        let (step, tokens) = (self.done, self.done * self.tokens_a_step());
+        if measured.is_finite() {
+            self.record(Metric::Update { step, tokens, loss, learning_rate, gradient_norm })?;
+        } else {
+            self.skip(measured)?;
+            self.record(Metric::Skipped { step, tokens, skipped: true })?;
         }
-        let tokens = self.done * self.tokens_a_step();
-        self.record(Metric::Update { step: self.done, tokens, loss, learning_rate, gradient_norm });
         self.context.progress.add(1);
         Ok(())
+    }
+
+    /// Warns that the last update was skipped because its measures are not finite.
+    ///
+    /// # Errors
+    /// Returns an error that names the batch if it was one too many in a row.
+    fn skip(&self, Measured { loss, gradient_norm }: Measured) -> Result<()> {
+        let updates = self.metrics.iter().rev().filter(|metric| !matches!(metric, Metric::Validation { .. }));
+        let skipped = updates.take_while(|metric| matches!(metric, Metric::Skipped { .. })).count() as u64 + 1;
+        let what = format!("the loss is {loss} and the gradient norm {gradient_norm} on {}", self.batch_text());
+        if skipped <= self.spec.skip_non_finite {
+            let limit = self.spec.skip_non_finite;
+            self.context.progress.warn(format!("step {}: skipped ({skipped} of {limit} in a row): {what}", self.done));
+            return Ok(());
+        }
+        let kept = match newest(&self.context.scratch) {
+            Some((step, ..)) => format!("the checkpoint of step {step} is kept"),
+            None => "there is no checkpoint yet".to_owned(),
+        };
+        let advice = match self.spec.skip_non_finite {
+            0 => "lower learning_rate, raise warmup, or set skip_non_finite",
+            _ => "lower learning_rate, or raise warmup",
+        };
+        Err(self.at_step(StageError::new(what).hint(format!("{advice}; {kept}"))))
+    }
+
+    /// Names the sequences of the last update, and their documents if the tokens list them.
+    fn batch_text(&self) -> String {
+        let first = (self.done - 1) * self.spec.batch;
+        let sequences: Vec<_> = (first..first + self.spec.batch).map(|position| self.order.sequence(position)).collect();
+        let mut text = format!("sequences {}", some_of(sequences.iter()));
+        if let Ok(index) = self.context.inputs.tree("train").and_then(DocumentIndex::open) {
+            let length = self.inputs.train.sequence_length() as u64;
+            let tokens = sequences.iter().flat_map(|sequence| {
+                let start = index.stream_sequence(*sequence) * length;
+                [start, start + length - 1]
+            });
+            // Documents that lie wholly within a sequence are left out: the list stays short.
+            let mut documents: Vec<_> =
+                tokens.filter_map(|token| index.at(token)).map(|(number, entry)| (number, entry.id)).collect();
+            documents.dedup_by_key(|(number, _)| *number);
+            text += &format!(" (documents {})", some_of(documents.iter().map(|(_, id)| id)));
+        }
+        text
     }
 
     /// Writes a checkpoint, unless a value is not finite: a run that resumed from it could only fail.
     fn save(&mut self) -> Result<()> {
         self.measured()?;
+        let start = Instant::now();
         let seconds = self.earlier + self.started.elapsed().as_secs_f64();
         let saved = self.checkpoints.save(self.done, seconds, &self.inputs.config, &self.trainer, &self.metrics);
-        saved.map_err(|error| self.at_step(error))
+        saved.map_err(|error| self.at_step(error))?;
+        self.saved = Instant::now();
+        self.pace.took = start.elapsed().as_secs_f64();
+        self.speed.pause(start.elapsed());
+        Ok(())
     }
 
     /// Creates a failure of the training after the updates so far.
@@ -182,8 +249,9 @@ impl<'a> Run<'a> {
     /// Returns the mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
     fn validate(&mut self) -> Result<()> {
         self.measured()?;
+        let start = Instant::now();
         let Some(valid) = &self.inputs.valid else { return Ok(()) };
-        let cap = self.spec.validate_sequences.map_or(usize::MAX, |cap| cap as usize);
+        let cap = usize::try_from(self.spec.validate_sequences).unwrap_or(usize::MAX);
         let count = valid.sequences().min(cap);
         let mut sum = 0.0;
         for start in (0..count).step_by(self.micro_batch) {
@@ -195,20 +263,36 @@ impl<'a> Run<'a> {
         if !validation_loss.is_finite() {
             return Err(self.diverged(&format!("the validation loss is {validation_loss}")));
         }
+        let is_better = |metric: &Metric| match metric {
+            Metric::Validation { validation_loss: earlier, .. } => validation_loss < *earlier,
+            _ => true,
+        };
+        if self.spec.keep_best && self.metrics.iter().all(is_better) {
+            let kept = self.checkpoints.best.replace(&self.inputs.config, &self.trainer.model);
+            kept.map_err(|error| self.at_step(error))?;
+        }
         let validation_perplexity = libm::exp(validation_loss);
-        self.record(Metric::Validation { step: self.done, validation_loss, validation_perplexity });
-        Ok(())
+        self.speed.pause(start.elapsed());
+        self.record(Metric::Validation { step: self.done, validation_loss, validation_perplexity })
     }
 
-    fn record(&mut self, metric: Metric) {
+    /// Adds a metric to those of the outputs, and reports it if it is due, with the speed since the last report.
+    fn record(&mut self, metric: Metric) -> Result<()> {
         let (step, series) = metric.series();
-        let update = matches!(metric, Metric::Update { .. });
+        let update = metric.is_update();
+        self.metrics.push(metric);
+        self.speed.follow(step, &series)?;
         if !update || step == 1 || step == self.spec.steps || step.is_multiple_of(self.exec.log_every) {
             for (name, value) in series {
                 self.context.progress.metric(step, name, value);
             }
+            if update {
+                for (name, value) in self.speed.report(step)? {
+                    self.context.progress.measure(step, name, value);
+                }
+            }
         }
-        self.metrics.push(metric);
+        Ok(())
     }
 
     fn tell_the_end(&self, rate: f64) {
@@ -229,19 +313,21 @@ impl<'a> Run<'a> {
 
     /// Reports the final metrics of the run.
     fn report(&self) -> Value {
-        let (mut first, mut last, mut validation) = (None, None, None);
+        let (mut first, mut last, mut validation, mut skipped) = (None, None, None, 0u64);
         for metric in &self.metrics {
             match metric {
                 Metric::Update { loss, .. } => {
                     first.get_or_insert(*loss);
                     last = Some(*loss);
                 }
+                Metric::Skipped { .. } => skipped += 1,
                 Metric::Validation { validation_loss, .. } => validation = Some(*validation_loss),
             }
         }
         json!({
             "parameters": self.inputs.config.parameters(),
             "steps": self.done,
+            "skipped_steps": skipped,
             "tokens": self.done * self.tokens_a_step(),
             "epochs": (self.done * self.spec.batch) as f64 / self.inputs.train.sequences() as f64,
             "first_loss": first,
@@ -255,8 +341,14 @@ impl<'a> Run<'a> {
     fn write_model(&self) -> Result<()> {
         let output = self.context.outputs.tree("model")?;
         folder::save(&self.inputs.config, &self.trainer.model, output)?;
+        let mut outputs = vec![output];
+        if self.spec.keep_best {
+            let best = self.context.outputs.tree("best")?;
+            self.checkpoints.best.output(&self.inputs.config, best)?;
+            outputs.push(best);
+        }
         let Some(tokenizer) = self.context.inputs.get("tokenizer") else { return Ok(()) };
-        folder::save_tokenizer(&self.inputs.config, tokenizer, output)
+        outputs.into_iter().try_for_each(|output| folder::save_tokenizer(&self.inputs.config, tokenizer, output))
     }
 
     fn write_metrics(&self) -> Result<()> {
@@ -269,4 +361,14 @@ impl<'a> Run<'a> {
         events.finish()?;
         output.write_json("report.json", &self.report())
     }
+}
+
+/// The number of items that a message lists.
+const LISTED: usize = 16;
+
+/// Lists the first items: `3, 17 and 4 more`.
+fn some_of<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {
+    let more = items.len().saturating_sub(LISTED);
+    let listed = items.take(LISTED).map(|item| item.to_string()).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
 }

@@ -116,14 +116,22 @@ pub struct Spec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1))]
     pub z_loss: f64,
+    /// The number of updates in a row that may be skipped because their loss or gradients are not finite; one more fails the stage. A
+    /// skipped update leaves the model and the moments as they are.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = MAX_STEPS))]
+    pub skip_non_finite: u64,
+    /// Whether the model with the lowest validation loss is an output, `best`, besides the last one.
+    #[serde(default)]
+    pub keep_best: bool,
     /// The number of updates between two measurements of the validation loss; by default, it is measured only at the end.
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub validate_every: Option<u64>,
-    /// The maximum number of validation sequences to measure; by default, all.
-    #[serde(default)]
+    /// The maximum number of validation sequences to measure; a stage `eval-loss` measures all.
+    #[serde(default = "validate_sequences")]
     #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
-    pub validate_sequences: Option<u64>,
+    pub validate_sequences: u64,
 }
 
 /// The intervals of reports and checkpoints; the result does not depend on them.
@@ -133,10 +141,19 @@ pub struct Exec {
     #[serde(default = "log_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub log_every: u64,
-    /// The number of updates between two checkpoints: after a kill, at most this many are repeated.
+    /// The maximum number of updates between two checkpoints.
     #[serde(default = "checkpoint_every")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub checkpoint_every: u64,
+    /// The number of seconds after which a checkpoint is written too: after a kill, about this much is repeated. It is at least
+    /// twenty times what the last checkpoint took, so that a large model does not spend its time on them.
+    #[serde(default = "checkpoint_seconds")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub checkpoint_seconds: u64,
+    /// The number of checkpoints that are kept: the newest ones. If the last one is damaged, the one before it is used.
+    #[serde(default = "keep_last")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep_last: u64,
 }
 
 fn residual_scaling() -> bool {
@@ -163,12 +180,24 @@ fn clip() -> f64 {
     1.0
 }
 
+fn validate_sequences() -> u64 {
+    1024
+}
+
 fn log_every() -> u64 {
     10
 }
 
 fn checkpoint_every() -> u64 {
     500
+}
+
+fn checkpoint_seconds() -> u64 {
+    10
+}
+
+fn keep_last() -> u64 {
+    2
 }
 
 impl Spec {

@@ -9,7 +9,7 @@ use crate::dropout::Dropout;
 use crate::gpt2::Gpt2;
 use crate::parameters::{gradients, host_values, parameters, replaced};
 use crate::precision::Precision;
-use crate::train::adamw::{AdamW, AdamWSettings};
+use crate::train::adamw::{AdamW, AdamWSettings, global_norm};
 use crate::train::head::{head_loss, mean_loss};
 
 /// A model in training.
@@ -25,6 +25,8 @@ pub struct Trainer {
     pub dropout: Option<Dropout>,
     /// The factor of the z-loss.
     pub z_loss: f64,
+    /// Whether an update whose loss or gradients are not finite changes nothing. To know, the host waits for the gradients of each.
+    pub skips_non_finite: bool,
 }
 
 /// Sequences of equal length, one after another.
@@ -43,6 +45,13 @@ pub struct Measured {
     pub loss: f64,
     /// The global 2-norm of the gradients before clipping.
     pub gradient_norm: f64,
+}
+
+impl Measured {
+    /// Returns whether both are finite.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
 }
 
 /// The measures of one update, which the device may still be computing.
@@ -73,7 +82,7 @@ impl Trainer {
     ) -> Self {
         let decays = config.tensors().iter().map(TensorShape::decays).collect();
         let optimizer = AdamW::new(settings, decays, &parameters(&model));
-        Self { device, model, optimizer, precision, dropout: None, z_loss: 0.0 }
+        Self { device, model, optimizer, precision, dropout: None, z_loss: 0.0, skips_non_finite: false }
     }
 
     /// Makes one update: the gradients of the mean loss over all sequences of the micro-batches, clipped, then AdamW. The
@@ -111,6 +120,13 @@ impl Trainer {
             };
         }
         let loss = loss.ok_or_else(|| StageError::new("an update needs a micro-batch"))?;
+        if self.skips_non_finite {
+            let norm = global_norm(&sums);
+            let measures = Tensor::cat(vec![loss.clone(), norm], 0);
+            if !Measuring(measures.clone()).read()?.is_finite() {
+                return Ok(Measuring(measures));
+            }
+        }
         let (updated, norm) = self.optimizer.update(rate, parameters(&self.model), sums);
         self.replace(updated);
         Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))

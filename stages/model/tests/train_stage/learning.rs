@@ -1,14 +1,17 @@
 //! What training gives, and what it depends on.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use contract::Note;
+use contract::{InputTree, Note};
 use model::folder::ModelFolder;
 use model::parameters::host_values;
 use model::train::Train;
 use serde_json::{Value, json};
+use tokens::packed::{Header, PackedWriter};
 
 use crate::{
-    BYTES, LENGTH, Outputs, VOCABULARY, digests, harness, lines, read, settings, short_tokens, tokenizer, tokens,
+    BYTES, LENGTH, Outputs, VOCABULARY, digests, harness, lines, read, settings, short_tokens, tokenizer, tokens, tree,
     uninterrupted, with,
 };
 
@@ -183,4 +186,47 @@ fn training_goes_on_from_a_model() {
         .connect("valid", &tokens(folder.path(), "o", 99, 4));
     let error = harness.run::<Train>(settings).unwrap_err();
     assert_eq!(error.to_string(), "the model of 'init' has a vocabulary of 61, the tokens one of 99");
+}
+
+#[test]
+fn the_best_model_is_the_one_with_the_lowest_validation_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = harness(folder.path());
+    // Sequences that count downwards: what is learned makes them less likely.
+    harness.connect("valid", &downwards(folder.path()));
+    let outputs = harness.run::<Train>(with(json!({ "keep_best": true, "validate_every": 4, "steps": 60 }))).unwrap();
+    let losses = |outputs: &Outputs| -> Vec<f64> {
+        lines(outputs).iter().filter_map(|line| line["validation_loss"].as_f64()).collect()
+    };
+    let all = losses(&outputs);
+    let best = all.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(all.len() == 15 && best < all[14] - 0.01, "{all:?}");
+    // An update with the rate 0 leaves it as it is.
+    harness.connect("init", &outputs["best"]);
+    let again = harness.run::<Train>(json!({ "batch": 2, "steps": 1, "warmup": 1, "learning_rate": 0.001, "validate_sequences": 7 }));
+    let again = losses(&again.unwrap())[0];
+    assert!((again - best).abs() < 1e-6, "{again} {best}");
+    harness.inputs.remove("valid");
+    harness.inputs.remove("init");
+    let error = harness.run::<Train>(with(json!({ "keep_best": true }))).unwrap_err().to_string();
+    assert_eq!(error, "keep_best needs a validation loss, and the input 'valid' is not connected");
+    assert_eq!(harness.progress.sample().done, 1, "the update of the run before");
+}
+
+/// Sequences that count downwards modulo the vocabulary.
+fn downwards(folder: &Path) -> InputTree {
+    let header = Header {
+        vocabulary: VOCABULARY,
+        end_of_text: 0,
+        sequence_length: LENGTH as u64,
+        sequences: 9,
+        documents: 1,
+        text_bytes: 1,
+    };
+    let mut writer = PackedWriter::new(Vec::new(), header).unwrap();
+    for sequence in 0..9 {
+        let ids: Vec<_> = (0..LENGTH as u32).map(|at| (sequence * 7 + (61 - at) * 3) % VOCABULARY).collect();
+        writer.push(&ids).unwrap();
+    }
+    tree(folder, "downwards", &[("tokens.bin", &writer.finish().unwrap())])
 }

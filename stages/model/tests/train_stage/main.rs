@@ -5,6 +5,7 @@ mod fine_tuning;
 mod golden;
 mod interruption;
 mod learning;
+mod non_finite;
 mod refusal;
 
 use std::collections::BTreeMap;
