@@ -37,7 +37,8 @@ pub fn run(device: &Device, sizes: Sizes, steps: usize, tokens: Option<&Path>) -
         return Err(StageError::new(format!("the token {id} is above the vocabulary of {}", sizes.vocabulary)));
     }
     let (shape, steps_in_all) = (Shape::Cosine, steps as u64);
-    let schedule = Schedule { shape, peak: 6e-4, floor: 6e-5, warmup: steps_in_all / 10, decay: 0, steps: steps_in_all };
+    let schedule =
+        Schedule { shape, peak: 6e-4, floor: 6e-5, warmup: steps_in_all / 10, decay: 0, steps: steps_in_all };
     let mut curves = Vec::new();
     for (precision, seed) in [(Precision::F32, 1), (Precision::F32, 2), (Precision::Bf16, 1)] {
         let mut trainer = speed::trainer(device, sizes, precision, seed)?;

@@ -277,13 +277,15 @@ mod tests {
 
     #[test]
     fn a_short_training_predicts_a_long_one_with_updates_of_its_size() {
-        let training = |operations, updates| Work { operations: Some(operations), updates: Some(updates), bytes: Some(1) };
+        let training =
+            |operations, updates| Work { operations: Some(operations), updates: Some(updates), bytes: Some(1) };
         // 20 updates of 1e14 operations took 40 s.
         let past = PastBuild { work: training(2e15, 20), ..past(40.0, None, None, false) };
         let scaled = |range| format!("about {range} (1 build of its kind, scaled by floating-point operations)");
         assert_eq!(text(training(1.5e19, 150_000), &[past]), scaled("3 d 11 h"));
         assert_eq!(text(training(1.5e21, 150_000), &[past]), scaled("347 d 5 h"), "a hundred times as large an update");
-        let apart = "no estimate: earlier builds of kind train took 2.00e15 floating-point operations, this one about 1.52e21";
+        let apart =
+            "no estimate: earlier builds of kind train took 2.00e15 floating-point operations, this one about 1.52e21";
         assert_eq!(text(training(1.52e21, 150_000), &[past]), apart);
     }
 

@@ -97,9 +97,8 @@ impl Dropout {
     }
 
     fn key(&self, position: u64, layer: usize, place: Place) -> [u32; 2] {
-        let bits = self.draw.bits(
-            &[&position.to_le_bytes()[..], &(layer as u64).to_le_bytes(), &[place as u8]].concat(),
-        );
+        let bits =
+            self.draw.bits(&[&position.to_le_bytes()[..], &(layer as u64).to_le_bytes(), &[place as u8]].concat());
         [bits as u32, (bits >> 32) as u32]
     }
 }
@@ -151,9 +150,8 @@ fn factors_by_operations(keys: &[[u32; 2]], values: usize, rate: f64, device: &D
 /// that is equal modulo 2³².
 fn mix_by_operations(x: Tensor<2, Int>) -> Tensor<2, Int> {
     let shifted = |x: Tensor<2, Int>, by: u32| x.clone().bitwise_xor(x.bitwise_right_shift_scalar(by));
-    let times = |x: Tensor<2, Int>, factor: u32| {
-        x.mul_scalar(i64::from(factor as i32)).bitwise_and_scalar(i64::from(u32::MAX))
-    };
+    let times =
+        |x: Tensor<2, Int>, factor: u32| x.mul_scalar(i64::from(factor as i32)).bitwise_and_scalar(i64::from(u32::MAX));
     let x = times(shifted(x, SHIFTS[0]), MULTIPLIERS[0]);
     shifted(times(shifted(x, SHIFTS[1]), MULTIPLIERS[1]), SHIFTS[2])
 }
@@ -220,7 +218,8 @@ mod tests {
         };
         assert_eq!(run(1), run(3));
         // Pinned: other choices would be another model for the same seed.
-        let bits: u64 = factors(&[[5, 9]], 64, 0.5).iter().rev().fold(0, |bits, factor| bits << 1 | u64::from(*factor > 0.0));
+        let bits: u64 =
+            factors(&[[5, 9]], 64, 0.5).iter().rev().fold(0, |bits, factor| bits << 1 | u64::from(*factor > 0.0));
         assert_eq!(bits, 10_521_870_495_801_114_050);
     }
 }

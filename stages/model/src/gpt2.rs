@@ -224,13 +224,7 @@ fn dropped(dropout: Option<&Dropout>, x: Tensor<3>, layer: usize, place: Place) 
 
 /// Causal attention some of whose weights are dropped, of plain operations, which keep values for each pair of tokens. Query, key and
 /// value are `[batch, heads, sequence, head width]`, and so is the result; the weights are `f32`.
-fn dropped_attention(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    dropout: &Dropout,
-    layer: usize,
-) -> Tensor<4> {
+fn dropped_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, dropout: &Dropout, layer: usize) -> Tensor<4> {
     let [_, _, sequence, width] = query.dims();
     let (mask, format) = (fused::causal_mask(sequence, &query.device()), query.dtype());
     let [query, key] = [query, key].map(|factor| factor.cast(DType::F32));

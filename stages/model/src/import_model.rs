@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
 use contract::{
-    Context, Digest, Fact, Facts, Inferred, InputFacts, InputFile, InputTree, Needs, PortType, Ports, Result, SourceOrInput, SourcePattern, Stage, StageError,
+    Context, Digest, Fact, Facts, Inferred, InputFacts, InputFile, InputTree, Needs, PortType, Ports, Result,
+    SourceOrInput, SourcePattern, Stage, StageError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,8 +77,10 @@ impl Stage for ImportModel {
         let tokenizer = TextTokenizer::open(&files)?;
         if tokenizer.vocabulary() as usize > config.vocabulary {
             let (ids, vocabulary) = (tokenizer.vocabulary(), config.vocabulary);
-            return Err(StageError::new(format!("the tokenizer has {ids} ids, the model a vocabulary of {vocabulary}"))
-                .hint("the files must be of one model"));
+            return Err(StageError::new(format!(
+                "the tokenizer has {ids} ids, the model a vocabulary of {vocabulary}"
+            ))
+            .hint("the files must be of one model"));
         }
         context.progress.info(format!("{:.1}M parameters", config.parameters() as f64 / 1e6));
         let output = context.outputs.tree("model")?;
@@ -96,7 +99,8 @@ fn tree(exec: &Exec, context: &Context) -> Result<InputTree> {
         files.push(InputFile { path, location: file.location, digest: file.digest, size: file.size });
     }
     let names: BTreeSet<_> = files.iter().map(|file| file.path.as_str()).collect();
-    if let Some(file) = files.iter().enumerate().find(|(at, file)| files[..*at].iter().any(|one| one.path == file.path)) {
+    if let Some(file) = files.iter().enumerate().find(|(at, file)| files[..*at].iter().any(|one| one.path == file.path))
+    {
         return Err(StageError::new(format!("there are two files '{}'", file.1.path)).hint("give one directory"));
     }
     for (required, hint) in [

@@ -242,9 +242,8 @@ fn an_update_with_dropout_follows_the_slopes_of_the_loss_with_the_same_values_dr
         host_values(one.apply(ones, layer, place).reshape([size])).unwrap()
     };
     let places = [Place::Embedding, Place::Attention, Place::AttentionResult, Place::MlpResult];
-    let table: Vec<_> = (0..3)
-        .map(|sequence| [0, 1].map(|layer| places.map(|place| factors(sequence, layer, place))))
-        .collect();
+    let table: Vec<_> =
+        (0..3).map(|sequence| [0, 1].map(|layer| places.map(|place| factors(sequence, layer, place)))).collect();
     assert!(table.iter().flatten().flatten().flatten().any(|factor| *factor == 0.0));
     let factor = |sequence: usize, layer: usize, place, at: usize| -> f64 {
         f64::from(table[sequence][layer][places.iter().position(|one| *one == place).unwrap()][at])

@@ -186,7 +186,8 @@ fn a_model_of_another_vocabulary_conflicts_once() {
         inferred.conflicts[0].hint,
         "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"
     );
-    let resized = infer(json!({ "resize_vocabulary": true }), &[("train", tokens("b", 64)), ("init", model("a", 500, 64))]);
+    let resized =
+        infer(json!({ "resize_vocabulary": true }), &[("train", tokens("b", 64)), ("init", model("a", 500, 64))]);
     assert_eq!(conflicts(&resized), []);
     assert_eq!(resized.outputs["model"].vocabulary, decided(32_768, "b", "vocabulary"));
 }

@@ -196,7 +196,8 @@ fn state_tensors(config: &Gpt2Config) -> Vec<TensorShape> {
     [named("p"), named("m"), named("v")].concat()
 }
 
-fn write_state(config: &Gpt2Config, trainer: &Trainer, writer: &mut impl Write) -> Result<()> {
+/// Writes parameters and moments.
+pub(super) fn write_state(config: &Gpt2Config, trainer: &Trainer, writer: &mut impl Write) -> Result<()> {
     let moments = &trainer.optimizer.moments;
     let mut tensors: Vec<_> = parameters(&trainer.model);
     tensors.extend(moments.iter().map(|(mean, _)| mean.clone()));
@@ -204,13 +205,7 @@ fn write_state(config: &Gpt2Config, trainer: &Trainer, writer: &mut impl Write) 
     write_tensors(writer, &[], &state_tensors(config), |index| host_values(tensors[index].clone()))
 }
 
-fn read(
-    folder: &Path,
-    step: u64,
-    config: &Gpt2Config,
-    trainer: &mut Trainer,
-    best: &mut Best,
-) -> Result<Restored> {
+fn read(folder: &Path, step: u64, config: &Gpt2Config, trainer: &mut Trainer, best: &mut Best) -> Result<Restored> {
     let seal: Seal =
         serde_json::from_slice(&fs::read(folder.join(SEAL))?).map_err(|error| StageError::new(error.to_string()))?;
     let (state, metrics) = (folder.join(STATE), folder.join(METRICS));
@@ -220,12 +215,23 @@ fn read(
         return Err(StageError::new("its files have changed"));
     }
     best.restore(folder, seal.best)?;
-    let mut file = TensorFile::open(&state)?;
+    let metrics = read_state(&state, &metrics, config, trainer)?;
+    Ok(Restored { step, metrics, seconds: seal.seconds })
+}
+
+/// Reads parameters, moments and metrics into the trainer. Returns the metrics.
+pub(super) fn read_state(
+    state: &Path,
+    metrics: &Path,
+    config: &Gpt2Config,
+    trainer: &mut Trainer,
+) -> Result<Vec<Metric>> {
+    let mut file = TensorFile::open(state)?;
     let mut tensors = Vec::new();
     for tensor in state_tensors(config) {
         tensors.push(trainer.on_device(file.read(&tensor.name, &tensor.shape)?));
     }
-    let metrics = read_words(&fs::read(&metrics)?)?;
+    let metrics = read_words(&fs::read(metrics)?)?;
     let updates = metrics.iter().filter(|metric| metric.is_update()).count() as u64;
     let count = tensors.len() / 3;
     let squares = tensors.split_off(2 * count);
@@ -233,11 +239,14 @@ fn read(
     trainer.replace(tensors);
     trainer.optimizer.moments = means.into_iter().zip(squares).collect();
     trainer.optimizer.updates = updates;
-    Ok(Restored { step, metrics, seconds: seal.seconds })
+    Ok(metrics)
 }
 
 /// Writes a file and syncs it. Returns the digest of its content.
-pub(super) fn written(path: &Path, write: impl FnOnce(&mut BufWriter<HashingWriter<File>>) -> Result<()>) -> Result<Digest> {
+pub(super) fn written(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<HashingWriter<File>>) -> Result<()>,
+) -> Result<Digest> {
     let mut writer = BufWriter::with_capacity(1 << 20, HashingWriter::new(File::create(path)?));
     write(&mut writer)?;
     let (file, digest, _) = writer.into_inner().map_err(|error| error.into_error())?.finish();

@@ -1,7 +1,9 @@
 //! Infers before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::counted;
-use contract::{Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Origin, Shape};
+use contract::{
+    Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Origin, Shape,
+};
 use tokens::packed::PackedTokens;
 
 use super::settings::{Exec, Spec};
@@ -30,7 +32,8 @@ pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
         |init, train| ConflictText {
             message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
             label: format!("{train} ids"),
-            hint: "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it".to_owned(),
+            hint: "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"
+                .to_owned(),
         },
     );
     // Different vocabularies imply different tokenizers: one conflict is enough.
@@ -76,7 +79,7 @@ pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
     if let (Some(length), Some(config)) = (&train.sequence_length, config(&model)) {
         let parameters = config.parameters() as u64;
         // The best model of each checkpoint may be another one.
-        let models = if spec.keep_best { exec.keep_last + 3 } else { 1 };
+        let models = if spec.keep_best { exec.keep_last + 3 } else { 1 } + if spec.keep_state { 3 } else { 0 };
         let tokens = spec.steps.saturating_mul(spec.batch).saturating_mul(length.value);
         inferred.cost = Cost {
             tokens: Some(tokens),

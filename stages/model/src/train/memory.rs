@@ -40,11 +40,13 @@ impl Spec {
     /// Returns the bytes of memory to train a model of these sizes on sequences of `length` tokens on the CPU.
     pub(super) fn memory(&self, config: &Gpt2Config, length: usize) -> u64 {
         let sequences = self.sequences_a_pass(config, length, None);
-        let [layers, width, heads, length] = [config.layers, config.width, config.heads, length].map(|size| size as u64);
+        let [layers, width, heads, length] =
+            [config.layers, config.width, config.heads, length].map(|size| size as u64);
         let a_parameter = if sequences < self.batch { 20 } else { 16 };
         let a_feature = if self.residual_dropout > 0.0 { 36 } else { 34 };
         let a_pair = if self.attention_dropout > 0.0 { 5 } else { 2 };
-        let a_token = (a_feature * width).saturating_add((a_pair * heads).saturating_mul(length)).saturating_mul(layers);
+        let a_token =
+            (a_feature * width).saturating_add((a_pair * heads).saturating_mul(length)).saturating_mul(layers);
         let activations = length.saturating_mul(a_token).saturating_mul(4 * sequences);
         // The ids of all micro-batches of an update.
         let ids = length.saturating_mul(self.batch).saturating_mul(4);

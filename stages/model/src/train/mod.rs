@@ -29,6 +29,7 @@ mod run;
 pub mod schedule;
 pub mod settings;
 pub mod speed;
+mod state;
 pub mod trainer;
 
 use std::path::Path;
@@ -60,14 +61,20 @@ impl Stage for Train {
             .optional_input("valid", PortType::Tokens, "sequences to measure the loss on")
             .optional_input("tokenizer", PortType::Tokenizer, "copied into the model's directory")
             .optional_input("init", PortType::Model, "the model to start from; by default, a random initialization")
+            .optional_input(
+                "resume",
+                PortType::Files,
+                "the `state` of a training with fewer steps, which this one continues",
+            )
             .output("model", PortType::Model, "config.json, model.safetensors and the tokenizer's files")
             .output("metrics", PortType::Report, "metrics.jsonl, a TensorBoard event file and report.json")
     }
 
     fn ports_of(spec: &Spec) -> Ports {
-        match spec.keep_best {
-            true => Self::ports().output("best", PortType::Model, "the model with the lowest validation loss"),
-            false => Self::ports(),
+        match (spec.keep_best, spec.keep_state) {
+            (true, _) => Self::ports().output("best", PortType::Model, "the model with the lowest validation loss"),
+            (_, true) => Self::ports().output("state", PortType::Files, "the state from which `resume` continues"),
+            _ => Self::ports(),
         }
     }
 

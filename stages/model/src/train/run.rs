@@ -14,6 +14,7 @@ use super::metrics::{Metric, write_events};
 use super::order::Order;
 use super::settings::{Exec, Spec};
 use super::speed::{LIVE, Speed};
+use super::state;
 use super::trainer::{Batch, Measured, Measuring, Trainer};
 use crate::device::{gpu_memory, resolve};
 use crate::dropout::Dropout;
@@ -65,7 +66,11 @@ impl<'a> Run<'a> {
         trainer.skips_non_finite = spec.skip_non_finite > 0;
         let mut checkpoints = Checkpoints::below(&context.scratch)?;
         checkpoints.keep_last = exec.keep_last as usize;
-        let restored = checkpoints.restore(config, &mut trainer, &context.progress)?;
+        let mut restored = checkpoints.restore(config, &mut trainer, &context.progress)?;
+        if let (None, Some(tree)) = (&restored, context.inputs.get("resume")) {
+            let (step, metrics) = state::read(tree, spec, context, config, &mut trainer)?;
+            restored = Some(Restored { step, metrics, seconds: 0.0 });
+        }
         let Restored { step: done, metrics, seconds: earlier } = restored.unwrap_or_default();
         let order = Order::new(context.seed, inputs.train.sequences() as u64);
         context.progress.start("", Unit::Steps, Some(spec.steps));
@@ -178,7 +183,8 @@ impl<'a> Run<'a> {
     /// Names the sequences of the last update, and their documents if the tokens list them.
     fn batch_text(&self) -> String {
         let first = (self.done - 1) * self.spec.batch;
-        let sequences: Vec<_> = (first..first + self.spec.batch).map(|position| self.order.sequence(position)).collect();
+        let sequences: Vec<_> =
+            (first..first + self.spec.batch).map(|position| self.order.sequence(position)).collect();
         let mut text = format!("sequences {}", some_of(sequences.iter()));
         if let Ok(index) = self.context.inputs.tree("train").and_then(DocumentIndex::open) {
             let length = self.inputs.train.sequence_length() as u64;
@@ -240,8 +246,7 @@ impl<'a> Run<'a> {
 
     /// Measures the validation loss if it is due after this update, unless it was measured.
     fn validate_when_due(&mut self) -> Result<()> {
-        let due = self.done == self.spec.steps
-            || self.spec.validate_every.is_some_and(|every| self.done.is_multiple_of(every));
+        let due = self.done == self.spec.steps || self.spec.validates_at(self.done);
         let is_done = matches!(self.metrics.last(), Some(Metric::Validation { step, .. }) if *step == self.done);
         if due && self.done > 0 && !is_done { self.validate() } else { Ok(()) }
     }
@@ -341,6 +346,10 @@ impl<'a> Run<'a> {
     fn write_model(&self) -> Result<()> {
         let output = self.context.outputs.tree("model")?;
         folder::save(&self.inputs.config, &self.trainer.model, output)?;
+        if self.spec.keep_state {
+            let output = self.context.outputs.tree("state")?;
+            state::write(self.spec, self.context, &self.inputs.config, &self.trainer, &self.metrics, output)?;
+        }
         let mut outputs = vec![output];
         if self.spec.keep_best {
             let best = self.context.outputs.tree("best")?;

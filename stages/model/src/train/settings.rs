@@ -124,6 +124,9 @@ pub struct Spec {
     /// Whether the model with the lowest validation loss is an output, `best`, besides the last one.
     #[serde(default)]
     pub keep_best: bool,
+    /// Whether the state at the end is an output, `state`, from which a training with more steps continues.
+    #[serde(default)]
+    pub keep_state: bool,
     /// The number of updates between two measurements of the validation loss; by default, it is measured only at the end.
     #[serde(default)]
     #[schemars(range(min = 1, max = MAX_STEPS))]
@@ -210,6 +213,11 @@ impl Spec {
             weight_decay: self.weight_decay,
             clip: self.clip,
         }
+    }
+
+    /// Returns whether the validation loss is measured after this many updates, if the training goes on.
+    pub(super) fn validates_at(&self, step: u64) -> bool {
+        self.validate_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
     /// Returns the shares of dropped values.
@@ -314,6 +322,10 @@ pub fn check(spec: &Spec) -> Vec<Problem> {
     if let Some(micro_batch) = spec.micro_batch.filter(|micro_batch| *micro_batch > spec.batch) {
         let message = format!("must be at most batch ({}), not {micro_batch}", spec.batch);
         problems.push(Problem::new("micro_batch", message).depends_on("batch"));
+    }
+    if spec.keep_state && spec.keep_best {
+        let message = "cannot be combined with keep_best: the best model is no part of the state";
+        problems.push(Problem::new("keep_state", message).depends_on("keep_best"));
     }
     if min_learning_rate > learning_rate {
         let message = format!("must be at most learning_rate ({learning_rate}), not {min_learning_rate}");

@@ -133,12 +133,7 @@ impl Trainer {
     }
 
     /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
-    fn gradients(
-        &self,
-        batch: &Batch,
-        scale: f64,
-        dropout: Option<&Dropout>,
-    ) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
+    fn gradients(&self, batch: &Batch, scale: f64, dropout: Option<&Dropout>) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
         let (features, next) = self.predictions(&self.model, self.ids(batch), dropout);
         let embedding = self.model.wte.weight.val().inner();
         let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.z_loss, self.precision);
@@ -166,12 +161,7 @@ impl Trainer {
 
     /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
     /// by one, so a sequence of `n` ids has `n - 1` rows.
-    fn predictions(
-        &self,
-        model: &Gpt2,
-        ids: Tensor<2, Int>,
-        dropout: Option<&Dropout>,
-    ) -> (Tensor<2>, Tensor<1, Int>) {
+    fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>, dropout: Option<&Dropout>) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
         let features = model.features_with(ids.clone(), self.precision, dropout);
         let [_, _, width] = features.dims();

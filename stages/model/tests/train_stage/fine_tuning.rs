@@ -140,7 +140,10 @@ fn tokens_of_another_tokenizer_than_the_models_are_refused() {
     harness.connect("tokenizer", &tokenizer_of(folder.path(), "swapped", &bytes, &[]));
     for more in [json!({}), json!({ "resize_vocabulary": true })] {
         let (message, hint) = failure(harness.run::<Train>(unchanged(more)));
-        assert!(message.starts_with("the model of 'init' was trained with another tokenizer: its token 8 is"), "{message}");
+        assert!(
+            message.starts_with("the model of 'init' was trained with another tokenizer: its token 8 is"),
+            "{message}"
+        );
         assert_eq!(hint, "pack with the tokenizer of that model");
     }
     // Without the input 'tokenizer' only the end of a document can be compared.

@@ -189,7 +189,8 @@ fn start(folder: &Path, settings: &Value) -> Child {
 fn killed_before_its_steps_are_up_it_progresses_by_time() {
     let folder = tempfile::tempdir().unwrap();
     let scratch = folder.path().join("scratch");
-    let rare = with(json!({ "steps": 4_000_000_000_u64, "checkpoint_every": 4_000_000_000_u64, "checkpoint_seconds": 1 }));
+    let rare =
+        with(json!({ "steps": 4_000_000_000_u64, "checkpoint_every": 4_000_000_000_u64, "checkpoint_seconds": 1 }));
     let mut reached = 0;
     for _ in 0..3 {
         let mut child = start(folder.path(), &rare);

@@ -203,7 +203,8 @@ fn the_best_model_is_the_one_with_the_lowest_validation_loss() {
     assert!(all.len() == 15 && best < all[14] - 0.01, "{all:?}");
     // An update with the rate 0 leaves it as it is.
     harness.connect("init", &outputs["best"]);
-    let again = harness.run::<Train>(json!({ "batch": 2, "steps": 1, "warmup": 1, "learning_rate": 0.001, "validate_sequences": 7 }));
+    let again = harness
+        .run::<Train>(json!({ "batch": 2, "steps": 1, "warmup": 1, "learning_rate": 0.001, "validate_sequences": 7 }));
     let again = losses(&again.unwrap())[0];
     assert!((again - best).abs() < 1e-6, "{again} {best}");
     harness.inputs.remove("valid");

@@ -5,6 +5,7 @@ mod fine_tuning;
 mod golden;
 mod interruption;
 mod learning;
+mod more_steps;
 mod non_finite;
 mod refusal;
 

@@ -66,7 +66,8 @@ fn updates_that_are_not_finite_are_skipped_and_counted_up_to_a_limit() {
     let skipped = expected.iter().filter(|skipped| **skipped).count();
     assert_eq!((&report["skipped_steps"], &report["steps"]), (&json!(skipped), &json!(30)));
     let warnings = harness.progress.drain();
-    let warnings = warnings.iter().filter(|note| matches!(note, Note::Warning { text } if text.contains(": skipped (")));
+    let warnings =
+        warnings.iter().filter(|note| matches!(note, Note::Warning { text } if text.contains(": skipped (")));
     assert_eq!(warnings.count(), skipped);
 
     // One fewer in a row, and none at all: it stops at the first update that is too many.
@@ -76,7 +77,8 @@ fn updates_that_are_not_finite_are_skipped_and_counted_up_to_a_limit() {
         let result = harness.run::<Train>(settings(json!({ "skip_non_finite": limit })));
         let StageError::Failed(failure) = result.unwrap_err() else { panic!("interrupted") };
         let window = limit as usize + 1;
-        let last = expected.windows(window).position(|run| run.iter().all(|skipped| *skipped)).unwrap() + limit as usize;
+        let last =
+            expected.windows(window).position(|run| run.iter().all(|skipped| *skipped)).unwrap() + limit as usize;
         let (step, sequence) = (last + 1, order.sequence(last as u64));
         assert!(failure.message.starts_with(&format!("step {step}: the loss is ")), "{}", failure.message);
         assert!(failure.message.ends_with(&format!(" on sequences {sequence}")), "{}", failure.message);

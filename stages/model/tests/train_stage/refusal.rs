@@ -70,10 +70,7 @@ fn settings_that_make_no_sense_are_problems() {
         problem(json!({ "min_learning_rate": 0.5 })),
         "min_learning_rate: must be at most learning_rate (0.01), not 0.5"
     );
-    assert_eq!(
-        problem(json!({ "decay": 2 })),
-        "decay: has an effect with schedule = \"warmup-stable-decay\" only"
-    );
+    assert_eq!(problem(json!({ "decay": 2 })), "decay: has an effect with schedule = \"warmup-stable-decay\" only");
     assert_eq!(
         problem(json!({ "decay": 11, "schedule": "warmup-stable-decay" })),
         "decay: must be at most steps - warmup (10), not 11"
