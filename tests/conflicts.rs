@@ -32,10 +32,10 @@ fn the_cost_of_a_training_is_known_before_it_starts() {
     let load = |path: &Path| pipeline::manifest::load(path, &Overrides::default(), &kinds()).unwrap();
     let manifest = load(&path);
     let train = manifest.stages.values().find(|stage| stage.kind.name == "train").unwrap();
-    // 150,000 steps of 12 sequences of 1,024 tokens.
-    assert_eq!(train.cost.tokens, Some(150_000 * 12 * 1024));
+    // 150,000 steps of 192 sequences of 1,024 tokens.
+    assert_eq!((train.cost.tokens, train.cost.updates), (Some(150_000 * 192 * 1024), Some(150_000)));
     // 6 operations a parameter (111.0M) and 12 · 12 · 768 · 1,024 of attention, for each token.
-    let a_token = train.cost.flops.unwrap() / (150_000.0 * 12.0 * 1024.0);
+    let a_token = train.cost.flops.unwrap() / (150_000.0 * 192.0 * 1024.0);
     assert!((a_token - (6.0 * 111.0e6 + 12.0 * 12.0 * 768.0 * 1024.0)).abs() / a_token < 0.001, "{a_token}");
     assert!(train.cost.memory.unwrap() > 16 * 111_000_000);
 }

@@ -191,7 +191,10 @@ fn a_plan_prices_a_longer_training_by_its_operations_and_says_how_often_it_reads
     assert_eq!((&short["estimate"]["basis"], &long["estimate"]["basis"]), (&"operations".into(), &"operations".into()));
     let ratio = long["estimate"]["most"].as_f64().unwrap() / short["estimate"]["most"].as_f64().unwrap();
     assert!((ratio - 50.0).abs() < 1e-6, "1,000 steps against 20: {ratio}");
-    assert!(longest["estimate"].is_null() && longest["no_estimate"]["why"] == "other-operations", "{longest}");
+    let ratio = longest["estimate"]["most"].as_f64().unwrap() / short["estimate"]["most"].as_f64().unwrap();
+    assert!((ratio - 1000.0).abs() < 1e-3, "20,000 steps against 20: {ratio}");
+    let (wide, _) = of_train(&["--set", "stages.train.batch=1000"]);
+    assert!(wide["estimate"].is_null() && wide["no_estimate"]["why"] == "other-operations", "{wide}");
     let remark = remarks.as_array().unwrap().iter().find(|remark| remark["stage"] == "train").unwrap();
     assert!(
         remark["text"].as_str().unwrap().starts_with("20,000 steps of 4 sequences read 5,120,000 tokens"),
