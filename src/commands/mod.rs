@@ -1,4 +1,5 @@
-//! Floor 5: the subcommands, one file each. Data goes to standard output, everything else to standard error.
+//! Architecture layer 5: the subcommands, one file each. Data goes to standard output, everything else to standard
+//! error.
 //!
 //! | module | noun |
 //! |---|---|
