@@ -31,7 +31,7 @@ pub fn run(device: &Device, sizes: Sizes, steps: usize, tokens: Option<&Path>) -
     };
     let sequences: Vec<&[i32]> = ids.chunks_exact(length).collect();
     if sequences.is_empty() {
-        return Err(StageError::new(format!("{} tokens are less than a sequence of {length}", ids.len())));
+        return Err(StageError::new(format!("{} tokens are fewer than one sequence of {length}", ids.len())));
     }
     if let Some(id) = ids.iter().find(|id| **id as usize >= sizes.vocabulary) {
         return Err(StageError::new(format!("the token {id} is above the vocabulary of {}", sizes.vocabulary)));

@@ -157,7 +157,7 @@ struct Sizes {
 fn from_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 1..=0x7fff_ffff) => Ok(size),
-        _ => Err("it must be a whole number from 1 to 2147483647".to_owned()),
+        _ => Err("expected a whole number from 1 to 2147483647".to_owned()),
     }
 }
 

@@ -86,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn variable(name: &str, default: u64) -> u64 {
     let Some(value) = std::env::var_os(name) else { return default };
     value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| {
-        eprintln!("{name} is {value:?}: it must be a whole number");
+        eprintln!("{name} is {value:?}, expected a whole number");
         std::process::exit(2)
     })
 }

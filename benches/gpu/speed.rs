@@ -40,7 +40,7 @@ fn above_zero(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite())
-        .ok_or("it must be above 0".to_owned())
+        .ok_or("expected a number above 0".to_owned())
 }
 
 /// Prints the figures of the whole step as soon as they are known, then those of each part.

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let (cached, cached_seconds) = timed(|| with_cache(&generator, &requests))?;
     let (plain, plain_seconds) = timed(|| without_cache(&model, &requests))?;
     if cached != plain {
-        return Err(StageError::new("the cache changes what is written"));
+        return Err(StageError::new("the cache changes the generated tokens"));
     }
     let tokens: usize = cached.iter().map(Vec::len).sum();
     for (name, seconds) in [("plain", plain_seconds), ("cached", cached_seconds)] {

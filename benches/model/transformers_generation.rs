@@ -73,7 +73,7 @@ fn compare(generator: &Generator, peer: &mut Option<Peer>, sizes: [usize; 4]) ->
         if let Some((_, others)) = &of_peer
             && *others != tokens
         {
-            return Err(StageError::new("transformers generates other tokens"));
+            return Err(StageError::new("transformers generated other tokens"));
         }
         if turn > 0 {
             ours.push(speed(seconds));
@@ -163,7 +163,8 @@ impl Peer {
     fn answer(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.answers.read_line(&mut line).map_err(|error| StageError::io("read from transformers", &error))?;
-        serde_json::from_str(&line).map_err(|error| StageError::new(format!("transformers prints no JSON: {error}")))
+        serde_json::from_str(&line)
+            .map_err(|error| StageError::new(format!("transformers printed invalid JSON: {error}")))
     }
 }
 

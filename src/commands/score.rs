@@ -40,7 +40,7 @@ pub struct ScoreArguments {
     /// How completions are truncated: none, codeparrot, bigcode or evalplus.
     #[arg(long, value_name = "PRESET", default_value = "none", value_parser = named::<Preset>)]
     pub truncation: Preset,
-    /// Values of k for pass@k, separated by commas [default: 1, 10 and 100, as far as the number of samples allows].
+    /// Values of k for pass@k, separated by commas [default: those of 1, 10 and 100 that the number of samples allows].
     #[arg(long, value_name = "K,..", value_delimiter = ',')]
     pub k: Vec<u64>,
     /// Number of programs that run at the same time [default: one per processor].
@@ -49,7 +49,7 @@ pub struct ScoreArguments {
     /// Path of the Python interpreter.
     #[arg(long, value_name = "PATH", default_value = "python3")]
     pub python: PathBuf,
-    /// Run generated programs without this layer of the sandbox (repeatable); docs/sandbox.md lists what each layer stops.
+    /// Run generated programs without this layer of the sandbox (repeatable); docs/sandbox.md lists what each layer prevents.
     #[arg(long, value_name = "LAYER", value_parser = named::<Layer>)]
     pub dangerously_run_without: Vec<Layer>,
     /// Write report.json, report.md, report.html and pass-at-k.svg to this directory.

@@ -1,4 +1,4 @@
-//! The parts of a key, by the paths that a record names them with.
+//! The parts of a key, by their paths in a record.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub(super) const SETTINGS: &str = "settings";
 pub(super) const INPUTS: &str = "inputs";
 pub(super) const SOURCES: &str = "sources";
 
-/// The path of a value in a key: `settings.learning_rate`. Sorts as its text does.
+/// The path of a value in a key: `settings.learning_rate`. The order of paths is that of their text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyPath {
     /// `inputs.PORT`: the content digest of an input.
@@ -32,7 +32,7 @@ impl KeyPath {
         matches!(self, Self::Input(_) | Self::Sources)
     }
 
-    /// Parses the path of a leaf. A path that this version does not write is taken as a setting.
+    /// Parses the path of a leaf. A path that this version does not write is parsed as a setting.
     pub(super) fn parse(path: &str) -> Self {
         match (path, path.split_once('.')) {
             (KIND, _) => Self::Kind,

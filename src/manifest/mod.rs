@@ -1,4 +1,4 @@
-//! Floor 1: a manifest, from TOML text to typed stages.
+//! Architecture layer 1: a manifest, from TOML text to typed stages.
 //!
 //! ```toml
 //! extends = "base.toml"           # optional: overridden by this file, table by table
@@ -23,36 +23,37 @@
 //! # Layers
 //! The layers, from the lowest. Tables merge at any depth, other values are replaced, and every value keeps its position:
 //!
-//! 1. the file in `extends`, and the files that it extends (a relative path starts at the file that contains it);
+//! 1. the file in `extends`, and the files that it extends (a relative path is resolved against the directory of the file that contains
+//!    it);
 //! 2. the file;
 //! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest (`machine`);
 //! 4. each `--set PATH=VALUE`, in order (`set`).
 //!
-//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` become absolute: a relative one starts at the
-//! directory of the file that contains it, on the command line at the working directory. An empty one stays empty: the
-//! stage has no source yet, and `plan` reports it.
+//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` become absolute: a relative path is resolved against the
+//! directory of the file that contains it, or the working directory if it is set on the command line. An empty path stays empty: the stage
+//! has no source yet, and `plan` reports it.
 //!
 //! # Promises
 //! - [`load`] never panics, and reads at most 1 MiB per file.
-//! - A [`Manifest`] is valid: every kind is known, every setting is of its type and within its bounds, every edge joins an
-//!   output to an input of the same type, every required input is connected, and the graph is acyclic.
-//! - Otherwise [`Diagnostics`] holds every problem of every layer, each with file, line, caret and, if there is one, a hint.
-//!   Two things end the search early: a file that cannot be read, and invalid TOML. Rules between settings are checked once
-//!   each setting of the stage is valid.
+//! - A [`Manifest`] is valid: every kind is known, every setting has the right type and is within its bounds, every edge connects an output
+//!   to an input of the same type, every required input is connected, and the graph is acyclic.
+//! - Otherwise [`Diagnostics`] contains every problem of every layer, each with file, line, caret and, if there is one, a hint. Two things
+//!   end the search early: a file that cannot be read, and invalid TOML. Rules between settings are checked only if every setting of the
+//!   stage is valid.
 //!
 //! | module | content |
 //! |---|---|
-//! | `read`, `syntax`, `document` | a file; its TOML; the document with places |
+//! | `read`, `syntax`, `document` | a file; its TOML; the document with positions |
 //! | `set`, `machine` | the layers above the file |
 //! | `setting_schema`, `validate` | the JSON schema of a setting; validation of a table against it |
 //! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `resolve`, `cycle` | `[stages.NAME]`; its inputs; their outputs; dependency cycles |
 //! | `infer` | facts, conflicts and costs before a run |
-//! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
+//! | `diagnostic`, `render`, `suggest` | problems; their rendering as text; "did you mean" |
 //! | `resolved` | the manifest with all layers merged |
 //! | `schema`, `listing` | the JSON schema of a manifest; the settings of a kind, for people |
-//! | [`shell`] | words of a command line, quoted |
+//! | [`shell`] | quoting of words for a shell |
 
 mod bytes;
 mod cycle;
@@ -100,7 +101,7 @@ use self::stage::Draft;
 use crate::graph::Graph;
 pub use crate::stage_name::{NotAStageName, StageName};
 
-/// The default manifest of commands.
+/// The default manifest of the commands.
 pub const DEFAULT: &str = "pipeline.toml";
 
 /// The layers above a manifest's files.
@@ -115,7 +116,7 @@ pub struct Overrides {
 /// A valid manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// The path of the file, as given.
+    /// The path of the file, as given by the user.
     pub path: PathBuf,
     /// The name of the run.
     pub name: String,
@@ -146,7 +147,7 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
     finished(manifest, diagnostics)
 }
 
-/// Returns the path of a manifest without symbolic links in its directory, which identifies a project. For a pipe, returns the
+/// Returns the path of a manifest with the symbolic links of its directory resolved, which identifies a project. For a pipe, returns the
 /// working directory.
 pub fn origin(path: &Path) -> PathBuf {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -155,7 +156,7 @@ pub fn origin(path: &Path) -> PathBuf {
     found.map_or_else(here, |(directory, name)| directory.join(name))
 }
 
-/// The head of a manifest, which commands on a store need.
+/// The settings of a manifest that commands on a store need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The name of the run.
@@ -164,10 +165,10 @@ pub struct Head {
     pub cache: Option<PathBuf>,
 }
 
-/// Reads the head of a manifest with its layers. Ignores problems of its stages.
+/// Reads these settings from a manifest with its layers. Ignores problems of its stages.
 ///
 /// # Errors
-/// Returns an error if a layer cannot be read or is not valid TOML, or the head is invalid.
+/// Returns an error if a layer cannot be read or is not valid TOML, or one of these settings is invalid.
 pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, &Overrides::default(), &[], &mut diagnostics);

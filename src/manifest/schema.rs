@@ -1,8 +1,8 @@
 //! The JSON schema of a manifest, generated from the kinds, for editors: `#:schema ./schema.json` at the head of a
 //! manifest makes an editor complete keys and show their docs.
 //!
-//! Validators name the problem of a value that must match one schema, but report only "not valid under any of the given
-//! schemas" if there are several. So there is one wherever TOML allows it:
+//! Validators report the exact problem of a value that must match one schema, but only "not valid under any of the
+//! given schemas" if there are several. So alternatives are merged into one schema wherever TOML allows it:
 //!
 //! | Rust | generated schema | here |
 //! |---|---|---|
@@ -48,7 +48,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
         "type": "object",
         "properties": {
             "extends": {
-                "description": "The manifest that this one overrides; a relative path starts at this file.",
+                "description": "The manifest that this one overrides; a relative path is resolved against this file's directory.",
                 "type": "string",
             },
             "run": run,

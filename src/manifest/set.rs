@@ -1,4 +1,4 @@
-//! `--set stages.train.learning_rate=6e-4`: one setting of the command line, which overrides all files.
+//! Applies `--set stages.train.learning_rate=6e-4`: one setting on the command line, which overrides all files.
 //!
 //! The argument is a line of TOML. A value that is not valid TOML is a string, so that
 //! `--set stages.export.source=data/*.json.gz` needs no second pair of quotes, unless it starts like a TOML string, array or

@@ -145,7 +145,11 @@ impl<'a> Decider<'a> {
             None if layout.records(digest).exists() || layout.ledger(digest).exists() => return FastPath::Unknown,
             None => input.record(),
         };
-        debug_assert_eq!(key_record, input.record(), "the content of a key has another form without a new domain");
+        debug_assert_eq!(
+            key_record,
+            input.record(),
+            "the content of a key has a new format, but the domain is unchanged"
+        );
         let key = StageKey { key, key_record, inputs: inputs.clone(), sources, sources_missing: false };
         match hit {
             Some(hit) => FastPath::Cached(key, Box::new(hit)),

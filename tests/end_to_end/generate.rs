@@ -290,7 +290,7 @@ fn what_cannot_be_completed_is_refused() {
         (&["run.toml", "--file", "missing"], 1, "cannot open 'missing': "),
         (&["run.toml", "--file", "."], 1, "cannot read the prompt from '.': "),
         (&["run.toml", "--file", "latin1"], 2, "the prompt in 'latin1' is not valid UTF-8: byte 4"),
-        (&["model.safetensors", "x"], 2, "'model.safetensors' is a file of a model, expected its directory"),
+        (&["model.safetensors", "x"], 2, "'model.safetensors' is a file of a model, expected the model's directory"),
         (&["run.toml", "x", "--max-length", "9", "--max-tokens", "9"], 2, "cannot be used with"),
         (&[".", "x"], 1, "has no tokenizer.json"),
         (&["run.toml", "x", "--file", "y"], 2, "cannot be used with"),

@@ -40,7 +40,7 @@ impl ModelSource {
             && matches!(path.extension().and_then(|end| end.to_str()), Some("safetensors" | "json" | "bin"))
         {
             let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-            let error = CommandError::usage(format!("'{model}' is a file of a model, expected its directory"));
+            let error = CommandError::usage(format!("'{model}' is a file of a model, expected the model's directory"));
             return Err(error.hint(format!("pipeline generate {}", directory.display())));
         }
         refuse_options(arguments, "a run", false)?;

@@ -175,7 +175,7 @@ impl Builds {
                 // Removed since its name was read.
                 None => continue,
                 Some(Ok(record)) if record.key == key => Ok(record),
-                Some(Ok(_)) => Err("it is of another key".to_owned()),
+                Some(Ok(_)) => Err("it belongs to another key".to_owned()),
                 Some(Err(problem)) => Err(problem),
             };
             match record {

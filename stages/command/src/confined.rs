@@ -153,7 +153,12 @@ impl Undeclared {
         let names = self.0.iter().take(NAMED);
         let names: Vec<_> = names.map(|path| contract::printable(&path.to_string_lossy(), &[])).collect();
         let more = self.0.len().saturating_sub(NAMED);
-        names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+        names.join(", ")
+            + &if more > 0 {
+                format!("list the directory of its installation in `readable`, or the program itself in `files`")
+            } else {
+                String::new()
+            }
     }
 }
 

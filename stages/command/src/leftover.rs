@@ -30,7 +30,7 @@ pub fn end(log: &Path) -> io::Result<()> {
             return Err(io::Error::other(format!("process {} does not exit", left[0])));
         }
         for process in &left {
-            tracing::warn!(%process, log = %log.display(), "ends what a killed run left running");
+            tracing::warn!(%process, log = %log.display(), "stops processes that a killed run left running");
             match kill(*process, Signal::SIGKILL) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(error) => return Err(io::Error::from(error)),

@@ -128,7 +128,7 @@ impl Workspace {
             if place(&metadata) == *before && stamp(&metadata) != *untouched {
                 return Err(StageError::new(format!("the program changed its input '{name}' in the store"))
                     .in_file(location)
-                    .hint("let it write to copies; the store finds the damaged file and rebuilds it"));
+                    .hint("let the program write to copies; the store detects the damaged file and rebuilds it"));
             }
         }
         Ok(())
@@ -210,7 +210,7 @@ fn linked(tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
         let link = file.path.below(root);
         link.parent().map(make).transpose()?;
         let laid_out = std::path::absolute(&file.location).and_then(|location| symlink(location, &link));
-        laid_out.map_err(|error| StageError::io("lay out an input", &error).in_file(&file.location))?;
+        laid_out.map_err(|error| StageError::io("link an input", &error).in_file(&file.location))?;
         Ok((file.path.to_string(), file.location.clone()))
     };
     tree.files.iter().map(link).collect()

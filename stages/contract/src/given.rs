@@ -48,7 +48,7 @@ impl SourceOrInput<'_> {
             message: self.both(),
             with: Origin { setting: format!("inputs.{}", self.port), ..Origin::default() },
             label: "the other".to_owned(),
-            hint: "give one of the two".to_owned(),
+            hint: "set only one of them".to_owned(),
         })
     }
 
@@ -59,7 +59,7 @@ impl SourceOrInput<'_> {
     pub fn files(&self, context: &Context) -> Result<Vec<GivenFile>> {
         let Self { source, port, example } = self;
         let files: Vec<GivenFile> = match (context.inputs.get(port), source.0.is_empty()) {
-            (Some(_), false) => return Err(StageError::new(self.both()).hint("give one of the two")),
+            (Some(_), false) => return Err(StageError::new(self.both()).hint("set only one of them")),
             (None, true) => {
                 let hint =
                     format!("set the source, for example --set stages.NAME.source='{example}', or connect '{port}'");
@@ -91,7 +91,8 @@ impl SourceOrInput<'_> {
             true => format!("the input '{port}' has no files"),
             false => format!("no file matches '{source}'"),
         };
-        Err(StageError::new(message).hint(format!("a pattern such as '{example}' starts at the manifest's directory")))
+        Err(StageError::new(message)
+            .hint(format!("a pattern such as '{example}' is relative to the manifest's directory")))
     }
 
     fn both(&self) -> String {

@@ -141,7 +141,10 @@ impl Stage for EvalCompletions {
                 model.positions.as_ref(),
                 |length, positions| length.value <= positions.value,
                 |length, positions| ConflictText {
-                    message: format!("prompt {} may grow to {length} tokens, the model reads {positions}", number + 1),
+                    message: format!(
+                        "prompt {} may grow to {length} tokens, but the model reads at most {positions}",
+                        number + 1
+                    ),
                     label: format!("{positions} tokens"),
                     hint: format!("lower max_length to at most {positions}"),
                 },
@@ -167,8 +170,8 @@ impl Stage for EvalCompletions {
         if prompts.saturating_mul(completions) > MAX_COMPLETIONS {
             let most = MAX_COMPLETIONS / prompts.max(1);
             let message = format!(
-                "must be at most {most} for {prompts} prompts, not {completions}: there are {MAX_COMPLETIONS} completions at \
-                 most in all"
+                "must be at most {most} for {prompts} prompts, not {completions}: the maximum is {MAX_COMPLETIONS} \
+                 completions in total"
             );
             problems.push(Problem::new("completions", message).depends_on("prompts"));
         }
@@ -253,7 +256,9 @@ fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions
             context.progress.warn(if prompt.max_length <= positions {
                 format!("prompt {number} has {tokens}: its max_length of {limit} leaves no room to complete it")
             } else {
-                format!("prompt {number} has {tokens}: the model, which reads {limit}, has no room to complete it")
+                format!(
+                    "prompt {number} has {tokens}: the model reads at most {limit}, which leaves no room to complete it"
+                )
             });
         }
         Ok(Request { prompt: ids, maximum: prompt.max_length })

@@ -135,7 +135,11 @@ impl DocumentSlices {
             each(done..end, self.get(document as u64)?);
             done = end;
         }
-        if done == predictions { Ok(()) } else { Err(malformed("a sequence has tokens of no document")) }
+        if done == predictions {
+            Ok(())
+        } else {
+            Err(malformed("a sequence contains tokens that belong to no document"))
+        }
     }
 
     fn get(&self, document: u64) -> Result<OneDocument> {
@@ -332,7 +336,7 @@ fn each_value(context: &Context, table: &Table, column: &str, mut each: impl FnM
     session.stream(plan.map_err(plan_error)?, |batch| {
         let values = text(&batch, column)?;
         let counts = batch.column_by_name(ROWS).and_then(|rows| rows.as_primitive_opt::<Int64Type>());
-        let counts: &Int64Array = counts.ok_or_else(|| StageError::new("the plan has no number of rows"))?;
+        let counts: &Int64Array = counts.ok_or_else(|| StageError::new("the plan returned no row count"))?;
         for (value, rows) in values.iter().zip(counts.values()) {
             if let Some(value) = value {
                 each(value, u64::try_from(*rows).unwrap_or(0));

@@ -93,9 +93,9 @@ impl Stage for EvalLoss {
             tokens.sequence_length.as_ref(),
             |positions, length| length.value <= positions.value,
             |positions, length| ConflictText {
-                message: format!("the model reads {positions} tokens, the sequences have {length}"),
+                message: format!("the model reads at most {positions} tokens, but the sequences have {length}"),
                 label: format!("sequences of {length} tokens"),
-                hint: "pack the validation documents as those of the training".to_owned(),
+                hint: "pack the validation documents with the settings of the training documents".to_owned(),
             },
         );
         if let (Some(sizes), Some(length)) = (Sizes::of(&model), &tokens.sequence_length) {
@@ -146,8 +146,8 @@ fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextToke
     let (vocabulary, end_of_text) = (tokens.vocabulary(), tokens.end_of_text());
     if (vocabulary, end_of_text) != (tokenizer.vocabulary(), tokenizer.end_of_text()) {
         return Err(StageError::new(format!(
-            "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, where \
-             this one has {} ids, end-of-text {}",
+            "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, but this one \
+             has {} ids, end-of-text {}",
             tokenizer.vocabulary(),
             tokenizer.end_of_text()
         ))
@@ -173,7 +173,7 @@ fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextToke
             counted(tokens.sequences() as u64, "sequence"),
             counted(length as u64, "token")
         ))
-        .hint("more documents, or shorter sequences, give more of them"));
+        .hint("use more documents or shorter sequences"));
     }
     Ok(())
 }
@@ -217,7 +217,7 @@ fn measure(
 fn out_of_range(sequence: usize, loss: f32) -> StageError {
     let problem = if loss.is_finite() { "out of range" } else { "not a finite number" };
     StageError::new(format!("the loss of sequence {sequence} is {problem}"))
-        .hint("the model's training has diverged: look at its loss, and lower the learning rate")
+        .hint("the model's training has diverged: check its loss, and lower the learning rate")
 }
 
 /// Checks that the slices of every partition add up to the whole.

@@ -122,7 +122,7 @@ impl Stage for SampleCode {
             let message =
                 format!("{} problems with {} samples each are too many", count(problems.len() as u64), spec.samples);
             return Err(StageError::new(message)
-                .hint(format!("lower samples: {} at one temperature at most", count(MOST_SAMPLES))));
+                .hint(format!("set samples to {} or less at one temperature", count(MOST_SAMPLES))));
         }
         let folder = ModelFolder::of(context.inputs.tree("model")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;

@@ -174,7 +174,7 @@ fn a_prompt_without_room_is_warned_of_and_the_others_are_completed() {
         fixture.warnings(),
         [
             "prompt 1 has 4 tokens: its max_length of 4 leaves no room to complete it",
-            "prompt 2 has 200 tokens: the model, which reads 96, has no room to complete it",
+            "prompt 2 has 200 tokens: the model reads at most 96, which leaves no room to complete it",
         ]
     );
 }

@@ -75,7 +75,7 @@ fn a_loss_over_tokens_of_another_tokenizer_conflicts() {
 #[test]
 fn a_loss_over_sequences_that_the_model_cannot_read_conflicts() {
     let ports = [("model", model("a")), ("tokens", tokens("a", 2048))];
-    let expected = ("inputs.tokens", "the model reads 1024 tokens, the sequences have 2048", "pack");
+    let expected = ("inputs.tokens", "the model reads at most 1024 tokens, but the sequences have 2048", "pack");
     assert_eq!(conflicts(&infer::<EvalLoss>(json!({}), &ports)), [expected]);
 }
 
@@ -102,7 +102,7 @@ fn a_prompt_that_may_outgrow_the_model_conflicts() {
     let ports = [("model", model("a")), ("tokenizer", tokenizer("a"))];
     let prompts = json!([{ "text": "x", "max_length": 1024 }, { "text": "y", "max_length": 1025 }]);
     let inferred = infer::<EvalCompletions>(json!({ "prompts": prompts }), &ports);
-    let message = "prompt 2 may grow to 1025 tokens, the model reads 1024";
+    let message = "prompt 2 may grow to 1025 tokens, but the model reads at most 1024";
     assert_eq!(conflicts(&inferred), [("prompts[1].max_length", message, "pack")]);
     assert_eq!(inferred.conflicts[0].with.setting, "sequence_length");
 }

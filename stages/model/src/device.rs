@@ -90,8 +90,8 @@ mod libdevice {
     /// The directory that CubeCL searches if `CUDA_PATH` is not set (`cubecl-llvm`, `nvptx/libdevice.rs`).
     const ROOTS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
 
-    pub const MISSING: &str = "the CUDA toolkit's nvvm/libdevice/libdevice.10.bc is not found; install the toolkit (nvcc is \
-                               not needed), or set CUDA_PATH to where it is";
+    pub const MISSING: &str = "the CUDA toolkit's nvvm/libdevice/libdevice.10.bc is not found; install the toolkit \
+                               (nvcc is not needed), or set CUDA_PATH to its directory";
 
     pub fn is_there() -> bool {
         let below = |root: &Path| root.join("nvvm/libdevice/libdevice.10.bc").is_file();

@@ -113,7 +113,9 @@ pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write)
         .collect();
     let mut values = parameters(model).into_iter();
     write_tensors(writer, &[("format", "pt")], &tensors, |_| {
-        host_values(values.next().ok_or_else(|| StageError::new("the model has fewer tensors than its sizes say"))?)
+        host_values(
+            values.next().ok_or_else(|| StageError::new("the model has fewer tensors than config.json requires"))?,
+        )
     })
 }
 
@@ -205,7 +207,7 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     expect(!json.add_cross_attention, "add_cross_attention", &json.add_cross_attention, "false")?;
     let sizes = [json.vocab_size, json.n_positions, json.n_embd, json.n_layer, json.n_head];
     if sizes.contains(&0) || !json.n_embd.is_multiple_of(json.n_head) {
-        return Err(refused("n_embd", &json.n_embd.to_string(), "a multiple of n_head, and no size 0"));
+        return Err(refused("n_embd", &json.n_embd.to_string(), "a multiple of n_head that is not 0"));
     }
     let end_of_text = match json.eos_token_id {
         Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),

@@ -64,7 +64,7 @@ pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
 pub fn host_values(tensor: Tensor<1>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(|error| {
         StageError::new(format!("cannot read a tensor from the device: {error}"))
-            .hint("the device may be out of memory or gone; look at its driver's messages")
+            .hint("the device may be out of memory or disconnected; check its driver's messages")
     })
 }
 

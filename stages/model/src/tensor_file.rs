@@ -85,13 +85,13 @@ impl TensorFile {
         let info = self.header.info(name).ok_or_else(|| wrong("is missing".into()))?;
         if info.shape != shape {
             return Err(wrong(format!("has shape {:?}, expected {shape:?}", info.shape))
-                .hint("the sizes in config.json and the weights must be of one model"));
+                .hint("config.json and the weights must belong to the same model"));
         }
         let (start, end) = info.data_offsets;
         let dtype = info.dtype;
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(wrong(format!("has type {dtype:?}, expected F32, F16 or BF16"))
-                .hint("quantised weights are not read; save the model in one of these types"));
+                .hint("quantised weights are not supported; save the model in one of these types"));
         }
         let mut bytes = vec![0; end - start];
         self.file

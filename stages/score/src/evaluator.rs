@@ -125,6 +125,6 @@ fn hint(error: &Unavailable) -> &'static str {
         Unavailable::Layers(_) => {
             "docs/sandbox.md lists what each layer stops; dangerously_run_without runs generated programs without it"
         }
-        Unavailable::Start(_) => "see that the machine has free memory and processes",
+        Unavailable::Start(_) => "check that the machine has free memory and can start processes",
     }
 }

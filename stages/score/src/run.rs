@@ -151,7 +151,8 @@ fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
         count(broke as u64),
         count(finished as u64)
     );
-    Err(StageError::new(message).hint("see that the machine has free memory and processes, then run it again"))
+    Err(StageError::new(message)
+        .hint("check that the machine has free memory and can start processes, then run it again"))
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ fn complete(samples: &[Sample], problems: &[Problem]) -> Result<()> {
     let named = shortened(&problems[*problem].task_id);
     let others = counted(others as u64, "problem");
     Err(StageError::new(format!("{others} {have} no sample{at}, '{named}' among them"))
-        .hint("pass@k is a mean over all problems: sample each one, or give a file with the sampled problems alone"))
+        .hint("pass@k is a mean over all problems: sample each one, or pass a file with only the sampled problems"))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub fn check(problems: &[Problem], jobs: &[Job<'_>], ended: &[Ended]) -> Result<
         ),
     };
     Err(StageError::new(message).hint(
-        "no score is reported, since it would say nothing: raise the limits, change the truncation, or remove these problems from the file",
+        "no score is reported, as it would be meaningless: raise the limits, change the truncation, or remove these problems",
     ))
 }
 

@@ -225,7 +225,7 @@ impl<'f> Opened<'f> {
     fn missing(&self, name: &str, kind: Kind) -> StageError {
         let columns = self.schema().fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
         let columns = columns.collect::<Vec<_>>().join(", ");
-        let found = if columns.is_empty() { "no column".to_owned() } else { columns };
+        let found = if columns.is_empty() { "no columns".to_owned() } else { columns };
         StageError::new(format!("file '{}' has no column '{name}' of type {}", self.name, kind.name()))
             .hint(format!("it has {found}"))
     }
@@ -280,7 +280,7 @@ impl<'f> Opened<'f> {
             for index in 0..batch.num_rows() {
                 let Some(content) = columns.content.as_ref().and_then(|column| text(column, index)) else {
                     return Err(StageError::new(format!("file '{}' has no '{CONTENT}' in row {row}", self.name))
-                        .hint("every document needs a text; write an empty one as \"\""));
+                        .hint("every document needs content; write \"\" for an empty document"));
                 };
                 let place = format!("{}#{row}", self.name);
                 let text = |column: &'_ Option<StringViewArray>| {

@@ -118,7 +118,7 @@ impl Documents {
         let text = self.text.as_ref().ok_or_else(|| self.fault("no text"))?;
         let first = positions(&pending).value(0) as usize;
         let group = text.groups.partition_point(|group| group.end <= first);
-        let end = text.groups.get(group).ok_or_else(|| self.fault(format!("row {first} is past its end")))?.end;
+        let end = text.groups.get(group).ok_or_else(|| self.fault(format!("row {first} does not exist")))?.end;
         let last = |batch: &RecordBatch| positions(batch).values().last().map_or(0, |row| *row as usize);
         while last(&pending) < end {
             match self.pull()? {

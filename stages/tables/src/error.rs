@@ -38,7 +38,7 @@ pub enum TableError {
         part: String,
     },
     /// `row` does not ascend, or points past the text.
-    #[error("the table's part '{part}' does not match its text: {why}")]
+    #[error("the table's part '{part}' does not match its text file: {why}")]
     Rows {
         /// The part.
         part: String,

@@ -205,7 +205,7 @@ impl Query {
         let state = context.state();
         let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
         let statement = statement.map_err(|error| match error.find_root() {
-            DataFusionError::NotImplemented(_) => QueryError::Invalid("only one query can run at a time".to_owned()),
+            DataFusionError::NotImplemented(_) => QueryError::Invalid("only one query can be run at a time".to_owned()),
             DataFusionError::Plan(_) => QueryError::Invalid("the query is empty".to_owned()),
             _ => error.into(),
         })?;

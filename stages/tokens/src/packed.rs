@@ -93,7 +93,7 @@ impl Header {
         let narrow = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let wide = |at: usize| u64::from(narrow(at)) | u64::from(narrow(at + 4)) << 32;
         if narrow(8) != VERSION {
-            return Err(malformed(&format!("its version is {}, this program reads {VERSION}", narrow(8))));
+            return Err(malformed(&format!("its version is {}, but this program reads version {VERSION}", narrow(8))));
         }
         let header = Self {
             vocabulary: narrow(16),
@@ -152,8 +152,8 @@ pub fn check_file(path: &Path) -> Result<()> {
     let (header, size) = (Header::decode(&bytes)?, file.metadata()?.len());
     match header.file_size() {
         Some(expected) if expected == size => Ok(()),
-        Some(expected) => Err(malformed(&format!("it has {size} bytes, its header says {expected}"))),
-        None => Err(malformed("its header claims more bytes than a file can have")),
+        Some(expected) => Err(malformed(&format!("it has {size} bytes, but its header says {expected}"))),
+        None => Err(malformed("its header promises more bytes than a file can have")),
     }
 }
 
@@ -178,8 +178,8 @@ impl PackedTokens {
         let header = Header::decode(&map)?;
         match header.file_size() {
             Some(size) if size == map.len() as u64 => Ok(Self { map, header }),
-            Some(size) => Err(malformed(&format!("it has {} bytes, its header says {size}", map.len()))),
-            None => Err(malformed("its header claims more bytes than a file can have")),
+            Some(size) => Err(malformed(&format!("it has {} bytes, but its header says {size}", map.len()))),
+            None => Err(malformed("its header promises more bytes than a file can have")),
         }
     }
 
@@ -262,7 +262,7 @@ impl<W: Write> PackedWriter<W> {
     /// Returns an error if the counts are not possible or `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         header.check()?;
-        header.file_size().ok_or_else(|| malformed("its header claims more bytes than a file can have"))?;
+        header.file_size().ok_or_else(|| malformed("its header promises more bytes than a file can have"))?;
         inner.write_all(&header.encode())?;
         Ok(Self { inner, header, left: header.sequences * header.sequence_length, bytes: Vec::new() })
     }

@@ -73,8 +73,8 @@ impl TextTokenizer {
         let tokens = vocabulary(&json)
             .ok_or_else(|| fault("has a vocabulary whose ids are not 0, 1, 2 and so on".to_owned()))?;
         if let Some((token, _)) = tokens.iter().find(|(token, _)| token.len() > LONGEST_TOKEN) {
-            let message = format!("has a token of {} bytes, more than {LONGEST_TOKEN}", token.len());
-            return Err(fault(message).hint("train one with max_token_length"));
+            let message = format!("has a token of {} bytes, more than the maximum of {LONGEST_TOKEN}", token.len());
+            return Err(fault(message).hint("train one with max_token_length set"));
         }
         let special = |token: &Value| token["special"].as_bool().unwrap_or(false);
         let is_end = |token: &&Value| token["content"].as_str() == Some(end_of_text) && special(token);
@@ -103,7 +103,7 @@ impl TextTokenizer {
     /// Returns an error if the tokenizer lacks a byte of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encoder.encode_ordinary(text);
-        ids.map_err(|error| StageError::new(format!("a text cannot be tokenised: {error}")))
+        ids.map_err(|error| StageError::new(format!("cannot tokenise text: {error}")))
     }
 
     /// Encodes a prompt: as [`TextTokenizer::encode`], but an empty one is the end-of-text token, from which a model starts a new document.

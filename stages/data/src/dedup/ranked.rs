@@ -34,7 +34,7 @@ impl Ranked {
             writer.write_all(record)?;
             // One rank is left over so that `rank + 1` always fits into 32 bits.
             length = length.checked_add(1).filter(|&length| length < u32::MAX).ok_or_else(|| {
-                StageError::new("more documents than 4,294,967,294").hint("deduplicate the shards in several stages")
+                StageError::new("more than 4,294,967,294 documents").hint("deduplicate the shards in several stages")
             })?;
         }
         let records = writer.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -52,7 +52,7 @@ impl Form {
         let mut head = Vec::new();
         File::open(&source.location)?.take(HEAD as u64).read_to_end(&mut head)?;
         if head.is_empty() && !is_plain(source) {
-            let hint = "a download broke off, or the disk was full: get the file again";
+            let hint = "the download was interrupted, or the disk was full: download the file again";
             return Ok(other("empty", "an empty file, which no gzip or Parquet file is", hint));
         }
         let form = match Self::of_bytes(&head) {
@@ -60,7 +60,7 @@ impl Form {
             form => form,
         };
         if form == Self::Lines && source.has_extension("parquet") && !head.is_empty() {
-            let hint = "give the file the name of its form, or get it again";
+            let hint = "rename the file to match its format, or download it again";
             return Ok(other("parquet", "not Parquet, as its name says", hint));
         }
         Ok(form)
@@ -147,7 +147,7 @@ const STARTS: [(&[u8], &str, &str, &str); 14] = [
     (b"\xfd7zXZ\0", "xz", "xz-compressed data", "decompress it with `xz -d`"),
     (b"BZh", "bzip2", "bzip2-compressed data", "decompress it with `bzip2 -d`"),
     (b"PK\x03\x04", "zip", "a zip archive", "unpack it with `unzip`"),
-    (b"PK\x05\x06", "zip", "an empty zip archive", "get the file again"),
+    (b"PK\x05\x06", "zip", "an empty zip archive", "download the file again"),
     (b"\x04\x22\x4d\x18", "lz4", "lz4-compressed data", "decompress it with `lz4 -d`"),
     (b"7z\xbc\xaf\x27\x1c", "7z", "a 7z archive", "unpack it with `7z x`"),
     (b"Obj\x01", "avro", "an Avro file", COLUMNAR),

@@ -160,8 +160,9 @@ impl Stage for Import {
             problems.push(Problem::new("min_size", message).depends_on("max_size"));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
-            problems
-                .push(Problem::new("blake3", error.to_string()).hint("copy `sources` from a former import's report"));
+            problems.push(
+                Problem::new("blake3", error.to_string()).hint("copy `sources` from the report of an earlier import"),
+            );
         }
         problems
     }

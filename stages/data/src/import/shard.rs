@@ -22,7 +22,7 @@ const EXCERPT: usize = 160;
 /// The number of bytes that a line may have beyond its content.
 const OTHER_COLUMNS: u64 = 1 << 20;
 /// The hint if no unreadable shard is allowed.
-const SKIP: &str = "get the file again, or set max_bad_shards to skip such shards";
+const SKIP: &str = "download the file again, or set max_bad_shards to skip such shards";
 
 /// Returns whether a file of this name has no header, so that it may be empty.
 pub(super) fn is_plain(file: &GivenFile) -> bool {
@@ -144,7 +144,7 @@ impl<'a> Shard<'a> {
             return self.tables.reject(row);
         }
         let hint = match self.spec.max_bad_rows {
-            0 => "set max_bad_rows to have such rows put into the output 'rejected'".to_owned(),
+            0 => "set max_bad_rows to write such rows to the output 'rejected' instead".to_owned(),
             limit => format!("it is one more than max_bad_rows = {limit}"),
         };
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))

@@ -124,7 +124,7 @@ impl Shares {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let side = |piece: &Piece| if piece.valid { "validation" } else { "training" };
         let mut text = format!(
-            "fraction = {}, but validation has {} of the documents and {} of their bytes: repositories stay whole",
+            "fraction = {}, but validation has {} of the documents and {} of their bytes: a repository is never split",
             self.fraction,
             percent(documents),
             percent(bytes)
@@ -205,7 +205,7 @@ impl Stage for Split {
             return Err(StageError::new("training and validation together do not contain all rows"));
         }
         if report.rows == 0 {
-            context.progress.warn("there are no documents to split: both sides are empty");
+            context.progress.warn("there are no documents to split: both outputs are empty");
         } else if report.valid.rows == 0 {
             context.progress.warn("no validation documents: all documents form one group, which is used for training");
         } else if let Some(warning) = report.shares.as_ref().and_then(Shares::warning) {
@@ -285,7 +285,7 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
         Ok(BooleanArray::from(vec![is_valid; batch.num_rows()]))
     })?;
     if report.train.rows == 0 && report.rows > 0 {
-        return Err(StageError::new("valid_shard is the only shard, so that nothing is left to train on"));
+        return Err(StageError::new("valid_shard is the only shard, so nothing is left to train on"));
     }
     report.valid_shard = valid;
     Ok(report)

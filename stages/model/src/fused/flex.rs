@@ -22,7 +22,7 @@ macro_rules! by_type {
         match $tensor {
             DType::F32 => $name::<f32>($($argument),*),
             DType::BF16 => $name::<bf16>($($argument),*),
-            other => panic!("fused operations compute with F32 and BF16, not {other:?}"),
+            other => panic!("fused operations support F32 and BF16, not {other:?}"),
         }
     };
 }
@@ -152,7 +152,7 @@ fn head<T: Stored>(logits: F, next: IntTensor<Flex>, share: f32) -> (F, F) {
         Some(next) => next.iter().map(|id| *id as usize).collect(),
         None => next
             .as_slice::<i64>()
-            .expect("Burn has no other type of ids on the CPU")
+            .expect("Burn has no other id type on the CPU")
             .iter()
             .map(|id| *id as usize)
             .collect(),

@@ -152,7 +152,7 @@ impl Row {
                 "the model's logits at position {position} of prompt {} are not finite",
                 self.prompt + 1
             ))
-            .hint("its training has diverged: look at its loss, and lower the learning rate")
+            .hint("its training has diverged: check its loss, and lower the learning rate")
         })?;
         if Some(id) == generation.end_of_text {
             self.end = Some(End::EndOfText);

@@ -31,9 +31,9 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
         train.vocabulary.as_ref(),
         |init, train| init.value == train.value,
         |init, train| ConflictText {
-            message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
+            message: format!("the model of 'init' has a vocabulary of {init}, but the tokens have one of {train}"),
             label: format!("{train} ids"),
-            hint: "pack with the tokenizer of that model".to_owned(),
+            hint: "pack with the tokenizer of the model of 'init'".to_owned(),
         },
     );
     // Different vocabularies imply different tokenizers: one conflict is enough.
@@ -47,7 +47,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
         valid.sequence_length.as_ref(),
         |train, valid| train.value == valid.value,
         |train, valid| ConflictText {
-            message: format!("training has sequences of {train} tokens, validation of {valid}"),
+            message: format!("training has sequences of {train} tokens, but validation has sequences of {valid}"),
             label: format!("{valid} tokens"),
             hint: "pack both with the same sequence_length".to_owned(),
         },
@@ -58,7 +58,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
         train.sequence_length.as_ref(),
         |positions, length| length.value <= positions.value,
         |positions, length| ConflictText {
-            message: format!("the model of 'init' reads {positions} tokens, the sequences have {length}"),
+            message: format!("the model of 'init' reads at most {positions} tokens, but the sequences have {length}"),
             label: format!("{length} tokens"),
             hint: "lower sequence_length in the pack stage".to_owned(),
         },

@@ -189,21 +189,21 @@ impl Spec {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
             return Err(StageError::new(format!(
-                "the model of 'init' has (layers, width, heads) {found:?}, the settings say {asked:?}"
+                "the model of 'init' has (layers, width, heads) {found:?}, but the settings say {asked:?}"
             ))
-            .hint("leave the sizes out: they are those of 'init'"));
+            .hint("remove the sizes: 'init' determines them"));
         }
         if config.vocabulary != tokens.vocabulary() as usize {
             return Err(StageError::new(format!(
-                "the model of 'init' has a vocabulary of {}, the tokens one of {}",
+                "the model of 'init' has a vocabulary of {}, but the tokens have one of {}",
                 config.vocabulary,
                 tokens.vocabulary()
             ))
-            .hint("pack with the tokenizer of that model"));
+            .hint("pack with the tokenizer of the model of 'init'"));
         }
         if config.positions < tokens.sequence_length() {
             return Err(StageError::new(format!(
-                "the model of 'init' reads {} tokens, the sequences have {}",
+                "the model of 'init' reads at most {} tokens, but the sequences have {}",
                 config.positions,
                 tokens.sequence_length()
             ))
@@ -279,7 +279,9 @@ impl Spec {
         ));
         Err(error.hint(match fitting {
             0 => "use a GPU with more memory, a smaller model, or shorter sequences".to_owned(),
-            batch => format!("lower batch to {batch}, and raise accumulation to keep the sequences of an update"),
+            batch => {
+                format!("lower batch to {batch}, and raise accumulation to keep the number of sequences per update")
+            }
         }))
     }
 }
@@ -296,8 +298,8 @@ pub fn check(spec: &Spec) -> Vec<Problem> {
     if spec.sequences_an_update() > MAX_SEQUENCES {
         let (batch, accumulation, most) = (spec.batch, spec.accumulation, MAX_SEQUENCES / spec.batch.max(1));
         let message = format!(
-            "must be at most {most} with batch = {batch}, not {accumulation}: an update reads {MAX_SEQUENCES} sequences \
-             at most"
+            "must be at most {most} with batch = {batch}, not {accumulation}: the maximum is {MAX_SEQUENCES} \
+             sequences per update"
         );
         problems.push(Problem::new("accumulation", message).depends_on("batch"));
     }
@@ -316,10 +318,10 @@ fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {
             Some(_) if spec.preset.is_some() => problems.push(
                 Problem::new(name, "preset already sets the sizes")
                     .depends_on("preset")
-                    .hint("keep either preset or the three sizes"),
+                    .hint("remove preset or the three sizes"),
             ),
             None if given > 0 && spec.preset.is_none() => {
-                problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
+                problems.push(Problem::new("", format!("{name} is missing: set layers, width and heads together")));
             }
             _ => {}
         }

@@ -72,7 +72,7 @@ impl CommandSandbox {
             .map_err(Broken::system("cannot set up a pipe"))?;
         let (near, far) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(Broken::system("cannot make a socket"))?;
-        let directory = text(&self.reach.directory).map_err(Broken::system("cannot name a path"))?;
+        let directory = text(&self.reach.directory).map_err(Broken::system("cannot convert a path to a C string"))?;
         let init = Init::new().map_err(Broken::system("cannot make a pipe"))?;
         let confinement = Confinement {
             rules,
@@ -84,9 +84,9 @@ impl CommandSandbox {
         let entry = CommandEntry { init, confinement, directory };
         let layers = Layer::OF_COMMANDS.to_vec();
         let entry = Entry::new(&layers, &self.root, step.into(), Some(entry));
-        entry.map_err(Broken::system("cannot name a path"))?.install(command);
+        entry.map_err(Broken::system("cannot convert a path to a C string"))?.install(command);
         self.is_given.store(true, Ordering::Relaxed);
-        self.own(NOBODY).map_err(Broken::system("cannot hand over what the command may write"))?;
+        self.own(NOBODY).map_err(Broken::system("cannot change the owner of writable paths"))?;
         Ok(Supervisor::start(near, steps, layers).map_err(Broken::system("cannot start a thread"))?)
     }
 
@@ -129,7 +129,7 @@ impl CommandSandbox {
         supervisor.finish();
         match status {
             Ok(status) if status.success() => Ok(&Layer::OF_COMMANDS),
-            Ok(status) => Err(Broken::Server(format!("a program that does nothing failed: {status}")).into()),
+            Ok(status) => Err(Broken::Server(format!("an empty program failed: {status}")).into()),
             Err(_) if !missing.is_empty() => Err(Unavailable::Layers(missing)),
             Err(error) => Err(Broken::System { action: "cannot start /bin/sh", error }.into()),
         }

@@ -135,7 +135,7 @@ fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
     match slot.run(&program, &Limits::default()) {
         Ok(Verdict::Passed) => Ok(slot),
         Ok(Verdict::Failed { detail, .. }) => {
-            Err(Unstarted::Broken(Broken::Server(format!("a program that passes has failed: {detail}"))))
+            Err(Unstarted::Broken(Broken::Server(format!("a passing test program failed: {detail}"))))
         }
         Err(Broken::Layer(missing)) => Err(Unstarted::Layers(vec![missing])),
         Err(broken) => Err(Unstarted::Broken(broken)),

@@ -114,8 +114,8 @@ impl Slot {
             .map_err(Broken::system("cannot make a socket"))?;
         let (mut steps, step) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let namespaces = Layer::NAMESPACES.iter().any(|layer| plan.layers.contains(layer));
-        let entry =
-            Entry::new(&plan.layers, &plan.root, step.into(), None).map_err(Broken::system("cannot name a path"))?;
+        let entry = Entry::new(&plan.layers, &plan.root, step.into(), None)
+            .map_err(Broken::system("cannot convert a path to a C string"))?;
         let mut command = Command::new(&plan.python.executable);
         command.args(["-s", "-S", "-B", "-c", SERVER]);
         if plan.layers.contains(&Layer::Environment) {

@@ -134,7 +134,7 @@ impl Row<'_> {
         self.row.get(field).ok_or_else(|| {
             let there: Vec<_> = self.row.keys().take(16).map(|key| shortened(key)).collect();
             StageError::new(format!("the field '{}' is missing", shortened(field)))
-                .hint(format!("the line has: {}; set form, or fields, to the names in the file", there.join(", ")))
+                .hint(format!("the line has: {}; set `form` or `fields` to match the file", there.join(", ")))
         })
     }
 
@@ -194,7 +194,7 @@ fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
         Value::Object(_) => "an object",
     };
     StageError::new(format!("the field '{}': expected {expected}, found {found}", shortened(field)))
-        .hint("set form, or fields, to what the file has")
+        .hint("set `form` or `fields` to match the file")
 }
 
 /// Returns whether a text is a Python identifier of ASCII characters.
@@ -343,7 +343,7 @@ mod tests {
         };
         assert_eq!(
             failure.hint.as_deref(),
-            Some("the line has: task_id, text; set form, or fields, to the names in the file")
+            Some("the line has: task_id, text; set `form` or `fields` to match the file")
         );
     }
 

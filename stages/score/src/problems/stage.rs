@@ -68,7 +68,7 @@ impl Stage for Problems {
         let files = exec.given().files(context)?;
         let [file] = &files[..] else {
             let message = format!("there are {}", counted(files.len() as u64, "file"));
-            return Err(StageError::new(message).hint("give the one file of problems, or a stage for each"));
+            return Err(StageError::new(message).hint("set a single file of problems, or use a stage for each file"));
         };
         let problems = read(&file.location, &file.name, spec.form, &spec.fields)?;
         context.progress.info(counted(problems.len() as u64, "problem"));

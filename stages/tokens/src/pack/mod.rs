@@ -121,7 +121,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     let tokenizer = TextTokenizer::open(tree)?;
     let json = fs::read(&tree.required(text::FILE)?.location)?;
     let mut reference = tokenizers::Tokenizer::from_bytes(json)
-        .map_err(|error| StageError::new(format!("{} does not load in tokenizers: {error}", text::FILE)))?;
+        .map_err(|error| StageError::new(format!("{} cannot be loaded by tokenizers: {error}", text::FILE)))?;
     reference.set_encode_special_tokens(true);
     let packer = Packer { spec, context, tokenizer: &tokenizer, reference: &reference };
     let header = Header {

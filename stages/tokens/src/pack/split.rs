@@ -199,7 +199,7 @@ impl Packer<'_> {
             permutation: (self.spec.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
         };
         let mut index = IndexWriter::new(output.create(index::FILE)?, head)?;
-        self.context.progress.start("join documents", Unit::Rows, Some(ledger.documents));
+        self.context.progress.start("merge documents", Unit::Rows, Some(ledger.documents));
         let (mut at, mut dropped_bytes, mut ids) = (0, 0, Vec::new());
         recorder.in_order(self.context.resources.memory / 4, |record| {
             self.context.cancel.check()?;
@@ -220,7 +220,7 @@ impl Packer<'_> {
         file.flush()?;
         index.finish()?.finish()?;
         if at != ledger.tokens {
-            return Err(StageError::new(format!("{at} of {} tokens came back in order", ledger.tokens)));
+            return Err(StageError::new(format!("{at} of {} tokens were read back in order", ledger.tokens)));
         }
         ledger.emitted_bytes = ledger.bytes - dropped_bytes;
         Ok(())
@@ -293,7 +293,7 @@ impl Ledger {
         let conserved = self.text_tokens + self.end_of_text_tokens == self.tokens
             && self.end_of_text_tokens == self.documents
             && self.dropped < length;
-        if conserved { Ok(()) } else { Err(StageError::new(format!("the ledger does not add up: {self:?}"))) }
+        if conserved { Ok(()) } else { Err(StageError::new(format!("the token counts do not add up: {self:?}"))) }
     }
 }
 

@@ -80,5 +80,5 @@ pub fn merges(tree: &InputTree) -> Option<Vec<String>> {
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StageError {
-    StageError::new(format!("the learned tokenizer does not load in tokenizers: {error}"))
+    StageError::new(format!("the learned tokenizer cannot be loaded by tokenizers: {error}"))
 }

@@ -181,7 +181,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
 fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
-        format!("word_bytes = {bytes} keeps {kept} of {distinct} distinct words: raise it")
+        format!("word_bytes = {bytes} keeps only {kept} of {distinct} distinct words: raise it")
     } else if spec.min_frequency > 1 {
         format!("no remaining pair occurs min_frequency = {} times", spec.min_frequency)
     } else if learned.met_max_length {
@@ -205,7 +205,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     let table = Table::open(context.inputs.tree("documents")?)?;
     if table.rows() == 0 {
         return Err(StageError::new("there are no documents to learn a tokenizer from")
-            .hint("the reports of the upstream stages say where documents were dropped"));
+            .hint("the reports of the upstream stages show where documents were dropped"));
     }
     let sizes = [spec.documents, spec.documents.min(REPORT_DOCUMENTS)];
     context.progress.start("choose documents", Unit::Rows, None);
