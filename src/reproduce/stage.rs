@@ -1,4 +1,4 @@
-//! The verdict of a reproduction on one stage.
+//! The verdict of a reproduction for one stage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub enum StageReproduction {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// The bytes are different, on another device or processor or downstream of such a stage, with every loss within the lock's tolerance.
+    /// The bytes differ, on another device or processor or downstream of such a stage, but every loss is within the lock's tolerance.
     Equal {
         /// The relative tolerance.
         tolerance: f64,
@@ -29,13 +29,13 @@ pub enum StageReproduction {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// The bytes of a kind without a tolerance are different, but its inputs are equal only within tolerance.
+    /// The bytes differ and the kind has no tolerance, but its inputs are equal only within tolerance.
     NotComparable,
     /// The bytes are different.
     Different {
         /// The possible causes.
         causes: Vec<Cause>,
-        /// The metrics that differ: locked and found.
+        /// The metrics that differ: locked and found values.
         metrics: BTreeMap<String, [Option<f64>; 2]>,
     },
     /// The stage has no output.
@@ -65,7 +65,7 @@ pub enum Cause {
     Sources,
     /// The settings differ, by `--set` or a changed default.
     Settings,
-    /// Everything that determines the output is equal.
+    /// No difference in anything that determines the output.
     NotDeterministic,
 }
 
@@ -75,8 +75,8 @@ impl StageReproduction {
         matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }
 
-    /// Compares the output of a stage with its lock. `tolerated` are the input ports that read a stage which is
-    /// [`StageReproduction::Equal`], or is downstream of one, so that they cannot have the same bytes.
+    /// Compares the output of a stage with its lock. `tolerated` contains the input ports that read a stage that is
+    /// [`StageReproduction::Equal`] or downstream of one, so that their bytes cannot be the same.
     pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: &BTreeSet<String>) -> Self {
         let differences = differences(locked, found);
         if locked.trees() == found.record.outputs {
@@ -86,7 +86,7 @@ impl StageReproduction {
         let is_downstream = differences.iter().any(excused);
         let causes: Vec<_> = differences.iter().filter(|cause| !excused(cause)).cloned().collect();
         let here = &found.record;
-        // Older locks have only the model name of the processor, so that it always differs.
+        // // Older locks contain only the model name of the processor, which always differs.
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
         let largest = largest_difference(&locked.metrics, &here.metrics);
         match (locked.tolerance.filter(|_| elsewhere || is_downstream), largest) {
@@ -122,8 +122,8 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     causes
 }
 
-/// Returns the largest relative difference of a loss; `None` if the lock has no loss, or one that the new run lacks because it
-/// diverged. Other metrics, such as the last gradient norm, are noise at this scale.
+/// Returns the largest relative difference of a loss; `None` if the lock has no loss, or the new run lacks one because it diverged. Other
+/// metrics, such as the last gradient norm, are too noisy to compare.
 fn largest_difference(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> Option<f64> {
     let losses = locked.iter().filter(|(name, _)| name.starts_with("loss"));
     let differences = losses.map(|(name, value)| Some(distance(*value, *found.get(name)?)));

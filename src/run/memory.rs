@@ -1,8 +1,8 @@
-//! The memory that this process may use: that of the machine, limited by its cgroups and by `ulimit -v` (Linux).
+//! The memory that this process may use: that of the machine, limited by cgroups and by `ulimit -v` (Linux).
 //!
-//! The limit of a cgroup applies to all below it, so each directory from the process's own up to the root is read: `memory.max` in
-//! version 2, `memory.limit_in_bytes` in version 1. In a container the path that `/proc/self/cgroup` names may not exist; then the
-//! mounted root is the container's own.
+//! The limit of a cgroup applies to all cgroups below it, so each directory from the process's own up to the root is read: `memory.max` in
+//! version 2, `memory.limit_in_bytes` in version 1. In a container the path that `/proc/self/cgroup` names may not exist; in that case the
+//! mounted root is the container's own cgroup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Returns the least limit of a cgroup and of those above it; `line` is `hierarchy:controllers:path`.
+/// Returns the lowest limit of a cgroup and its ancestors; `line` is `hierarchy:controllers:path`.
 fn cgroup_limit(mount: &Path, line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
