@@ -46,8 +46,7 @@ pub fn end(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the processes of the same mount namespace whose standard output or error is a log, or was before that was
-/// removed.
+/// Returns the processes of the same mount namespace whose standard output or error is this log, even if the log has been removed.
 #[cfg(target_os = "linux")]
 fn left_with(log: &Path) -> Vec<nix::unistd::Pid> {
     use std::fs;

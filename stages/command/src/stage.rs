@@ -150,7 +150,7 @@ impl Spec {
         }
     }
 
-    /// Returns every text with placeholders, by its setting.
+    /// Returns every string with placeholders, by its setting.
     fn templates(&self) -> impl Iterator<Item = (String, &str)> {
         let arguments = self.arguments.iter().enumerate();
         std::iter::once(("program".to_owned(), self.program.as_str()))

@@ -40,7 +40,7 @@ impl GivenFile {
 }
 
 impl SourceOrInput<'_> {
-    /// Returns the contradiction of a stage with both, for [`crate::Stage::infer`].
+    /// Returns a conflict if both are set, for [`crate::Stage::infer`].
     pub fn conflict(&self, inputs: &InputFacts) -> Option<Conflict> {
         let both = inputs.has(self.port) && !self.source.0.is_empty();
         both.then(|| Conflict {
@@ -55,7 +55,7 @@ impl SourceOrInput<'_> {
     /// Returns the files of a running stage; there is at least one.
     ///
     /// # Errors
-    /// Returns an error if both or none are given, or there is no file.
+    /// Returns an error if both or neither are set, or there are no files.
     pub fn files(&self, context: &Context) -> Result<Vec<GivenFile>> {
         let Self { source, port, example } = self;
         let files: Vec<GivenFile> = match (context.inputs.get(port), source.0.is_empty()) {

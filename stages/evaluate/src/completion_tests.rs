@@ -5,7 +5,8 @@
 //! | with `tests` | the program is `setup`, the prompt and the completion; the tests call its functions | the tests end without an exception |
 //! | with `parses` | the program is a function that returns the source; the tests parse it | it is not blank, and the source parses |
 //!
-//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails with the same limits ([`score::selftest`]).
+//! As for problems, results are reported only if, with the same limits, each `solution` passes and an empty completion fails
+//! ([`score::selftest`]).
 //!
 //! # Without a sandbox
 //! The interpreter is a path on the machine, so neither it nor its absence is in the key; its version is in the report. If there is no
@@ -79,7 +80,7 @@ pub struct TestResult {
     pub result: String,
 }
 
-/// The tests of the prompts that have some.
+/// The tests of all prompts that have tests.
 pub struct CompletionTests<'p> {
     prompts: &'p [Prompt],
     options: RunOptions,
@@ -87,10 +88,10 @@ pub struct CompletionTests<'p> {
 }
 
 impl<'p> CompletionTests<'p> {
-    /// Prepares the tests, of which `workers` run at the same time; `None` if no prompt has any.
+    /// Prepares the tests; `workers` of them run at the same time. Returns `None` if no prompt has tests.
     ///
     /// # Errors
-    /// Returns an error if this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
+    /// Returns an error if this machine has no sandbox with all layers except `without`, and `without_sandbox` is `Fail`.
     pub fn prepare(
         prompts: &'p [Prompt],
         python: &str,

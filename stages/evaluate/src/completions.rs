@@ -8,8 +8,8 @@
 //! ([`crate::completion_tests`]).
 //!
 //! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
-//! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of
-//! another size may change the last bits of a logit and, rarely, the choice of a token.
+//! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of a
+//! different size may change the last bits of a logit and, rarely, the choice of a token.
 
 use std::collections::BTreeSet;
 
@@ -117,7 +117,7 @@ impl Stage for EvalCompletions {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
-    // What the sandbox decides is in the output. Both numbers only rise, and so does their sum.
+    // // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
     const REVISION: u32 = 3 + sandbox::REVISION;
     const SEEDED: bool = true;
 
@@ -234,7 +234,7 @@ impl Stage for EvalCompletions {
 /// Checks that the model supports all ids of the tokenizer.
 ///
 /// # Errors
-/// Returns an error if it has.
+/// Returns an error if the tokenizer has an id that the model does not support.
 pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
     if tokenizer.vocabulary() as usize <= vocabulary {
         return Ok(());

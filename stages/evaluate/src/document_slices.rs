@@ -39,7 +39,7 @@ const PART_OF_MEMORY: u64 = 8;
 /// The minimum number of ids in a pass.
 const LEAST_IDS: u64 = 1024;
 
-/// The name of the number of rows in an aggregate.
+/// The name of the column with the number of rows in an aggregate.
 const ROWS: &str = "rows";
 
 /// The slices of documents, on disk.
@@ -176,7 +176,7 @@ impl DocumentSlices {
                             repository_files: slice_of(&settings.repository_files, files),
                             file_bytes: slice_of(&settings.file_bytes, content.value(row).len() as u64),
                         };
-                        // Of rows with one id, whose texts and repositories are equal, the last one decides.
+                        // // If several rows have the same id, and thus equal texts and repositories, the last one is used.
                         let id = digest(id.value(row))?;
                         ids.of(&id).try_for_each(|document| self.put(document, 0, &facts.encode()))?;
                     }
@@ -329,7 +329,7 @@ fn files_of_repositories(context: &Context, table: &Table) -> Result<HashMap<u12
     Ok(files)
 }
 
-/// Calls `each` with every value of a column of texts, in any order, and the number of its rows.
+/// Calls `each` with every distinct value of a string column and the number of its rows, in any order.
 fn each_value(context: &Context, table: &Table, column: &str, mut each: impl FnMut(&str, u64)) -> Result<()> {
     let session = Session::new(context)?;
     let plan = session.documents(table)?.aggregate(vec![col(column)], vec![rows(lit(1i64)).alias(ROWS)]);
@@ -352,7 +352,7 @@ fn identity(repository: &str) -> u128 {
     digest.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
-/// Returns a column of texts in any layout.
+/// Returns a string column, whatever its layout.
 fn text(batch: &RecordBatch, name: &str) -> Result<StringArray> {
     let column = batch.column_by_name(name).and_then(|column| cast(column, &DataType::Utf8).ok());
     let column = column.and_then(|column| column.as_string_opt::<i32>().cloned());

@@ -1,9 +1,8 @@
 //! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::sums`] defines the measures, [`crate::slices`] the divisions of the tokens: every loss is computed once, and
-//! the slices are sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix
-//! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
-//! depend on it.
+//! [`crate::sums`] defines the measures, [`crate::slices`] the divisions of the tokens: every loss is computed once, and the slices are
+//! sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix product of a different size may add
+//! in a different order and so change the last bits of a loss. The definition of the measures does not depend on it.
 
 use contract::figures::counted;
 use contract::{

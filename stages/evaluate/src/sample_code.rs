@@ -1,8 +1,9 @@
 //! The stage kind `sample-code`: generates code for programming problems, for the stage kind `run-code`.
 //!
 //! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. Generation of a completion stops once it
-//! contains a text at which `run-code` would truncate it. It is written completely: `run-code` truncates it. The random numbers of a completion depend on
-//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature do not change the others.
+//! contains a text at which `run-code` would truncate it. The completion is written in full; `run-code` truncates it. The random numbers of
+//! a completion depend on the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another
+//! temperature do not change the others.
 //!
 //! White space at the end of prompts is removed before encoding, as in CodeParrot's script and bigcode's harness: a model's tokens
 //! combine a line break with the indentation that follows it. The completion then begins with that line break.

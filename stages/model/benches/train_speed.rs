@@ -1,4 +1,4 @@
-//! How fast a model trains on the CPU, and how long its checkpoint takes.
+//! Measures how fast a model trains on the CPU, and how long its checkpoint takes.
 //!
 //! `cargo bench --bench train_speed -- LAYERS WIDTH HEADS VOCABULARY BATCH SEQUENCE STEPS` prints tokens per second over all
 //! steps but the first, and the size and time of one checkpoint.

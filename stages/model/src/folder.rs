@@ -1,9 +1,9 @@
 //! A model as a directory in Hugging Face's format: `config.json`, `generation_config.json` and `model.safetensors`.
 //!
-//! Format for writing: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
-//! left out, as in transformers' `save_pretrained`. Reading also accepts other variants in use: names without the prefix (`GPT2Model`), `f16` and
-//! `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored.
-//! A `config.json` that specifies a computation other than ours is rejected.
+//! Format for writing: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, without the tied output
+//! head, as in transformers' `save_pretrained`. Reading also accepts other common variants: names without the prefix (`GPT2Model`), `f16`
+//! and `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored. A
+//! `config.json` that specifies a computation other than ours is rejected.
 
 use std::fs;
 use std::io::Write;
@@ -69,7 +69,7 @@ impl ModelFolder {
         Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
     }
 
-    /// Completes the facts of a connected port with those of the model there, unless a setting determines its sizes.
+    /// Completes the facts of a connected port with those of the model in its tree, unless a setting determines the model's sizes.
     pub fn observe(facts: &mut InputFacts, port: &str, input: &dyn Fn(&str) -> Option<InputTree>) {
         if facts.has(port) && facts.port(port).shape.is_none() {
             facts.complete(port, input(port).as_ref().map(Self::facts).unwrap_or_default());

@@ -115,7 +115,7 @@ impl Gpt2 {
         Ok(Self { wte, wpe, h, ln_f })
     }
 
-    /// Features before the output head: ids `[batch, sequence]` to `[batch, sequence, width]`, after the last layer norm.
+    /// Returns the features before the output head: ids `[batch, sequence]` to `[batch, sequence, width]`, after the last layer norm.
     ///
     /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
     pub fn features(&self, ids: Tensor<2, Int>, precision: Precision) -> Tensor<3> {
@@ -134,7 +134,7 @@ impl Gpt2 {
         features.matmul(self.wte.weight.val().transpose())
     }
 
-    /// Ids `[batch, sequence]` to logits `[batch, sequence, vocabulary]`, in `f32`.
+    /// Returns the logits: ids `[batch, sequence]` to `[batch, sequence, vocabulary]`, in `f32`.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let features = self.features(ids, Precision::F32);
         let [batch, sequence, width] = features.dims();
@@ -143,7 +143,7 @@ impl Gpt2 {
 }
 
 impl Block {
-    /// Maps `[batch, sequence, width]` to the same, with Burn's attention or, if a mask is given, [`fused::causal_attention`].
+    /// Maps `[batch, sequence, width]` to the same shape, with Burn's attention or, if a mask is given, [`fused::causal_attention`].
     pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), mask, precision);
         x.clone() + self.mlp.forward(self.ln_2.factor(x, precision), precision)
@@ -164,7 +164,7 @@ impl Attention {
         self.merge(attended, precision)
     }
 
-    /// Query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`, as factors.
+    /// Returns query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`, as factors.
     pub fn split(&self, x: Tensor<3>, precision: Precision) -> [Tensor<4>; 3] {
         let [batch, sequence, width] = x.dims();
         let joined = precision.linear(&self.c_attn, x);
@@ -186,7 +186,7 @@ impl Attention {
 }
 
 impl Mlp {
-    /// Maps `[batch, sequence, width]` to the same.
+    /// Maps `[batch, sequence, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let inner = fused::gelu_new(precision.linear(&self.c_fc, x));
         precision.result(precision.linear(&self.c_proj, inner))
@@ -194,7 +194,7 @@ impl Mlp {
 }
 
 impl LayerNorm {
-    /// Maps `[.., width]` to the same.
+    /// Maps `[.., width]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.factor(x, Precision::F32)
     }

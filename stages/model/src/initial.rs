@@ -1,9 +1,10 @@
 //! The initial values of a model: GPT-2's initialisation, drawn from a seed.
 //!
 //! Matrices and embeddings are normal with deviation 0.02; the two projections back into the residual stream
-//! (`c_proj.weight`) have 0.02 / √(2 · layers); biases are 0 and layer-norm scales 1. Values are drawn on the host, each block of 65,536 from
-//! a generator seeded by hash(seed, name of the tensor, block): they depend on neither device nor order nor threads.
-//! The normal is the Box–Muller transform in `f64` with `libm`'s functions, which give the same bits on every machine.
+//! (`c_proj.weight`) have 0.02 / √(2 · layers); biases are 0 and layer-norm scales 1. Values are drawn on the host,
+//! each block of 65,536 from a generator seeded by hash(seed, name of the tensor, block): so they do not depend on the
+//! device, the order or the threads. Normal numbers are computed by the Box–Muller transform in `f64` with `libm`'s
+//! functions, which give the same bits on every machine.
 
 use std::f64::consts::TAU;
 

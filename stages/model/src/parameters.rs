@@ -1,7 +1,7 @@
 //! A model's tensors as a flat list, in the order of [`crate::Gpt2Config::tensors`], and back.
 //!
-//! Each tensor is represented as a vector `[size]` without gradients, so that the optimiser, checkpoints and model files need
-//! no code for ranks.
+//! Each tensor is represented as a vector `[size]` without gradients, so that the optimiser, checkpoints and model files need no code for
+//! different ranks.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
@@ -25,7 +25,7 @@ pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
 /// Removes the gradient of every tensor from `gradients` and returns them.
 ///
 /// # Errors
-/// Returns an error if a tensor has none: every tensor is used in every forward pass of a model.
+/// Returns an error if a tensor has no gradient: every tensor is used in every forward pass of a model.
 pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
     struct Collect<'a>(&'a mut Gradients, Vec<Option<Tensor<1>>>);
     impl ModuleVisitor for Collect<'_> {

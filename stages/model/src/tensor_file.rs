@@ -79,7 +79,8 @@ impl TensorFile {
     /// Reads the values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
     ///
     /// # Errors
-    /// Returns an error if there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
+    /// Returns an error if there is no tensor of that name, it has another shape or type, its bytes cannot be read, or a value is not
+    /// finite.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let wrong = |why: String| StageError::new(format!("tensor '{name}' {why}")).in_file(&self.path);
         let info = self.header.info(name).ok_or_else(|| wrong("is missing".into()))?;
@@ -107,7 +108,7 @@ impl TensorFile {
     }
 }
 
-/// Returns a value that is infinite or NaN, if there is one.
+/// Returns a value that is infinite or NaN, if any.
 fn non_finite(values: &[f32]) -> Option<f32> {
     // Without an early exit the compiler vectorises this pass, and nearly every tensor is finite.
     let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());

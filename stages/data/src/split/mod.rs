@@ -1,18 +1,18 @@
 //! `split`: training and validation documents.
 //!
-//! **By repository** (the default). A group is the documents that are connected by repository and, if the table has a
-//! column `cluster` (which `dedup` writes), by near-duplicate cluster: no repository and no cluster is on both sides. A
-//! group's identity is the smallest id of its documents, and it goes to validation when the number in `[0, 1)` drawn from
-//! hash(seed, identity) is below `fraction`: adding or removing a group moves no other, as long as one is drawn. If none is,
-//! the group with the smallest number goes to validation; if all are, the one with the largest stays in training. A
-//! single group is training data, with a warning: training is empty only if the input is.
+//! **By repository** (the default). A group is the documents that are connected by repository and, if the table has a column `cluster`
+//! (which `dedup` writes), by near-duplicate cluster: no repository and no cluster is on both sides. A group's identity is the smallest id
+//! of its documents, and it goes to validation if the number in `[0, 1)` drawn from hash(seed, identity) is below `fraction`: so adding or
+//! removing a group moves no other group. If no number is below `fraction`, the group with the smallest number goes to validation; if all
+//! are, the group with the largest number stays in training. A single group is used for training, with a warning: training is empty only if
+//! the input is empty.
 //!
 //! So `fraction` applies to the groups, and the share of documents and bytes in validation depends on their
 //! sizes. The report contains both shares, the largest repository and the largest group. If a share is more than twice
 //! `fraction`, or less than half of it, the stage warns.
 //!
-//! **By shard.** The shard whose digest sorts last, or whose digest begins with `valid_shard`, is the
-//! validation set; the names of files never matter. A single shard is training data, with a warning.
+//! **By shard.** The shard whose digest sorts last, or whose digest begins with `valid_shard`, is the validation set; file names have no
+//! effect. A single shard is used for training, with a warning.
 
 mod groups;
 
@@ -265,7 +265,7 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
     let shards: BTreeSet<String> = table.parts().iter().map(shard).collect();
     let valid = match &spec.valid_shard {
         Some(wanted) => {
-            // A part's name has the first 16 digits.
+            // // A part's name contains the first 16 digits.
             let wanted = &wanted[..wanted.len().min(16)];
             let found: Vec<_> = shards.iter().filter(|shard| shard.starts_with(wanted)).collect();
             match found.as_slice() {

@@ -76,7 +76,7 @@ fn gelu_new<T: Stored>(x: F) -> F {
     let x = whole(x);
     let mut y = vec![T::put(0.0); x.layout().num_elements()];
     match y.len() <= ELEMENTS {
-        // Another thread would cost more than one block of work.
+        // // One block of work is cheaper than another thread.
         true => loops::gelu(T::values(&x), &mut y),
         false => {
             y.par_chunks_mut(ELEMENTS).zip(T::values(&x).par_chunks(ELEMENTS)).for_each(|(y, x)| loops::gelu(x, y))
@@ -166,8 +166,7 @@ fn head<T: Stored>(logits: F, next: IntTensor<Flex>, share: f32) -> (F, F) {
     (f32::tensor(losses, &[rows].into()), logits)
 }
 
-/// Returns a tensor's elements without gaps, in row-major order. Consumes its argument, so that the storage of a tensor that
-/// nothing else uses stays unique.
+/// Returns a tensor's elements without gaps, in row-major order. Consumes its argument, so that storage that is not shared stays unique.
 fn whole(tensor: F) -> F {
     tensor.to_contiguous()
 }

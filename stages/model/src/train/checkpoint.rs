@@ -6,9 +6,9 @@
 //! checkpoints/00000500/seal.json           the step, the seconds so far and the blake3 digests of the other two
 //! ```
 //!
-//! A checkpoint is written to a temporary directory whose files are synced, then renamed, so a kill at any moment leaves either none or a complete one.
-//! The digests detect later damage on disk; then the checkpoint before it is used, which is why the last two are kept. The order
-//! of the sequences and the rate are functions of the step, and nothing else is random, so this is the whole state.
+//! A checkpoint is written to a temporary directory whose files are synced, then renamed, so a kill at any moment leaves either none or a
+//! complete one. The digests detect later damage on disk; in that case the previous checkpoint is used, which is why the last two are kept.
+//! The order of the sequences and the learning rate are functions of the step, and nothing else is random, so this is the complete state.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -37,13 +37,13 @@ pub struct Checkpoints {
     folder: PathBuf,
 }
 
-/// The last file written of a checkpoint.
+/// The seal, the last file written of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seal {
     step: u64,
     state: Digest,
     metrics: Digest,
-    /// The seconds that all runs of the training took so far; 0 in a checkpoint of an older program.
+    /// The total seconds of all runs of the training so far; 0 in a checkpoint of an older program.
     #[serde(default)]
     seconds: f64,
 }
@@ -55,11 +55,11 @@ pub struct Restored {
     pub step: u64,
     /// The metrics so far.
     pub metrics: Vec<Metric>,
-    /// The seconds that all runs of the training took so far.
+    /// The total seconds of all runs of the training so far.
     pub seconds: f64,
 }
 
-/// Returns the step of the newest checkpoint below `scratch`, the seconds up to it, and when it was saved. Does not read its state.
+/// Returns the step of the newest checkpoint below `scratch`, the seconds up to it, and its time. Does not read its state.
 pub fn newest(scratch: &Path) -> Option<(u64, f64, SystemTime)> {
     let checkpoints = Checkpoints { folder: scratch.join(FOLDER) };
     let sealed = |step: u64| {
@@ -115,8 +115,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Restores the trainer from the newest complete checkpoint and returns the rest of it; `None` if there is none. A
-    /// damaged one is reported and removed.
+    /// Restores the trainer from the newest complete checkpoint and returns its other content; `None` if there is no checkpoint. A damaged
+    /// one is reported and removed.
     ///
     /// # Errors
     /// Returns an error if the directory cannot be read.
@@ -202,7 +202,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// Does nothing: Windows keeps the order of renames and cannot open a directory to sync it.
+/// Does nothing: Windows preserves the order of renames and cannot open a directory to sync it.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> Result<()> {
     Ok(())

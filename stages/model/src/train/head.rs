@@ -9,8 +9,9 @@
 //!
 //! The products of matrices are computed in a [`Precision`], everything else in `f32`.
 //!
-//! The gradients are written out because the logits of a whole micro-batch are the largest tensor of training, and
-//! automatic differentiation would keep several of that size; those of a chunk are freed before the next chunk.
+//! The gradients are computed explicitly because the logits of a whole micro-batch are the largest tensor of training,
+//! and automatic differentiation would keep several of that size. Here the logits of a chunk are freed before the next
+//! chunk.
 
 use std::ops::Range;
 
@@ -30,9 +31,9 @@ const PART_OF_GPU_MEMORY: u64 = 64;
 pub struct HeadLoss {
     /// The mean loss in nats, times the scale: `[1]`.
     pub loss: Tensor<1>,
-    /// The gradient by the features, `[rows, width]`.
+    /// The gradient with respect to the features, `[rows, width]`.
     pub features: Tensor<2>,
-    /// The gradient by the embedding, `[vocabulary, width]`.
+    /// The gradient with respect to the embedding, `[vocabulary, width]`.
     pub embedding: Tensor<2>,
 }
 

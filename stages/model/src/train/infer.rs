@@ -1,4 +1,4 @@
-//! Infers before a training starts: conflicts with its inputs, facts of its model, and its cost.
+//! Inference before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::counted;
 use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
@@ -63,7 +63,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
             hint: "lower sequence_length in the pack stage".to_owned(),
         },
     );
-    // A model that continues has the sizes of 'init', unless its settings name others.
+    // // A model that continues from 'init' has its sizes, unless the settings set others.
     let own = spec.shape().map(|(layers, width, heads)| {
         let [layers, width, heads] = [layers, width, heads].map(|size| size as u64);
         Fact::own(Shape { layers, width, heads }, "")
@@ -85,7 +85,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
             flops: Some(config.operations(length.value) * tokens as f64),
             memory: Some(spec.memory(&config, length.value)),
             memory_bound: None,
-            // Values and two moments a checkpoint, and the model.
+            // // Each checkpoint has the values and two moments; the model is written as well.
             disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
         };
         model.parameters = Some(Fact::own(parameters, ""));
@@ -108,7 +108,7 @@ fn config(model: &Facts) -> Option<Gpt2Config> {
     })
 }
 
-/// Adds the facts that no setting decides from the headers of the tokens and of the initial model.
+/// Adds the facts that no setting determines from the headers of the tokens and of the initial model.
 pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
     let train = facts.port("train");
     if train.vocabulary.is_none() || train.sequence_length.is_none() {

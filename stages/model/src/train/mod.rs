@@ -1,21 +1,20 @@
 //! The stage kind `train`: trains a GPT-2 on packed tokens.
 //!
-//! A step reads `batch · accumulation` sequences in the order of [`order`], computes the mean loss over all their
-//! predictions (a sequence of `n` tokens has `n − 1`), and updates the model by [`adamw`] at the rate of [`schedule`]. On the
-//! CPU the result is the same to the bit for any number of threads and after any number of interruptions ([`checkpoint`]).
+//! A step reads `batch · accumulation` sequences in the order of [`order`], computes the mean loss over all their predictions (a sequence
+//! of `n` tokens has `n − 1`), and updates the model by [`adamw`] at the learning rate of [`schedule`]. On the CPU the result is the same
+//! bit for bit for any number of threads and after any number of interruptions ([`checkpoint`]).
 //!
-//! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are checked
-//! after each update, once the next one is queued; weights when a checkpoint or the model is written
-//! ([`crate::tensor_file`]), and by the loss of the next step: so the check costs nothing on the device, and nothing that is
-//! not finite is ever stored or resumed from.
+//! A step whose loss, gradients, weights or validation loss are not finite fails the stage. Loss and gradients are checked after each
+//! update, once the next one is queued; weights are checked when a checkpoint or the model is written ([`crate::tensor_file`]), and by the
+//! loss of the next step. So the check costs nothing on the device, and no value that is not finite is ever stored or resumed from.
 //!
-//! There is no dropout: training sees each sequence about once, where dropout costs loss. GPT-2's 0.1 came
-//! from many epochs over a small corpus; the configuration that is written has 0.
+//! There is no dropout: each sequence is read about once, in which case dropout increases the loss. GPT-2's value of 0.1 is for many epochs
+//! over a small corpus; the written configuration has 0.
 //!
-//! Memory, in bytes: 16 per parameter (value, gradient, two moments), 4 more with accumulation, about
-//! `4 · batch · sequence · layers · (34 · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB
-//! for the logits ([`head`] computes them in chunks). A GPU keeps nothing for the pairs of a sequence: [`settings`] has its estimate,
-//! and a training that does not fit is rejected before anything is computed.
+//! Memory, in bytes: 16 per parameter (value, gradient, two moments), 4 more with accumulation, about `4 · batch · sequence · layers · (34
+//! · width + 2 · heads · sequence)` for the activations of one micro-batch, and 256 MiB for the logits ([`head`] computes them in chunks).
+//! A GPU stores nothing per pair of tokens: [`settings`] has its estimate, and a training that does not fit is rejected before anything is
+//! computed.
 
 pub mod adamw;
 pub mod checkpoint;
@@ -119,10 +118,10 @@ struct Run<'a> {
     checkpoints: Checkpoints,
     metrics: Vec<Metric>,
     done: u64,
-    /// The last update's rate and what it measures, until that is read: after the next one is queued, so that a GPU does not
-    /// wait for the host.
+    /// The last update's learning rate and its measures, until they are read: after the next update is queued, so that a GPU does not wait
+    /// for the host.
     measuring: Option<(f64, Measuring)>,
-    /// The start of this run, and the seconds that earlier runs took up to the checkpoint that it continues.
+    /// The start of this run, and the seconds that earlier runs took up to the checkpoint that it continues from.
     started: Instant,
     earlier: f64,
 }
@@ -186,7 +185,7 @@ impl<'a> Run<'a> {
 
     fn finish(mut self) -> Result<()> {
         let (from, start) = (self.done, Instant::now());
-        // A run that was interrupted during a validation saved the update before it.
+        // // A run that was interrupted during a validation saved the update before it.
         self.validate_when_due()?;
         while self.done < self.spec.steps {
             match self.step() {
@@ -204,7 +203,7 @@ impl<'a> Run<'a> {
         self.write_metrics()
     }
 
-    /// Makes one update, then logs, validates and saves if these are due.
+    /// Makes one update; then logs, validates and saves if these are due.
     fn step(&mut self) -> Result<()> {
         let rate = self.spec.schedule().rate(self.done);
         let batches = self.batches()?;
@@ -219,7 +218,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Reads the measures of the last update, unless they were read.
+    /// Reads the measures of the last update, unless they have been read.
     fn measured(&mut self) -> Result<()> {
         let Some((learning_rate, measuring)) = self.measuring.take() else { return Ok(()) };
         let Measured { loss, gradient_norm } = measuring.read().map_err(|error| self.at_step(error))?;
@@ -271,7 +270,7 @@ impl<'a> Run<'a> {
         (0..self.spec.accumulation).map(batch).collect()
     }
 
-    /// Measures the validation loss if it is due after this update, unless it was measured.
+    /// Measures the validation loss if it is due after this update, unless it has been measured.
     fn validate_when_due(&mut self) -> Result<()> {
         let due = self.done == self.spec.steps
             || self.spec.validate_every.is_some_and(|every| self.done.is_multiple_of(every));
@@ -279,7 +278,7 @@ impl<'a> Run<'a> {
         if due && self.done > 0 && !is_done { self.validate() } else { Ok(()) }
     }
 
-    /// Returns the mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
+    /// Measures the mean loss over the first sequences of the validation tokens (`pack` has shuffled them).
     fn validate(&mut self) -> Result<()> {
         self.measured()?;
         let Some(valid) = &self.valid else { return Ok(()) };
@@ -351,7 +350,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Writes the files of the model and of the tokenizer, so that transformers loads the directory without changes.
+    /// Writes the files of the model and of the tokenizer, so that transformers can load the directory unchanged.
     fn write_model(&self) -> Result<()> {
         let output = self.context.outputs.tree("model")?;
         folder::save(&self.config, &self.trainer.model, output)?;

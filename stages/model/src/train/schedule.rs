@@ -1,5 +1,5 @@
-//! The learning rate of each step: linear warm-up, then half a cosine, as transformers'
-//! `get_cosine_schedule_with_warmup` (whose first rate is 0), with a floor.
+//! The learning rate of each step: linear warm-up, then half a cosine, as in transformers'
+//! `get_cosine_schedule_with_warmup` (whose first rate is 0), with a minimum.
 //!
 //! ```text
 //! step < warmup:  peak · step / warmup
@@ -28,7 +28,7 @@ impl Schedule {
             return self.peak * (step as f64 / self.warmup as f64);
         }
         let progress = (step - self.warmup) as f64 / self.steps.saturating_sub(self.warmup).max(1) as f64;
-        // libm, not the machine's cosine: the same bits everywhere.
+        // // libm instead of the machine's cosine: the same bits on every machine.
         let share = (0.5 * (1.0 + libm::cos(PI * progress.min(1.0)))).max(0.0);
         self.floor + (self.peak - self.floor) * share
     }

@@ -165,7 +165,7 @@ impl Spec {
     /// Returns the sizes of a new model for these tokens.
     ///
     /// # Errors
-    /// Returns an error if the settings have no sizes.
+    /// Returns an error if the settings do not determine the sizes.
     pub fn sizes(&self, tokens: &PackedTokens) -> Result<Gpt2Config> {
         let (layers, width, heads) = self.shape().ok_or_else(|| {
             StageError::new("the model has no sizes")
@@ -229,9 +229,9 @@ impl Spec {
         [model, activations, ids, 256 << 20].into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Estimates the bytes that a training uses on a GPU with `capacity` bytes, within a tenth: for each parameter, for each feature of a layer for
-    /// each token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]). The factors are fitted to what
-    /// CubeCL reserves (benches/gpu/check.sh, step `reserved`).
+    /// Estimates the bytes that a training uses on a GPU with `capacity` bytes, within a tenth: the sum of a part per parameter, a part per
+    /// feature, layer and token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]). The factors are fitted to the
+    /// memory that CubeCL reserves (benches/gpu/check.sh, step `reserved`).
     pub(super) fn gpu_memory(&self, config: &Gpt2Config, length: usize, capacity: u64) -> u64 {
         let (a_parameter, a_feature) = match self.precision {
             Precision::F32 => (18, 82),
@@ -286,7 +286,7 @@ impl Spec {
     }
 }
 
-/// Returns the problems of the settings beyond the bounds of each.
+/// Returns the problems of the settings beyond their individual bounds.
 pub fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);

@@ -1,4 +1,4 @@
-//! A model with its optimiser: one update, and the loss without one.
+//! A model with its optimiser: makes an update, or computes only the loss.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -105,15 +105,15 @@ impl Trainer {
         Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
     }
 
-    /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
+    /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient with respect to every tensor.
     fn gradients(&self, batch: &Batch, scale: f64) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
         let (features, next) = self.predictions(&self.model, self.ids(batch));
         let embedding = self.model.wte.weight.val().inner();
         let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.precision);
-        // A scalar whose gradient by the features is the head's: the rest is left to automatic differentiation.
+        // // A scalar whose gradient with respect to the features is that of the head: automatic differentiation does the rest.
         let below = (features * Tensor::from_inner(head.features)).sum();
         let mut gradients = gradients(&self.model, &mut below.backward())?;
-        // The embedding is the first tensor of the list; it is used below and in the head.
+        // // The embedding is the first tensor of the list; it is used both below and in the head.
         if let Some(embedding) = gradients.first_mut() {
             let size = embedding.dims();
             *embedding = embedding.clone() + head.embedding.reshape(size);
