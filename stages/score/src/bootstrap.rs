@@ -1,15 +1,15 @@
-//! Confidence intervals by the bootstrap over problems (Efron 1979): problems are the sample of a larger set, and are drawn anew, with
-//! replacement, as many as there are. A problem is drawn with all of its samples: the interval estimates the variation over other problems of the same sort, not
-//! over other samples of the same problems.
+//! Confidence intervals by the bootstrap over problems (Efron 1979): the problems are a sample of a larger set; each draw resamples as many
+//! problems as there are, with replacement. A problem is drawn with all of its samples: the interval estimates the variation over other
+//! problems of the same kind, not over other samples of the same problems.
 //!
 //! | | |
 //! |---|---|
 //! | statistic | the mean of one value per problem (pass@k, or a difference of two) |
-//! | interval | percentile: of the `B` means in order, from number `⌊B · (1 - level) / 2⌋` (from 0) to the one as far from the end |
+//! | interval | percentile: of the `B` means in order, from number `⌊B · (1 - level) / 2⌋` (counted from 0) to the one with the same distance from the end |
 //! | random numbers | problem `i` of draw `b` is `⌊N · u / 2^64⌋` with `u = mix(s_b + i · γ)`, the finaliser and increment of SplitMix64 (Steele, Lea, Flood 2014), and `s_b` the first 64 bits of blake3(seed, purpose, `b`) ([`contract::Draw`]) |
 //!
-//! A number depends on the seed, `b` and `i` alone, and only sums and a division are in floating point: the bits are the same on every machine and
-//! for any number of threads. A problem is drawn with a probability that differs from `1/N` by less than `2^-64`.
+//! A random number depends only on the seed, `b` and `i`, and floating point is used only for sums and a division, so the bits are the same
+//! on every machine and for any number of threads. A problem is drawn with a probability that differs from `1/N` by less than `2^-64`.
 //!
 //! The percentile interval covers less than its level for few problems, and has no width if all problems have the same value, such
 //! as 0: [`all_equal_bound`] returns the bound for that case.
@@ -53,18 +53,17 @@ pub struct Estimate {
     pub mean: f64,
     /// The interval.
     pub interval: Interval,
-    /// The share of draws with a mean above 0, counting half of those at 0: for differences, how often the first is
-    /// ahead.
+    /// The share of draws with a mean above 0, counting half of those at 0; for differences, how often the first is ahead.
     pub above_zero: f64,
 }
 
-/// Below this a mean is zero: values are from -1 to 1, and means of differences of pass@k are multiples of far larger numbers.
+/// Means below this are treated as zero: values are from -1 to 1, and means of differences of pass@k are multiples of far larger numbers.
 const ROUNDING: f64 = 1e-12;
 
 impl Bootstrap {
     /// Returns the mean of `values`, one per problem, with its interval.
     ///
-    /// Equal seeds draw equal problems, whatever the values: two estimates over the same problems share their draws.
+    /// Equal seeds draw the same problems, whatever the values: two estimates over the same problems share their draws.
     ///
     /// # Errors
     /// Returns an error if there are no values or no draws, or the level is not between 0 and 1.
@@ -86,7 +85,7 @@ impl Bootstrap {
                 drawn.sum::<f64>() / values.len() as f64
             })
             .collect();
-        // A sum of differences that cancel is zero but for its rounding.
+        // // A sum of differences that cancel is zero except for rounding.
         let twice_above = |mean: &f64| if mean.abs() < ROUNDING { 1 } else { 2 * u64::from(*mean > 0.0) };
         let above = means.iter().map(twice_above).sum::<u64>();
         means.sort_by(f64::total_cmp);
@@ -101,7 +100,7 @@ impl Bootstrap {
 }
 
 /// Returns the exact upper bound (Clopper and Pearson 1934) of the share of problems that could be solved if none of `problems` was, at a
-/// level: `1 - ((1 - level) / 2)^(1/problems)`. If all were solved, 1 minus it is the lower bound.
+/// level: `1 - ((1 - level) / 2)^(1/problems)`. If all were solved, 1 minus this value is the lower bound.
 pub fn all_equal_bound(problems: usize, level: f64) -> f64 {
     1.0 - libm::pow((1.0 - level) / 2.0, 1.0 / problems.max(1) as f64)
 }

@@ -17,11 +17,11 @@ use crate::settings::repeated;
 #[derive(Debug)]
 pub struct EvalCode;
 
-/// Measures pass@k from the results of samples, with confidence intervals over problems, and compares it with a baseline's.
+/// Measures pass@k from the results of samples, with confidence intervals over problems, and compares it with that of a baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// The values of k for pass@k. By default: 1, 10 and 100, as far as the number of samples allows.
+    /// The values of k for pass@k. By default: those of 1, 10 and 100 that the number of samples allows.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
     pub ks: Vec<u64>,
     /// The confidence level of the intervals: the share of the bootstrap's means within an interval.
@@ -47,7 +47,7 @@ impl Stage for EvalCode {
     type Exec = Exec;
     const KIND: &'static str = "eval-code";
     const REVISION: u32 = 2;
-    /// The bootstrap's draws.
+    /// For the draws of the bootstrap.
     const SEEDED: bool = true;
 
     fn ports() -> Ports {

@@ -24,7 +24,7 @@ pub struct RunOptions {
     pub limits: Limits,
     /// The interpreter: a path, or a name that is looked up in `PATH`.
     pub python: PathBuf,
-    /// Layers of the sandbox that are switched off; docs/sandbox.md describes what each layer stops.
+    /// Layers of the sandbox that are disabled; docs/sandbox.md describes what each layer prevents.
     pub dangerously_run_without: BTreeSet<Layer>,
     /// The number of programs that run at the same time.
     pub workers: usize,
@@ -40,7 +40,7 @@ impl RunOptions {
     /// Builds the sandbox.
     ///
     /// # Errors
-    /// Returns an error if the machine cannot run it with all layers that are not switched off.
+    /// Returns an error if the machine cannot provide a layer that is not disabled.
     pub fn sandbox(&self) -> Result<Sandbox, Unavailable> {
         let without = self.dangerously_run_without.clone();
         Sandbox::new(Settings { python: self.python.clone(), dangerously_run_without: without })
@@ -50,7 +50,7 @@ impl RunOptions {
 /// Runs samples of problems in the sandbox of `options`. Results in `cache` are not computed again.
 ///
 /// # Errors
-/// Returns an error if the self-test fails ([`selftest::check`]); those of [`Runner::run`].
+/// Returns an error if the self-test fails ([`selftest::check`]), and the errors of [`Runner::run`].
 pub fn run_samples(
     sandbox: &Sandbox,
     problems: &[Problem],
@@ -93,8 +93,8 @@ pub fn run_samples(
     })
 }
 
-/// Returns whether this machine provides the sandbox of these settings. `otherwise` describes what the stage does without it; `None` if it cannot
-/// run.
+/// Returns whether this machine provides the sandbox of these settings. `otherwise` describes what the stage does without it; `None` means
+/// that it cannot run.
 pub fn check_machine(settings: Settings, otherwise: Option<&str>) -> MachineCheck {
     match Sandbox::new(settings) {
         Ok(sandbox) => {

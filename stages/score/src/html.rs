@@ -1,4 +1,4 @@
-//! A report as a page of HTML that needs no other file, runs no script and loads nothing.
+//! A report as a self-contained HTML page, which runs no script and loads nothing.
 
 use std::fmt::Write;
 

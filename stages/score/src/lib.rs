@@ -1,11 +1,12 @@
-//! Floor 1: evaluation by unit tests: the stage kinds `run-code` and `eval-code`, and [`score`] for files outside a run.
+//! Architecture layer 1: evaluation by unit tests, that is, the stage kinds `run-code` and `eval-code`, and [`score`] for files outside a
+//! run.
 //!
 //! ```text
 //!   samples.jsonl --> run-code --> results.jsonl --> eval-code --> report.json, report.md, report.html
 //!   problems -----^   truncation, limits             ks, intervals, a baseline
 //! ```
 //!
-//! # What it promises
+//! # Promises
 //!
 //! 1. A score is reported only after the self-test: in the same sandbox and with the same limits, every reference solution passes and every
 //!    empty completion fails ([`selftest`]).

@@ -30,8 +30,8 @@ impl JsonLines<'_> {
     /// Calls `each` with the number (from 1) and the value of each line that is not blank.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, is not UTF-8, or has a line that is too long or not of the form; each with its line. Errors of
-    /// `each` get the file and the line.
+    /// Returns an error if the file cannot be read, is not UTF-8, or has a line that is too long or invalid, each with
+    /// the line number. Errors of `each` get the file and the line.
     pub fn read<T: DeserializeOwned>(&self, mut each: impl FnMut(u64, T) -> Result<()>) -> Result<()> {
         let unreadable = |error: &io::Error| StageError::io("read the file", error);
         let file = File::open(self.location).map_err(|error| unreadable(&error).in_file(self.name))?;

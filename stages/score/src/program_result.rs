@@ -33,15 +33,15 @@ pub enum FailureKind {
     Assertion,
     /// Another exception was raised.
     Exception,
-    /// The CPU time or the elapsed time was exceeded.
+    /// The program exceeded the CPU time or the elapsed time.
     Timeout,
-    /// The memory was exceeded.
+    /// The program exceeded the memory limit.
     Memory,
     /// The output was too long.
     Output,
     /// The sandbox refused a file or a system call.
     Refused,
-    /// A process ended, or broke the protocol, before the tests did.
+    /// A process ended, or violated the protocol, before the tests ended.
     Ended,
     /// The sandbox returned no verdict three times. It counts as a failure, since a candidate may have caused it.
     Unjudged,
@@ -150,7 +150,7 @@ impl ProgramResult {
 /// Formats a detail for storage: one line of limited length, without control characters and without addresses, which differ between runs.
 fn kept(detail: &str) -> String {
     let line = detail.replace('\n', " ");
-    // Addresses first, so that their lengths do not decide where the text is cut.
+    // // Addresses are replaced first, so that their lengths do not affect where the text is truncated.
     shortened_to(&without_addresses(&printable(&line, &[])), MOST_DETAIL).into_owned()
 }
 

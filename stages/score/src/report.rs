@@ -17,7 +17,7 @@ use crate::temperature::Temperature;
 use crate::truncate::Truncation;
 use crate::{html, markdown, picture};
 
-/// The number of samples of each sort to show.
+/// The number of samples of each group to show.
 const SHOWN: usize = 3;
 /// The number of characters of a prompt or a sample to show.
 const MOST_SHOWN: usize = 4000;
@@ -90,7 +90,7 @@ pub struct Example {
     pub task_id: String,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     pub index: u64,
     /// The prompt; empty if the sample is a whole program.
     pub prompt: String,
@@ -284,8 +284,8 @@ fn examples_passed(results: &Results) -> Vec<Example> {
     first_of_each(results, passed.into_iter())
 }
 
-/// Returns the sort key of a sample: how far it came (an assertion, another exception or a limit, everything else), the number of passed samples of its problem, and its
-/// position.
+/// Returns the sort key of a sample: how far it got (an assertion, another exception or a limit, everything else), the number of passed
+/// samples of its problem, and its position.
 fn examples_nearly(results: &Results, rows: &[ProblemRow]) -> Vec<Example> {
     let distance = |kind: FailureKind| match kind {
         FailureKind::Assertion => 0,

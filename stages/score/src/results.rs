@@ -1,4 +1,4 @@
-//! Results of samples: the output of the stage kind `run-code`, and what `eval-code` reads.
+//! Results of samples: the output of the stage kind `run-code`, which `eval-code` reads.
 //!
 //! | file | contents |
 //! |---|---|
@@ -89,7 +89,7 @@ pub struct SampleResult {
     pub problem: usize,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     pub index: u64,
     /// The code that ran: a truncated completion, or a whole program.
     pub text: String,
@@ -198,7 +198,7 @@ impl Results {
     /// Reads both files.
     ///
     /// # Errors
-    /// Returns an error if one is missing, damaged, or not complete.
+    /// Returns an error if one is missing, damaged or incomplete.
     pub fn read(tree: &InputTree) -> Result<Self> {
         let foreign = |error: StageError| error.hint("connect the output 'results' of a stage of kind run-code");
         let facts = tree.required(FACTS).map_err(foreign)?;

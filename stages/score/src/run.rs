@@ -2,12 +2,12 @@
 //!
 //! | promise | how |
 //! |---|---|
-//! | results are in the order of the jobs | a result has the index of its job, whichever finishes first |
-//! | a program runs once | jobs of one digest share a result, in this run and in the cache |
+//! | results are in the order of the jobs | each result carries the index of its job, whichever finishes first |
+//! | a program runs once | jobs with equal digests share a result, in this run and in the cache |
 //! | a stopped run loses little | each result is written to the cache when its program ends |
-//! | one program cannot end the run | a program that the sandbox has no verdict for is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run ends with an error only where that happens to more than a hundredth of the programs |
+//! | one program cannot end the run | a program without a verdict is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run fails only if this happens to more than a hundredth of the programs |
 //!
-//! A worker checks the cancel flag between programs: a program takes at most its limit of elapsed time.
+//! A worker checks the cancel flag between programs, which take at most their limit of elapsed time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use crate::program_result::ProgramResult;
 
 /// The number of attempts for a program that ends without a verdict.
 pub const ATTEMPTS: usize = 3;
-/// The number of programs without a verdict that is always tolerated.
+/// The number of programs without a verdict that is always accepted.
 const FEW_UNJUDGED: usize = 3;
 
 /// Runs one program: the sandbox, or its replacement in tests.
@@ -56,7 +56,7 @@ impl Runner<'_> {
     /// Runs the jobs whose results are not known; returns the results of all jobs in order. `phase` is the name of the phase.
     ///
     /// # Errors
-    /// Returns [`StageError::Interrupted`] if `cancel` was set, or if a result cannot be written, or if the sandbox has no verdict for
+    /// Returns [`StageError::Interrupted`] if `cancel` was set, or an error if a result cannot be written or the sandbox has no verdict for
     /// many programs.
     pub fn run(&self, phase: &str, jobs: &[Job<'_>], cache: &mut Cache) -> Result<Vec<Ended>> {
         let digests: Vec<Digest> = jobs.iter().map(|job| job.digest(self.conditions)).collect();
@@ -116,7 +116,7 @@ impl Runner<'_> {
                     Err(broken) => broken,
                 };
                 unjudged.insert(digests[place], ProgramResult::unjudged(&broken));
-                // Tests that cannot run say nothing of the sandbox: the self-test names their problem.
+                // // Tests that cannot run are no failure of the sandbox: the self-test reports their problem.
                 broke += usize::from(!matches!(broken, Broken::Tests(_)));
                 bearable(broke, finished, &broken)
             });
@@ -141,7 +141,7 @@ impl Runner<'_> {
     }
 }
 
-/// Checks that the sandbox failed for few programs only.
+/// Checks that the sandbox failed for only a few programs.
 fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
     if broke <= FEW_UNJUDGED || broke * 100 <= finished {
         return Ok(());

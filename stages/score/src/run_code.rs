@@ -1,12 +1,12 @@
 //! The stage kind `run-code`: runs samples against the unit tests of their problems.
 //!
-//! It is separate from `eval-code`, because a key covers all settings of its stage, and their settings affect different work:
+//! It is separate from `eval-code`, because a key covers all settings of its stage, and the settings of the two affect different work:
 //!
 //! | stage | its key covers | effect of a change |
 //! |---|---|---|
 //! | a stage that writes samples | model, prompts, temperatures, seed | the model: generates again |
-//! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, generates nothing |
-//! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, runs nothing |
+//! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, but generates nothing |
+//! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, but runs nothing |
 //!
 //! On a machine that cannot run the sandbox, the stage fails, or is skipped if the manifest declares it optional.
 //!
@@ -46,7 +46,7 @@ pub struct Spec {
     /// Texts at which completions are truncated, instead of the stops of the preset.
     #[schemars(length(max = 1000), inner(length(min = 1, max = 1000)))]
     pub stops: Option<Vec<String>>,
-    /// Which stop truncates a completion.
+    /// The stop that truncates a completion.
     pub rule: Rule,
     /// The limits of each program.
     pub limits: LimitSettings,
@@ -93,7 +93,7 @@ impl Default for LimitSettings {
 
 impl LimitSettings {
     fn limits(&self) -> Limits {
-        // Within the settings' bounds, which the manifest is held to.
+        // // Within the settings' bounds, which the manifest has checked.
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let Self { cpu_seconds, wall_seconds, memory, disk, processes, descriptors, output } = *self;
         Limits { cpu: time(cpu_seconds), wall: time(wall_seconds), memory, disk, processes, descriptors, output }
@@ -110,8 +110,8 @@ pub struct Exec {
     /// The number of programs that run at the same time; 0 uses the number of threads of the stage.
     #[schemars(range(max = 1024))]
     pub workers: usize,
-    /// Skip the stage and the stages downstream on a machine without Python or without a layer of the sandbox; the run still succeeds.
-    /// Otherwise the run fails there.
+    /// Skip the stage and its downstream stages on a machine without Python or without a layer of the sandbox; the run still succeeds. By
+    /// default, the run fails on such a machine.
     pub optional: bool,
 }
 
@@ -137,7 +137,7 @@ impl Stage for RunCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "run-code";
-    // What the sandbox decides is in the output. Both numbers only rise, and so does their sum.
+    // // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
     const REVISION: u32 = 1 + sandbox::REVISION;
 
     fn ports() -> Ports {

@@ -9,8 +9,8 @@
 //! | `task_id` | a string or an integer | required |
 //! | `completion` | the text after the prompt | required, or `solution` |
 //! | `solution` | the whole program (evalplus) | |
-//! | `temperature` | the sampling temperature; samples of different temperatures, and without one, are scored separately | extension |
-//! | `index` | its number among the samples of its problem and temperature | extension |
+//! | `temperature` | the sampling temperature; samples with different temperatures or without a temperature are scored separately | extension |
+//! | `index` | the index among the samples of its problem and temperature | extension |
 //! | `stop` | the reason that it ended | extension |
 //!
 //! Other fields are ignored. A `null` is treated as a missing field.
@@ -43,7 +43,7 @@ pub struct Sample {
     pub is_whole: bool,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     pub index: u64,
     /// The reason that it ended.
     pub stop: Option<String>,
@@ -69,7 +69,7 @@ pub struct SampleLine<'s> {
     /// The sampling temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
     /// The reason that it ended.
@@ -80,8 +80,8 @@ pub struct SampleLine<'s> {
 /// Reads a file of samples of `problems`, in the order of the file; messages use `name` for the file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, a line is not of the form, names an unknown task, or repeats an index, or if a problem has no sample
-/// of some temperature; each with file, line and hint.
+/// Returns an error if the file cannot be read, a line is invalid, names an unknown task or repeats an index, or a problem has no sample at
+/// some temperature; each with file, line and hint.
 pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
     let places: BTreeMap<&str, usize> = problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();
     let mut samples: Vec<Sample> = Vec::new();

@@ -11,7 +11,7 @@ use crate::pass_at_k::pass_at_k;
 use crate::results::Results;
 use crate::temperature::Temperature;
 
-/// The default values of k, as far as the number of samples allows.
+/// The default values of k; those above the number of samples are left out.
 pub const USUAL_KS: [u64; 3] = [1, 10, 100];
 
 /// The settings of the measurement.
@@ -143,15 +143,15 @@ impl Measure {
         pairs.map(|(temperature, k)| counts.score(temperature, k, &self.bootstrap)).collect()
     }
 
-    /// Returns the differences to a baseline: for each k, those of temperatures that both have, then that of each side's best
-    /// where these are two temperatures.
+    /// Returns the differences from a baseline: for each k, those at temperatures that both have, then that between the best temperatures
+    /// of both sides, if they differ.
     ///
     /// # Errors
     /// Returns an error if the problems differ, or as [`Measure::scores`].
     pub fn differences(&self, results: &Results, baseline: &Results) -> Result<Vec<Difference>> {
         let order = matched(results, baseline)?;
         let (ours, mut theirs) = (Counts::of(results), Counts::of(baseline));
-        // In the order of our problems.
+        // // In the order of our problems.
         theirs.tasks.clone_from(&ours.tasks);
         for group in theirs.groups.values_mut() {
             *group = order.iter().map(|place| group[*place]).collect();
@@ -164,7 +164,7 @@ impl Measure {
             let common = ours.groups.keys().filter(|temperature| theirs.groups.contains_key(temperature));
             let pairs = common.map(|temperature| (*temperature, *temperature, false));
             let bests = (our_best[place].temperature, their_best[place].temperature, true);
-            // The best of both at one temperature is among the pairs.
+            // // If both sides are best at the same temperature, the difference is already among the pairs.
             let bests = (bests.0 != bests.1).then_some(bests);
             for (temperature, baseline_temperature, is_best) in pairs.chain(bests) {
                 let (one, other) = (ours.values(temperature, k)?, theirs.values(baseline_temperature, k)?);
@@ -189,8 +189,8 @@ impl Measure {
     }
 }
 
-/// Returns the best score for each k, in ascending order; of equal ones that of the lowest temperature. It is the best of several: a little
-/// better than a new evaluation at its temperature would be, and its interval does not allow for the choice.
+/// Returns the best score for each k, in ascending order; ties go to the lowest temperature. As the best of several, it is a little better
+/// than a new evaluation at its temperature would be, and its interval does not allow for the choice.
 pub fn best(scores: &[Score]) -> Vec<Score> {
     let mut best: BTreeMap<u64, Score> = BTreeMap::new();
     for score in scores {
@@ -317,7 +317,7 @@ pub(crate) mod tests {
         assert_eq!(differences.len(), 1);
         let Difference { difference, low, high, ahead, .. } = differences[0];
         assert!((difference - 0.1).abs() < 1e-12);
-        // Each problem is the same or better: the pairs leave no doubt, though the intervals of the two scores overlap.
+        // // Each problem is the same or better: the paired comparison is certain, though the intervals of the two scores overlap.
         assert!((0.0..0.1).contains(&low) && high < 0.25 && ahead > 0.98, "{low} {high} {ahead}");
         let same = measure(&[1]).differences(&ours, &ours).unwrap();
         assert_eq!((same[0].difference, same[0].low, same[0].high, same[0].ahead), (0.0, 0.0, 0.0, 0.5));

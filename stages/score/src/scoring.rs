@@ -49,8 +49,8 @@ pub struct Scored {
 /// Runs samples, and those of the baseline, and measures them.
 ///
 /// # Errors
-/// Returns an error if a file cannot be read or is not of its form, the sandbox or its self-test fails, a k is more than the samples of a problem, or
-/// `cancel` was set.
+/// Returns an error if a file cannot be read or does not have its format, the sandbox or its self-test fails, a k is
+/// more than the samples of a problem, or `cancel` was set.
 pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
     let Scoring { problems, samples, baseline, form, fields, .. } = scoring;
     let problems = problems::read(problems, problems, *form, fields)?;

@@ -1,5 +1,5 @@
-//! The test of the evaluator on this machine, before it scores a model: in the same sandbox, with the same limits, every
-//! reference solution must pass and every empty completion must fail. Otherwise nothing is reported.
+//! The self-test of the evaluator on this machine, before it scores a model: in the same sandbox and with the same
+//! limits, every reference solution must pass and every empty completion must fail. Otherwise nothing is reported.
 //!
 //! Reference solutions are truncated like samples, to detect a truncation that destroys correct answers; under
 //! [`Rule::LastStop`], which is known to destroy them, they are not.
@@ -44,7 +44,7 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
 /// Checks the results of the jobs.
 ///
 /// # Errors
-/// Returns an error if a reference solution failed or an empty completion passed: which problems, and why.
+/// Returns an error that lists the reference solutions that failed or the empty completions that passed, and why.
 pub fn check(problems: &[Problem], jobs: &[Job<'_>], ended: &[Ended]) -> Result<SelfTest> {
     let all = problems.len();
     let mut failed = Vec::new();

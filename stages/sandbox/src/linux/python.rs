@@ -21,7 +21,7 @@ pub(super) struct Python {
     pub version: String,
     /// The program itself, without links.
     pub executable: PathBuf,
-    /// The standard library.
+    /// The directories of the standard library.
     pub directories: Vec<PathBuf>,
     /// The program and the shared objects outside the library.
     pub files: Vec<PathBuf>,
@@ -31,12 +31,12 @@ pub(super) struct Python {
     pub hidden: Vec<PathBuf>,
 }
 
-/// How long the interpreter may take to say what it needs.
+/// How long the interpreter may take to report what it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Python {
-    /// Asks an interpreter: a path, or a name that is looked up in `PATH`. It imports nothing from the caller's working directory or
-    /// environment, since nothing confines it here.
+    /// Runs an interpreter to find out what it needs: a path, or a name that is looked up in `PATH`. It imports nothing from the caller's
+    /// working directory or environment, because it is not confined here.
     pub fn find(python: &Path) -> Result<Self, Unavailable> {
         Self::find_within(python, PATIENCE)
     }
@@ -66,7 +66,7 @@ impl Python {
     }
 }
 
-/// Returns the absolute path of a program: of a bare name, the first one in `PATH` that can be executed.
+/// Returns the absolute path of a program; for a bare name, the first executable in `PATH`.
 fn located(program: &Path) -> io::Result<PathBuf> {
     if program.components().count() != 1 || program.is_absolute() {
         return std::path::absolute(program);
@@ -78,7 +78,7 @@ fn located(program: &Path) -> io::Result<PathBuf> {
     std::path::absolute(places.find(is_program).ok_or_else(missing)?)
 }
 
-/// Waits for the end of a process. One that takes longer than this is killed, and has no status.
+/// Waits for the end of a process. If it takes longer than `patience`, it is killed, and `None` is returned.
 fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {
@@ -94,7 +94,7 @@ fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>>
     }
 }
 
-/// Returns what a process wrote into a file.
+/// Returns the data that a process wrote to a file.
 fn content(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;

@@ -1,6 +1,6 @@
-//! One warm interpreter, the fork server, and how a program runs in it.
+//! One warm interpreter, the fork server, and how it runs a program.
 //!
-//! The host and the server talk over a socket of kind `SOCK_SEQPACKET`, which is the server's standard input:
+//! The host and the server communicate over a socket of type `SOCK_SEQPACKET`, which is the server's standard input:
 //!
 //! | from | message | with descriptors |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | host | limits; a zygote forks the candidate's process | the candidate's source, the output pipe |
 //! | host | one byte; the other zygote forks the checker's process | the tests with the nonce, the verdict pipe |
 //! | host | `kill`, if a limit is exceeded | |
-//! | server | both processes' status and CPU time, once neither is left | |
+//! | server | both processes' status and CPU time, once both have ended | |
 
 use std::{
     collections::BTreeSet,
@@ -47,7 +47,7 @@ const SERVER: &str = concat!(
     include_str!("../python/server.py"),
 );
 
-/// Modules that programs often import; each is in every process from the start.
+/// Modules that programs often import; they are loaded in every process from the start.
 const PRELOAD: &[&str] = &[
     "bisect",
     "collections",
@@ -65,13 +65,13 @@ const PRELOAD: &[&str] = &[
     "typing",
 ];
 
-/// The time between two looks at a program's processor time and memory.
+/// The interval at which a program's processor time and memory are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
 const MOST_WAITED: u32 = 30;
 
-/// The time limit for a server to start, and to end a program's processes.
+/// The time limit for starting a server, and for ending a program's processes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) enum Unstarted {
@@ -101,9 +101,9 @@ impl Unstarted {
 pub(super) struct Slot {
     child: Child,
     control: OwnedFd,
-    /// Whether the limits are in force; that of the elapsed time always is.
+    /// Whether the limits are enforced; the limit of elapsed time always is.
     limited: bool,
-    /// The server, its parent and the zygotes: all other processes below are a program's.
+    /// The server, its parent and the zygotes: all other processes below belong to a program.
     resident: BTreeSet<u32>,
 }
 
@@ -126,7 +126,7 @@ impl Slot {
         command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         entry.install(&mut command);
         let spawned = command.spawn();
-        // Closes this process's ends of what the command holds.
+        // // Closes this process's copies of the descriptors that the command holds.
         drop(command);
         let child = spawned.map_err(|error| {
             let mut step = [0];
@@ -162,7 +162,7 @@ impl Slot {
         let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (output, verdict) = (Collected::new(output)?, Collected::new(verdict)?);
         let limit = json!({
-            // The second line: the kernel counts ticks.
+            // // A second line of defence: the kernel counts ticks.
             "seconds": limits.cpu.as_secs().saturating_add(1).saturating_mul(2),
             "memory": limits.memory,
             "disk": limits.disk,
@@ -172,7 +172,7 @@ impl Slot {
         let candidate = file(program.candidate.as_bytes())?;
         self.send(limit.to_string().as_bytes(), &[candidate.as_fd(), output_end.as_fd()])?;
         drop::<(File, PipeWriter)>((candidate, output_end));
-        // The candidate's process exists before these come to the server: it holds neither, nor a copy.
+        // // The candidate's process exists before these are sent to the server, so it has neither of them, nor a copy.
         let tests = json!({
             "nonce": nonce,
             "setup": program.setup,
@@ -219,7 +219,7 @@ impl Slot {
                     looked
                 }
                 None if Instant::now() >= deadline => {
-                    // Not the program's fault: it would have run. Bounded, so that the run ends.
+                    // // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
                     let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
                     deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
@@ -256,7 +256,7 @@ impl Slot {
         }
     }
 
-    /// The program's processes.
+    /// Returns the program's processes.
     fn processes(&self) -> impl Iterator<Item = u32> {
         usage::tree(self.child.id()).into_iter().filter(|process| !self.resident.contains(process))
     }
@@ -274,12 +274,12 @@ impl Slot {
         self.time_left(limits).is_zero().then_some((Failure::Timeout, "the processor time is over"))
     }
 
-    /// Whether the processes that a zygote has forked, and theirs, hold more memory than this.
+    /// Returns whether the processes that a zygote has forked, and their descendants, use more memory than this.
     fn holds_more(&self, zygote: u32, limit: u64) -> bool {
         usage::holds_more(&usage::below(zygote, &self.resident), limit)
     }
 
-    /// What is left of the processor time: of the process that used the most, and of the two that may use it.
+    /// Returns the remaining processor time: that of the process that used the most, and of the two that may use it.
     fn time_left(&self, limits: &Limits) -> Duration {
         let used: Vec<_> = self.processes().map(usage::used).collect();
         let most = used.iter().max().copied().unwrap_or_default();
@@ -316,7 +316,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Ends the first process of the server's pid namespace, and with it all processes there.
+        // // Ends the first process of the server's pid namespace, and with it all processes in it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -329,7 +329,7 @@ struct Report {
     checker: Process,
 }
 
-/// The wait status of the first process, and the CPU time of all.
+/// The wait status of the first process, and the CPU time of all processes.
 #[derive(Deserialize)]
 struct Process {
     status: i32,
@@ -380,7 +380,7 @@ impl Collected {
     /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
     fn read(&mut self, kept: usize) -> Result<(), Broken> {
         let mut part = [0; 1 << 14];
-        // At most a pipe's content, so that a writer cannot hold the reader up.
+        // // At most the content of a pipe, so that a writer cannot keep the reader busy forever.
         for _ in 0..64 {
             let Some(pipe) = &mut self.pipe else { return Ok(()) };
             match pipe.read(&mut part) {
@@ -399,7 +399,7 @@ impl Collected {
     }
 }
 
-/// Returns a time after another: at most thirty years, since the clock has an end.
+/// Returns a later time: at most thirty years later, because the range of the clock is limited.
 fn later(time: Instant, by: Duration) -> Instant {
     const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     time.checked_add(by.min(YEARS)).unwrap_or(time)
@@ -416,7 +416,7 @@ fn poll_until(ready: &mut [PollFd<'_>], deadline: Instant) -> Result<(), Broken>
     }
 }
 
-/// An anonymous file with this content.
+/// Creates an anonymous file with this content.
 fn file(content: &[u8]) -> Result<File, Broken> {
     let mut file: File = memfd_create(c"program", MFdFlags::MFD_CLOEXEC)
         .map_err(Broken::system("cannot make an anonymous file"))?

