@@ -48,7 +48,7 @@ impl Graph {
     /// before it.
     pub(crate) fn cycles(&self) -> Vec<Vec<&StageName>> {
         let graph = &self.graph;
-        // // Kosaraju's algorithm does not recurse, so a chain of any length cannot overflow the stack.
+        // Kosaraju's algorithm does not recurse, so a chain of any length cannot overflow the stack.
         let components = kosaraju_scc(graph).into_iter();
         let cyclic = components.filter(|nodes| nodes.len() > 1 || graph.contains_edge(nodes[0], nodes[0]));
         let cycle = |nodes: Vec<NodeIndex>| {

@@ -17,7 +17,7 @@ static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallel
 #[cfg(feature = "stages")]
 pub fn limit_threads(threads: usize) {
     if LIMIT.set(threads).is_ok() {
-        // // Fails only if the pool is already in use; no file is hashed before a manifest is read.
+        // Fails only if the pool is already in use; no file is hashed before a manifest is read.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
 }

@@ -45,7 +45,7 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Pa
         "seconds": seconds,
     }));
     if let Some(file) = save {
-        // // Only kernels are saved: measurements of tuning and throughput are valid for one machine only.
+        // Only kernels are saved: measurements of tuning and throughput are valid for one machine only.
         let namespaces = vec!["cuda".to_owned()];
         let options = ExportOptions { name: "kernels".to_owned(), namespaces, ..ExportOptions::default() };
         export(&[environment::path()], file, &options)

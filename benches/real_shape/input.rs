@@ -122,7 +122,7 @@ impl Row {
             value => value.to_string(),
         };
         let (mut content, mut words) = (String::with_capacity(line.content.len() * 17 / 16), Vec::new());
-        // // The text is scanned as it is escaped: words need no escapes.
+        // The text is scanned as it is escaped: words need no escapes.
         let mut copied = 0;
         collector.scan(line.content.as_bytes(), number, |at, word| {
             escape(&line.content[copied..at], &mut content);

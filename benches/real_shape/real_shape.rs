@@ -176,7 +176,7 @@ struct Shuffle {
 
 impl Shuffle {
     fn new(length: u64, seed: u64) -> Self {
-        // // Close to the golden section, neighbours are spread evenly; the first coprime factor from there gives a permutation.
+        // Close to the golden section, neighbours are spread evenly; the first coprime factor from there gives a permutation.
         let golden = (length as f64 * 0.618_033_988_75) as u64;
         let factor = (golden.max(1)..).find(|&factor| gcd(factor, length) == 1).unwrap_or(1);
         Self { length, factor, offset: words::mix(seed) % length }

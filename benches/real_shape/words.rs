@@ -127,7 +127,7 @@ impl Collector {
         };
         let mut first = 0;
         for class in order.chunk_by(same_class) {
-            // // The last bucket takes the remaining words.
+            // The last bucket takes the remaining words.
             let buckets = (class.len() / BUCKET).max(1);
             for (rank, (word, id)) in class.iter().enumerate() {
                 let bucket = (rank / BUCKET).min(buckets - 1);

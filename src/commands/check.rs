@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let device = device::resolve(budget.device, &project, project.manifest.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
-    // // Each problem as JSON, with its line for people.
+    // Each problem as JSON, with its line for people.
     let mut problems: Vec<(PlacedDiagnostic, String)> = Vec::new();
     let mut add = |severity, places: Vec<Place>, message, hint, text| {
         let places = places.into_iter().map(|place| PlacedLabel { place, text: String::new() }).collect();

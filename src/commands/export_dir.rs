@@ -45,7 +45,7 @@ impl ExportDir {
         refuse_store()?;
         let cannot = |error: io::Error| refuse(format!("cannot create '{name}': {error}"));
         fs::create_dir_all(parent).map_err(cannot)?;
-        // // A symbolic link on the path may lead into the store.
+        // A symbolic link on the path may lead into the store.
         refuse_store()?;
         remove_abandoned(parent, PREFIX);
         let temporary = OwnedDir::new_in(parent, PREFIX).map_err(cannot)?;

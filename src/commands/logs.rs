@@ -98,7 +98,7 @@ fn newest(options: &StoreOptions) -> Result<String, CommandError> {
     let store = Store::open_read_only(&options.existing()?)?;
     let mut newest = None;
     for run in store.runs.all()? {
-        // // The directory's time cannot be used: pinning a run changes it.
+        // The directory's time cannot be used: pinning a run changes it.
         let modified = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
         newest = newest.max(modified.ok().map(|modified| (modified, run.to_string())));
     }

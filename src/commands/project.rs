@@ -35,7 +35,7 @@ impl Project {
         sets.extend(options.name.as_ref().map(|name| format!("run.name={}", serde_json::Value::from(name.as_str()))));
         let overrides = Overrides { sets, machine: options.machine.clone() };
         let manifest = manifest::load(path, &overrides, &kinds())?;
-        // // A limit set on the command line takes precedence.
+        // A limit set on the command line takes precedence.
         manifest.exec.threads.into_iter().for_each(|threads| limit_threads(threads.into()));
         if !manifest.warnings.is_empty() {
             stderr!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
@@ -148,7 +148,7 @@ impl Project {
             |task: Task<'_>| fit::check_stage(&self.manifest, task, available).any(|shortfall| shortfall.is_error);
         let mut is_certain = true;
         for task in tasks.iter().filter(|task| is_refused(**task)) {
-            // // Requirements determined by settings alone hold for all inputs.
+            // Requirements determined by settings alone hold for all inputs.
             let least = Task { cost: task.stage.cost, scratch: decider.store.work.scratch_bytes(None), ..*task };
             is_certain &= is_refused(least) && decider.surely_runs(task.stage)?;
         }

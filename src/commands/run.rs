@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let checks = report_checks(&outcome, &checked);
     let exit = match exit(outcome.summary) {
         Exit::Done if written.is_err() => Exit::StoreDamaged,
-        // // The stages are done, but events that the user requested were lost.
+        // The stages are done, but events that the user requested were lost.
         Exit::Done if lost.contains(&Purpose::Printed) => Exit::StageFailed,
         Exit::Done => checks,
         exit => exit,

@@ -30,7 +30,7 @@ pub(super) fn find_lock(reference: &str, options: &StoreOptions) -> Result<RunLo
     };
     for candidate in candidates {
         let lock = lock_of(&store, &store.runs.dir(&run, candidate)?)?;
-        // // A run that was stopped before any stage was done has nothing to compare with.
+        // A run that was stopped before any stage was done has nothing to compare with.
         if let Some(lock) = lock.filter(|lock| number.is_some() || !lock.stages.is_empty()) {
             return Ok(lock);
         }
@@ -126,7 +126,7 @@ fn load_from<T>(
 }
 
 fn load<T>(path: &Path, parse: fn(&str) -> Result<T, InvalidLock>) -> Result<T, String> {
-    // // A lock lists every file of every output; a larger file is not a lock.
+    // A lock lists every file of every output; a larger file is not a lock.
     const LARGEST: u64 = 256 << 20;
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if metadata.len() > LARGEST || !metadata.is_file() {

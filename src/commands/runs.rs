@@ -223,7 +223,7 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
         }
     }
     match number {
-        // // The newest run is kept so that its number is not used again.
+        // The newest run is kept so that its number is not used again.
         Some(number) if numbers.last() == Some(&number) => {
             let error = CommandError::usage(format!("cannot forget '{run}.{number}', the newest run of its name"));
             return Err(error.hint(format!("to forget all runs of that name: pipeline runs forget {run}")));

@@ -55,7 +55,7 @@ pub(super) fn end_on_signals<D: AsRef<Path>>(
     let shared: Arc<Shared> = Arc::default();
     let of_handler = shared.clone();
     ctrlc::set_handler(move || {
-        // // Held until the program ends: the main thread created or removed the directory before this point, or never does.
+        // Held until the program ends: the main thread created or removed the directory before this point, or never does.
         let path = of_handler.path.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &*path {
             remove_in_use(path, &of_handler.is_released);
@@ -99,7 +99,7 @@ fn remove_in_use(dir: &Path, is_released: &AtomicBool) {
     let gone = dir.with_extension("gone");
     loop {
         let _ = fs::rename(dir, &gone);
-        // // The main thread may create a file in it meanwhile.
+        // The main thread may create a file in it meanwhile.
         while fs::remove_dir_all(&gone).is_err_and(|error| error.kind() == ErrorKind::DirectoryNotEmpty) {}
         match File::create_new(dir) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

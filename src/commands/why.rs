@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let compared = compared(&decider, stage)?;
     let causes = causes(&plan, stage);
     let follows = follows(&project, stage);
-    // // If nothing is stale, no stage is rebuilt.
+    // If nothing is stale, no stage is rebuilt.
     let cut_off = if stage.state == State::Cached { Vec::new() } else { cut_off(&project, &decider, &plan, &follows)? };
     if arguments.json {
         let mut value = as_json(stage);

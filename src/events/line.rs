@@ -192,7 +192,7 @@ pub(crate) fn since(event: &Event) -> Option<String> {
         }
         _ => parts.push(format!("{} unchanged", unchanged.join(" and "))),
     }
-    // // Events of older versions do not name the build: it was the last one.
+    // Events of older versions do not name the build: it was the last one.
     let build = compared_with.as_deref().unwrap_or("its last build");
     (!parts.is_empty()).then(|| format!("since {build}: {}", parts.join(", ")))
 }

@@ -33,7 +33,7 @@ impl EventSender {
     pub fn send(&self, event: Event) {
         let is_replaced = matches!(event, Event::StageProgress { .. });
         let message = Message::Event(Stamped { at: self.started.elapsed().as_secs_f64(), event });
-        // // After `Renderers::finish` there is no receiver; the sender need not handle that.
+        // After `Renderers::finish` there is no receiver; the sender need not handle that.
         match is_replaced {
             true => drop(self.channel.try_send(message)),
             false => drop(self.channel.send(message)),

@@ -115,7 +115,7 @@ fn parse(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(Value::Number(number)) if number.is_f64() => text.parse::<f64>().map_or(Value::Null, Value::from),
         Ok(value) => value,
-        // // Written by another program: shown unchanged.
+        // Written by another program: shown unchanged.
         Err(_) => Value::String(text.to_owned()),
     }
 }

@@ -54,7 +54,7 @@ fn first_of_key(text: &str, span: Span) -> Option<Span> {
             let start = end + line.len() - line.trim_start().len();
             return Some(Span { source: span.source, start, end: start + key.len() });
         }
-        // // A key belongs to the section that precedes it.
+        // A key belongs to the section that precedes it.
         if line.starts_with('[') && !key.starts_with('[') {
             return None;
         }

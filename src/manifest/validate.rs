@@ -68,7 +68,7 @@ impl Validator<'_> {
         for schema in schemas {
             for key in schema.required().filter(|key| table.get(key).is_none()) {
                 let path = setting_path(path, key);
-                // // A required key that is misspelt is not also reported as missing.
+                // A required key that is misspelt is not also reported as missing.
                 if !self.misspelt.contains(&path) {
                     self.missing(span, &path, schema.key(key));
                 }
@@ -84,7 +84,7 @@ impl Validator<'_> {
         let parent =
             path.strip_suffix(&setting_path("", key)).map(|table| table.trim_end_matches('.')).unwrap_or_default();
         let table = if parent.is_empty() { self.owner.clone() } else { format!("'{parent}'") };
-        // // The user may have meant a setting of a stage, or of a table in it.
+        // The user may have meant a setting of a stage, or of a table in it.
         let section = section_of(key).filter(|_| key != "name" || self.owner.starts_with('['));
         let hint = match (intended, section, known.as_slice()) {
             (Some(intended), ..) => format!("did you mean '{intended}'?"),
@@ -199,7 +199,7 @@ impl Validator<'_> {
                 format!("'{path}' is not a valid glob pattern: {}", error.msg),
                 "'*' and '?' match letters, '**' directories; '[[]' is a literal bracket",
             ),
-            // // An empty setting means that the stage has no source yet; an empty item is an error.
+            // An empty setting means that the stage has no source yet; an empty item is an error.
             (Ok(_), _) if text.is_empty() && path.ends_with(']') => {
                 (format!("'{path}' is empty"), "set a file name, or remove the item")
             }

@@ -176,12 +176,12 @@ impl<'a> Decider<'a> {
             (Some(_), None) => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
         };
         if let Some(resumes) = self.resumes(stage, &key)? {
-            // // An interrupted build is a more specific reason than the absence of a build.
+            // An interrupted build is a more specific reason than the absence of a build.
             reasons.retain(|reason| !matches!(reason, Reason::NeverBuilt { .. }));
             reasons.insert(0, resumes);
         }
         if reasons.is_empty() {
-            // // It was built, but its record or its bytes are no longer in the store.
+            // It was built, but its record or its bytes are no longer in the store.
             reasons.push(Reason::Removed);
         }
         Ok(Decision::Run(key, reasons, baseline))

@@ -74,7 +74,7 @@ impl History {
         let same_stage =
             || builds.clone().filter(|build| build.kind == stage.kind.name && build.stage == stage.name.as_str());
         let is_last = |build: &Record| last.as_ref().is_some_and(|last| last.key == build.key);
-        // // The last build may have been built by a stage with another name.
+        // The last build may have been built by a stage with another name.
         let own = same_stage().filter(|build| build.run == run).chain(builds.clone().filter(|build| is_last(build)));
         let own = own.min_by_key(|build| (distance(&build.key_record), !is_last(build), Reverse(build.started)));
         let without_record = last.as_ref().filter(|last| !builds.clone().any(|build| build.key == last.key));

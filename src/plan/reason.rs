@@ -259,7 +259,7 @@ impl Reason {
                 format!("input {port}{from}: {} -> {}", digest(old), digest(new))
             }
             Self::SourcesChanged { added, removed } => {
-                // // An added and a removed file count as one changed file: only the digests are known.
+                // An added and a removed file count as one changed file: only the digests are known.
                 let changed = *added.min(removed);
                 let parts = [(changed, "changed"), (added - changed, "new"), (removed - changed, "gone")];
                 let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));

@@ -53,7 +53,7 @@ impl<'a> Sizes<'a> {
             let bytes = match (known(port, edge), self.outputs.get(&edge.stage)) {
                 (Some(tree), _) => self.tree(tree)?,
                 (None, Some(OutputSize::Ports(ports))) => *ports.get(&edge.output)?,
-                // // The size of each port is unknown: their total is counted once.
+                // The size of each port is unknown: their total is counted once.
                 (None, Some(OutputSize::Total(bytes))) if counted.insert(&edge.stage) => *bytes,
                 (None, Some(OutputSize::Total(_))) => 0,
                 (None, None) => return None,
@@ -80,7 +80,7 @@ impl<'a> Sizes<'a> {
             baseline.and_then(|(build, is_same)| self.scaled(stage, read, build, is_same)).or_else(|| match cost.disk {
                 Some(disk) => Some(OutputSize::Total(disk)),
                 None if !produces_data(stage) => Some(OutputSize::Total(0)),
-                // // The size of generated data is unknown.
+                // The size of generated data is unknown.
                 None => (read > 0).then_some(OutputSize::Total(read)),
             })
         });

@@ -85,7 +85,7 @@ pub(super) fn matching(
             found.problem("no source is set".to_owned());
             continue;
         }
-        // // The whole pattern is parsed first to report its errors: `**` inside a name, an open bracket.
+        // The whole pattern is parsed first to report its errors: `**` inside a name, an open bracket.
         if let Err(error) = Pattern::new(&pattern) {
             found.problem(format!("'{pattern}' is not a valid glob pattern: {}", error.msg));
             continue;
@@ -155,7 +155,7 @@ impl DirectoryCache {
             self.walk(at, rest, found);
         }
         let Some(listing) = self.listing(at, found) else { return };
-        // // A file with such a name is matched against the rest of the pattern; anything below such a directory may match.
+        // A file with such a name is matched against the rest of the pattern; anything below such a directory may match.
         let not_utf8 = listing.not_utf8.iter().filter(|(_, is_directory)| *is_directory || rest.is_empty());
         not_utf8.for_each(|(name, _)| found.not_utf8(at, name));
         for name in &listing.names {
@@ -171,7 +171,7 @@ impl DirectoryCache {
     fn listing(&self, directory: &Path, found: &mut Matches) -> Option<Arc<Listing>> {
         let mut directories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names = directories.entry(directory.to_owned()).or_default().clone();
-        // // Not held while this directory is read: other threads may need other directories.
+        // Not held while this directory is read: other threads may need other directories.
         drop(directories);
         match names.get_or_init(|| Listing::read(directory).map(Arc::new).map_err(Arc::new)) {
             Ok(listing) => Some(Arc::clone(listing)),

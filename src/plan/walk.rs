@@ -234,7 +234,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             }
             Decision::Run(key, mut reasons, baseline) => {
                 let held = self.decider.store.work.lock_state(key.key.digest())?;
-                // // A forced stage waits too, and then runs; in both cases the other process may build the downstream stages.
+                // A forced stage waits too, and then runs; in both cases the other process may build the downstream stages.
                 let waits = held != LockState::Free && !self.decider.forced.contains(&stage.name);
                 if let LockState::Held(holder) = held {
                     self.waiting.insert(stage.name.clone());
@@ -298,7 +298,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             _ => {}
         }
         if reasons.is_empty() && !built {
-            // // A run used it, but its record is no longer in the store.
+            // A run used it, but its record is no longer in the store.
             reasons.push(Reason::Removed);
         }
         Ok((reasons, baseline))

@@ -254,7 +254,7 @@ impl RunLock {
         let end = body.find(&format!("\n{STAGE}\n")).map_or(body.len(), |start| start + 1);
         let (head, stages) = body.split_at(end);
         let Ok(Head { version, run }) = toml::from_str(head) else {
-            // // The lock has another version, or its manifest contains such a line.
+            // The lock has another version, or its manifest contains such a line.
             let Self { run, stages, .. } = Self::decode(&text)?;
             return Ok(LockSummary { run, ran: stages.iter().filter(|stage| stage.ran).count(), stages: stages.len() });
         };

@@ -86,7 +86,7 @@ impl StageReproduction {
         let is_downstream = differences.iter().any(excused);
         let causes: Vec<_> = differences.iter().filter(|cause| !excused(cause)).cloned().collect();
         let here = &found.record;
-        // // Older locks contain only the model name of the processor, which always differs.
+        // Older locks contain only the model name of the processor, which always differs.
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
         let largest = largest_difference(&locked.metrics, &here.metrics);
         match (locked.tolerance.filter(|_| elsewhere || is_downstream), largest) {

@@ -49,7 +49,7 @@ impl RunContext<'_> {
 
     /// Publishes an output that was found in the store.
     pub(super) fn publish_cached(&self, stage: &StageDeclaration, key: &StageKey, hit: &Hit) {
-        // // The stage is cached even if the links to its output cannot be written.
+        // The stage is cached even if the links to its output cannot be written.
         if let Err(error) = self.publish(stage, key, &hit.record.outputs, &hit.trees) {
             self.warn(&stage.name, format!("output cached; cannot publish it in the directory of the run: {error}"));
         }

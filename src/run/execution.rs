@@ -49,7 +49,7 @@ impl RunContext<'_> {
         let Some(lock) = self.store.work.lock(key, &LockHolder::this(stage.name.as_str()))? else {
             return Ok(Message::Locked(stale));
         };
-        // // While the lock is held, the recorded builds cannot change.
+        // While the lock is held, the recorded builds cannot change.
         let look_up = || -> Result<_, StoreError> {
             let builds = self.store.builds.of(key)?;
             let is_cached = builds.count() > 0 && !stale.forced;
@@ -60,7 +60,7 @@ impl RunContext<'_> {
             self.publish_cached(stage, &stale.key, &hit);
             return Ok(Message::Cached(stale.key, hit));
         }
-        // // The stage may have waited hours for its share.
+        // The stage may have waited hours for its share.
         let touched = stale.key.sources.touched().next().map(ToOwned::to_owned);
         if let Some(path) = touched {
             return Ok(Message::SourceChanged(stale, path));
@@ -97,7 +97,7 @@ impl RunContext<'_> {
             }
             self.warn(name, shortfall.text());
         }
-        // // If the kind panics here, the stage can still run.
+        // If the kind panics here, the stage can still run.
         let inputs = self.store.objects.readable(&key.inputs);
         let advice = catch_panic(|| Ok(lint::of(self.manifest, stage, &inputs))).unwrap_or_default();
         advice.iter().filter(|advice| advice.warning.is_some()).for_each(|advice| self.warn(name, advice.full_text()));

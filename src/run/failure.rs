@@ -53,7 +53,7 @@ pub fn is_caught(panic: &PanicHookInfo<'_>) -> bool {
         *location = panic.location().map(|location| format!(" at {location}")).unwrap_or_default();
         true
     };
-    // // A thread that is ending no longer has this value.
+    // A thread that is ending no longer has this value.
     CAUGHT.try_with(keep).unwrap_or(false)
 }
 

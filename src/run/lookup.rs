@@ -22,7 +22,7 @@ pub(super) fn look_up(decider: &Decider<'_>, context: RunContext<'_>, stages: &[
     };
     let unknown = || vec![FastPath::Unknown; stages.len()];
     let Some(_guard) = context.store.leases.try_guard() else { return unknown() };
-    // // A stage that panics or fails here is decided on its own thread, which reports the failure.
+    // A stage that panics or fails here is decided on its own thread, which reports the failure.
     let found = parallel::map(stages, |stage| catch_panic(|| find(stage)).unwrap_or(FastPath::Unknown));
     let outputs = found.iter().filter_map(|found| match found {
         FastPath::Cached(_, hit) => Some(&hit.record.outputs),

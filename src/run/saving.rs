@@ -30,7 +30,7 @@ impl RunContext<'_> {
         let Attempt { staged, read, started, seconds, usage, resources } = attempt;
         let StaleStage { key, baseline, cost, .. } = stale;
         let earlier_seconds = progress.earlier_seconds();
-        // // Until a record names the new blobs, only the guard protects them from being removed as unreferenced.
+        // Until a record names the new blobs, only the guard protects them from being removed as unreferenced.
         let guard = self.store.leases.guard()?;
         let outputs = self.store.objects.adopt(staged)?;
         let record = Record {
@@ -63,7 +63,7 @@ impl RunContext<'_> {
         self.lease(record.outputs.values())?;
         drop(guard);
         let comparison = OutputComparison::new(baseline.as_ref(), self, stage, &key, &outputs);
-        // // The build is recorded: a failure from here on loses a link or disk space, not the build.
+        // The build is recorded: a failure from here on loses a link or disk space, not the build.
         let published = self.publish(stage, &key, &record.outputs, &trees).and_then(|()| self.store.work.clear(lock));
         if let Err(error) = published {
             progress.warn(format!("output saved; cleanup failed: {error}"));

@@ -93,7 +93,7 @@ pub(super) fn is_due(point: &str) -> bool {
 /// Kills the process as `kill -9` would, or stops it.
 pub(super) fn die() {
     let signal = WANTED.get().and_then(Option::as_ref).map_or(Signal::SIGKILL, |wanted| wanted.signal);
-    // // If the signal cannot be sent, an abort is as sudden.
+    // If the signal cannot be sent, an abort is as sudden.
     let sent = kill(Pid::this(), signal);
     if sent.is_err() || signal == Signal::SIGKILL {
         std::process::abort();

@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
     if metadata.len() > LARGEST {
         return Err(invalid("it is too large"));
     }
-    // // Read in one call: a run in which nothing changed reads thousands of these files.
+    // Read in one call: a run in which nothing changed reads thousands of these files.
     let mut bytes = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
     file.read_exact(&mut bytes)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))

@@ -105,14 +105,14 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::InvalidData => Some("unreadable".to_owned()),
             Err(error) => return Err(StoreError::io("read", &version)(error)),
         };
-        // // The version file was lost: it is written before the tag.
+        // The version file was lost: it is written before the tag.
         if found.as_ref().is_none_or(|text| text.parse::<u64>().is_err()) && has_our_tag(path) {
             return Ok(true);
         }
         if let Some(found) = found {
             return Err(StoreError::Format { path: path.to_owned(), found });
         }
-        // // A directory that contains only a note about its purpose can become a store.
+        // A directory that contains only a note about its purpose can become a store.
         let is_note = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";
         for entry in fs::read_dir(path).map_err(cannot("open the store"))? {
             if !is_note(&entry.map_err(cannot("open the store"))?.file_name().to_string_lossy()) {
@@ -149,7 +149,7 @@ impl Store {
             modified.is_ok_and(|time| clock::since(time) > ABANDONED)
         };
         let abandoned: Vec<_> = fs::read_dir(self.layout().tmp()).into_iter().flatten().flatten().filter(old).collect();
-        // // The clock may jump: age alone does not prove that a file is unused.
+        // The clock may jump: age alone does not prove that a file is unused.
         if !abandoned.is_empty()
             && let Some(_guard) = self.leases.exclusive_if_idle()
         {

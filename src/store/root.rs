@@ -43,7 +43,7 @@ impl Root {
         if self.writes && fault != Fault::Missing {
             match self.move_aside(path) {
                 Ok(moved) => aside = Some(moved),
-                // // Another process has moved it first.
+                // Another process has moved it first.
                 Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -46,7 +46,7 @@ pub struct CollectArguments {
 pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let path = arguments.store.existing()?;
     let store = if arguments.dry_run { Store::open_read_only(&path)? } else { Store::open(&path)? };
-    // // While the guard is held no process looks for an output or adopts one.
+    // While the guard is held no process looks for an output or adopts one.
     let (gc, _guard) = match arguments.dry_run {
         true => (None, Some(store.leases.guard()?)),
         false => (Some(store.gc_guard()?), None),
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let (options, forgotten) = options(arguments, &store.as_reader())?;
     let removals = store.removals(&options)?;
     if let Some(gc) = gc {
-        // // Published first, so that after a kill every remaining run still has its outputs by name.
+        // Published first, so that after a kill every remaining run still has its outputs by name.
         forgotten.iter().try_for_each(|run| store.runs.forget(run))?;
         gc.remove(&removals)?;
     }
@@ -118,7 +118,7 @@ fn options(arguments: &CollectArguments, store: &Store) -> Result<(GcOptions, Ve
         let mut root = GcRoot { run: Some(run.run.clone()), ..root };
         match run_refs::lock_of(store, run) {
             Ok(Some(lock)) => roots.push(with_lock(root, &lock)),
-            // // The links to its outputs by name must not dangle.
+            // The links to its outputs by name must not dangle.
             Ok(None) => {
                 root.trees.extend(store.runs.published_trees(run)?);
                 roots.push(root);

@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
         let cancel = Cancel::default();
         *interrupts.activity() = Activity::Completing(cancel.clone());
         match complete(arguments, &session, &prompt, &cancel) {
-            // // These errors concern one prompt; the next one may succeed.
+            // These errors concern one prompt; the next one may succeed.
             Err(error @ (CommandError::Usage { .. } | CommandError::Failed { .. })) => stderr!("{error}"),
             completed => completed?,
         }

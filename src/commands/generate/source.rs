@@ -139,7 +139,7 @@ fn tokenizer_in(dir: &Path) -> Result<TextTokenizer, CommandError> {
     let file = |name: &str| {
         let location = dir.join(name);
         let size = fs::metadata(&location).ok()?.len();
-        // // The digest is not compared with anything.
+        // The digest is not compared with anything.
         Some(InputFile { path: name.parse().ok()?, location, digest: Digest::of(b""), size })
     };
     let files: Vec<_> = [FILE, CONFIG_FILE].into_iter().filter_map(file).collect();

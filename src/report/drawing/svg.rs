@@ -73,7 +73,7 @@ impl Drawing {
     /// Returns the stages by their longest path from a source.
     fn rows(&self) -> Vec<Vec<usize>> {
         let mut depths = vec![0; self.stages.len()];
-        // // Stages are in topological order, so one pass over the edges, sorted by their end, is enough.
+        // Stages are in topological order, so one pass over the edges, sorted by their end, is enough.
         let mut edges: Vec<_> = self.edges.iter().collect();
         edges.sort_by_key(|(_, to, _)| *to);
         for (from, to, _) in edges {

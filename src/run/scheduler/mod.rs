@@ -175,7 +175,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 matches!(state, StageState::Blocked | StageState::Ready(_) | StageState::Waiting(..))
             };
             for name in self.names(idle) {
-                // // The downstream stages of a skipped stage are skipped with it.
+                // The downstream stages of a skipped stage are skipped with it.
                 if self.states.get(&name).is_some_and(idle) {
                     self.skip(&name, because.to_owned());
                 }
@@ -199,7 +199,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         if self.pools.are_empty() {
             return;
         }
-        // // Of stages with equal keys, only one can start.
+        // Of stages with equal keys, only one can start.
         let mut keys = self.building.clone();
         let starts =
             |state: &StageState| matches!(state, StageState::Ready(stale) if keys.insert(stale.key.key.digest()));
@@ -207,7 +207,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let mut on_gpu = ready.iter().filter(|name| self.needs_gpu(name)).count();
         let mut others = ready.len() - on_gpu;
         for name in &ready {
-            // // Of the stages that need the GPU only one can start, so the others do not count.
+            // Of the stages that need the GPU only one can start, so the others do not count.
             let (starting, gpu) = (others + on_gpu.min(1), self.needs_gpu(name));
             self.start(name, starting);
             *if gpu { &mut on_gpu } else { &mut others } -= 1;
@@ -222,7 +222,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.polled = Instant::now();
         for name in self.names(|state| matches!(state, StageState::Waiting(..))) {
             let Some(StageState::Waiting(stale, reported)) = self.states.get_mut(&name) else { continue };
-            // // An error of the lock is reported by the stage that acquires it.
+            // An error of the lock is reported by the stage that acquires it.
             let state = self.context.store.work.lock_state(stale.key.key.digest()).unwrap_or(LockState::Free);
             let LockState::Held(holder) = state else {
                 self.decide_again(&name);
@@ -347,7 +347,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             Message::Locked(stale) => {
                 self.release(name);
-                // // If a stage of this run holds the lock, a message reports its end.
+                // If a stage of this run holds the lock, a message reports its end.
                 let state = match self.building.contains(&stale.key.key.digest()) {
                     true => StageState::Ready(stale),
                     false => StageState::Waiting(stale, None),

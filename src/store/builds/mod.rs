@@ -172,7 +172,7 @@ impl Builds {
         let mut records = BTreeMap::new();
         for (number, path) in files {
             let record = match checked::read::<Record>(&path, checked::decode)? {
-                // // Removed after its name was read.
+                // Removed after its name was read.
                 None => continue,
                 Some(Ok(record)) if record.key == key => Ok(record),
                 Some(Ok(_)) => Err("it belongs to another key".to_owned()),
@@ -249,7 +249,7 @@ impl Builds {
     pub fn ledger(&self) -> Result<Vec<LedgerEntry>> {
         let mut ledger = Vec::new();
         for key in self.all_keys()? {
-            // // Most keys were built only once: their records need not be read.
+            // Most keys were built only once: their records need not be read.
             if self.record_files(key)?.len() + self.past_files(key)?.len() < 2 {
                 continue;
             }
@@ -269,7 +269,7 @@ impl Builds {
         files::make_dir(&dir)?;
         let moved = fs::rename(&record, dir.join(record.file_name().unwrap_or_default()));
         files::ignore_missing(moved).map_err(StoreError::io("move", &record))?;
-        // // The directory stays if the key has other builds.
+        // The directory stays if the key has other builds.
         let _ = fs::remove_dir(self.root.layout.records(key));
         Ok(())
     }

@@ -128,7 +128,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unaccountable`] if a record or tree is damaged.
     pub fn removals(&self, options: &GcOptions) -> Result<Removals> {
-        // // Leases are read before last builds: a run drops its lease last. For the same reason, a caller that reads locks of runs for its
+        // Leases are read before last builds: a run drops its lease last. For the same reason, a caller that reads locks of runs for its
         // roots must read leases first.
         let leases = self.leases.all()?;
         let reader = self.as_reader();
@@ -154,7 +154,7 @@ impl Store {
             }
         }
         let mut removals = Removals::of(&inventory, &roots, options);
-        // // Lock files have no content of value, and those of keys in the store are used again.
+        // Lock files have no content of value, and those of keys in the store are used again.
         let evicted: BTreeSet<_> = removals.plan.records.iter().collect();
         let built = inventory.builds.keys().filter(|build| !evicted.contains(build)).map(|(key, _)| *key);
         let used: BTreeSet<_> = built.chain(inventory.scratch.keys().copied()).collect();
@@ -184,7 +184,7 @@ impl GcGuard<'_> {
         let layout = store.layout();
         for (key, build) in &plan.records {
             failpoint::pass("gc-before-record");
-            // // The digests of a key's outputs are kept, so that different outputs are detected.
+            // The digests of a key's outputs are kept, so that different outputs are detected.
             store.builds.move_to_ledger(*key, *build)?;
         }
         for tree in &plan.published {
@@ -200,7 +200,7 @@ impl GcGuard<'_> {
             files::remove(&layout.blob(*blob))?;
         }
         for key in &plan.scratch {
-            // // The lock is held if the key is being built again.
+            // The lock is held if the key is being built again.
             if let Some(lock) = store.work.lock(*key, &LockHolder::this("gc"))? {
                 store.work.clear(&lock)?;
             }
@@ -211,7 +211,7 @@ impl GcGuard<'_> {
         }
         for entry in &plan.derived {
             let path = layout.dir("derived").join(entry);
-            // // A set that is being created stays.
+            // A set that is being created stays.
             store.objects.derived().remove(entry).map_err(StoreError::io("remove", &path))?;
         }
         let damaged = layout.dir("damaged");
@@ -286,7 +286,7 @@ impl Removals {
                 priced.push((record.seconds / inventory.bytes_of(&blobs) as f64, build, record, blobs));
             }
         }
-        // // Builds with equal costs per byte are ordered by their keys.
+        // Builds with equal costs per byte are ordered by their keys.
         priced.sort_by(|(price, ..), (other, ..)| price.total_cmp(other));
         for (_, build, record, mut blobs) in priced {
             if self.after <= keep {

@@ -89,7 +89,7 @@ impl Store {
             inventory.builds.extend(builds.records.into_iter().map(|(number, record)| ((key, number), record)));
             inventory.damage.extend(builds.damage);
         }
-        // // References are read before the objects they name, because runs continue meanwhile.
+        // References are read before the objects they name, because runs continue meanwhile.
         for run in self.runs.names()? {
             let stages = self.builds.last_builds(&run)?;
             inventory.runs.insert(run, stages);

@@ -70,7 +70,7 @@ impl LeaseInfo {
 impl Lease {
     /// Adds trees. The caller must hold the guard under which they were found.
     pub fn hold<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
-        // // A separate line, even if the previous line was truncated by a full disk.
+        // A separate line, even if the previous line was truncated by a full disk.
         let text = trees.into_iter().fold("\n".to_owned(), |text, tree| text + &format!("{tree}\n"));
         failpoint::pass("lease-before-append");
         lock_mutex(&self.file).write_all(text.as_bytes()).map_err(StoreError::io("write", &self.path))
@@ -79,7 +79,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // // A lease without its process has no effect.
+        // A lease without its process has no effect.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -92,7 +92,7 @@ impl Leases {
     /// Starts an empty lease of this process for a run, such as `quickstart.3`.
     pub fn start(&self, run: &str) -> Result<Lease> {
         self.root.check_writable()?;
-        // // A removal that is under way has already read the leases.
+        // A removal that is under way has already read the leases.
         let guard = self.guard()?;
         self.start_under(&guard, run)
     }
@@ -102,7 +102,7 @@ impl Leases {
         let holder = LockHolder::this(run);
         let dir = self.root.layout.dir(DIR);
         let open = || {
-            // // It is locked before it is moved into the directory: an unlocked lease is stale. Other users of the store read it.
+            // It is locked before it is moved into the directory: an unlocked lease is stale. Other users of the store read it.
             let (prefix, permissions) = (format!("{}-", holder.pid), Permissions::from_mode(0o644));
             let mut builder = tempfile::Builder::new();
             let mut file = builder.prefix(&prefix).permissions(permissions).tempfile_in(self.root.layout.tmp())?;

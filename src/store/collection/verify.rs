@@ -42,7 +42,7 @@ impl Store {
         known: &BTreeMap<Digest, Tree>,
         mut piece: impl FnMut(u64) -> bool,
     ) -> Result<Verification> {
-        // // Nothing is removed meanwhile, so a missing object is really missing.
+        // Nothing is removed meanwhile, so a missing object is really missing.
         let _guard = self.leases.guard()?;
         let mut inventory = self.inventory()?;
         let mut verification = Verification { damage: inventory.all_damage(), ..Verification::default() };
@@ -55,7 +55,7 @@ impl Store {
             }
         }
         let mut damaged = BTreeSet::new();
-        // // The length of a blob without a tree is unknown.
+        // The length of a blob without a tree is unknown.
         let entries = inventory.trees.values().flat_map(|tree| tree.entries());
         let sizes: BTreeMap<Digest, u64> = entries.map(|entry| (entry.digest, entry.size)).collect();
         for (digest, size) in &inventory.blobs {
@@ -114,7 +114,7 @@ impl Store {
     /// Moves incomplete builds to the ledger, and moves last builds whose trees are lost aside.
     fn drop_incomplete(&self, inventory: &Inventory, verification: &mut Verification) -> Result<()> {
         for (key, number) in std::mem::take(&mut verification.builds) {
-            // // A run may have built it again since the inventory.
+            // A run may have built it again since the inventory.
             if self.builds.trees_of(&inventory.builds[&(key, number)])?.1.is_empty() {
                 continue;
             }
@@ -125,13 +125,13 @@ impl Store {
         for (run, stages) in &inventory.runs {
             for (stage, last) in stages {
                 let is_lost = |tree: &Digest| !inventory.trees.contains_key(tree) && self.objects.tree(*tree).is_err();
-                // // A run may have replaced the last build since the inventory.
+                // A run may have replaced the last build since the inventory.
                 if !last.outputs.values().any(is_lost) || self.builds.last_build(run, stage)?.as_ref() != Some(last) {
                     continue;
                 }
                 failpoint::pass("repair-before-last-build");
                 match self.root.move_aside(&self.builds.last_build_path(run, stage)?) {
-                    // // Another process is repairing the store as well.
+                    // Another process is repairing the store as well.
                     Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                     moved => drop(moved?),
                 }

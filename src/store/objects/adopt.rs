@@ -42,7 +42,7 @@ impl Objects {
         match self.check_blob(entry.digest, entry.size) {
             Ok(()) => return Ok(false),
             Err(StoreError::Damaged(damage)) if location == blob => return Err(StoreError::Damaged(damage)),
-            // // It is missing, or has just been moved aside.
+            // It is missing, or has just been moved aside.
             Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
         }

@@ -18,7 +18,7 @@ impl Objects {
         if self.is_sealed(digest, size) {
             return Ok(());
         }
-        // // Of stages that share a blob, one hashes it and the others wait.
+        // Of stages that share a blob, one hashes it and the others wait.
         let _hashing = lock_mutex(&self.hashing[usize::from(digest.as_bytes()[0]) % HASHING]);
         if self.is_sealed(digest, size) {
             return Ok(());
@@ -41,14 +41,14 @@ impl Objects {
         };
         loop {
             if self.root.writes {
-                // // Checked first: sealing a link would change the file that it points to.
+                // Checked first: sealing a link would change the file that it points to.
                 self.stat_blob(digest, size)?;
                 freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;
             let found = Digest::of_file_in_pieces(&path, &mut piece).map_err(|error| gone("read", error))?;
             let found = found.ok_or(StoreError::Interrupted)?;
-            // // Otherwise, while it was read, it was written to, or replaced by another process that adopted the same content.
+            // Otherwise, while it was read, it was written to, or replaced by another process that adopted the same content.
             if self.stat_blob(digest, size)? == before {
                 return match found == digest {
                     true => self.seal(&[digest]),

@@ -23,12 +23,12 @@ const SEALED_AT: Duration = Duration::from_secs(1);
 
 /// Makes a file read-only and sets its modification time to [`SEALED_AT`].
 pub(super) fn freeze(path: &Path) -> io::Result<()> {
-    // // A blob of another owner cannot be changed, but may be correct: its signature is used as it is.
+    // A blob of another owner cannot be changed, but may be correct: its signature is used as it is.
     let owner = |result: io::Result<()>| match result {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     };
-    // // Setting the same value still gives the file another signature, which invalidates the work of a process that hashes it at the same
+    // Setting the same value still gives the file another signature, which invalidates the work of a process that hashes it at the same
     // time.
     let metadata = fs::symlink_metadata(path)?;
     if metadata.permissions().mode() & 0o7777 != READ_ONLY {

@@ -77,7 +77,7 @@ impl Runs {
                     failpoint::pass("run-after-folder");
                     return Ok(OpenRun { dir, lease });
                 }
-                // // Another process has started a run of that name meanwhile.
+                // Another process has started a run of that name meanwhile.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(StoreError::io("create", &dir.path)(error)),
             }
@@ -96,7 +96,7 @@ impl Runs {
     pub fn make_latest(&self, dir: &RunDir, replaces: impl FnOnce(Option<&RunDir>) -> Result<bool>) -> Result<()> {
         self.root.check_writable()?;
         let link = self.root.layout.run(&dir.run)?.join(LATEST);
-        // // Not under the store's guard: a run may end during `cache gc`. The lease of the run prevents its name from being forgotten.
+        // Not under the store's guard: a run may end during `cache gc`. The lease of the run prevents its name from being forgotten.
         let _lock = self.lock_latest(&dir.run)?;
         let latest = self.latest(&dir.run)?;
         if latest.as_ref().is_some_and(|latest| latest.number >= dir.number) || !replaces(latest.as_ref())? {
@@ -138,7 +138,7 @@ impl Runs {
     /// evicted, and the last builds are kept.
     pub fn forget(&self, dir: &RunDir) -> Result<()> {
         self.root.check_writable()?;
-        // // `latest` is removed first, so that it never dangles.
+        // `latest` is removed first, so that it never dangles.
         let lock = self.lock_latest(&dir.run)?;
         if self.latest(&dir.run)?.is_some_and(|latest| latest.number == dir.number) {
             files::remove(&self.root.layout.run(&dir.run)?.join(LATEST))?;

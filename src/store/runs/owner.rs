@@ -81,7 +81,7 @@ impl Runs {
         if self.has_other_owner(run, manifest)? {
             return Err(self.owned_error(run)?);
         }
-        // // The project was moved with its store, or the store alone was moved.
+        // The project was moved with its store, or the store alone was moved.
         self.take_over(run, manifest)
     }
 

@@ -71,7 +71,7 @@ impl Index {
         if !metadata.is_file() || length > files::LARGEST || length == self.length {
             return bytes;
         }
-        // // A shorter file is a new file, compacted by another process.
+        // A shorter file is a new file, compacted by another process.
         if length < self.read {
             self.read = 0;
         }
@@ -79,7 +79,7 @@ impl Index {
         if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err() {
             return Vec::new();
         }
-        // // A last line without a line end may still be being written: it is left for the next call.
+        // A last line without a line end may still be being written: it is left for the next call.
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.read += complete as u64;
         bytes.truncate(complete);
@@ -88,7 +88,7 @@ impl Index {
 
     /// Adds entries. If the index cannot be written, files are only hashed again.
     fn append(&self, entries: &[Entry]) {
-        // // A batch starts on a new line, even after a torn one.
+        // A batch starts on a new line, even after a torn one.
         let text = entries.iter().fold("\n".to_owned(), |text, entry| text + &line(entry));
         let written = files::options().append(true).create(true).open(&self.path).and_then(|mut file| {
             if failpoint::is_due("index-torn-line") {

@@ -93,7 +93,7 @@ impl SourceSnapshot {
         for Seen { file: SourceFile { path, digest, .. }, signature, settled } in &self.0 {
             let same = match fs::metadata(path) {
                 Ok(metadata) if Signature::of(&metadata) == *signature => {
-                    // // Otherwise it may have been written to in the same tick of the clock.
+                    // Otherwise it may have been written to in the same tick of the clock.
                     *settled || Digest::of_file(path).map_err(StoreError::source(path))? == *digest
                 }
                 _ => false,
@@ -177,10 +177,10 @@ fn stat(path: &Path) -> Result<Signature> {
 fn settled(signature: Signature, started: SystemTime) -> bool {
     let nanoseconds = |time| i128::from(milliseconds(time)) * 1_000_000;
     let since = started.checked_sub(SETTLE).map_or(0, nanoseconds);
-    // // A program set a time in the future, which every write resets.
+    // A program set a time in the future, which every write resets.
     let written = if i128::from(signature.modified) > nanoseconds(started) { 0 } else { signature.modified };
     let touched = written.max(signature.changed);
-    // // The maximum that 64 bits can hold stands for all later times: equal values prove nothing.
+    // The maximum that 64 bits can hold stands for all later times: equal values prove nothing.
     touched < i64::MAX && i128::from(touched) < since
 }
 

@@ -79,7 +79,7 @@ impl KeyLock {
 
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        // // Emptied so that the file does not name a former holder. Closing it releases the lock.
+        // Emptied so that the file does not name a former holder. Closing it releases the lock.
         let _ = self.file.set_len(0);
     }
 }
@@ -106,7 +106,7 @@ impl KeyLock {
             if file.metadata().map_err(StoreError::io("lock", path))?.nlink() == 0 {
                 continue;
             }
-            // // A failure to write the holder affects only messages.
+            // A failure to write the holder affects only messages.
             let text = serde_json::to_vec(holder).unwrap_or_default();
             let _ = file.set_len(0).and_then(|()| file.write_all(&text));
             return Ok(Some(Self { key, file }));
@@ -129,7 +129,7 @@ impl LockState {
                 let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
                 Ok(Self::Held(read.ok().and_then(|_| serde_json::from_str(&text).ok())))
             }
-            // // A lock that cannot be tested may be held.
+            // A lock that cannot be tested may be held.
             Err(TryLockError::Error(error)) => Err(StoreError::io("lock", path)(error)),
         }
     }

@@ -106,7 +106,7 @@ fn find(command: &Command, sandbox: &CommandSandbox) -> Result<PathBuf> {
     let is_bare = !program.is_absolute() && program.components().count() == 1;
     let candidates = match path {
         Some(path) if is_bare => std::env::split_paths(path).map(|folder| folder.join(program)).collect(),
-        // // PATH is not set: the system's default directories are searched when it starts.
+        // PATH is not set: the system's default directories are searched when it starts.
         None if is_bare => Vec::new(),
         _ => vec![program.to_owned()],
     };
@@ -121,7 +121,7 @@ fn find(command: &Command, sandbox: &CommandSandbox) -> Result<PathBuf> {
             let hint = "list the directory of its installation in `readable`, or the program itself in `files`";
             Err(StageError::new(message).hint(hint))
         }
-        // // The start of the program reports the reason.
+        // The start of the program reports the reason.
         (None, None) => Ok(program.to_owned()),
     }
 }

@@ -156,7 +156,7 @@ impl Group {
     /// Kills the remaining processes of the group and reaps the program.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGKILL);
-        // // Once the program is reaped, its id may belong to another process.
+        // Once the program is reaped, its id may belong to another process.
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.id().as_raw());
         let status = self.leader.wait()?;
@@ -166,7 +166,7 @@ impl Group {
     }
 
     fn signal(&self, signal: Signal) {
-        // // The only failures are that no process is left or, on some systems, that only dead processes are left.
+        // The only failures are that no process is left or, on some systems, that only dead processes are left.
         if let Err(error) = killpg(self.id(), signal) {
             tracing::debug!(%error, %signal, "the process group was not signalled");
         }

@@ -157,7 +157,7 @@ impl SourceFile {
     /// pattern matches is its path relative to the innermost directory that contains all such files, with a leading `/`.
     pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self>, patterns: &[SourcePattern]) -> Vec<Digest> {
         let mut starts: Vec<_> = patterns.iter().filter_map(SourcePattern::folder).collect();
-        // // The longest first: nested directories are not ordered by the order of patterns.
+        // The longest first: nested directories are not ordered by the order of patterns.
         starts.sort_by_key(|start| (Reverse(start.components().count()), start.clone()));
         let relative = |file: &Self| starts.iter().find_map(|start| file.path.strip_prefix(start).ok().map(name_bytes));
         let named: Vec<_> = files.map(|file| (file, relative(file))).collect();

@@ -84,9 +84,9 @@ impl Derived {
         if entry.link(destination)? {
             return Ok(());
         }
-        // // If the directory cannot be written, the files are created in the stage's own directory.
+        // If the directory cannot be written, the files are created in the stage's own directory.
         let Some(_lock) = entry.lock(cancel)? else { return alone() };
-        // // Another process may have created it meanwhile.
+        // Another process may have created it meanwhile.
         if entry.link(destination)? {
             return Ok(());
         }
@@ -97,10 +97,10 @@ impl Derived {
         make(&partial.join(FILES)).inspect_err(|_| drop(entry.clear()))?;
         match entry.publish(&partial) {
             Ok(()) if entry.link(destination)? => Ok(()),
-            // // It was modified or removed since.
+            // It was modified or removed since.
             Ok(()) => alone(),
             Err(error) => {
-                // // A full disk must not hold a second copy.
+                // A full disk must not hold a second copy.
                 drop(entry.clear());
                 if is_refusal(&error) { alone() } else { Err(error.into()) }
             }
@@ -147,7 +147,7 @@ impl Derived {
         let mut damaged = Vec::new();
         let Some(folder) = &self.folder else { return Ok(Some(damaged)) };
         let entry = Entry { folder, name: name.to_owned() };
-        // // An entry that is being created, or whose list is damaged, is never used.
+        // An entry that is being created, or whose list is damaged, is never used.
         for file in entry.list().iter().flat_map(Tree::entries) {
             let path = file.path.below(&entry.path().join(FILES));
             match Digest::of_file_in_pieces(&path, &mut piece) {
@@ -171,12 +171,12 @@ impl Derived {
         let Some(folder) = &self.folder else { return Ok(true) };
         let entry = Entry { folder, name: name.to_owned() };
         let Ok(lock) = entry.open_lock() else { return Ok(false) };
-        // // Another process may have removed it meanwhile, and a stage may be creating it again under a new lock.
+        // Another process may have removed it meanwhile, and a stage may be creating it again under a new lock.
         if !entry.take(&lock).is_ok_and(|is_taken| is_taken) {
             return Ok(false);
         }
         entry.clear()?;
-        // // Removed while the lock is held: a process that opened the file before checks whether it still has its name.
+        // Removed while the lock is held: a process that opened the file before checks whether it still has its name.
         ignore_missing(fs::remove_file(entry.beside(LOCK)))?;
         drop(lock);
         Ok(true)

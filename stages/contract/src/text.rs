@@ -31,7 +31,7 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
 
 /// Formats a string that may contain values: its beginning and its length if it has more than `whole` characters.
 pub fn shortened_to(text: &str, whole: usize) -> Cow<'_, str> {
-    // // A character has at least one byte.
+    // A character has at least one byte.
     if text.len() <= whole { text.into() } else { cut(text, 0, text.chars().count(), whole) }
 }
 

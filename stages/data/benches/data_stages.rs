@@ -88,7 +88,7 @@ impl Clock {
 fn processor_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    // // Fields 14 and 15, in hundredths of a second. The first two fields precede the last bracket.
+    // Fields 14 and 15, in hundredths of a second. The first two fields precede the last bracket.
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 

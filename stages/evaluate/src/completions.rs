@@ -117,7 +117,7 @@ impl Stage for EvalCompletions {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
-    // // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
+    // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
     const REVISION: u32 = 3 + sandbox::REVISION;
     const SEEDED: bool = true;
 

@@ -176,7 +176,7 @@ impl DocumentSlices {
                             repository_files: slice_of(&settings.repository_files, files),
                             file_bytes: slice_of(&settings.file_bytes, content.value(row).len() as u64),
                         };
-                        // // If several rows have the same id, and thus equal texts and repositories, the last one is used.
+                        // If several rows have the same id, and thus equal texts and repositories, the last one is used.
                         let id = digest(id.value(row))?;
                         ids.of(&id).try_for_each(|document| self.put(document, 0, &facts.encode()))?;
                     }

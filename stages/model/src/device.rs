@@ -77,7 +77,7 @@ fn cache_kernels() {
     KEPT.call_once(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.compilation.cache = true;
-        // // If the program has already set a configuration, it stays in effect.
+        // If the program has already set a configuration, it stays in effect.
         CubeClRuntimeConfig::try_set(config);
     });
 }

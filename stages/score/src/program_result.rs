@@ -150,7 +150,7 @@ impl ProgramResult {
 /// Formats a detail for storage: one line of limited length, without control characters and without addresses, which differ between runs.
 fn kept(detail: &str) -> String {
     let line = detail.replace('\n', " ");
-    // // Addresses are replaced first, so that their lengths do not affect where the text is truncated.
+    // Addresses are replaced first, so that their lengths do not affect where the text is truncated.
     shortened_to(&without_addresses(&printable(&line, &[])), MOST_DETAIL).into_owned()
 }
 

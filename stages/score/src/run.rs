@@ -116,7 +116,7 @@ impl Runner<'_> {
                     Err(broken) => broken,
                 };
                 unjudged.insert(digests[place], ProgramResult::unjudged(&broken));
-                // // Tests that cannot run are no failure of the sandbox: the self-test reports their problem.
+                // Tests that cannot run are no failure of the sandbox: the self-test reports their problem.
                 broke += usize::from(!matches!(broken, Broken::Tests(_)));
                 bearable(broke, finished, &broken)
             });

@@ -93,7 +93,7 @@ impl Default for LimitSettings {
 
 impl LimitSettings {
     fn limits(&self) -> Limits {
-        // // Within the settings' bounds, which the manifest has checked.
+        // Within the settings' bounds, which the manifest has checked.
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let Self { cpu_seconds, wall_seconds, memory, disk, processes, descriptors, output } = *self;
         Limits { cpu: time(cpu_seconds), wall: time(wall_seconds), memory, disk, processes, descriptors, output }
@@ -137,7 +137,7 @@ impl Stage for RunCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "run-code";
-    // // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
+    // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
     const REVISION: u32 = 1 + sandbox::REVISION;
 
     fn ports() -> Ports {

@@ -151,7 +151,7 @@ impl Measure {
     pub fn differences(&self, results: &Results, baseline: &Results) -> Result<Vec<Difference>> {
         let order = matched(results, baseline)?;
         let (ours, mut theirs) = (Counts::of(results), Counts::of(baseline));
-        // // In the order of our problems.
+        // In the order of our problems.
         theirs.tasks.clone_from(&ours.tasks);
         for group in theirs.groups.values_mut() {
             *group = order.iter().map(|place| group[*place]).collect();
@@ -164,7 +164,7 @@ impl Measure {
             let common = ours.groups.keys().filter(|temperature| theirs.groups.contains_key(temperature));
             let pairs = common.map(|temperature| (*temperature, *temperature, false));
             let bests = (our_best[place].temperature, their_best[place].temperature, true);
-            // // If both sides are best at the same temperature, the difference is already among the pairs.
+            // If both sides are best at the same temperature, the difference is already among the pairs.
             let bests = (bests.0 != bests.1).then_some(bests);
             for (temperature, baseline_temperature, is_best) in pairs.chain(bests) {
                 let (one, other) = (ours.values(temperature, k)?, theirs.values(baseline_temperature, k)?);
@@ -317,7 +317,7 @@ pub(crate) mod tests {
         assert_eq!(differences.len(), 1);
         let Difference { difference, low, high, ahead, .. } = differences[0];
         assert!((difference - 0.1).abs() < 1e-12);
-        // // Each problem is the same or better: the paired comparison is certain, though the intervals of the two scores overlap.
+        // Each problem is the same or better: the paired comparison is certain, though the intervals of the two scores overlap.
         assert!((0.0..0.1).contains(&low) && high < 0.25 && ahead > 0.98, "{low} {high} {ahead}");
         let same = measure(&[1]).differences(&ours, &ours).unwrap();
         assert_eq!((same[0].difference, same[0].low, same[0].high, same[0].ahead), (0.0, 0.0, 0.0, 0.5));

@@ -16,7 +16,7 @@ pub fn layers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
 }
 
-/// Returns a warning about disabled layers of the sandbox.
+/// Warns about disabled layers of the sandbox.
 pub fn warn_without(context: &Context, layers: &BTreeSet<Layer>) {
     if !layers.is_empty() {
         let off: Vec<_> = layers.iter().map(Layer::to_string).collect();

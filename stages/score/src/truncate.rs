@@ -124,7 +124,7 @@ impl Truncation {
         let (mut last, mut from) = (0, 0);
         let next = |from: usize| {
             let place = |stop: &String| program[from..].find(stop.as_str()).map(|place| (from + place, stop.len()));
-            // // Of stops at the same position, the first one of the list: `min_by_key` keeps the first of equal ones.
+            // Of stops at the same position, the first one of the list: `min_by_key` keeps the first of equal ones.
             self.stops.iter().filter(|stop| !stop.is_empty()).filter_map(place).min_by_key(|(place, _)| *place)
         };
         while let Some((place, length)) = next(from) {

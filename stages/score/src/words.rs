@@ -11,7 +11,7 @@ pub const BEST: &str = "The best of several temperatures is a little better than
 
 /// Formats a level in percent: `95%`.
 pub fn level(level: f64) -> String {
-    // // At most two decimals, without trailing zeros.
+    // At most two decimals, without trailing zeros.
     format!("{}%", (level * 10_000.0).round() / 100.0)
 }
 

@@ -61,7 +61,7 @@ pub struct PlainFile {
 /// or cannot be read, the table cannot be written, or the stage was asked to stop.
 pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
-    // // Near-duplicate clusters that `dedup` found are kept with their documents, for `split`.
+    // Near-duplicate clusters that `dedup` found are kept with their documents, for `split`.
     let has_clusters =
         context.inputs.iter().any(|(_, tree)| Table::open(tree).is_ok_and(|table| table.has_column(CLUSTER)));
     let own = |name: &str| name == CONTENT || rows_schema().column_with_name(name).is_some();
@@ -117,7 +117,7 @@ pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) ->
         }
         part.finish()
     })?;
-    // // Without files there are no columns either.
+    // Without files there are no columns either.
     if !files.is_empty() {
         close(output, &schema, PortType::Rows)?;
     }
@@ -165,7 +165,7 @@ fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
 fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<Vec<FieldRef>> {
     let columns = |file: &Opened<'_>| -> Vec<FieldRef> {
         let counted = file.schema().fields().iter().filter(|field| counts(field.name()));
-        // // A column that contains only nulls may have no specific type.
+        // A column that contains only nulls may have no specific type.
         counted.map(|field| Arc::new(Field::new(field.name(), plain_type(field.data_type()), true))).collect()
     };
     let Some(first) = files.first() else { return Ok(Vec::new()) };
@@ -332,7 +332,7 @@ struct Columns {
 
 impl Columns {
     fn of(batch: &RecordBatch) -> Result<Self, datafusion::arrow::error::ArrowError> {
-        // // A number that does not fit the type is an error, not a null.
+        // A number that does not fit the type is an error, not a null.
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let column = |name: &str, kind: Kind, ty: &DataType| {
             let found = batch.column_by_name(name).filter(|column| kind.holds(column.data_type()));

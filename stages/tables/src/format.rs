@@ -141,7 +141,7 @@ pub(crate) fn text_options() -> Result<ArrowWriterOptions> {
         .set_dictionary_enabled(false)
         // The bytes of text of each row group, which readers compare with what they read.
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        // // The page size is checked once per write batch: small batches keep pages near their limit.
+        // The page size is checked once per write batch: small batches keep pages near their limit.
         .set_write_batch_size(16)
         .set_data_page_size_limit(1 << 20)
         .build();

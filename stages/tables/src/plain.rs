@@ -36,7 +36,7 @@ impl PlainReader {
     /// # Errors
     /// Returns an error if the file has no valid Parquet footer.
     pub fn open(file: &File) -> Result<Self, ParquetError> {
-        // // The types that the writer intended (64-bit strings, dictionaries) are ignored: all of them are strings.
+        // The types that the writer intended (64-bit strings, dictionaries) are ignored: all of them are strings.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load(file, options.clone())?;
         let schema = metadata.schema().clone();
@@ -129,7 +129,7 @@ fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
 
 /// Returns how many of the first rows have at most `limit` bytes of strings and binary values; at least one, if there are rows.
 fn rows_within(batch: &RecordBatch, limit: u64) -> usize {
-    // // A view begins with the 32-bit length of its value.
+    // A view begins with the 32-bit length of its value.
     let views: Vec<&[u128]> = batch
         .columns()
         .iter()

@@ -117,7 +117,7 @@ impl<W: Write> Output<W> {
     fn kept<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
         done.map_err(|error| {
             let kind = error.kind();
-            // // An interrupted write is retried, so it is not a failure.
+            // An interrupted write is retried, so it is not a failure.
             if kind != io::ErrorKind::Interrupted {
                 self.failed.get_or_insert(error);
             }
@@ -267,12 +267,12 @@ impl Query {
                     batches.push(RecordBatch::new_empty(schema));
                 }
                 let text = pretty_format_batches(&batches).map_err(arrow)?;
-                // // Rows contain untrusted text.
+                // Rows contain untrusted text.
                 writeln!(out, "{}", printable(&text.to_string(), &[])).map_err(QueryError::Output)?;
             }
             AnswerFormat::Csv => {
                 let mut writer = csv::Writer::new(&mut *out);
-                // // The header is written even if there are no rows.
+                // The header is written even if there are no rows.
                 writer.write(&RecordBatch::new_empty(schema)).map_err(arrow)?;
                 self.stream(plan, |batch| writer.write(&batch).map(|()| true).map_err(arrow))?;
             }

@@ -46,7 +46,7 @@ impl Session {
     pub(crate) fn standalone(resources: Resources, scratch: &Path) -> Result<Self> {
         let threads = resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-        // // A row may contain a whole file, and a query may combine all rows with all others.
+        // A row may contain a whole file, and a query may combine all rows with all others.
         let config = config(threads).with_batch_size(512);
         Self::of(Cancel::default(), config, memory_in(scratch, resources.memory)?, runtime)
     }
@@ -122,7 +122,7 @@ impl Session {
 }
 
 fn config(partitions: usize) -> SessionConfig {
-    // // The reader already limits batches to several megabytes of text; DataFusion must not combine them.
+    // The reader already limits batches to several megabytes of text; DataFusion must not combine them.
     SessionConfig::new().with_target_partitions(partitions).with_coalesce_batches(false).with_information_schema(false)
 }
 

@@ -64,7 +64,7 @@ impl Table {
         if let Some(part) = parts.iter().find(|part| part.rows_schema.fields() != rows_schema.fields()) {
             return Err(TableError::Columns { part: part.name.clone() });
         }
-        // // The part of an empty table only provides its columns.
+        // The part of an empty table only provides its columns.
         parts.retain(|part| part.row_count > 0);
         Ok(Self { parts, rows_schema })
     }

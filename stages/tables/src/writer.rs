@@ -200,7 +200,7 @@ impl Group {
         self.copies.append_value(copies);
         self.size.append_value(size);
         self.license.append_option(license);
-        // // A part contains at most PART_ROWS documents.
+        // A part contains at most PART_ROWS documents.
         self.row.append_value(row as u32);
         self.content.append_value(content);
         self.documents += 1;

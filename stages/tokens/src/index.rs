@@ -177,7 +177,7 @@ impl DocumentIndex {
     /// Returns the document that contains a token of the stream (from 0), and its number; `None` past the last document.
     pub fn at(&self, token: u64) -> Option<(usize, Entry)> {
         let (mut low, mut high) = (0, self.documents());
-        // // The documents below `low` start at or before the token, those from `high` on start after it.
+        // The documents below `low` start at or before the token, those from `high` on start after it.
         while low < high {
             let middle = low + (high - low) / 2;
             if self.get(middle)?.start <= token { low = middle + 1 } else { high = middle }

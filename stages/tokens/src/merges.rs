@@ -225,7 +225,7 @@ impl<'a> MergeState<'a> {
     /// Returns the count of the word that contains a position.
     fn weight(&self, place: usize) -> u64 {
         let mut word = self.words[place / BLOCK] as usize;
-        // // There is one slot before the first word and one after each word.
+        // There is one slot before the first word and one after each word.
         while self.counted.end(word) + word < place {
             word += 1;
         }
@@ -261,7 +261,7 @@ impl<'a> MergeState<'a> {
     /// Merges `pair` into `id` wherever it occurs, and queues the pairs that this creates.
     fn merge(&mut self, pair: Pair, id: u32, cancel: &Cancel) -> Result<()> {
         let mut places = self.pairs.remove(&pair).unwrap_or_default().places;
-        // // They are in order unless the pair was created by several merges.
+        // They are in order unless the pair was created by several merges.
         if !places.is_sorted() {
             places.sort_unstable();
         }
@@ -291,7 +291,7 @@ impl<'a> MergeState<'a> {
         }
         for pair in grown {
             let Some(occurrences) = self.pairs.get(&pair) else { continue };
-            // // A merge that occurs again takes precedence over all others.
+            // A merge that occurs again takes precedence over all others.
             let count = if self.merged.contains_key(&pair) { u64::MAX } else { occurrences.count };
             self.queue.push((count, Reverse(pair)));
         }

@@ -228,7 +228,7 @@ impl PackedTokens {
         if sequence >= self.sequences() {
             return Err(StageError::new(format!("there is no sequence {sequence}: {FILE} has {}", self.sequences())));
         }
-        // // Cannot overflow: open() compared the product of all these with the size of the map.
+        // Cannot overflow: open() compared the product of all these with the size of the map.
         let size = self.sequence_length() * self.header.width();
         let bytes = &self.map[HEADER_SIZE + sequence * size..][..size];
         let before = into.len();

@@ -24,7 +24,7 @@ impl Permutation {
     pub fn apply(&self, index: u64) -> u64 {
         debug_assert!(index < self.count);
         let mut image = self.network(index);
-        // // The network permutes its whole range, so the walk from an index below `count` returns to such an index.
+        // The network permutes its whole range, so the walk from an index below `count` returns to such an index.
         while image >= self.count {
             image = self.network(image);
         }

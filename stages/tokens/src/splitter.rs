@@ -137,7 +137,7 @@ impl Words<'_> {
             last = at;
             at += width;
         }
-        // // `\s+(?!\S)` excludes its last character if something follows; a single one is matched by `\s+`.
+        // `\s+(?!\S)` excludes its last character if something follows; a single one is matched by `\s+`.
         if at < self.rest.len() && last > 0 { last } else { at }
     }
 }

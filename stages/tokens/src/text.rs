@@ -49,7 +49,7 @@ impl TextTokenizer {
             value.map_err(|error| StageError::new(format!("{} is not JSON: {error}", file.path)))
         };
         let config = tree.file(CONFIG_FILE).map(read).transpose()?;
-        // // Either a string, or an object with the string as its content.
+        // Either a string, or an object with the string as its content.
         let named = config.as_ref().and_then(|config| config.get("eos_token"));
         let named = named.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
         Self::from_json(read(tree.required(FILE)?)?, named.unwrap_or(END_OF_TEXT))
@@ -89,7 +89,7 @@ impl TextTokenizer {
             bytes.extend_from_slice(raw.as_deref().unwrap_or(token.as_bytes()));
             ends.push(bytes.len());
         }
-        // // Settings for training models with batches, which must not affect the ids of a text.
+        // Settings for training models with batches, which must not affect the ids of a text.
         (json["truncation"], json["padding"], json["model"]["dropout"]) = (Value::Null, Value::Null, Value::Null);
         let encoder =
             fastokens::Tokenizer::from_json(json).map_err(|error| fault(format!("cannot be used: {error}")))?;

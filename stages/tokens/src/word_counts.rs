@@ -42,7 +42,7 @@ impl std::hash::Hasher for FastHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // // Fibonacci hashing; the upper half of the product is well mixed.
+        // Fibonacci hashing; the upper half of the product is well mixed.
         let product = u128::from(self.0.rotate_left(23) ^ number) * 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
@@ -169,7 +169,7 @@ impl WordCounts {
             all.distinct += 1;
             all.total += count;
         })?;
-        // // The count at which the limit is reached, and the remaining bytes for words with exactly that count.
+        // The count at which the limit is reached, and the remaining bytes for words with exactly that count.
         let (mut least, mut left) = (0, limit);
         for (count, bytes) in by_count.iter().rev() {
             if *bytes > left {
@@ -224,7 +224,7 @@ impl WordCounts {
 impl Drop for WordCounts {
     fn drop(&mut self) {
         for run in &self.runs {
-            // // A run that cannot be removed is overwritten by the next one, or removed with the scratch directory.
+            // A run that cannot be removed is overwritten by the next one, or removed with the scratch directory.
             let _ = std::fs::remove_file(run);
         }
     }

@@ -101,7 +101,7 @@ impl Audit {
         buckets: &[[u8; 8]],
     ) -> Result<Self> {
         let (mut audit, mut set, mut bytes) = (Self::default(), Vec::new(), Vec::new());
-        // // A pair within the sample is met twice, and counted only when the other document comes first.
+        // A pair within the sample is met twice, and counted only when the other document comes first.
         let within = sample.binary_search_by_key(&rank, |sampled| sampled.rank).is_ok();
         for other in sample {
             if other.rank == rank

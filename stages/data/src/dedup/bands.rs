@@ -30,7 +30,7 @@ impl Bands {
 
     /// Returns the probability that two documents of this similarity share a bucket.
     pub fn recall(self, similarity: f64) -> f64 {
-        // // Powers by repeated multiplication give the same bits on every machine, which `powf` does not guarantee.
+        // Powers by repeated multiplication give the same bits on every machine, which `powf` does not guarantee.
         let power = |base: f64, exponent: usize| (0..exponent).fold(1.0, |product, _| product * base);
         1.0 - power(1.0 - power(similarity, self.rows), self.bands)
     }

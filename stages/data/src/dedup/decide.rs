@@ -113,7 +113,7 @@ pub fn decide(
     };
     let mut writer = DecisionWriter::new(scratch.create("decisions")?);
     let (mut linked, mut candidates, mut comparisons, mut verified) = (DisjointSet::default(), 0, 0, 0);
-    // // One per thread, and the last one for the sequential part.
+    // One per thread, and the last one for the sequential part.
     let threads = scratch.pool.current_num_threads();
     let thread_states: Vec<_> =
         (0..=threads).map(|_| ThreadState::new(scratch.memory / 4 / (threads as u64 + 1))).collect();
@@ -132,7 +132,7 @@ pub fn decide(
             .collect::<Result<Vec<_>>>()?;
         let searches = scratch.pool.install(|| {
             let searches = entries.par_iter().map(|entry| {
-                // // A document of a large family is compared with many thousands of documents.
+                // A document of a large family is compared with many thousands of documents.
                 scratch.cancel.check()?;
                 let thread = rayon::current_thread_index().unwrap_or(threads);
                 decider.search_before(entry, &mut thread_state(thread))

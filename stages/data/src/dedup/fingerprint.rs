@@ -51,7 +51,7 @@ fn without_whitespace(content: &str, buffer: &mut Vec<u8>) {
                 }
                 from += length;
             }
-            // // Always written, then kept or overwritten: a branch would be mispredicted at the end of every word.
+            // Always written, then kept or overwritten: a branch would be mispredicted at the end of every word.
             step => {
                 buffer[to] = byte;
                 to += usize::from(step);

@@ -83,7 +83,7 @@ impl Groups {
             largest_bucket: 0,
         };
         groups.fingerprints = groups.number(copies.finish()?, FINGERPRINT, &mut facts)?;
-        // // Documents that follow another by their fingerprint are already decided and are in no group of sets.
+        // Documents that follow another by their fingerprint are already decided and are in no group of sets.
         groups.sets = groups.number(sets.finish()?, SET, &mut facts)?;
 
         let mut members = Sorter::new(scratch, "buckets", 2 + 8 + 4, 2);

@@ -32,7 +32,7 @@ impl Ranked {
         let mut length = 0u32;
         while let Some(record) = sorted.next()? {
             writer.write_all(record)?;
-            // // One rank is unused so that `rank + 1` always fits into 32 bits.
+            // One rank is unused so that `rank + 1` always fits into 32 bits.
             length = length.checked_add(1).filter(|&length| length < u32::MAX).ok_or_else(|| {
                 StageError::new("more than 4,294,967,294 documents").hint("deduplicate the shards in several stages")
             })?;

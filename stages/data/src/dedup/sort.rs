@@ -58,7 +58,7 @@ struct Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // // A leftover run only uses disk space; the scratch directory is emptied by the next run of the stage.
+        // A leftover run only uses disk space; the scratch directory is emptied by the next run of the stage.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -184,7 +184,7 @@ impl Sorted {
     ///
     /// # Errors
     /// Returns an error if a run cannot be read, or the stage was asked to stop.
-    // // Not an `Iterator`: the record is borrowed until the next call, so that none is allocated.
+    // Not an `Iterator`: the record is borrowed until the next call, so that none is allocated.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<&[u8]>> {
         self.given += 1;

@@ -35,7 +35,7 @@ impl Tokens {
         self.count = 0;
         self.distinct.clear();
         let bytes = content.as_bytes();
-        // // Token boundaries, a block of bytes at a time: always written, then kept or overwritten, because a branch
+        // Token boundaries, a block of bytes at a time: always written, then kept or overwritten, because a branch
         // would be mispredicted at every boundary.
         let mut edges = [0u16; BLOCK + 1];
         let (mut inside, mut start) = (false, None);
@@ -124,7 +124,7 @@ struct Distinct {
 
 impl Distinct {
     fn clear(&mut self) {
-        // // A table that one huge document has enlarged must not be cleared for each small document after it.
+        // A table that one huge document has enlarged must not be cleared for each small document after it.
         if self.slots.len() > 1 << 12 && self.length < self.slots.len() / 16 {
             self.slots = Vec::new();
         }

@@ -69,7 +69,7 @@ impl Form {
     /// Detects the format of the content of a gzip file that starts with `head`.
     fn of_gzip(head: &[u8]) -> Self {
         let mut inner = Vec::new();
-        // // The head of a longer file is cut off; whether the file itself is truncated is detected when it is read.
+        // The head of a longer file is cut off; whether the file itself is truncated is detected when it is read.
         let _ = GzDecoder::new(head).take(HEAD as u64).read_to_end(&mut inner);
         match Self::of_bytes(&inner) {
             Self::Lines => Self::Gzip,
@@ -85,7 +85,7 @@ impl Form {
         if head.starts_with(b"\x1f\x8b") {
             return Self::Gzip;
         }
-        // // A part of an export that was split begins inside a line, with any text: one bad row.
+        // A part of an export that was split begins inside a line, with any text: one bad row.
         let has_row = has_row(head);
         if has_row && !is_binary(head) {
             return Self::Lines;
@@ -99,7 +99,7 @@ impl Form {
             }
         }
         if head.get(1..4) == Some(b"\x2a\x4d\x18") && matches!(head[0], 0x50..=0x5f) {
-            // // A skippable frame before other frames.
+            // A skippable frame before other frames.
             return other("zstd", ZSTD, "decompress it with `zstd -d`");
         }
         if head.get(257..262) == Some(b"ustar") {
@@ -112,7 +112,7 @@ impl Form {
         match text.first() {
             None => Self::Lines,
             Some(b'{') => {
-                // // An object on one line has a name or a closing brace after the opening brace.
+                // An object on one line has a name or a closing brace after the opening brace.
                 match text[1..].iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r')) {
                     Some(b'\n') => other("json", "JSON over several lines", "write each row on one line: `jq -c .`"),
                     _ => Self::Lines,

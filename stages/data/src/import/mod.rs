@@ -313,7 +313,7 @@ impl<'a> Limits<'a> {
 /// Returns the shards, sorted by digest.
 fn sources(exec: &Exec, context: &Context) -> Result<Vec<GivenFile>> {
     let mut sources = exec.given().files(context)?;
-    // // Of several equal files, the first is read. Of several empty files, that is one whose name says that it must not be empty.
+    // Of several equal files, the first is read. Of several empty files, that is one whose name says that it must not be empty.
     sources.sort_by_cached_key(|source| (source.digest, shard::is_plain(source), source.name.clone()));
     Ok(sources)
 }

@@ -35,7 +35,7 @@ impl<'a> Row<'a> {
         }
         sonic_rs::from_str(line).map_err(|error| {
             let text = error.to_string();
-            // // The parser's message also contains the position within its one line, and a marked excerpt.
+            // The parser's message also contains the position within its one line, and a marked excerpt.
             let first = text.lines().next().unwrap_or_default();
             let reason = first.split(" at line ").next().unwrap_or(first).trim_end_matches('.');
             format!("{reason} (byte {})", error.offset())
@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for Row<'de> {
                     copies: count("copies", required("copies", copies)?).map_err(de::Error::custom)?,
                     size: count("size", required("size", size)?).map_err(de::Error::custom)?,
                     content: required("content", content)?,
-                    // // BigQuery omits the keys of null values.
+                    // BigQuery omits the keys of null values.
                     license: license.flatten(),
                     extra_columns,
                 })

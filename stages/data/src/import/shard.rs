@@ -91,12 +91,12 @@ impl<'a> Shard<'a> {
     }
 
     fn lines(&mut self, reader: impl BufRead, gzip: bool) -> Result<()> {
-        // // JSON writes a byte as at most six bytes: `\u0001`.
+        // JSON writes a byte as at most six bytes: `\u0001`.
         let limit = self.spec.max_line.saturating_mul(6).saturating_add(OTHER_COLUMNS);
         let mut lines = Lines::new(reader, limit);
         loop {
             self.context.cancel.check()?;
-            // // The line borrows the reader, so the number is read first.
+            // The line borrows the reader, so the number is read first.
             let number = lines.number() + 1;
             let bad = |kind, reason: String, line: &[u8]| BadRow { line: number, kind, reason, excerpt: excerpt(line) };
             let line = match lines.next() {

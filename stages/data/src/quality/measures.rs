@@ -103,7 +103,7 @@ impl Measures {
             alnum += u64::from(class & ALNUM);
             if class & ENDS_LINE != 0 {
                 newlines += u64::from(byte == b'\n');
-                // // The second half of `\r\n` does not end another line.
+                // The second half of `\r\n` does not end another line.
                 if byte != b'\n' || at == 0 || bytes[at - 1] != b'\r' {
                     lines.end();
                 }

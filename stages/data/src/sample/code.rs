@@ -140,7 +140,7 @@ fn module(random: &mut RandomChoices) -> String {
     while text.len() < target {
         text += "\n\n";
         let template = if random.chance(0.2) { random.pick(&CLASSES) } else { random.pick(&FUNCTIONS) };
-        // // Some functions are about another topic than the file's.
+        // Some functions are about another topic than the file's.
         let other = self::words(random).0;
         text += &fill(template, if random.chance(0.6) { &words } else { &other }, random);
     }

@@ -73,7 +73,7 @@ impl Groups {
 
     /// Returns the group of a repository.
     pub(super) fn of(&self, repository: &str) -> u32 {
-        // // Every repository of the table has been read.
+        // Every repository of the table has been read.
         self.repositories.get(&hash(repository)).map_or(u32::MAX, |place| self.root[*place as usize])
     }
 
@@ -85,7 +85,7 @@ impl Groups {
             sum.add(*amount);
             *repositories += 1;
         }
-        // // Ties go to the smallest id, because positions depend on the order of the rows.
+        // Ties go to the smallest id, because positions depend on the order of the rows.
         let rank = |root: &u32, amount: &Amount| (amount.bytes, amount.rows, Reverse(self.identity.get(root)));
         let (group, (amount, repositories)) =
             sums.iter().max_by(|(a, (x, _)), (b, (y, _))| rank(a, x).cmp(&rank(b, y)))?;

@@ -265,7 +265,7 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
     let shards: BTreeSet<String> = table.parts().iter().map(shard).collect();
     let valid = match &spec.valid_shard {
         Some(wanted) => {
-            // // A part's name contains the first 16 digits.
+            // A part's name contains the first 16 digits.
             let wanted = &wanted[..wanted.len().min(16)];
             let found: Vec<_> = shards.iter().filter(|shard| shard.starts_with(wanted)).collect();
             match found.as_slice() {

@@ -76,7 +76,7 @@ fn gelu_new<T: Stored>(x: F) -> F {
     let x = whole(x);
     let mut y = vec![T::put(0.0); x.layout().num_elements()];
     match y.len() <= ELEMENTS {
-        // // One block of work is cheaper than another thread.
+        // One block of work is cheaper than another thread.
         true => loops::gelu(T::values(&x), &mut y),
         false => {
             y.par_chunks_mut(ELEMENTS).zip(T::values(&x).par_chunks(ELEMENTS)).for_each(|(y, x)| loops::gelu(x, y))

@@ -118,7 +118,7 @@ pub fn head<F: Float, I: Int, N: Size>(
     let unit = UNIT_POS as usize;
     let units = CUBE_DIM as usize;
 
-    // // Not minus infinity: the difference between two of them is NaN.
+    // Not minus infinity: the difference between two of them is NaN.
     let mut top = f32::min_value();
     let mut sums = Vector::<f32, N>::new(0.0f32);
     let mut column = unit;
@@ -166,7 +166,7 @@ pub fn head<F: Float, I: Int, N: Size>(
         sum += plane_sums[plane] * exp_scalar(tops[plane] - top);
     }
     if unit == 0 {
-        // // If the sum is not finite, it is returned itself: its logarithm might be finite.
+        // If the sum is not finite, it is returned itself: its logarithm might be finite.
         let log = select(sum <= f32::MAX, ln(sum), sum);
         losses[row] = share * (log + (top - target));
     }
@@ -276,7 +276,7 @@ pub fn layer_norm_backward<F: Float, N: Size>(
         by_weight[step] = zero;
         by_bias[step] = zero;
     }
-    // // Two halves are used alternately, so that one barrier per row is enough.
+    // Two halves are used alternately, so that one barrier per row is enough.
     let mut sums = Shared::<[f32]>::new_slice(4 * planes);
     let mut half = 0usize;
 

@@ -109,7 +109,7 @@ impl Cache {
     pub(super) fn push(&mut self, layer: usize, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let (column, next) = (self.used, self.used + 1);
         let write = |all: &mut Tensor<4>, new: Tensor<4>| {
-            // // The tensor is moved out, so that nothing else references it and the column is written in place.
+            // The tensor is moved out, so that nothing else references it and the column is written in place.
             *all = std::mem::replace(all, new.clone()).slice_assign(s![.., .., column..next, ..], new);
             all.clone().slice(s![.., .., 0..next, ..])
         };

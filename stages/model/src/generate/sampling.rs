@@ -61,19 +61,19 @@ impl Sampling {
             sum += weight;
             sum > drawn
         });
-        // // Rounding may leave the last sum at `drawn`: then the last token that can be drawn is chosen.
+        // Rounding may leave the last sum at `drawn`: then the last token that can be drawn is chosen.
         chosen.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|&(id, _)| id)
     }
 }
 
 /// Returns the index of the greatest logit, the first of equal ones; `None` if a logit is not finite or there are no logits.
 fn most_probable(logits: &[f32]) -> Option<usize> {
-    // // Computed in lanes, so that the loop needs no order: a vocabulary is read for each token.
+    // Computed in lanes, so that the loop needs no order: a vocabulary is read for each token.
     let (mut tops, mut zeros) = ([f32::NEG_INFINITY; 16], [0f32; 16]);
     let mut add = |logits: &[f32]| {
         for ((logit, top), zero) in logits.iter().zip(&mut tops).zip(&mut zeros) {
             *top = if *logit > *top { *logit } else { *top };
-            // // NaN if the logit is not finite.
+            // NaN if the logit is not finite.
             *zero += logit * 0.0;
         }
     };

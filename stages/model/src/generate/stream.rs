@@ -37,7 +37,7 @@ impl<'a> TextStream<'a> {
 
     /// Returns the text up to `end`, which must be a character boundary, without trailing white space.
     fn piece(&mut self, end: usize) -> String {
-        // // A stop text that was complete in an earlier call ends the text.
+        // A stop text that was complete in an earlier call ends the text.
         let new = self.bytes.get(self.returned..end).unwrap_or_default();
         let text = String::from_utf8_lossy(new);
         let text = text.trim_end();

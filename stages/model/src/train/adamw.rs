@@ -68,7 +68,7 @@ impl AdamW {
             rate: (rate / correction1) as f32,
             root: (1.0 / correction2) as f32,
         };
-        // // The moments are moved out and back, so that nothing else references them and they are updated in place.
+        // The moments are moved out and back, so that nothing else references them and they are updated in place.
         let moments = std::mem::take(&mut self.moments);
         let mut updated = Vec::with_capacity(parameters.len());
         for ((parameter, gradient), (moments, &decays)) in

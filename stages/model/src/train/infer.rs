@@ -63,7 +63,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
             hint: "lower sequence_length in the pack stage".to_owned(),
         },
     );
-    // // A model that continues from 'init' has its sizes, unless the settings set others.
+    // A model that continues from 'init' has its sizes, unless the settings set others.
     let own = spec.shape().map(|(layers, width, heads)| {
         let [layers, width, heads] = [layers, width, heads].map(|size| size as u64);
         Fact::own(Shape { layers, width, heads }, "")
@@ -85,7 +85,7 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
             flops: Some(config.operations(length.value) * tokens as f64),
             memory: Some(spec.memory(&config, length.value)),
             memory_bound: None,
-            // // Each checkpoint has the values and two moments; the model is written as well.
+            // Each checkpoint has the values and two moments; the model is written as well.
             disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
         };
         model.parameters = Some(Fact::own(parameters, ""));

@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
 
     fn finish(mut self) -> Result<()> {
         let (from, start) = (self.done, Instant::now());
-        // // A run that was interrupted during a validation saved the update before it.
+        // A run that was interrupted during a validation saved the update before it.
         self.validate_when_due()?;
         while self.done < self.spec.steps {
             match self.step() {

@@ -27,7 +27,7 @@ impl Order {
     /// Returns the sequence that is read at a position of the run: the positions of each epoch read every sequence once.
     pub fn sequence(&self, position: u64) -> u64 {
         let (epoch, mut value) = (position / self.sequences, position % self.sequences);
-        // // The network permutes its domain, so the walk from a value below `n` returns to such a value.
+        // The network permutes its domain, so the walk from a value below `n` returns to such a value.
         loop {
             value = self.permuted(epoch, value);
             if value < self.sequences {

@@ -28,7 +28,7 @@ impl Schedule {
             return self.peak * (step as f64 / self.warmup as f64);
         }
         let progress = (step - self.warmup) as f64 / self.steps.saturating_sub(self.warmup).max(1) as f64;
-        // // libm instead of the machine's cosine: the same bits on every machine.
+        // libm instead of the machine's cosine: the same bits on every machine.
         let share = (0.5 * (1.0 + libm::cos(PI * progress.min(1.0)))).max(0.0);
         self.floor + (self.peak - self.floor) * share
     }

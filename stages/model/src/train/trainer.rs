@@ -110,10 +110,10 @@ impl Trainer {
         let (features, next) = self.predictions(&self.model, self.ids(batch));
         let embedding = self.model.wte.weight.val().inner();
         let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.precision);
-        // // A scalar whose gradient with respect to the features is that of the head: automatic differentiation does the rest.
+        // A scalar whose gradient with respect to the features is that of the head: automatic differentiation does the rest.
         let below = (features * Tensor::from_inner(head.features)).sum();
         let mut gradients = gradients(&self.model, &mut below.backward())?;
-        // // The embedding is the first tensor of the list; it is used both below and in the head.
+        // The embedding is the first tensor of the list; it is used both below and in the head.
         if let Some(embedding) = gradients.first_mut() {
             let size = embedding.dims();
             *embedding = embedding.clone() + head.embedding.reshape(size);

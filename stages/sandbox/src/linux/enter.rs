@@ -72,7 +72,7 @@ impl Entry {
     pub fn new(layers: &[Layer], root: &Root, steps: OwnedFd, command: Option<CommandEntry>) -> io::Result<Self> {
         let privileged = geteuid().is_root();
         let (user, group) = if privileged { (NOBODY, NOBODY) } else { (geteuid().as_raw(), getegid().as_raw()) };
-        // // The server must be able to mount, and is user 0; a command has its usual user.
+        // The server must be able to mount, and is user 0; a command has its usual user.
         let (user_inside, group_inside) = if command.is_some() { (user, group) } else { (0, 0) };
         let namespaces = [
             (Layer::Root, CloneFlags::CLONE_NEWNS),
@@ -116,9 +116,9 @@ impl Entry {
 
     fn enter(&self) -> Result<(), Failed> {
         let user = |error| (step::USER, error);
-        // // For root, the pid namespace belongs to the first user namespace, which makes no difference inside it.
+        // For root, the pid namespace belongs to the first user namespace, which makes no difference inside it.
         let outside = if self.privileged { self.fork_init()? } else { None };
-        // // Kept open across the change of root; it is closed by exec.
+        // Kept open across the change of root; it is closed by exec.
         let process = open(c"/proc/self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(user)?;
         if self.privileged {
             if let Some(root) = &self.root {
@@ -145,7 +145,7 @@ impl Entry {
         }
         if let Some(command) = &self.command {
             chdir(command.directory.as_c_str()).map_err(at(Layer::Root))?;
-            // // From here on, this is the command's own process.
+            // From here on, this is the command's own process.
             command.init.fork_command().map_err(at(Layer::Pid))?;
             command.confinement.apply()?;
         }
@@ -178,7 +178,7 @@ fn become_nobody() -> Result<(), Errno> {
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     setresgid(group, group, group)?;
     setresuid(user, user, user)?;
-    // // Otherwise the maps of the process would still belong to root.
+    // Otherwise the maps of the process would still belong to root.
     prctl::set_dumpable(true)
 }
 
@@ -198,12 +198,12 @@ pub(super) mod step {
 impl NewRoot {
     /// Makes this the root of the process's mount namespace, which then contains nothing else.
     fn change(&self) -> Result<(), Errno> {
-        // // Mounts made from here on are not visible outside.
+        // Mounts made from here on are not visible outside.
         mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
         let path = self.path.as_c_str();
         mount(Some(path), path, NONE, bind, NONE)?;
-        // // First, because it would also lock the devices' mounts.
+        // First, because it would also lock the devices' mounts.
         lock(path, Access::ReadOnly.attributes())?;
         for RawMount { source, target, attributes } in &self.mounts {
             mount(Some(source.as_c_str()), target.as_c_str(), NONE, bind, NONE)?;
@@ -211,13 +211,13 @@ impl NewRoot {
         }
         if let Some([proc, shared]) = &self.kernel {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-            // // Refused if the system hides a part of its own `/proc`, as containers do: then there is no `/proc`.
+            // Refused if the system hides a part of its own `/proc`, as containers do: then there is no `/proc`.
             let read_only = flags | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
             let _ = mount(Some(c"proc"), proc.as_c_str(), Some(c"proc"), read_only, NONE);
             mount(Some(c"tmpfs"), shared.as_c_str(), Some(c"tmpfs"), flags, Some(c"mode=1777"))?;
         }
         chdir(path)?;
-        // // The old root ends up below the new one, and is unmounted from there.
+        // The old root ends up below the new one, and is unmounted from there.
         pivot_root(c".", c".")?;
         umount2(c".", MntFlags::MNT_DETACH)?;
         chdir(c"/")

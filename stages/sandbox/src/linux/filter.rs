@@ -20,18 +20,18 @@ pub(super) fn of_python() -> Result<Vec<u8>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(ALLOWED_X86_64.iter().map(|call| (*call, Vec::new())));
-    // // No new namespaces.
+    // No new namespaces.
     let namespaces = NAMESPACES.iter().fold(0, |all, flag| all | *flag as u32 as u64);
     rules.insert(libc::SYS_clone, vec![only(0, Compare::MaskedEq(namespaces), 0)?]);
-    // // Connected socket pairs of this machine. Datagram pairs could send to any other address.
+    // Connected socket pairs of this machine. Datagram pairs could send to any other address.
     let stream = SeccompRule::new(vec![
         SeccompCondition::new(0, Length::Dword, Compare::Eq, libc::AF_UNIX as u64)?,
         SeccompCondition::new(1, Length::Dword, Compare::MaskedEq(0xf), libc::SOCK_STREAM as u64)?,
     ])?;
     rules.insert(libc::SYS_socketpair, vec![stream]);
-    // // A process's own limits, which can only be lowered: the hard limits are equally low.
+    // A process's own limits, which can only be lowered: the hard limits are equally low.
     rules.insert(libc::SYS_prlimit64, vec![only(0, Compare::Eq, 0)?]);
-    // // Whether a file is a terminal, how much can be read, and descriptor flags.
+    // Whether a file is a terminal, how much can be read, and descriptor flags.
     let controls = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX];
     let controls = controls.iter().map(|control| only(1, Compare::Eq, *control as u32 as u64));
     rules.insert(libc::SYS_ioctl, controls.collect::<Result<_, _>>()?);
@@ -227,7 +227,7 @@ const DENIED: &[i64] = &[
     libc::SYS_process_vm_writev,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
-    // // Files without paths
+    // Files without paths
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
     libc::SYS_fanotify_init,
@@ -323,7 +323,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_eventfd2,
-    // // For socket pairs
+    // For socket pairs
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_sendmsg,

@@ -42,7 +42,7 @@ struct Plan {
 /// `run` may be called from many threads: each call takes an idle slot (a warm interpreter), or starts one. Idle slots
 /// end with the sandbox.
 pub struct Sandbox {
-    // // Declared before the plan, so that the slots have ended when the root directory is removed.
+    // Declared before the plan, so that the slots have ended when the root directory is removed.
     idle: Mutex<Vec<Slot>>,
     plan: Plan,
 }

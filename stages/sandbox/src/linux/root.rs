@@ -103,7 +103,7 @@ impl Root {
         let place = std::env::temp_dir();
         remove_abandoned(&place);
         let (directory, lock) = locked_directory(&place)?;
-        // // The unprivileged user that runs in it must be able to enter. Only names are visible in it.
+        // The unprivileged user that runs in it must be able to enter. Only names are visible in it.
         open_to_all(directory.path())?;
         Ok(Self { directory, _lock: lock, mounts: Vec::new(), exposed: BTreeSet::new(), temporary: None })
     }
@@ -153,7 +153,7 @@ impl Root {
         root.mounts.push(Mount { source: reach.temporary.clone(), target, access: Access::Writable });
         root.temporary = Some(reach.temporary.clone());
         let mut readable = reach.readable.clone();
-        // // A directory before its content.
+        // A directory before its content.
         readable.sort();
         for path in &readable {
             root.expose(path, Access::ReadOnly)?;
@@ -261,14 +261,14 @@ fn locked_directory(place: &Path) -> io::Result<(TempDir, File)> {
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
         let lock = match File::open(directory.path()) {
             Ok(lock) => lock,
-            // // Another process removed it before it was locked, or is about to remove it below.
+            // Another process removed it before it was locked, or is about to remove it below.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         match lock.try_lock() {
             Ok(()) if directory.path().exists() => return Ok((directory, lock)),
             Ok(()) | Err(TryLockError::WouldBlock) => {}
-            // // The file system has no locks: then no process can lock it to remove it either.
+            // The file system has no locks: then no process can lock it to remove it either.
             Err(TryLockError::Error(_)) => return Ok((directory, lock)),
         }
     }

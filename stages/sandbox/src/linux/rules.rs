@@ -79,7 +79,7 @@ fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Resu
     let access = if path.is_dir() { access } else { access & of_files };
     match PathFd::new(path) {
         Ok(file) => rules.add_rule(PathBeneath::new(file, access)),
-        // // A file that cannot be opened cannot be read either.
+        // A file that cannot be opened cannot be read either.
         Err(_) => Ok(rules),
     }
 }

@@ -126,7 +126,7 @@ impl Slot {
         command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         entry.install(&mut command);
         let spawned = command.spawn();
-        // // Closes this process's copies of the descriptors that the command holds.
+        // Closes this process's copies of the descriptors that the command holds.
         drop(command);
         let child = spawned.map_err(|error| {
             let mut step = [0];
@@ -162,7 +162,7 @@ impl Slot {
         let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (output, verdict) = (Collected::new(output)?, Collected::new(verdict)?);
         let limit = json!({
-            // // A second line of defence: the kernel counts ticks.
+            // A second line of defence: the kernel counts ticks.
             "seconds": limits.cpu.as_secs().saturating_add(1).saturating_mul(2),
             "memory": limits.memory,
             "disk": limits.disk,
@@ -172,7 +172,7 @@ impl Slot {
         let candidate = file(program.candidate.as_bytes())?;
         self.send(limit.to_string().as_bytes(), &[candidate.as_fd(), output_end.as_fd()])?;
         drop::<(File, PipeWriter)>((candidate, output_end));
-        // // The candidate's process exists before these are sent to the server, so it has neither of them, nor a copy.
+        // The candidate's process exists before these are sent to the server, so it has neither of them, nor a copy.
         let tests = json!({
             "nonce": nonce,
             "setup": program.setup,
@@ -219,7 +219,7 @@ impl Slot {
                     looked
                 }
                 None if Instant::now() >= deadline => {
-                    // // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
+                    // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
                     let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
                     deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
@@ -316,7 +316,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // // Ends the first process of the server's pid namespace, and with it all processes in it.
+        // Ends the first process of the server's pid namespace, and with it all processes in it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -380,7 +380,7 @@ impl Collected {
     /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
     fn read(&mut self, kept: usize) -> Result<(), Broken> {
         let mut part = [0; 1 << 14];
-        // // At most the content of a pipe, so that a writer cannot keep the reader busy forever.
+        // At most the content of a pipe, so that a writer cannot keep the reader busy forever.
         for _ in 0..64 {
             let Some(pipe) = &mut self.pipe else { return Ok(()) };
             match pipe.read(&mut part) {

@@ -103,7 +103,7 @@ impl Supervisor {
     }
 
     fn finish_within(self, patience: Duration) -> Vec<PathBuf> {
-        // // Ends the wait for a listener that was never sent.
+        // Ends the wait for a listener that was never sent.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         let _ = self.looked.recv_timeout(patience);
         std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
@@ -159,7 +159,7 @@ fn receive_listener(socket: &OwnedFd) -> Option<OwnedFd> {
 
 /// Replies to each notification until no process of the command is left.
 fn watch(listener: &OwnedFd, queue: &mut Queue<Opened>) {
-    // // The root of all its processes, because none can change it.
+    // The root of all its processes, because none can change it.
     let mut root = None;
     loop {
         let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -192,7 +192,7 @@ impl CommandRoot {
 }
 
 fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Queue<Opened>) {
-    // // SAFETY: the structure consists of plain numbers.
+    // SAFETY: the structure consists of plain numbers.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
     if !control(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) {
         // The process has been killed meanwhile.
@@ -200,7 +200,7 @@ fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Qu
     }
     let its_root = || CommandRoot::of(call.pid).ok().map(Arc::new);
     let opened = root.clone().or_else(its_root).and_then(|root| Opened::of(&call, &root));
-    // // Otherwise the process has ended, and its id may belong to another process.
+    // Otherwise the process has ended, and its id may belong to another process.
     let is_valid = control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw mut call.id);
     let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
     let mut go_on = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags };
@@ -212,7 +212,7 @@ fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Qu
 }
 
 fn control<T>(listener: &OwnedFd, request: libc::Ioctl, value: *mut T) -> bool {
-    // // SAFETY: each caller passes the structure that belongs to the request, and it outlives the call.
+    // SAFETY: each caller passes the structure that belongs to the request, and it outlives the call.
     unsafe { libc::ioctl(listener.as_raw_fd(), request, value) >= 0 }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn below(root: u32, others: &BTreeSet<u32>) -> BTreeSet<u32> {
 pub(super) fn used(process: u32) -> Duration {
     let ticks = || {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // // The name before it may contain anything, including parentheses.
+        // The name before it may contain anything, including parentheses.
         let (_, fields) = text.rsplit_once(')')?;
         let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
         Some(times.next()?.ok()? + times.next()?.ok()?)

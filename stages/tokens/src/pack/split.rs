@@ -307,7 +307,7 @@ fn map(path: &Path) -> Result<Option<Mmap>> {
     if file.metadata()?.len() == 0 {
         return Ok(None);
     }
-    // // SAFETY: the file is in the stage's own scratch directory, which only one process at a time uses under the lock of its key; this
+    // SAFETY: the file is in the stage's own scratch directory, which only one process at a time uses under the lock of its key; this
     // stage has written it completely and does not write to it any more.
     Ok(Some(unsafe { Mmap::map(&file) }?))
 }

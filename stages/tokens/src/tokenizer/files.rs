@@ -47,7 +47,7 @@ pub fn write(spec: &Spec, learned: &Learned, output: &OutputTree) -> Result<Valu
             "merges": merges,
         },
     });
-    // // Written by the reference, which proves that it can read the file, and orders the vocabulary by id.
+    // Written by the reference, which proves that it can read the file, and orders the vocabulary by id.
     let reference: tokenizers::Tokenizer = serde_json::from_value(value.clone()).map_err(unreadable)?;
     let mut text = reference.to_string(true).map_err(unreadable)?;
     text.push('\n');

@@ -168,7 +168,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
     }
     for (index, token) in spec.special_tokens.iter().enumerate() {
         if words(token).nth(1).is_none() {
-            // // A string that is a single word could be learned as an ordinary token, and text could then contain the special id.
+            // A string that is a single word could be learned as an ordinary token, and text could then contain the special id.
             let message = format!("text could spell '{token}' as an ordinary token");
             let problem = Problem::new(format!("special_tokens[{index}]"), message);
             problems.push(problem.hint("write it with brackets around a name, as <|name|>"));
@@ -220,7 +220,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     for (id, byte) in (specials..).zip(alphabet::bytes()) {
         ids[usize::from(*byte)] = id;
     }
-    // // The first merges change many positions, the last ones few.
+    // The first merges change many positions, the last ones few.
     context.progress.start_uneven("learn merges", Unit::Merges, Some(spec.vocabulary.into()));
     let goal =
         Goal { vocabulary: spec.vocabulary, min_frequency: spec.min_frequency, max_length: spec.max_token_length };

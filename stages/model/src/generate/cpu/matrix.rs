@@ -122,7 +122,7 @@ fn add_slice(
     next: &[Columns],
     mut results: &mut [Columns],
 ) {
-    // // With a single block, all time is spent on reading, and the processor prefetches by itself.
+    // With a single block, all time is spent on reading, and the processor prefetches by itself.
     let mut parts = next.chunks(SLICE.div_ceil(blocks.len())).skip(usize::from(blocks.len() == 1));
     for (count, block) in blocks {
         prefetch(parts.next().unwrap_or_default());
