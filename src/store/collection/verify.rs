@@ -140,7 +140,7 @@ impl Store {
         Ok(())
     }
 
-    /// Finds files and dangling links in place of the store's directories, and anything but a file or link in place of its locks, indexes
+    /// Finds files and dangling links in place of the store's directories, and anything of the wrong type in place of its locks, indexes
     /// and links; moves them aside if the store is writable. A link to a directory counts as a directory. Other names are ignored.
     pub fn misplaced(&self) -> Result<Vec<Damage>> {
         let layout = self.layout();

@@ -335,7 +335,7 @@ mod tests {
         while named.lock().unwrap().is_empty() {
             thread::yield_now();
         }
-        // One is looked at, one waits in the queue, and the others are not named.
+        // One is being checked, one waits in the queue, and the others are not reported.
         (0..4).for_each(|_| queue.put(PathBuf::from("/hangs")));
         assert!(queue.is_stuck);
         drop(queue);
