@@ -23,7 +23,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Creates the graph of these stages, each with the stages that it reads from. Unknown stages are ignored.
+    /// Creates the graph of the given stages, each with the stages that it reads from. Unknown stages are ignored.
     pub(crate) fn new(stages: BTreeMap<&StageName, Vec<String>>) -> Self {
         let mut graph = DiGraph::new();
         let nodes: BTreeMap<_, _> =
@@ -69,12 +69,12 @@ impl Graph {
         self.neighbours(stage, Direction::Outgoing)
     }
 
-    /// Returns these stages and everything upstream.
+    /// Returns the given stages and all stages upstream of them.
     pub fn ancestors<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> BTreeSet<StageName> {
         self.reach(stages, Direction::Incoming)
     }
 
-    /// Returns these stages and everything downstream.
+    /// Returns the given stages and all stages downstream of them.
     pub fn descendants<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> BTreeSet<StageName> {
         self.reach(stages, Direction::Outgoing)
     }

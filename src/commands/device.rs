@@ -10,7 +10,7 @@ use super::project::Project;
 use crate::manifest::StageName;
 use crate::run::Budget;
 
-/// Returns the budget set on the command line, else in `[exec]`, else by the machine. The device that one of these stages needs must exist.
+/// Returns the budget set on the command line, else in `[exec]`, else by the machine. If one of the given stages needs a device, it must exist.
 pub(super) fn budget(
     options: &ExecOptions,
     project: &Project,
@@ -25,7 +25,7 @@ pub(super) fn budget(
     Ok(Budget { device, allow_oversize: options.allow_oversize, ..budget })
 }
 
-/// Returns the device that these stages use. If a stage needs a device, it must exist: the error is reported before hours of data stages,
+/// Returns the device that the given stages use. If a stage needs a device, it must exist: the error is reported before hours of data stages,
 /// not after them.
 pub(super) fn resolve<'n>(
     device: Device,

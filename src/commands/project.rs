@@ -85,7 +85,7 @@ impl Project {
         Err(error.suggest(name, "the stages are", self.manifest.stages.keys().map(StageName::as_str)))
     }
 
-    /// Returns the stages of these names.
+    /// Returns the stages with the given names.
     pub(super) fn stages<'n>(
         &self,
         names: impl IntoIterator<Item = &'n String>,
@@ -93,7 +93,7 @@ impl Project {
         names.into_iter().map(|name| self.stage(name)).collect()
     }
 
-    /// Plans these stages, which include all their dependencies.
+    /// Plans the given stages, which must include all their dependencies.
     pub(super) fn plan(&self, decider: &Decider<'_>, wanted: &BTreeSet<StageName>) -> Result<Plan, CommandError> {
         let hashing = hash_progress("hashing new and changed source files");
         let hashed = |bytes| {
@@ -113,7 +113,7 @@ impl Project {
         Ok(fit::check_stages(&self.manifest, &plan.tasks(decider), budget.available(&self.cache)))
     }
 
-    /// Does the same for a plan of all stages.
+    /// Does the same as [`Self::shortfalls`] for a plan of all stages.
     pub(super) fn shortfalls_if_run(
         &self,
         decider: &Decider<'_>,
@@ -128,14 +128,15 @@ impl Project {
         self.planned_shortfalls(decider, &wanted, &tasks, budget)
     }
 
-    /// Returns these stages as if all of them ran, with the resources determined by their settings.
+    /// Returns the given stages as if all of them ran, with the resources determined by their settings.
     fn tasks<'a, 'n>(&self, decider: &Decider<'a>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'a>> {
         let stages = names.into_iter().filter_map(|name| decider.manifest.stages.get(name));
         stages.map(|stage| Task::new(stage, decider.cost(stage))).collect()
     }
 
-    /// Does the same for the stages that the plan runs, with the inputs that it knows. New source files are hashed only if the result
-    /// depends on them; otherwise the stages downstream of them count as running.
+    /// Does the same as [`Self::shortfalls_if_run`] for the stages that the plan runs, with their known inputs. New
+    /// source files are hashed only if the result depends on them; otherwise the stages downstream of them count as
+    /// running.
     fn planned_shortfalls(
         &self,
         decider: &Decider<'_>,
@@ -161,7 +162,7 @@ impl Project {
         }
     }
 
-    /// Reports which of these stages need more resources than the machine has. Returns whether to refuse the run. The plan is made only if
+    /// Reports which of the given stages need more resources than the machine has. Returns whether to refuse the run. The plan is made only if
     /// a stage may not fit.
     pub(super) fn refuses(
         &self,
@@ -189,7 +190,7 @@ impl Project {
         Ok(refused)
     }
 
-    /// Returns the advice of these stages about the last outputs of the stages upstream.
+    /// Returns the advice of the given stages about the last outputs of their upstream stages.
     pub(super) fn advice<'n>(
         &self,
         store: &Store,
@@ -210,7 +211,7 @@ impl Project {
         self.plan(decider, &self.manifest.graph.ancestors([stage]))
     }
 
-    /// Returns these stages with their dependencies; all stages if none is named.
+    /// Returns the given stages with their dependencies; all stages if none is given.
     pub(super) fn wanted(&self, until: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
         let until = self.stages(until)?;
         if until.is_empty() {

@@ -135,8 +135,8 @@ fn load<T>(path: &Path, parse: fn(&str) -> Result<T, InvalidLock>) -> Result<T, 
     parse(&fs::read_to_string(path).map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
 
-/// Returns the recorded events of a run, in order; none if there is no file. An error ends them. A last line that a kill truncated is
-/// skipped.
+/// Returns the recorded events of a run, in order; none if there is no file. An error is the last item. A last line that a kill truncated
+/// is skipped.
 pub(super) fn events_of(run: &RunDir) -> impl Iterator<Item = Result<Stamped, String>> + use<> {
     let path = run.path.join(EVENTS);
     let open = || match path.metadata()?.is_file() {

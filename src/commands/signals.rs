@@ -36,7 +36,7 @@ pub(super) struct Temporary<D: AsRef<Path>> {
     shared: Arc<Shared>,
 }
 
-/// The state that the handler shares.
+/// The state shared by the handler and the main thread.
 #[derive(Default)]
 struct Shared {
     /// The directory, while it exists.

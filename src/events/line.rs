@@ -197,7 +197,7 @@ pub(crate) fn since(event: &Event) -> Option<String> {
     (!parts.is_empty()).then(|| format!("since {build}: {}", parts.join(", ")))
 }
 
-/// Formats the first of these strings and the number of the others.
+/// Formats the first string and the number of the others.
 fn shortened(texts: &[String]) -> String {
     match texts {
         [] => String::new(),

@@ -49,8 +49,8 @@ pub struct Renderers {
 }
 
 impl Renderers {
-    /// Passes events to these renderers and to `record`, a new file. If the file cannot be created or written, it warns, and the run
-    /// continues.
+    /// Passes events to the given renderers and to `record`, a new file. If the file cannot be created or written, a warning is printed and
+    /// the run continues.
     pub fn recording(mut renderers: Vec<Box<dyn Renderer>>, record: &Path) -> Self {
         match File::create_new(record) {
             Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
@@ -59,7 +59,7 @@ impl Renderers {
         Self::with(renderers)
     }
 
-    /// Passes events to these renderers.
+    /// Passes events to the given renderers.
     pub fn with(renderers: Vec<Box<dyn Renderer>>) -> Self {
         let (channel, receiver) = mpsc::sync_channel(CAPACITY);
         let thread = std::thread::spawn(move || drain(&receiver, renderers));

@@ -136,7 +136,7 @@ pub struct Manifest {
     pub warnings: Diagnostics,
 }
 
-/// Reads and validates a manifest whose stages are of these kinds.
+/// Reads and validates a manifest whose stages have the given kinds.
 ///
 /// # Errors
 /// Returns every problem of every layer (module docs).
@@ -165,10 +165,10 @@ pub struct Head {
     pub cache: Option<PathBuf>,
 }
 
-/// Reads these settings from a manifest with its layers. Ignores problems of its stages.
+/// Reads the [`Head`] of a manifest with its layers. Ignores problems of its stages.
 ///
 /// # Errors
-/// Returns an error if a layer cannot be read or is not valid TOML, or one of these settings is invalid.
+/// Returns an error if a layer cannot be read or is not valid TOML, or a setting of the head is invalid.
 pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, &Overrides::default(), &[], &mut diagnostics);
@@ -190,7 +190,7 @@ pub fn store_named_in(directory: &Path) -> Option<PathBuf> {
     section::exec(&document, &mut unused).cache
 }
 
-/// Reads the text of [`Manifest::resolved`], with these `--set` arguments applied. `name` is the name of the text in messages.
+/// Reads the text of [`Manifest::resolved`], with the given `--set` arguments applied. Messages call the text `name`.
 ///
 /// # Errors
 /// See [`load`].

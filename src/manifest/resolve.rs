@@ -10,7 +10,7 @@ use super::edge::{Edge, EdgeDeclaration};
 use super::stage::Draft;
 use super::suggest;
 
-/// Resolves the edges of one stage. `names` contains all stages of the manifest; `drafts` those of a known kind.
+/// Resolves the edges of one stage. `names` contains all stages of the manifest; `drafts` only those of a known kind.
 pub(super) fn resolve(
     draft: &Draft<'_>,
     names: &Table,

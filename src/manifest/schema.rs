@@ -18,7 +18,7 @@ use super::section::{ExecSettings, RunSettings};
 use super::stage::RESERVED;
 use crate::stage_name::StageName;
 
-/// Returns the schema (draft 2020-12) of a manifest whose stages are of these kinds.
+/// Returns the schema (draft 2020-12) of a manifest whose stages have the given kinds.
 pub fn schema(kinds: &[Kind]) -> Value {
     let mut definitions = Map::new();
     let run = adopt("run", schemars::schema_for!(RunSettings).to_value(), &mut definitions);

@@ -28,7 +28,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Returns the reasons for which a key differs from this build's in these places; empty if nothing differs.
+    /// Converts the differences of a key from this build's key to reasons.
     pub(super) fn reasons(
         &self,
         manifest: &Manifest,

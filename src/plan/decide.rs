@@ -65,7 +65,7 @@ pub struct StageKey {
     pub inputs: BTreeMap<String, Digest>,
     /// The files outside the store that the stage reads.
     pub sources: SourceSnapshot,
-    /// Whether these files are missing; they are then assumed to be those of its last build.
+    /// Whether the source files are missing; they are then assumed to be those of the stage's last build.
     pub sources_missing: bool,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Decider<'a> {
         Ok(Decision::Run(key, reasons, baseline))
     }
 
-    /// Computes the key of a stage whose input ports read these trees.
+    /// Computes the key of a stage whose input ports read the given trees.
     fn stage_key(
         &self,
         stage: &StageDeclaration,

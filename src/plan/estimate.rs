@@ -63,7 +63,7 @@ pub enum NoEstimate {
     },
     /// The recorded builds took many more or many fewer floating-point operations.
     OtherOperations {
-        /// Operations of the nearest of these builds.
+        /// Operations of the recorded build with the nearest number.
         then: f64,
         /// Operations of the stage, by estimate.
         now: f64,
@@ -156,7 +156,7 @@ impl Estimate {
             })
     }
 
-    /// Returns the range of these times, each with its scale; `None` if there are no times.
+    /// Returns the range of the given times, each with its scale; `None` if there are no times.
     fn range(times: impl Iterator<Item = (f64, f64)>, basis: Basis) -> Option<Self> {
         times.fold(None, |estimate: Option<Self>, (seconds, ratio)| {
             let seconds = seconds * ratio;

@@ -25,7 +25,7 @@ pub(super) struct History(OnceLock<Recorded>);
 #[derive(Debug)]
 struct Recorded {
     builds: Vec<Build>,
-    /// Whether these are all builds of the store.
+    /// Whether `builds` contains all builds of the store.
     is_complete: bool,
 }
 

@@ -31,7 +31,7 @@ impl LocatedAdvice {
     }
 }
 
-/// Returns the advice of a stage about these inputs, by port; inputs that do not exist yet are absent.
+/// Returns the advice of a stage about the given inputs, by port; inputs that do not exist yet are absent.
 pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec<LocatedAdvice> {
     if inputs.is_empty() {
         return Vec::new();

@@ -145,7 +145,7 @@ pub fn stage_task<'m>(
     Task { stage, cost, disk, scratch: store.work.scratch_bytes(Some(key.key.digest())) }
 }
 
-/// Returns these stages as tasks, as if all of them ran and read the last outputs of their upstream stages. Each comes after its upstream
+/// Returns the given stages as tasks, as if all of them ran and read the last outputs of their upstream stages. Each comes after its upstream
 /// stages.
 pub fn tasks_if_all_run<'a, 'n>(
     decider: &Decider<'a>,

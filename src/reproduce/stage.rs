@@ -19,7 +19,7 @@ pub enum StageReproduction {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// The bytes differ, on another device or processor or downstream of such a stage, but every loss is within the lock's tolerance.
+    /// The bytes differ, but the stage or one upstream ran on another device or processor, and every loss is within the lock's tolerance.
     Equal {
         /// The relative tolerance.
         tolerance: f64,

@@ -12,7 +12,7 @@ pub(super) fn available() -> Option<u64> {
     of_system(Path::new("/"))
 }
 
-/// Does the same for the system whose `/proc` and `/sys` are below `root`.
+/// Does the same as [`available`] for a system whose `/proc` and `/sys` are below `root`.
 fn of_system(root: &Path) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let total = value(&read("proc/meminfo"), "MemTotal:")?.strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;

@@ -41,8 +41,8 @@ pub(super) struct StaleStage {
     pub(super) reasons: Vec<Reason>,
     /// The build that the reasons refer to.
     pub(super) baseline: Option<Baseline>,
-    /// Its cost with these inputs.
+    /// Its cost with its current inputs.
     pub(super) cost: Cost,
-    /// Whether it runs even if its output is in the store by then.
+    /// Whether it runs even if its output is in the store.
     pub(super) forced: bool,
 }

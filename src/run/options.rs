@@ -17,7 +17,7 @@ pub struct Options {
     pub fail_fast: bool,
     /// The stages to bring up to date, with all their upstream stages that are not provided.
     pub wanted: BTreeSet<StageName>,
-    /// Outputs of stages that are used regardless of the keys of these stages.
+    /// Outputs of stages that are used unchanged, whatever the keys of the stages.
     pub provided: StageOutputs,
     /// Interrupts the run.
     pub cancel: Cancel,

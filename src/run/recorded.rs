@@ -116,7 +116,7 @@ impl EndedRun<'_> {
             .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))
     }
 
-    /// Links to the pages of the runs in which the cached stages ran; those pages have their notes and charts.
+    /// Adds links from each cached stage to the page of the run in which it ran, which has its notes and charts.
     fn link_earlier_pages(&self, store: &Store, page: &LivePage) {
         let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
         for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {

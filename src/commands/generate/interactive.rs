@@ -24,7 +24,7 @@ use crate::stderr::stderr;
 
 /// The line that ends a prompt.
 const END: &str = ".";
-/// The marks shown before the first line of a prompt, and before the other lines.
+/// The marks shown before the first line of a prompt, and before its other lines.
 const MARKS: [&str; 2] = [">>> ", "... "];
 
 /// The activity that Ctrl-C interrupts.

@@ -19,7 +19,7 @@ const MOST_POINTS: usize = 1000;
 /// Colour and dashes of each curve: dashes distinguish curves without colour.
 const PENS: [(&str, &str); 4] = [("#b0501a", ""), ("#3f6fb0", "6 3"), ("#3c8a3c", "2 2"), ("#7a4fa0", "8 2 2 2")];
 
-/// Renders the charts of these metrics.
+/// Renders the charts of the given metrics.
 pub(super) fn charts(metrics: &BTreeMap<String, Series>) -> String {
     let mut groups: BTreeMap<&str, Vec<(&str, Vec<(f64, f64)>)>> = BTreeMap::new();
     for (name, series) in metrics {

@@ -62,7 +62,7 @@ pub struct Hit {
     pub build: u32,
     /// The number of builds of the key.
     pub builds: usize,
-    /// The number of different outputs of these builds.
+    /// The number of different outputs among the builds of the key.
     pub distinct: usize,
     /// The damage because of which earlier builds could not be used.
     pub damage: Vec<Damage>,

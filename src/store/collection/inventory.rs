@@ -49,7 +49,7 @@ impl<'s> FromIterator<&'s u64> for Totals {
 }
 
 impl Inventory {
-    /// Returns the blobs of these trees.
+    /// Returns the blobs of the given trees.
     pub fn blobs_of<'c>(&'c self, trees: impl IntoIterator<Item = &'c Digest>) -> BTreeSet<Digest> {
         let trees = trees.into_iter().filter_map(|tree| self.trees.get(tree));
         trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
@@ -74,7 +74,7 @@ impl Inventory {
         self.aside.iter().map(|(_, bytes)| bytes).collect()
     }
 
-    /// Returns the total size of these blobs, in bytes.
+    /// Returns the total size of the given blobs, in bytes.
     pub fn bytes_of<'c>(&self, blobs: impl IntoIterator<Item = &'c Digest>) -> u64 {
         blobs.into_iter().filter_map(|blob| self.blobs.get(blob)).sum()
     }

@@ -74,7 +74,7 @@ impl Objects {
         Ok(InputTree { digest, files: self.tree(digest)?.entries().iter().map(file).collect() })
     }
 
-    /// Reads these trees, by port, except unreadable ones.
+    /// Reads the given trees, by port, except unreadable ones.
     pub fn readable(&self, trees: &BTreeMap<String, Digest>) -> Inputs {
         let readable = trees.iter().filter_map(|(port, tree)| Some((port.clone(), self.input(*tree).ok()?)));
         Inputs::new(readable.collect())

@@ -71,7 +71,7 @@ pub struct KeyLock {
 }
 
 impl KeyLock {
-    /// Returns the key that may be built.
+    /// Returns the key that the lock belongs to.
     pub const fn key(&self) -> Digest {
         self.key
     }

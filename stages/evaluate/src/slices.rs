@@ -210,7 +210,7 @@ impl<'s> Slicer<'s> {
         tables
     }
 
-    /// Returns the sums of the slices, by partition. The sums of each existing partition add up to those of all added predictions.
+    /// Returns the sums of the slices, by partition. The sums of each partition with slices add up to those of all added predictions.
     pub fn sums(&self) -> Vec<(By, &[Sums])> {
         let mut all = vec![(By::Position, &self.positions[..])];
         if let Some(documents) = &self.documents {

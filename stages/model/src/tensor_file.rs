@@ -61,7 +61,7 @@ impl TensorFile {
         Ok(Self { file, path: path.to_owned(), header, data })
     }
 
-    /// Returns whether there is a tensor of that name.
+    /// Returns whether the file has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.header.info(name).is_some()
     }

@@ -21,7 +21,7 @@ pub struct ProgramResult {
     pub detail: String,
 }
 
-/// The reason that a program failed: the sandbox's kinds ([`sandbox::Failure`]), and programs without a verdict.
+/// The reason that a program failed: one of the sandbox's kinds ([`sandbox::Failure`]), or that there was no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {

@@ -23,7 +23,7 @@ pub struct Scoring<'s> {
     pub problems: &'s Path,
     /// The format of the problems.
     pub form: Form,
-    /// The names of its fields that differ from those of the format.
+    /// The names of fields in the problems file that differ from those of the format.
     pub fields: Fields,
     /// The settings for running the samples.
     pub run: RunOptions,

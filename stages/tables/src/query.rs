@@ -43,7 +43,7 @@ pub enum AnswerFormat {
 
 /// The maximum number of rows that a text table shows.
 pub const TABLE_ROWS: usize = 10_000;
-/// The maximum memory of these rows, in bytes.
+/// The maximum memory of the rows of a text table, in bytes.
 const TABLE_BYTES: usize = 64 << 20;
 
 /// Whether a result was written completely.

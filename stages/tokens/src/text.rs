@@ -24,7 +24,7 @@ const LONGEST_TOKEN: usize = u16::MAX as usize;
 /// A byte-level tokenizer. Its methods may be called from many threads.
 pub struct TextTokenizer {
     encoder: fastokens::Tokenizer,
-    /// The bytes of all tokens, and the end of those of each id.
+    /// The bytes of all tokens, one after another; those of each id end at the position in `ends`.
     bytes: Vec<u8>,
     ends: Vec<usize>,
     end_of_text: u32,

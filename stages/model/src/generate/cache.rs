@@ -70,7 +70,7 @@ impl Cache {
         self.used - self.padding[row]
     }
 
-    /// Keeps only these rows, in this order.
+    /// Keeps only the given rows, in the given order.
     pub fn keep(&mut self, rows: &[usize]) {
         let Some(layer) = self.layers.first() else { return };
         let indices: Vec<i32> = rows.iter().map(|&row| row as i32).collect();

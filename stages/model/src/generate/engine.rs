@@ -79,7 +79,7 @@ impl Engine {
 }
 
 impl Cached {
-    /// Keeps only these rows, in ascending order.
+    /// Keeps only the given rows, which must be in ascending order.
     pub fn keep(&mut self, rows: &[usize]) {
         match self {
             Self::Cpu(sequences) => {

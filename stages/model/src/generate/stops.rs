@@ -9,7 +9,7 @@
 pub struct Stops(Vec<Vec<u8>>);
 
 impl Stops {
-    /// Creates stops from these texts; empty texts are ignored.
+    /// Creates stops from the given texts; empty texts are ignored.
     pub fn new(texts: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         Self(texts.into_iter().map(Into::into).filter(|text: &Vec<u8>| !text.is_empty()).collect())
     }

@@ -60,7 +60,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Returns whether more bytes may complete these bytes to a character.
+/// Returns whether the bytes are the beginning of a character.
 fn is_beginning(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

@@ -380,7 +380,7 @@ fn read_batch(tokens: &PackedTokens, sequences: impl Iterator<Item = usize>) -> 
     Ok(Batch { ids: ids.into_iter().map(|id| id as i32).collect(), sequences: count })
 }
 
-/// Checks that the tokenizer's ids are those on which the model was trained.
+/// Checks that the tokenizer has the ids that the tokens were packed with.
 fn check_tokenizer(train: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()> {
     let (vocabulary, end_of_text) = (train.vocabulary(), train.end_of_text());
     if (vocabulary, end_of_text) == (tokenizer.vocabulary(), tokenizer.end_of_text()) {

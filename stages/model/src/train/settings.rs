@@ -162,7 +162,7 @@ impl Spec {
         }
     }
 
-    /// Returns the sizes of a new model for these tokens.
+    /// Returns the sizes of a new model for the given tokens.
     ///
     /// # Errors
     /// Returns an error if the settings do not determine the sizes.

@@ -188,7 +188,7 @@ pub(super) mod step {
 
     pub const USER: u8 = 255;
 
-    /// Returns those of `layers` that fail with the step.
+    /// Returns the layers among `layers` that fail if the step fails.
     pub fn missing(step: u8, layers: &[Layer], reason: &str) -> Vec<Missing> {
         let fails = |layer: &&Layer| **layer as u8 == step || (step == USER && Layer::NAMESPACES.contains(layer));
         layers.iter().filter(fails).map(|layer| Missing { layer: *layer, reason: reason.to_owned() }).collect()
@@ -224,7 +224,7 @@ impl NewRoot {
     }
 }
 
-/// Sets attributes of a mount and those under it.
+/// Sets attributes of a mount and of the mounts under it.
 fn lock(target: &CStr, set: u64) -> Result<(), Errno> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a C string and the attributes are a struct of the size that is passed; both outlive the call,

@@ -41,7 +41,7 @@ pub(super) fn of_python(python: &Python, root: &Root) -> Result<Option<OwnedFd>,
     Ok(rules.into())
 }
 
-/// Returns the rules of a command: the content of its root, readable or writable as it is mounted there.
+/// Returns the rules of a command: the content of its root, readable or writable as it is mounted.
 pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     let mut rules = allow(empty()?, root.path(), AccessFs::ReadDir.into())?;
     for mount in root.mounts() {

@@ -54,7 +54,7 @@ pub(super) fn used(process: u32) -> Duration {
     Duration::from_millis(ticks().unwrap_or(0).saturating_mul(1000) / a_second)
 }
 
-/// Returns whether these processes together use more memory than this.
+/// Returns whether the given processes together use more memory than `limit`.
 pub(super) fn holds_more(processes: &BTreeSet<u32>, limit: u64) -> bool {
     let total = |of: fn(u32) -> u64| processes.iter().fold(0, |sum: u64, process| sum.saturating_add(of(*process)));
     total(resident) > limit && total(proportional) > limit
@@ -80,7 +80,7 @@ fn proportional(process: u32) -> u64 {
     kilobytes().map_or_else(|| resident(process), |kilobytes| kilobytes.saturating_mul(1024))
 }
 
-/// Returns how long the tasks of these processes have waited for a processor in total.
+/// Returns the total time that the tasks of the given processes have waited for a processor.
 pub(super) fn waited(processes: impl Iterator<Item = u32>) -> Duration {
     let waited = |process: u32, task: u32| {
         let text = fs::read_to_string(format!("/proc/{process}/task/{task}/schedstat")).ok()?;

@@ -143,7 +143,7 @@ impl Packer<'_> {
         Ok(ledger)
     }
 
-    /// Checks that `tokenizers` encodes the text to these ids.
+    /// Checks that `tokenizers` encodes the text to the same ids.
     fn compare(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let encoding = self.reference.encode_fast(text, false);
         let encoding = encoding.map_err(|error| StageError::new(format!("tokenizers cannot encode {id}: {error}")))?;

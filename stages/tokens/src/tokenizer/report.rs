@@ -76,7 +76,7 @@ pub struct Training {
     pub distinct_words_kept: u64,
     /// The number of tokens of the kept words, with repetitions.
     pub tokens: u64,
-    /// The number of bytes per token of these words.
+    /// The number of bytes per token of the kept words.
     pub bytes_per_token: f64,
     /// The number of learned merges.
     pub merges: u64,
@@ -86,7 +86,7 @@ pub struct Training {
     pub longest_token: u64,
     /// Whether pairs were not merged because their token would be longer.
     pub met_max_token_length: bool,
-    /// The number of learned ids, and of bytes, that none of these words contains.
+    /// The number of learned ids and bytes that no kept word contains.
     pub unused_tokens: u64,
 }
 

@@ -187,7 +187,7 @@ impl Tokens<'_> {
         }
     }
 
-    /// Returns the tokens that a row attends to: those up to its own.
+    /// Returns the tokens that a row attends to: all tokens up to its own.
     fn visible(&self, row: usize) -> cache::Visible<'_> {
         match self {
             Self::Prompt(segment) => [(segment, row + 1), (segment, 0)],

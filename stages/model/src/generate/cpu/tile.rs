@@ -56,7 +56,7 @@ pub fn add_product<const R: usize>(left: &[[f32; R]], right: &[Columns], sums: &
     portable(left, right, sums);
 }
 
-/// Asks the processor to fetch these values into its cache, if it supports that.
+/// Asks the processor to fetch the given values into its cache, if it supports that.
 #[inline(always)]
 pub fn prefetch(columns: &[Columns]) {
     #[cfg(target_arch = "x86_64")]
