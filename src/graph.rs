@@ -16,7 +16,7 @@ use crate::stage_name::StageName;
 /// The stages of a manifest and the edges between them.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    /// Nodes are added in the order of their names, so that indices compare as names do.
+    /// Nodes are added in the order of their names, so that the order of indices is that of names.
     graph: DiGraph<StageName, ()>,
     nodes: BTreeMap<StageName, NodeIndex>,
     order: Vec<StageName>,

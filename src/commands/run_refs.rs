@@ -43,7 +43,7 @@ pub(super) fn open_store(reference: &str, options: &StoreOptions) -> Result<Stor
     Ok(Store::open_read_only(&options.for_reference(reference).existing()?)?)
 }
 
-/// Returns the run that a reference names: the newest of the name if there is no number.
+/// Returns the run that a reference means: the newest of the name if there is no number.
 pub(super) fn resolve(reference: &str, store: &Store) -> Result<RunDir, CommandError> {
     let (run, number) = parse(reference, store)?;
     match number.or(store.runs.numbers(&run)?.last().copied()) {

@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
 struct FoundTable {
     stage: String,
     port: String,
-    /// Whether it is the first output of the stage, which the name of the stage alone selects.
+    /// Whether it is the first output of the stage, which a query can select by the name of the stage alone.
     is_first: bool,
     tree: InputTree,
 }
@@ -171,7 +171,7 @@ fn as_written(name: &str) -> String {
     }
 }
 
-/// Returns a table that a query names without the double quotes that it needs.
+/// Returns a table whose name needs double quotes, which the query lacks.
 fn unquoted(query: &str, found: &[FoundTable]) -> Option<String> {
     let names = found.iter().map(FoundTable::name).filter(|name| as_written(name).starts_with('"'));
     let is_unquoted = |name: &String| query.contains(name) && !query.contains(&as_written(name));

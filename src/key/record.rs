@@ -110,7 +110,7 @@ impl fmt::Display for KeyRecord {
     }
 }
 
-/// Parses JSON text. serde_json alone may miss a float by its last bit.
+/// Parses JSON text. serde_json may parse a float with a wrong last bit.
 fn parse(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(Value::Number(number)) if number.is_f64() => text.parse::<f64>().map_or(Value::Null, Value::from),

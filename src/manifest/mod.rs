@@ -41,7 +41,7 @@
 //!   end the search early: a file that cannot be read, and invalid TOML. Rules between settings are checked only if every setting of the
 //!   stage is valid.
 //!
-//! | module | content |
+//! | module | contents |
 //! |---|---|
 //! | `read`, `syntax`, `document` | a file; its TOML; the document with positions |
 //! | `set`, `machine` | the layers above the file |

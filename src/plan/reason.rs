@@ -91,7 +91,7 @@ pub enum Reason {
         /// The damage.
         what: String,
     },
-    /// Nothing differs from its last build, but that is no longer in the store.
+    /// Nothing differs from its last build, but that build is no longer in the store.
     Removed,
     /// An upstream stage will run or may run; if its output changes, this stage runs too.
     Upstream {

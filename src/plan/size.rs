@@ -160,7 +160,7 @@ pub fn tasks_if_all_run<'a, 'n>(
     stages.map(task).collect()
 }
 
-/// Returns whether a stage produces tables or tokens. Models, tokenizers and reports are small beside these, and the size of plain files
+/// Returns whether a stage produces tables or tokens. Models, tokenizers and reports are small in comparison, and the size of plain files
 /// that a command writes is unknown.
 fn produces_data(stage: &StageDeclaration) -> bool {
     let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);

@@ -1,6 +1,6 @@
 //! Architecture layer 4: documents about runs.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`run_lock`] | `run.lock`: a record of a run from which it can be reproduced and compared |
 //! | [`diff`] | the differences between two runs |

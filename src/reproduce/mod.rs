@@ -1,6 +1,6 @@
 //! Architecture layer 4: runs a locked manifest again in an empty store and compares every stage.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`stage`] | the reproduction of one stage: identical, equal, different |
 

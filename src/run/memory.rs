@@ -24,7 +24,7 @@ fn of_system(root: &Path) -> Option<u64> {
     Some(cgroups.chain(address_space).fold(total, u64::min))
 }
 
-/// Returns the rest of the line that begins with a name.
+/// Returns the rest of the line that begins with `name`.
 fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }

@@ -25,7 +25,7 @@ pub(super) struct ModelSource {
 }
 
 impl ModelSource {
-    /// Finds the model that the command line names.
+    /// Finds the model given on the command line.
     pub(super) fn find(arguments: &GenerateArguments) -> Result<Self, CommandError> {
         let model = arguments.model.as_str();
         let path = Path::new(model);

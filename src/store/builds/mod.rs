@@ -64,7 +64,7 @@ pub struct Hit {
     pub builds: usize,
     /// The number of different outputs among the builds of the key.
     pub distinct: usize,
-    /// The damage because of which earlier builds could not be used.
+    /// The damage that prevented the use of earlier builds.
     pub damage: Vec<Damage>,
 }
 

@@ -16,7 +16,7 @@
 //! | a kill while it is created | the next process that creates or removes the entry removes the partial directory |
 //! | a write to one of its files | the file's modification time differs from the sealed one: the entry is created again |
 //! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory is removed |
-//! | the directory cannot be written | the files are created for the stage alone |
+//! | the directory cannot be written | the files are created only for the stage |
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions, TryLockError};
 use std::io;

@@ -104,8 +104,8 @@ pub struct Problem {
     pub setting: String,
     /// The reason that it is invalid: `must be at most steps (10), not 20`.
     pub message: String,
-    /// The other settings that the check read. They are shown beside this one. The problem is not reported if one
-    /// of them is itself invalid.
+    /// The other settings that the check read. They are shown together with this setting. The problem is not reported if one of them is
+    /// itself invalid.
     pub depends_on: Vec<&'static str>,
     /// The hint.
     pub hint: Option<String>,

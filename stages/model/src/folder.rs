@@ -224,8 +224,8 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     })
 }
 
-/// Writes the files of a tokenizer beside those of a model, with the model's maximum sequence length: if the
-/// tokenizer's own settings have another, its `tokenizer_config.json` is rewritten.
+/// Writes the files of a tokenizer to the directory of a model, with the model's maximum sequence length: if the tokenizer's own settings
+/// have another, its `tokenizer_config.json` is rewritten.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or written, or `tokenizer_config.json` is not an object.

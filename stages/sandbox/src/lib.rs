@@ -75,7 +75,7 @@
 //!
 //! # Modules
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | `settings` | [`Settings`], [`Layer`], [`Limits`] |
 //! | `program` | [`Program`] |

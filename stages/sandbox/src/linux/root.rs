@@ -1,6 +1,6 @@
 //! The root directory of a confined process: empty directories and links on disk, and the mounts over them.
 //!
-//! | path | of a Python program | of a command |
+//! | path | for a Python program | for a command |
 //! |---|---|---|
 //! | system | the interpreter and its library | [`SYSTEM`] and [`SYSTEM_SETTINGS`] |
 //! | declared files | none | under their own names, read-only or writable |
