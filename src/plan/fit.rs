@@ -80,7 +80,7 @@ pub struct Task<'m> {
 }
 
 impl<'m> Task<'m> {
-    /// Creates a task that writes what the stage computes itself; nothing is known about its inputs.
+    /// Creates a task for a stage whose inputs are unknown: it writes the amount that the stage itself computes.
     pub fn new(stage: &'m StageDeclaration, cost: Cost) -> Self {
         Self { stage, cost, disk: cost.disk.unwrap_or(0), scratch: 0 }
     }

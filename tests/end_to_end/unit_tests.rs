@@ -132,7 +132,7 @@ fn check_says_which_layers_of_the_sandbox_the_machine_provides() {
     let checked = bench.pipeline(&missing);
     assert_eq!(checked.code, 2, "{}", checked.stdout);
     assert!(
-        checked.stderr.contains("stage 'tests': cannot use the Python interpreter '/nowhere/python3'"),
+        checked.stderr.contains("stage 'tests': cannot use Python interpreter '/nowhere/python3'"),
         "{}",
         checked.stderr
     );

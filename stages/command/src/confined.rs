@@ -84,8 +84,8 @@ impl Confined {
         Ok((inside, Self { sandbox, supervisor, temporary }))
     }
 
-    /// Waits until all processes of the program have ended. Returns the undeclared files that it looked for, and an error if the kernel refused
-    /// the sandbox.
+    /// Waits until all processes of the program have ended. Returns the undeclared files that it looked for and, if the kernel refused the
+    /// sandbox, the error to report.
     ///
     /// # Errors
     /// Returns an error if the ownership of the files that the program wrote cannot be taken back.
@@ -153,12 +153,7 @@ impl Undeclared {
         let names = self.0.iter().take(NAMED);
         let names: Vec<_> = names.map(|path| contract::printable(&path.to_string_lossy(), &[])).collect();
         let more = self.0.len().saturating_sub(NAMED);
-        names.join(", ")
-            + &if more > 0 {
-                format!("list the directory of its installation in `readable`, or the program itself in `files`")
-            } else {
-                String::new()
-            }
+        names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
     }
 }
 

@@ -320,7 +320,7 @@ fn named_licenses(context: &Context, table: &Table, most: u16) -> Result<Vec<Str
     Ok(named.into_iter().map(|(_, license)| license).collect())
 }
 
-/// Returns the number of rows of each repository, by its identity.
+/// Returns the number of rows of each repository, by the hash of its name.
 fn files_of_repositories(context: &Context, table: &Table) -> Result<HashMap<u128, u64>> {
     let mut files = HashMap::new();
     each_value(context, table, REPO_NAME, |name, rows| {

@@ -9,7 +9,7 @@ pub enum Unavailable {
     #[error("the sandbox needs Linux")]
     System,
     /// There is no usable interpreter.
-    #[error("cannot use the Python interpreter '{python}': {reason}")]
+    #[error("cannot use Python interpreter '{python}': {reason}")]
     Python {
         /// The interpreter as named in the settings.
         python: String,

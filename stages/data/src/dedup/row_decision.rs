@@ -72,8 +72,8 @@ pub struct Licenses {
     pub same: u64,
     /// The number of removed documents with a different license from their witness.
     pub other: u64,
-    /// The number of the latter whose license is unknown or not permissive while the witness's license is permissive: others publish the
-    /// text under stricter terms than those of the kept copy.
+    /// The number of removed documents whose license is unknown or not permissive while their witness's license is permissive: others
+    /// publish the text under stricter terms than those of the kept copy.
     pub stricter_than_kept: u64,
     /// Removed documents with a different license from their witness, by `removed license -> kept license`.
     pub pairs: BTreeMap<String, u64>,
