@@ -138,7 +138,7 @@ impl Form {
 const ZSTD: &str = "zstd-compressed data";
 const UTF_16: &str = "text in UTF-16 or UTF-32";
 const TO_UTF_8: &str = "convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`";
-const PAGE: &str = "a page with an error message was saved in place of the file: get it again";
+const PAGE: &str = "an error page was saved instead of the file: download it again";
 const COLUMNAR: &str = "export as Parquet or as newline-delimited JSON";
 
 /// The first bytes, kind, name and hint of each format.
