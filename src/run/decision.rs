@@ -90,8 +90,8 @@ fn missing_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
     let hint = match source_setting(stage) {
         (setting, true) => format!("set '{setting}' of stage '{name}' to the paths of the files"),
         (setting, false) => format!(
-            "set the path of the files: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
-             manifest or in machine.toml beside it"
+            "set the path of the files: --set 'stages.{name}.{setting}=\"PATH\"', or the same setting in the manifest \
+             or in machine.toml beside it"
         ),
     };
     StageError::new(message).hint(hint).into()

@@ -30,7 +30,8 @@ use tokens::text::TextTokenizer;
 use crate::completed::{Completed, CompletionText, Report};
 use crate::completion_tests::{CompletionTests, WithoutSandbox};
 use crate::cost::Sizes;
-use crate::prompts::{Prompt, default_prompts, default_stops};
+use crate::default_prompts::default_prompts;
+use crate::prompts::{Prompt, default_stops};
 use crate::threads::on_threads;
 
 /// The maximum number of completions: all are kept in memory until they are written.
@@ -49,6 +50,9 @@ pub struct Spec {
     /// The prompts to complete.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Prompt>,
+    /// The maximum number of tokens of every prompt and its completion together, instead of each prompt's own `max_length`.
+    #[schemars(range(min = 1, max = 1 << 20))]
+    pub max_length: Option<usize>,
     /// The number of completions of each prompt.
     #[schemars(range(min = 1, max = 10_000))]
     pub completions: usize,
@@ -79,6 +83,7 @@ impl Default for Spec {
     fn default() -> Self {
         Self {
             prompts: default_prompts(),
+            max_length: None,
             completions: 4,
             temperature: 0.4,
             top_p: 0.95,
@@ -111,6 +116,13 @@ impl Spec {
     fn sampling(&self) -> Sampling {
         Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k }
     }
+
+    /// Returns the prompts with the lengths that apply.
+    fn prompts(&self) -> Vec<Prompt> {
+        let of =
+            |prompt: &Prompt| Prompt { max_length: self.max_length.unwrap_or(prompt.max_length), ..prompt.clone() };
+        self.prompts.iter().map(of).collect()
+    }
 }
 
 impl Stage for EvalCompletions {
@@ -118,7 +130,7 @@ impl Stage for EvalCompletions {
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
     // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
-    const REVISION: u32 = 3 + sandbox::REVISION;
+    const REVISION: u32 = 4 + sandbox::REVISION;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
@@ -132,27 +144,30 @@ impl Stage for EvalCompletions {
         let mut inferred = Inferred::default();
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
         inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
-        for (number, prompt) in spec.prompts.iter().enumerate() {
-            let setting = format!("prompts[{number}].max_length");
-            let length = Fact::own(prompt.max_length as u64, setting.as_str());
+        let each = spec.prompts.iter().enumerate();
+        let each = each
+            .map(|(at, prompt)| (format!("prompts[{at}].max_length"), format!("prompt {}", at + 1), prompt.max_length));
+        let lengths = match spec.max_length {
+            Some(length) => vec![("max_length".to_owned(), "a prompt".to_owned(), length)],
+            None => each.collect(),
+        };
+        for (setting, prompt, length) in lengths {
+            let length = Fact::own(length as u64, setting.as_str());
             inferred.compare(
                 &setting,
                 Some(&length),
                 model.positions.as_ref(),
                 |length, positions| length.value <= positions.value,
                 |length, positions| ConflictText {
-                    message: format!(
-                        "prompt {} may grow to {length} tokens, but the model reads at most {positions}",
-                        number + 1
-                    ),
+                    message: format!("{prompt} may grow to {length} tokens, but the model reads at most {positions}"),
                     label: format!("{positions} tokens"),
                     hint: format!("lower max_length to at most {positions}"),
                 },
             );
         }
         if let (Some(sizes), Some(positions)) = (Sizes::of(&model), &model.positions) {
-            let lengths = spec.prompts.iter().map(|prompt| positions.value.min(prompt.max_length as u64));
-            let lengths: Vec<_> = lengths.collect();
+            let prompts = spec.prompts();
+            let lengths: Vec<_> = prompts.iter().map(|prompt| positions.value.min(prompt.max_length as u64)).collect();
             inferred.cost = sizes.complete(spec.batch as u64, spec.completions as u64, &lengths);
         }
         inferred
@@ -196,10 +211,11 @@ impl Stage for EvalCompletions {
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         let config = folder.config()?;
         check_vocabulary(&tokenizer, config.vocabulary)?;
-        let Spec { prompts, dangerously_run_without: without, without_sandbox, .. } = spec;
+        let Spec { dangerously_run_without: without, without_sandbox, .. } = spec;
+        let prompts = spec.prompts();
         let threads = context.resources.threads;
-        let tests = CompletionTests::prepare(prompts, &exec.python, without, *without_sandbox, threads)?;
-        let requests = requests(spec, &tokenizer, context, config.positions)?;
+        let tests = CompletionTests::prepare(&prompts, &exec.python, without, *without_sandbox, threads)?;
+        let requests = requests(&prompts, &tokenizer, context, config.positions)?;
         context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
         let stops = Stops::new(spec.stops.iter().map(String::as_str));
         let completions = on_threads(context, || {
@@ -218,7 +234,7 @@ impl Stage for EvalCompletions {
             Generator::new(config, model)?.complete(&requests, &generation)
         })?;
         let text = |completion| CompletionText::new(completion, &stops, &tokenizer);
-        let prompts = spec.prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {
+        let prompts = prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {
             Completed::new(prompt, request.prompt.len(), completions.iter().map(text).collect())
         });
         let mut report = Report::new(spec.sampling(), context.seed, prompts.collect());
@@ -247,7 +263,12 @@ pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<
 }
 
 /// Encodes the prompts; warns about a prompt that leaves no room for a completion.
-fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
+fn requests(
+    prompts: &[Prompt],
+    tokenizer: &TextTokenizer,
+    context: &Context,
+    positions: usize,
+) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
         let ids = tokenizer.encode_prompt(&prompt.text)?;
         let limit = prompt.max_length.min(positions);
@@ -263,7 +284,7 @@ fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions
         }
         Ok(Request { prompt: ids, maximum: prompt.max_length })
     };
-    (1..).zip(&spec.prompts).map(request).collect()
+    (1..).zip(prompts).map(request).collect()
 }
 
 fn write(report: &Report, context: &Context) -> Result<()> {

@@ -1,5 +1,4 @@
-//! Prompts, the tests of their completions, and the defaults: the four examples of chapter 10 of "Natural Language Processing with
-//! Transformers" (Tunstall, von Werra, Wolf) with their lengths, and the stop texts at which a completion is truncated.
+//! Prompts, the tests of their completions, and the default stop texts, at which a completion is truncated.
 
 use contract::Problem;
 use schemars::JsonSchema;
@@ -83,17 +82,6 @@ impl Prompt {
         }
         problems
     }
-}
-
-/// Returns the default prompts: a small function, a harder one, a translation to NumPy, and a use of scikit-learn.
-pub fn default_prompts() -> Vec<Prompt> {
-    let area = "def area_of_rectangle(a: float, b: float):\n    \"\"\"Return the area of the rectangle.\"\"\"";
-    let urls = "def get_urls_from_html(html):\n    \"\"\"Get all embedded URLs in a HTML string.\"\"\"";
-    let mean = "# a function in native python:\ndef mean(a):\n    return sum(a)/len(a)\n\n\
-                # the same function using numpy:\nimport numpy as np\ndef mean(a):";
-    let forest = "X = np.random.randn(100, 100)\ny = np.random.randint(0, 1, 100)\n\n\
-                  # fit random forest classifier with 20 estimators";
-    [(area, 64), (urls, 64), (mean, 64), (forest, 96)].map(|(text, max_length)| Prompt::new(text, max_length)).into()
 }
 
 /// Returns the default stop texts, which start the next block.

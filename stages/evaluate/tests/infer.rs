@@ -104,6 +104,13 @@ fn a_prompt_that_may_outgrow_the_model_conflicts() {
     let inferred = infer::<EvalCompletions>(json!({ "prompts": prompts }), &ports);
     let message = "prompt 2 may grow to 1025 tokens, but the model reads at most 1024";
     assert_eq!(conflicts(&inferred), [("prompts[1].max_length", message, "pack")]);
+    // The stage's length applies instead of each prompt's.
+    let inferred =
+        infer::<EvalCompletions>(json!({ "prompts": prompts, "max_length": 1024, "completions": 3 }), &ports);
+    assert_eq!((conflicts(&inferred), inferred.cost.tokens), (vec![], Some(3 * 2 * 1024)));
+    let inferred = infer::<EvalCompletions>(json!({ "prompts": [{ "text": "x" }], "max_length": 1025 }), &ports);
+    let message = "a prompt may grow to 1025 tokens, but the model reads at most 1024";
+    assert_eq!(conflicts(&inferred), [("max_length", message, "pack")]);
     assert_eq!(inferred.conflicts[0].with.setting, "sequence_length");
 }
 
