@@ -16,12 +16,14 @@ struct Parts {
     seed: Option<u64>,
     inputs: BTreeMap<String, Digest>,
     sources: Vec<Digest>,
+    machine: BTreeMap<String, String>,
 }
 
 impl Parts {
     fn new(settings: Value) -> Self {
         let Value::Object(settings) = settings else { panic!("an object") };
-        Self { kind: "train", revision: 1, settings, seed: None, inputs: BTreeMap::new(), sources: Vec::new() }
+        let (inputs, machine) = (BTreeMap::new(), BTreeMap::new());
+        Self { kind: "train", revision: 1, settings, seed: None, inputs, sources: Vec::new(), machine }
     }
 
     fn input(&self) -> KeyInput<'_> {
@@ -32,6 +34,7 @@ impl Parts {
             seed: self.seed,
             inputs: &self.inputs,
             sources: &self.sources,
+            machine: &self.machine,
         }
     }
 

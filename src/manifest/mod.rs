@@ -45,6 +45,7 @@
 //! | `read`, `syntax`, `document` | a file; its TOML; the document with places |
 //! | `set`, `machine` | the layers above the file |
 //! | `setting_schema`, `validate` | the JSON schema of a setting; validation of a table against it |
+//! | `command_settings` | settings of kinds on the command line, without a manifest |
 //! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `resolve`, `cycle` | `[stages.NAME]`; its inputs; their outputs; dependency cycles |
@@ -55,6 +56,7 @@
 //! | [`shell`] | words of a command line, quoted |
 
 mod bytes;
+mod command_settings;
 mod cycle;
 mod diagnostic;
 mod document;
@@ -92,6 +94,7 @@ pub use self::place::Place;
 pub use self::schema::schema;
 pub use self::section::{ExecSettings, RunSettings};
 pub use self::source::{Source, SourceId, Sources, Span};
+pub use self::command_settings::command_settings;
 pub use self::stage::StageDeclaration;
 pub use self::suggest::{hint as suggest, nearest as did_you_mean};
 
@@ -207,7 +210,7 @@ pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) ->
     if let Some(entry) = document.0.remove("extends") {
         diagnostics.push(Diagnostic::error("a resolved manifest cannot have 'extends'").at(entry.key, ""));
     }
-    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, &mut diagnostics));
+    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, set::HINT, &mut diagnostics));
     let manifest = checked(Path::new(name), &document, kinds, &mut diagnostics);
     finished(manifest, diagnostics)
 }
@@ -234,7 +237,7 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
         machine::apply(&mut document, machine?, kinds, diagnostics);
     }
     let directory = std::env::current_dir().unwrap_or_default();
-    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, diagnostics));
+    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, set::HINT, diagnostics));
     Some(document)
 }
 

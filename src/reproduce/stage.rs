@@ -63,6 +63,15 @@ pub enum Cause {
     },
     /// The source files have different content.
     Sources,
+    /// A fact of the machine that determines the output differs.
+    Machine {
+        /// The fact.
+        fact: String,
+        /// Its value in the lock.
+        locked: Option<String>,
+        /// Its value on this machine.
+        here: Option<String>,
+    },
     /// The settings differ, by `--set` or a changed default.
     Settings,
     /// Everything that determines the output is equal.
@@ -116,6 +125,13 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     if sources != here {
         causes.push(Cause::Sources);
     }
+    let facts = found.key.key_record.machine_facts();
+    for fact in locked.machine_facts.keys().chain(facts.keys()).collect::<BTreeSet<_>>() {
+        let (locked, here) = (locked.machine_facts.get(fact).cloned(), facts.get(fact).cloned());
+        if locked != here {
+            causes.push(Cause::Machine { fact: fact.clone(), locked, here });
+        }
+    }
     if causes.is_empty() && locked.key != found.record.key {
         causes.push(Cause::Settings);
     }
@@ -144,6 +160,10 @@ impl Cause {
             }
             Self::Input { port } => format!("its input '{port}' differs"),
             Self::Sources => "its source files differ".to_owned(),
+            Self::Machine { fact, locked, here } => {
+                let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+                format!("{fact} {} in the lock, {} on this machine", value(locked), value(here))
+            }
             Self::Settings => "its settings differ".to_owned(),
             Self::NotDeterministic => "not deterministic: the key is the same".to_owned(),
         }
@@ -183,6 +203,7 @@ mod tests {
             key: Digest::of(b"key"),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: Vec::new(),
+            machine_facts: BTreeMap::new(),
             seconds: 1.0,
             ran: true,
             device: Device::Cpu.to_string(),

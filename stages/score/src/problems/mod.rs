@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::forms::Row;
-pub use self::forms::{Fields, Form, tested};
-pub use self::stage::Problems;
+pub use self::forms::{Fields, Form, MbppPrompt, tested};
+pub use self::stage::{Problems, Spec};
 use crate::framed::Framed;
-use crate::lines::JsonLines;
+use crate::lines::{JsonLines, MOST_BYTES, parsed, unparsed};
+use crate::raw::RawFields;
 
 /// The file of a tree of problems.
 pub const FILE: &str = "problems.jsonl";
@@ -66,9 +67,13 @@ impl Problem {
 /// # Errors
 /// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
 /// each with file, line and hint.
-pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
-    let file = JsonLines { location, name, most_line: MOST_LINE };
-    distinct(&file, |row: Map<String, Value>| Row { row: &row, form, fields }.problem())
+pub fn read(location: &Path, name: &Path, spec: &Spec) -> Result<Vec<Problem>> {
+    let file = JsonLines { location, name, most_line: MOST_LINE, most_bytes: MOST_BYTES };
+    distinct(&file, |text| {
+        let row: Map<String, Value> = parsed(text)?;
+        let raw = RawFields::parse(text).map_err(|error| unparsed(&error))?;
+        Row { row: &row, raw: &raw, spec }.problem()
+    })
 }
 
 /// Reads the problems that the stage kind `problems` wrote.
@@ -76,20 +81,18 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
 /// # Errors
 /// See [`read`].
 pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
-    // Text in JSON takes at most six times its bytes, and evalplus' arguments are JSON in a string.
-    let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line: 6 * MOST_LINE };
-    distinct(&file, Ok)
+    // Text in JSON takes at most six times its bytes, evalplus' arguments are JSON in a string, and the prompt is in three fields.
+    let (most_line, most_bytes) = (18 * MOST_LINE, 18 * MOST_BYTES);
+    let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line, most_bytes };
+    distinct(&file, parsed)
 }
 
 /// Reads a problem from each line; identifiers must be unique.
-fn distinct<T: serde::de::DeserializeOwned>(
-    file: &JsonLines<'_>,
-    problem: impl Fn(T) -> Result<Problem>,
-) -> Result<Vec<Problem>> {
+fn distinct(file: &JsonLines<'_>, problem: impl Fn(&str) -> Result<Problem>) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mut seen = BTreeMap::new();
-    file.read(|line, value| {
-        let problem = problem(value)?;
+    file.read_texts(|line, text| {
+        let problem = problem(text)?;
         if let Some(first) = seen.insert(problem.task_id.clone(), line) {
             let message = format!("duplicate task '{}', first in line {first}", shortened(&problem.task_id));
             return Err(StageError::new(message).hint("give each problem its own identifier"));
