@@ -23,8 +23,9 @@
 
 use contract::{Result, StageError, shortened};
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Problem, Spec, checked_task_id};
 use crate::raw::RawFields;
@@ -80,9 +81,8 @@ pub struct Fields {
 
 /// A line of a file.
 pub(super) struct Row<'r> {
-    pub row: &'r Map<String, Value>,
-    /// The same fields as they are written.
-    pub raw: &'r RawFields<'r>,
+    /// The fields as they are written: integers may be of any length.
+    pub fields: &'r RawFields<'r>,
     pub spec: &'r Spec,
 }
 
@@ -103,13 +103,11 @@ impl Row<'_> {
             }
             Form::Mbpp => {
                 let field = named(test, "test_list");
-                let first = match self.value(field)? {
-                    Value::Array(tests) => tests.first().and_then(Value::as_str),
-                    tests => tests.as_str().and_then(|tests| tests.lines().next()),
-                };
-                let tests = self.text(field)?;
+                let list = self.lines(field)?;
+                let tests = list.join("\n") + "\n";
+                // A string has a test in each line.
+                let first = if list.len() == 1 { tests.lines().next() } else { list.first().map(String::as_str) };
                 prompt = mbpp_prompt(self.spec.mbpp_prompt, prompt, first.unwrap_or_default(), &tests);
-                let tests = tests + "\n";
                 let calls = match &self.spec.fields.entry_point {
                     Some(name) => vec![self.entry_point(name)?],
                     None => tested(&canonical_solution, &tests)?,
@@ -129,10 +127,11 @@ impl Row<'_> {
 
     fn task_id(&self) -> Result<String> {
         let field = named(&self.spec.fields.task_id, "task_id");
-        let task_id = match self.value(field)? {
-            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-            Value::String(text) => text.clone(),
-            other => return Err(unexpected(field, "a string or an integer", other)),
+        let written = self.written(field)?;
+        let task_id = match serde_json::from_str(written) {
+            Ok(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string(),
+            Ok(Value::String(text)) => text,
+            _ => return Err(unexpected(field, "a string or an integer", written)),
         };
         checked_task_id(&task_id).map(|()| task_id)
     }
@@ -152,7 +151,7 @@ impl Row<'_> {
             (Some(field), _) => self.text(field).map(Some),
             (None, Form::Mbpp) => {
                 let given =
-                    ["test_setup_code", "test_imports"].into_iter().filter(|field| self.row.contains_key(*field));
+                    ["test_setup_code", "test_imports"].into_iter().filter(|field| self.fields.get(field).is_some());
                 let parts = given.map(|field| self.text(field)).collect::<Result<Vec<_>>>()?;
                 Ok(Some(parts.join("\n")))
             }
@@ -160,9 +159,9 @@ impl Row<'_> {
         }
     }
 
-    fn value(&self, field: &str) -> Result<&Value> {
-        self.row.get(field).ok_or_else(|| {
-            let there: Vec<_> = self.row.keys().take(16).map(|key| shortened(key)).collect();
+    fn written(&self, field: &str) -> Result<&str> {
+        self.fields.get(field).ok_or_else(|| {
+            let there: Vec<_> = self.fields.0.iter().take(16).map(|(name, _)| shortened(name)).collect();
             StageError::new(format!("the field '{}' is missing", shortened(field)))
                 .hint(format!("the line has: {}; set form, or fields, to the names in the file", there.join(", ")))
         })
@@ -170,16 +169,15 @@ impl Row<'_> {
 
     /// Parses a string, or a list of strings as lines.
     fn text(&self, field: &str) -> Result<String> {
-        let value = self.value(field)?;
-        let expected = || unexpected(field, "a string or a list of strings", value);
-        match value {
-            Value::String(text) => Ok(text.clone()),
-            Value::Array(lines) => {
-                let lines: Option<Vec<_>> = lines.iter().map(Value::as_str).collect();
-                lines.map(|lines| lines.join("\n")).ok_or_else(expected)
-            }
-            _ => Err(expected()),
-        }
+        Ok(self.lines(field)?.join("\n"))
+    }
+
+    /// Parses a string, or a list of strings.
+    fn lines(&self, field: &str) -> Result<Vec<String>> {
+        let written = self.written(field)?;
+        let text = serde_json::from_str(written).map(|text| vec![text]);
+        text.or_else(|_| serde_json::from_str(written))
+            .map_err(|_| unexpected(field, "a string or a list of strings", written))
     }
 
     /// Returns the tests of a problem in evalplus' format.
@@ -189,11 +187,10 @@ impl Row<'_> {
         let tolerance = self.tolerance()?;
         let mut tests = String::new();
         for field in fields {
-            match self.value(field)? {
-                Value::Array(lists) if lists.iter().all(Value::is_array) => {}
-                other => return Err(unexpected(field, "a list of argument lists", other)),
+            let written = self.written(field)?;
+            if serde_json::from_str::<Vec<Vec<IgnoredAny>>>(written).is_err() {
+                return Err(unexpected(field, "a list of argument lists", written));
             }
-            let written = self.raw.get(field).unwrap_or_default();
             let literal = Value::from(written);
             let parse = if has_long_number(written) { ", parse_int=_integer" } else { "" };
             tests += &match entry_point {
@@ -207,12 +204,12 @@ impl Row<'_> {
     fn tolerance(&self) -> Result<f64> {
         let given = &self.spec.fields.tolerance;
         let field = named(given, "atol");
-        if given.is_none() && !self.row.contains_key(field) {
+        if given.is_none() && self.fields.get(field).is_none() {
             return Ok(0.0);
         }
-        let value = self.value(field)?;
-        let tolerance = value.as_f64().filter(|number| *number >= 0.0);
-        tolerance.ok_or_else(|| unexpected(field, "a number that is not negative", value))
+        let written = self.written(field)?;
+        let tolerance = serde_json::from_str(written).ok().filter(|number| *number >= 0.0);
+        tolerance.ok_or_else(|| unexpected(field, "a number that is not negative", written))
     }
 }
 
@@ -220,14 +217,15 @@ fn named<'f>(field: &'f Option<String>, default: &'f str) -> &'f str {
     field.as_deref().unwrap_or(default)
 }
 
-fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
-    let found = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+/// Returns the error of a field whose value is written as `found`.
+fn unexpected(field: &str, expected: &str, found: &str) -> StageError {
+    let found = match found.as_bytes().first() {
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'"') => "a string",
+        Some(b'[') => "a list",
+        Some(b'{') => "an object",
+        _ => "a number",
     };
     StageError::new(format!("the field '{}': expected {expected}, found {found}", shortened(field)))
         .hint("set form, or fields, to what the file has")
@@ -277,7 +275,7 @@ fn mbpp_prompt(form: MbppPrompt, sentence: String, first: &str, tests: &str) -> 
     match form {
         MbppPrompt::Docstring => format!("\"\"\"\n{sentence}\n{first}\n\"\"\"\n"),
         MbppPrompt::Instruction => format!(
-            "You are an expert Python programmer, and here is your task: {sentence} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
+            "You are an expert Python programmer, and here is your task: {sentence} Your code should pass these tests:\n\n{tests}[BEGIN]\n"
         ),
         MbppPrompt::Verbatim => sentence,
     }
@@ -341,14 +339,14 @@ mod tests {
         assert_eq!((problem.setup.as_str(), &problem.calls[..]), ("import math", &["add".to_owned()][..]));
         assert_eq!(problem.tests, "assert add(1, 2) == 1\nassert add(2, 2) == 2\n");
         assert_eq!(problem.prompt, "\"\"\"\nWrite a function.\nassert add(1, 2) == 1\n\"\"\"\n");
-        let tests = "assert add(1, 2) == 1\nassert add(2, 2) == 2";
+        let tests = "assert add(1, 2) == 1\nassert add(2, 2) == 2\n";
         let of = |form| mbpp_prompt(form, "Write a function.".to_owned(), "assert", tests);
         assert_eq!(of(MbppPrompt::Verbatim), "Write a function.");
         assert_eq!(
             of(MbppPrompt::Instruction),
             format!(
                 "You are an expert Python programmer, and here is your task: Write a function. Your code should pass these tests:\n\n\
-                 {tests}\n[BEGIN]\n"
+                 {tests}[BEGIN]\n"
             )
         );
         // Its sanitised form calls the text `prompt`.

@@ -12,7 +12,6 @@ use std::path::Path;
 use contract::figures::count;
 use contract::{Digest, InputTree, Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use self::forms::Row;
 pub use self::forms::{Fields, Form, MbppPrompt, tested};
@@ -70,9 +69,8 @@ impl Problem {
 pub fn read(location: &Path, name: &Path, spec: &Spec) -> Result<Vec<Problem>> {
     let file = JsonLines { location, name, most_line: MOST_LINE, most_bytes: MOST_BYTES };
     distinct(&file, |text| {
-        let row: Map<String, Value> = parsed(text)?;
-        let raw = RawFields::parse(text).map_err(|error| unparsed(&error))?;
-        Row { row: &row, raw: &raw, spec }.problem()
+        let fields = RawFields::parse(text).map_err(|error| unparsed(&error))?;
+        Row { fields: &fields, spec }.problem()
     })
 }
 
