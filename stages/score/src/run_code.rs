@@ -18,7 +18,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Context, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage, StageError};
+use contract::{
+    Context, Cost, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+};
 use sandbox::{Layer, Limits, Sandbox, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -191,6 +193,22 @@ impl Stage for RunCode {
         let (python, dangerously_run_without) = (exec.python.clone().into(), spec.dangerously_run_without.clone());
         let otherwise = exec.optional.then_some("the stage is optional and will be skipped");
         vec![check_machine(Settings { python, dangerously_run_without }, otherwise)]
+    }
+
+    fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
+        let bytes = |port| inputs.port(port).bytes.map(|bytes| bytes.value);
+        // All samples and problems are in memory, once.
+        let memory = bytes("samples").zip(bytes("problems")).map(|(samples, problems)| samples.saturating_add(problems));
+        // Besides, each worker has a candidate and its tests, within the limit each.
+        let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers.max(1) as u64);
+        let memory_bound = Some(programs.saturating_add(memory.unwrap_or(0)));
+        Inferred { cost: Cost { memory, memory_bound, ..Cost::default() }, ..Inferred::default() }
+    }
+
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        for port in ["samples", "problems"] {
+            facts.complete(port, input(port).as_ref().map(problems::sizes).unwrap_or_default());
+        }
     }
 
     fn machine_facts(_: &Spec, exec: &Exec) -> BTreeMap<String, String> {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::figures::count;
-use contract::{Digest, InputTree, Result, StageError, shortened};
+use contract::{Digest, Fact, Facts, InputTree, Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
 
 use self::forms::Row;
@@ -26,6 +26,8 @@ pub const FILE: &str = "problems.jsonl";
 pub const MOST_PROBLEMS: usize = 100_000;
 /// The maximum length of a problem's line, in bytes: evalplus' inputs are long.
 const MOST_LINE: u64 = 64 << 20;
+/// The maximum size of a file whose lines [`facts`] counts, in bytes; that of HumanEval has 0.3 million.
+const MOST_LOOKED_THROUGH: u64 = 16 << 20;
 /// The maximum length of a task's identifier, in bytes: it is shown in tables.
 const MOST_TASK_ID: usize = 256;
 
@@ -83,6 +85,21 @@ pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
     let (most_line, most_bytes) = (18 * MOST_LINE, 18 * MOST_BYTES);
     let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line, most_bytes };
     distinct(&file, parsed)
+}
+
+/// Returns what is known of the problems of a tree before they are read: their number, unless the file is too long to be looked through.
+pub fn facts(tree: &InputTree) -> Facts {
+    let file = tree.file(FILE).filter(|file| file.size <= MOST_LOOKED_THROUGH);
+    let content = file.and_then(|file| std::fs::read(&file.location).ok());
+    let lines = |content: Vec<u8>| content.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let problems = content.map(|content| Fact::own(lines(content), ""));
+    Facts { problems, ..sizes(tree) }
+}
+
+/// Returns the size of the files of a tree.
+pub(crate) fn sizes(tree: &InputTree) -> Facts {
+    let bytes = tree.files.iter().map(|file| file.size).sum();
+    Facts { bytes: Some(Fact::own(bytes, "")), ..Facts::default() }
 }
 
 /// Reads a problem from each line; identifiers must be unique.
