@@ -175,7 +175,7 @@ mod tests {
     use contract::{Device, Digest};
 
     use super::*;
-    use crate::key::{Key, KeyRecord};
+    use crate::key::{Key, KeyInput, KeyRecord};
     use crate::plan::StageKey;
     use crate::report::run_lock::LockedOutput;
     use crate::store::{Machine, Record, SourceSnapshot};
@@ -287,6 +287,16 @@ mod tests {
             found.record.revision = 2;
         };
         assert_eq!(of(Some(LIMIT), found(newer), &none), ("equal", vec![revision.clone()]), "with the cause");
+        let python = |found: &mut StageOutcome| {
+            let machine = BTreeMap::from([("python".to_owned(), "3.12.1".to_owned())]);
+            let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
+            let key = KeyInput { kind: "k", revision: 1, settings: &settings, seed: None, inputs: &inputs, sources: &[], machine: &machine };
+            found.key.key_record = key.record();
+            found.record.key = key.key().digest();
+        };
+        let verdict = of(None, found(python), &none);
+        assert_eq!(verdict.1.len(), 1, "{verdict:?}");
+        assert_eq!(verdict.1[0].text(), "python none in the lock, 3.12.1 on this machine");
         // Downstream of a stage that is equal within its tolerance.
         assert_eq!(of(Some(LIMIT), found(another_model), &model), ("equal", vec![]));
         assert_eq!(of(None, found(another_model), &model), ("not comparable", vec![]));
