@@ -31,7 +31,7 @@ pub struct ScoreArguments {
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
     /// Change a setting of the stage kinds problems, run-code and eval-code (repeatable): `limits.cpu_seconds=10`. `pipeline stages KIND` lists
-    /// them; the next seven flags are short for some.
+    /// them; the flags from --form to --dangerously-run-without are short for some.
     #[arg(long = "set", value_name = "SETTING=VALUE")]
     pub sets: Vec<String>,
     /// The format of the problems: human-eval (default), mbpp or evalplus.
@@ -97,7 +97,8 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
     // The place of the problems is an argument.
     let schemas = [&problems.spec_schema, &run.spec_schema, &run.exec_schema, &measure.spec_schema];
     let schemas = schemas.map(|schema| &**schema);
-    let settings = command_settings("pipeline score", &arguments.settings(), &schemas, &[run.clone(), measure.clone()])?;
+    let settings =
+        command_settings("pipeline score", &arguments.settings(), &schemas, &[run.clone(), measure.clone()])?;
     let settings: Settings =
         serde_json::from_value(Value::Object(settings)).map_err(|error| CommandError::usage(error.to_string()))?;
     let results = arguments.results.as_deref().map(File::create).transpose()?;

@@ -87,6 +87,7 @@ use std::path::{Path, PathBuf};
 use contract::Kind;
 
 pub use self::bytes::{ByteSize, NotAByteSize};
+pub use self::command_settings::command_settings;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Label, PlacedDiagnostic, PlacedLabel, Severity};
 pub use self::edge::Edge;
 pub use self::listing::{Setting, settings};
@@ -94,7 +95,6 @@ pub use self::place::Place;
 pub use self::schema::schema;
 pub use self::section::{ExecSettings, RunSettings};
 pub use self::source::{Source, SourceId, Sources, Span};
-pub use self::command_settings::command_settings;
 pub use self::stage::StageDeclaration;
 pub use self::suggest::{hint as suggest, nearest as did_you_mean};
 

@@ -15,7 +15,8 @@ use super::source::Span;
 use super::{suggest, syntax};
 
 /// The hint of an argument for a manifest that is not valid.
-pub(super) const HINT: &str = "for example --set stages.train.steps=100, or --set 'stages.export.allow=[\"mit\", \"isc\"]'";
+pub(super) const HINT: &str =
+    "for example --set stages.train.steps=100, or --set 'stages.export.allow=[\"mit\", \"isc\"]'";
 
 /// Parses one argument and applies it to the document; `hint` shows how to write one.
 pub(super) fn apply(document: &mut Table, argument: &str, directory: &Path, hint: &str, diagnostics: &mut Diagnostics) {

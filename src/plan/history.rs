@@ -142,8 +142,16 @@ mod tests {
     fn key_record(kind: &str) -> KeyRecord {
         let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
         let machine = BTreeMap::new();
-        KeyInput { kind, revision: 1, settings: &settings, seed: None, inputs: &inputs, sources: &[], machine: &machine }
-            .record()
+        KeyInput {
+            kind,
+            revision: 1,
+            settings: &settings,
+            seed: None,
+            inputs: &inputs,
+            sources: &[],
+            machine: &machine,
+        }
+        .record()
     }
 
     #[test]

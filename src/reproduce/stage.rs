@@ -290,7 +290,15 @@ mod tests {
         let python = |found: &mut StageOutcome| {
             let machine = BTreeMap::from([("python".to_owned(), "3.12.1".to_owned())]);
             let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
-            let key = KeyInput { kind: "k", revision: 1, settings: &settings, seed: None, inputs: &inputs, sources: &[], machine: &machine };
+            let key = KeyInput {
+                kind: "k",
+                revision: 1,
+                settings: &settings,
+                seed: None,
+                inputs: &inputs,
+                sources: &[],
+                machine: &machine,
+            };
             found.key.key_record = key.record();
             found.record.key = key.key().digest();
         };

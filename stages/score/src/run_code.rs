@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use contract::figures::{count, counted};
 use contract::{
-    Context, Cost, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+    Context, Cost, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError,
 };
 use sandbox::{Layer, Limits, Sandbox, Settings};
 use schemars::JsonSchema;
@@ -198,7 +199,8 @@ impl Stage for RunCode {
     fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
         let bytes = |port| inputs.port(port).bytes.map(|bytes| bytes.value);
         // All samples and problems are in memory, once.
-        let memory = bytes("samples").zip(bytes("problems")).map(|(samples, problems)| samples.saturating_add(problems));
+        let memory =
+            bytes("samples").zip(bytes("problems")).map(|(samples, problems)| samples.saturating_add(problems));
         // Besides, each worker has a candidate and its tests, within the limit each.
         let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers.max(1) as u64);
         let memory_bound = Some(programs.saturating_add(memory.unwrap_or(0)));

@@ -68,7 +68,8 @@ fn outputs_are_those_of_their_revision() {
         ("evalplus", std::slice::from_ref(&evalplus), json!({"form": "evalplus"})),
         ("human-eval", &human_eval, json!({})),
     ] {
-        writeln!(found, "problems.{name} {}", &problems(folder, name, lines, settings).digest.to_string()[..16]).unwrap();
+        writeln!(found, "problems.{name} {}", &problems(folder, name, lines, settings).digest.to_string()[..16])
+            .unwrap();
     }
 
     let mut samples = Vec::new();
@@ -131,5 +132,8 @@ fn outputs_are_those_of_their_revision() {
         }
     }
     let golden = include_str!("golden_outputs.txt");
-    assert!(found == golden, "bump the REVISION of the kind that differs, then write this to golden_outputs.txt:\n{found}");
+    assert!(
+        found == golden,
+        "bump the REVISION of the kind that differs, then write this to golden_outputs.txt:\n{found}"
+    );
 }

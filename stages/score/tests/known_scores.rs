@@ -42,7 +42,8 @@ fn codeparrot_s_published_rule_destroys_every_reference_solution_of_human_eval()
     let published = Truncation { rule: Rule::LastStop, ..Preset::Codeparrot.truncation() };
     let is_destroyed = |problem: &&score::problems::Problem| {
         // Its script strips the prompt.
-        let Truncated::Program(program) = published.apply(problem.prompt.trim(), problem.canonical_solution.clone()) else {
+        let Truncated::Program(program) = published.apply(problem.prompt.trim(), problem.canonical_solution.clone())
+        else {
             panic!("not a program")
         };
         !program.contains(problem.canonical_solution.trim())

@@ -236,6 +236,50 @@ fn settings_that_cannot_be_right_are_problems_of_the_manifest() {
 }
 
 #[test]
+fn memory_is_that_of_the_files_and_of_the_programs() {
+    let files = Files::new(2);
+    let cost = |settings: Value, input: &dyn Fn(&str) -> Option<InputTree>| {
+        let stage = Kind::of::<RunCode>().parse(settings.as_object().unwrap()).unwrap();
+        let ports = ["samples", "problems"].map(|port| (port.to_owned(), Default::default()));
+        let mut facts = contract::InputFacts::new(ports.into());
+        stage.observe(&mut facts, input);
+        stage.infer(&facts).cost
+    };
+    let before = cost(json!({"workers": 3, "limits": {"memory": 1 << 30}}), &|_| None);
+    assert_eq!((before.memory, before.memory_bound), (None, Some(6 << 30)));
+    let trees = [("samples", tree("samples.jsonl", &files.samples)), ("problems", files.problems.clone())];
+    let bytes: u64 = trees.iter().flat_map(|(_, tree)| &tree.files).map(|file| file.size).sum();
+    let of = |port: &str| trees.iter().find(|(name, _)| *name == port).map(|(_, tree)| tree.clone());
+    let after = cost(json!({}), &of);
+    assert_eq!((after.memory, after.memory_bound), (Some(bytes), Some(bytes + (1 << 30))));
+    assert_eq!(score::problems::facts(&files.problems).problems.unwrap().value, PROBLEMS as u64);
+}
+
+#[test]
+fn a_report_needs_the_texts_of_few_samples() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(6);
+    let results = files.results("run", json!({}));
+    let read = score::results::Results::read(&results).unwrap();
+    let kept = read.samples.iter().filter(|sample| !sample.text.is_empty()).count();
+    // Of each problem one that passed and one of each distance.
+    assert!(kept <= 4 * PROBLEMS && kept < read.samples.len(), "{kept} of {}", read.samples.len());
+    // The report is that of all texts: each line is written again from what `results.jsonl` has.
+    let mut whole = read.clone();
+    let lines = self::read(&results, "results.jsonl");
+    for (sample, line) in whole.samples.iter_mut().zip(lines.lines()) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        sample.text = line["completion"].as_str().unwrap().to_owned();
+        sample.result.detail = line["detail"].as_str().unwrap_or_default().to_owned();
+    }
+    let measure = score::eval_code::Spec::default().measure(1);
+    let report = |results| score::report::Report::new(results, None, &measure).unwrap();
+    assert_eq!(report(&read), report(&whole));
+}
+
+#[test]
 fn settings_at_their_defaults_are_not_in_the_key() {
     let canonical = |settings: Value| {
         let settings = settings.as_object().unwrap().clone();
