@@ -246,3 +246,13 @@ impl Results {
         Ok(Self { facts, samples })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_without_its_texts_is_small() {
+        assert!(size_of::<SampleResult>() <= 160, "{}", size_of::<SampleResult>());
+    }
+}
