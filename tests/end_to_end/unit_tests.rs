@@ -143,7 +143,7 @@ fn a_file_of_samples_is_scored_with_the_settings_of_the_kinds() {
         (&["--k", "1,x"], "string values must be quoted"),
         (&["--k", "0"], "'ks[0]' is out of range"),
         (&["--k", "1,1"], "invalid 'ks[1]': 1 is listed twice"),
-        (&["--workers", "-1"], "'workers' is out of range"),
+        (&["--workers", "1025"], "'workers' is out of range"),
         (&["--field", "tests=asserts"], "did you mean 'test'?"),
         (&["--set", "limits.cpu=1"], "unknown key 'limits.cpu'"),
         (&["--set", "limits.cpu_seconds=20"], "invalid 'limits.wall_seconds': 9 is less than cpu_seconds = 20"),

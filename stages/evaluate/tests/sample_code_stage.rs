@@ -36,10 +36,12 @@ impl Fixture {
 
     fn problems(&mut self, lines: &[Value], settings: Value) {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let file = tree(&self.folder.path().join("file"), |output| {
+        // Two names, for the first problems and for those that replace them.
+        let [file, problems] = ["file", "problems"].map(|name| format!("{name}-{}", self.harness.inputs.len()));
+        let file = tree(&self.folder.path().join(file), |output| {
             output.write("file.jsonl", text.as_bytes()).unwrap();
         });
-        let mut harness = Harness::new(&self.folder.path().join("problems"));
+        let mut harness = Harness::new(&self.folder.path().join(problems));
         let problems = harness.connect("file", &file).run::<Problems>(settings).unwrap()["problems"].clone();
         self.harness.connect("problems", &problems);
     }
