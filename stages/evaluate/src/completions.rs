@@ -97,7 +97,8 @@ impl Default for Spec {
 #[serde(default)]
 #[schemars(rename = "EvalCompletionsExec")]
 pub struct Exec {
-    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`. Its version is part of the
+    /// key if a prompt has tests.
     #[schemars(length(min = 1))]
     pub python: String,
 }

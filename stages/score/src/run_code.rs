@@ -108,7 +108,7 @@ impl LimitSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Exec {
-    /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`. Its version is part of the key.
     #[schemars(length(min = 1))]
     pub python: String,
     /// The number of programs that run at the same time; 0 uses the number of threads of the stage.
@@ -201,9 +201,9 @@ impl Stage for RunCode {
         // All samples and problems are in memory, once.
         let memory =
             bytes("samples").zip(bytes("problems")).map(|(samples, problems)| samples.saturating_add(problems));
-        // Besides, each worker has a candidate and its tests, within the limit each.
-        let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers.max(1) as u64);
-        let memory_bound = Some(programs.saturating_add(memory.unwrap_or(0)));
+        // Besides, each worker has a candidate and its tests, within the limit each. The share of threads is not known here.
+        let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers as u64);
+        let memory_bound = (exec.workers > 0).then(|| programs.saturating_add(memory.unwrap_or(0)));
         Inferred { cost: Cost { memory, memory_bound, ..Cost::default() }, ..Inferred::default() }
     }
 
