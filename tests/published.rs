@@ -50,6 +50,7 @@ fn keys_of_the_committed_manifests_are_as_published() {
                 seed: stage.kind.seeded.then_some(manifest.seed),
                 inputs: &BTreeMap::new(),
                 sources: &[],
+                machine: &BTreeMap::new(),
             };
             format!("{name} {}\n", input.key())
         };

@@ -5,7 +5,7 @@
 //!
 //! The hash (`hash`) and the explanation (`record`) are made from one canonical form (`canonical`), so the output of
 //! `pipeline why` cannot drift from the decision. Its members are `kind`, `revision`, `seed` (absent if the kind is not
-//! seeded), `settings`, `inputs` and `sources`, in this order; `sources` is sorted.
+//! seeded), `settings`, `inputs`, `sources` and `machine` (absent if the kind asks for no facts), in this order; `sources` is sorted.
 
 mod canonical;
 mod hash;
@@ -77,6 +77,8 @@ pub struct KeyInput<'a> {
     pub inputs: &'a BTreeMap<String, Digest>,
     /// The content digests of the external files that it reads, with duplicates, in any order.
     pub sources: &'a [Digest],
+    /// Facts of the machine that determine the output ([`contract::Stage::machine_facts`]).
+    pub machine: &'a BTreeMap<String, String>,
 }
 
 impl KeyInput<'_> {
@@ -103,6 +105,10 @@ impl KeyInput<'_> {
             (path::INPUTS, Canonical::Object(inputs.collect())),
             (path::SOURCES, Canonical::Array(sources.into_iter().map(Canonical::Digest).collect())),
         ]);
+        if !self.machine.is_empty() {
+            let facts = self.machine.iter().map(|(name, fact)| (name.as_str(), Canonical::Text(fact)));
+            members.push((path::MACHINE, Canonical::Object(facts.collect())));
+        }
         members
     }
 }

@@ -80,6 +80,15 @@ impl KeyRecord {
         &self.0
     }
 
+    /// Returns the facts of the machine by name.
+    pub fn machine_facts(&self) -> BTreeMap<String, String> {
+        let fact = |leaf: &Leaf| match leaf.key_path() {
+            KeyPath::Machine(name) => Some((name, parse(&leaf.value).as_str()?.to_owned())),
+            _ => None,
+        };
+        self.0.iter().filter_map(fact).collect()
+    }
+
     /// Returns the differences from `old` to `new`, sorted by path. A key does not name external files: each added or removed file is a
     /// separate difference at `sources`.
     pub fn differences(old: &Self, new: &Self) -> Vec<KeyDifference> {

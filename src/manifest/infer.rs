@@ -60,6 +60,8 @@ fn with_origin(facts: Facts, stage: &str) -> Facts {
         parameters: set(facts.parameters, stage),
         shape: set(facts.shape, stage),
         sequences: set(facts.sequences, stage),
+        problems: set(facts.problems, stage),
+        bytes: set(facts.bytes, stage),
     }
 }
 

@@ -46,6 +46,7 @@
 //! | `read`, `syntax`, `document` | a file; its TOML; the document with positions |
 //! | `set`, `machine` | the layers above the file |
 //! | `setting_schema`, `validate` | the JSON schema of a setting; validation of a table against it |
+//! | `command_settings` | settings of kinds on the command line, without a manifest |
 //! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `resolve`, `cycle` | `[stages.NAME]`; its inputs; their outputs; dependency cycles |
@@ -56,6 +57,7 @@
 //! | [`shell`] | quoting of words for a shell |
 
 mod bytes;
+mod command_settings;
 mod cycle;
 mod diagnostic;
 mod document;
@@ -86,6 +88,7 @@ use std::path::{Path, PathBuf};
 use contract::Kind;
 
 pub use self::bytes::{ByteSize, NotAByteSize};
+pub use self::command_settings::command_settings;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Label, PlacedDiagnostic, PlacedLabel, Severity};
 pub use self::edge::Edge;
 pub use self::listing::{Setting, settings};
@@ -208,7 +211,7 @@ pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) ->
     if let Some(entry) = document.0.remove("extends") {
         diagnostics.push(Diagnostic::error("a resolved manifest cannot have 'extends'").at(entry.key, ""));
     }
-    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, &mut diagnostics));
+    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, set::HINT, &mut diagnostics));
     let manifest = checked(Path::new(name), &document, kinds, &mut diagnostics);
     finished(manifest, diagnostics)
 }
@@ -235,7 +238,7 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
         machine::apply(&mut document, machine?, kinds, diagnostics);
     }
     let directory = std::env::current_dir().unwrap_or_default();
-    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, diagnostics));
+    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, set::HINT, diagnostics));
     Some(document)
 }
 

@@ -133,8 +133,8 @@ impl<'a> Decider<'a> {
     pub fn fast_path(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> FastPath {
         let files = self.source_files(stage).ok().filter(|_| !self.forced.contains(&stage.name));
         let Some(sources) = files.and_then(|files| self.store.sources.known(files)) else { return FastPath::Unknown };
-        let digests = source_digests(stage, &sources);
-        let input = self.key_input(stage, inputs, &digests);
+        let (digests, machine) = (source_digests(stage, &sources), stage.stage.machine_facts());
+        let input = self.key_input(stage, inputs, &digests, &machine);
         let key = input.key();
         let (digest, layout) = (key.digest(), self.store.layout());
         let hit = self.store.builds.lookup_sealed(digest);
@@ -194,8 +194,8 @@ impl<'a> Decider<'a> {
         inputs: &BTreeMap<String, Digest>,
         sources: SourceSnapshot,
     ) -> StageKey {
-        let digests = source_digests(stage, &sources);
-        let input = self.key_input(stage, inputs, &digests);
+        let (digests, machine) = (source_digests(stage, &sources), stage.stage.machine_facts());
+        let input = self.key_input(stage, inputs, &digests, &machine);
         let (key, key_record) = (input.key(), input.record());
         StageKey { key, key_record, inputs: inputs.clone(), sources, sources_missing: false }
     }
@@ -211,6 +211,7 @@ impl<'a> Decider<'a> {
         stage: &'i StageDeclaration,
         inputs: &'i BTreeMap<String, Digest>,
         sources: &'i [Digest],
+        machine: &'i BTreeMap<String, String>,
     ) -> KeyInput<'i> {
         KeyInput {
             kind: stage.kind.name,
@@ -219,6 +220,7 @@ impl<'a> Decider<'a> {
             seed: stage.kind.seeded.then_some(self.manifest.seed),
             inputs,
             sources,
+            machine,
         }
     }
 

@@ -141,7 +141,17 @@ mod tests {
 
     fn key_record(kind: &str) -> KeyRecord {
         let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
-        KeyInput { kind, revision: 1, settings: &settings, seed: None, inputs: &inputs, sources: &[] }.record()
+        let machine = BTreeMap::new();
+        KeyInput {
+            kind,
+            revision: 1,
+            settings: &settings,
+            seed: None,
+            inputs: &inputs,
+            sources: &[],
+            machine: &machine,
+        }
+        .record()
     }
 
     #[test]

@@ -193,6 +193,14 @@ impl Reason {
                     added += usize::from(new.is_some());
                     removed += usize::from(old.is_some());
                 }
+                KeyPath::Machine(fact) => reasons.push(Self::SettingChanged {
+                    setting: path.to_string(),
+                    old: old.clone(),
+                    new: new.clone(),
+                    old_is_default: false,
+                    new_is_default: false,
+                    place: stage.setting(fact),
+                }),
                 KeyPath::Kind | KeyPath::Revision | KeyPath::Seed => reasons.push(Self::SettingChanged {
                     setting: format!("run.{path}"),
                     old: old.clone(),

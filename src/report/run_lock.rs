@@ -104,6 +104,9 @@ pub struct LockedStage {
     /// The external files that it read, as `<digest> <bytes> <path>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// The facts of the machine that are in the key, such as the version of an interpreter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machine_facts: BTreeMap<String, String>,
     /// The duration of the build, in seconds.
     pub seconds: f64,
     /// Whether this run built it; false if the stage was cached.
@@ -312,6 +315,7 @@ mod tests {
             key: Digest::of(b"key"),
             inputs: BTreeMap::from([("in".to_owned(), Digest::of(b"tree"))]),
             sources: vec!["a 'name' in quotes".to_owned(), String::new()],
+            machine_facts: BTreeMap::from([("python".to_owned(), "3.12.1".to_owned())]),
             seconds: 0.5,
             ran: number > 2,
             device: "cpu".to_owned(),

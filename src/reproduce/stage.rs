@@ -63,6 +63,15 @@ pub enum Cause {
     },
     /// The source files have different content.
     Sources,
+    /// A fact of the machine that determines the output differs.
+    Machine {
+        /// The fact.
+        fact: String,
+        /// Its value in the lock.
+        locked: Option<String>,
+        /// Its value on this machine.
+        here: Option<String>,
+    },
     /// The settings differ, by `--set` or a changed default.
     Settings,
     /// No difference in anything that determines the output.
@@ -116,6 +125,13 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     if sources != here {
         causes.push(Cause::Sources);
     }
+    let facts = found.key.key_record.machine_facts();
+    for fact in locked.machine_facts.keys().chain(facts.keys()).collect::<BTreeSet<_>>() {
+        let (locked, here) = (locked.machine_facts.get(fact).cloned(), facts.get(fact).cloned());
+        if locked != here {
+            causes.push(Cause::Machine { fact: fact.clone(), locked, here });
+        }
+    }
     if causes.is_empty() && locked.key != found.record.key {
         causes.push(Cause::Settings);
     }
@@ -144,6 +160,10 @@ impl Cause {
             }
             Self::Input { port } => format!("its input '{port}' differs"),
             Self::Sources => "its source files differ".to_owned(),
+            Self::Machine { fact, locked, here } => {
+                let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+                format!("{fact} {} in the lock, {} on this machine", value(locked), value(here))
+            }
             Self::Settings => "its settings differ".to_owned(),
             Self::NotDeterministic => "not deterministic: the key is the same".to_owned(),
         }
@@ -155,7 +175,7 @@ mod tests {
     use contract::{Device, Digest};
 
     use super::*;
-    use crate::key::{Key, KeyRecord};
+    use crate::key::{Key, KeyInput, KeyRecord};
     use crate::plan::StageKey;
     use crate::report::run_lock::LockedOutput;
     use crate::store::{Machine, Record, SourceSnapshot};
@@ -183,6 +203,7 @@ mod tests {
             key: Digest::of(b"key"),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: Vec::new(),
+            machine_facts: BTreeMap::new(),
             seconds: 1.0,
             ran: true,
             device: Device::Cpu.to_string(),
@@ -266,6 +287,24 @@ mod tests {
             found.record.revision = 2;
         };
         assert_eq!(of(Some(LIMIT), found(newer), &none), ("equal", vec![revision.clone()]), "with the cause");
+        let python = |found: &mut StageOutcome| {
+            let machine = BTreeMap::from([("python".to_owned(), "3.12.1".to_owned())]);
+            let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
+            let key = KeyInput {
+                kind: "k",
+                revision: 1,
+                settings: &settings,
+                seed: None,
+                inputs: &inputs,
+                sources: &[],
+                machine: &machine,
+            };
+            found.key.key_record = key.record();
+            found.record.key = key.key().digest();
+        };
+        let verdict = of(None, found(python), &none);
+        assert_eq!(verdict.1.len(), 1, "{verdict:?}");
+        assert_eq!(verdict.1[0].text(), "python none in the lock, 3.12.1 on this machine");
         // Downstream of a stage that is equal within its tolerance.
         assert_eq!(of(Some(LIMIT), found(another_model), &model), ("equal", vec![]));
         assert_eq!(of(None, found(another_model), &model), ("not comparable", vec![]));

@@ -164,6 +164,7 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         key: record.key,
         inputs: key.inputs.clone(),
         sources: key.sources.files().map(SourceFile::line).collect(),
+        machine_facts: key.key_record.machine_facts(),
         seconds: record.seconds,
         ran: *ran,
         device: record.device.to_string(),

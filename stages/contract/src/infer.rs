@@ -51,6 +51,10 @@ pub struct Facts {
     pub shape: Option<Fact<Shape>>,
     /// The number of packed sequences. No setting determines it, so it is known only once they are packed.
     pub sequences: Option<Fact<u64>>,
+    /// The number of programming problems, known once they are read.
+    pub problems: Option<Fact<u64>>,
+    /// The size of the files, in bytes, known once they are written.
+    pub bytes: Option<Fact<u64>>,
 }
 
 /// The sizes of a transformer, without vocabulary and positions.
@@ -76,6 +80,8 @@ impl Facts {
             parameters: self.parameters.or(other.parameters),
             shape: self.shape.or(other.shape),
             sequences: self.sequences.or(other.sequences),
+            problems: self.problems.or(other.problems),
+            bytes: self.bytes.or(other.bytes),
         }
     }
 }

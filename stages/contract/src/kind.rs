@@ -4,6 +4,7 @@
 //! default, at any depth. So number spelling, key order and explicit defaults make no difference, and a new setting with a default changes
 //! no key.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub trait AnyStage: Send + Sync {
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
     /// See [`Stage::check_machine`].
     fn check_machine(&self) -> Vec<MachineCheck>;
+    /// See [`Stage::machine_facts`].
+    fn machine_facts(&self) -> BTreeMap<String, String>;
     /// See [`Stage::needs`].
     fn needs(&self) -> Needs;
     /// Runs the stage.
@@ -241,6 +244,10 @@ where
 
     fn check_machine(&self) -> Vec<MachineCheck> {
         S::check_machine(&self.spec, &self.exec)
+    }
+
+    fn machine_facts(&self) -> BTreeMap<String, String> {
+        S::machine_facts(&self.spec, &self.exec)
     }
 
     fn needs(&self) -> Needs {

@@ -1,5 +1,6 @@
 //! The trait of a stage kind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -175,6 +176,12 @@ pub trait Stage: Send + Sync + 'static {
     /// a missing requirement is an error there, because [`Stage::run`] would fail.
     fn check_machine(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<MachineCheck> {
         Vec::new()
+    }
+
+    /// Returns facts of this machine that determine the output, by name, such as the version of an interpreter: part of the key. A fact is
+    /// absent if the machine lacks what it is about. Every plan and run asks, so it is fast, and the same for the life of the process.
+    fn machine_facts(_spec: &Self::Spec, _exec: &Self::Exec) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// Returns the resources that it uses.

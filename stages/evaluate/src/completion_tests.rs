@@ -9,9 +9,9 @@
 //! ([`score::selftest`]).
 //!
 //! # Without a sandbox
-//! The interpreter is a path on the machine, so neither it nor its absence is in the key; its version is in the report. If there is no
-//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] applies. It is in the key: `skip` and `fail` have different keys, so an
-//! untested output in the store is never used as a tested one.
+//! If there is no usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] applies. It is in the key, as the
+//! interpreter's version is if there is one: an untested output of a machine without Python is never used on one with it. Whether the kernel refuses a layer is
+//! not in the key: `skip` and `fail` have different keys, so that an untested output is never used as a tested one under `fail`.
 
 use std::collections::BTreeSet;
 
@@ -35,8 +35,7 @@ const SOURCE: &str = "source";
 /// The result of a blank completion.
 const BLANK: &str = "failed: blank";
 /// A hint for completions that were not tested.
-pub(crate) const TO_TEST: &str =
-    "to test them, use Linux with Python 3.9 or later and set without_sandbox = \"fail\", which makes another key";
+pub(crate) const TO_TEST: &str = "to test them, use Linux with Python 3.9 or later; if Python is there already, set without_sandbox = \"fail\", which makes another key";
 
 /// What to do if prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
 /// Linux, or the kernel refuses a layer of the sandbox.

@@ -11,7 +11,7 @@
 //! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of a
 //! different size may change the last bits of a logit and, rarely, the choice of a token.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::figures::{count, counted};
 use contract::{
@@ -23,7 +23,8 @@ use model::generate::{Generation, Generator, Request, Sampling, Stops};
 use sandbox::{Layer, Settings};
 use schemars::JsonSchema;
 use score::evaluator::check_machine;
-use score::settings::{PYTHON, layers, warn_without};
+use score::interpreter;
+use score::settings::{PYTHON, layers};
 use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
@@ -101,7 +102,8 @@ impl Default for Spec {
 #[serde(default)]
 #[schemars(rename = "EvalCompletionsExec")]
 pub struct Exec {
-    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`. Its version is part of the
+    /// key if a prompt has tests.
     #[schemars(length(min = 1))]
     pub python: String,
 }
@@ -202,6 +204,13 @@ impl Stage for EvalCompletions {
         vec![check_machine(Settings { python, dangerously_run_without }, otherwise)]
     }
 
+    fn machine_facts(spec: &Spec, exec: &Exec) -> BTreeMap<String, String> {
+        match spec.prompts.iter().any(Prompt::is_tested) {
+            true => interpreter::facts(&exec.python),
+            false => BTreeMap::new(),
+        }
+    }
+
     fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
@@ -239,7 +248,6 @@ impl Stage for EvalCompletions {
         });
         let mut report = Report::new(spec.sampling(), context.seed, prompts.collect());
         if let Some(tests) = tests {
-            warn_without(context, without);
             let (facts, results) = tests.run(&report.sources(), &context.cancel, &context.progress)?;
             report.set_tests(facts, results);
         }

@@ -8,8 +8,8 @@
 //!
 //! | event | result |
 //! |---|---|
-//! | `kill -9` | each line is written immediately: only the programs that were running are lost, one per worker |
-//! | the machine crashes | the lines since the last sync are lost, at most [`SYNC_EVERY`] |
+//! | `kill -9` | each line is written at once: the programs that were running are lost, one for each worker, and one whose line was being written |
+//! | the machine stops | lines since the last sync are lost: at most [`SYNC_EVERY`] |
 //! | a torn last line | it is removed when the file is opened |
 //! | a damaged line | its check, the digest of the other fields, does not match: it is skipped, and its program runs again |
 //! | a second process opens the directory | an error: the file is locked |

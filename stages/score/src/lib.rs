@@ -25,6 +25,7 @@
 //! | [`temperature`] | the temperature of a sample |
 //! | [`program`] | a program to run, and its digest |
 //! | [`program_result`] | the result of a program |
+//! | [`interpreter`] | the version of a Python interpreter |
 //! | [`run`] | workers |
 //! | [`cache`] | results of programs, kept between runs |
 //! | [`selftest`] | the test of the evaluator |
@@ -46,6 +47,7 @@ pub mod eval_code;
 pub mod evaluator;
 mod framed;
 pub mod html;
+pub mod interpreter;
 pub mod lines;
 pub mod markdown;
 pub mod pass_at_k;
@@ -53,6 +55,7 @@ pub mod picture;
 pub mod problems;
 pub mod program;
 pub mod program_result;
+mod raw;
 pub mod report;
 pub mod results;
 pub mod run;
@@ -69,4 +72,4 @@ pub mod words;
 pub use eval_code::EvalCode;
 pub use problems::Problems;
 pub use run_code::RunCode;
-pub use scoring::{Scored, Scoring, score};
+pub use scoring::{Scored, Scoring, Settings, score, write_results};

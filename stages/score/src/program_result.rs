@@ -78,6 +78,15 @@ impl FailureKind {
         }
     }
 
+    /// Returns how far the program came from passing: 0 for a failed assertion, 1 for another exception or a limit, 2 for everything else.
+    pub fn distance(self) -> u8 {
+        match self {
+            Self::Assertion => 0,
+            Self::Exception | Self::Timeout | Self::Memory | Self::Output => 1,
+            _ => 2,
+        }
+    }
+
     /// Describes the kind in a few words.
     pub fn about(self) -> &'static str {
         match self {

@@ -23,9 +23,11 @@ use contract::{Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::lines::JsonLines;
+use crate::lines::{JsonLines, MOST_BYTES, unparsed};
 use crate::problems::{Problem, checked_task_id};
+use crate::raw::RawFields;
 use crate::temperature::Temperature;
+use crate::truncate::{Truncated, Truncation};
 
 /// The maximum number of samples in a file.
 pub const MOST_SAMPLES: usize = 10_000_000;
@@ -47,6 +49,18 @@ pub struct Sample {
     pub index: u64,
     /// The reason that it ended.
     pub stop: Option<String>,
+}
+
+impl Sample {
+    /// Truncates a completion that follows `beginning`; a whole program stays as it is.
+    pub fn truncate(&mut self, beginning: &str, truncation: &Truncation) {
+        if !self.is_whole {
+            match truncation.apply(beginning, std::mem::take(&mut self.text)) {
+                Truncated::Completion(completion) => self.text = completion,
+                Truncated::Program(program) => (self.text, self.is_whole) = (program, true),
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,7 +100,7 @@ pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sa
     let places: BTreeMap<&str, usize> = problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();
     let mut samples: Vec<Sample> = Vec::new();
     let mut seen = Indices::default();
-    let file = JsonLines { location, name, most_line: MOST_LINE };
+    let file = JsonLines { location, name, most_line: MOST_LINE, most_bytes: MOST_BYTES };
     file.read(|_, line: Line| {
         if samples.len() == MOST_SAMPLES {
             return Err(StageError::new(format!("there are more than {} samples", count(MOST_SAMPLES as u64)))
@@ -97,6 +111,15 @@ pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sa
     })?;
     complete(&samples, problems).map_err(|error| error.in_file(name))?;
     Ok(samples)
+}
+
+/// Calls `each` with the fields of each sample of a file, as they are written.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or a line is not an object; or that of `each`.
+pub(crate) fn read_fields(location: &Path, mut each: impl FnMut(&RawFields<'_>) -> Result<()>) -> Result<()> {
+    let file = JsonLines { location, name: location, most_line: MOST_LINE, most_bytes: MOST_BYTES };
+    file.read_texts(|_, text| each(&RawFields::parse(text).map_err(|error| unparsed(&error))?))
 }
 
 impl Line {

@@ -6,7 +6,7 @@ use contract::figures::counted;
 use contract::{Result, StageError, shortened};
 use serde::Serialize;
 
-use crate::bootstrap::{Bootstrap, Estimate};
+use crate::bootstrap::{Bootstrap, Estimate, Interval};
 use crate::pass_at_k::pass_at_k;
 use crate::results::Results;
 use crate::temperature::Temperature;
@@ -38,6 +38,8 @@ pub struct Score {
     pub low: f64,
     /// The upper bound of its interval.
     pub high: f64,
+    /// Whether the interval is exact, because pass@k is the same for all problems, such as 0; otherwise it is that of the bootstrap.
+    pub is_exact: bool,
 }
 
 /// The difference of two sets of results over the same problems.
@@ -61,6 +63,8 @@ pub struct Difference {
     pub low: f64,
     /// The upper bound of the difference's interval.
     pub high: f64,
+    /// Whether the interval is exact, because the difference is the same for all problems.
+    pub is_exact: bool,
     /// The share of the bootstrap's draws in which the results are ahead; draws in which both are equal count half.
     pub ahead: f64,
 }
@@ -114,10 +118,12 @@ impl Counts {
     }
 
     fn score(&self, temperature: Temperature, k: u64, bootstrap: &Bootstrap) -> Result<Score> {
-        let Estimate { mean, interval, .. } = bootstrap.estimate(&self.values(temperature, k)?)?;
+        let Estimate { mean, interval, is_exact, .. } =
+            bootstrap.estimate(&self.values(temperature, k)?, Interval::SHARE)?;
         let group = self.groups.get(&temperature).into_iter().flatten();
         let samples_per_problem = group.map(|(samples, _)| *samples).min().unwrap_or(0);
-        Ok(Score { temperature, k, samples_per_problem, pass_at_k: mean, low: interval.low, high: interval.high })
+        let Interval { low, high } = interval;
+        Ok(Score { temperature, k, samples_per_problem, pass_at_k: mean, low, high, is_exact })
     }
 }
 
@@ -169,7 +175,8 @@ impl Measure {
             for (temperature, baseline_temperature, is_best) in pairs.chain(bests) {
                 let (one, other) = (ours.values(temperature, k)?, theirs.values(baseline_temperature, k)?);
                 let values: Vec<_> = one.iter().zip(&other).map(|(one, other)| one - other).collect();
-                let Estimate { mean: difference, interval, above_zero } = self.bootstrap.estimate(&values)?;
+                let Estimate { mean: difference, interval, is_exact, above_zero } =
+                    self.bootstrap.estimate(&values, Interval::DIFFERENCE)?;
                 let mean = |values: &[f64]| crate::pass_at_k::mean(values.iter().copied());
                 differences.push(Difference {
                     k,
@@ -181,6 +188,7 @@ impl Measure {
                     difference,
                     low: interval.low,
                     high: interval.high,
+                    is_exact,
                     ahead: above_zero,
                 });
             }
@@ -320,7 +328,8 @@ pub(crate) mod tests {
         // Each problem is the same or better: the paired comparison is certain, though the intervals of the two scores overlap.
         assert!((0.0..0.1).contains(&low) && high < 0.25 && ahead > 0.98, "{low} {high} {ahead}");
         let same = measure(&[1]).differences(&ours, &ours).unwrap();
-        assert_eq!((same[0].difference, same[0].low, same[0].high, same[0].ahead), (0.0, 0.0, 0.0, 0.5));
+        assert_eq!((same[0].difference, same[0].is_exact, same[0].ahead), (0.0, true, 0.5));
+        assert!(same[0].low == -same[0].high && (same[0].high - 0.0881).abs() < 1e-4, "{same:?}");
         // The baseline's problems in another order.
         let mut turned = baseline.clone();
         turned.facts.problems.reverse();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::problems::Problem;
 use crate::program::{Code, Job};
 use crate::run::Ended;
-use crate::truncate::{Rule, Truncation};
+use crate::truncate::{Rule, Truncated, Truncation};
 
 /// The maximum number of problems that an error lists.
 const NAMED: usize = 5;
@@ -32,7 +32,10 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
     let canonical = |problem: &'j Problem| {
         let solution = problem.canonical_solution.as_str();
         let code = match truncation.rule {
-            Rule::FirstStop => Code::truncated(&problem.beginning, solution, truncation),
+            Rule::FirstStop => match truncation.apply(&problem.beginning, solution.to_owned()) {
+                Truncated::Completion(kept) => Code::Completion(kept.into()),
+                Truncated::Program(program) => Code::Solution(program.into()),
+            },
             Rule::LastStop => Code::Completion(solution.into()),
         };
         Job { problem, code }
