@@ -48,8 +48,8 @@ class Zygote:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if "pid" in self.layers:
             require("pid", libc.unshare(NEWPID))
-        zygote = os.fork()
-        if zygote:
+        self.process = os.fork()
+        if self.process:
             theirs.close()
             if "pid" in self.layers:
                 own = os.pidfd_open(os.getpid())
@@ -199,8 +199,10 @@ class Server:
         self.layers = set(setup["layers"])
         self.private = setup["private"].encode()
         self.null = os.open("/dev/null", os.O_RDWR)
-        self.candidate = Zygote(setup, ruleset, candidate).control
-        self.checker = Zygote(setup, ruleset, checker if "checker" in self.layers else both).control
+        zygotes = [Zygote(setup, ruleset, run) for run in (candidate, checker if "checker" in self.layers else both)]
+        self.candidate, self.checker = [zygote.control for zygote in zygotes]
+        self.processes = [zygote.process for zygote in zygotes]
+        self.processor = None
         for control in (self.candidate, self.checker):
             reply = control.recv(4096)
             if reply != b"ready":
@@ -209,6 +211,7 @@ class Server:
     def serve(self, control):
         while True:
             message, (source, output), _, _ = receive(control, 4096, 2)
+            self.gather()
             if "root" in self.layers:
                 options = "mode=0700,size=%d,nr_inodes=%d" % (json.loads(message)["disk"], 1024)
                 require("root", libc.mount(b"tmpfs", self.private, b"tmpfs", NOSUID_NODEV, options.encode()))
@@ -230,6 +233,16 @@ class Server:
             if "root" in self.layers and libc.umount2(self.private, 0) < 0:
                 require("root", libc.umount2(self.private, DETACH))
             control.send(json.dumps(report).encode())
+
+    def gather(self):
+        """Moves the zygotes, and so what they fork, to the processor on which the kernel has woken this process.
+
+        The processes of a program wait for each other: on one processor none is woken from another one."""
+        processor = libc.sched_getcpu()
+        if processor != self.processor:
+            for process in self.processes:
+                os.sched_setaffinity(process, {processor})
+            self.processor = processor
 
     def wait(self, control):
         """Waits until the checker ends or the host says so, ends both processes, and returns how they ended."""
