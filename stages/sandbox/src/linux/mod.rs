@@ -35,6 +35,8 @@ struct Plan {
     filter: Vec<u8>,
     /// Landlock's rules, or any descriptor if that layer is off.
     rules: OwnedFd,
+    /// `/proc`, in which a starting server looks at its own memory, or any descriptor.
+    proc: OwnedFd,
 }
 
 /// Runs programs, each confined by every layer that the settings do not switch off.
@@ -65,7 +67,9 @@ impl Sandbox {
                 File::open("/dev/null").map_err(Broken::system("cannot open /dev/null"))?.into()
             }
         };
-        let mut plan = Plan { python, root, layers: Vec::new(), filter, rules };
+        let proc = File::open("/proc").or_else(|_| File::open("/dev/null"));
+        let proc = proc.map_err(Broken::system("cannot open /dev/null"))?.into();
+        let mut plan = Plan { python, root, layers: Vec::new(), filter, rules, proc };
         loop {
             plan.layers = Layer::ALL.into_iter().filter(|layer| !without.contains(layer)).collect();
             match trial(&plan) {

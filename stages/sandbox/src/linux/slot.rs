@@ -44,6 +44,7 @@ use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
 const SERVER: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/roles.py"),
+    include_str!("../python/pages.py"),
     include_str!("../python/server.py"),
 );
 
@@ -144,7 +145,7 @@ impl Slot {
             "filter": plan.filter.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             "preload": PRELOAD,
         });
-        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd()])?;
+        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd(), plan.proc.as_fd()])?;
         let reply = slot.receive(Instant::now() + PATIENCE)?;
         if reply == "ready" {
             slot.resident = usage::tree(slot.child.id());
