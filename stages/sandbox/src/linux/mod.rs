@@ -1,5 +1,6 @@
 //! The sandbox on Linux.
 
+mod codes;
 mod command;
 mod confine;
 mod enter;
@@ -21,6 +22,7 @@ use std::{
 
 pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use self::{
+    codes::Codes,
     python::Python,
     root::Root,
     slot::{Slot, Unstarted},
@@ -47,6 +49,7 @@ pub struct Sandbox {
     // Before the plan, so that the slots have ended when the root directory is removed.
     idle: Mutex<Vec<Slot>>,
     plan: Plan,
+    codes: Codes,
 }
 
 impl Sandbox {
@@ -73,7 +76,9 @@ impl Sandbox {
         loop {
             plan.layers = Layer::ALL.into_iter().filter(|layer| !without.contains(layer)).collect();
             match trial(&plan) {
-                Ok(slot) if missing.is_empty() => return Ok(Self { idle: Mutex::new(vec![slot]), plan }),
+                Ok(slot) if missing.is_empty() => {
+                    return Ok(Self { idle: Mutex::new(vec![slot]), plan, codes: Codes::default() });
+                }
                 Ok(_) => return Err(Unavailable::Layers(missing)),
                 Err(Unstarted::Layers(found)) => {
                     let before = without.len();
@@ -116,7 +121,7 @@ impl Sandbox {
 
     /// Runs a program in a slot. The outer error is an error of the slot, which is then terminated.
     fn run_in(&self, mut slot: Slot, program: &Program, limits: &Limits) -> Result<Result<Verdict, Broken>, Broken> {
-        let verdict = slot.run(program, limits);
+        let verdict = slot.run(program, limits, &self.codes);
         match verdict {
             Err(broken @ (Broken::Server(_) | Broken::System { .. })) => Err(broken),
             verdict => {
@@ -136,7 +141,7 @@ fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
         tests: "assert one() == 1\n".into(),
         ..Program::default()
     };
-    match slot.run(&program, &Limits::default()) {
+    match slot.run(&program, &Limits::default(), &Codes::default()) {
         Ok(Verdict::Passed) => Ok(slot),
         Ok(Verdict::Failed { detail, .. }) => {
             Err(Unstarted::Broken(Broken::Server(format!("a program that passes has failed: {detail}"))))

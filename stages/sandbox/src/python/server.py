@@ -347,15 +347,16 @@ def written_in_a_trial(proc):
     """Runs a program in two processes as the zygotes will, and returns the pages of this process that each of them wrote."""
     memory = Memory(proc)
     near, far = socket.socketpair()
-    request = {"nonce": "", "setup": TRIAL, "calls": ["f"], "tests": TRIAL_TESTS}
+    code = marshal.dumps((compile(TRIAL, "setup", "exec"), compile(TRIAL_TESTS, "tests", "exec")))
+    request = json.dumps({"nonce": "", "calls": ["f"]}).encode() + b"\n" + code
     roles = [
-        (near, TRIAL, lambda source, output: run_candidate(near.fileno(), source)),
-        (far, json.dumps(request), lambda source, output: run_checker(far.fileno(), source, output, None)),
+        (near, TRIAL.encode(), lambda source, output: run_candidate(near.fileno(), source)),
+        (far, request, lambda source, output: run_checker(far.fileno(), source, output, None)),
     ]
     reports = []
     for link, text, run in roles:
         source, source_end = os.pipe()
-        write_all(source_end, text.encode())
+        write_all(source_end, text)
         os.close(source_end)
         report, report_end = os.pipe()
         output = os.open("/dev/null", os.O_WRONLY)

@@ -327,4 +327,8 @@ def read_all(descriptor):
     parts = []
     while part := os.read(descriptor, 1 << 20):
         parts.append(part)
-    return b"".join(parts).decode("utf-8", "surrogatepass")
+    return b"".join(parts)
+
+
+def read_text(descriptor):
+    return read_all(descriptor).decode("utf-8", "surrogatepass")
