@@ -6,6 +6,7 @@ mod confine;
 mod enter;
 mod filter;
 mod init;
+mod processors;
 mod python;
 mod root;
 mod rules;
@@ -20,13 +21,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use self::{
     codes::Codes,
+    processors::Processors,
     python::Python,
     root::Root,
     slot::{Slot, Unstarted},
 };
+pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
 /// The configuration with which every slot is started.
@@ -39,6 +41,7 @@ struct Plan {
     rules: OwnedFd,
     /// `/proc`, in which a starting server looks at its own memory, or any descriptor.
     proc: OwnedFd,
+    processors: Processors,
 }
 
 /// Runs programs, each confined by every layer that the settings do not switch off.
@@ -72,7 +75,8 @@ impl Sandbox {
         };
         let proc = File::open("/proc").or_else(|_| File::open("/dev/null"));
         let proc = proc.map_err(Broken::system("cannot open /dev/null"))?.into();
-        let mut plan = Plan { python, root, layers: Vec::new(), filter, rules, proc };
+        let mut plan =
+            Plan { python, root, layers: Vec::new(), filter, rules, proc, processors: Processors::of_this_process() };
         loop {
             plan.layers = Layer::ALL.into_iter().filter(|layer| !without.contains(layer)).collect();
             match trial(&plan) {

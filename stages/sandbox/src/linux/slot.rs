@@ -36,6 +36,7 @@ use super::{
     Plan,
     codes::Codes,
     enter::{Entry, step},
+    processors::Place,
     root::Root,
     usage,
 };
@@ -110,6 +111,8 @@ pub(super) struct Slot {
     limited: bool,
     /// The server, its parent and the zygotes: all other processes below are a program's.
     resident: BTreeSet<u32>,
+    /// Held as long as the slot is there.
+    _place: Place,
 }
 
 impl Slot {
@@ -141,13 +144,16 @@ impl Slot {
             }
         })?;
         let limited = plan.layers.contains(&Layer::Limits);
-        let mut slot = Self { child, control, limited, resident: BTreeSet::new() };
+        let place = plan.processors.place();
+        let processor = place.processor;
+        let mut slot = Self { child, control, limited, resident: BTreeSet::new(), _place: place };
         let setup = json!({
             "layers": plan.layers,
             "namespaces": namespaces,
             "private": format!("{}/tmp", Root::PRIVATE),
             "filter": plan.filter.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             "preload": PRELOAD,
+            "processor": processor,
         });
         slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd(), plan.proc.as_fd()])?;
         let reply = slot.receive(Instant::now() + PATIENCE)?;

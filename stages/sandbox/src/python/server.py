@@ -54,8 +54,8 @@ class Zygote:
             self.rings.append(ring)
         if "pid" in self.layers:
             require("pid", libc.unshare(NEWPID))
-        self.process = os.fork()
-        if self.process:
+        zygote = os.fork()
+        if zygote:
             theirs.close()
             if "pid" in self.layers:
                 own = os.pidfd_open(os.getpid())
@@ -212,8 +212,6 @@ class Server:
         runs = (candidate, checker if "checker" in self.layers else both)
         zygotes = [Zygote(setup, ruleset, run, written) for run, written in zip(runs, pages)]
         self.candidate, self.checker = [zygote.control for zygote in zygotes]
-        self.processes = [zygote.process for zygote in zygotes]
-        self.processor = None
         for control in (self.candidate, self.checker):
             reply = control.recv(4096)
             if reply != b"ready":
@@ -222,7 +220,6 @@ class Server:
     def serve(self, control):
         while True:
             message, (source, output), _, _ = receive(control, 4096, 2)
-            self.gather()
             if "root" in self.layers:
                 options = "mode=0700,size=%d,nr_inodes=%d" % (json.loads(message)["disk"], 1024)
                 require("root", libc.mount(b"tmpfs", self.private, b"tmpfs", NOSUID_NODEV, options.encode()))
@@ -244,16 +241,6 @@ class Server:
             if "root" in self.layers and libc.umount2(self.private, 0) < 0:
                 require("root", libc.umount2(self.private, DETACH))
             control.send(json.dumps(report).encode())
-
-    def gather(self):
-        """Moves the zygotes, and so what they fork, to the processor on which the kernel has woken this process.
-
-        The processes of a program wait for each other: on one processor none is woken from another one."""
-        processor = libc.sched_getcpu()
-        if processor != self.processor:
-            for process in self.processes:
-                os.sched_setaffinity(process, {processor})
-            self.processor = processor
 
     def wait(self, control):
         """Waits until the checker ends or the host says so, ends both processes, and returns how they ended."""
@@ -398,6 +385,12 @@ def main():
         os.closerange(3, kept[0])
         os.closerange(kept[0] + 1, kept[1])
         close_from(kept[1] + 1)
+    if setup["processor"] is not None:
+        try:
+            os.sched_setaffinity(0, {setup["processor"]})
+        except OSError:
+            # It may not be used any more. On any processor the results are the same.
+            pass
     sys.path[:] = [place for place in sys.path if place.startswith("/")]
     # The same random numbers in every process: without its hook, which would seed each from the system.
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
