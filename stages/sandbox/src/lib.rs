@@ -99,7 +99,7 @@ pub use linux::{CommandSandbox, Sandbox, Supervisor};
 pub use other::{CommandSandbox, Sandbox, Supervisor};
 
 /// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

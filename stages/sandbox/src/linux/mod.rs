@@ -1,10 +1,12 @@
 //! The sandbox on Linux.
 
+mod codes;
 mod command;
 mod confine;
 mod enter;
 mod filter;
 mod init;
+mod processors;
 mod python;
 mod root;
 mod rules;
@@ -19,12 +21,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use self::{
+    codes::Codes,
+    processors::Processors,
     python::Python,
     root::Root,
     slot::{Slot, Unstarted},
 };
+pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
 /// The configuration with which every slot is started.
@@ -35,6 +39,9 @@ struct Plan {
     filter: Vec<u8>,
     /// The Landlock rules, or any descriptor if that layer is off.
     rules: OwnedFd,
+    /// `/proc`, in which a starting server looks at its own memory, or any descriptor.
+    proc: OwnedFd,
+    processors: Processors,
 }
 
 /// Runs programs, each confined by every layer that the settings do not disable.
@@ -45,6 +52,7 @@ pub struct Sandbox {
     // Declared before the plan, so that the slots have ended when the root directory is removed.
     idle: Mutex<Vec<Slot>>,
     plan: Plan,
+    codes: Codes,
 }
 
 impl Sandbox {
@@ -65,11 +73,16 @@ impl Sandbox {
                 File::open("/dev/null").map_err(Broken::system("cannot open /dev/null"))?.into()
             }
         };
-        let mut plan = Plan { python, root, layers: Vec::new(), filter, rules };
+        let proc = File::open("/proc").or_else(|_| File::open("/dev/null"));
+        let proc = proc.map_err(Broken::system("cannot open /dev/null"))?.into();
+        let mut plan =
+            Plan { python, root, layers: Vec::new(), filter, rules, proc, processors: Processors::of_this_process() };
         loop {
             plan.layers = Layer::ALL.into_iter().filter(|layer| !without.contains(layer)).collect();
             match trial(&plan) {
-                Ok(slot) if missing.is_empty() => return Ok(Self { idle: Mutex::new(vec![slot]), plan }),
+                Ok(slot) if missing.is_empty() => {
+                    return Ok(Self { idle: Mutex::new(vec![slot]), plan, codes: Codes::default() });
+                }
                 Ok(_) => return Err(Unavailable::Layers(missing)),
                 Err(Unstarted::Layers(found)) => {
                     let before = without.len();
@@ -112,7 +125,7 @@ impl Sandbox {
 
     /// Runs a program in a slot. The outer error is an error of the slot, which is then terminated.
     fn run_in(&self, mut slot: Slot, program: &Program, limits: &Limits) -> Result<Result<Verdict, Broken>, Broken> {
-        let verdict = slot.run(program, limits);
+        let verdict = slot.run(program, limits, &self.codes);
         match verdict {
             Err(broken @ (Broken::Server(_) | Broken::System { .. })) => Err(broken),
             verdict => {
@@ -132,7 +145,7 @@ fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
         tests: "assert one() == 1\n".into(),
         ..Program::default()
     };
-    match slot.run(&program, &Limits::default()) {
+    match slot.run(&program, &Limits::default(), &Codes::default()) {
         Ok(Verdict::Passed) => Ok(slot),
         Ok(Verdict::Failed { detail, .. }) => {
             Err(Unstarted::Broken(Broken::Server(format!("a passing test program failed: {detail}"))))

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::unistd::{AccessFlags, access};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::Unavailable;
 
@@ -29,7 +29,18 @@ pub(super) struct Python {
     pub links: Vec<PathBuf>,
     /// Directories of installed packages inside the library, which stay hidden.
     pub hidden: Vec<PathBuf>,
+    /// The server's code, as this version of the interpreter has compiled it.
+    #[serde(deserialize_with = "from_hex")]
+    pub server: Vec<u8>,
 }
+
+/// The server's program.
+const SERVER: &str = concat!(
+    include_str!("../python/values.py"),
+    include_str!("../python/roles.py"),
+    include_str!("../python/pages.py"),
+    include_str!("../python/server.py"),
+);
 
 /// How long the interpreter may take to report what it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +58,7 @@ impl Python {
         let program = located(python).map_err(failed)?;
         let (mut output, mut errors) = (tempfile::tempfile().map_err(failed)?, tempfile::tempfile().map_err(failed)?);
         let mut child = Command::new(program)
-            .args(["-I", "-S", "-B", "-c", include_str!("../python/probe.py")])
+            .args(["-I", "-S", "-B", "-c", include_str!("../python/probe.py"), SERVER])
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
@@ -64,6 +75,13 @@ impl Python {
         let text = content(&mut output).map_err(failed)?;
         serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
     }
+}
+
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let byte = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    bytes.ok_or_else(|| D::Error::custom("the server's code is not hexadecimal"))
 }
 
 /// Returns the absolute path of a program; for a bare name, the first executable in `PATH`.

@@ -4,6 +4,7 @@
 //!
 //! | from | message | with descriptors |
 //! |---|---|---|
+//! | host | the server's code | |
 //! | host | the layers, the filter, modules to import | Landlock's rules |
 //! | server | `ready`, or the layer that the kernel refuses | |
 //! | host | limits; a zygote forks the candidate's process | the candidate's source, the output pipe |
@@ -34,18 +35,16 @@ use serde_json::json;
 
 use super::{
     Plan,
+    codes::Codes,
     enter::{Entry, step},
+    processors::Place,
     root::Root,
     usage,
 };
 use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
 
-/// The server's program.
-const SERVER: &str = concat!(
-    include_str!("../python/values.py"),
-    include_str!("../python/roles.py"),
-    include_str!("../python/server.py"),
-);
+/// Runs the server's code, the first message. A process that compiled it would leave a third more memory to every fork.
+const BOOTSTRAP: &str = "import marshal, os; exec(marshal.loads(os.read(0, 1 << 20)))";
 
 /// Modules that programs often import; they are loaded in every process from the start.
 const PRELOAD: &[&str] = &[
@@ -70,6 +69,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
 const MOST_WAITED: u32 = 30;
+
+/// The maximum number of bytes that the checker's process writes: the code of the tests, and the verdict.
+const MOST_WRITTEN: usize = (1 << 20) + (1 << 16);
 
 /// The time limit for starting a server, and for ending a program's processes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -105,6 +107,8 @@ pub(super) struct Slot {
     limited: bool,
     /// The server, its parent and the zygotes: all other processes below belong to a program.
     resident: BTreeSet<u32>,
+    /// Held as long as the slot is there.
+    _place: Place,
 }
 
 impl Slot {
@@ -117,7 +121,7 @@ impl Slot {
         let entry = Entry::new(&plan.layers, &plan.root, step.into(), None)
             .map_err(Broken::system("cannot convert a path to a C string"))?;
         let mut command = Command::new(&plan.python.executable);
-        command.args(["-s", "-S", "-B", "-c", SERVER]);
+        command.args(["-s", "-S", "-B", "-c", BOOTSTRAP]);
         if plan.layers.contains(&Layer::Environment) {
             command.env_clear();
         }
@@ -136,15 +140,19 @@ impl Slot {
             }
         })?;
         let limited = plan.layers.contains(&Layer::Limits);
-        let mut slot = Self { child, control, limited, resident: BTreeSet::new() };
+        let place = plan.processors.place();
+        let processor = place.processor;
+        let mut slot = Self { child, control, limited, resident: BTreeSet::new(), _place: place };
         let setup = json!({
             "layers": plan.layers,
             "namespaces": namespaces,
             "private": format!("{}/tmp", Root::PRIVATE),
             "filter": plan.filter.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             "preload": PRELOAD,
+            "processor": processor,
         });
-        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd()])?;
+        slot.send(&plan.python.server, &[])?;
+        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd(), plan.proc.as_fd()])?;
         let reply = slot.receive(Instant::now() + PATIENCE)?;
         if reply == "ready" {
             slot.resident = usage::tree(slot.child.id());
@@ -156,7 +164,8 @@ impl Slot {
         }
     }
 
-    pub fn run(&mut self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
+    /// Runs a program. `codes` holds the compiled tests of earlier ones.
+    pub fn run(&mut self, program: &Program, limits: &Limits, codes: &Codes) -> Result<Verdict, Broken> {
         let nonce = nonce()?;
         let (output, output_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
@@ -173,25 +182,37 @@ impl Slot {
         self.send(limit.to_string().as_bytes(), &[candidate.as_fd(), output_end.as_fd()])?;
         drop::<(File, PipeWriter)>((candidate, output_end));
         // The candidate's process exists before these are sent to the server, so it has neither of them, nor a copy.
-        let tests = json!({
-            "nonce": nonce,
-            "setup": program.setup,
-            "calls": program.calls,
-            "tests": program.tests,
-        });
-        let tests = file(tests.to_string().as_bytes())?;
+        let code = codes.get(program);
+        let mut request = json!({ "nonce": nonce, "calls": program.calls });
+        if code.is_none() {
+            request["setup"] = program.setup.as_str().into();
+            request["tests"] = program.tests.as_str().into();
+        }
+        let mut request = request.to_string().into_bytes();
+        request.push(b'\n');
+        request.extend_from_slice(code.as_deref().unwrap_or_default());
+        let tests = file(&request)?;
         self.send(b".", &[tests.as_fd(), verdict_end.as_fd()])?;
         drop::<(File, PipeWriter)>((tests, verdict_end));
-        self.wait(&nonce, limits, output, verdict)
+        let (report, text, exceeded) = self.wait(limits, output, verdict)?;
+        let (compiled, text) = if code.is_some() { (None, &text[..]) } else { split_code(&text) };
+        if let Some(compiled) = compiled {
+            codes.add(program, compiled);
+        }
+        let judged = judge(&nonce, text, report.checker.status)?;
+        match exceeded {
+            Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
+            None => Ok(judged),
+        }
     }
 
+    /// Waits until the program's processes have ended; returns their report, what the checker wrote, and the limit that was exceeded.
     fn wait(
         &self,
-        nonce: &str,
         limits: &Limits,
         mut output: Collected,
         mut verdict: Collected,
-    ) -> Result<Verdict, Broken> {
+    ) -> Result<(Report, Vec<u8>, Option<Exceeded>), Broken> {
         let started = Instant::now();
         let mut deadline = later(started, limits.wall);
         let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
@@ -205,7 +226,7 @@ impl Slot {
             let reported = ready[0].any().unwrap_or(false);
             drop(ready);
             output.read(0)?;
-            verdict.read(1 << 16)?;
+            verdict.read(MOST_WRITTEN)?;
             if reported {
                 break self.receive(deadline)?;
             }
@@ -237,9 +258,8 @@ impl Slot {
             }
         };
         output.read(0)?;
-        verdict.read(1 << 16)?;
+        verdict.read(MOST_WRITTEN)?;
         let report: Report = serde_json::from_str(&report).map_err(|error| Broken::Server(error.to_string()))?;
-        let judged = judge(nonce, &verdict.text, report.checker.status)?;
         if self.limited {
             if exceeded.is_none() && output.length > limits.output {
                 exceeded = Some((Failure::Output, "the output is too long"));
@@ -250,10 +270,7 @@ impl Slot {
                 exceeded = Some((Failure::Timeout, "the processor time is over"));
             }
         }
-        match exceeded {
-            Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
-            None => Ok(judged),
-        }
+        Ok((report, verdict.text, exceeded))
     }
 
     /// Returns the program's processes.
@@ -322,6 +339,9 @@ impl Drop for Slot {
     }
 }
 
+/// A limit that was exceeded, and its description.
+type Exceeded = (Failure, &'static str);
+
 /// The server's report on a program's processes.
 #[derive(Deserialize)]
 struct Report {
@@ -334,6 +354,13 @@ struct Report {
 struct Process {
     status: i32,
     seconds: f64,
+}
+
+/// Splits what the checker wrote into the code of the tests, which it sent before it read anything of the candidate's, and the rest.
+fn split_code(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let Some((length, rest)) = text.split_first_chunk() else { return (None, text) };
+    let code = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| rest.split_at_checked(length));
+    code.map_or((None, &[]), |(code, rest)| ((!code.is_empty()).then_some(code), rest))
 }
 
 /// Returns the verdict from the checker's line and its wait status, within the limits.

@@ -12,7 +12,7 @@ PDEATHSIG, SET_DUMPABLE, SET_SECCOMP, CAPBSET_DROP, SET_NO_NEW_PRIVS = 1, 4, 22,
 LANDLOCK_RESTRICT_SELF, CLOSE_RANGE = 446, 436
 NOSUID_NODEV = 6
 libc = ctypes.CDLL(None, use_errno=True)
-libc.syscall.argtypes = [ctypes.c_long] * 4
+libc.syscall.argtypes = [ctypes.c_long] * 5
 libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
@@ -27,7 +27,7 @@ def require(layer, result):
 
 
 def close_from(lowest):
-    if libc.syscall(CLOSE_RANGE, lowest, 0x7FFFFFFF, 0) < 0:
+    if libc.syscall(CLOSE_RANGE, lowest, 0x7FFFFFFF, 0, 0) < 0:
         os.closerange(lowest, 1 << 16)
 
 
@@ -40,12 +40,18 @@ class Zygote:
 
     It is the first process of its pid namespace: no signal from in there ends it, and it ends all that is left of a program."""
 
-    def __init__(self, setup, ruleset, run):
+    # The rings of all zygotes, which only the server holds.
+    rings = []
+
+    def __init__(self, setup, ruleset, run, pages):
         self.layers = set(setup["layers"])
         self.namespaces = setup["namespaces"]
         self.private = setup["private"]
         self.run = run
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ring = made_ring()
+        if ring is not None:
+            self.rings.append(ring)
         if "pid" in self.layers:
             require("pid", libc.unshare(NEWPID))
         zygote = os.fork()
@@ -57,6 +63,10 @@ class Zygote:
                 os.close(own)
             return
         self.control = theirs
+        if ring is not None:
+            pin(ring, pages)
+        for ring in self.rings:
+            os.close(ring)
         try:
             self.confine(setup, ruleset)
         except Layer as error:
@@ -79,7 +89,7 @@ class Zygote:
         if self.layers & {"privileges", "landlock", "seccomp"}:
             require("privileges", libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         if "landlock" in self.layers:
-            require("landlock", libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0, 0))
+            require("landlock", libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0, 0, 0))
         if "privileges" in self.layers:
             for capability in range(64 if self.namespaces else 0):
                 if libc.prctl(CAPBSET_DROP, capability, 0, 0, 0) < 0:
@@ -195,12 +205,13 @@ def both():
 
 
 class Server:
-    def __init__(self, setup, ruleset):
+    def __init__(self, setup, ruleset, pages):
         self.layers = set(setup["layers"])
         self.private = setup["private"].encode()
         self.null = os.open("/dev/null", os.O_RDWR)
-        self.candidate = Zygote(setup, ruleset, candidate).control
-        self.checker = Zygote(setup, ruleset, checker if "checker" in self.layers else both).control
+        runs = (candidate, checker if "checker" in self.layers else both)
+        zygotes = [Zygote(setup, ruleset, run, written) for run, written in zip(runs, pages)]
+        self.candidate, self.checker = [zygote.control for zygote in zygotes]
         for control in (self.candidate, self.checker):
             reply = control.recv(4096)
             if reply != b"ready":
@@ -289,15 +300,97 @@ def warm():
     del sys.modules["warm"]
 
 
+TRIAL = """from typing import List, Dict
+
+
+def f(numbers: List[float], limit: float = 0.5) -> Dict[str, int]:
+    \"\"\" Counts the numbers.
+    >>> f([1.0])
+    {'1.0': 1}
+    \"\"\"
+    found = {}
+    for index, number in enumerate(sorted(numbers)):
+        if number >= limit and index % 2 != -1:
+            found[str(number)] = found.get(str(number), 0) + 1
+    return {key: value for key, value in found.items()}
+"""
+TRIAL_TESTS = """METADATA = {'author': 'x', 'dataset': 'test'}
+
+
+def check(candidate):
+    assert candidate([1.0, 2.0, 3.9, 2.0], 0.3) == {'1.0': 1, '2.0': 2, '3.9': 1}, "first"
+    assert candidate([]) == {}
+    for i in range(8):
+        assert candidate([i, i + 1]) == ({str(i): 1, str(i + 1): 1} if i else {'1': 1}), "loop " + str(i)
+    assert abs(len(candidate([1, 2])) - 2) < 1e-6
+    assert candidate("a") is None
+
+
+check(f)
+"""
+
+
+def written_in_a_trial(proc):
+    """Runs a program in two processes as the zygotes will, and returns the pages of this process that each of them wrote."""
+    memory = Memory(proc)
+    near, far = socket.socketpair()
+    code = marshal.dumps((compile(TRIAL, "setup", "exec"), compile(TRIAL_TESTS, "tests", "exec")))
+    request = json.dumps({"nonce": "", "calls": ["f"]}).encode() + b"\n" + code
+    roles = [
+        (near, TRIAL.encode(), lambda source, output: run_candidate(near.fileno(), source)),
+        (far, request, lambda source, output: run_checker(far.fileno(), source, output, None)),
+    ]
+    reports = []
+    for link, text, run in roles:
+        source, source_end = os.pipe()
+        write_all(source_end, text)
+        os.close(source_end)
+        report, report_end = os.pipe()
+        output = os.open("/dev/null", os.O_WRONLY)
+        if not os.fork():
+            try:
+                (far if link is near else near).close()
+                os.close(report)
+                gc.enable()
+                run(source, output)
+            except LinkFault:
+                pass
+            finally:
+                try:
+                    write_all(report_end, memory.entries())
+                finally:
+                    os._exit(0)
+        for descriptor in (source, report_end, output):
+            os.close(descriptor)
+        reports.append(report)
+    near.close()
+    far.close()
+    written = []
+    for report in reports:
+        with open(report, "rb") as report:
+            written.append(memory.written(report.read()))
+    for _ in roles:
+        os.wait()
+    return written
+
+
 def main():
     # Out of the host's process group and off its terminal: a signal to a group crosses pid namespaces.
     os.setsid()
     control = socket.socket(fileno=0)
-    message, (ruleset,), _, _ = receive(control, 1 << 16, 1)
+    message, (ruleset, proc), _, _ = receive(control, 1 << 16, 2)
     setup = json.loads(message)
     if "descriptors" in setup["layers"]:
-        os.closerange(3, ruleset)
-        close_from(ruleset + 1)
+        kept = sorted((ruleset, proc))
+        os.closerange(3, kept[0])
+        os.closerange(kept[0] + 1, kept[1])
+        close_from(kept[1] + 1)
+    if setup["processor"] is not None:
+        try:
+            os.sched_setaffinity(0, {setup["processor"]})
+        except OSError:
+            # It may not be used any more. On any processor the results are the same.
+            pass
     sys.path[:] = [place for place in sys.path if place.startswith("/")]
     # The same random numbers in every process: without its hook, which would seed each from the system.
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
@@ -310,6 +403,11 @@ def main():
     gc.freeze()
     gc.disable()
     try:
+        pages = written_in_a_trial(proc)
+    except OSError:
+        pages = [(), ()]
+    os.close(proc)
+    try:
         if "pid" in setup["layers"]:
             # This server becomes the first process of a pid namespace: its end ends every process in it.
             require("pid", libc.unshare(NEWPID))
@@ -319,7 +417,7 @@ def main():
                 os.waitpid(server, 0)
                 os._exit(0)
             libc.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        server = Server(setup, ruleset)
+        server = Server(setup, ruleset, pages)
     except Layer as error:
         control.send(str(error).encode())
         os._exit(1)
