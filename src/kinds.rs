@@ -14,6 +14,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<data::split::Split>(),
         Kind::of::<tokens::Tokenizer>(),
         Kind::of::<tokens::Pack>(),
+        Kind::of::<model::import_model::ImportModel>(),
         Kind::of::<model::train::Train>(),
         Kind::of::<evaluate::EvalLoss>(),
         Kind::of::<evaluate::EvalCompletions>(),

@@ -157,7 +157,6 @@ fn what_costs_memory_says_so() {
     };
     for (stage, path, few, many) in [
         ("train", "batch", "1", "1048576"),
-        ("train", "accumulation", "1", "1048576"),
         ("train", "layers", "1", "1024"),
         ("eval-loss", "batch", "1", "1048576"),
         ("eval-completions", "completions", "1", "10000"),

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use contract::{Cancel, Result, StageError};
 use model::Precision;
 use model::train::Batch;
-use model::train::schedule::Schedule;
+use model::train::schedule::{Schedule, Shape};
 use serde_json::json;
 
 use crate::{Sizes, print_line, speed};
@@ -36,7 +36,9 @@ pub fn run(device: &Device, sizes: Sizes, steps: usize, tokens: Option<&Path>) -
     if let Some(id) = ids.iter().find(|id| **id as usize >= sizes.vocabulary) {
         return Err(StageError::new(format!("the token {id} is above the vocabulary of {}", sizes.vocabulary)));
     }
-    let schedule = Schedule { peak: 6e-4, floor: 6e-5, warmup: steps as u64 / 10, steps: steps as u64 };
+    let (shape, steps_in_all) = (Shape::Cosine, steps as u64);
+    let schedule =
+        Schedule { shape, peak: 6e-4, floor: 6e-5, warmup: steps_in_all / 10, decay: 0, steps: steps_in_all };
     let mut curves = Vec::new();
     for (precision, seed) in [(Precision::F32, 1), (Precision::F32, 2), (Precision::Bf16, 1)] {
         let mut trainer = speed::trainer(device, sizes, precision, seed)?;

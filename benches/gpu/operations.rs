@@ -180,7 +180,7 @@ fn head(device: &Device, precision: Precision) -> Result<Values> {
         (tensor(device, [rows, width], 1).inner(), tensor(device, [VOCABULARY, width], 2).inner());
     let next: Vec<i32> = (0..rows).map(|at| (at * 31 % VOCABULARY) as i32).collect();
     let next = Tensor::<1, Int>::from_data(TensorData::new(next, [rows]), device);
-    let head = head_loss(features, embedding, next, 1.0, precision);
+    let head = head_loss(features, embedding, next, 1.0, 0.0, precision);
     Ok(vec![("value", host(head.loss)?), ("by first", host(head.features)?), ("by second", host(head.embedding)?)])
 }
 

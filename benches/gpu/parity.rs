@@ -12,7 +12,7 @@ use model::Precision;
 use model::folder::ModelFolder;
 use model::parameters::{host_values, parameters};
 use model::train::adamw::AdamWSettings;
-use model::train::schedule::Schedule;
+use model::train::schedule::{Schedule, Shape};
 use model::train::{Batch, Trainer};
 use safetensors::SafeTensors;
 use serde::Serialize;
@@ -74,7 +74,8 @@ pub fn differences(folder: &Path, device: &Device) -> Result<Differences> {
     let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: setting("clip")? };
     let steps = reference["steps"].as_array().filter(|steps| !steps.is_empty());
     let steps = steps.ok_or_else(|| StageError::new("reference.json has no steps"))?;
-    let schedule = Schedule { peak: setting("lr")?, floor: 0.0, warmup: 3, steps: steps.len() as u64 };
+    let shape = Shape::Cosine;
+    let schedule = Schedule { shape, peak: setting("lr")?, floor: 0.0, warmup: 3, decay: 0, steps: steps.len() as u64 };
     let mut trainer = Trainer::new(&config, model, settings, Precision::F32, device);
     let (mut losses, mut gradient_norms) = (0.0f64, 0.0f64);
     for (step, expected) in steps.iter().enumerate() {

@@ -121,7 +121,7 @@ fn parts(
     let features = Tensor::<2>::zeros([rows * (length - 1), width], &inner).add_scalar(0.1);
     let embedding = trainer.model.wte.weight.val().inner();
     let next = Tensor::<2, Int>::from_data(ids, &inner).slice([0..rows, 1..length]).reshape([rows * (length - 1)]);
-    let head = time(device, || head_loss(features.clone(), embedding.clone(), next.clone(), 1.0, precision))?;
+    let head = time(device, || head_loss(features.clone(), embedding.clone(), next.clone(), 1.0, 0.0, precision))?;
     let values = parameters(&trainer.model);
     let decays = sizes.config().tensors().iter().map(model::config::TensorShape::decays).collect();
     let mut optimizer = AdamW::new(ADAMW, decays, &values);

@@ -86,11 +86,13 @@ pub(super) fn run(arguments: &PlanArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// Returns `reads 1,970,000,000 tokens in 1.44e18 floating-point operations`.
+/// Returns `reads 1,966,080 tokens (196,608 an update) in 1.44e15 floating-point operations`.
 pub(super) fn cost_text(cost: &Cost) -> Option<String> {
     let (tokens, flops) = (cost.tokens?, cost.flops?);
+    let an_update = |updates: u64| format!(" ({} an update)", figures::count(tokens / updates));
+    let an_update = cost.updates.filter(|updates| *updates > 0).map(an_update).unwrap_or_default();
     let tokens = figures::counted(tokens, "token");
-    Some(format!("reads {tokens} in {flops:.2e} floating-point operations"))
+    Some(format!("reads {tokens}{an_update} in {flops:.2e} floating-point operations"))
 }
 
 /// Returns `2 will run (12 s to 1:40, 1 without an estimate)`; `None` if no stage is in the state.

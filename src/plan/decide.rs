@@ -271,8 +271,9 @@ impl<'a> Decider<'a> {
         cost: &Cost,
         bytes: Option<u64>,
     ) -> Result<Result<Estimate, NoEstimate>, StoreError> {
-        let work = Work { operations: cost.flops, bytes };
-        self.history.estimate(self.store, stage.kind.name, recipe, work)
+        let work = Work { operations: cost.flops, updates: cost.updates, bytes };
+        let device = self.manifest.exec.device.filter(|_| stage.stage.needs().gpu);
+        self.history.estimate(self.store, stage.kind.name, recipe, work, device)
     }
 
     /// Returns what a stage would cost according to its settings and the headers of the last outputs of its upstream stages in runs of this

@@ -2,8 +2,11 @@
 //!
 //! The time of a build is used for a stage only if the work of both is known, and is scaled by it:
 //!
+//! Builds on another machine or, for a stage that uses it, on another device are used only if there are none on this one.
+//!
 //! | known of both | scaled by | used if |
 //! |---|---|---|
+//! | floating-point operations and equal updates | the ratio of the operations | an update of neither has more than [`MAX_OPERATIONS_RATIO`] times those of the other: so a short training predicts a long one |
 //! | floating-point operations | their ratio | neither is more than [`MAX_OPERATIONS_RATIO`] times the other |
 //! | bytes of input | their ratio | neither is more than [`MAX_BYTES_RATIO`] times the other |
 //! | neither reads anything, and their settings are equal | 1 | always |
@@ -79,6 +82,8 @@ pub enum NoEstimate {
 pub(super) struct Work {
     /// Floating-point operations.
     pub(super) operations: Option<f64>,
+    /// The equal updates in which they are made.
+    pub(super) updates: Option<u64>,
     /// Bytes of its inputs and source files.
     pub(super) bytes: Option<u64>,
 }
@@ -92,6 +97,8 @@ pub(super) struct PastBuild {
     pub(super) work: Work,
     /// Whether its settings are those of the stage.
     pub(super) has_equal_settings: bool,
+    /// Whether it ran on this machine and, if the stage uses it, on the device of this run.
+    pub(super) is_here: bool,
 }
 
 /// The work of a stage relative to that of a build.
@@ -105,12 +112,19 @@ enum Ratio {
 
 impl Work {
     fn ratio(self, then: Self, has_equal_settings: bool) -> Ratio {
+        let then_updates = then.updates;
         let positive = |operations: Option<f64>| operations.filter(|operations| *operations > 0.0);
         if let (Some(now), Some(then)) = (positive(self.operations), positive(then.operations)) {
             let ratio = now / then;
-            return match (1.0 / MAX_OPERATIONS_RATIO..=MAX_OPERATIONS_RATIO).contains(&ratio) {
+            let updates = [self.updates, then_updates].map(|updates| updates.filter(|updates| *updates > 0));
+            // The time of an update does not depend on how many there are.
+            let an_update = match updates {
+                [Some(now), Some(then)] => ratio * then as f64 / now as f64,
+                _ => ratio,
+            };
+            return match (1.0 / MAX_OPERATIONS_RATIO..=MAX_OPERATIONS_RATIO).contains(&an_update) {
                 true => Ratio::Operations(ratio),
-                false => Ratio::Apart(ratio.ln().abs(), NoEstimate::OtherOperations { then, now }),
+                false => Ratio::Apart(an_update.ln().abs(), NoEstimate::OtherOperations { then, now }),
             };
         }
         match (self.bytes, then.bytes) {
@@ -131,6 +145,8 @@ impl Estimate {
     /// Estimates the time of this work from the builds of the stage's kind: from those with its settings if any has comparable work;
     /// otherwise from all builds, by operations if known.
     pub(super) fn of(work: Work, builds: &[PastBuild]) -> Result<Self, NoEstimate> {
+        let here: Vec<_> = builds.iter().filter(|build| build.is_here).copied().collect();
+        let builds = if here.is_empty() { builds } else { &here };
         let ratios: Vec<_> =
             builds.iter().map(|build| (build, work.ratio(build.work, build.has_equal_settings))).collect();
         let scaled = |wanted: fn(&PastBuild, &Ratio) -> bool| {
@@ -217,7 +233,7 @@ mod tests {
     use super::*;
 
     fn past(seconds: f64, operations: Option<f64>, bytes: Option<u64>, has_equal_settings: bool) -> PastBuild {
-        PastBuild { seconds, work: Work { operations, bytes }, has_equal_settings }
+        PastBuild { seconds, work: Work { operations, updates: None, bytes }, has_equal_settings, is_here: true }
     }
 
     fn text(work: Work, builds: &[PastBuild]) -> String {
@@ -226,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_estimate_is_the_range_of_what_builds_of_equal_work_took() {
-        let work = Work { operations: None, bytes: Some(1000) };
+        let work = Work { bytes: Some(1000), ..Work::default() };
         let alike = |seconds| past(seconds, None, Some(1000), true);
         let kind = |seconds| past(seconds, None, Some(1000), false);
         assert_eq!(text(work, &[]), "no estimate: no earlier build of kind train");
@@ -236,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_time_is_scaled_by_operations_up_to_a_hundredfold_and_by_bytes_up_to_tenfold() {
-        let operations = |operations| Work { operations: Some(operations), bytes: Some(1) };
+        let operations = |operations| Work { operations: Some(operations), bytes: Some(1), updates: None };
         let trained = [past(0.09, Some(1e6), Some(1_000_000), false)];
         let scaled = |range| format!("about {range} (1 build of its kind, scaled by floating-point operations)");
         assert_eq!(text(operations(2e6), &trained), scaled("0.2 s"));
@@ -248,7 +264,7 @@ mod tests {
             text(operations(0.99e4), &trained).starts_with("no estimate: earlier builds of kind train took 1.00e6 ")
         );
         assert!(text(operations(1.01e4), &trained).starts_with("about "));
-        let bytes = |bytes| Work { operations: None, bytes: Some(bytes) };
+        let bytes = |bytes| Work { bytes: Some(bytes), ..Work::default() };
         let read = [past(10.0, None, Some(1000), true)];
         let scaled = |range| format!("about {range} (1 build with its settings, scaled by its work)");
         assert_eq!(text(bytes(9_999), &read), scaled("1:40"));
@@ -260,14 +276,37 @@ mod tests {
     }
 
     #[test]
+    fn a_short_training_predicts_a_long_one_with_updates_of_its_size() {
+        let training =
+            |operations, updates| Work { operations: Some(operations), updates: Some(updates), bytes: Some(1) };
+        // 20 updates of 1e14 operations took 40 s.
+        let past = PastBuild { work: training(2e15, 20), ..past(40.0, None, None, false) };
+        let scaled = |range| format!("about {range} (1 build of its kind, scaled by floating-point operations)");
+        assert_eq!(text(training(1.5e19, 150_000), &[past]), scaled("3 d 11 h"));
+        assert_eq!(text(training(1.5e21, 150_000), &[past]), scaled("347 d 5 h"), "a hundred times as large an update");
+        let apart =
+            "no estimate: earlier builds of kind train took 2.00e15 floating-point operations, this one about 1.52e21";
+        assert_eq!(text(training(1.52e21, 150_000), &[past]), apart);
+    }
+
+    #[test]
+    fn builds_elsewhere_are_used_only_if_there_are_none_here() {
+        let work = Work { bytes: Some(1000), ..Work::default() };
+        let here = past(12.0, None, Some(1000), false);
+        let elsewhere = PastBuild { is_here: false, ..past(1.0, None, Some(1000), true) };
+        assert_eq!(text(work, &[elsewhere, here]), "took 12 s (1 build of its kind)");
+        assert_eq!(text(work, &[elsewhere]), "took 1.0 s (1 build with its settings)");
+    }
+
+    #[test]
     fn builds_without_a_common_measure_of_work_say_nothing() {
         let none = "no estimate: no earlier build of kind train with comparable work";
         let unknown = [past(10.0, None, None, true)];
-        assert_eq!(text(Work { operations: Some(1e9), bytes: Some(1) }, &unknown), none);
+        assert_eq!(text(Work { operations: Some(1e9), bytes: Some(1), updates: None }, &unknown), none);
         let unknown = text(Work::default(), &[past(10.0, None, Some(1), true)]);
         assert_eq!(unknown, "no estimate: the size of its input is not known yet");
         // A stage that reads nothing does the same work with the same settings; with others there is no estimate.
-        let work = Work { operations: None, bytes: Some(0) };
+        let work = Work { bytes: Some(0), ..Work::default() };
         assert_eq!(text(work, &[past(10.0, None, Some(0), true)]), "took 10 s (1 build with its settings)");
         assert_eq!(text(work, &[past(10.0, None, Some(0), false)]), none);
     }

@@ -111,8 +111,12 @@ impl ResourceShortfall {
                 "if the system kills the stage, lower the settings that determine its memory"
             }
             (Resource::Memory, Some(_)) if self.needs <= MIN_MEMORY => "raise [exec] memory",
-            (Resource::Memory, Some(_)) => "lower the stage's batch, or raise [exec] memory",
-            (Resource::Memory, None) => "lower the stage's batch, or use a machine with more memory",
+            (Resource::Memory, Some(_)) => {
+                "lower the stage's batch (micro_batch of a training), or raise [exec] memory"
+            }
+            (Resource::Memory, None) => {
+                "lower the stage's batch (micro_batch of a training), or use a machine with more memory"
+            }
             (Resource::Disk, _) => "free some, or put the store elsewhere with --cache DIR",
         }
     }

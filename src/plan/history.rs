@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fs;
 use std::sync::OnceLock;
 
-use contract::Digest;
+use contract::{Device, Digest};
 
 use super::baseline::Baseline;
 use super::build_name::BuildName;
@@ -12,7 +12,7 @@ use super::estimate::{Estimate, NoEstimate, PastBuild, Work};
 use super::recipe::Recipe;
 use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
-use crate::store::{KeyBuilds, LastBuild, Record, Store, StoreError};
+use crate::store::{KeyBuilds, LastBuild, Machine, Record, Store, StoreError};
 
 /// The maximum number of keys whose builds are read: those that were built last. Earlier builds are used for neither estimates nor
 /// baselines.
@@ -44,19 +44,28 @@ impl History {
         Ok(!is_complete || builds.iter().any(|build| build.has_bytes && build.recipe == *recipe))
     }
 
-    /// Estimates how long a stage of this kind and recipe takes for this work.
+    /// Estimates how long a stage of this kind and recipe takes for this work, on this device if it uses one.
     pub(super) fn estimate(
         &self,
         store: &Store,
         kind: &str,
         recipe: &Recipe,
         work: Work,
+        device: Option<Device>,
     ) -> Result<Result<Estimate, NoEstimate>, StoreError> {
+        let machine = Machine::this();
+        // `auto` may be either.
+        let is_of = |other: Device| match device {
+            Some(Device::Cpu) => other == Device::Cpu,
+            Some(Device::Cuda(_)) => matches!(other, Device::Cuda(_)),
+            Some(Device::Auto) | None => true,
+        };
         let of_kind = self.recorded(store)?.builds.iter().filter(|build| build.record.kind == kind);
         let past = of_kind.map(|Build { record, recipe: other, .. }| PastBuild {
             seconds: record.seconds,
-            work: Work { operations: record.operations, bytes: record.input_bytes },
+            work: Work { operations: record.operations, updates: record.updates, bytes: record.input_bytes },
             has_equal_settings: other == recipe,
+            is_here: record.machine == machine && is_of(record.device),
         });
         Ok(Estimate::of(work, &past.collect::<Vec<_>>()))
     }
@@ -132,12 +141,10 @@ impl Recorded {
 mod tests {
     use std::collections::BTreeMap;
 
-    use contract::Device;
     use serde_json::json;
 
     use super::*;
     use crate::key::KeyInput;
-    use crate::store::Machine;
 
     fn key_record(kind: &str) -> KeyRecord {
         let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());

@@ -230,6 +230,7 @@ mod tests {
             cpu_seconds: None,
             peak_memory: None,
             operations: None,
+            updates: None,
             input_bytes: None,
             metrics: BTreeMap::from([("loss/valid".to_owned(), 2.001)]),
             threads: 1,

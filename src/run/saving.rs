@@ -48,6 +48,7 @@ impl RunContext<'_> {
             cpu_seconds: usage.cpu_seconds.filter(|_| earlier_seconds == 0.0),
             peak_memory: usage.peak_memory,
             operations: cost.flops.filter(|operations| operations.is_finite()),
+            updates: cost.updates,
             input_bytes: Some(read),
             metrics: finite(progress.metrics()),
             threads: resources.threads,

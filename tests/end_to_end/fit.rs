@@ -23,7 +23,7 @@ fn of_memory<'r>(ran: &'r Ran, severity: &str) -> Vec<&'r str> {
 #[test]
 fn a_batch_that_no_machine_holds_stops_the_run_before_anything_runs() {
     let bench = Bench::small();
-    let batch = ["--set", "stages.train.batch=1048576"];
+    let batch = ["--set", "stages.train.batch=1048576", "--set", "stages.train.micro_batch=1048576"];
     let ran = bench.pipeline(&[&["run", "run.toml", "--json"], &batch[..]].concat());
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);
     let errors = of_memory(&ran, "error: ");

@@ -72,6 +72,7 @@ pub fn record(key: Digest, tree: Digest) -> Record {
         cpu_seconds: None,
         peak_memory: None,
         operations: None,
+        updates: None,
         input_bytes: None,
         metrics: BTreeMap::new(),
         threads: 1,

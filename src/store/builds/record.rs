@@ -43,6 +43,9 @@ pub struct Record {
     /// Floating-point operations, if the settings determine them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<f64>,
+    /// The number of equal updates in which they were made, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<u64>,
     /// The size of its inputs and of the files outside the store, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_bytes: Option<u64>,

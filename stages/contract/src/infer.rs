@@ -147,6 +147,8 @@ pub struct Advice {
 pub struct Cost {
     /// The number of tokens that a model reads; an upper bound if the number is known only at run time.
     pub tokens: Option<u64>,
+    /// The number of equal updates in which a training reads them.
+    pub updates: Option<u64>,
     /// The number of floating-point operations for these tokens.
     pub flops: Option<f64>,
     /// The estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use

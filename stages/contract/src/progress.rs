@@ -192,6 +192,12 @@ impl Progress {
         self.note(Note::Metric { step, name: name.to_owned(), value });
     }
 
+    /// Adds one value of a series that depends on the machine and the moment, such as a speed: it is shown and logged like a metric, but
+    /// is no part of the record of a build, with which a reproduction is compared.
+    pub fn measure(&self, step: u64, name: &str, value: f64) {
+        self.note(Note::Metric { step, name: name.to_owned(), value });
+    }
+
     fn note(&self, note: Note) {
         let mut notes = lock(&self.0.notes);
         if notes.len() < MAX_NOTES {

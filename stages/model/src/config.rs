@@ -32,6 +32,12 @@ pub enum Preset {
     /// 12 layers, width 768, 12 heads: 111.0M parameters at a vocabulary of 32,768.
     #[serde(rename = "gpt2")]
     Gpt2,
+    /// 24 layers, width 1024, 16 heads: 336.9M parameters at a vocabulary of 32,768.
+    #[serde(rename = "gpt2-medium")]
+    Gpt2Medium,
+    /// 36 layers, width 1280, 20 heads: 751.6M parameters at a vocabulary of 32,768.
+    #[serde(rename = "gpt2-large")]
+    Gpt2Large,
     /// 48 layers, width 1600, 25 heads: 1529.6M parameters at a vocabulary of 32,768.
     #[serde(rename = "gpt2-xl")]
     Gpt2Xl,
@@ -42,6 +48,8 @@ impl Preset {
     pub const fn sizes(self) -> (usize, usize, usize) {
         match self {
             Self::Gpt2 => (12, 768, 12),
+            Self::Gpt2Medium => (24, 1024, 16),
+            Self::Gpt2Large => (36, 1280, 20),
             Self::Gpt2Xl => (48, 1600, 25),
         }
     }

@@ -10,8 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use contract::context::InputTree;
-use contract::{Facts, InputFacts, OutputTree, Result, StageError};
+use contract::context::{InputFile, InputTree};
+use contract::{Cancel, Facts, InputFacts, OutputTree, Result, StageError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokens::text::CONFIG_FILE;
@@ -30,6 +30,8 @@ const GENERATION: &str = "generation_config.json";
 /// The maximum sequence length, in `tokenizer_config.json`.
 const MAX_LENGTH: &str = "model_max_length";
 const PREFIX: &str = "transformer.";
+/// The token embedding, without a prefix.
+const EMBEDDING: &str = "wte.weight";
 /// The version of transformers whose `config.json` this one follows.
 const TRANSFORMERS: &str = "5.0.0";
 
@@ -82,11 +84,68 @@ impl ModelFolder {
     /// See [`ModelFolder::config`]; returns an error if a tensor is missing or has another shape or type.
     pub fn load(&self, device: &Device) -> Result<(Gpt2Config, Gpt2)> {
         let config = self.config()?;
-        let mut file = TensorFile::open(&self.weights)?;
-        let prefix = if file.contains("transformer.wte.weight") { PREFIX } else { "" };
-        let model = Gpt2::new(&config, device, |tensor| file.read(&format!("{prefix}{}", tensor.name), &tensor.shape))?;
+        let mut read = self.tensors()?;
+        let model = Gpt2::new(&config, device, &mut read)?;
         Ok((config, model))
     }
+
+    /// Reads the model with another number of ids. The rows of new ids are the mean of all rows of the token embedding (Hewitt,
+    /// "Initializing New Word Embeddings for Pretrained Language Models", 2021), so that the model neither prefers nor avoids them;
+    /// rows of ids beyond the new vocabulary are dropped. Transformers' `resize_token_embeddings` adds noise to that mean.
+    ///
+    /// # Errors
+    /// See [`ModelFolder::load`].
+    pub fn load_resized(&self, vocabulary: usize, device: &Device) -> Result<(Gpt2Config, Gpt2)> {
+        let before = self.config()?;
+        let config = Gpt2Config { vocabulary, ..before.clone() };
+        let mut read = self.tensors()?;
+        let model = Gpt2::new(&config, device, |tensor| match tensor.name.as_str() {
+            EMBEDDING => {
+                let rows = read(&TensorShape { shape: vec![before.vocabulary, before.width], ..tensor.clone() })?;
+                Ok(resized(rows, before.width, vocabulary))
+            }
+            _ => read(tensor),
+        })?;
+        Ok((config, model))
+    }
+
+    /// Returns a function that reads a tensor by its name without a prefix.
+    fn tensors(&self) -> Result<impl FnMut(&TensorShape) -> Result<Vec<f32>> + use<>> {
+        let mut file = TensorFile::open(&self.weights)?;
+        let prefix = if file.contains(&format!("{PREFIX}{EMBEDDING}")) { PREFIX } else { "" };
+        Ok(move |tensor: &TensorShape| file.read(&format!("{prefix}{}", tensor.name), &tensor.shape))
+    }
+}
+
+/// Returns rows of `width` values for this many ids: new rows are the mean of the given ones.
+fn resized(mut rows: Vec<f32>, width: usize, vocabulary: usize) -> Vec<f32> {
+    let count = rows.len() / width;
+    if vocabulary > count {
+        let mut mean = vec![0.0; width];
+        for row in rows.chunks(width) {
+            mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        let mean: Vec<f32> = mean.into_iter().map(|sum| (sum / count as f64) as f32).collect();
+        rows.extend((count..vocabulary).flat_map(|_| &mean));
+    }
+    rows.truncate(vocabulary * width);
+    rows
+}
+
+/// Writes the three files of a model in a directory to an output port, one tensor at a time.
+///
+/// # Errors
+/// Returns [`StageError::Interrupted`] if asked to stop; an error if the model cannot be read or a file cannot be written.
+pub fn copy(model: &ModelFolder, output: &OutputTree, cancel: &Cancel) -> Result<()> {
+    let config = model.config()?;
+    save_configuration(&config, output)?;
+    let (shapes, mut read) = (config.tensors(), model.tensors()?);
+    let mut file = output.create(WEIGHTS)?;
+    write_tensors(&mut file, &[("format", "pt")], &named(&config), |index| {
+        cancel.check()?;
+        read(&shapes[index])
+    })?;
+    file.finish().map(drop)
 }
 
 /// Writes the model's three files to an output port.
@@ -94,11 +153,19 @@ impl ModelFolder {
 /// # Errors
 /// Returns an error if a tensor cannot be read from the device or a file cannot be written.
 pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()> {
-    output.write_json(CONFIG, &config_json(config))?;
-    output.write_json(GENERATION, &generation_json(config))?;
+    save_configuration(config, output)?;
     let mut file = output.create(WEIGHTS)?;
     write_weights(config, model, &mut file)?;
     file.finish().map(drop)
+}
+
+/// Writes the two files beside the weights.
+///
+/// # Errors
+/// Returns an error if a file cannot be written.
+pub fn save_configuration(config: &Gpt2Config, output: &OutputTree) -> Result<()> {
+    output.write_json(CONFIG, &config_json(config))?;
+    output.write_json(GENERATION, &generation_json(config))
 }
 
 /// Writes `model.safetensors`.
@@ -106,17 +173,19 @@ pub fn save(config: &Gpt2Config, model: &Gpt2, output: &OutputTree) -> Result<()
 /// # Errors
 /// See [`save`].
 pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write) -> Result<()> {
-    let tensors: Vec<_> = config
-        .tensors()
-        .into_iter()
-        .map(|tensor| TensorShape { name: format!("{PREFIX}{}", tensor.name), ..tensor })
-        .collect();
+    let tensors = named(config);
     let mut values = parameters(model).into_iter();
     write_tensors(writer, &[("format", "pt")], &tensors, |_| {
         host_values(
             values.next().ok_or_else(|| StageError::new("the model has fewer tensors than config.json requires"))?,
         )
     })
+}
+
+/// Returns the tensors by their names in a file.
+fn named(config: &Gpt2Config) -> Vec<TensorShape> {
+    let named = |tensor: TensorShape| TensorShape { name: format!("{PREFIX}{}", tensor.name), ..tensor };
+    config.tensors().into_iter().map(named).collect()
 }
 
 /// Returns the `config.json` of a model.
@@ -231,22 +300,42 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
 /// Returns an error if a file cannot be read or written, or `tokenizer_config.json` is not an object.
 pub fn save_tokenizer(config: &Gpt2Config, tokenizer: &InputTree, output: &OutputTree) -> Result<()> {
     for file in tokenizer.files.iter().filter(|file| is_of_a_tokenizer(file.path.as_str())) {
-        let path = file.path.as_str();
-        if path == CONFIG_FILE {
-            let text = fs::read(&file.location).map_err(|error| StageError::io(format!("read {path}"), &error))?;
-            let mut settings: Map<String, Value> = serde_json::from_slice(&text)
-                .map_err(|error| StageError::new(format!("{path} is not a JSON object: {error}")))?;
-            settings.insert(MAX_LENGTH.to_owned(), config.positions.into());
-            output.write_json(path, &settings)?;
-        } else {
-            output.link(path, file)?;
+        match file.path.as_str() {
+            CONFIG_FILE => output.write_json(CONFIG_FILE, &tokenizer_settings(config, file)?)?,
+            path => output.link(path, file)?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns the settings of a tokenizer with the model's maximum sequence length.
+fn tokenizer_settings(config: &Gpt2Config, file: &InputFile) -> Result<Map<String, Value>> {
+    let mut settings: Map<String, Value> = serde_json::from_slice(&bytes_of(file)?)
+        .map_err(|error| StageError::new(format!("{} is not a JSON object: {error}", file.path)))?;
+    settings.insert(MAX_LENGTH.to_owned(), config.positions.into());
+    Ok(settings)
+}
+
+fn bytes_of(file: &InputFile) -> Result<Vec<u8>> {
+    fs::read(&file.location).map_err(|error| StageError::io(format!("read {}", file.path), &error))
+}
+
+/// Writes the files of a tokenizer outside the store: unchanged, or beside those of a model as [`save_tokenizer`] does.
+///
+/// # Errors
+/// See [`save_tokenizer`].
+pub fn copy_tokenizer(config: Option<&Gpt2Config>, tokenizer: &InputTree, output: &OutputTree) -> Result<()> {
+    for file in tokenizer.files.iter().filter(|file| is_of_a_tokenizer(file.path.as_str())) {
+        match (file.path.as_str(), config) {
+            (CONFIG_FILE, Some(config)) => output.write_json(CONFIG_FILE, &tokenizer_settings(config, file)?)?,
+            (path, _) => output.write(path, &bytes_of(file)?)?,
         }
     }
     Ok(())
 }
 
 /// Returns whether a file of a tokenizer's directory is copied beside a model: files that transformers loads, without reports.
-fn is_of_a_tokenizer(path: &str) -> bool {
+pub fn is_of_a_tokenizer(path: &str) -> bool {
     const FILES: [&str; 6] = [
         "tokenizer.json",
         "tokenizer_config.json",

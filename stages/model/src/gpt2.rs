@@ -1,5 +1,5 @@
 //! GPT-2: a decoder of pre-norm blocks with learned positions, `gelu_new` and a tied output head, as in Hugging Face's
-//! `GPT2LMHeadModel` (without dropout).
+//! `GPT2LMHeadModel`.
 //!
 //! ```text
 //! x = wte[ids] + wpe[0..sequence]
@@ -13,10 +13,11 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Int, Tensor, TensorData, module, s};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation, module, s};
 
 use crate::config::{Gpt2Config, TensorShape};
 use crate::device::is_gpu;
+use crate::dropout::{Dropout, Place};
 use crate::fused;
 use crate::precision::Precision;
 
@@ -119,13 +120,22 @@ impl Gpt2 {
     ///
     /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
     pub fn features(&self, ids: Tensor<2, Int>, precision: Precision) -> Tensor<3> {
+        self.features_with(ids, precision, None)
+    }
+
+    /// Does the same as [`Gpt2::features`], with dropout if there is any.
+    pub fn features_with(&self, ids: Tensor<2, Int>, precision: Precision, dropout: Option<&Dropout>) -> Tensor<3> {
         let [_, sequence] = ids.dims();
         let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
         let embedded = self.wte.forward(ids) + positions;
         // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
         let device = embedded.device();
         let mask = (embedded.is_autodiff() && is_gpu(&device)).then(|| fused::causal_mask(sequence, &device));
-        let x = self.h.iter().fold(embedded, |x, block| block.forward(x, mask.as_ref(), precision));
+        let embedded = dropped(dropout, embedded, 0, Place::Embedding);
+        let blocks = self.h.iter().enumerate();
+        let x = blocks.fold(embedded, |x, (layer, block)| {
+            block.forward(x, mask.as_ref(), precision, dropout.map(|dropout| (dropout, layer)))
+        });
         self.ln_f.forward(x)
     }
 
@@ -143,20 +153,39 @@ impl Gpt2 {
 }
 
 impl Block {
-    /// Maps `[batch, sequence, width]` to the same shape, with Burn's attention or, if a mask is given, [`fused::causal_attention`].
-    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.factor(x, precision), mask, precision);
-        x.clone() + self.mlp.forward(self.ln_2.factor(x, precision), precision)
+    /// Maps `[batch, sequence, width]` to the same, with Burn's attention or, if a mask is given, [`fused::causal_attention`]. Dropout comes
+    /// with the number of the layer.
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+        dropout: Option<(&Dropout, usize)>,
+    ) -> Tensor<3> {
+        let (rates, layer) = dropout.unzip();
+        let layer = layer.unwrap_or_default();
+        let attended = self.attn.forward(self.ln_1.factor(x.clone(), precision), mask, precision, dropout);
+        let x = x + dropped(rates, attended, layer, Place::AttentionResult);
+        let inner = self.mlp.forward(self.ln_2.factor(x.clone(), precision), precision);
+        x + dropped(rates, inner, layer, Place::MlpResult)
     }
 }
 
 impl Attention {
     /// See [`Block::forward`].
-    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+        dropout: Option<(&Dropout, usize)>,
+    ) -> Tensor<3> {
         let [query, key, value] = self.split(x, precision);
-        let attended = match mask {
-            Some(mask) => fused::causal_attention(query, key, value, mask.clone()),
-            None => {
+        let dropout = dropout.filter(|(dropout, _)| dropout.rate(Place::Attention) > 0.0);
+        let attended = match (dropout, mask) {
+            (Some((dropout, layer)), _) => dropped_attention(query, key, value, dropout, layer),
+            (None, Some(mask)) => fused::causal_attention(query, key, value, mask.clone()),
+            (None, None) => {
                 let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
                 module::attention(query, key, value, None, None, options)
             }
@@ -183,6 +212,25 @@ impl Attention {
         let joined = attended.swap_dims(1, 2).reshape([batch, sequence, heads * head_width]);
         precision.result(precision.linear(&self.c_proj, joined))
     }
+}
+
+/// Applies dropout, if there is any.
+fn dropped(dropout: Option<&Dropout>, x: Tensor<3>, layer: usize, place: Place) -> Tensor<3> {
+    match dropout {
+        Some(dropout) => dropout.apply(x, layer, place),
+        None => x,
+    }
+}
+
+/// Causal attention some of whose weights are dropped, of plain operations, which keep values for each pair of tokens. Query, key and
+/// value are `[batch, heads, sequence, head width]`, and so is the result; the weights are `f32`.
+fn dropped_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, dropout: &Dropout, layer: usize) -> Tensor<4> {
+    let [_, _, sequence, width] = query.dims();
+    let (mask, format) = (fused::causal_mask(sequence, &query.device()), query.dtype());
+    let [query, key] = [query, key].map(|factor| factor.cast(DType::F32));
+    let scores = query.matmul(key.swap_dims(2, 3)).div_scalar((width as f64).sqrt()) + mask;
+    let weights = dropout.apply(activation::softmax(scores, 3), layer, Place::Attention);
+    weights.cast(format).matmul(value)
 }
 
 impl Mlp {

@@ -1,10 +1,9 @@
 //! The initial values of a model: GPT-2's initialisation, drawn from a seed.
 //!
 //! Matrices and embeddings are normal with deviation 0.02; the two projections back into the residual stream
-//! (`c_proj.weight`) have 0.02 / √(2 · layers); biases are 0 and layer-norm scales 1. Values are drawn on the host,
-//! each block of 65,536 from a generator seeded by hash(seed, name of the tensor, block): so they do not depend on the
-//! device, the order or the threads. Normal numbers are computed by the Box–Muller transform in `f64` with `libm`'s
-//! functions, which give the same bits on every machine.
+//! (`c_proj.weight`) have 0.02 / √(2 · layers), unless [`Residual::Plain`] is chosen; biases are 0 and layer-norm scales 1. Values are drawn on the host, each block of 65,536 from
+//! a generator seeded by hash(seed, name of the tensor, block): they depend on neither device nor order nor threads.
+//! The normal is the Box–Muller transform in `f64` with `libm`'s functions, which give the same bits on every machine.
 
 use std::f64::consts::TAU;
 
@@ -19,15 +18,29 @@ use crate::config::{Gpt2Config, TensorShape};
 pub const DEVIATION: f64 = 0.02;
 const BLOCK: usize = 1 << 16;
 
-/// Returns the initial values of one tensor, row by row.
+/// The deviation of the projections back into the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residual {
+    /// Divided by √(2 · layers), so that the deviation of the stream does not grow with the layers (GPT-2).
+    Scaled,
+    /// As of all other matrices.
+    Plain,
+}
+
+/// Returns the initial values of one tensor, row by row, with GPT-2's scaled residual projections.
 pub fn initial_values(config: &Gpt2Config, seed: u64, tensor: &TensorShape) -> Vec<f32> {
+    initial_values_with(config, seed, tensor, Residual::Scaled)
+}
+
+/// Does the same as [`initial_values`] with a choice of the residual projections.
+pub fn initial_values_with(config: &Gpt2Config, seed: u64, tensor: &TensorShape, residual: Residual) -> Vec<f32> {
     let size = tensor.size();
     if !tensor.decays() {
         let scale = tensor.name.ends_with(".weight");
         return vec![if scale { 1.0 } else { 0.0 }; size];
     }
-    let residual = tensor.name.ends_with(".c_proj.weight");
-    let deviation = if residual { DEVIATION / (2.0 * config.layers as f64).sqrt() } else { DEVIATION };
+    let is_scaled = residual == Residual::Scaled && tensor.name.ends_with(".c_proj.weight");
+    let deviation = if is_scaled { DEVIATION / (2.0 * config.layers as f64).sqrt() } else { DEVIATION };
     let draw = Draw::new(seed, "initial values");
     let mut values = vec![0.0; size];
     values.par_chunks_mut(BLOCK).enumerate().for_each(|(block, values)| {

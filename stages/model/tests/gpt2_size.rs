@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use model::initial::initial_values;
+use model::initial::{Residual, initial_values, initial_values_with};
 use model::parameters::{host_values, parameters};
 use model::{Gpt2, Gpt2Config, Preset};
 
@@ -18,9 +18,18 @@ fn model(config: &Gpt2Config, seed: u64) -> Gpt2 {
 fn the_published_sizes_are_counted() {
     let millions = |preset| (Gpt2Config::preset(preset, 32_768, 1024).parameters() as f64 / 1e5).round() / 10.0;
     assert_eq!(millions(Preset::Gpt2), 111.0);
+    assert_eq!(millions(Preset::Gpt2Medium), 336.9);
+    assert_eq!(millions(Preset::Gpt2Large), 751.6);
     assert_eq!(millions(Preset::Gpt2Xl), 1529.6);
     // GPT-2 as it was released: 50,257 tokens.
-    assert_eq!(Gpt2Config::preset(Preset::Gpt2, 50_257, 1024).parameters(), 124_439_808);
+    for (preset, parameters) in [
+        (Preset::Gpt2, 124_439_808),
+        (Preset::Gpt2Medium, 354_823_168),
+        (Preset::Gpt2Large, 774_030_080),
+        (Preset::Gpt2Xl, 1_557_611_200),
+    ] {
+        assert_eq!(Gpt2Config::preset(preset, 50_257, 1024).parameters(), parameters);
+    }
 }
 
 #[test]
@@ -49,6 +58,18 @@ fn first_values_have_the_deviations_of_gpt2() {
         };
         assert!((mean - expected_mean).abs() < 2e-3, "{}: mean {mean}", tensor.name);
         assert!((variance.sqrt() - expected).abs() <= 0.05 * expected, "{}: {}", tensor.name, variance.sqrt());
+    }
+}
+
+#[test]
+fn without_scaling_the_residual_projections_start_like_other_matrices() {
+    let config = small(8);
+    for tensor in config.tensors() {
+        let [scaled, plain] =
+            [Residual::Scaled, Residual::Plain].map(|residual| initial_values_with(&config, 1, &tensor, residual));
+        let factor = if tensor.name.ends_with("c_proj.weight") { 4.0 } else { 1.0 };
+        let equal = scaled.iter().zip(&plain).all(|(one, other)| (one * factor - other).abs() <= 1e-8);
+        assert!(equal, "{}", tensor.name);
     }
 }
 

@@ -6,6 +6,7 @@ use std::f64::consts::PI;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::Cancel;
+use model::dropout::{Dropout, Place, Rates};
 use model::parameters::{gradients, host_values, parameters};
 use model::train::adamw::AdamWSettings;
 use model::train::head::head_loss;
@@ -73,13 +74,30 @@ fn add(x: &mut [f64], more: &[f64]) {
     x.iter_mut().zip(more).for_each(|(x, more)| *x += more);
 }
 
+/// What a value is multiplied with by dropout: of a sequence, a layer, a place, and the number of the value there.
+type Factor<'a> = &'a dyn Fn(usize, usize, Place, usize) -> f64;
+
 /// The logits of each position of one sequence.
 fn logits(config: &Gpt2Config, values: &Values, ids: &[usize]) -> Vec<Vec<f64>> {
+    logits_with(config, values, ids, &|_, _, _| 1.0)
+}
+
+/// The same with dropout.
+fn logits_with(
+    config: &Gpt2Config,
+    values: &Values,
+    ids: &[usize],
+    factor: &dyn Fn(usize, Place, usize) -> f64,
+) -> Vec<Vec<f64>> {
     let (d, head) = (config.width, config.width / config.heads);
     let (wte, wpe) = (&values[0], &values[1]);
     let mut x: Vec<Vec<f64>> =
         ids.iter().enumerate().map(|(at, id)| (0..d).map(|i| wte[id * d + i] + wpe[at * d + i]).collect()).collect();
-    for block in values[2..values.len() - 2].chunks(12) {
+    let drop = |x: &mut [f64], layer, place, at: usize| {
+        x.iter_mut().enumerate().for_each(|(i, x)| *x *= factor(layer, place, at * d + i));
+    };
+    x.iter_mut().enumerate().for_each(|(at, x)| drop(x, 0, Place::Embedding, at));
+    for (layer, block) in values[2..values.len() - 2].chunks(12).enumerate() {
         let qkv: Vec<_> =
             x.iter().map(|x| linear(&layer_norm(x, &block[0], &block[1]), &block[2], &block[3])).collect();
         for (at, x) in x.iter_mut().enumerate() {
@@ -89,16 +107,21 @@ fn logits(config: &Gpt2Config, values: &Values, ids: &[usize]) -> Vec<Vec<f64>> 
                 let dot = |row: usize| part(at, 0).iter().zip(part(row, 1)).map(|(q, k)| q * k).sum::<f64>();
                 let scores: Vec<_> = (0..=at).map(|row| dot(row) / (head as f64).sqrt()).collect();
                 for (row, share) in softmax(&scores).iter().enumerate() {
+                    let share = share * factor(layer, Place::Attention, (h * ids.len() + at) * ids.len() + row);
                     let scaled: Vec<_> = part(row, 2).iter().map(|v| share * v).collect();
                     add(&mut attended[h * head..][..head], &scaled);
                 }
             }
-            add(x, &linear(&attended, &block[4], &block[5]));
+            let mut attended = linear(&attended, &block[4], &block[5]);
+            drop(&mut attended, layer, Place::AttentionResult, at);
+            add(x, &attended);
         }
-        for x in &mut x {
+        for (at, x) in x.iter_mut().enumerate() {
             let inner: Vec<_> = linear(&layer_norm(x, &block[6], &block[7]), &block[8], &block[9]);
             let inner: Vec<_> = inner.into_iter().map(gelu).collect();
-            add(x, &linear(&inner, &block[10], &block[11]));
+            let mut inner = linear(&inner, &block[10], &block[11]);
+            drop(&mut inner, layer, Place::MlpResult, at);
+            add(x, &inner);
         }
     }
     let [w, b] = &values[values.len() - 2..] else { unreachable!() };
@@ -111,10 +134,16 @@ fn logits(config: &Gpt2Config, values: &Values, ids: &[usize]) -> Vec<Vec<f64>> 
 
 /// The mean loss of sequences.
 fn loss(config: &Gpt2Config, values: &Values, sequences: &[Vec<usize>]) -> f64 {
+    loss_with(config, values, sequences, &|_, _, _, _| 1.0)
+}
+
+/// The same with dropout.
+fn loss_with(config: &Gpt2Config, values: &Values, sequences: &[Vec<usize>], factor: Factor<'_>) -> f64 {
     let losses: Vec<_> = sequences
         .iter()
-        .flat_map(|ids| {
-            let logits = logits(config, values, ids);
+        .enumerate()
+        .flat_map(|(sequence, ids)| {
+            let logits = logits_with(config, values, ids, &|layer, place, at| factor(sequence, layer, place, at));
             ids[1..].iter().zip(logits).map(|(id, logits)| -softmax(&logits)[*id].ln()).collect::<Vec<_>>()
         })
         .collect();
@@ -122,13 +151,18 @@ fn loss(config: &Gpt2Config, values: &Values, sequences: &[Vec<usize>]) -> f64 {
 }
 
 fn gradient(config: &Gpt2Config, values: &Values, sequences: &[Vec<usize>]) -> Values {
+    slopes(values, |values| loss(config, values, sequences))
+}
+
+/// The gradient of a function by central differences.
+fn slopes(values: &Values, function: impl Fn(&Values) -> f64) -> Values {
     let mut moved = values.clone();
     let step = 1e-5;
     let mut slope = |tensor: usize, at: usize| {
         let value = values[tensor][at];
         let mut loss_at = |value| {
             moved[tensor][at] = value;
-            loss(config, &moved, sequences)
+            function(&moved)
         };
         let slope = (loss_at(value + step) - loss_at(value - step)) / (2.0 * step);
         loss_at(value);
@@ -193,6 +227,52 @@ fn gradients_are_the_slopes_of_the_loss() {
 }
 
 #[test]
+fn an_update_with_dropout_follows_the_slopes_of_the_loss_with_the_same_values_dropped() {
+    let config = config(2, 2);
+    let values = random_values(&config, 17);
+    let sequences = [vec![1, 2, 3, 4, 0], vec![6, 6, 1, 5, 2], vec![0, 3, 3, 1, 4]];
+    let rates = Rates { embedding: 0.2, attention: 0.4, residual: 0.3 };
+    let position = 60;
+    let dropout = Dropout::new(rates, 5).unwrap().at(position);
+    // The choices themselves are tested with the module; here, where they are applied, by which factor, and the gradients.
+    let factors = |sequence: usize, layer, place| {
+        let one = dropout.at(position + sequence as u64);
+        let size = if place == Place::Attention { 2 * 5 * 5 } else { 5 * config.width };
+        let ones = Tensor::<2>::ones([1, size], &Device::flex());
+        host_values(one.apply(ones, layer, place).reshape([size])).unwrap()
+    };
+    let places = [Place::Embedding, Place::Attention, Place::AttentionResult, Place::MlpResult];
+    let table: Vec<_> =
+        (0..3).map(|sequence| [0, 1].map(|layer| places.map(|place| factors(sequence, layer, place)))).collect();
+    assert!(table.iter().flatten().flatten().flatten().any(|factor| *factor == 0.0));
+    let factor = |sequence: usize, layer: usize, place, at: usize| -> f64 {
+        f64::from(table[sequence][layer][places.iter().position(|one| *one == place).unwrap()][at])
+    };
+    let device = Device::flex().autodiff();
+    let settings = AdamWSettings { beta1: 0.0, beta2: 0.0, epsilon: 1e-3, weight_decay: 0.0, clip: 1e9 };
+    let expected = slopes(&values, |values| loss_with(&config, values, &sequences, &factor));
+    let norm = expected.iter().flatten().map(|slope| slope * slope).sum::<f64>().sqrt();
+    // In passes of one and two sequences, and at once.
+    for parts in [vec![&sequences[..1], &sequences[1..]], vec![&sequences[..]]] {
+        let model = model_of(&config, &values, &device);
+        let mut trainer = Trainer::new(&config, model, settings, Precision::F32, device.clone());
+        trainer.dropout = Some(dropout.clone());
+        let batches: Vec<_> = parts.into_iter().map(batch).collect();
+        let measured = trainer.update(&batches, 0.01, &Cancel::default()).unwrap();
+        let loss = loss_with(&config, &values, &sequences, &factor);
+        assert!(close(measured.loss, loss, 1e-5), "{} {loss}", measured.loss);
+        assert!(close(measured.gradient_norm, norm, 1e-5), "{} {norm}", measured.gradient_norm);
+        // With these settings a value moves by rate · slope / (|slope| + ε).
+        for ((ours, before), slopes) in parameters(&trainer.model).into_iter().zip(&values).zip(&expected) {
+            for ((ours, before), slope) in host_values(ours).unwrap().iter().zip(before).zip(slopes) {
+                let theirs = before - 0.01 * slope / (slope.abs() + 1e-3);
+                assert!((f64::from(*ours) - theirs).abs() < 2e-5, "{ours} {theirs}");
+            }
+        }
+    }
+}
+
+#[test]
 fn updates_are_those_of_adamw() {
     let config = config(1, 2);
     let mut values = random_values(&config, 12);
@@ -244,9 +324,9 @@ fn the_head_in_chunks_has_the_loss_and_gradients_of_the_head_at_once() {
     let next: Vec<_> = (0..rows).map(|row| row * 31 % vocabulary).collect();
     let next = Tensor::<1, Int>::from_data(TensorData::new(next, [rows]), &device);
     let ours =
-        head_loss(features.clone().inner(), embedding.clone().inner(), next.clone().inner(), 1.0, Precision::F32);
+        head_loss(features.clone().inner(), embedding.clone().inner(), next.clone().inner(), 1.0, 0.0, Precision::F32);
     let logits = features.clone().matmul(embedding.clone().transpose());
-    let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, next);
+    let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, next.clone());
     let slopes = loss.backward();
     let flat = |tensor: Tensor<2>| {
         let [rows, width] = tensor.dims();
@@ -261,4 +341,16 @@ fn the_head_in_chunks_has_the_loss_and_gradients_of_the_head_at_once() {
     // The gradients are of the order of 1e-4 (features) and 1e-4 (embedding).
     near(flat(ours.features), flat(features.grad(&slopes).unwrap()), 1e-8);
     near(flat(ours.embedding), flat(embedding.grad(&slopes).unwrap()), 1e-8);
+
+    // The gradients with the z-loss are those of the sum, the loss is that without it.
+    let z_loss = 0.3;
+    let (inner, next) = ((features.clone().inner(), embedding.clone().inner()), next.clone());
+    let ours = head_loss(inner.0, inner.1, next.clone().inner(), 1.0, z_loss, Precision::F32);
+    let logits = features.clone().matmul(embedding.clone().transpose());
+    let loss = CrossEntropyLossConfig::new().init(&device).forward(logits.clone(), next);
+    near(host_values(ours.loss).unwrap(), host_values(loss.clone().inner()).unwrap(), 1e-5);
+    let logarithms = logits.exp().sum_dim(1).log();
+    let slopes = (loss + (logarithms.clone() * logarithms).mean().mul_scalar(z_loss)).backward();
+    near(flat(ours.features), flat(features.grad(&slopes).unwrap()), 2e-8);
+    near(flat(ours.embedding), flat(embedding.grad(&slopes).unwrap()), 2e-8);
 }

@@ -26,7 +26,7 @@ fn model(stage: &str, vocabulary: u64, positions: u64) -> Facts {
 }
 
 fn infer(more: Value, ports: &[(&str, Facts)]) -> Inferred {
-    let mut settings = json!({ "batch": 4, "accumulation": 2, "steps": 10, "learning_rate": 0.001 });
+    let mut settings = json!({ "batch": 8, "micro_batch": 4, "steps": 10, "learning_rate": 0.001 });
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let stage = Kind::of::<Train>().parse(settings.as_object().unwrap()).unwrap();
     stage.infer(&InputFacts::new(ports.iter().map(|(port, facts)| ((*port).to_owned(), facts.clone())).collect()))
@@ -52,7 +52,7 @@ fn a_training_that_fits_tells_its_model_and_its_cost() {
     assert_eq!(facts.vocabulary, decided(32_768, "a", "vocabulary"));
     assert_eq!(facts.tokenizer, decided((), "a", ""));
     let cost = inferred.cost;
-    assert_eq!(cost.tokens, Some(10 * 4 * 2 * 1024));
+    assert_eq!((cost.tokens, cost.updates), (Some(10 * 8 * 1024), Some(10)));
     let each = 6.0 * parameters as f64 + 12.0 * 12.0 * 768.0 * 1024.0;
     assert_eq!(cost.flops, Some(each * 81_920.0));
     assert!(cost.memory > Some(20 * parameters) && cost.disk > Some(12 * parameters), "{cost:?}");
@@ -75,7 +75,7 @@ fn a_training_that_goes_on_has_the_sizes_of_its_model() {
     let sized = infer(json!({ "preset": "gpt2" }), &ports);
     let parameters = Gpt2Config::preset(Preset::Gpt2, 32_768, 1024).parameters() as u64;
     assert_eq!(sized.outputs["model"].parameters, Some(Fact::own(parameters, "")), "positions are those of 'init'");
-    assert_eq!(sized.cost.tokens, Some(10 * 4 * 2 * 512));
+    assert_eq!(sized.cost.tokens, Some(10 * 8 * 512));
 }
 
 #[test]
@@ -138,6 +138,17 @@ fn what_settings_do_not_decide_is_read_from_the_headers_of_the_inputs() {
 }
 
 #[test]
+fn the_best_model_is_known_like_the_last_and_needs_validation_tokens() {
+    let best = json!({ "preset": "gpt2", "keep_best": true });
+    let with_valid = infer(best.clone(), &[("train", tokens("a", 64)), ("valid", tokens("a", 64))]);
+    assert_eq!(conflicts(&with_valid), []);
+    assert_eq!(with_valid.outputs["best"], with_valid.outputs["model"]);
+    let without = infer(best, &[("train", tokens("a", 64))]);
+    let message = "keep_best needs a validation loss, and the input 'valid' is not connected";
+    assert_eq!(conflicts(&without), [("keep_best", message, "")]);
+}
+
+#[test]
 fn tokens_of_two_tokenizers_conflict() {
     let ports = [("train", tokens("a", 64)), ("valid", tokens("b", 64)), ("tokenizer", tokenizer("c", 32_768))];
     assert_eq!(
@@ -171,7 +182,14 @@ fn a_model_of_another_vocabulary_conflicts_once() {
     let message = "the model of 'init' has a vocabulary of 500, but the tokens have one of 32768";
     assert_eq!(conflicts(&inferred), [("inputs.train", message, "b")]);
     assert_eq!(inferred.conflicts[0].with.setting, "vocabulary");
-    assert_eq!(inferred.conflicts[0].hint, "pack with the tokenizer of the model of 'init'");
+    assert_eq!(
+        inferred.conflicts[0].hint,
+        "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"
+    );
+    let resized =
+        infer(json!({ "resize_vocabulary": true }), &[("train", tokens("b", 64)), ("init", model("a", 500, 64))]);
+    assert_eq!(conflicts(&resized), []);
+    assert_eq!(resized.outputs["model"].vocabulary, decided(32_768, "b", "vocabulary"));
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl AdamW {
 }
 
 /// Returns the 2-norm of all tensors as one vector, `[1]`.
-fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
+pub(super) fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
     let squares = tensors.iter().map(|tensor| fused::sum_squares(tensor.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }

@@ -2,8 +2,8 @@
 //!
 //! Each record is framed `u64 length · masked crc32c of it · bytes · masked crc32c of them`, little-endian; its bytes are one protocol-buffer
 //! message `Event { 1: double wall_time; 2: int64 step; 3: string file_version | 5: Summary { 1: Value { 1: string tag;
-//! 2: float simple_value } } }`. The wall time of an event is its step in seconds, so that equal runs write equal bytes:
-//! in TensorBoard, select the axis "step" instead of "relative" or "wall".
+//! 2: float simple_value } } }`. In the file among the outputs, the wall time of an event is its step in seconds, so that equal runs
+//! write equal bytes: in TensorBoard, select the axis "step" instead of "relative" or "wall". The file in scratch has real times.
 
 use std::io::{self, Write};
 
@@ -20,8 +20,16 @@ impl<W: Write> EventFile<W> {
     /// # Errors
     /// Returns an error if `writer` fails.
     pub fn start(writer: W) -> io::Result<Self> {
+        Self::start_at(writer, 0.0)
+    }
+
+    /// Does the same as [`EventFile::start`] at a wall time, in seconds since 1970.
+    ///
+    /// # Errors
+    /// Returns an error if `writer` fails.
+    pub fn start_at(writer: W, wall_time: f64) -> io::Result<Self> {
         let mut file = Self(writer);
-        file.event(0, 3, b"brain.Event:2")?;
+        file.event(0, wall_time, 3, b"brain.Event:2")?;
         Ok(file)
     }
 
@@ -30,19 +38,35 @@ impl<W: Write> EventFile<W> {
     /// # Errors
     /// Returns an error if the writer fails.
     pub fn scalar(&mut self, step: u64, tag: &str, value: f32) -> io::Result<()> {
+        self.scalar_at(step, tag, value, step as f64)
+    }
+
+    /// Writes one value with its wall time, in seconds since 1970.
+    ///
+    /// # Errors
+    /// Returns an error if the writer fails.
+    pub fn scalar_at(&mut self, step: u64, tag: &str, value: f32, wall_time: f64) -> io::Result<()> {
         let mut scalar = Vec::new();
         put_bytes(&mut scalar, 1, tag.as_bytes());
         put_key(&mut scalar, 2, Wire::Fixed32);
         scalar.extend(value.to_le_bytes());
         let mut summary = Vec::new();
         put_bytes(&mut summary, 1, &scalar);
-        self.event(step, 5, &summary)
+        self.event(step, wall_time, 5, &summary)
     }
 
-    fn event(&mut self, step: u64, field: u64, content: &[u8]) -> io::Result<()> {
+    /// Flushes the writer, so that a reader sees all values.
+    ///
+    /// # Errors
+    /// Returns an error if the writer fails.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn event(&mut self, step: u64, wall_time: f64, field: u64, content: &[u8]) -> io::Result<()> {
         let mut event = Vec::new();
         put_key(&mut event, 1, Wire::Fixed64);
-        event.extend((step as f64).to_le_bytes());
+        event.extend(wall_time.to_le_bytes());
         put_key(&mut event, 2, Wire::Varint);
         put_varint(&mut event, step);
         put_bytes(&mut event, field, content);

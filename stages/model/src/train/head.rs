@@ -7,6 +7,9 @@
 //! ∂loss/∂h = (p − 1[y]) w / rows;   ∂loss/∂w = (p − 1[y])ᵀ h / rows
 //! ```
 //!
+//! With a z-loss `z` (Chowdhery et al., "PaLM", 2022, section 5: 10⁻⁴), `z · Σ s² / rows` is added to what is minimised, where
+//! `s = ln Σ exp(h wᵀ)`: the gradient by the logits is `(p (1 + 2 z s) − 1[y]) / rows`. The reported loss is without it.
+//!
 //! The products of matrices are computed in a [`Precision`], everything else in `f32`.
 //!
 //! The gradients are computed explicitly because the logits of a whole micro-batch are the largest tensor of training,
@@ -15,7 +18,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::gpu_memory;
 use crate::fused;
@@ -37,12 +40,13 @@ pub struct HeadLoss {
     pub embedding: Tensor<2>,
 }
 
-/// Returns the mean loss times `scale`, and its gradients. All tensors are `f32` and without automatic differentiation.
+/// Returns the mean loss times `scale`, and its gradients with the z-loss. All tensors are `f32` and without automatic differentiation.
 pub fn head_loss(
     features: Tensor<2>,
     embedding: Tensor<2>,
     next: Tensor<1, Int>,
     scale: f64,
+    z_loss: f64,
     precision: Precision,
 ) -> HeadLoss {
     let [rows, width] = features.dims();
@@ -53,7 +57,10 @@ pub fn head_loss(
     for range in chunks(&features, &embedding) {
         let features = features.clone().slice([range.clone(), 0..width]);
         let logits = features.clone().matmul(factor.clone().transpose());
-        let (loss, by_logits) = fused::head(logits, next.clone().slice(range), share);
+        let (loss, by_logits) = match z_loss {
+            0.0 => fused::head(logits, next.clone().slice(range), share),
+            _ => head_with_z_loss(logits, next.clone().slice(range), share, z_loss),
+        };
         losses.push(loss);
         by_features.push(precision.result(by_logits.clone().matmul(factor.clone())));
         let more = precision.result(by_logits.transpose().matmul(features));
@@ -67,6 +74,19 @@ pub fn head_loss(
         features: Tensor::cat(by_features, 0),
         embedding: by_embedding.unwrap_or_else(|| embedding.zeros_like()),
     }
+}
+
+/// Does the same as [`fused::head`], with the gradient of the z-loss too.
+fn head_with_z_loss(logits: Tensor<2>, next: Tensor<1, Int>, share: f64, z_loss: f64) -> (Tensor<1>, Tensor<2>) {
+    let columns = next.clone().unsqueeze_dim::<2>(1);
+    let format = logits.dtype();
+    let target = logits.clone().gather(1, columns.clone()).cast(DType::F32);
+    let (losses, gradient) = fused::head(logits, next, share);
+    // The loss of a row is (s − logit of the next token) · share; p is the gradient over share, plus 1[y].
+    let twice = (losses.clone().unsqueeze_dim::<2>(1).div_scalar(share) + target).mul_scalar(2.0 * z_loss);
+    let gradient = gradient.cast(DType::F32) * twice.clone().add_scalar(1.0);
+    let gradient = gradient.scatter(1, columns, twice.mul_scalar(share), IndexingUpdateOp::Add);
+    (losses, gradient.cast(format))
 }
 
 /// Returns only the mean loss, `[1]`.

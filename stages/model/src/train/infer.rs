@@ -1,21 +1,20 @@
 //! Inference before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::counted;
-use contract::{Advice, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Shape};
+use contract::{
+    Advice, Conflict, ConflictText, Cost, Fact, Facts, Inferred, InputFacts, InputTree, Inputs, Origin, Shape,
+};
 use tokens::packed::PackedTokens;
 
-use super::settings::Spec;
+use super::settings::{Exec, Spec};
 use crate::config::Gpt2Config;
 use crate::folder::ModelFolder;
-
-/// The maximum number of checkpoints on disk: the last two, and the one being written.
-const CHECKPOINTS: u64 = 3;
 
 /// The number of passes over the same tokens after which further passes have little effect (Muennighoff et al., "Scaling
 /// data-constrained language models", 2023: up to 4 are as good as new tokens; after 16 there is little gain).
 const PASSES: f64 = 16.0;
 
-pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
+pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
     let (train, valid, init) = (inputs.port("train"), inputs.port("valid"), inputs.port("init"));
     let mut inferred = Inferred::default();
     inferred.same_tokenizer("valid", &train, &valid, "training and validation have");
@@ -29,16 +28,17 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
         "inputs.train",
         init.vocabulary.as_ref(),
         train.vocabulary.as_ref(),
-        |init, train| init.value == train.value,
+        |init, train| init.value == train.value || spec.resize_vocabulary,
         |init, train| ConflictText {
             message: format!("the model of 'init' has a vocabulary of {init}, but the tokens have one of {train}"),
             label: format!("{train} ids"),
-            hint: "pack with the tokenizer of the model of 'init'".to_owned(),
+            hint: "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"
+                .to_owned(),
         },
     );
     // Different vocabularies imply different tokenizers: one conflict is enough.
     let vocabularies = [&init, &train].map(|facts| facts.vocabulary.as_ref().map(|fact| fact.value));
-    if vocabularies[0].is_none() || vocabularies[0] == vocabularies[1] {
+    if !spec.resize_vocabulary && (vocabularies[0].is_none() || vocabularies[0] == vocabularies[1]) {
         inferred.same_tokenizer("train", &init, &train, "the model of 'init' and the tokens have");
     }
     inferred.compare(
@@ -78,17 +78,31 @@ pub(super) fn infer(spec: &Spec, inputs: &InputFacts) -> Inferred {
     };
     if let (Some(length), Some(config)) = (&train.sequence_length, config(&model)) {
         let parameters = config.parameters() as u64;
-        let sequences = spec.steps.saturating_mul(spec.batch).saturating_mul(spec.accumulation);
-        let tokens = sequences.saturating_mul(length.value);
+        // The best model of each checkpoint may be another one.
+        let models = if spec.keep_best { exec.keep_last + 3 } else { 1 };
+        let tokens = spec.steps.saturating_mul(spec.batch).saturating_mul(length.value);
         inferred.cost = Cost {
             tokens: Some(tokens),
+            updates: Some(spec.steps),
             flops: Some(config.operations(length.value) * tokens as f64),
-            memory: Some(spec.memory(&config, length.value)),
+            memory: Some(spec.memory(&config, usize::try_from(length.value).unwrap_or(usize::MAX))),
             memory_bound: None,
-            // Each checkpoint has the values and two moments; the model is written as well.
-            disk: Some(parameters.saturating_mul(4 * (3 * CHECKPOINTS + 1))),
+            // Values and two moments of the kept checkpoints and of the one being written, and the models.
+            disk: Some(parameters.saturating_mul(4 * (3 * (exec.keep_last + 1) + models))),
         };
         model.parameters = Some(Fact::own(parameters, ""));
+    }
+    if spec.keep_best {
+        inferred.outputs.insert("best", model.clone());
+        if !inputs.has("valid") {
+            inferred.conflicts.push(Conflict {
+                setting: "keep_best".to_owned(),
+                message: "keep_best needs a validation loss, and the input 'valid' is not connected".to_owned(),
+                with: Origin { setting: "inputs".to_owned(), ..Origin::default() },
+                label: "no 'valid'".to_owned(),
+                hint: "connect 'valid', or leave keep_best out".to_owned(),
+            });
+        }
     }
     inferred.outputs.insert("model", model);
     inferred
@@ -124,7 +138,7 @@ pub(super) fn lint(spec: &Spec, inputs: &Inputs) -> Vec<Advice> {
     if sequences == 0 {
         return Vec::new();
     }
-    let a_step = spec.batch.saturating_mul(spec.accumulation);
+    let a_step = spec.batch;
     let read = spec.steps.saturating_mul(a_step);
     let passes = read as f64 / sequences as f64;
     let digits = if passes < 10.0 { 2 } else { 0 };

@@ -2,8 +2,9 @@
 //!
 //! `metrics.jsonl` contains one JSON object per line, in the order of the steps: an update
 //! (`step`, `tokens` read so far, `loss` before the update, `learning_rate`, `gradient_norm` before clipping) or a validation
-//! (`step`, `validation_loss`, `validation_perplexity`). `step` counts finished updates. The file has no times, so that
-//! equal runs write equal bytes.
+//! (`step`, `validation_loss`, `validation_perplexity`), or an update that was skipped because its loss or gradients were not
+//! finite (`step`, `tokens`, `skipped`: true). `step` counts finished updates. The file has no times, so that
+//! equal runs write equal bytes; how fast a training is, [`super::speed`] reports.
 
 use std::io::Write;
 
@@ -29,6 +30,15 @@ pub enum Metric {
         /// The global norm before clipping.
         gradient_norm: f64,
     },
+    /// An update whose loss or gradients are not finite: the model was left as it was.
+    Skipped {
+        /// The number of updates so far, including this one.
+        step: u64,
+        /// The number of tokens read so far.
+        tokens: u64,
+        /// Always true.
+        skipped: bool,
+    },
     /// A validation.
     Validation {
         /// The number of updates so far.
@@ -41,12 +51,18 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// Returns whether it is an update that changed the model.
+    pub fn is_update(&self) -> bool {
+        matches!(self, Self::Update { .. })
+    }
+
     /// Returns the step and its series by name.
     pub fn series(&self) -> (u64, Vec<(&'static str, f64)>) {
         match *self {
             Self::Update { step, loss, learning_rate, gradient_norm, .. } => {
                 (step, vec![("loss/train", loss), ("learning_rate", learning_rate), ("gradient_norm", gradient_norm)])
             }
+            Self::Skipped { step, .. } => (step, Vec::new()),
             Self::Validation { step, validation_loss, validation_perplexity } => {
                 (step, vec![("loss/validation", validation_loss), ("perplexity/validation", validation_perplexity)])
             }
@@ -64,6 +80,7 @@ pub fn write_words(metrics: &[Metric], writer: &mut impl Write) -> Result<()> {
             Metric::Update { step, tokens, loss, learning_rate, gradient_norm } => {
                 [0, step, tokens, loss.to_bits(), learning_rate.to_bits(), gradient_norm.to_bits()]
             }
+            Metric::Skipped { step, tokens, .. } => [2, step, tokens, 0, 0, 0],
             Metric::Validation { step, validation_loss, validation_perplexity } => {
                 [1, step, validation_loss.to_bits(), validation_perplexity.to_bits(), 0, 0]
             }
@@ -95,6 +112,7 @@ pub fn read_words(bytes: &[u8]) -> Result<Vec<Metric>> {
             learning_rate: f64::from_bits(rate),
             gradient_norm: f64::from_bits(norm),
         }),
+        [2, step, tokens, ..] => Ok(Metric::Skipped { step, tokens, skipped: true }),
         [1, step, loss, perplexity, ..] => Ok(Metric::Validation {
             step,
             validation_loss: f64::from_bits(loss),

@@ -5,10 +5,11 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{Cancel, Result, StageError};
 
 use crate::config::{Gpt2Config, TensorShape};
+use crate::dropout::Dropout;
 use crate::gpt2::Gpt2;
 use crate::parameters::{gradients, host_values, parameters, replaced};
 use crate::precision::Precision;
-use crate::train::adamw::{AdamW, AdamWSettings};
+use crate::train::adamw::{AdamW, AdamWSettings, global_norm};
 use crate::train::head::{head_loss, mean_loss};
 
 /// A model in training.
@@ -20,6 +21,12 @@ pub struct Trainer {
     /// The optimiser.
     pub optimizer: AdamW,
     precision: Precision,
+    /// The dropout of training; its position is that of the first sequence of the next update.
+    pub dropout: Option<Dropout>,
+    /// The factor of the z-loss.
+    pub z_loss: f64,
+    /// Whether an update whose loss or gradients are not finite changes nothing. To know, the host waits for the gradients of each.
+    pub skips_non_finite: bool,
 }
 
 /// Sequences of equal length, one after another.
@@ -34,10 +41,17 @@ pub struct Batch {
 /// The measures of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// The mean loss over the micro-batches in nats, before the update.
+    /// The mean loss over the sequences in nats, before the update.
     pub loss: f64,
     /// The global 2-norm of the gradients before clipping.
     pub gradient_norm: f64,
+}
+
+impl Measured {
+    /// Returns whether both are finite.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
 }
 
 /// The measures of one update, which the device may still be computing.
@@ -58,7 +72,7 @@ impl Measuring {
 }
 
 impl Trainer {
-    /// Creates a trainer of a model without updates, which must be on an autodiff device.
+    /// Creates a trainer of a model without updates, which must be on an autodiff device. It has no dropout and no z-loss.
     pub fn new(
         config: &Gpt2Config,
         model: Gpt2,
@@ -68,10 +82,11 @@ impl Trainer {
     ) -> Self {
         let decays = config.tensors().iter().map(TensorShape::decays).collect();
         let optimizer = AdamW::new(settings, decays, &parameters(&model));
-        Self { device, model, optimizer, precision }
+        Self { device, model, optimizer, precision, dropout: None, z_loss: 0.0, skips_non_finite: false }
     }
 
-    /// Makes one update: the gradients of the mean loss over the micro-batches, clipped, then AdamW.
+    /// Makes one update: the gradients of the mean loss over all sequences of the micro-batches, clipped, then AdamW. The
+    /// sequences have equal lengths; the number in a micro-batch may differ.
     ///
     /// # Errors
     /// Returns [`StageError::Interrupted`] if asked to stop between micro-batches (nothing is changed then), or if the device
@@ -87,9 +102,14 @@ impl Trainer {
     pub fn queue(&mut self, micro_batches: &[Batch], rate: f64, cancel: &Cancel) -> Result<Measuring> {
         let mut sums: Vec<Tensor<1>> = Vec::new();
         let mut loss: Option<Tensor<1>> = None;
+        let all: usize = micro_batches.iter().map(|batch| batch.sequences).sum();
+        let mut dropout = self.dropout.clone();
         for batch in micro_batches {
             cancel.check()?;
-            let (value, more) = self.gradients(batch, 1.0 / micro_batches.len() as f64)?;
+            let (value, more) = self.gradients(batch, batch.sequences as f64 / all as f64, dropout.as_ref())?;
+            if let Some(dropout) = &mut dropout {
+                dropout.position += batch.sequences as u64;
+            }
             loss = Some(match loss {
                 Some(sum) => sum + value,
                 None => value,
@@ -100,16 +120,23 @@ impl Trainer {
             };
         }
         let loss = loss.ok_or_else(|| StageError::new("an update needs a micro-batch"))?;
+        if self.skips_non_finite {
+            let norm = global_norm(&sums);
+            let measures = Tensor::cat(vec![loss.clone(), norm], 0);
+            if !Measuring(measures.clone()).read()?.is_finite() {
+                return Ok(Measuring(measures));
+            }
+        }
         let (updated, norm) = self.optimizer.update(rate, parameters(&self.model), sums);
         self.replace(updated);
         Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
     }
 
     /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient with respect to every tensor.
-    fn gradients(&self, batch: &Batch, scale: f64) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
-        let (features, next) = self.predictions(&self.model, self.ids(batch));
+    fn gradients(&self, batch: &Batch, scale: f64, dropout: Option<&Dropout>) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
+        let (features, next) = self.predictions(&self.model, self.ids(batch), dropout);
         let embedding = self.model.wte.weight.val().inner();
-        let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.precision);
+        let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.z_loss, self.precision);
         // A scalar whose gradient with respect to the features is that of the head: automatic differentiation does the rest.
         let below = (features * Tensor::from_inner(head.features)).sum();
         let mut gradients = gradients(&self.model, &mut below.backward())?;
@@ -127,16 +154,16 @@ impl Trainer {
     /// Returns an error if the device fails.
     pub fn loss(&self, batch: &Batch) -> Result<f64> {
         let model = self.model.valid();
-        let (features, next) = self.predictions(&model, self.ids(batch).inner());
+        let (features, next) = self.predictions(&model, self.ids(batch).inner(), None);
         let loss = host_values(mean_loss(features, model.wte.weight.val(), next, self.precision))?;
         loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device returned no loss"))
     }
 
     /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
     /// by one, so a sequence of `n` ids has `n - 1` rows.
-    fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<1, Int>) {
+    fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>, dropout: Option<&Dropout>) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
-        let features = model.features(ids.clone(), self.precision);
+        let features = model.features_with(ids.clone(), self.precision, dropout);
         let [_, _, width] = features.dims();
         let rows = sequences * (length - 1);
         let features = features.slice([0..sequences, 0..length - 1]).reshape([rows, width]);

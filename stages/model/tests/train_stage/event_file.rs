@@ -1,25 +1,24 @@
-//! The TensorBoard event file, read by a reader of its own.
+//! The TensorBoard event files, read by a reader of their own.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::SystemTime;
+
+use contract::Note;
 use model::train::Train;
+use model::train::speed::LIVE;
+use serde_json::json;
 
-use crate::{harness, lines, read, settings};
+use crate::{harness, lines, read, settings, with};
 
 #[test]
 fn the_event_file_holds_every_value_of_the_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let outputs = harness(folder.path()).run::<Train>(settings()).unwrap();
     let bytes = read(&outputs, "metrics", "events.out.tfevents.0.pipeline");
-    let mut scalars = Vec::new();
-    let mut rest = bytes.as_slice();
-    while let Some((length, after)) = rest.split_first_chunk::<8>() {
-        let (crc, after) = after.split_first_chunk::<4>().unwrap();
-        assert_eq!(u32::from_le_bytes(*crc), masked_crc(length));
-        let (event, after) = after.split_at(u64::from_le_bytes(*length) as usize);
-        let (crc, after) = after.split_first_chunk::<4>().unwrap();
-        assert_eq!(u32::from_le_bytes(*crc), masked_crc(event));
-        scalars.extend(scalar(event));
-        rest = after;
-    }
+    let events = events(&bytes);
+    assert!(events.iter().all(|event| wall_time(event) == step(event) as f64), "equal runs write equal bytes");
+    let scalars: Vec<_> = events.iter().filter_map(|event| scalar(event)).collect();
     let expected: Vec<_> = lines(&outputs)
         .iter()
         .flat_map(|line| {
@@ -36,6 +35,69 @@ fn the_event_file_holds_every_value_of_the_metrics() {
         })
         .collect();
     assert_eq!(scalars, expected);
+}
+
+#[test]
+fn a_training_is_followed_with_real_times_and_its_speed_which_no_output_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(scratch.clone());
+    let seconds = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let start = seconds();
+    let outputs = harness.run::<Train>(with(json!({ "log_every": 4 }))).unwrap();
+    let live: Vec<_> = fs::read_dir(scratch.join(LIVE)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(live.len() == 1 && live[0].to_str().unwrap().contains("tfevents"), "{live:?}");
+    let events = events(&fs::read(&live[0]).unwrap());
+    let times: Vec<_> = events.iter().map(|event| wall_time(event)).collect();
+    assert!(times.is_sorted() && times[0] >= start && *times.last().unwrap() <= seconds(), "{times:?}");
+    let mut series: BTreeMap<String, Vec<(u64, f32)>> = BTreeMap::new();
+    for (step, name, value) in events.iter().filter_map(|event| scalar(event)) {
+        series.entry(name).or_default().push((step, value));
+    }
+    assert_eq!(series["loss/train"].len(), 12, "every update");
+    let steps = |name: &str| series[name].iter().map(|(step, _)| *step).collect::<Vec<_>>();
+    for (name, most) in [("speed/tokens_per_second", 1e9), ("speed/mfu", 2.0), ("memory/peak_gib", 1e4)] {
+        assert_eq!(steps(name), [1, 4, 8, 12]);
+        assert!(series[name].iter().all(|(_, value)| *value > 0.0 && *value < most), "{name}: {:?}", series[name]);
+    }
+    assert!(series["speed/data_stall"].iter().all(|(_, share)| (0.0..=1.0).contains(share)));
+    // The engine shows them, and records what a reproduction has too.
+    let notes = harness.progress.drain();
+    assert!(notes.iter().any(|note| matches!(note, Note::Metric { name, .. } if name == "speed/mfu")));
+    let recorded: Vec<_> = harness.progress.metrics().into_keys().collect();
+    assert_eq!(recorded, ["gradient_norm", "learning_rate", "loss/train", "loss/validation", "perplexity/validation"]);
+    let text = String::from_utf8(read(&outputs, "metrics", "metrics.jsonl")).unwrap();
+    assert!(!text.contains("speed") && !text.contains("memory"), "{text}");
+}
+
+/// The events of a file, whose checksums are right.
+fn events(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut events = Vec::new();
+    let mut rest = bytes;
+    while let Some((length, after)) = rest.split_first_chunk::<8>() {
+        let (crc, after) = after.split_first_chunk::<4>().unwrap();
+        assert_eq!(u32::from_le_bytes(*crc), masked_crc(length));
+        let (event, after) = after.split_at(u64::from_le_bytes(*length) as usize);
+        let (crc, after) = after.split_first_chunk::<4>().unwrap();
+        assert_eq!(u32::from_le_bytes(*crc), masked_crc(event));
+        events.push(event.to_vec());
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    events
+}
+
+fn field(event: &[u8], number: u64) -> Option<[u8; 8]> {
+    fields(event).iter().find(|(n, _)| *n == number).map(|(_, bytes)| bytes.as_slice().try_into().unwrap())
+}
+
+fn wall_time(event: &[u8]) -> f64 {
+    f64::from_le_bytes(field(event, 1).unwrap())
+}
+
+fn step(event: &[u8]) -> u64 {
+    u64::from_le_bytes(field(event, 2).unwrap())
 }
 
 /// crc32c by its definition, bit by bit, then masked.

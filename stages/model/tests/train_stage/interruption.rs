@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use contract::harness::Harness;
 use contract::{Kind, Note, StageError, Unit};
@@ -91,10 +92,25 @@ fn said(harness: &Harness, line: &str) -> bool {
     harness.progress.drain().iter().any(|note| matches!(note, Note::Info { text } if text == line))
 }
 
+/// Settings with everything that a checkpoint keeps.
+fn with_best(more: Value) -> Value {
+    let mut settings = with(json!({
+        "keep_best": true, "validate_every": 2, "micro_batch": 2, "embedding_dropout": 0.1, "attention_dropout": 0.1,
+        "residual_dropout": 0.1, "schedule": "warmup-stable-decay"
+    }));
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    settings
+}
+
 #[test]
 fn a_damaged_checkpoint_is_left_out_and_the_one_before_is_used() {
-    let expected = uninterrupted();
-    let damages: [(&str, fn(&mut Vec<u8>)); 6] = [
+    let settings = || with_best(json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    let expected = digests(&harness(folder.path()).run::<Train>(settings()).unwrap());
+    assert!(expected.iter().any(|(port, _)| port == "best"));
+    let damages: [(&str, fn(&mut Vec<u8>)); 8] = [
+        ("best.safetensors", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("best.safetensors", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("state.safetensors", |bytes| bytes.truncate(bytes.len() / 2)),
         ("state.safetensors", |bytes| bytes.clear()),
         ("state.safetensors", |bytes| *bytes.last_mut().unwrap() ^= 1),
@@ -113,6 +129,8 @@ fn a_damaged_checkpoint_is_left_out_and_the_one_before_is_used() {
         let path = folders[1].join(file);
         let mut bytes = fs::read(&path).unwrap();
         damage(&mut bytes);
+        // A new file: the best model may be one file in several checkpoints.
+        fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
         harness.progress = contract::Progress::default();
         assert_eq!(digests(&harness.run::<Train>(settings()).unwrap()), expected, "{file}");
@@ -144,9 +162,12 @@ fn without_a_whole_checkpoint_it_starts_anew() {
 /// The variable that turns [`the_process_that_is_killed`] into a training run below its value.
 const CHILD: &str = "PIPELINE_TEST_TRAIN_CHILD";
 
+/// The settings of the training that is killed.
+const SETTINGS: &str = "PIPELINE_TEST_TRAIN_SETTINGS";
+
 /// Long enough that no child ends before it is killed.
 fn long(checkpoint_every: u64) -> Value {
-    with(json!({ "steps": 300, "checkpoint_every": checkpoint_every, "validate_every": 100 }))
+    with_best(json!({ "steps": 300, "checkpoint_every": checkpoint_every, "validate_every": 50 }))
 }
 
 #[test]
@@ -154,7 +175,59 @@ fn the_process_that_is_killed() {
     let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     let mut harness = harness(&folder);
     harness.scratch = Some(folder.join("scratch"));
-    harness.run::<Train>(long(1)).unwrap();
+    harness.run::<Train>(serde_json::from_str(&std::env::var(SETTINGS).unwrap()).unwrap()).unwrap();
+}
+
+/// Starts a training below a directory in a process of its own.
+fn start(folder: &Path, settings: &Value) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "interruption::the_process_that_is_killed"]).env(CHILD, folder);
+    command.env(SETTINGS, settings.to_string()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn killed_before_its_steps_are_up_it_progresses_by_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let rare =
+        with(json!({ "steps": 4_000_000_000_u64, "checkpoint_every": 4_000_000_000_u64, "checkpoint_seconds": 1 }));
+    let mut reached = 0;
+    for _ in 0..3 {
+        let mut child = start(folder.path(), &rare);
+        let step = loop {
+            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+            match newest(&scratch) {
+                Some((step, ..)) if step > reached => break step,
+                _ => std::thread::yield_now(),
+            }
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        reached = step;
+    }
+}
+
+#[test]
+fn as_many_checkpoints_are_kept_as_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = folder.path().join("scratch");
+    let mut harness = harness(folder.path());
+    harness.scratch = Some(scratch.clone());
+    let settings = || with(json!({ "checkpoint_every": 1, "keep_last": 4 }));
+    assert_eq!(digests(&harness.run::<Train>(settings()).unwrap()), uninterrupted());
+    let names = |folders: Vec<PathBuf>| -> Vec<_> {
+        folders.iter().map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(checkpoints(&scratch)), ["00000008", "00000009", "00000010", "00000011"]);
+    // Three of them are damaged, each in another way.
+    fs::remove_file(scratch.join("checkpoints/00000011/seal.json")).unwrap();
+    fs::write(scratch.join("checkpoints/00000010/state.safetensors"), b"half").unwrap();
+    fs::write(scratch.join("checkpoints/00000009/metrics.bin"), b"").unwrap();
+    harness.progress = contract::Progress::default();
+    assert_eq!(digests(&harness.run::<Train>(settings()).unwrap()), uninterrupted());
+    let notes = harness.progress.drain();
+    let warnings = notes.iter().filter(|note| matches!(note, Note::Warning { .. })).count();
+    assert!(warnings == 3 && notes.contains(&Note::Info { text: "resumed after step 8".to_owned() }), "{notes:?}");
 }
 
 #[test]
@@ -163,20 +236,22 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
     let scratch = folder.path().join("scratch");
     let half_written = scratch.join("checkpoints/unfinished/state.safetensors");
     let mut newest = None;
-    for round in 0..8 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "interruption::the_process_that_is_killed"])
-            .env(CHILD, folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+    let draw = contract::Draw::new(3, "moments of kills");
+    for round in 0..12u8 {
+        let mut child = start(folder.path(), &long(1));
         let before = newest.clone();
-        // Every other time it is killed while it writes a checkpoint.
+        // Every other time it is killed while it writes a checkpoint, else some time after one: between two passes of an update, or
+        // during a validation.
         while newest == before || (round % 2 == 1 && !half_written.exists()) {
             newest = checkpoints(&scratch).into_iter().rfind(|folder| !folder.ends_with("unfinished")).or(newest);
             assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
             std::thread::yield_now();
+        }
+        if round % 2 == 0 {
+            let (start, wait) = (Instant::now(), draw.unit(&[round]) * 0.02);
+            while start.elapsed().as_secs_f64() < wait {
+                std::thread::yield_now();
+            }
         }
         child.kill().unwrap();
         child.wait().unwrap();

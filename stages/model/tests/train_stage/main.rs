@@ -1,9 +1,11 @@
 //! The stage kind `train`, run through the harness.
 
 mod event_file;
+mod fine_tuning;
 mod golden;
 mod interruption;
 mod learning;
+mod non_finite;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -50,16 +52,28 @@ const BYTES: u32 = 257;
 
 /// A tokenizer of the 256 bytes, whose first id is the end of a text; its own settings name a longest sequence of 1024.
 fn tokenizer(folder: &Path) -> InputTree {
+    tokenizer_of(folder, "tokenizer", alphabet::bytes(), &[])
+}
+
+/// The same with the bytes in another order, and further tokens after them.
+fn tokenizer_of(folder: &Path, name: &str, bytes: &[u8; 256], more: &[&str]) -> InputTree {
     let letter = |(id, byte): (u32, &u8)| (alphabet::encode(&[*byte]), json!(id));
-    let mut letters: Map<String, Value> = (1..BYTES).zip(alphabet::bytes()).map(letter).collect();
+    let mut letters: Map<String, Value> = (1..BYTES).zip(bytes).map(letter).collect();
     letters.insert("<|endoftext|>".to_owned(), json!(0));
+    let added = more.iter().zip(BYTES..).map(|(content, id)| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": false
+        })
+    });
     let end = json!({
         "id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true
     });
+    let added: Vec<_> = [end].into_iter().chain(added).collect();
     let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
     let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [end], "normalizer": null,
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
         "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
@@ -70,7 +84,7 @@ fn tokenizer(folder: &Path) -> InputTree {
     let settings = json!({ "eos_token": "<|endoftext|>", "model_max_length": 1024, "padding_side": "left" });
     let files = [("report.json", json!({})), ("tokenizer.json", tokenizer), ("tokenizer_config.json", settings)];
     let texts = files.map(|(path, value)| (path, value.to_string()));
-    tree(folder, "tokenizer", &texts.each_ref().map(|(path, text)| (*path, text.as_bytes())))
+    tree(folder, name, &texts.each_ref().map(|(path, text)| (*path, text.as_bytes())))
 }
 
 fn tree(folder: &Path, name: &str, files: &[(&str, &[u8])]) -> InputTree {
@@ -87,7 +101,7 @@ fn tree(folder: &Path, name: &str, files: &[(&str, &[u8])]) -> InputTree {
 
 fn settings() -> Value {
     json!({
-        "layers": 2, "width": 32, "heads": 4, "batch": 3, "accumulation": 2, "steps": 12, "warmup": 2,
+        "layers": 2, "width": 32, "heads": 4, "batch": 6, "micro_batch": 3, "steps": 12, "warmup": 2,
         "learning_rate": 0.01, "validate_every": 5, "validate_sequences": 7, "checkpoint_every": 3, "log_every": 4
     })
 }

@@ -12,7 +12,9 @@ fn a_loss_that_is_no_number_is_an_error_with_its_step() {
     let error = harness(folder.path()).run::<Train>(with(json!({ "learning_rate": 1e35, "warmup": 0 }))).unwrap_err();
     let StageError::Failed(failure) = error else { panic!("{error}") };
     assert!(failure.message.starts_with("step ") && failure.message.contains("the loss is"), "{}", failure.message);
-    assert_eq!(failure.hint.as_deref(), Some("lower learning_rate, or raise warmup"));
+    assert!(failure.message.contains(" on sequences "), "{}", failure.message);
+    let hint = "lower learning_rate, raise warmup, or set skip_non_finite; there is no checkpoint yet";
+    assert_eq!(failure.hint.as_deref(), Some(hint));
 }
 
 #[test]
@@ -68,10 +70,16 @@ fn settings_that_make_no_sense_are_problems() {
         problem(json!({ "min_learning_rate": 0.5 })),
         "min_learning_rate: must be at most learning_rate (0.01), not 0.5"
     );
+    assert_eq!(problem(json!({ "decay": 2 })), "decay: has an effect with schedule = \"warmup-stable-decay\" only");
     assert_eq!(
-        problem(json!({ "batch": 1 << 10, "accumulation": 1025 })),
-        "accumulation: must be at most 1024 with batch = 1024, not 1025: the maximum is 1048576 sequences per update"
+        problem(json!({ "decay": 11, "schedule": "warmup-stable-decay" })),
+        "decay: must be at most steps - warmup (10), not 11"
     );
+    assert_eq!(
+        problem(json!({ "min_learning_rate": 0.001, "schedule": "constant" })),
+        "min_learning_rate: has no effect with schedule = \"constant\""
+    );
+    assert_eq!(problem(json!({ "micro_batch": 7 })), "micro_batch: must be at most batch (6), not 7");
 }
 
 /// The failure of a training, which must leave nothing to continue from.
