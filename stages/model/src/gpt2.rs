@@ -128,8 +128,12 @@ impl Gpt2 {
         let [_, sequence] = ids.dims();
         let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
         let embedded = self.wte.forward(ids) + positions;
-        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
         let device = embedded.device();
+        if precision == Precision::F32 && !is_gpu(&device) {
+            let x = self.h.iter().fold(embedded, |x, block| block.forward_on_cpu(x));
+            return self.ln_f.forward(x);
+        }
+        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
         let mask = (embedded.is_autodiff() && is_gpu(&device)).then(|| fused::causal_mask(sequence, &device));
         let embedded = dropped(dropout, embedded, 0, Place::Embedding);
         let blocks = self.h.iter().enumerate();
@@ -168,6 +172,26 @@ impl Block {
         let x = x + dropped(rates, attended, layer, Place::AttentionResult);
         let inner = self.mlp.forward(self.ln_2.factor(x.clone(), precision), precision);
         x + dropped(rates, inner, layer, Place::MlpResult)
+    }
+
+    /// Does the same as [`Block::forward`] in `f32`, by operations of [`fused::cpu`].
+    fn forward_on_cpu(&self, x: Tensor<3>) -> Tensor<3> {
+        let linear = |linear: &Linear, x: Tensor<3>, onto: Option<Tensor<3>>| {
+            let weight = linear.weight.val();
+            let bias = match &linear.bias {
+                Some(bias) => bias.val(),
+                None => Tensor::zeros([weight.dims()[1]], &weight.device()),
+            };
+            match onto {
+                Some(onto) => fused::cpu::linear_onto(x, weight, bias, onto),
+                None => fused::cpu::linear(x, weight, bias),
+            }
+        };
+        let joined = linear(&self.attn.c_attn, self.ln_1.forward(x.clone()), None);
+        let attended = fused::cpu::causal_attention(joined, self.attn.heads);
+        let x = linear(&self.attn.c_proj, attended, Some(x));
+        let inner = fused::gelu_new(linear(&self.mlp.c_fc, self.ln_2.forward(x.clone()), None));
+        linear(&self.mlp.c_proj, inner, Some(x))
     }
 }
 

@@ -39,6 +39,24 @@ pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1
     collect.1.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
 }
 
+/// Moves the values of every tensor out of a model, which keeps zeros in their place that take no memory, until they are [`replaced`].
+/// So nothing else holds the values once other copies of the model are gone, and they can be changed where they are.
+pub fn taken(model: Gpt2) -> (Gpt2, Vec<Tensor<1>>) {
+    struct Take(Vec<Tensor<1>>);
+    impl ModuleMapper for Take {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, old, mapper) = param.consume();
+            let (shape, device, tracked) = (old.shape(), old.device(), old.is_autodiff());
+            self.0.push(flat(if tracked { old.inner() } else { old }));
+            let zeros = Tensor::<D>::zeros([1; D], &device).expand(shape);
+            Param::from_mapped_value(id, if tracked { zeros.require_grad() } else { zeros }, mapper)
+        }
+    }
+    let mut take = Take(Vec::new());
+    let model = model.map(&mut take);
+    (model, take.0)
+}
+
 /// Returns the model with every tensor's values replaced.
 pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
     struct Replace(std::vec::IntoIter<Tensor<1>>);

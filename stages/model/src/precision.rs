@@ -5,6 +5,9 @@ use burn::tensor::{FloatDType, Tensor, module};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::device::is_gpu;
+use crate::fused;
+
 /// The number format of the matrix products in training. Weights, moments, layer norms, softmax and the loss are `f32` in either case, and
 /// sums accumulate in `f32`; in `bf16`, the results of products and their gradients are rounded to `bf16` (mixed precision: Micikevicius et
 /// al., "Mixed Precision Training", 2018; bf16 needs no loss scale).
@@ -41,6 +44,14 @@ impl Precision {
         match self {
             Self::F32 => x,
             Self::Bf16 => x.cast(FloatDType::F32),
+        }
+    }
+
+    /// The product of two matrices, transposed or not, which are factors; without automatic differentiation.
+    pub fn matmul(self, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::F32 if !is_gpu(&left.device()) => fused::cpu::matmul(left, right),
+            _ => left.matmul(right),
         }
     }
 

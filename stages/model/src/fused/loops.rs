@@ -123,6 +123,64 @@ loops! {
         sum(x, |x| x)
     }
 
+    /// Replaces the first `count` scores by their shares after a multiplication by `scale`, and the others by 0. Returns the logarithm of
+    /// the sum of the powers.
+    pub fn softmax<>(scores: &mut [f32], count: usize, scale: f32) -> f32 {
+        let (scores, later) = scores.split_at_mut(count);
+        let mut tops = [f32::MIN; LANES];
+        let mut raise = |scores: &mut [f32]| {
+            for (score, top) in scores.iter_mut().zip(&mut tops) {
+                *score *= scale;
+                *top = if *score > *top { *score } else { *top };
+            }
+        };
+        let (whole, rest) = scores.as_chunks_mut::<LANES>();
+        whole.iter_mut().for_each(|scores| raise(scores));
+        raise(rest);
+        let top = tops.iter().fold(f32::MIN, |top, more| if *more > top { *more } else { top });
+        for score in scores.iter_mut() {
+            *score = exp(*score - top);
+        }
+        let sum = sum(scores, |power| power);
+        let share = 1.0 / sum;
+        scores.iter_mut().for_each(|power| *power *= share);
+        later.fill(0.0);
+        top + libm::logf(sum)
+    }
+
+    /// Replaces the first `count` scores by their shares, from the logarithm of [`softmax`], and the gradients by shares by those by scores,
+    /// where `mean` is the mean of the gradients by shares; the others by 0.
+    pub fn softmax_backward<>(
+        scores: &mut [f32],
+        by_shares: &mut [f32],
+        count: usize,
+        scale: f32,
+        sum: f32,
+        mean: f32,
+    ) {
+        let ((scores, later), (by_shares, by_later)) = (scores.split_at_mut(count), by_shares.split_at_mut(count));
+        for (score, by_share) in scores.iter_mut().zip(by_shares) {
+            *score = exp(score.mul_add(scale, -sum));
+            *by_share = *score * (*by_share - mean) * scale;
+        }
+        later.fill(0.0);
+        by_later.fill(0.0);
+    }
+
+    /// Returns the sum of the products.
+    pub fn dot<>(x: &[f32], y: &[f32]) -> f32 {
+        let mut sums = [0f32; LANES];
+        let mut add = |x: &[f32], y: &[f32]| {
+            for ((x, y), sum) in x.iter().zip(y).zip(&mut sums) {
+                *sum = x.mul_add(*y, *sum);
+            }
+        };
+        let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+        xs.iter().zip(ys).for_each(|(x, y)| add(x, y));
+        add(x_rest, y_rest);
+        sums.iter().sum()
+    }
+
     /// Multiplies each `dy` by the slope of [`super::gelu_new`] at `x`.
     pub fn gelu_backward<T>(x: &[T], dy: &mut [T]) {
         for (x, dy) in x.iter().zip(dy) {

@@ -22,6 +22,7 @@
 //! | `gradient` | automatic differentiation |
 
 pub mod attention;
+pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cube;
 mod flex;

@@ -7,7 +7,7 @@ use contract::{Cancel, Result, StageError};
 use crate::config::{Gpt2Config, TensorShape};
 use crate::dropout::Dropout;
 use crate::gpt2::Gpt2;
-use crate::parameters::{gradients, host_values, parameters, replaced};
+use crate::parameters::{gradients, host_values, parameters, replaced, taken};
 use crate::precision::Precision;
 use crate::train::adamw::{AdamW, AdamWSettings, global_norm};
 use crate::train::head::{head_loss, mean_loss};
@@ -127,7 +127,9 @@ impl Trainer {
                 return Ok(Measuring(measures));
             }
         }
-        let (updated, norm) = self.optimizer.update(rate, parameters(&self.model), sums);
+        let (model, values) = taken(self.model.clone());
+        self.model = model;
+        let (updated, norm) = self.optimizer.update(rate, values, sums);
         self.replace(updated);
         Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
     }
