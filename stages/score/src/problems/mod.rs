@@ -3,6 +3,7 @@
 //! The stage kind `problems` ([`Problems`]) reads them from a file of a public format ([`forms`]) and writes `problems.jsonl`, one [`Problem`] per line,
 //! which every other kind reads ([`read_tree`]).
 
+pub mod evalplus;
 pub mod forms;
 mod stage;
 
