@@ -7,7 +7,7 @@
 //! | a stopped run loses little | each result is written to the cache when its program ends |
 //! | one program cannot end the run | a program that the sandbox has no verdict for is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run ends with an error only where that happens to more than a hundredth of the programs |
 //!
-//! A worker checks the cancel flag between programs: a program takes at most its limit of elapsed time.
+//! The cancel flag ends the programs that are running, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
