@@ -253,7 +253,8 @@ fn the_tests_of_the_default_prompts_take_right_completions_and_no_wrong_ones() {
     let texts: Vec<Vec<&str>> = completions.iter().map(|of| of.iter().map(|(text, _)| *text).collect()).collect();
     let expected: Vec<Vec<bool>> =
         completions.iter().map(|of| of.iter().map(|(_, passes)| *passes).collect()).collect();
-    let prepared = CompletionTests::prepare(&default_prompts(), "python3", &[].into(), WithoutSandbox::Fail, 2);
+    let prompts = default_prompts();
+    let prepared = CompletionTests::prepare(&prompts, "python3", &[].into(), WithoutSandbox::Fail, 2);
     let tests = match prepared {
         Ok(tests) => tests.unwrap(),
         Err(error) => return eprintln!("skipped: {error}"),

@@ -64,6 +64,9 @@ pub enum Broken {
     /// The kernel refused a layer for one process.
     #[error("{0}")]
     Layer(Missing),
+    /// The caller stopped the run.
+    #[error("the run was stopped")]
+    Stopped,
     /// A system call failed.
     #[error("{action}: {error}")]
     System {

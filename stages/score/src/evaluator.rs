@@ -71,7 +71,7 @@ pub fn run_samples(
     warn_without(progress, without);
     let python = sandbox.python_version().to_owned();
     let conditions = Conditions { limits: limits.clone(), python, without: without.clone() };
-    let execute = |program: &sandbox::Program| sandbox.run(program, limits);
+    let execute = |program: &sandbox::Program| sandbox.run_unless(&|| cancel.is_set(), program, limits);
     let runner = Runner { execute: &execute, conditions: &conditions, workers: options.workers, cancel, progress };
 
     let jobs = selftest::jobs(problems, truncation);

@@ -7,7 +7,7 @@
 //! | a killed run loses little | each result is written to the cache when its program ends, and a worker waits for that: at most one program for each worker and one more run again |
 //! | one program cannot end the run | a program without a verdict is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run fails only if this happens to more than a hundredth of the programs |
 //!
-//! A worker checks the cancel flag between programs, which take at most their limit of elapsed time.
+//! The cancel flag ends the programs that are running, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -113,19 +113,33 @@ impl Sandbox {
     ///
     /// A server that fails is replaced once.
     pub fn run(&self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
+        self.run_unless(&|| false, program, limits)
+    }
+
+    /// Runs a program's tests like [`Self::run`], but ends it soon after `stops` returns true, which is asked 50 times a second.
+    ///
+    /// # Errors
+    /// Returns [`Broken::Stopped`] if the run was stopped.
+    pub fn run_unless(&self, stops: &dyn Fn() -> bool, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(slot) = idle
-            && let Ok(verdict) = self.run_in(slot, program, limits)
+            && let Ok(verdict) = self.run_in(slot, stops, program, limits)
         {
             return verdict;
         }
         let slot = Slot::start(&self.plan).map_err(Unstarted::broken)?;
-        self.run_in(slot, program, limits).unwrap_or_else(Err)
+        self.run_in(slot, stops, program, limits).unwrap_or_else(Err)
     }
 
     /// Runs a program in a slot. The outer error is an error of the slot, which is then terminated.
-    fn run_in(&self, mut slot: Slot, program: &Program, limits: &Limits) -> Result<Result<Verdict, Broken>, Broken> {
-        let verdict = slot.run(program, limits, &self.codes);
+    fn run_in(
+        &self,
+        mut slot: Slot,
+        stops: &dyn Fn() -> bool,
+        program: &Program,
+        limits: &Limits,
+    ) -> Result<Result<Verdict, Broken>, Broken> {
+        let verdict = slot.run(stops, program, limits, &self.codes);
         match verdict {
             Err(broken @ (Broken::Server(_) | Broken::System { .. })) => Err(broken),
             verdict => {
@@ -145,7 +159,7 @@ fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
         tests: "assert one() == 1\n".into(),
         ..Program::default()
     };
-    match slot.run(&program, &Limits::default(), &Codes::default()) {
+    match slot.run(&|| false, &program, &Limits::default(), &Codes::default()) {
         Ok(Verdict::Passed) => Ok(slot),
         Ok(Verdict::Failed { detail, .. }) => {
             Err(Unstarted::Broken(Broken::Server(format!("a passing test program failed: {detail}"))))

@@ -39,6 +39,7 @@ const SERVER: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/roles.py"),
     include_str!("../python/pages.py"),
+    include_str!("../python/trial.py"),
     include_str!("../python/server.py"),
 );
 

@@ -164,8 +164,14 @@ impl Slot {
         }
     }
 
-    /// Runs a program. `codes` holds the compiled tests of earlier ones.
-    pub fn run(&mut self, program: &Program, limits: &Limits, codes: &Codes) -> Result<Verdict, Broken> {
+    /// Runs a program until it has ended or `stops` returns true. `codes` holds the compiled tests of earlier ones.
+    pub fn run(
+        &mut self,
+        stops: &dyn Fn() -> bool,
+        program: &Program,
+        limits: &Limits,
+        codes: &Codes,
+    ) -> Result<Verdict, Broken> {
         let nonce = nonce()?;
         let (output, output_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
@@ -194,7 +200,7 @@ impl Slot {
         let tests = file(&request)?;
         self.send(b".", &[tests.as_fd(), verdict_end.as_fd()])?;
         drop::<(File, PipeWriter)>((tests, verdict_end));
-        let (report, text, exceeded) = self.wait(limits, output, verdict)?;
+        let (report, text, exceeded) = self.wait(stops, limits, output, verdict)?;
         let (compiled, text) = if code.is_some() { (None, &text[..]) } else { split_code(&text) };
         if let Some(compiled) = compiled {
             codes.add(program, compiled);
@@ -209,6 +215,7 @@ impl Slot {
     /// Waits until the program's processes have ended; returns their report, what the checker wrote, and the limit that was exceeded.
     fn wait(
         &self,
+        stops: &dyn Fn() -> bool,
         limits: &Limits,
         mut output: Collected,
         mut verdict: Collected,
@@ -216,13 +223,13 @@ impl Slot {
         let started = Instant::now();
         let mut deadline = later(started, limits.wall);
         let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
-        let mut exceeded = None;
+        let (mut exceeded, mut stopped) = (None, false);
         let report = loop {
             let control = self.control.as_fd();
             let mut ready = vec![PollFd::new(control, PollFlags::POLLIN)];
             ready.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             ready.extend(verdict.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-            poll_until(&mut ready, deadline.min(next_look))?;
+            poll_until(&mut ready, deadline.min(next_look).min(Instant::now() + LOOK_EVERY))?;
             let reported = ready[0].any().unwrap_or(false);
             drop(ready);
             output.read(0)?;
@@ -231,6 +238,10 @@ impl Slot {
                 break self.receive(deadline)?;
             }
             let now = match exceeded {
+                None if stops() => {
+                    stopped = true;
+                    Some((Failure::Ended, "the run was stopped"))
+                }
                 None if self.limited && output.length > limits.output => {
                     Some((Failure::Output, "the output is too long"))
                 }
@@ -257,6 +268,9 @@ impl Slot {
                 self.send(b"kill", &[])?;
             }
         };
+        if stopped {
+            return Err(Broken::Stopped);
+        }
         output.read(0)?;
         verdict.read(MOST_WRITTEN)?;
         let report: Report = serde_json::from_str(&report).map_err(|error| Broken::Server(error.to_string()))?;
