@@ -119,9 +119,19 @@ impl Gpt2 {
     ///
     /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
     pub fn features(&self, ids: Tensor<2, Int>, precision: Precision) -> Tensor<3> {
+        self.features_of(self.embedded(ids), precision)
+    }
+
+    /// The sums of token and position embeddings, `[batch, sequence, width]`.
+    pub fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let [_, sequence] = ids.dims();
         let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
-        let embedded = self.wte.forward(ids) + positions;
+        self.wte.forward(ids) + positions
+    }
+
+    /// The features of [`Gpt2::embedded`] ids.
+    pub fn features_of(&self, embedded: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let [_, sequence, _] = embedded.dims();
         let device = embedded.device();
         if precision == Precision::F32 && !is_gpu(&device) {
             let x = self.h.iter().fold(embedded, |x, block| block.forward_on_cpu(x));

@@ -48,9 +48,9 @@ fn with_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
 
-/// Sizes at, one below and one above those of tiles (12 x 32), blocks (264 x 128), the inner dimension at a time (256) and the work
+/// Sizes at, one below and one above those of tiles (12 x 32), blocks (528 x 256 and smaller), the inner dimension at a time (256) and the work
 /// that is worth a thread.
-const SIZES: [[usize; 3]; 16] = [
+const SIZES: [[usize; 3]; 19] = [
     [1, 1, 1],
     [2, 0, 3],
     [0, 3, 2],
@@ -61,6 +61,9 @@ const SIZES: [[usize; 3]; 16] = [
     [263, 20, 127],
     [264, 21, 128],
     [265, 22, 129],
+    [527, 20, 255],
+    [528, 21, 256],
+    [529, 22, 257],
     [300, 512, 10],
     [1, 700, 300],
     [529, 3, 257],
@@ -109,7 +112,7 @@ fn a_product_writes_nothing_beside_its_target() {
     let mut out = vec![9.0; 13 * 40 - 7];
     let mut panels = product::Panels::default();
     panels.pack(Matrix::new(&right, 7, 33));
-    panels.multiply(Matrix::new(&left, 13, 7), Target::over(&mut out, 13, 33, 40), false, &mut Vec::new());
+    panels.multiply(Matrix::new(&left, 13, 7), Target::new(&mut out, 13, 33, 40), false, &mut Vec::new());
     let expected = multiplied(&wide(&left), &wide(&right), [13, 7, 33]);
     for (row, values) in out.chunks(40).enumerate() {
         near("row", &values[..33], &expected[row * 33..][..33], 1e-5);
@@ -121,7 +124,7 @@ fn a_product_writes_nothing_beside_its_target() {
 #[should_panic(expected = "a target is incomplete")]
 fn a_target_without_room_is_refused() {
     let mut out = vec![0.0; 12 * 32 - 1];
-    Target::over(&mut out, 12, 32, 32);
+    Target::new(&mut out, 12, 32, 32);
 }
 
 #[test]

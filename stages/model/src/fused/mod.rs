@@ -18,6 +18,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `flex`, `loops` | the CPU |
+//! | [`cpu`] | operations that exist on the CPU alone |
+//! | [`memory`] | the memory of results on the CPU |
 //! | `cube`, `kernels` | the GPU |
 //! | `gradient` | automatic differentiation |
 
@@ -30,6 +32,7 @@ mod gradient;
 #[cfg(feature = "cuda")]
 pub mod kernels;
 pub(crate) mod loops;
+pub mod memory;
 
 #[cfg(feature = "cuda")]
 use burn::backend::fusion::custom::TensorSpec;
