@@ -221,7 +221,10 @@ impl Spec {
     pub(super) fn memory(&self, config: &Gpt2Config, length: u64) -> u64 {
         let [layers, width, heads] = [config.layers, config.width, config.heads].map(|size| size as u64);
         let a_parameter = if self.accumulation > 1 { 20 } else { 16 };
-        let a_token = layers.saturating_mul((34 * width).saturating_add((2 * heads).saturating_mul(length)));
+        let a_token = match self.precision {
+            Precision::F32 => layers.saturating_mul((18 * width).saturating_add(heads)).saturating_add(12 * width),
+            Precision::Bf16 => layers.saturating_mul((34 * width).saturating_add((2 * heads).saturating_mul(length))),
+        };
         let activations = length.saturating_mul(a_token).saturating_mul(4 * self.batch);
         // The ids of all micro-batches of an update.
         let ids = length.saturating_mul(self.sequences_an_update()).saturating_mul(4);

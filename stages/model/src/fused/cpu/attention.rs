@@ -23,9 +23,13 @@ const ROWS: usize = 48;
 /// The sizes of an attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
+    /// Sequences.
     pub sequences: usize,
+    /// Tokens of a sequence.
     pub tokens: usize,
+    /// Heads.
     pub heads: usize,
+    /// Features of a head.
     pub head_width: usize,
 }
 
