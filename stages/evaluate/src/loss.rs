@@ -60,7 +60,7 @@ impl Stage for EvalLoss {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-loss";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const TOLERANCE: Option<f64> = Some(0.02);
 
     fn ports() -> Ports {

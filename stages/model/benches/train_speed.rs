@@ -15,6 +15,8 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use contract::{Cancel, StageError};
+use model::fused::cpu::matmul;
+use model::fused::memory::Reuse;
 use model::initial::initial_values;
 use model::tensor_file::write_tensors;
 use model::train::adamw::AdamWSettings;
@@ -82,6 +84,7 @@ fn main() -> Result<(), StageError> {
 /// The seconds that the matrix products of a step take without those of attention: each linear map, forward and both gradients.
 fn products(config: &Gpt2Config, sequences: usize, positions: usize) -> f64 {
     let Gpt2Config { vocabulary, width, layers, .. } = *config;
+    let _memory = Reuse::begin();
     let rows = sequences * positions;
     let linear = [[width, 3 * width], [width, width], [width, 4 * width], [4 * width, width]];
     let layer: f64 = linear.iter().map(|[inputs, outputs]| product_seconds([rows, *inputs, *outputs])).sum();
@@ -95,9 +98,9 @@ fn product_seconds([rows, inputs, outputs]: [usize; 3]) -> f64 {
     let mut seconds: Vec<f64> = (0..5)
         .map(|_| {
             let start = Instant::now();
-            drop(x.clone().matmul(w.clone()));
-            drop(dy.clone().matmul(w.clone().transpose()));
-            drop(x.clone().transpose().matmul(dy.clone()));
+            drop(matmul(x.clone(), w.clone()));
+            drop(matmul(dy.clone(), w.clone().transpose()));
+            drop(matmul(x.clone().transpose(), dy.clone()));
             start.elapsed().as_secs_f64()
         })
         .collect();

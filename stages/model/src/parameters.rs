@@ -22,21 +22,30 @@ pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
     collect.0
 }
 
-/// Removes the gradient of every tensor from `gradients` and returns them.
+/// Removes the gradient of every tensor from `gradients` and returns them. `first` are those of the first tensors, if they are known.
 ///
 /// # Errors
 /// Returns an error if a tensor has no gradient: every tensor is used in every forward pass of a model.
-pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
-    struct Collect<'a>(&'a mut Gradients, Vec<Option<Tensor<1>>>);
+pub fn gradients(model: &Gpt2, first: Vec<Tensor<1>>, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
+    struct Collect<'a> {
+        gradients: &'a mut Gradients,
+        known: usize,
+        visited: usize,
+        found: Vec<Option<Tensor<1>>>,
+    }
     impl ModuleVisitor for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(param.val().grad_remove(self.0).map(flat));
+            if self.visited >= self.known {
+                self.found.push(param.val().grad_remove(self.gradients).map(flat));
+            }
+            self.visited += 1;
         }
     }
-    let mut collect = Collect(gradients, Vec::new());
+    let (known, found) = (first.len(), first.into_iter().map(Some).collect());
+    let mut collect = Collect { gradients, known, visited: 0, found };
     model.visit(&mut collect);
     let missing = || StageError::new("a parameter has no gradient");
-    collect.1.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
+    collect.found.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
 }
 
 /// Moves the values of every tensor out of a model, which keeps zeros in their place that take no memory, until they are [`replaced`].

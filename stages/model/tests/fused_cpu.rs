@@ -1,8 +1,14 @@
 //! The operations that exist on the CPU alone, against their formulas in `f64`, with their gradients, and bit by bit for any number of
 //! threads.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use contract::{Cancel, StageError};
 use model::fused::cpu::{self, product};
+use model::initial::initial_values;
+use model::parameters::{host_values, parameters, replaced, taken};
+use model::train::adamw::AdamWSettings;
+use model::train::{Batch, Trainer};
+use model::{Gpt2, Gpt2Config, Precision};
 use product::{Matrix, Start, Target};
 
 /// Values from `-scale` to `scale`, the same in each run.
@@ -48,9 +54,9 @@ fn with_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
 
-/// Sizes at, one below and one above those of tiles (12 x 32), blocks (264 x 128), the inner dimension at a time (256) and the work
+/// Sizes at, one below and one above those of tiles (12 x 32), blocks (528 x 256 and smaller), the inner dimension at a time (256) and the work
 /// that is worth a thread.
-const SIZES: [[usize; 3]; 16] = [
+const SIZES: [[usize; 3]; 19] = [
     [1, 1, 1],
     [2, 0, 3],
     [0, 3, 2],
@@ -61,6 +67,9 @@ const SIZES: [[usize; 3]; 16] = [
     [263, 20, 127],
     [264, 21, 128],
     [265, 22, 129],
+    [527, 20, 255],
+    [528, 21, 256],
+    [529, 22, 257],
     [300, 512, 10],
     [1, 700, 300],
     [529, 3, 257],
@@ -109,7 +118,7 @@ fn a_product_writes_nothing_beside_its_target() {
     let mut out = vec![9.0; 13 * 40 - 7];
     let mut panels = product::Panels::default();
     panels.pack(Matrix::new(&right, 7, 33));
-    panels.multiply(Matrix::new(&left, 13, 7), Target::over(&mut out, 13, 33, 40), false, &mut Vec::new());
+    panels.multiply(Matrix::new(&left, 13, 7), Target::new(&mut out, 13, 33, 40), false, &mut Vec::new());
     let expected = multiplied(&wide(&left), &wide(&right), [13, 7, 33]);
     for (row, values) in out.chunks(40).enumerate() {
         near("row", &values[..33], &expected[row * 33..][..33], 1e-5);
@@ -121,7 +130,7 @@ fn a_product_writes_nothing_beside_its_target() {
 #[should_panic(expected = "a target is incomplete")]
 fn a_target_without_room_is_refused() {
     let mut out = vec![0.0; 12 * 32 - 1];
-    Target::over(&mut out, 12, 32, 32);
+    Target::new(&mut out, 12, 32, 32);
 }
 
 #[test]
@@ -301,6 +310,88 @@ fn the_bits_of_attention_and_its_gradient_do_not_depend_on_the_number_of_threads
     };
     let one = with_threads(1, bits);
     for threads in [1, 2, 3, 5] {
+        assert!(with_threads(threads, bits) == one, "{threads} threads compute other bits than one");
+    }
+}
+
+#[test]
+fn rows_are_added_to_those_of_their_ids_and_other_owners_keep_theirs() {
+    let device = Device::flex();
+    let sums = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2], &device);
+    let ids = Tensor::<1, Int>::from_data(TensorData::new(vec![2, 0, 2], [3]), &device);
+    let rows = tensor(&[10.0, 20.0, 30.0, 40.0, 50.0, 60.0], [3, 2], &device);
+    let added = cpu::add_rows(sums.clone(), ids, rows);
+    assert_eq!(floats(added), [31.0, 42.0, 3.0, 4.0, 65.0, 86.0]);
+    assert_eq!(floats(sums), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+#[test]
+fn a_product_without_gradients_reads_transposed_factors_and_is_added_to_sums() {
+    let device = Device::flex();
+    let (left, right, sums) = (random(5 * 7, 1.0, 1), random(7 * 3, 1.0, 2), random(5 * 3, 1.0, 3));
+    let expected = multiplied(&wide(&left), &wide(&right), [5, 7, 3]);
+    let all: Vec<f64> = expected.iter().zip(&sums).map(|(product, sum)| product + f64::from(*sum)).collect();
+    let one = tensor(&left, [5, 7], &device);
+    let other = tensor(&right, [7, 3], &device);
+    let by_columns = |values: &[f32], rows: usize, columns: usize| {
+        tensor(&transposed(values, rows, columns), [columns, rows], &device).transpose()
+    };
+    for (one, other) in [(one, other), (by_columns(&left, 5, 7), by_columns(&right, 7, 3))] {
+        near("product", &floats(cpu::matmul(one.clone(), other.clone())), &expected, 1e-6);
+        let kept = tensor(&sums, [5, 3], &device);
+        near("sum", &floats(cpu::add_matmul(kept.clone(), one, other)), &all, 1e-6);
+        assert_eq!(floats(kept), sums);
+    }
+}
+
+fn small() -> Gpt2Config {
+    Gpt2Config { vocabulary: 300, positions: 65, width: 192, layers: 2, heads: 3, end_of_text: None }
+}
+
+#[test]
+fn values_that_are_taken_from_a_model_leave_tensors_of_the_same_shapes_and_can_be_put_back() {
+    let config = small();
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        let model =
+            Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, 1, tensor))).unwrap();
+        let values = |model: &Gpt2| -> Vec<_> {
+            parameters(model).into_iter().map(|tensor| host_values(tensor).unwrap()).collect()
+        };
+        let before = values(&model);
+        let (model, moved) = taken(model);
+        for (left, before) in values(&model).iter().zip(&before) {
+            assert_eq!(left.len(), before.len());
+            assert!(left.iter().all(|value| *value == 0.0));
+        }
+        assert_eq!(model.h[0].attn.c_attn.weight.val().dims(), [192, 576]);
+        assert_eq!(values(&replaced(model, moved)), before);
+    }
+}
+
+#[test]
+fn the_bits_of_updates_do_not_depend_on_the_number_of_threads() {
+    let config = small();
+    let bits = || {
+        let device = Device::flex().autodiff();
+        let model =
+            Gpt2::new(&config, &device, |tensor| Ok::<_, StageError>(initial_values(&config, 1, tensor))).unwrap();
+        let settings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
+        let mut trainer = Trainer::new(&config, model, settings, Precision::F32, device);
+        let batch = |seed: usize| Batch {
+            ids: (0..4 * 65).map(|at| ((at * 7919 + seed) % 300) as i32).collect(),
+            sequences: 4,
+        };
+        let mut measured = Vec::new();
+        for _ in 0..2 {
+            let update = trainer.update(&[batch(1), batch(2)], 1e-2, &Cancel::default()).unwrap();
+            measured.extend([update.loss as f32, update.gradient_norm as f32]);
+        }
+        measured.push(trainer.loss(&batch(3)).unwrap() as f32);
+        let values = parameters(&trainer.model).into_iter().flat_map(|tensor| host_values(tensor).unwrap());
+        measured.into_iter().chain(values).map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let one = with_threads(1, bits);
+    for threads in [2, 3, 8] {
         assert!(with_threads(threads, bits) == one, "{threads} threads compute other bits than one");
     }
 }

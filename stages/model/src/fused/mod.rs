@@ -10,6 +10,8 @@
 //! | [`sum_squares`] | the sum of squares, on the CPU | automatic |
 //! | [`adamw`] | one step of AdamW for one tensor | none |
 //!
+//! Training on the CPU in `f32` also uses [`cpu`]: linear maps and causal attention with products of our own.
+//!
 //! Values are `f32` or `bf16`; statistics and sums are `f32`. On one device the results depend on the arguments alone: CPU
 //! loops work in blocks of fixed size, whatever the number of threads, and kernels use no float atomics. On the CPU the
 //! bits are also the same on every processor, because each loop fixes the order of its sums and uses fused
@@ -18,6 +20,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `flex`, `loops` | the CPU |
+//! | [`cpu`] | operations that exist on the CPU alone |
+//! | [`memory`] | the memory of results on the CPU |
 //! | `cube`, `kernels` | the GPU |
 //! | `gradient` | automatic differentiation |
 
@@ -30,6 +34,7 @@ mod gradient;
 #[cfg(feature = "cuda")]
 pub mod kernels;
 pub(crate) mod loops;
+pub mod memory;
 
 #[cfg(feature = "cuda")]
 use burn::backend::fusion::custom::TensorSpec;

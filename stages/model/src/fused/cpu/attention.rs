@@ -12,8 +12,6 @@
 //! of the rows are left out, so half of the pairs are. Each head of each sequence is computed by one thread, in fixed order: the bits do not depend
 //! on the number of threads. A thread uses about `4 · tokens · (4 · head width + 2 · 48)` bytes.
 
-use std::mem::MaybeUninit;
-
 use rayon::prelude::*;
 
 use super::product::{Matrix, Panels, Target};
@@ -25,9 +23,13 @@ const ROWS: usize = 48;
 /// The sizes of an attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
+    /// Sequences.
     pub sequences: usize,
+    /// Tokens of a sequence.
     pub tokens: usize,
+    /// Heads.
     pub heads: usize,
+    /// Features of a head.
     pub head_width: usize,
 }
 
@@ -72,7 +74,7 @@ struct Scratch {
 }
 
 /// Writes `y` `[sequences, tokens, width]` and `l` `[sequences, heads, tokens]`.
-pub fn forward(sizes: Sizes, joined: &[f32], y: &mut [MaybeUninit<f32>], sums: &mut [f32]) {
+pub fn forward(sizes: Sizes, joined: &[f32], y: &mut [f32], sums: &mut [f32]) {
     let Sizes { sequences, tokens, heads, head_width } = sizes;
     let y = Target::new(y, sequences * tokens, sizes.width(), sizes.width());
     let whole = tokens * sizes.width();
@@ -102,7 +104,7 @@ pub fn forward(sizes: Sizes, joined: &[f32], y: &mut [MaybeUninit<f32>], sums: &
 }
 
 /// Writes the gradient by `joined` from `y`, the gradient `dy` by it, and the sums of [`forward`].
-pub fn backward(sizes: Sizes, joined: &[f32], [y, dy]: [&[f32]; 2], sums: &[f32], out: &mut [MaybeUninit<f32>]) {
+pub fn backward(sizes: Sizes, joined: &[f32], [y, dy]: [&[f32]; 2], sums: &[f32], out: &mut [f32]) {
     let Sizes { sequences, tokens, heads, head_width } = sizes;
     let width = sizes.width();
     let out = Target::new(out, sequences * tokens, 3 * width, 3 * width);
@@ -159,5 +161,5 @@ fn scores(sizes: Sizes, query: Matrix<'_>, places: usize, scratch: &mut Scratch)
 
 /// Calls a function with the rows of scores as a target.
 fn target(scores: &mut [f32], sizes: Sizes, rows: usize, places: usize, write: impl FnOnce(Target<'_>)) {
-    write(Target::over(scores, rows, places, sizes.stride()));
+    write(Target::new(scores, rows, places, sizes.stride()));
 }

@@ -1,15 +1,15 @@
 //! The operations on Flex's tensors.
 
-use std::mem::MaybeUninit;
-
 use burn::backend::Flex;
-use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::Shape;
 use rayon::prelude::*;
 
 use super::Cpu;
 use super::attention::{self, Sizes};
 use super::product::{Matrix, Start, add_product, product};
+use crate::fused::flex::{indices, slice, whole};
+use crate::fused::memory::{take, tensor};
 use crate::fused::rows_of;
 
 type F = FloatTensor<Flex>;
@@ -53,22 +53,27 @@ impl Cpu for Flex {
         let (sizes, shape) = attention_sizes(&joined, heads);
         let mut sums = vec![0f32; sizes.sequences * heads * sizes.tokens];
         let size = sizes.sequences * sizes.tokens * heads * sizes.head_width;
-        // SAFETY: the forward pass writes each head of each row.
-        let y = unsafe { written(size, |y| attention::forward(sizes, slice(&joined), y, &mut sums)) };
+        let mut y = take(size);
+        attention::forward(sizes, slice(&joined), &mut y, &mut sums);
         (tensor(y, shape), tensor(sums, [sizes.sequences, heads, sizes.tokens].into()))
     }
 
     fn cpu_causal_attention_backward(joined: F, y: F, sums: F, dy: F, heads: usize) -> F {
         let [joined, y, sums, dy] = [joined, y, sums, dy].map(whole);
         let (sizes, _) = attention_sizes(&joined, heads);
-        let joined_values = slice(&joined);
-        // SAFETY: the backward pass writes query's, key's and value's part of each head of each row.
-        let by_joined = unsafe {
-            written(joined_values.len(), |out| {
-                attention::backward(sizes, joined_values, [slice(&y), slice(&dy)], slice(&sums), out);
-            })
-        };
+        let mut by_joined = take(joined.layout().num_elements());
+        attention::backward(sizes, slice(&joined), [slice(&y), slice(&dy)], slice(&sums), &mut by_joined);
         tensor(by_joined, joined.layout().shape().clone())
+    }
+
+    fn cpu_add_rows(sums: F, ids: IntTensor<Self>, rows: F) -> F {
+        let (mut sums, rows) = (whole(sums), whole(rows));
+        let width = rows.layout().shape()[1];
+        let values = sums.storage_mut::<f32>();
+        for (id, row) in indices(ids).into_iter().zip(slice(&rows).chunks_exact(width)) {
+            values[id * width..][..width].iter_mut().zip(row).for_each(|(sum, more)| *sum += more);
+        }
+        sums
     }
 
     fn cpu_matmul(left: F, right: F) -> F {
@@ -82,18 +87,6 @@ impl Cpu for Flex {
         add_product(matrix(&left), matrix(&right), sums.storage_mut::<f32>());
         sums
     }
-}
-
-/// Returns a vector that `write` fills.
-///
-/// # Safety
-/// `write` must write every value.
-unsafe fn written(size: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
-    let mut values = Vec::with_capacity(size);
-    write(&mut values.spare_capacity_mut()[..size]);
-    // SAFETY: the vector has room for `size` values, all of which are written.
-    unsafe { values.set_len(size) };
-    values
 }
 
 /// The sums of the columns of rows, by blocks of rows that are added in order.
@@ -143,16 +136,4 @@ fn matrix(tensor: &F) -> Matrix<'_> {
         [1, column] => Matrix::spaced(values, shape[1], shape[0], column.unsigned_abs()).transposed(),
         _ => panic!("a matrix has rows or columns without gaps"),
     }
-}
-
-fn whole(tensor: F) -> F {
-    tensor.to_contiguous()
-}
-
-fn slice(tensor: &F) -> &[f32] {
-    tensor.storage::<f32>()
-}
-
-fn tensor(values: Vec<f32>, shape: Shape) -> F {
-    F::from_data(TensorData::new(values, shape))
 }

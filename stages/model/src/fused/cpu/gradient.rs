@@ -5,7 +5,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend};
 
 use super::Cpu;
@@ -124,6 +124,10 @@ impl<B: Backend + Cpu, C: CheckpointStrategy> Cpu for Autodiff<B, C> {
         _: usize,
     ) -> FloatTensor<Self> {
         panic!("cpu_causal_attention_backward has no gradient")
+    }
+
+    fn cpu_add_rows(_: FloatTensor<Self>, _: IntTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("cpu_add_rows has no gradient")
     }
 
     fn cpu_matmul(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {

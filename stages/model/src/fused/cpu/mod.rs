@@ -14,9 +14,9 @@ mod flex;
 mod gradient;
 pub mod product;
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 /// The operations of this module on the tensors of a backend; those without `backward` in their name have gradients.
 #[backend_extension(Autodiff, Flex)]
@@ -54,6 +54,9 @@ pub trait Cpu: Backend {
         heads: usize,
     ) -> FloatTensor<Self>;
 
+    /// See [`add_rows`].
+    fn cpu_add_rows(sums: FloatTensor<Self>, ids: IntTensor<Self>, rows: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// See [`matmul`].
     fn cpu_matmul(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -88,4 +91,11 @@ pub fn matmul(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
 pub fn add_matmul(sums: Tensor<2>, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
     let (sums, left, right) = (sums.into_dispatch(), left.into_dispatch(), right.into_dispatch());
     Tensor::from_dispatch(<Dispatch as Cpu>::cpu_add_matmul(sums, left, right))
+}
+
+/// `sums` `[size, width]` with each of `rows` `[count, width]` added to the row of its id, in order; in the memory of `sums` if nothing else
+/// uses it, and without automatic differentiation. The gradient of an embedding.
+pub fn add_rows(sums: Tensor<2>, ids: Tensor<1, Int>, rows: Tensor<2>) -> Tensor<2> {
+    let (sums, ids, rows) = (sums.into_dispatch(), ids.into_dispatch(), rows.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Cpu>::cpu_add_rows(sums, ids, rows))
 }

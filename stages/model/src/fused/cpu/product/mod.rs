@@ -1,8 +1,8 @@
 //! Products of `f32` matrices on the CPU.
 //!
 //! `out = start + left · right`, where `start` is zero, a bias for each column, that and a matrix, or what `out` holds. The result is
-//! divided into blocks of at most 264 rows and 128 columns, each computed by one thread: 256 places of the inner dimension at a time, it
-//! copies the block's part of `right` to panels of 32 columns (128 KiB, in the second cache), by which it multiplies the rows, 12 at a
+//! divided into blocks of at most 528 rows and 256 columns, each computed by one thread: 256 places of the inner dimension at a time, it
+//! copies the block's part of `right` to panels of 32 columns (256 KiB, in the second cache), by which it multiplies the rows, 12 at a
 //! time ([`kernel`]). Rows of `left` that lie in memory one after the other are read where they are; otherwise, 12 of them are
 //! copied first.
 //!
@@ -11,9 +11,9 @@
 
 mod kernel;
 mod panels;
+mod transpose;
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -21,14 +21,16 @@ use rayon::prelude::*;
 use kernel::ROWS;
 pub use panels::Panels;
 
+use crate::fused::memory::take;
+
 /// The places of the inner dimension that are summed at a time.
 const DEPTH: usize = 256;
 
-/// The columns of a block.
-const COLUMNS: usize = 128;
+/// The maximum rows and columns of a block.
+const BLOCK: [usize; 2] = [44 * ROWS, 256];
 
-/// The rows of a block.
-const BLOCK: usize = 22 * ROWS;
+/// The minimum.
+const SMALL: [usize; 2] = [8 * ROWS, 64];
 
 /// The number of multiply-adds that another thread is worth.
 const WORTH_A_THREAD: usize = 1 << 18;
@@ -106,22 +108,12 @@ impl<'a> Target<'a> {
     ///
     /// # Panics
     /// Panics if there is less memory.
-    pub fn new(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize, stride: usize) -> Self {
+    pub fn new(values: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
         assert!(
             columns <= stride && (rows == 0 || (rows - 1) * stride + columns <= values.len()),
             "a target is incomplete"
         );
-        Self { start: values.as_mut_ptr().cast(), rows, columns, stride, memory: PhantomData }
-    }
-
-    /// Creates a target over values that are overwritten or added to.
-    ///
-    /// # Panics
-    /// Panics if there is less memory.
-    pub fn over(values: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
-        // SAFETY: a float is valid as one that may not be initialised, and a target writes only floats.
-        let values = unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) };
-        Self::new(values, rows, columns, stride)
+        Self { start: values.as_mut_ptr(), rows, columns, stride, memory: PhantomData }
     }
 
     /// Returns a part of the target.
@@ -139,22 +131,15 @@ impl<'a> Target<'a> {
     }
 
     /// Returns a row.
-    ///
-    /// # Safety
-    /// The row must have been written, and nothing else may use it meanwhile.
-    pub unsafe fn row(&mut self, row: usize) -> &mut [f32] {
+    fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "a row is within its target");
-        // SAFETY: the row is within the target, written and not shared, as the caller guarantees.
+        // SAFETY: the row is within the target, of which `self` has exclusive use.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
     }
 
     /// Writes a row from `values`, as many as there are columns.
     fn write(&mut self, row: usize, values: impl Iterator<Item = f32>) {
-        assert!(row < self.rows, "a row is within its target");
-        for (column, value) in (0..self.columns).zip(values) {
-            // SAFETY: row and column are within the target, of which `self` has exclusive use.
-            unsafe { self.start.add(row * self.stride + column).write(value) };
-        }
+        self.row(row).iter_mut().zip(values).for_each(|(place, value)| *place = value);
     }
 }
 
@@ -174,12 +159,8 @@ pub enum Start<'a> {
 /// # Panics
 /// Panics if the sizes do not match.
 pub fn product(left: Matrix<'_>, right: Matrix<'_>, start: Start<'_>) -> Vec<f32> {
-    let size = left.rows * right.columns;
-    let mut values = Vec::with_capacity(size);
-    let out = Target::new(&mut values.spare_capacity_mut()[..size], left.rows, right.columns, right.columns);
-    multiply(left, right, Some(start), out);
-    // SAFETY: the vector has room for `size` values, all of which the product has written.
-    unsafe { values.set_len(size) };
+    let mut values = take(left.rows * right.columns);
+    multiply(left, right, Some(start), Target::new(&mut values, left.rows, right.columns, right.columns));
     values
 }
 
@@ -188,25 +169,25 @@ pub fn product(left: Matrix<'_>, right: Matrix<'_>, start: Start<'_>) -> Vec<f32
 /// # Panics
 /// Panics if the sizes do not match.
 pub fn add_product(left: Matrix<'_>, right: Matrix<'_>, sums: &mut [f32]) {
-    multiply(left, right, None, Target::over(sums, left.rows, right.columns, right.columns));
+    multiply(left, right, None, Target::new(sums, left.rows, right.columns, right.columns));
 }
 
-/// Computes a product in parallel. Without a start, it is added to `out`, which must have been written.
+/// Computes a product in parallel. Without a start, it is added to `out`.
 fn multiply(left: Matrix<'_>, right: Matrix<'_>, start: Option<Start<'_>>, out: Target<'_>) {
     assert_eq!(
         (left.columns, left.rows, right.columns),
         (right.rows, out.rows, out.columns),
         "sizes of a product differ"
     );
-    let (across, down) = (out.columns.div_ceil(COLUMNS), out.rows.div_ceil(BLOCK));
-    // Blocks of equal height, in whole tiles.
-    let height = out.rows.div_ceil(down.max(1)).next_multiple_of(ROWS);
+    let threads = match out.rows * out.columns * left.columns < WORTH_A_THREAD {
+        true => 1,
+        false => rayon::current_num_threads(),
+    };
+    let [height, width] = block_size(out.rows, out.columns, threads);
+    let (across, down) = (out.columns.div_ceil(width), out.rows.div_ceil(height));
     let block = |scratch: &mut Scratch, number: usize| {
-        let (row, column) = (number % down * height, number / down * COLUMNS);
-        if row >= out.rows {
-            return;
-        }
-        let (rows, columns) = (row..out.rows.min(row + height), column..out.columns.min(column + COLUMNS));
+        let (row, column) = (number % down * height, number / down * width);
+        let (rows, columns) = (row..out.rows.min(row + height), column..out.columns.min(column + width));
         let (left, right) = (left.part(rows.clone(), 0..left.columns), right.part(0..right.rows, columns.clone()));
         // SAFETY: blocks of different numbers do not overlap.
         let mut out = unsafe { out.part(rows.clone(), columns.clone()) };
@@ -233,19 +214,28 @@ fn multiply(left: Matrix<'_>, right: Matrix<'_>, start: Option<Start<'_>>, out: 
             scratch.panels.multiply(left.part(0..left.rows, places), out, add, &mut scratch.rows);
         }
     };
-    match out.rows * out.columns * left.columns < WORTH_A_THREAD {
-        true => (0..across * down).fold(Scratch::default(), |mut scratch, number| {
-            block(&mut scratch, number);
-            scratch
-        }),
-        false => {
-            (0..across * down)
-                .into_par_iter()
-                .with_max_len(1)
-                .for_each_init(Scratch::default, |scratch, number| block(scratch, number));
-            return;
+    let blocks = 0..across * down;
+    match threads {
+        1 => {
+            let mut scratch = Scratch::default();
+            blocks.for_each(|number| block(&mut scratch, number));
         }
-    };
+        _ => blocks.into_par_iter().with_max_len(1).for_each_init(Scratch::default, block),
+    }
+}
+
+/// Returns the rows and columns of a block: as many as possible, because each block copies its part of the right factor, but so few
+/// that each thread has two blocks or more. The bits of a product do not depend on it.
+fn block_size(rows: usize, columns: usize, threads: usize) -> [usize; 2] {
+    // Blocks of equal height, in whole tiles.
+    let height = |most: usize| rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(ROWS).max(ROWS);
+    let mut most = BLOCK;
+    while threads > 1 && most != SMALL && rows.div_ceil(height(most[0])) * columns.div_ceil(most[1]) < 2 * threads {
+        // The longer side is halved, or the one that can be.
+        let side = usize::from(most[1] > SMALL[1] && (most[1] >= most[0] || most[0] <= SMALL[0]));
+        most[side] = (most[side] / 2).next_multiple_of([ROWS, 32][side]).max(SMALL[side]);
+    }
+    [height(most[0]), most[1]]
 }
 
 /// Memory that a thread uses again for each of its blocks.

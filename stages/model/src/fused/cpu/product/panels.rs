@@ -1,6 +1,7 @@
 //! A matrix as the kernel reads it: in panels of 32 columns, each stored by the inner dimension, the last filled with zeros.
 
 use super::kernel::{self, COLUMNS, Columns, ROWS, Rows};
+use super::transpose::transpose;
 use super::{Matrix, Target};
 
 /// The right factor of products.
@@ -23,24 +24,26 @@ impl Panels {
         for (number, panel) in self.values.chunks_exact_mut(matrix.rows).enumerate() {
             let first = number * COLUMNS;
             let matrix = matrix.part(0..matrix.rows, first..matrix.columns.min(first + COLUMNS));
-            match (matrix.column, matrix.columns) {
-                (1, COLUMNS) => {
-                    for (place, columns) in panel.iter_mut().enumerate() {
-                        columns.copy_from_slice(&matrix.values[place * matrix.row..][..COLUMNS]);
-                    }
-                }
-                (_, count) => {
-                    if count < COLUMNS {
-                        panel.fill([0.0; COLUMNS]);
-                    }
-                    transpose(matrix, panel);
+            if matrix.columns < COLUMNS {
+                panel.fill([0.0; COLUMNS]);
+            }
+            if matrix.row == 1 {
+                transpose(matrix.values, matrix.column, matrix.columns, panel);
+                continue;
+            }
+            for (place, columns) in panel.iter_mut().enumerate() {
+                let values = &matrix.values[place * matrix.row..];
+                match matrix.columns == COLUMNS {
+                    // A copy of a size that is known needs no loop.
+                    true => columns.copy_from_slice(&values[..COLUMNS]),
+                    false => columns[..matrix.columns].copy_from_slice(&values[..matrix.columns]),
                 }
             }
         }
     }
 
     /// Multiplies `left` `[rows, at most inner]` by as many places of the matrix and as many of its columns as `out` has, and writes the
-    /// product to `out`, or adds it to what has been written there. `scratch` is memory to use.
+    /// product to `out`, or adds it. `scratch` is memory to use.
     ///
     /// # Panics
     /// Panics if the sizes do not match.
@@ -76,8 +79,7 @@ impl Panels {
                 unsafe { kernel::multiply(rows, panel, tile.as_mut_ptr().cast(), COLUMNS, false) };
                 for (row, tile) in tile.iter().enumerate().take(count) {
                     match add {
-                        // SAFETY: what is added to has been written, and `out` has exclusive use of it.
-                        true => unsafe { out.row(row) }.iter_mut().zip(tile).for_each(|(sum, more)| *sum += more),
+                        true => out.row(row).iter_mut().zip(tile).for_each(|(sum, more)| *sum += more),
                         false => out.write(row, tile.iter().copied()),
                     }
                 }
@@ -105,19 +107,4 @@ fn interleaved<'a>(rows: Matrix<'_>, scratch: &'a mut Vec<f32>) -> Rows<'a> {
         }
     }
     Rows { values: scratch, row: 1, place: ROWS }
-}
-
-/// Copies a matrix `[inner, at most 32]`, whose columns may lie in memory one after the other, to a panel.
-fn transpose(matrix: Matrix<'_>, panel: &mut [Columns]) {
-    /// The places at a time, which share lines of the cache.
-    const PLACES: usize = 16;
-    for first in (0..matrix.rows).step_by(PLACES) {
-        let places = &mut panel[first..matrix.rows.min(first + PLACES)];
-        for column in 0..matrix.columns {
-            let values = &matrix.values[first * matrix.row + column * matrix.column..];
-            for (place, columns) in places.iter_mut().enumerate() {
-                columns[column] = values[place * matrix.row];
-            }
-        }
-    }
 }
